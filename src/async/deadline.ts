@@ -1,0 +1,20 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** The given signal, aborted at the latest after so many milliseconds. */
+export function withDeadline(signal: AbortSignal, timeoutMs: number): AbortSignal {
+  return AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
+}
+
+/** Waits so many milliseconds; answers early (without an error) when the signal is aborted. */
+export async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  try {
+    await sleep(delayMs, undefined, { signal });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** Delays for repeated attempts: doubling from the first to the longest, in milliseconds. */
+export function* backoffMs(firstMs: number, longestMs: number): Generator<number, never> {
+  for (let delayMs = firstMs; ; delayMs = Math.min(delayMs * 2, longestMs)) yield delayMs;
+}

@@ -1,0 +1,86 @@
+/**
+ * The one interface of both stores (etcd, SQLite): keys and texts, one revision that counts all writes,
+ * transactions that compare before they write, and a watch that misses nothing.
+ *
+ * Semantics are etcd's (etcd API v3, KV and Watch); the SQLite store keeps to them. Every write compares.
+ */
+
+/** A stored value. `modRevision` is the store's revision of its last write. */
+export interface KeyValue {
+  readonly key: string;
+  readonly value: string;
+  readonly modRevision: bigint;
+}
+
+/** Holds if the key's last write was at this revision; `0n`: if the key does not exist. */
+export interface Compare {
+  readonly key: string;
+  readonly modRevision: bigint;
+}
+
+/** A new value for a key, or its removal (`undefined`). */
+export interface Write {
+  readonly key: string;
+  readonly value: string | undefined;
+}
+
+/** All writes, or none if one comparison fails. A key may be written once; removing an absent key is no error. */
+export interface Transaction {
+  readonly compares: readonly Compare[];
+  readonly writes: readonly Write[];
+}
+
+export type CommitResult =
+  /** Applied; every key written now has this revision. */
+  | { readonly kind: 'committed'; readonly revision: bigint }
+  /** Not applied; what the compared keys hold (absent keys are not in the map), read in the same step. */
+  | {
+      readonly kind: 'conflict';
+      readonly revision: bigint;
+      readonly current: ReadonlyMap<string, KeyValue>;
+    };
+
+/** All that is below a prefix at one revision. */
+export interface Listing {
+  readonly revision: bigint;
+  readonly items: readonly KeyValue[];
+}
+
+/** One key written (`value`) or removed (`undefined`) at `modRevision`. */
+export interface KeyChange {
+  readonly key: string;
+  readonly value: string | undefined;
+  readonly modRevision: bigint;
+}
+
+/** All changes up to a revision since the batch before; a transaction is never split over two batches. */
+export interface ChangeBatch {
+  readonly revision: bigint;
+  readonly changes: readonly KeyChange[];
+}
+
+export interface Datastore {
+  /** Where it is, for messages: a URL list or a file. */
+  readonly endpoint: string;
+
+  /** Throws `datastore/unavailable` within the store's deadline (2 s for etcd) if nothing answers. */
+  get(key: string, signal: AbortSignal): Promise<KeyValue | undefined>;
+
+  /** In key order. Throws `datastore/unavailable`. */
+  list(prefix: string, signal: AbortSignal): Promise<Listing>;
+
+  /**
+   * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the store
+   * broke off and a reading back did not tell. Never repeated by the store itself.
+   */
+  commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult>;
+
+  /**
+   * Changes below the prefix after the given revision, in order. Ends with `datastore/watch-lost` where the
+   * history is gone (compaction) or the connection is; ends quietly when the signal is aborted.
+   */
+  watch(prefix: string, afterRevision: bigint, signal: AbortSignal): AsyncIterable<ChangeBatch>;
+
+  /** Ends watches and connections; idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,57 @@
+import type { EntryKind, EntryValue } from '../model/entries.ts';
+import type { CommitResult, Datastore, Transaction } from './datastore.ts';
+
+/** A typed value of the datastore with the revision of its last write. */
+export interface Stored<Value> {
+  readonly id: string;
+  readonly value: Value;
+  readonly modRevision: bigint;
+}
+
+/** One entry that was written or removed (`now` is `undefined`). */
+export type EntryChange = {
+  readonly [K in EntryKind]: {
+    readonly kind: K;
+    readonly id: string;
+    readonly before: Stored<EntryValue<K>> | undefined;
+    readonly now: Stored<EntryValue<K>> | undefined;
+  };
+}[EntryKind];
+
+/** Everything that changed up to a revision; the first batch after a new listing holds all differences. */
+export interface EntryChanges {
+  readonly revision: bigint;
+  readonly changes: readonly EntryChange[];
+}
+
+/**
+ * The whole datastore in memory, kept current by one watch: reading costs no round trip. What cannot be
+ * decoded is treated as absent and reported by `problems`.
+ */
+export interface Mirror {
+  readonly datastore: Datastore;
+
+  /** Whether the first listing has been read. Later outages do not clear it: the last state stays. */
+  readonly inSync: boolean;
+
+  /** All writes up to here are in. */
+  readonly revision: bigint;
+
+  /** Throws `datastore/not-in-sync` before the first listing. */
+  get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined;
+
+  /** By id. Throws `datastore/not-in-sync` before the first listing. The map is live: do not keep it. */
+  list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
+
+  /** Resolves when all writes up to the revision are in; rejects with the signal's reason. */
+  reached(revision: bigint, signal: AbortSignal): Promise<void>;
+
+  /** Commits, and waits until the outcome can be read here: our own writes, or what made them conflict. */
+  commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult>;
+
+  /** Calls the listener for every batch, in order, after the mirror holds it; answers the way to stop. */
+  subscribe(listener: (changes: EntryChanges) => void): () => void;
+
+  /** Stored values that cannot be read, by key, with the reason. */
+  problems(): ReadonlyMap<string, string>;
+}

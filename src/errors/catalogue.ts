@@ -1,0 +1,22 @@
+import { cliErrors } from './cli.ts';
+import { configErrors } from './config.ts';
+import { datastoreErrors } from './datastore.ts';
+import { dockerErrors } from './docker.ts';
+import { driverErrors } from './driver.ts';
+import { ipamErrors } from './ipam.ts';
+import { kernelErrors } from './kernel.ts';
+import { modelErrors } from './model.ts';
+import { entry } from './spec.ts';
+
+/** All errors of the project, one file per area. */
+export const catalogue = {
+  'internal/unexpected': entry('bug', (d: { what: string }) => `unexpected error: ${d.what}`),
+  ...cliErrors,
+  ...configErrors,
+  ...datastoreErrors,
+  ...dockerErrors,
+  ...driverErrors,
+  ...ipamErrors,
+  ...kernelErrors,
+  ...modelErrors,
+} as const;

@@ -1,0 +1,47 @@
+import { entry } from './spec.ts';
+
+/** What can go wrong between us and etcd or the SQLite file. */
+export const datastoreErrors = {
+  'datastore/unavailable': entry(
+    'unavailable',
+    (d: { endpoint: string; why: string }) =>
+      `datastore ${d.endpoint} does not answer (${d.why}); check that it runs and is reachable`,
+  ),
+  'datastore/outcome-unknown': entry(
+    'unavailable',
+    (d: { endpoint: string; why: string }) =>
+      `datastore ${d.endpoint} broke off during a write (${d.why}); whether it was applied is not known`,
+  ),
+  'datastore/watch-lost': entry(
+    'unavailable',
+    (d: { endpoint: string; why: string }) =>
+      `watch on datastore ${d.endpoint} ended (${d.why}); a new listing is needed`,
+  ),
+  'datastore/not-in-sync': entry(
+    'unavailable',
+    (d: { endpoint: string }) =>
+      `datastore ${d.endpoint} has not been read yet; check that it runs and is reachable`,
+  ),
+  'datastore/corrupt': entry(
+    'state',
+    (d: { key: string; why: string }) => `stored value ${d.key} cannot be read: ${d.why}`,
+  ),
+  'datastore/exists': entry(
+    'state',
+    (d: { kind: string; name: string }) => `${d.kind} ${d.name} already exists`,
+  ),
+  'datastore/not-found': entry(
+    'state',
+    (d: { kind: string; name: string }) => `${d.kind} ${d.name} does not exist`,
+  ),
+  'datastore/conflict': entry(
+    'state',
+    (d: { kind: string; name: string }) =>
+      `${d.kind} ${d.name} was changed by somebody else meanwhile; read it again and retry`,
+  ),
+  'datastore/contended': entry(
+    'unavailable',
+    (d: { what: string; attempts: number }) =>
+      `${d.what}: gave up after ${d.attempts} attempts against concurrent writers`,
+  ),
+} as const;

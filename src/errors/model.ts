@@ -1,0 +1,29 @@
+import { entry } from './spec.ts';
+
+/** Addresses, names and resources that do not say what they should. */
+export const modelErrors = {
+  'model/bad-address': entry('input', (d: { text: string }) => `"${d.text}" is not an IP address`),
+  'model/bad-cidr': entry(
+    'input',
+    (d: { text: string }) => `"${d.text}" is not a CIDR such as 10.65.0.0/16 or fd00::/48`,
+  ),
+  'model/cidr-host-bits': entry(
+    'input',
+    (d: { text: string; masked: string }) =>
+      `"${d.text}" has host bits set; the network is ${d.masked}`,
+  ),
+  'model/bad-selector': entry(
+    'input',
+    (d: { selector: string; at: number; why: string }) =>
+      `selector "${d.selector}" is wrong at character ${d.at + 1}: ${d.why}`,
+  ),
+  'model/invalid': entry(
+    'input',
+    (d: { kind: string; name: string; field: string; why: string }) =>
+      `${d.kind} ${d.name}: ${d.field === '' ? '' : `${d.field}: `}${d.why}`,
+  ),
+  'model/unknown-kind': entry(
+    'input',
+    (d: { kind: string; known: string }) => `unknown kind "${d.kind}"; known: ${d.known}`,
+  ),
+} as const;

@@ -1,0 +1,82 @@
+import type { z } from 'zod';
+import { CalicoError, describe } from '../errors/error.ts';
+import { formatJson, parseJson, withoutNullMembers } from './json.ts';
+
+/**
+ * One kind of stored value: how its key is made from an id and read back, and how its JSON becomes a typed
+ * value. An id is the text that tells two values of the kind apart, such as `web` or `libnetwork/host-a-…`.
+ */
+export interface EntryType<Value> {
+  /** What people call it: `IPPool`, `IPAM block`. */
+  readonly label: string;
+  /** All keys of the kind begin with this. */
+  readonly prefix: string;
+  readonly key: (id: string) => string;
+  /** The id, or `undefined` for a key of another kind. */
+  readonly idOf: (key: string) => string | undefined;
+  /** Typed value of a stored text; throws `datastore/corrupt`. */
+  readonly decode: (key: string, text: string) => Value;
+  readonly encode: (value: Value) => string;
+  readonly schema: z.ZodType<Value>;
+}
+
+/** Makes an entry type whose key is a prefix followed by the id, mapped by `segment` and back. */
+export function entryType<Value>(options: {
+  readonly label: string;
+  readonly prefix: string;
+  readonly schema: z.ZodType<Value>;
+  readonly segment?: {
+    readonly write: (id: string) => string;
+    readonly read: (text: string) => string | undefined;
+  };
+}): EntryType<Value> {
+  const { label, prefix, schema } = options;
+  const write = options.segment?.write ?? ((id: string) => id);
+  const read = options.segment?.read ?? singleSegment;
+  return {
+    label,
+    prefix,
+    schema,
+    key: (id) => prefix + write(id),
+    idOf: (key) => (key.startsWith(prefix) ? read(key.slice(prefix.length)) : undefined),
+    decode: (key, text) => decodeWith(schema, key, text),
+    encode: formatJson,
+  };
+}
+
+function singleSegment(text: string): string | undefined {
+  return text === '' || text.includes('/') ? undefined : text;
+}
+
+function decodeWith<Value>(schema: z.ZodType<Value>, key: string, text: string): Value {
+  let json: unknown;
+  try {
+    json = parseJson(text);
+  } catch (error) {
+    throw new CalicoError('datastore/corrupt', { key, why: describe(error) }, { cause: error });
+  }
+  const result = schema.safeParse(withoutNullMembers(json));
+  if (result.success) return result.data;
+  const { field, why } = firstIssue(result.error);
+  throw new CalicoError('datastore/corrupt', { key, why: field === '' ? why : `${field}: ${why}` });
+}
+
+/** The first problem that a schema found, as dotted path and sentence. */
+export function firstIssue(error: z.ZodError): { readonly field: string; readonly why: string } {
+  const issue = deepest(error.issues[0]);
+  return { field: issue?.path.join('.') ?? '', why: issue?.message ?? 'is not valid' };
+}
+
+/** Of a failed union, the alternative that got furthest says most. */
+function deepest(
+  issue: z.core.$ZodIssue | undefined,
+): { readonly path: readonly PropertyKey[]; readonly message: string } | undefined {
+  if (issue?.code !== 'invalid_union') return issue;
+  const inner = issue.errors
+    .map((alternative) => deepest(alternative[0]))
+    .filter((found) => found !== undefined)
+    .toSorted((a, b) => b.path.length - a.path.length)[0];
+  return inner === undefined || inner.path.length === 0
+    ? issue
+    : { path: [...issue.path, ...inner.path], message: inner.message };
+}

@@ -1,0 +1,93 @@
+import { z } from 'zod';
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily, splitCidr } from '../ip/cidr.ts';
+import { cidr, resource } from './fields.ts';
+
+const encapsulationMode = z.enum(['Never', 'Always', 'CrossSubnet']);
+const allowedUse = z.enum(['Workload', 'Tunnel', 'LoadBalancer']);
+
+/** A range of addresses that workloads may use, cut into blocks. Defaults: the functions below. */
+export const ipPool = resource(
+  'IPPool',
+  z.looseObject({
+    cidr,
+    blockSize: z.exactOptional(z.int()),
+    ipipMode: z.exactOptional(z.union([encapsulationMode, z.literal('')])),
+    vxlanMode: z.exactOptional(z.union([encapsulationMode, z.literal('')])),
+    natOutgoing: z.exactOptional(z.boolean()),
+    disabled: z.exactOptional(z.boolean()),
+    disableBGPExport: z.exactOptional(z.boolean()),
+    nodeSelector: z.exactOptional(z.string().max(1024)),
+    namespaceSelector: z.exactOptional(z.string().max(1024)),
+    allowedUses: z.exactOptional(z.array(allowedUse)),
+    assignmentMode: z.exactOptional(z.enum(['Automatic', 'Manual'])),
+  }),
+);
+
+export type IpPool = z.infer<typeof ipPool>;
+
+export function poolFamily(pool: IpPool): IpFamily {
+  return cidrFamily(pool.spec.cidr);
+}
+
+/** Prefix length of the pool's blocks; 26 and 122 where none is stored. */
+export function poolBlockSize(pool: IpPool): number {
+  const stored = pool.spec.blockSize ?? 0;
+  if (stored !== 0) return stored;
+  return poolFamily(pool) === 4 ? 26 : 122;
+}
+
+/** Selector over the labels of Nodes that may take blocks of the pool. */
+export function poolNodeSelector(pool: IpPool): string {
+  return pool.spec.nodeSelector ?? '';
+}
+
+/** Whether addresses of the pool may be given to workloads. */
+export function poolServesWorkloads(pool: IpPool): boolean {
+  const uses = pool.spec.allowedUses ?? [];
+  return uses.length === 0 || uses.includes('Workload');
+}
+
+/** Whether the pool is only for requests that name it. */
+export function poolIsManual(pool: IpPool): boolean {
+  return pool.spec.assignmentMode === 'Manual';
+}
+
+/**
+ * Whether IPAM may allocate from the pool: not disabled, not being deleted, and no condition
+ * `Allocatable=False`. Source: libcalico-go's notion of enabled pools.
+ */
+export function poolIsEnabled(pool: IpPool): boolean {
+  if (pool.spec.disabled === true) return false;
+  if (pool.metadata['deletionTimestamp'] !== undefined) return false;
+  const status = poolStatus.safeParse(pool['status']);
+  const conditions = status.success ? (status.data.conditions ?? []) : [];
+  return !conditions.some(({ type, status: value }) => type === 'Allocatable' && value === 'False');
+}
+
+const poolStatus = z.looseObject({
+  conditions: z.exactOptional(z.array(z.looseObject({ type: z.string(), status: z.string() }))),
+});
+
+/** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */
+export function poolProblems(pool: IpPool): readonly { field: string; why: string }[] {
+  const problems: { field: string; why: string }[] = [];
+  const family = poolFamily(pool);
+  const blockSize = poolBlockSize(pool);
+  const [least, most] = family === 4 ? [20, 32] : [116, 128];
+  if (blockSize < least || blockSize > most) {
+    problems.push({ field: 'spec.blockSize', why: `must be from ${least} to ${most}` });
+  }
+  if (splitCidr(pool.spec.cidr).prefixLength > blockSize && pool.spec.disabled !== true) {
+    problems.push({ field: 'spec.cidr', why: `must hold at least one block of /${blockSize}` });
+  }
+  const ipip = (pool.spec.ipipMode ?? 'Never') || 'Never';
+  const vxlan = (pool.spec.vxlanMode ?? 'Never') || 'Never';
+  if (ipip !== 'Never' && family === 6) {
+    problems.push({ field: 'spec.ipipMode', why: 'IP-in-IP carries IPv4 only' });
+  }
+  if (ipip !== 'Never' && vxlan !== 'Never') {
+    problems.push({ field: 'spec.vxlanMode', why: 'cannot be combined with ipipMode' });
+  }
+  return problems;
+}

@@ -1,0 +1,62 @@
+import { z } from 'zod';
+import { cidr } from './fields.ts';
+
+/**
+ * The three IPAM records, in the form that every Calico release reads (keys below `/calico/ipam/v2`), and the
+ * IPAM configuration. Source: libcalico-go/lib/backend/model/{block,block_affinity,ipam_handle,ipam_config}.go.
+ */
+
+const uint64 = z.union([z.bigint(), z.int().transform(BigInt)]);
+
+const allocationAttributes = z.looseObject({
+  handle_id: z.exactOptional(z.string()),
+  secondary: z.exactOptional(z.record(z.string(), z.string())),
+  releasedAt: z.exactOptional(z.string()),
+});
+
+/** Who holds an address: a handle and free key-value pairs. */
+export type AllocationAttributes = z.infer<typeof allocationAttributes>;
+
+/**
+ * A block of consecutive addresses with at most one host that prefers it. `allocations[ordinal]` is an index
+ * into `attributes` or null; `unallocated` is a queue: addresses are taken at its head, freed to its tail.
+ */
+export const block = z.looseObject({
+  cidr,
+  affinity: z.exactOptional(z.string()),
+  hostAffinity: z.exactOptional(z.string()),
+  affinity_claim_time: z.exactOptional(z.string()),
+  allocations: z.array(z.int().nullable()),
+  unallocated: z.exactOptional(z.array(z.int())),
+  attributes: z.exactOptional(z.array(allocationAttributes)),
+  sequenceNumber: z.exactOptional(uint64),
+  sequenceNumberForAllocation: z.exactOptional(z.record(z.string(), uint64)),
+  deleted: z.exactOptional(z.boolean()),
+});
+
+export type Block = z.infer<typeof block>;
+
+/** A host's claim on a block; a missing or empty state is confirmed (data of old releases). */
+export const affinity = z.looseObject({
+  state: z.exactOptional(z.enum(['confirmed', 'pending', 'pendingDeletion', ''])),
+  deleted: z.exactOptional(z.boolean()),
+});
+
+export type Affinity = z.infer<typeof affinity>;
+
+/** Reverse index: how many addresses of which blocks (`10.65.0.0/26`) a handle holds. */
+export const handle = z.looseObject({
+  block: z.exactOptional(z.record(z.string(), z.int())),
+  deleted: z.exactOptional(z.boolean()),
+});
+
+export type Handle = z.infer<typeof handle>;
+
+/** `/calico/ipam/v2/config`; an absent key means not strict, automatic allocation, no block limit. */
+export const ipamConfig = z.looseObject({
+  strict_affinity: z.exactOptional(z.boolean()),
+  auto_allocate_blocks: z.exactOptional(z.boolean()),
+  maxBlocksPerHost: z.exactOptional(z.int()),
+});
+
+export type IpamConfig = z.infer<typeof ipamConfig>;

@@ -1,0 +1,53 @@
+/**
+ * JSON without loss: integers beyond 2^53, such as IPAM sequence numbers (nanoseconds since 1970), become
+ * `bigint` and are written back digit for digit. `JSON.parse` alone would round them silently.
+ * Source of the rule: Calico's block values hold Go uint64.
+ */
+
+declare global {
+  interface JSON {
+    /** ECMAScript proposal "JSON.parse source text access", in V8 since 11.4. */
+    rawJSON(text: string): object;
+  }
+}
+
+type Reviver = (
+  this: unknown,
+  key: string,
+  value: unknown,
+  context?: { readonly source?: string },
+) => unknown;
+
+const longDigits = /\d{16}/;
+const integer = /^-?\d+$/;
+
+const reviveBigIntegers: Reviver = (_key, value, context) =>
+  typeof value === 'number' && !Number.isSafeInteger(value) && integer.test(context?.source ?? '')
+    ? BigInt(context?.source ?? '')
+    : value;
+
+/** Parses JSON; integers that a `number` cannot hold become `bigint`. Throws SyntaxError like `JSON.parse`. */
+export function parseJson(text: string): unknown {
+  return longDigits.test(text) ? JSON.parse(text, reviveBigIntegers) : JSON.parse(text);
+}
+
+/** Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are left out. */
+export function formatJson(value: unknown): string {
+  return JSON.stringify(value, (_key, member: unknown) =>
+    typeof member === 'bigint' ? JSON.rawJSON(member.toString()) : member,
+  );
+}
+
+/**
+ * Drops object members that are `null`; array elements stay. Go writes `null` for empty lists, maps and
+ * times and reads it as absent, so nothing is lost.
+ */
+export function withoutNullMembers(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutNullMembers);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, member]) => member !== null)
+      .map(([key, member]) => [key, withoutNullMembers(member)]),
+  );
+}

@@ -1,0 +1,65 @@
+import { createHash } from 'node:crypto';
+import { isLabelKey, isLabelValue, isResourceName } from './fields.ts';
+
+/**
+ * Docker's names as Calico's. Docker allows `Web`, `My_Net.X` and `proj_default`; a Profile's name must be a
+ * lower-case DNS name, a tag a label key of at most 63 characters.
+ *
+ * The rule, the same for all: a name that is legal and does not begin with `x--` or `xh--` stays as it is. Any other
+ * becomes `x--` and then its lower-case letters and digits as they are, and each other byte of its UTF-8
+ * text as `-` and two hexadecimal digits: `proj_default` → `x--proj-5fdefault`. Where that would be too
+ * long, it is `xh--`, the first 24 characters of it, and 32 hexadecimal digits of the SHA-256 of the name;
+ * so names that begin with `xh--` are not kept either. No two names have the same result (for the long ones: as surely as SHA-256 has no known collision).
+ */
+
+const marker = 'x--';
+const hashMarker = 'xh--';
+
+/** The Profile (or IP pool) name that stands for a Docker name; at most 200 characters. */
+export function resourceNameFor(dockerName: string): string {
+  return mapped(dockerName, isResourceName, 200);
+}
+
+/** The tag (label key) that stands for a Docker name; `Web` and `web` are different tags. */
+export function tagFor(dockerName: string): string {
+  return mapped(dockerName, (name) => !name.includes('/') && isLabelKey(name), 63);
+}
+
+/** The label value that stands for a Docker name. */
+export function labelValueFor(dockerName: string): string {
+  return mapped(dockerName, isLabelValue, 63);
+}
+
+/** The Docker name behind a mapped one; a hashed or unmapped name is its own answer. */
+export function dockerNameOf(name: string): string {
+  if (!name.startsWith(marker)) return name;
+  const bytes: number[] = [];
+  const pattern = /([a-z0-9])|-([0-9a-f]{2})/gy;
+  const encoded = name.slice(marker.length);
+  let end = 0;
+  for (const match of encoded.matchAll(pattern)) {
+    const [whole, plain, hex] = match;
+    bytes.push(plain === undefined ? Number.parseInt(hex ?? '', 16) : plain.charCodeAt(0));
+    end = match.index + whole.length;
+  }
+  const decoded = Buffer.from(bytes).toString('utf8');
+  return end === encoded.length && escape(decoded) === name ? decoded : name;
+}
+
+function mapped(name: string, isLegal: (name: string) => boolean, maxLength: number): string {
+  if (!/^xh?--/.test(name) && isLegal(name) && name.length <= maxLength) return name;
+  const escaped = escape(name);
+  if (escaped.length <= maxLength) return escaped;
+  const digest = createHash('sha256').update(name).digest('hex').slice(0, 32);
+  const readable = escaped.slice(marker.length, marker.length + 24).replaceAll(/^-+|-+$/g, '');
+  return `${hashMarker}${readable}-${digest}`;
+}
+
+function escape(name: string): string {
+  const bytes = [...Buffer.from(name, 'utf8')];
+  const text = bytes.map((byte) => {
+    const character = String.fromCharCode(byte);
+    return /[a-z0-9]/.test(character) ? character : `-${byte.toString(16).padStart(2, '0')}`;
+  });
+  return marker + text.join('');
+}

@@ -1,0 +1,57 @@
+import { z } from 'zod';
+import { net, resource, resourceName } from './fields.ts';
+
+/** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
+export const orchestrator = 'libnetwork';
+export const endpointNamespace = 'libnetwork';
+
+const endpointPort = z.looseObject({
+  name: z.string(),
+  protocol: z.union([z.string(), z.int()]),
+  port: z.int(),
+});
+
+/** One interface of one container: its addresses, its Profiles, and the host's end of its veth. */
+export const workloadEndpoint = resource(
+  'WorkloadEndpoint',
+  z.looseObject({
+    orchestrator: z.string(),
+    workload: z.exactOptional(z.string()),
+    node: resourceName,
+    endpoint: z.string(),
+    containerID: z.exactOptional(z.string()),
+    ipNetworks: z.exactOptional(z.array(net)),
+    profiles: z.exactOptional(z.array(z.string())),
+    interfaceName: z.string().regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'is not an interface name'),
+    mac: z.exactOptional(z.string()),
+    ports: z.exactOptional(z.array(endpointPort)),
+  }),
+);
+
+export type WorkloadEndpoint = z.infer<typeof workloadEndpoint>;
+
+/**
+ * The name of a Docker endpoint's WorkloadEndpoint: node, orchestrator, workload and endpoint joined by `-`,
+ * each `-` inside a part doubled. For orchestrator `libnetwork` the third part is that same constant.
+ */
+export function endpointName(node: string, endpointId: string): string {
+  return [node, orchestrator, orchestrator, endpointId]
+    .map((part) => part.replaceAll('-', '--'))
+    .join('-');
+}
+
+/** The annotations that carry what Docker told us of an endpoint and Calico has no field for. */
+export const endpointAnnotations = {
+  /** Docker's network ID. */
+  network: 'docker.projectcalico.org/network',
+  /** Last part of Docker's SandboxKey: the same for all endpoints of one container. */
+  sandbox: 'docker.projectcalico.org/sandbox',
+  /** Why the endpoint is in quarantine; absent when it is not. */
+  quarantine: 'docker.projectcalico.org/quarantine',
+  /** Endpoint options of `docker run --network name=…,driver-opt=…`, as JSON. */
+  options: 'docker.projectcalico.org/options',
+  /** Comma-separated keys of the labels that the driver wrote. */
+  labels: 'docker.projectcalico.org/labels',
+  /** `true` or `false` where the network says otherwise than the pool about outgoing NAT. */
+  natOutgoing: 'docker.projectcalico.org/nat-outgoing',
+} as const;

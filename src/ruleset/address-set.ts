@@ -1,0 +1,16 @@
+import type { IpFamily } from '../ip/address.ts';
+
+/**
+ * Sets of addresses that rules refer to by name. A member is text in canonical form: a CIDR
+ * (`10.65.0.1/32`) for `net`, `<cidr>,<interface>` for `net,interface`.
+ */
+export type AddressSetType = 'net' | 'net,interface';
+
+export interface AddressSetSpec {
+  /** At most 31 characters (kernel limit of ipset names). */
+  readonly name: string;
+  readonly type: AddressSetType;
+  readonly family: IpFamily;
+  /** Whether the kernel itself adds members (drop counters): their content is then not ours to correct. */
+  readonly countsPackets: boolean;
+}

@@ -1,0 +1,105 @@
+import type { Cidr } from '../ip/cidr.ts';
+import type { IpFamily } from '../ip/address.ts';
+
+/**
+ * The language of packet rules: immutable data that says what must hold, of which iptables (and later
+ * nftables) text is one rendering. Nothing here knows either tool's syntax.
+ */
+
+/** The kernel tables in which we have chains. */
+export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
+
+/** Mark bits in the upper half of the packet mark, where Calico keeps its own. Source: felix/rules. */
+export const markBits = {
+  /** A profile or policy accepted the packet. */
+  accept: 0x0001_0000,
+  /** A rule said Pass: leave the tier, or the profile. */
+  pass: 0x0002_0000,
+  /** Every block of a rule with several alternatives matched so far. */
+  scratch0: 0x0008_0000,
+  /** The current block matched. */
+  scratch1: 0x0010_0000,
+} as const;
+
+/** One criterion; all criteria of a rule must hold. `negated` turns one round. */
+export type Match =
+  | { readonly kind: 'inInterface'; readonly name: string }
+  | { readonly kind: 'outInterface'; readonly name: string }
+  | { readonly kind: 'protocol'; readonly protocol: number; readonly negated?: boolean }
+  | { readonly kind: 'sourceNet'; readonly net: Cidr; readonly negated?: boolean }
+  | { readonly kind: 'destinationNet'; readonly net: Cidr; readonly negated?: boolean }
+  /** The address is a member of the set. */
+  | { readonly kind: 'sourceSet'; readonly set: string; readonly negated?: boolean }
+  | { readonly kind: 'destinationSet'; readonly set: string; readonly negated?: boolean }
+  /** Source address and incoming interface together are a member. */
+  | { readonly kind: 'sourceAndInInterfaceSet'; readonly set: string; readonly negated?: boolean }
+  /** Destination address and outgoing interface together are a member. */
+  | {
+      readonly kind: 'destinationAndOutInterfaceSet';
+      readonly set: string;
+      readonly negated?: boolean;
+    }
+  /** At most 15 slots; a range takes two. */
+  | { readonly kind: 'sourcePorts'; readonly ports: readonly Ports[]; readonly negated?: boolean }
+  | {
+      readonly kind: 'destinationPorts';
+      readonly ports: readonly Ports[];
+      readonly negated?: boolean;
+    }
+  | {
+      readonly kind: 'icmp';
+      readonly family: IpFamily;
+      readonly type: number;
+      readonly code?: number;
+      readonly negated?: boolean;
+    }
+  | { readonly kind: 'markSet'; readonly bits: number }
+  | { readonly kind: 'markClear'; readonly bits: number }
+  | { readonly kind: 'connectionState'; readonly states: readonly ConnectionState[] }
+  | { readonly kind: 'sourceIsLocal'; readonly negated?: boolean }
+  | { readonly kind: 'destinationIsLocal'; readonly negated?: boolean };
+
+/** One port or an inclusive range. */
+export interface Ports {
+  readonly first: number;
+  readonly last: number;
+}
+
+export type ConnectionState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID';
+
+export type Action =
+  | { readonly kind: 'accept' }
+  | { readonly kind: 'drop' }
+  | { readonly kind: 'return' }
+  | { readonly kind: 'jump'; readonly chain: string }
+  /** Like jump, but the end of the chain does not come back. */
+  | { readonly kind: 'goto'; readonly chain: string }
+  | { readonly kind: 'setMark'; readonly bits: number }
+  | { readonly kind: 'clearMark'; readonly bits: number }
+  | { readonly kind: 'log'; readonly prefix: string }
+  | { readonly kind: 'masquerade' }
+  | { readonly kind: 'notrack' }
+  /** Adds (source address, incoming interface) to the set, so that its counters count the packet. */
+  | { readonly kind: 'countSource'; readonly set: string }
+  /** Adds (destination address, outgoing interface) to the set. */
+  | { readonly kind: 'countDestination'; readonly set: string };
+
+export interface Rule {
+  readonly matches: readonly Match[];
+  readonly action: Action;
+  /** Why the rule is there, in words for whoever reads a listing. */
+  readonly comment?: string;
+}
+
+/** A chain of ours. */
+export interface Chain {
+  readonly name: string;
+  readonly rules: readonly Rule[];
+}
+
+/** Our rules in a chain of the kernel's: first of all others, or after all others. */
+export interface Hook {
+  readonly chain: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING';
+  readonly inserted: readonly Rule[];
+  readonly appended: readonly Rule[];
+}
