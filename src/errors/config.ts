@@ -1,5 +1,20 @@
 import { entry } from './spec.ts';
 
+/** Settings that make no sense. */
 export const configErrors = {
-  'config/placeholder': entry('bug', (d: { what: string }) => d.what),
+  'config/invalid': entry(
+    'input',
+    (d: { name: string; value: string; source: string; why: string }) =>
+      `${d.name}="${d.value}" (from ${d.source}): ${d.why}`,
+  ),
+  'config/unreadable': entry(
+    'input',
+    (d: { file: string; why: string }) => `cannot read the settings file ${d.file}: ${d.why}`,
+  ),
+  'config/bad-line': entry(
+    'input',
+    (d: { file: string; line: number; text: string }) =>
+      `${d.file}, line ${d.line}: "${d.text}" is not NAME=value`,
+  ),
+  'config/incomplete': entry('input', (d: { why: string }) => d.why),
 } as const;

@@ -1,5 +1,15 @@
 import { entry } from './spec.ts';
 
+/** What can go wrong when we ask Docker. */
 export const dockerErrors = {
-  'docker/placeholder': entry('bug', (d: { what: string }) => d.what),
+  'docker/unavailable': entry(
+    'unavailable',
+    (d: { address: string; why: string }) =>
+      `the Docker API at ${d.address} does not answer: ${d.why}`,
+  ),
+  'docker/bad-answer': entry(
+    'bug',
+    (d: { what: string; why: string }) =>
+      `Docker's answer to "${d.what}" is not understood: ${d.why}`,
+  ),
 } as const;

@@ -1,5 +1,61 @@
 import { entry } from './spec.ts';
 
+/** What Docker asks of the network driver and cannot have. */
 export const driverErrors = {
-  'driver/placeholder': entry('bug', (d: { what: string }) => d.what),
+  'driver/bad-request': entry('input', (d: { field: string; why: string }) =>
+    d.field === '' ? `request refused: ${d.why}` : `request refused: ${d.field}: ${d.why}`,
+  ),
+  'driver/empty-body': entry(
+    'input',
+    (_: Record<string, never>) =>
+      'request refused: it has no body (Docker repeated a call whose connection broke); try again',
+  ),
+  'driver/unknown-option': entry(
+    'input',
+    (d: { key: string; known: string }) => `unknown network option "${d.key}"; known: ${d.known}`,
+  ),
+  'driver/bad-option': entry(
+    'input',
+    (d: { key: string; value: string; why: string }) =>
+      `network option "${d.key}=${d.value}": ${d.why}`,
+  ),
+  'driver/unknown-endpoint-option': entry(
+    'input',
+    (d: { key: string; known: string }) => `unknown endpoint option "${d.key}"; known: ${d.known}`,
+  ),
+  'driver/bad-endpoint-option': entry(
+    'input',
+    (d: { key: string; value: string; why: string }) =>
+      `endpoint option "${d.key}=${d.value}": ${d.why}`,
+  ),
+  'driver/network-differs': entry(
+    'state',
+    (d: { network: string }) =>
+      `network ${d.network} exists with other settings; remove it before making it anew`,
+  ),
+  'driver/unknown-network': entry(
+    'state',
+    (d: { network: string }) =>
+      `network ${d.network} is not known to calico on this host; remove it (docker network rm) and create it again`,
+  ),
+  'driver/unknown-endpoint': entry(
+    'state',
+    (d: { endpoint: string }) =>
+      `endpoint ${d.endpoint} is not known to calico on this host; start the container again`,
+  ),
+  'driver/no-address': entry(
+    'input',
+    (d: { network: string }) =>
+      `network ${d.network} gives no addresses; create it with --ipam-driver calico-ipam`,
+  ),
+  'driver/bad-mac': entry('input', (d: { mac: string }) => `"${d.mac}" is not a MAC address`),
+  'driver/endpoint-exists': entry(
+    'state',
+    (d: { endpoint: string; addresses: string }) =>
+      `endpoint ${d.endpoint} exists with other addresses (${d.addresses})`,
+  ),
+  'driver/cannot-listen': entry(
+    'state',
+    (d: { file: string; why: string }) => `cannot listen on ${d.file}: ${d.why}`,
+  ),
 } as const;

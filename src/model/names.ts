@@ -5,11 +5,12 @@ import { isLabelKey, isLabelValue, isResourceName } from './fields.ts';
  * Docker's names as Calico's. Docker allows `Web`, `My_Net.X` and `proj_default`; a Profile's name must be a
  * lower-case DNS name, a tag a label key of at most 63 characters.
  *
- * The rule, the same for all: a name that is legal and does not begin with `x--` or `xh--` stays as it is. Any other
- * becomes `x--` and then its lower-case letters and digits as they are, and each other byte of its UTF-8
- * text as `-` and two hexadecimal digits: `proj_default` → `x--proj-5fdefault`. Where that would be too
- * long, it is `xh--`, the first 24 characters of it, and 32 hexadecimal digits of the SHA-256 of the name;
- * so names that begin with `xh--` are not kept either. No two names have the same result (for the long ones: as surely as SHA-256 has no known collision).
+ * The rule, the same for all: a legal name stays as it is, unless it begins with `x--`, or with `x`, a letter
+ * and `--` (which we use ourselves). Any other becomes `x--` and then its lower-case letters and digits as they
+ * are, and each other byte of its UTF-8 text as `-` and two hexadecimal digits: `proj_default` becomes
+ * `x--proj-5fdefault`. Where that would be too long, it is `xh--`, the first 24 characters of it, and 32
+ * hexadecimal digits of the SHA-256 of the name. No two names have the same result (for the long ones: as
+ * surely as SHA-256 has no known collision).
  */
 
 const marker = 'x--';
@@ -47,7 +48,7 @@ export function dockerNameOf(name: string): string {
 }
 
 function mapped(name: string, isLegal: (name: string) => boolean, maxLength: number): string {
-  if (!/^xh?--/.test(name) && isLegal(name) && name.length <= maxLength) return name;
+  if (!/^x[a-z]?--/.test(name) && isLegal(name) && name.length <= maxLength) return name;
   const escaped = escape(name);
   if (escaped.length <= maxLength) return escaped;
   const digest = createHash('sha256').update(name).digest('hex').slice(0, 32);

@@ -44,14 +44,16 @@ export function endpointName(node: string, endpointId: string): string {
 export const endpointAnnotations = {
   /** Docker's network ID. */
   network: 'docker.projectcalico.org/network',
-  /** Last part of Docker's SandboxKey: the same for all endpoints of one container. */
+  /** Docker's SandboxKey: the path of the network namespace, the same for all endpoints of one container. */
   sandbox: 'docker.projectcalico.org/sandbox',
   /** Why the endpoint is in quarantine; absent when it is not. */
   quarantine: 'docker.projectcalico.org/quarantine',
   /** Endpoint options of `docker run --network name=…,driver-opt=…`, as JSON. */
   options: 'docker.projectcalico.org/options',
-  /** Comma-separated keys of the labels that the driver wrote. */
+  /** Comma-separated keys of the labels that the driver wrote for the container and its network. */
   labels: 'docker.projectcalico.org/labels',
+  /** Comma-separated tags that the endpoint has from the other networks of its container. */
+  sharedTags: 'docker.projectcalico.org/shared-tags',
   /** `true` or `false` where the network says otherwise than the pool about outgoing NAT. */
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
 } as const;

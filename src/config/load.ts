@@ -1,0 +1,95 @@
+import { readFileSync } from 'node:fs';
+import { CalicoError, describe } from '../errors/error.ts';
+import { settingMeanings, settingsSchema, type SettingKey, type Settings } from './settings.ts';
+
+/** Settings as values, and who set each: `default`, `environment`, or the name of the file. */
+export interface LoadedSettings {
+  readonly settings: Settings;
+  readonly originOf: (key: SettingKey) => string;
+}
+
+/** Where an installed host keeps its settings, in the form of a systemd EnvironmentFile. */
+export const settingsFile = '/etc/calico/calico-cnm.env';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+interface Given {
+  readonly name: string;
+  readonly text: string;
+  readonly origin: string;
+}
+
+/**
+ * Resolves every setting: the environment beats the settings file, which beats the default. A variable that
+ * is set but empty counts as unset, as in systemd and Compose files. Throws `config/…` with the name, the
+ * value and where it came from.
+ */
+export function loadSettings(environment: Environment, file: string): LoadedSettings {
+  const fromFile = readSettingsFile(file);
+  const given = new Map<string, Given>();
+  for (const [key, schema] of Object.entries(settingsSchema.shape)) {
+    const name = settingMeanings.get(schema)?.name ?? key;
+    const found =
+      givenBy(environment[name], 'the environment') ?? givenBy(fromFile.get(name), file);
+    if (found !== undefined) given.set(key, { name, ...found });
+  }
+  const result = settingsSchema.safeParse(
+    Object.fromEntries([...given].map(([key, { text }]) => [key, text])),
+  );
+  if (!result.success) {
+    const { path, message } = result.error.issues[0] ?? { path: [], message: 'is not valid' };
+    const culprit = given.get(String(path[0])) ?? {
+      name: String(path[0]),
+      text: '',
+      origin: 'default',
+    };
+    throw new CalicoError('config/invalid', {
+      name: culprit.name,
+      value: culprit.text,
+      source: culprit.origin,
+      why: message,
+    });
+  }
+  checkTogether(result.data);
+  const origins = new Map([...given].map(([key, { origin }]) => [key, origin]));
+  return { settings: result.data, originOf: (key) => origins.get(key) ?? 'default' };
+}
+
+function givenBy(text: string | undefined, origin: string): Omit<Given, 'name'> | undefined {
+  return text === undefined || text === '' ? undefined : { text, origin };
+}
+
+function checkTogether(settings: Settings): void {
+  if ((settings.etcdCertFile === undefined) !== (settings.etcdKeyFile === undefined)) {
+    throw new CalicoError('config/incomplete', {
+      why: 'ETCD_CERT_FILE and ETCD_KEY_FILE go together: set both, or neither',
+    });
+  }
+  if ((settings.etcdUsername === undefined) !== (settings.etcdPassword === undefined)) {
+    throw new CalicoError('config/incomplete', {
+      why: 'ETCD_USERNAME and ETCD_PASSWORD go together: set both, or neither',
+    });
+  }
+}
+
+/** Reads `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off. No file: no lines. */
+function readSettingsFile(file: string): ReadonlyMap<string, string> {
+  let content: string;
+  try {
+    content = readFileSync(file, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return new Map();
+    throw new CalicoError('config/unreadable', { file, why: describe(error) }, { cause: error });
+  }
+  const values = new Map<string, string>();
+  for (const [index, raw] of content.split('\n').entries()) {
+    const line = raw.trim();
+    if (line === '' || line.startsWith('#')) continue;
+    const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/.exec(line) ?? [];
+    if (name === undefined || value === undefined) {
+      throw new CalicoError('config/bad-line', { file, line: index + 1, text: line });
+    }
+    values.set(name, value.replace(/^(["'])(.*)\1$/, '$2'));
+  }
+  return values;
+}

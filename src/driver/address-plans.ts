@@ -1,0 +1,51 @@
+import type { Draft } from '../datastore/writer.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
+import type { Cidr } from '../ip/cidr.ts';
+import type { DockerNetwork, NetworkSubnet } from '../model/docker-network.ts';
+
+/** One subnet as CreateNetwork tells it. */
+export interface RequestedSubnet {
+  readonly family: IpFamily;
+  /** Who gave the subnet: the name of an IPAM driver's address space. */
+  readonly addressSpace: string | undefined;
+  readonly cidr: Cidr;
+  readonly gateway: IpAddress | undefined;
+  readonly auxiliary: Readonly<Record<string, IpAddress>>;
+}
+
+/** What a network's subnets became. */
+export interface AdoptedSubnets {
+  readonly ipam: DockerNetwork['ipam'];
+  readonly subnets: readonly NetworkSubnet[];
+  readonly nextHop4: IpAddress | undefined;
+  readonly nextHop6: IpAddress | undefined;
+}
+
+export interface EndpointAddresses {
+  readonly node: string;
+  readonly network: DockerNetwork;
+  readonly endpointId: string;
+  readonly addresses: readonly IpAddress[];
+}
+
+/** What the network driver needs of address management: plans that change a draft, or throw `ipam/…`. */
+export interface AddressPlans {
+  /** At CreateNetwork: ties the subnets to the pools that were asked for, or makes Docker's own subnets pools. */
+  adoptSubnets(
+    draft: Draft,
+    request: {
+      readonly node: string;
+      readonly networkId: string;
+      readonly subnets: readonly RequestedSubnet[];
+    },
+  ): AdoptedSubnets;
+
+  /** At DeleteNetwork: what `adoptSubnets` made. */
+  dropSubnets(draft: Draft, network: DockerNetwork): void;
+
+  /** At CreateEndpoint: the addresses are from now on this endpoint's. */
+  bindEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
+
+  /** At DeleteEndpoint: frees the addresses that Docker's own IPAM handed out; others wait for ReleaseAddress. */
+  releaseEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
+}

@@ -1,0 +1,167 @@
+import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
+import type { Mirror } from '../datastore/mirror.ts';
+import type { Writer } from '../datastore/writer.ts';
+import { describe } from '../errors/error.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { containerOf, lookUpContainer, type ContainerLookup } from './container-lookup.ts';
+import type { DockerApi } from './docker/docker-api.ts';
+import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
+import { describeEndpoint } from './endpoint-description.ts';
+import { annotation } from './endpoint-record.ts';
+import type { LocalEndpoints } from './local-endpoints.ts';
+import { networkEntryId, type Networks } from './networks.ts';
+import type { Stamp } from './stamp.ts';
+
+export interface DockerSyncDeps {
+  readonly node: string;
+  readonly docker: DockerApi;
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly networks: Networks;
+  readonly local: LocalEndpoints;
+  readonly stamp: Stamp;
+  readonly log: Logger;
+  /** Told of containers that Docker has on several networks, whose default route may lead to another one. */
+  readonly onSeveralNetworks: (sandbox: string) => void;
+}
+
+const answerMs = 5000;
+const quarantineFirstMs = 100;
+const quarantineLongestMs = 1000;
+
+/**
+ * Keeps what the datastore says of containers as Docker has it, outside of Docker's calls: names of networks
+ * and containers, labels, endpoints in quarantine. Runs until the signal is aborted; an engine that is away is
+ * waited for.
+ */
+export async function keepInSyncWithDocker(
+  deps: DockerSyncDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  await Promise.all([followEvents(deps, signal), releaseQuarantine(deps, signal)]);
+}
+
+async function followEvents(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
+  let delays = backoffMs(250, 5000);
+  while (!signal.aborted) {
+    try {
+      const events = deps.docker.events(signal);
+      await compareAll(deps, signal);
+      delays = backoffMs(250, 5000);
+      for await (const event of events) await onEvent(deps, event, signal);
+    } catch (error) {
+      if (!signal.aborted) deps.log.debug('Docker events interrupted', { why: describe(error) });
+    }
+    await pause(delays.next().value, signal);
+  }
+}
+
+/** Brings everything up to date that may have changed while nobody listened. */
+async function compareAll(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
+  const { docker, networks, mirror, node } = deps;
+  const deadline = withDeadline(signal, answerMs);
+  const [present, containers] = await Promise.all([
+    docker.networks(deadline),
+    docker.containers(deadline),
+  ]);
+  for (const { Id, Name } of present) {
+    const known = mirror.get('DockerNetwork', networkEntryId(node, Id));
+    if (known !== undefined && known.value.name !== Name)
+      await networks.learnName(Id, Name, signal);
+  }
+  for (const container of containers) await describeContainer(deps, container, signal);
+}
+
+async function onEvent(
+  deps: DockerSyncDeps,
+  event: DockerEvent,
+  signal: AbortSignal,
+): Promise<void> {
+  const { Type, Action, Actor } = event;
+  const { ID = '', Attributes } = Actor;
+  if (Type === 'network' && Action === 'create' && Attributes['name'] !== undefined) {
+    await deps.networks.learnName(ID, Attributes['name'], signal);
+  }
+  const isRename = Type === 'container' && Action === 'rename';
+  const isConnect = Type === 'network' && (Action === 'connect' || Action === 'disconnect');
+  const containerId = isRename ? ID : isConnect ? Attributes['container'] : undefined;
+  if (containerId === undefined || deps.local.ofContainer(containerId).length === 0) return;
+  const containers = await deps.docker.containers(withDeadline(signal, answerMs));
+  const container = containers.find(({ Id }) => Id === containerId);
+  if (container !== undefined) await describeContainer(deps, container, signal);
+}
+
+/** Writes what Docker says of one container to its endpoints; nothing is written where nothing changed. */
+async function describeContainer(
+  deps: DockerSyncDeps,
+  info: ContainerInfo,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = info.Names[0]?.slice(1);
+  if (name === undefined) return;
+  const container = containerOf(info, name);
+  for (const id of deps.local.ofContainer(info.Id)) {
+    const endpoint = deps.mirror.get('WorkloadEndpoint', id)?.value;
+    const networkName = endpoint && networkOf(deps, endpoint)?.name;
+    if (networkName !== undefined) {
+      await writeDescription(
+        deps,
+        { id, lookup: { kind: 'found', networkName, container } },
+        signal,
+      );
+    }
+  }
+}
+
+/** Asks again for every endpoint in quarantine, soon at first, then once a second. */
+async function releaseQuarantine(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
+  let delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
+  while (!signal.aborted) {
+    const waiting = deps.local.quarantined();
+    if (waiting.length === 0) delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
+    for (const id of waiting) await tryRelease(deps, id, signal);
+    await pause(delays.next().value, signal);
+  }
+}
+
+async function tryRelease(deps: DockerSyncDeps, id: string, signal: AbortSignal): Promise<void> {
+  const endpoint = deps.mirror.get('WorkloadEndpoint', id)?.value;
+  if (endpoint === undefined) return;
+  const lookup = await lookUpContainer(
+    deps.docker,
+    { networkId: annotation(endpoint, 'network') ?? '', endpointId: endpoint.spec.endpoint },
+    signal,
+  );
+  if (lookup.kind === 'unknown') return;
+  await writeDescription(deps, { id, lookup }, signal);
+  deps.log.info('endpoint released from quarantine', {
+    container: lookup.container.name,
+    endpoint: endpoint.spec.endpoint,
+  });
+}
+
+async function writeDescription(
+  deps: DockerSyncDeps,
+  what: { readonly id: string; readonly lookup: Extract<ContainerLookup, { kind: 'found' }> },
+  signal: AbortSignal,
+): Promise<void> {
+  const { writer, local, stamp, log } = deps;
+  try {
+    await writer.write(
+      (draft) => describeEndpoint(draft, { ...what, ofSandbox: local.ofSandbox, stamp }),
+      signal,
+    );
+    const endpoint = deps.mirror.get('WorkloadEndpoint', what.id)?.value;
+    const sandbox = endpoint && annotation(endpoint, 'sandbox');
+    if (sandbox !== undefined && what.lookup.container.hasSeveralNetworks)
+      deps.onSeveralNetworks(sandbox);
+  } catch (error) {
+    log.warn('container could not be described', { endpoint: what.id, why: describe(error) });
+  }
+}
+
+function networkOf({ mirror, node }: DockerSyncDeps, endpoint: WorkloadEndpoint) {
+  return mirror.get('DockerNetwork', networkEntryId(node, annotation(endpoint, 'network') ?? ''))
+    ?.value;
+}

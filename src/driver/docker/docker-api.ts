@@ -1,0 +1,151 @@
+import { createInterface } from 'node:readline';
+import { Readable } from 'node:stream';
+import Docker from 'dockerode';
+import type { z } from 'zod';
+import { orAborted } from '../../async/deadline.ts';
+import { CalicoError, describe } from '../../errors/error.ts';
+import { firstIssue } from '../../model/entry.ts';
+import {
+  containerList,
+  engineInfo,
+  event,
+  networkInfo,
+  networkList,
+  type ContainerInfo,
+  type DockerEvent,
+  type NetworkInfo,
+} from './messages.ts';
+
+/**
+ * What we ask Docker. Every question may hang while dockerd boots, so none is asked without a deadline, and
+ * a question that still hangs is not asked again: the next one waits for the same answer. Container inspect is
+ * never used, as it waits for the lock that a starting container holds.
+ */
+export interface DockerApi {
+  readonly address: string;
+
+  /** The engine's own ID; another ID is another engine. */
+  engineId(signal: AbortSignal): Promise<string>;
+
+  /** One network with its endpoints; `undefined` if there is none. */
+  network(id: string, signal: AbortSignal): Promise<NetworkInfo | undefined>;
+
+  /** All networks, without their endpoints. */
+  networks(signal: AbortSignal): Promise<readonly NetworkInfo[]>;
+
+  /** All containers, running or not. */
+  containers(signal: AbortSignal): Promise<readonly ContainerInfo[]>;
+
+  /** The container of exactly this name. */
+  containerNamed(name: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
+
+  /** Network and container events from now on; ends when the connection does. */
+  events(signal: AbortSignal): AsyncIterable<DockerEvent>;
+}
+
+/** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
+export function createDockerApi(address: string): DockerApi {
+  const docker = new Docker(connection(address));
+  const pending = new Map<string, Promise<unknown>>();
+
+  const ask = async <S extends z.ZodType>(
+    question: { readonly what: string; readonly schema: S; readonly send: () => Promise<unknown> },
+    signal: AbortSignal,
+  ): Promise<z.infer<S>> => {
+    const { what, schema, send } = question;
+    let flight = pending.get(what);
+    if (flight === undefined) {
+      flight = send().finally(() => pending.delete(what));
+      flight.catch(() => undefined);
+      pending.set(what, flight);
+    }
+    const answer = await orAborted(flight, signal).catch((error: unknown) => {
+      if (isNotFound(error)) return undefined;
+      throw new CalicoError(
+        'docker/unavailable',
+        { address, why: describe(error) },
+        { cause: error },
+      );
+    });
+    const result = schema.safeParse(answer);
+    if (result.success) return result.data;
+    const { field, why } = firstIssue(result.error);
+    throw new CalicoError('docker/bad-answer', { what, why: `${field}: ${why}` });
+  };
+
+  const listContainers = (filters: Readonly<Record<string, string[]>>, signal: AbortSignal) =>
+    ask(
+      {
+        what: `containers ${JSON.stringify(filters)}`,
+        schema: containerList,
+        send: () => docker.listContainers({ all: true, filters }),
+      },
+      signal,
+    );
+
+  return {
+    address,
+    engineId: async (signal) =>
+      (await ask({ what: 'info', schema: engineInfo, send: () => docker.info() }, signal)).ID,
+    network: (id, signal) =>
+      ask(
+        {
+          what: `network ${id}`,
+          schema: networkInfo.optional(),
+          send: () => docker.getNetwork(id).inspect(),
+        },
+        signal,
+      ),
+    networks: (signal) =>
+      ask({ what: 'networks', schema: networkList, send: () => docker.listNetworks() }, signal),
+    containers: (signal) => listContainers({}, signal),
+    containerNamed: async (name, signal) => {
+      const pattern = `^/${name.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}$`;
+      const found = await listContainers({ name: [pattern] }, signal);
+      return found.find(({ Names }) => Names.includes(`/${name}`));
+    },
+    events: (signal) => readEvents(docker, address, signal),
+  };
+}
+
+async function* readEvents(
+  docker: Docker,
+  address: string,
+  signal: AbortSignal,
+): AsyncGenerator<DockerEvent> {
+  const stream = await docker
+    .getEvents({ filters: { type: ['network', 'container'] }, abortSignal: signal })
+    .catch((error: unknown) => {
+      throw new CalicoError(
+        'docker/unavailable',
+        { address, why: describe(error) },
+        { cause: error },
+      );
+    });
+  const input = new Readable().wrap(stream);
+  const stop = () => input.destroy();
+  signal.addEventListener('abort', stop);
+  try {
+    for await (const line of createInterface({ input })) {
+      const result = event.safeParse(JSON.parse(line));
+      if (result.success) yield result.data;
+    }
+  } finally {
+    signal.removeEventListener('abort', stop);
+    input.destroy();
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof Error && 'statusCode' in error && error.statusCode === 404;
+}
+
+function connection(address: string): Docker.DockerOptions {
+  if (address.startsWith('unix://')) return { socketPath: address.slice('unix://'.length) };
+  const url = new URL(address.replace(/^tcp:/, 'http:'));
+  return {
+    protocol: url.protocol === 'https:' ? 'https' : 'http',
+    host: url.hostname,
+    port: url.port === '' ? 2375 : Number(url.port),
+  };
+}

@@ -1,0 +1,66 @@
+import { z } from 'zod';
+
+/** The parts of Docker's API answers that we read; API 1.41 (20.10) to 1.56 have them alike. */
+
+/** Go's null for an empty map. */
+function mapOf<S extends z.ZodType>(schema: S) {
+  return z
+    .union([z.record(z.string(), schema), z.null()])
+    .optional()
+    .transform((value) => value ?? {});
+}
+
+export const engineInfo = z.object({ ID: z.string() });
+
+/** `Containers` is filled by inspect only: key `ep-<endpoint>` while a container is being connected. */
+export const networkInfo = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  Driver: z.string(),
+  IPAM: z.object({
+    Driver: z.string().optional(),
+    Options: mapOf(z.string()),
+    Config: z
+      .union([
+        z.array(
+          z.object({
+            Subnet: z.string().optional(),
+            IPRange: z.string().optional(),
+            Gateway: z.string().optional(),
+          }),
+        ),
+        z.null(),
+      ])
+      .optional()
+      .transform((value) => value ?? []),
+  }),
+  Containers: mapOf(z.object({ Name: z.string(), EndpointID: z.string() })),
+});
+
+export type NetworkInfo = z.infer<typeof networkInfo>;
+
+export const networkList = z.array(networkInfo);
+
+export const containerList = z.array(
+  z.object({
+    Id: z.string(),
+    Names: z.array(z.string()),
+    Labels: mapOf(z.string()),
+    NetworkSettings: z
+      .object({ Networks: mapOf(z.object({ EndpointID: z.string().optional() })) })
+      .optional(),
+  }),
+);
+
+export type ContainerInfo = z.infer<typeof containerList>[number];
+
+export const event = z.object({
+  Type: z.string().optional(),
+  Action: z.string().optional(),
+  Actor: z
+    .object({ ID: z.string().optional(), Attributes: mapOf(z.string()) })
+    .optional()
+    .transform((value) => value ?? { ID: undefined, Attributes: {} }),
+});
+
+export type DockerEvent = z.infer<typeof event>;

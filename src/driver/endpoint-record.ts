@@ -1,0 +1,178 @@
+import { createHash } from 'node:crypto';
+import type { IpAddress } from '../ip/address.ts';
+import { hostCidr, splitCidr } from '../ip/cidr.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import {
+  endpointAnnotations,
+  endpointName,
+  endpointNamespace,
+  orchestrator,
+  type WorkloadEndpoint,
+} from '../model/workload-endpoint.ts';
+import type { Container, EndpointPolicy } from './endpoint-policy.ts';
+
+/**
+ * The WorkloadEndpoint of a Docker endpoint: what is written at CreateEndpoint, and how it changes when Join
+ * or Docker's answer says more. All functions are pure; those on a draft change the draft alone.
+ */
+
+/** Labels that Calico's client forces on every WorkloadEndpoint; namespaced policy matches on the first. */
+const forcedLabels = {
+  'projectcalico.org/namespace': endpointNamespace,
+  'projectcalico.org/orchestrator': orchestrator,
+};
+
+/** The datastore id of the WorkloadEndpoint of a Docker endpoint. */
+export function endpointEntryId(node: string, endpointId: string): string {
+  return `${endpointNamespace}/${endpointName(node, endpointId)}`;
+}
+
+/** The host's end of the veth: `cali` and the first 11 characters of the endpoint ID, as ever. */
+export function hostInterfaceName(endpointId: string): string {
+  return `cali${endpointId.slice(0, 11)}`;
+}
+
+/** The other end, until Docker moves and renames it. */
+export function temporaryInterfaceName(endpointId: string): string {
+  return `temp${endpointId.slice(0, 11)}`;
+}
+
+/** A MAC address that is the same whenever it is asked for: locally administered, from the endpoint ID. */
+export function macFor(endpointId: string): string {
+  const digest = createHash('sha256').update(endpointId).digest();
+  return [
+    'ca',
+    ...[...digest.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0')),
+  ].join(':');
+}
+
+/** What is known of an endpoint when Docker creates it. */
+export interface EndpointFacts {
+  readonly node: string;
+  readonly network: DockerNetwork;
+  readonly endpointId: string;
+  readonly addresses: readonly IpAddress[];
+  readonly mac: string;
+  /** The endpoint's own driver options, as Docker sent them, to be read again at Join. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** A new WorkloadEndpoint, without uid and creation time. */
+export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): WorkloadEndpoint {
+  const { node, network, endpointId, options } = facts;
+  const natOutgoing = network.options.natOutgoing;
+  return withPolicy(
+    {
+      kind: 'WorkloadEndpoint',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: {
+        name: endpointName(node, endpointId),
+        namespace: endpointNamespace,
+        annotations: {
+          [endpointAnnotations.network]: network.id,
+          ...(Object.keys(options).length === 0
+            ? {}
+            : { [endpointAnnotations.options]: JSON.stringify(options) }),
+          ...(natOutgoing === undefined
+            ? {}
+            : { [endpointAnnotations.natOutgoing]: String(natOutgoing) }),
+        },
+      },
+      spec: {
+        orchestrator,
+        workload: orchestrator,
+        node,
+        endpoint: endpointId,
+        ipNetworks: facts.addresses.map(hostCidr),
+        profiles: [],
+        interfaceName: hostInterfaceName(endpointId),
+        mac: facts.mac,
+      },
+    },
+    policy,
+  );
+}
+
+/**
+ * The endpoint with the given Profiles and labels. Labels that somebody else put there stay; those that the
+ * driver wrote before and does not write now go.
+ */
+export function withPolicy(endpoint: WorkloadEndpoint, policy: EndpointPolicy): WorkloadEndpoint {
+  const labels = {
+    ...withoutKeys(endpoint.metadata.labels ?? {}, listed(endpoint, 'labels')),
+    ...policy.labels,
+    ...forcedLabels,
+  };
+  const changed = {
+    ...endpoint,
+    metadata: { ...endpoint.metadata, labels },
+    spec: { ...endpoint.spec, profiles: [...policy.profiles] },
+  };
+  return withAnnotation(changed, 'labels', list(Object.keys(policy.labels)));
+}
+
+/**
+ * The endpoint with the tags of its container's other networks, for a container is one identity: its packets
+ * to one network may carry its address on another. A label of its own wins over a tag.
+ */
+export function withSharedTags(
+  endpoint: WorkloadEndpoint,
+  tags: readonly string[],
+): WorkloadEndpoint {
+  const own = withoutKeys(endpoint.metadata.labels ?? {}, listed(endpoint, 'sharedTags'));
+  const shared = tags.filter((tag) => !(tag in own));
+  const labels = { ...Object.fromEntries(shared.map((tag) => [tag, ''])), ...own };
+  const changed = { ...endpoint, metadata: { ...endpoint.metadata, labels } };
+  return withAnnotation(changed, 'sharedTags', list(shared));
+}
+
+/** The endpoint as its container's: the name that `get` shows, and Docker's ID. */
+export function withContainer(endpoint: WorkloadEndpoint, container: Container): WorkloadEndpoint {
+  return {
+    ...endpoint,
+    spec: { ...endpoint.spec, workload: container.name, containerID: container.id },
+  };
+}
+
+/** Sets or removes one of our annotations. */
+export function withAnnotation(
+  endpoint: WorkloadEndpoint,
+  key: keyof typeof endpointAnnotations,
+  value: string | undefined,
+): WorkloadEndpoint {
+  const { [endpointAnnotations[key]]: _, ...others } = endpoint.metadata.annotations ?? {};
+  const annotations =
+    value === undefined ? others : { ...others, [endpointAnnotations[key]]: value };
+  return { ...endpoint, metadata: { ...endpoint.metadata, annotations } };
+}
+
+/** One of our annotations. */
+export function annotation(
+  endpoint: WorkloadEndpoint,
+  key: keyof typeof endpointAnnotations,
+): string | undefined {
+  return endpoint.metadata.annotations?.[endpointAnnotations[key]];
+}
+
+/** The addresses of an endpoint. */
+export function endpointAddresses(endpoint: WorkloadEndpoint): readonly IpAddress[] {
+  return (endpoint.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
+}
+
+function listed(
+  endpoint: WorkloadEndpoint,
+  key: keyof typeof endpointAnnotations,
+): readonly string[] {
+  return annotation(endpoint, key)?.split(',') ?? [];
+}
+
+function list(keys: readonly string[]): string | undefined {
+  return keys.length === 0 ? undefined : keys.toSorted().join(',');
+}
+
+function withoutKeys(
+  labels: Readonly<Record<string, string>>,
+  keys: readonly string[],
+): Readonly<Record<string, string>> {
+  return Object.fromEntries(Object.entries(labels).filter(([key]) => !keys.includes(key)));
+}

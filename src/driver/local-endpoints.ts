@@ -1,0 +1,74 @@
+import type { EntryChange, Mirror } from '../datastore/mirror.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { annotation } from './endpoint-record.ts';
+
+/** The endpoints of this host, found without looking at those of all others. */
+export interface LocalEndpoints {
+  /** Ids of the endpoints of one container. */
+  readonly ofSandbox: (sandbox: string) => readonly string[];
+  /** Ids of the endpoints of a container by Docker's ID. */
+  readonly ofContainer: (containerId: string) => readonly string[];
+  /** Ids of the endpoints that wait for Docker to say whose they are. */
+  readonly quarantined: () => readonly string[];
+  /** All ids. */
+  readonly all: () => readonly string[];
+}
+
+/** Keeps the index from now on, as long as the mirror lives. */
+export function indexLocalEndpoints(mirror: Mirror, node: string): LocalEndpoints {
+  const all = new Set<string>();
+  const waiting = new Set<string>();
+  const bySandbox = new Map<string, Set<string>>();
+  const byContainer = new Map<string, Set<string>>();
+
+  const forget = (id: string, endpoint: WorkloadEndpoint) => {
+    all.delete(id);
+    waiting.delete(id);
+    removeFrom(bySandbox, annotation(endpoint, 'sandbox'), id);
+    removeFrom(byContainer, endpoint.spec.containerID, id);
+  };
+  const learn = (id: string, endpoint: WorkloadEndpoint) => {
+    all.add(id);
+    if (annotation(endpoint, 'quarantine') !== undefined) waiting.add(id);
+    addTo(bySandbox, annotation(endpoint, 'sandbox'), id);
+    addTo(byContainer, endpoint.spec.containerID, id);
+  };
+  mirror.subscribe(({ changes }) => {
+    for (const change of changes) {
+      if (!isLocalEndpoint(change, node)) continue;
+      if (change.before !== undefined) forget(change.id, change.before.value);
+      if (change.now !== undefined) learn(change.id, change.now.value);
+    }
+  });
+
+  return {
+    ofSandbox: (sandbox) => [...(bySandbox.get(sandbox) ?? [])],
+    ofContainer: (containerId) => [...(byContainer.get(containerId) ?? [])],
+    quarantined: () => [...waiting],
+    all: () => [...all],
+  };
+}
+
+function isLocalEndpoint(
+  change: EntryChange,
+  node: string,
+): change is Extract<EntryChange, { kind: 'WorkloadEndpoint' }> {
+  return (
+    change.kind === 'WorkloadEndpoint' &&
+    (change.now?.value.spec.node === node || change.before?.value.spec.node === node)
+  );
+}
+
+function addTo(index: Map<string, Set<string>>, key: string | undefined, id: string): void {
+  if (key === undefined) return;
+  const ids = index.get(key);
+  if (ids === undefined) index.set(key, new Set([id]));
+  else ids.add(id);
+}
+
+function removeFrom(index: Map<string, Set<string>>, key: string | undefined, id: string): void {
+  if (key === undefined) return;
+  const ids = index.get(key);
+  ids?.delete(id);
+  if (ids?.size === 0) index.delete(key);
+}

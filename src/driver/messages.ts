@@ -1,0 +1,89 @@
+import { z } from 'zod';
+
+/**
+ * The messages of Docker's remote network driver API, as Docker 20.10 to 29 sends them. Unknown fields are
+ * tolerated; Go's `null` stands for an empty map or list, and `""` for an absent address.
+ * Source: moby, libnetwork/drivers/remote/api.
+ */
+
+/** Go's null as absent. */
+function nullable<S extends z.ZodType>(schema: S) {
+  return z
+    .union([schema, z.null()])
+    .optional()
+    .transform((value) => value ?? undefined);
+}
+
+const text = nullable(z.string()).transform((value) => (value === '' ? undefined : value));
+const options = nullable(z.record(z.string(), z.unknown())).transform((value) => value ?? {});
+
+const ipamData = z.object({
+  AddressSpace: text,
+  Pool: z.string(),
+  Gateway: text,
+  AuxAddresses: nullable(z.record(z.string(), z.string())).transform((value) => value ?? {}),
+});
+
+const ipamDataList = nullable(z.array(ipamData)).transform((value) => value ?? []);
+
+const networkId = z.string().min(1, 'must not be empty');
+
+export const createNetworkRequest = z.object({
+  NetworkID: networkId,
+  Options: options,
+  IPv4Data: ipamDataList,
+  IPv6Data: ipamDataList,
+});
+
+export type CreateNetworkRequest = z.infer<typeof createNetworkRequest>;
+
+export const networkRequest = z.object({ NetworkID: networkId });
+
+export type NetworkRequest = z.infer<typeof networkRequest>;
+
+const endpointId = z
+  .string()
+  .regex(/^[A-Za-z0-9]{11,}$/, 'must be an endpoint ID of at least 11 characters');
+
+export const createEndpointRequest = z.object({
+  NetworkID: networkId,
+  EndpointID: endpointId,
+  Interface: nullable(z.object({ Address: text, AddressIPv6: text, MacAddress: text })).transform(
+    (value) => value ?? { Address: undefined, AddressIPv6: undefined, MacAddress: undefined },
+  ),
+  Options: options,
+});
+
+export type CreateEndpointRequest = z.infer<typeof createEndpointRequest>;
+
+export const endpointRequest = z.object({ NetworkID: networkId, EndpointID: endpointId });
+
+export type EndpointRequest = z.infer<typeof endpointRequest>;
+
+export const joinRequest = z.object({
+  NetworkID: networkId,
+  EndpointID: endpointId,
+  SandboxKey: z.string().min(1, 'must not be empty'),
+  Options: options,
+});
+
+export type JoinRequest = z.infer<typeof joinRequest>;
+
+export const optionsRequest = z.object({ Options: options });
+
+export type OptionsRequest = z.infer<typeof optionsRequest>;
+
+/** What Join answers. RouteType 0 goes by a next hop, 1 is on the link. */
+export interface JoinResponse {
+  readonly InterfaceName: { readonly SrcName: string; readonly DstPrefix: string };
+  readonly Gateway?: string;
+  readonly GatewayIPv6?: string;
+  readonly StaticRoutes: readonly StaticRoute[];
+  readonly DisableGatewayService: boolean;
+}
+
+export interface StaticRoute {
+  readonly Destination: string;
+  readonly RouteType: 0 | 1;
+  readonly NextHop: string;
+}

@@ -1,0 +1,75 @@
+import type { Endpoints } from './endpoints.ts';
+import {
+  createEndpointRequest,
+  createNetworkRequest,
+  endpointRequest,
+  joinRequest,
+  networkRequest,
+  optionsRequest,
+} from './messages.ts';
+import type { Networks } from './networks.ts';
+import { method, methodWithoutBody, type Method } from './plugin-server.ts';
+
+/** Where a container's default route leads may change while it runs; Docker tells the driver. */
+export interface GatewayChanges {
+  /** The endpoint does not carry the container's default route any more, or never did. */
+  leadsElsewhere(endpointId: string): void;
+}
+
+export interface NetworkDriverDeps {
+  readonly networks: Networks;
+  readonly endpoints: Endpoints;
+  readonly gateways: GatewayChanges;
+}
+
+/**
+ * The calls of Docker's network driver API, Docker 20.10 to 29. Scope is always `local`: a network is made on
+ * each host, and the datastore makes those of one name belong together; `global` needs a swarm manager on
+ * every Docker since 2018.
+ */
+export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<string, Method>> {
+  const { networks, endpoints, gateways } = deps;
+  return {
+    'NetworkDriver.GetCapabilities': methodWithoutBody(() => ({
+      Scope: 'local',
+      ConnectivityScope: 'global',
+      GwAllocChecker: true,
+    })),
+    'NetworkDriver.GwAllocCheck': method(optionsRequest, async ({ Options }) => {
+      // An internal network has no gateway; every other one shows its next hop as gateway.
+      const skip = Options['com.docker.network.internal'] === true;
+      return { SkipIPv4: skip, SkipIPv6: skip };
+    }),
+    'NetworkDriver.CreateNetwork': method(createNetworkRequest, async (request, signal) => {
+      await networks.create(request, signal);
+      return {};
+    }),
+    'NetworkDriver.DeleteNetwork': method(networkRequest, async ({ NetworkID }, signal) => {
+      await networks.remove(NetworkID, signal);
+      return {};
+    }),
+    'NetworkDriver.AllocateNetwork': method(optionsRequest, async ({ Options }) => ({ Options })),
+    'NetworkDriver.FreeNetwork': method(networkRequest, async () => ({})),
+    'NetworkDriver.CreateEndpoint': method(createEndpointRequest, async (request, signal) => {
+      const { mac } = await endpoints.create(request, signal);
+      return { Interface: mac === undefined ? {} : { MacAddress: mac } };
+    }),
+    'NetworkDriver.DeleteEndpoint': method(endpointRequest, async (request, signal) => {
+      await endpoints.remove(request, signal);
+      return {};
+    }),
+    'NetworkDriver.EndpointOperInfo': method(endpointRequest, async () => ({ Value: {} })),
+    'NetworkDriver.Join': method(joinRequest, (request, signal) => endpoints.join(request, signal)),
+    'NetworkDriver.Leave': method(endpointRequest, async (request) => {
+      endpoints.leave(request);
+      return {};
+    }),
+    'NetworkDriver.ProgramExternalConnectivity': method(endpointRequest, async () => ({})),
+    'NetworkDriver.RevokeExternalConnectivity': method(endpointRequest, async ({ EndpointID }) => {
+      gateways.leadsElsewhere(EndpointID);
+      return {};
+    }),
+    'NetworkDriver.DiscoverNew': methodWithoutBody(() => ({})),
+    'NetworkDriver.DiscoverDelete': methodWithoutBody(() => ({})),
+  };
+}

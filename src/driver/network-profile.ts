@@ -1,0 +1,83 @@
+import { createHash } from 'node:crypto';
+import { formatJson } from '../model/json.ts';
+import { resourceNameFor, tagFor } from '../model/names.ts';
+import type { Profile } from '../model/profile.ts';
+
+/** Says that the driver made a resource, and with what content: the digest of the spec as it was made. */
+export const madeByDriver = 'docker.projectcalico.org/made-by-driver';
+
+/** The name that people gave to what a mapped name stands for. */
+export const dockerNameAnnotation = 'docker.projectcalico.org/name';
+
+/**
+ * The Profile that a network's name stands for: its own name as tag; in from that tag; out to everywhere.
+ * It is the default of Calico's Docker plugin since 2015.
+ */
+export function networkProfile(dockerName: string): Profile {
+  const tag = tagFor(dockerName);
+  return driverMade(resourceNameFor(dockerName), dockerName, {
+    labelsToApply: { [tag]: '' },
+    ingress: [{ action: 'Allow', source: { selector: `has(${tag})` } }],
+    egress: [{ action: 'Allow' }],
+  });
+}
+
+/** The name of the Profile that isolates an internal network. */
+export function isolationProfileName(dockerName: string): string {
+  return `xi--${resourceNameFor(dockerName)}`;
+}
+
+/**
+ * What keeps an internal network (`--internal`) to itself, whatever Profiles its containers choose: it stands
+ * before them and denies all that does not come from, or go to, the network's own tag.
+ */
+export function isolationProfile(dockerName: string): Profile {
+  const other = { notSelector: `has(${tagFor(dockerName)})` };
+  return driverMade(isolationProfileName(dockerName), dockerName, {
+    ingress: [{ action: 'Deny', source: other }],
+    egress: [{ action: 'Deny', destination: other }],
+  });
+}
+
+/** Whether the driver made the Profile and nobody has changed what it says since. */
+export function isUneditedDriverProfile(profile: Profile): boolean {
+  return profile.metadata.annotations?.[madeByDriver] === digest(profile.spec);
+}
+
+function driverMade(name: string, dockerName: string, spec: Profile['spec']): Profile {
+  return {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: {
+      name,
+      annotations: { [madeByDriver]: digest(spec), [dockerNameAnnotation]: dockerName },
+    },
+    spec,
+  };
+}
+
+/** The same for equal content in any member order, whether or not empty members are written out. */
+function digest(spec: Profile['spec']): string {
+  return createHash('sha256')
+    .update(formatJson(sorted(spec)))
+    .digest('hex')
+    .slice(0, 16);
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value)
+      .map(([key, member]) => [key, sorted(member)] as const)
+      .filter(([, member]) => !isEmpty(member))
+      .toSorted(([a], [b]) => (a < b ? -1 : 1)),
+  );
+}
+
+function isEmpty(value: unknown): boolean {
+  return (
+    value === undefined ||
+    (typeof value === 'object' && value !== null && Object.keys(value).length === 0)
+  );
+}

@@ -1,0 +1,155 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Draft, Writer } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
+import { parseAddress } from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
+import type { CreateNetworkRequest } from './messages.ts';
+import { parseNetworkOptions, type CreateOptions } from './network-options.ts';
+import { dropNetworkProfiles, ensureNetworkProfiles } from './profiles-of-networks.ts';
+import type { Stamp } from './stamp.ts';
+
+const genericKey = 'com.docker.network.generic';
+const internalKey = 'com.docker.network.internal';
+const ipv4Key = 'com.docker.network.enable_ipv4';
+const ipv6Key = 'com.docker.network.enable_ipv6';
+
+/** The networks of this host, as Docker makes and removes them. Every call may be repeated. */
+export interface Networks {
+  create(request: CreateNetworkRequest, signal: AbortSignal): Promise<void>;
+  remove(networkId: string, signal: AbortSignal): Promise<void>;
+  /** Records the name that Docker has for a network of ours, and makes its Profile; unknown IDs are ignored. */
+  learnName(networkId: string, name: string, signal: AbortSignal): Promise<void>;
+}
+
+export interface NetworksDeps {
+  readonly node: string;
+  readonly writer: Writer;
+  readonly addresses: AddressPlans;
+  readonly stamp: Stamp;
+}
+
+/** The datastore id of a network of a host. */
+export function networkEntryId(node: string, networkId: string): string {
+  return `${node}/${networkId}`;
+}
+
+export function createNetworks({ node, writer, addresses, stamp }: NetworksDeps): Networks {
+  const id = (networkId: string) => networkEntryId(node, networkId);
+
+  const createPlan = (draft: Draft, request: CreateNetworkRequest, asked: AskedNetwork): void => {
+    const existing = draft.get('DockerNetwork', id(request.NetworkID));
+    if (existing !== undefined) {
+      if (isSameNetwork(existing, asked)) return;
+      throw new CalicoError('driver/network-differs', { network: request.NetworkID });
+    }
+    const { create, subnets, ...facts } = asked;
+    const adopted = addresses.adoptSubnets(draft, { node, networkId: request.NetworkID, subnets });
+    const nextHop4 = create.nextHop4 ?? adopted.nextHop4;
+    const nextHop6 = create.nextHop6 ?? adopted.nextHop6;
+    const network: DockerNetwork = {
+      id: request.NetworkID,
+      node,
+      ...facts,
+      ipam: adopted.ipam,
+      subnets: [...adopted.subnets],
+      options: create.options,
+      ...(create.name === undefined ? {} : { name: create.name }),
+      ...(nextHop4 === undefined ? {} : { nextHop4 }),
+      ...(nextHop6 === undefined ? {} : { nextHop6 }),
+    };
+    draft.put('DockerNetwork', id(network.id), network);
+    ensureNetworkProfiles(draft, network, stamp);
+  };
+
+  return {
+    create: async (request, signal) => {
+      const asked = askedNetwork(request);
+      await writer.write((draft) => createPlan(draft, request, asked), signal);
+    },
+    remove: async (networkId, signal) => {
+      await writer.write((draft) => {
+        const network = draft.get('DockerNetwork', id(networkId));
+        if (network === undefined) return;
+        draft.remove('DockerNetwork', id(networkId));
+        addresses.dropSubnets(draft, network);
+        dropNetworkProfiles(draft, network);
+      }, signal);
+    },
+    learnName: async (networkId, name, signal) => {
+      await writer.write((draft) => nameNetwork(draft, { id: id(networkId), name, stamp }), signal);
+    },
+  };
+}
+
+/** Gives a network its name, if it has none or another, and answers what is known of it. */
+export function nameNetwork(
+  draft: Draft,
+  options: { readonly id: string; readonly name: string; readonly stamp: Stamp },
+): DockerNetwork | undefined {
+  const network = draft.get('DockerNetwork', options.id);
+  if (network === undefined || network.name === options.name) return network;
+  const named = { ...network, name: options.name };
+  draft.put('DockerNetwork', options.id, named);
+  ensureNetworkProfiles(draft, named, options.stamp);
+  return named;
+}
+
+/** A CreateNetwork request, parsed. */
+interface AskedNetwork {
+  readonly internal: boolean;
+  readonly ipv4: boolean;
+  readonly ipv6: boolean;
+  readonly subnets: readonly RequestedSubnet[];
+  readonly create: CreateOptions;
+}
+
+function askedNetwork(request: CreateNetworkRequest): AskedNetwork {
+  const generic: unknown = request.Options[genericKey];
+  return {
+    internal: request.Options[internalKey] === true,
+    ipv4: request.Options[ipv4Key] !== false && request.IPv4Data.length > 0,
+    ipv6: request.Options[ipv6Key] === true && request.IPv6Data.length > 0,
+    subnets: [
+      ...request.IPv4Data.map((data) => requestedSubnet(4, data)),
+      ...request.IPv6Data.map((data) => requestedSubnet(6, data)),
+    ],
+    create: parseNetworkOptions(
+      typeof generic === 'object' && generic !== null ? { ...generic } : {},
+    ),
+  };
+}
+
+function requestedSubnet(
+  family: IpFamily,
+  data: CreateNetworkRequest['IPv4Data'][number],
+): RequestedSubnet {
+  return {
+    family,
+    addressSpace: data.AddressSpace,
+    cidr: parseCidr(data.Pool),
+    gateway: data.Gateway === undefined ? undefined : parseInterfaceAddress(data.Gateway).address,
+    auxiliary: Object.fromEntries(
+      Object.entries(data.AuxAddresses).map(([name, text]) => [
+        name,
+        text.includes('/') ? parseInterfaceAddress(text).address : parseAddress(text),
+      ]),
+    ),
+  };
+}
+
+/** Whether a repeated CreateNetwork says what the first one said. */
+function isSameNetwork(existing: DockerNetwork, asked: AskedNetwork): boolean {
+  return (
+    existing.internal === asked.internal &&
+    existing.ipv4 === asked.ipv4 &&
+    existing.ipv6 === asked.ipv6 &&
+    isDeepStrictEqual(existing.options, asked.create.options) &&
+    isDeepStrictEqual(
+      existing.subnets.map(({ cidr }) => cidr),
+      asked.subnets.map(({ cidr }) => cidr),
+    )
+  );
+}

@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto';
+import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { createServer, type Server } from 'node:http';
+import { dirname } from 'node:path';
+import { fastify, type FastifyInstance } from 'fastify';
+import type { z } from 'zod';
+import { CalicoError, toCalicoError } from '../errors/error.ts';
+import { firstIssue } from '../model/entry.ts';
+
+/**
+ * Docker's plugin protocol: POST of one JSON object to `/<Driver>.<Method>` on a Unix socket.
+ * Source: Docker plugin API; what differs by version is in docs/docker.md.
+ */
+
+/** One method: the schema of its body (none: the body may be empty) and what it does. */
+export interface Method {
+  readonly answer: (body: unknown, signal: AbortSignal) => Promise<object>;
+  readonly takesBody: boolean;
+}
+
+/** Ties a schema to the function that gets its value. */
+export function method<Request>(
+  schema: z.ZodType<Request>,
+  answer: (request: Request, signal: AbortSignal) => Promise<object>,
+): Method {
+  return {
+    takesBody: true,
+    answer: (body, signal) => {
+      const result = schema.safeParse(body);
+      if (result.success) return answer(result.data, signal);
+      const { field, why } = firstIssue(result.error);
+      throw new CalicoError('driver/bad-request', { field, why });
+    },
+  };
+}
+
+/** A method without a request: Docker sends an empty body. */
+export function methodWithoutBody(answer: () => object): Method {
+  return { takesBody: false, answer: () => Promise.resolve(answer()) };
+}
+
+/** One finished call, for log and metrics. */
+export interface CallRecord {
+  readonly method: string;
+  readonly callId: string;
+  readonly durationMs: number;
+  readonly error: CalicoError | undefined;
+}
+
+export interface PluginServerOptions {
+  /** By path without the slash: `NetworkDriver.Join`. */
+  readonly methods: Readonly<Record<string, Method>>;
+  readonly onCall: (record: CallRecord) => void;
+}
+
+export interface PluginServer {
+  /** Serves on the socket files; each replaces a stale one of its name. */
+  listen(socketFiles: readonly string[]): Promise<void>;
+
+  /** Takes no new calls, lets the running ones end (at most 10 s), removes the sockets. */
+  close(): Promise<void>;
+}
+
+const contentType = 'application/vnd.docker.plugins.v1.2+json';
+const drainMs = 10_000;
+const bodyLimitBytes = 1 << 20;
+
+/** Makes the server; nothing listens before `listen`. */
+export async function createPluginServer(options: PluginServerOptions): Promise<PluginServer> {
+  const stopping = new AbortController();
+  const app = createApp(options, stopping.signal);
+  await app.ready();
+  const servers: Listener[] = [];
+  return {
+    listen: async (socketFiles) => {
+      for (const file of socketFiles) servers.push(await listenOn(app, file));
+    },
+    close: async () => {
+      const closing = servers.splice(0);
+      const force = setTimeout(() => stopping.abort(), drainMs);
+      await Promise.all(closing.map(({ server }) => closeServer(server)));
+      clearTimeout(force);
+      await Promise.all(closing.map(removeSocket));
+      await app.close();
+    },
+  };
+}
+
+interface Listener {
+  readonly server: Server;
+  readonly file: string;
+  readonly inode: number;
+}
+
+function createApp(
+  { methods, onCall }: PluginServerOptions,
+  stopping: AbortSignal,
+): FastifyInstance {
+  const app = fastify({
+    genReqId: () => randomUUID().slice(0, 8),
+    bodyLimit: bodyLimitBytes,
+    exposeHeadRoutes: false,
+  });
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+
+  app.addHook('onRequest', async (_request, reply) => {
+    // Docker may write its next call on a connection that is just being closed, and then repeats the call
+    // with an empty body (moby pkg/plugins/client.go). A connection of its own for each call avoids that.
+    reply.header('connection', 'close').type(contentType);
+  });
+  for (const [name, { answer, takesBody }] of Object.entries(methods)) {
+    app.post(`/${name}`, async (request, reply) => {
+      const started = performance.now();
+      const finish = (error?: CalicoError) =>
+        onCall({
+          method: name,
+          callId: request.id,
+          durationMs: performance.now() - started,
+          error,
+        });
+      try {
+        const result = await answer(parseBody(request.body, takesBody), stopping);
+        finish();
+        return await reply.send(JSON.stringify(result));
+      } catch (thrown) {
+        const error = toCalicoError(thrown);
+        finish(error);
+        return await reply.code(500).send(failure(`${error.message} [${request.id}]`));
+      }
+    });
+  }
+  app.setNotFoundHandler((request, reply) =>
+    reply.code(404).send(failure(`calico does not know the call ${request.method} ${request.url}`)),
+  );
+  app.setErrorHandler((error, request, reply) => {
+    const cause = toCalicoError(error);
+    onCall({ method: request.url.slice(1), callId: request.id, durationMs: 0, error: cause });
+    return reply.code(500).send(failure(`${cause.message} [${request.id}]`));
+  });
+  return app;
+}
+
+/** Both spellings: Docker's network client reads `Err`, its IPAM client `Error` (on some versions `Err`). */
+function failure(message: string): string {
+  return JSON.stringify({ Err: message, Error: message });
+}
+
+function parseBody(body: unknown, takesBody: boolean): unknown {
+  const text = typeof body === 'string' ? body.trim() : '';
+  if (text === '') {
+    if (takesBody) throw new CalicoError('driver/empty-body', {});
+    return {};
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new CalicoError(
+      'driver/bad-request',
+      { field: '', why: 'the body is not JSON' },
+      { cause: error },
+    );
+  }
+}
+
+/** Listens beside the wanted name and renames, so that the socket is never there without somebody behind it. */
+async function listenOn(app: FastifyInstance, file: string): Promise<Listener> {
+  await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+  const server = createServer(
+    { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 },
+    (request, response) => app.routing(request, response),
+  );
+  server.timeout = 0;
+  const temporary = `${file}.${process.pid}`;
+  await rm(temporary, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(
+        new CalicoError('driver/cannot-listen', { file, why: error.message }, { cause: error }),
+      ),
+    );
+    server.listen(temporary, resolve);
+  });
+  await chmod(temporary, 0o660);
+  await rename(temporary, file);
+  return { server, file, inode: (await stat(file)).ino };
+}
+
+/** Leaves a socket alone that a newer process has put in the place of ours. */
+async function removeSocket({ file, inode }: Listener): Promise<void> {
+  const present = await stat(file).catch(() => undefined);
+  if (present?.ino === inode) await rm(file, { force: true });
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+  });
+}

@@ -1,0 +1,57 @@
+import type { Draft } from '../datastore/writer.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import { resourceNameFor } from '../model/names.ts';
+import {
+  isUneditedDriverProfile,
+  isolationProfile,
+  isolationProfileName,
+  networkProfile,
+} from './network-profile.ts';
+import type { Stamp } from './stamp.ts';
+
+/**
+ * Makes the Profiles that a network's name stands for, where they are missing. One that is there is written
+ * again as it is, so that whoever removes it at this moment finds that it changed.
+ */
+export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stamp: Stamp): void {
+  if (network.name === undefined) return;
+  const wanted = [
+    ...(network.options.profiles === undefined ? [networkProfile(network.name)] : []),
+    ...(network.internal ? [isolationProfile(network.name)] : []),
+  ];
+  for (const profile of wanted) {
+    const { name } = profile.metadata;
+    draft.put('Profile', name, draft.get('Profile', name) ?? stamp(profile));
+  }
+}
+
+/**
+ * Removes the Profiles of a network that is gone from the draft, if the driver made them, nobody edited them
+ * and no network of any host nor any endpoint goes by them.
+ */
+export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
+  if (gone.name === undefined) return;
+  for (const name of [resourceNameFor(gone.name), isolationProfileName(gone.name)]) {
+    const profile = draft.get('Profile', name);
+    if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
+    if (!isReferredTo(draft, name)) draft.remove('Profile', name);
+  }
+}
+
+function isReferredTo(draft: Draft, profile: string): boolean {
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    if (profilesOfNetwork(network).includes(profile)) return true;
+  }
+  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
+    if (spec.profiles?.includes(profile) === true) return true;
+  }
+  return false;
+}
+
+function profilesOfNetwork({ name, internal, options }: DockerNetwork): readonly string[] {
+  if (name === undefined) return (options.profiles ?? []).map(resourceNameFor);
+  return [
+    ...(options.profiles ?? [name]).map(resourceNameFor),
+    ...(internal ? [isolationProfileName(name)] : []),
+  ];
+}

@@ -1,0 +1,86 @@
+import { CalicoError, describe } from '../errors/error.ts';
+import { parseLabel, parseProfiles } from './network-options.ts';
+
+/** What a container, or its connection to a network, chose for itself. Profile names are as given. */
+export interface Selection {
+  readonly profiles: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export const emptySelection: Selection = { profiles: [], labels: {} };
+
+const prefix = 'org.projectcalico.';
+const labelPrefix = 'label.';
+const profileKeys = new Set(['profile', 'profiles']);
+
+/** The keys of an endpoint's `driver-opt`, for messages and the documentation. */
+export const endpointOptionKeys: readonly string[] = [
+  `${prefix}profile`,
+  `${prefix}${labelPrefix}KEY`,
+];
+
+/**
+ * What `docker run --network name=N,driver-opt=KEY=VALUE` (or `docker network connect --driver-opt`) chose.
+ * Docker's own keys pass by; anything else unknown is refused, for Docker shows that error to the user.
+ * Newer docker clients send keys and values in lower case.
+ */
+export function selectionFromOptions(options: Readonly<Record<string, unknown>>): Selection {
+  const given = Object.entries(options).filter(([key]) => !key.startsWith('com.docker.'));
+  return given.reduce((selection, [key, value]) => {
+    const text = String(value);
+    try {
+      const next = choose(selection, key.replace(prefix, ''), text);
+      if (next !== undefined) return next;
+    } catch (error) {
+      throw new CalicoError(
+        'driver/bad-endpoint-option',
+        { key, value: text, why: describe(error) },
+        { cause: error },
+      );
+    }
+    throw new CalicoError('driver/unknown-endpoint-option', {
+      key,
+      known: endpointOptionKeys.join(', '),
+    });
+  }, emptySelection);
+}
+
+/**
+ * What the labels of a container chose, and what is wrong with them. A wrong label is left out and told, as
+ * by then Docker can no longer refuse the container.
+ */
+export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
+  readonly selection: Selection;
+  readonly problems: readonly string[];
+} {
+  const problems: string[] = [];
+  let selection = emptySelection;
+  for (const [key, value] of Object.entries(labels)) {
+    if (!key.startsWith(prefix)) continue;
+    try {
+      selection = choose(selection, key.slice(prefix.length), value) ?? selection;
+    } catch (error) {
+      problems.push(`label "${key}=${value}": ${describe(error)}`);
+    }
+  }
+  return { selection, problems };
+}
+
+/** Both selections; the Profiles of the first come first, its labels win. */
+export function mergeSelections(first: Selection, second: Selection): Selection {
+  return {
+    profiles: [...new Set([...first.profiles, ...second.profiles])],
+    labels: { ...second.labels, ...first.labels },
+  };
+}
+
+function choose(selection: Selection, key: string, value: string): Selection | undefined {
+  if (profileKeys.has(key)) {
+    return mergeSelections(selection, { profiles: parseProfiles(value), labels: {} });
+  }
+  if (!key.startsWith(labelPrefix)) return undefined;
+  return mergeSelections(
+    { profiles: [], labels: parseLabel(key.slice(labelPrefix.length), value) },
+    selection,
+  );
+}

@@ -1,0 +1,82 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+
+/**
+ * What the daemon counts, in Prometheus' form. Names carry their unit; labels are bounded: never an address,
+ * a container or a network.
+ */
+export interface Metrics {
+  readonly registry: Registry;
+  /** Docker's calls by method and outcome (`ok`, or the code of the error). */
+  readonly calls: Counter<'method' | 'outcome'>;
+  readonly callSeconds: Histogram<'method'>;
+  /** Endpoints of this host that wait for Docker to say whose they are. */
+  readonly quarantined: Gauge;
+  readonly kernelApplySeconds: Histogram;
+  readonly kernelApplyFailures: Counter;
+  readonly forks: Counter;
+  readonly tableTransactions: Counter;
+  readonly netlinkRequests: Counter;
+  readonly datastoreTransactions: Counter;
+}
+
+const millisecondBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5];
+
+/** All metrics of one daemon in a registry of their own. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const counter = (name: string, help: string) => new Counter({ name, help, registers });
+  // prom-client's own process metrics wake the process a hundred times a second; these are read on demand.
+  new Gauge({
+    name: 'process_resident_memory_bytes',
+    help: 'Resident memory',
+    registers,
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+  new Gauge({
+    name: 'process_cpu_seconds_total',
+    help: 'Processor time used, user and system',
+    registers,
+    collect() {
+      const { user, system } = process.cpuUsage();
+      this.set((user + system) / 1e6);
+    },
+  });
+  return {
+    registry,
+    calls: new Counter({
+      name: 'calico_docker_calls_total',
+      help: "Docker's plugin calls by method and outcome",
+      labelNames: ['method', 'outcome'],
+      registers,
+    }),
+    callSeconds: new Histogram({
+      name: 'calico_docker_call_seconds',
+      help: "Duration of Docker's plugin calls",
+      labelNames: ['method'],
+      buckets: millisecondBuckets,
+      registers,
+    }),
+    quarantined: new Gauge({
+      name: 'calico_quarantined_endpoints',
+      help: 'Endpoints whose container Docker has not named yet; all their traffic is dropped',
+      registers,
+    }),
+    kernelApplySeconds: new Histogram({
+      name: 'calico_kernel_apply_seconds',
+      help: 'Duration of one round of writing changes to the kernel',
+      buckets: millisecondBuckets,
+      registers,
+    }),
+    kernelApplyFailures: counter(
+      'calico_kernel_apply_failures_total',
+      'Rounds that the kernel refused',
+    ),
+    forks: counter('calico_forks_total', 'Processes started'),
+    tableTransactions: counter('calico_table_transactions_total', 'iptables-restore transactions'),
+    netlinkRequests: counter('calico_netlink_requests_total', 'Netlink requests sent'),
+    datastoreTransactions: counter('calico_datastore_transactions_total', 'Datastore transactions'),
+  };
+}
