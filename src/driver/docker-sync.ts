@@ -46,7 +46,7 @@ async function followEvents(deps: DockerSyncDeps, signal: AbortSignal): Promise<
   let delays = backoffMs(250, 5000);
   while (!signal.aborted) {
     try {
-      const events = deps.docker.events(signal);
+      const events = await deps.docker.events(signal);
       await compareAll(deps, signal);
       delays = backoffMs(250, 5000);
       for await (const event of events) await onEvent(deps, event, signal);

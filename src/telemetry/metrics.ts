@@ -26,24 +26,8 @@ export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const counter = (name: string, help: string) => new Counter({ name, help, registers });
-  // prom-client's own process metrics wake the process a hundred times a second; these are read on demand.
-  new Gauge({
-    name: 'process_resident_memory_bytes',
-    help: 'Resident memory',
-    registers,
-    collect() {
-      this.set(process.memoryUsage.rss());
-    },
-  });
-  new Gauge({
-    name: 'process_cpu_seconds_total',
-    help: 'Processor time used, user and system',
-    registers,
-    collect() {
-      const { user, system } = process.cpuUsage();
-      this.set((user + system) / 1e6);
-    },
-  });
+  registry.registerMetric(residentMemory());
+  registry.registerMetric(processorTime());
   return {
     registry,
     calls: new Counter({
@@ -79,4 +63,29 @@ export function createMetrics(): Metrics {
     netlinkRequests: counter('calico_netlink_requests_total', 'Netlink requests sent'),
     datastoreTransactions: counter('calico_datastore_transactions_total', 'Datastore transactions'),
   };
+}
+
+// prom-client's own process metrics wake the process a hundred times a second; these are read when asked for.
+
+function residentMemory(): Gauge {
+  return new Gauge({
+    name: 'process_resident_memory_bytes',
+    help: 'Resident memory',
+    registers: [],
+    collect() {
+      this.set(process.memoryUsage.rss());
+    },
+  });
+}
+
+function processorTime(): Gauge {
+  return new Gauge({
+    name: 'process_cpu_seconds_total',
+    help: 'Processor time used, user and system',
+    registers: [],
+    collect() {
+      const { user, system } = process.cpuUsage();
+      this.set((user + system) / 1e6);
+    },
+  });
 }

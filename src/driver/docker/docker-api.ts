@@ -39,8 +39,8 @@ export interface DockerApi {
   /** The container of exactly this name. */
   containerNamed(name: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
 
-  /** Network and container events from now on; ends when the connection does. */
-  events(signal: AbortSignal): AsyncIterable<DockerEvent>;
+  /** Network and container events from the moment this resolves; ends when the connection does. */
+  events(signal: AbortSignal): Promise<AsyncIterable<DockerEvent>>;
 }
 
 /** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
@@ -104,16 +104,16 @@ export function createDockerApi(address: string): DockerApi {
       const found = await listContainers({ name: [pattern] }, signal);
       return found.find(({ Names }) => Names.includes(`/${name}`));
     },
-    events: (signal) => readEvents(docker, address, signal),
+    events: async (signal) => readEvents(await openEvents(docker, address, signal), signal),
   };
 }
 
-async function* readEvents(
+function openEvents(
   docker: Docker,
   address: string,
   signal: AbortSignal,
-): AsyncGenerator<DockerEvent> {
-  const stream = await docker
+): Promise<NodeJS.ReadableStream> {
+  return docker
     .getEvents({ filters: { type: ['network', 'container'] }, abortSignal: signal })
     .catch((error: unknown) => {
       throw new CalicoError(
@@ -122,6 +122,12 @@ async function* readEvents(
         { cause: error },
       );
     });
+}
+
+async function* readEvents(
+  stream: NodeJS.ReadableStream,
+  signal: AbortSignal,
+): AsyncGenerator<DockerEvent> {
   const input = new Readable().wrap(stream);
   const stop = () => input.destroy();
   signal.addEventListener('abort', stop);

@@ -1,0 +1,84 @@
+import type { Check, StatusReport } from '../telemetry/status-report.ts';
+import { isHealthy } from '../telemetry/status-report.ts';
+import { formatTable } from './table.ts';
+
+/** One screen that says whether all is well; lists are left out where they are empty. */
+export function formatStatus(report: StatusReport): string {
+  const headline = isHealthy(report) ? 'all is well' : 'not all is well';
+  return [
+    `calico-cnm ${report.version} on ${report.node}, since ${report.startedAt}: ${headline}\n`,
+    report.checks.map(checkLine).join(''),
+    section(
+      'Networks',
+      ['name', 'subnets', 'next hop', 'profiles', 'endpoints'],
+      report.networks.map((network) => [
+        network.name,
+        network.subnets.join(' '),
+        network.nextHops.join(' '),
+        network.profiles.join(','),
+        String(network.endpoints),
+      ]),
+    ),
+    section(
+      'Endpoints',
+      ['container', 'network', 'address', 'profiles', 'interface', 'state'],
+      report.endpoints.map((endpoint) => [
+        endpoint.container,
+        endpoint.network,
+        endpoint.addresses.join(' '),
+        endpoint.profiles.join(','),
+        endpoint.interface,
+        endpoint.state,
+      ]),
+    ),
+    section(
+      'IP pools',
+      ['name', 'cidr', 'free', 'of'],
+      report.pools.map(({ name, cidr, free, total }) => [name, cidr, free, total]),
+    ),
+    section(
+      'Dropped packets',
+      ['container', 'rule', 'packets', 'bytes'],
+      drops(report).map(({ container, rule, packets, bytes }) => [
+        container,
+        rule,
+        String(packets),
+        String(bytes),
+      ]),
+    ),
+    lastError(report),
+  ]
+    .filter((part) => part !== '')
+    .join('\n');
+}
+
+function checkLine({ name, ok, detail, remedy }: Check): string {
+  const advice = ok || remedy === undefined ? '' : `\n            ${remedy}`;
+  return `  ${ok ? 'ok  ' : 'FAIL'}  ${name}: ${detail}${advice}\n`;
+}
+
+function section(
+  title: string,
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+): string {
+  return rows.length === 0 ? '' : `${title}\n${formatTable(header, rows)}`;
+}
+
+function drops(report: StatusReport): StatusReport['drops'] {
+  const { unknownSourceDrops } = report;
+  if (unknownSourceDrops === 0) return report.drops;
+  return [
+    ...report.drops,
+    {
+      container: '(none)',
+      rule: 'interface or source address of no endpoint',
+      packets: unknownSourceDrops,
+      bytes: 0,
+    },
+  ];
+}
+
+function lastError({ lastError: error }: StatusReport): string {
+  return error === undefined ? '' : `Last error, ${error.at}: ${error.what}\n  ${error.remedy}\n`;
+}

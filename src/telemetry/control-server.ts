@@ -1,0 +1,40 @@
+import { chmod, mkdir, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { fastify } from 'fastify';
+import type { Metrics } from './metrics.ts';
+import { isHealthy, type StatusReport } from './status-report.ts';
+
+export interface ControlServer {
+  close(): Promise<void>;
+}
+
+/**
+ * Answers on a Unix socket that only root and its group reach: `/status` (JSON), `/health` (200 or 503) and
+ * `/metrics` (Prometheus text). Equivalent: `curl --unix-socket FILE http://calico/metrics`.
+ */
+export async function startControlServer(options: {
+  readonly file: string;
+  readonly status: () => StatusReport;
+  readonly metrics: Metrics;
+}): Promise<ControlServer> {
+  const { file, status, metrics } = options;
+  const app = fastify();
+  app.get('/status', async () => status());
+  app.get('/health', async (_request, reply) => {
+    const report = status();
+    const failing = report.checks.filter(({ ok }) => !ok).map(({ name }) => name);
+    return reply.code(isHealthy(report) ? 200 : 503).send({ healthy: isHealthy(report), failing });
+  });
+  app.get('/metrics', async (_request, reply) =>
+    reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
+  );
+  await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+  await rm(file, { force: true });
+  await app.listen({ path: file });
+  await chmod(file, 0o660);
+  return {
+    close: async () => {
+      await app.close();
+    },
+  };
+}
