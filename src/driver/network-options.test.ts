@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseNetworkOptions } from './network-options.ts';
+
+test('every documented option is read, with and without our prefix', () => {
+  assert.deepEqual(
+    parseNetworkOptions({
+      name: 'web',
+      profiles: 'a, b',
+      mtu: '1400',
+      'org.projectcalico.nat-outgoing': 'false',
+      'org.projectcalico.label.tier': 'db',
+      'label.team/owner': 'x',
+      'next-hop': '169.254.9.9',
+      'interface-prefix': 'cali',
+    }),
+    {
+      name: 'web',
+      nextHop4: '169.254.9.9',
+      options: {
+        profiles: ['a', 'b'],
+        mtu: 1400,
+        natOutgoing: false,
+        labels: { tier: 'db', 'team/owner': 'x' },
+        interfacePrefix: 'cali',
+      },
+    },
+  );
+});
+
+test("Docker's own names for MTU and interface prefix are understood", () => {
+  const { options } = parseNetworkOptions({
+    'com.docker.network.driver.mtu': '9000',
+    'com.docker.network.container_iface_prefix': 'net',
+  });
+  assert.deepEqual(options, { mtu: 9000, interfacePrefix: 'net' });
+});
+
+test('options that dockerd acts on by itself pass by', () => {
+  assert.deepEqual(
+    parseNetworkOptions({
+      'com.docker.network.enable_ipv6': 'true',
+      'com.docker.network.advertise_addr_ms': '100',
+    }),
+    { options: {} },
+  );
+});
+
+test('an IPv6 next hop is kept apart from the IPv4 one', () => {
+  assert.equal(parseNetworkOptions({ 'next-hop': 'FE80::0:1' }).nextHop6, 'fe80::1');
+});
+
+const refused = [
+  {
+    name: 'an unknown option is refused and the known ones are named',
+    options: { proflies: 'a' },
+    message:
+      'unknown network option "proflies"; known: name, profiles, mtu, nat-outgoing, next-hop, interface-prefix, label.KEY',
+  },
+  {
+    name: 'an MTU that is no number is refused',
+    options: { mtu: 'big' },
+    message: 'network option "mtu=big": must be a number of bytes from 576 to 65535',
+  },
+  {
+    name: 'a next hop that is no address is refused',
+    options: { 'next-hop': '300.1.1.1' },
+    message: 'network option "next-hop=300.1.1.1": "300.1.1.1" is not an IP address',
+  },
+  {
+    name: 'a label that Calico does not allow is refused',
+    options: { 'label.a': 'not a value' },
+    message: 'network option "label.a=not a value": "not a value" is not a legal label value',
+  },
+  {
+    name: 'an empty list of Profiles is refused',
+    options: { profiles: ',' },
+    message: 'network option "profiles=,": must name at least one Profile',
+  },
+];
+
+for (const { name, options, message } of refused) {
+  test(name, () => assert.throws(() => parseNetworkOptions(options), { message }));
+}

@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { mergeSelections, selectionFromLabels, selectionFromOptions } from './selection.ts';
+
+test('a connection chooses Profiles and labels; the keys of Docker pass by', () => {
+  assert.deepEqual(
+    selectionFromOptions({
+      'org.projectcalico.profile': 'a,b',
+      'org.projectcalico.label.tier': 'db',
+      'com.docker.network.endpoint.exposedports': null,
+    }),
+    { profiles: ['a', 'b'], labels: { tier: 'db' } },
+  );
+});
+
+test('an unknown option of a connection is refused and the known ones are named', () => {
+  assert.throws(() => selectionFromOptions({ 'org.projectcalico.profil': 'a' }), {
+    message:
+      'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY',
+  });
+});
+
+test('an illegal label of a connection is refused', () => {
+  assert.throws(() => selectionFromOptions({ 'org.projectcalico.label.a': '_' }), {
+    code: 'driver/bad-endpoint-option',
+  });
+});
+
+test('a wrong container label is left out and told, the others hold', () => {
+  const { selection, problems } = selectionFromLabels({
+    'org.projectcalico.label.good': 'yes',
+    'org.projectcalico.label.bad': 'no good',
+    maintainer: 'somebody else',
+  });
+  assert.deepEqual(selection, { profiles: [], labels: { good: 'yes' } });
+  assert.deepEqual(problems, [
+    'label "org.projectcalico.label.bad=no good": "no good" is not a legal label value',
+  ]);
+});
+
+test('of two selections the first has its Profiles first and its labels win', () => {
+  assert.deepEqual(
+    mergeSelections(
+      { profiles: ['b', 'a'], labels: { x: '1' } },
+      { profiles: ['a', 'c'], labels: { x: '2', y: '3' } },
+    ),
+    { profiles: ['b', 'a', 'c'], labels: { x: '1', y: '3' } },
+  );
+});
