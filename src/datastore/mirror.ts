@@ -9,14 +9,14 @@ export interface Stored<Value> {
 }
 
 /** One entry that was written or removed (`now` is `undefined`). */
-export type EntryChange = {
-  readonly [K in EntryKind]: {
-    readonly kind: K;
+export type EntryChange<K extends EntryKind = EntryKind> = {
+  readonly [P in K]: {
+    readonly kind: P;
     readonly id: string;
-    readonly before: Stored<EntryValue<K>> | undefined;
-    readonly now: Stored<EntryValue<K>> | undefined;
+    readonly before: Stored<EntryValue<P>> | undefined;
+    readonly now: Stored<EntryValue<P>> | undefined;
   };
-}[EntryKind];
+}[K];
 
 /** Everything that changed up to a revision; the first batch after a new listing holds all differences. */
 export interface EntryChanges {

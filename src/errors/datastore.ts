@@ -22,6 +22,11 @@ export const datastoreErrors = {
     (d: { endpoint: string }) =>
       `datastore ${d.endpoint} has not been read yet; check that it runs and is reachable`,
   ),
+  'datastore/too-new': entry(
+    'state',
+    (d: { endpoint: string; found: number; known: number }) =>
+      `datastore ${d.endpoint} was written by a newer calico-cnm (format ${d.found}, this one knows ${d.known}); install that version`,
+  ),
   'datastore/corrupt': entry(
     'state',
     (d: { key: string; why: string }) => `stored value ${d.key} cannot be read: ${d.why}`,

@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto';
+import type { ClusterInformation } from '../model/cluster-information.ts';
+import type { Node } from '../model/node.ts';
+import type { Tier } from '../model/tier.ts';
+import type { Draft } from './writer.ts';
+
+/**
+ * A plan that makes what every Calico datastore holds, where it is missing: the cluster's identity, the tier
+ * `default`, and this host's Node. `calicoVersion` stays unset, for no Calico release wrote the data.
+ * Answers whether the datastore was new.
+ */
+export function bootstrap(
+  draft: Draft,
+  {
+    nodeName,
+    stamp,
+  }: { readonly nodeName: string; readonly stamp: <T extends Stamped>(of: T) => T },
+): boolean {
+  const isNew = draft.get('ClusterInformation', 'default') === undefined;
+  if (isNew) draft.put('ClusterInformation', 'default', stamp(clusterInformation()));
+  if (draft.get('Tier', 'default') === undefined) {
+    draft.put('Tier', 'default', stamp(defaultTier));
+  }
+  if (draft.get('Node', nodeName) === undefined) {
+    draft.put('Node', nodeName, stamp(newNode(nodeName)));
+  }
+  return isNew;
+}
+
+type Stamped = ClusterInformation | Tier | Node;
+
+const apiVersion = 'projectcalico.org/v3';
+
+const defaultTier: Tier = {
+  kind: 'Tier',
+  apiVersion,
+  metadata: { name: 'default' },
+  spec: { order: 1_000_000, defaultAction: 'Deny' },
+};
+
+function clusterInformation(): ClusterInformation {
+  return {
+    kind: 'ClusterInformation',
+    apiVersion,
+    metadata: { name: 'default' },
+    spec: {
+      clusterGUID: randomBytes(16).toString('hex'),
+      clusterType: 'docker',
+      datastoreReady: true,
+    },
+  };
+}
+
+function newNode(name: string): Node {
+  return {
+    kind: 'Node',
+    apiVersion,
+    metadata: { name, labels: { 'kubernetes.io/hostname': name } },
+    spec: {},
+  };
+}

@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { Datastore, KeyValue } from './datastore.ts';
+
+/** The tests that every store must pass; `open` makes a fresh, empty one. */
+export function datastoreContract(open: () => Promise<Datastore>): void {
+  const signal = AbortSignal.timeout(60_000);
+
+  async function withStore(use: (store: Datastore) => Promise<void>): Promise<void> {
+    const store = await open();
+    try {
+      await use(store);
+    } finally {
+      await store.close();
+    }
+  }
+
+  const put = (store: Datastore, key: string, value: string, modRevision = 0n) =>
+    store.commit({ compares: [{ key, modRevision }], writes: [{ key, value }] }, signal);
+
+  test('what was committed can be read, listed in key order, and removed', () =>
+    withStore(async (store) => {
+      await put(store, '/calico/b', 'two');
+      const { revision } = await put(store, '/calico/a', 'one');
+      await put(store, '/other', 'x');
+      assert.deepEqual(await store.get('/calico/a', signal), {
+        key: '/calico/a',
+        value: 'one',
+        modRevision: revision,
+      });
+      const listed = await store.list('/calico/', signal);
+      assert.deepEqual(
+        listed.items.map(({ key, value }) => [key, value]),
+        [
+          ['/calico/a', 'one'],
+          ['/calico/b', 'two'],
+        ],
+      );
+      const removal = { key: '/calico/a', value: undefined };
+      await store.commit(
+        { compares: [{ key: '/calico/a', modRevision: revision }], writes: [removal] },
+        signal,
+      );
+      assert.equal(await store.get('/calico/a', signal), undefined);
+    }));
+
+  test('a transaction whose comparison fails writes nothing and tells what is there', () =>
+    withStore(async (store) => {
+      await put(store, '/calico/a', 'one');
+      const result = await store.commit(
+        {
+          compares: [{ key: '/calico/a', modRevision: 0n }],
+          writes: [
+            { key: '/calico/a', value: 'mine' },
+            { key: '/calico/b', value: 'mine' },
+          ],
+        },
+        signal,
+      );
+      assert.equal(result.kind, 'conflict');
+      assert.equal(
+        result.kind === 'conflict' ? result.current.get('/calico/a')?.value : undefined,
+        'one',
+      );
+      assert.equal(await store.get('/calico/b', signal), undefined);
+    }));
+
+  test('of many writers that compare with the same revision exactly one wins', () =>
+    withStore(async (store) => {
+      const results = await Promise.all(
+        Array.from({ length: 30 }, (_, index) => put(store, '/calico/a', String(index))),
+      );
+      assert.equal(results.filter(({ kind }) => kind === 'committed').length, 1);
+    }));
+
+  test('a watch tells every later change once, a transaction in one piece', () =>
+    withStore(async (store) => {
+      const { revision } = await store.list('/calico/', signal);
+      await put(store, '/calico/before', 'x');
+      const stop = new AbortController();
+      const seen: (readonly string[])[] = [];
+      const watching = (async () => {
+        for await (const { changes } of store.watch('/calico/', revision, stop.signal)) {
+          seen.push(changes.map(({ key, value }) => `${key}=${value ?? 'gone'}`).toSorted());
+          if (seen.flat().includes('/calico/last=x')) stop.abort();
+        }
+      })();
+      await store.commit(
+        {
+          compares: [],
+          writes: [
+            { key: '/calico/c', value: '1' },
+            { key: '/calico/d', value: '2' },
+          ],
+        },
+        signal,
+      );
+      await put(store, '/elsewhere', 'x');
+      await store.commit(
+        { compares: [], writes: [{ key: '/calico/c', value: undefined }] },
+        signal,
+      );
+      await put(store, '/calico/last', 'x');
+      await watching;
+      const flat = seen.flat();
+      assert.ok(flat.includes('/calico/before=x') && flat.includes('/calico/c=gone'));
+      assert.ok(!flat.some((text) => text.startsWith('/elsewhere')));
+      const withD = seen.find((batch) => batch.includes('/calico/d=2'));
+      assert.ok(
+        withD?.some((text) => text.startsWith('/calico/c=')),
+        'both writes in one batch',
+      );
+    }));
+
+  test('any sequence of transactions leaves what a plain map would hold', async () => {
+    const key = fc.constantFrom('/calico/a', '/calico/b', '/calico/c');
+    const step = fc.record({
+      key,
+      value: fc.option(fc.string({ maxLength: 20 }), { nil: undefined }),
+      isStale: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 12 }), async (steps) =>
+        withStore(async (store) => {
+          const model = new Map<string, KeyValue>();
+          for (const { key: changed, value, isStale } of steps) {
+            const present = model.get(changed)?.modRevision ?? 0n;
+            const result = await store.commit(
+              {
+                compares: [{ key: changed, modRevision: isStale ? present + 1000n : present }],
+                writes: [{ key: changed, value }],
+              },
+              signal,
+            );
+            assert.equal(result.kind, isStale ? 'conflict' : 'committed');
+            if (result.kind === 'conflict') continue;
+            if (value === undefined) model.delete(changed);
+            else model.set(changed, { key: changed, value, modRevision: result.revision });
+          }
+          const { items } = await store.list('/calico/', signal);
+          const byKey = [...model.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
+          assert.deepEqual(items, byKey);
+        }),
+      ),
+      { numRuns: 20 },
+    );
+  });
+}

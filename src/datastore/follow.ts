@@ -1,0 +1,34 @@
+import { backoffMs, pause } from '../async/deadline.ts';
+import type { ChangeBatch, Datastore, Listing } from './datastore.ts';
+
+/** What following a prefix yields: everything that is, then what changes, and again everything after a break. */
+export type Followed =
+  | { readonly kind: 'listing'; readonly listing: Listing }
+  | { readonly kind: 'changes'; readonly batch: ChangeBatch }
+  /** The store did not answer, or the watch broke; a listing follows as soon as it answers. */
+  | { readonly kind: 'broken'; readonly error: unknown };
+
+const firstRetryMs = 100;
+const longestRetryMs = 1000;
+
+/** Lists and watches a prefix until the signal is aborted; a store that is away is asked again and again. */
+export async function* follow(
+  datastore: Datastore,
+  prefix: string,
+  signal: AbortSignal,
+): AsyncGenerator<Followed> {
+  let delays = backoffMs(firstRetryMs, longestRetryMs);
+  while (!signal.aborted) {
+    try {
+      const listing = await datastore.list(prefix, signal);
+      delays = backoffMs(firstRetryMs, longestRetryMs);
+      yield { kind: 'listing', listing };
+      for await (const batch of datastore.watch(prefix, listing.revision, signal)) {
+        yield { kind: 'changes', batch };
+      }
+    } catch (error) {
+      if (!signal.aborted) yield { kind: 'broken', error };
+    }
+    await pause(delays.next().value, signal);
+  }
+}

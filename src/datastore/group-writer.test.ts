@@ -1,0 +1,108 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Handle } from '../model/ipam.ts';
+import { GroupWriter } from './group-writer.ts';
+import { LiveMirror } from './live-mirror.ts';
+import { openSqliteStore } from './sqlite-store.ts';
+import type { Draft } from './writer.ts';
+
+const signal = AbortSignal.timeout(60_000);
+
+async function withWriters(
+  count: number,
+  use: (writers: readonly GroupWriter[], mirrors: readonly LiveMirror[]) => Promise<void>,
+): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'calico-writer-'));
+  const stop = new AbortController();
+  const stores = await Promise.all(
+    Array.from({ length: count }, () => openSqliteStore(join(folder, 'calico.db'))),
+  );
+  const mirrors = stores.map((store) => new LiveMirror(store));
+  const running = mirrors.map((mirror) => mirror.run(stop.signal));
+  try {
+    await Promise.all(mirrors.map((mirror) => mirror.reached(0n, signal)));
+    await use(
+      mirrors.map((mirror) => new GroupWriter(mirror)),
+      mirrors,
+    );
+  } finally {
+    stop.abort();
+    await Promise.all(running);
+    await Promise.all(stores.map((store) => store.close()));
+    await rm(folder, { recursive: true });
+  }
+}
+
+function increment(draft: Draft): number {
+  const count = countOf(draft.get('Handle', 'counter')) + 1;
+  draft.put('Handle', 'counter', { block: { '10.0.0.0/26': count } });
+  return count;
+}
+
+function countOf(handle: Handle | undefined): number {
+  return handle?.block?.['10.0.0.0/26'] ?? 0;
+}
+
+test('no increment of writers in different processes is lost, and each is answered its own', () =>
+  withWriters(3, async (writers, mirrors) => {
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, (_, index) =>
+        (writers[index % 3] ?? assert.fail()).write(increment, signal),
+      ),
+    );
+    const results = answers.map(({ result }) => result).toSorted((a, b) => a - b);
+    assert.deepEqual(
+      results,
+      Array.from({ length: 60 }, (_, index) => index + 1),
+    );
+    const mirror = mirrors[0] ?? assert.fail();
+    await mirror.reached(
+      answers.map(({ revision }) => revision).reduce((a, b) => (a > b ? a : b)),
+      signal,
+    );
+    assert.equal(countOf(mirror.get('Handle', 'counter')?.value), 60);
+  }));
+
+test('callers of one moment share a transaction', () =>
+  withWriters(1, async ([writer = assert.fail()]) => {
+    await Promise.all(Array.from({ length: 50 }, () => writer.write(increment, signal)));
+    assert.equal(writer.transactions, 1);
+  }));
+
+test('a plan that throws is told so alone and leaves nothing', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const failing = writer.write((draft) => {
+      draft.put('Handle', 'mine', {});
+      throw new Error('no');
+    }, signal);
+    const good = writer.write(increment, signal);
+    await assert.rejects(failing, /no/);
+    await good;
+    assert.equal(mirror.get('Handle', 'mine'), undefined);
+    assert.equal(countOf(mirror.get('Handle', 'counter')?.value), 1);
+  }));
+
+test('more plans than fit one transaction are committed in several', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    await Promise.all(
+      Array.from({ length: 250 }, (_, index) =>
+        writer.write((draft) => draft.put('Handle', `h${index}`, {}), signal),
+      ),
+    );
+    assert.equal(mirror.list('Handle').size, 250);
+    assert.ok(writer.transactions >= 3);
+  }));
+
+test('a value that cannot be read is reported, and writing over it is refused', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const key = '/calico/ipam/v2/handle/broken';
+    await mirror.datastore.commit({ compares: [], writes: [{ key, value: '{' }] }, signal);
+    await assert.rejects(
+      writer.write((draft) => draft.put('Handle', 'broken', {}), signal),
+      { code: 'datastore/corrupt' },
+    );
+    assert.ok(mirror.problems().has(key));
+  }));

@@ -1,0 +1,228 @@
+import { orAborted } from '../async/deadline.ts';
+import { CalicoError, describe } from '../errors/error.ts';
+import {
+  entryKinds,
+  entryTypeOf,
+  parseKey,
+  rootPrefix,
+  type EntryKind,
+  type EntryValue,
+} from '../model/entries.ts';
+import type {
+  CommitResult,
+  Datastore,
+  KeyChange,
+  KeyValue,
+  Listing,
+  Transaction,
+} from './datastore.ts';
+import { follow } from './follow.ts';
+import type { EntryChange, EntryChanges, Mirror, Stored } from './mirror.ts';
+
+/** The entries of each kind by id. */
+type Tables = { readonly [K in EntryKind]: Map<string, Stored<EntryValue<K>>> };
+
+/** Whether the mirror follows its datastore now. */
+export interface MirrorHealth {
+  /** Since when; `undefined` before the first listing and during an outage. */
+  readonly inSyncSince: Date | undefined;
+  /** Why not, or what it was the last time. */
+  readonly lastError: string | undefined;
+}
+
+interface Waiter {
+  readonly isMet: () => boolean;
+  readonly resolve: () => void;
+}
+
+/** The mirror that follows a datastore from `start` until its signal is aborted. */
+export class LiveMirror implements Mirror {
+  readonly datastore: Datastore;
+  readonly #tables: Tables = emptyTables();
+  readonly #problems = new Map<string, string>();
+  readonly #listeners = new Set<(changes: EntryChanges) => void>();
+  #waiters: Waiter[] = [];
+  #revision = 0n;
+  #inSync = false;
+  #inSyncSince: Date | undefined;
+  #lastError: string | undefined;
+
+  constructor(datastore: Datastore) {
+    this.datastore = datastore;
+  }
+
+  /** Follows the datastore; resolves when the signal is aborted. */
+  async run(signal: AbortSignal): Promise<void> {
+    for await (const followed of follow(this.datastore, rootPrefix, signal)) {
+      switch (followed.kind) {
+        case 'listing':
+          this.#takeListing(followed.listing);
+          break;
+        case 'changes':
+          this.#take(followed.batch.revision, followed.batch.changes);
+          break;
+        case 'broken':
+          this.#inSyncSince = undefined;
+          this.#lastError = describe(followed.error);
+          break;
+      }
+    }
+  }
+
+  get inSync(): boolean {
+    return this.#inSync;
+  }
+
+  get revision(): bigint {
+    return this.#revision;
+  }
+
+  get health(): MirrorHealth {
+    return { inSyncSince: this.#inSyncSince, lastError: this.#lastError };
+  }
+
+  get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {
+    return this.list(kind).get(id);
+  }
+
+  list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
+    if (!this.#inSync) {
+      throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
+    }
+    return this.#tables[kind];
+  }
+
+  reached(revision: bigint, signal: AbortSignal): Promise<void> {
+    return this.#wait(() => this.#inSync && this.#revision >= revision, signal);
+  }
+
+  async commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
+    const result = await this.datastore.commit(transaction, signal);
+    if (result.kind === 'committed') await this.reached(result.revision, signal);
+    else await this.#sawWhatConflicted(transaction, result.current, signal);
+    return result;
+  }
+
+  /**
+   * Resolves when every key that had changed has changed here, too. The store's revision would not do: etcd
+   * counts writes that concern none of our keys, of which the watch tells nothing.
+   */
+  #sawWhatConflicted(
+    { compares }: Transaction,
+    current: ReadonlyMap<string, KeyValue>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const changed = compares.filter(
+      ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) !== modRevision,
+    );
+    for (const { key } of changed) {
+      const why = this.#problems.get(key);
+      if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
+    }
+    const isHere = () =>
+      changed.every(({ key, modRevision }) => this.#modRevisionOf(key) !== modRevision);
+    return this.#wait(isHere, signal);
+  }
+
+  #modRevisionOf(key: string): bigint {
+    const parsed = parseKey(key);
+    if (parsed === undefined) return 0n;
+    return this.#tables[parsed.kind].get(parsed.id)?.modRevision ?? 0n;
+  }
+
+  #wait(isMet: () => boolean, signal: AbortSignal): Promise<void> {
+    if (isMet()) return Promise.resolve();
+    const met = new Promise<void>((resolve) => this.#waiters.push({ isMet, resolve }));
+    return orAborted(met, signal);
+  }
+
+  subscribe(listener: (changes: EntryChanges) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  problems(): ReadonlyMap<string, string> {
+    return this.#problems;
+  }
+
+  /** Takes a new listing as the changes that lead to it; what is not in it has been removed. */
+  #takeListing({ revision, items }: Listing): void {
+    const listed = new Set(items.map(({ key }) => key));
+    const gone = this.#keys()
+      .filter((key) => !listed.has(key))
+      .map((key) => ({ key, value: undefined, modRevision: revision }));
+    this.#inSync = true;
+    this.#inSyncSince = new Date();
+    this.#take(revision, [...gone, ...items]);
+  }
+
+  #take(revision: bigint, changes: readonly KeyChange[]): void {
+    const entryChanges = changes.map((change) => this.#takeChange(change));
+    this.#revision = revision;
+    const told = { revision, changes: entryChanges.filter((change) => change !== undefined) };
+    for (const listener of this.#listeners) listener(told);
+    const met = this.#waiters.filter(({ isMet }) => isMet());
+    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    for (const { resolve } of met) resolve();
+  }
+
+  #takeChange(change: KeyChange): EntryChange | undefined {
+    const parsed = parseKey(change.key);
+    return parsed === undefined ? undefined : this.#takeEntry(parsed.kind, parsed.id, change);
+  }
+
+  #takeEntry<K extends EntryKind>(kind: K, id: string, change: KeyChange): EntryChange | undefined {
+    const table = this.#tables[kind];
+    const before = table.get(id);
+    if (before?.modRevision === change.modRevision && change.value !== undefined) return undefined;
+    const now = this.#decode(kind, id, change);
+    if (now === undefined) table.delete(id);
+    else table.set(id, now);
+    if (before === undefined && now === undefined) return undefined;
+    const entryChange: EntryChange<K> = { kind, id, before, now };
+    // A change of one kind is one of the alternatives; the type parameter hides that from the compiler.
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+    return entryChange as EntryChange;
+  }
+
+  #decode<K extends EntryKind>(
+    kind: K,
+    id: string,
+    { key, value, modRevision }: KeyChange,
+  ): Stored<EntryValue<K>> | undefined {
+    this.#problems.delete(key);
+    if (value === undefined) return undefined;
+    try {
+      return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
+    } catch (error) {
+      this.#problems.set(key, describe(error));
+      return undefined;
+    }
+  }
+
+  #keys(): string[] {
+    const keysOf = (kind: EntryKind) =>
+      [...this.#tables[kind].keys()].map((id) => entryTypeOf[kind].key(id));
+    return [...entryKinds.flatMap(keysOf), ...this.#problems.keys()];
+  }
+}
+
+function emptyTables(): Tables {
+  return {
+    IPPool: new Map(),
+    IPReservation: new Map(),
+    Profile: new Map(),
+    WorkloadEndpoint: new Map(),
+    Node: new Map(),
+    ClusterInformation: new Map(),
+    Tier: new Map(),
+    Block4: new Map(),
+    Block6: new Map(),
+    Affinity4: new Map(),
+    Affinity6: new Map(),
+    Handle: new Map(),
+    IpamConfig: new Map(),
+    DockerNetwork: new Map(),
+    DockerPool: new Map(),
+  };
+}

@@ -1,0 +1,12 @@
+import type { Datastore } from './datastore.ts';
+import { openEtcdStore, type EtcdOptions } from './etcd-store.ts';
+import { openSqliteStore } from './sqlite-store.ts';
+
+export type DatastoreOptions =
+  | { readonly kind: 'sqlite'; readonly file: string }
+  | ({ readonly kind: 'etcd' } & EtcdOptions);
+
+/** Opens the store that the settings name. */
+export function openDatastore(options: DatastoreOptions): Promise<Datastore> {
+  return options.kind === 'etcd' ? openEtcdStore(options) : openSqliteStore(options.file);
+}

@@ -1,0 +1,159 @@
+import { CalicoError, describe } from '../errors/error.ts';
+import type {
+  ChangeBatch,
+  CommitResult,
+  Datastore,
+  KeyValue,
+  Listing,
+  Transaction,
+} from './datastore.ts';
+import { openSqliteFile, type SqliteFile } from './sqlite-file.ts';
+import { watchSqliteFile } from './sqlite-notify.ts';
+
+/**
+ * The datastore of one host: one SQLite file that the daemon and the commands open side by side.
+ *
+ * Transactions that are asked for in one turn of the event loop become one SQLite transaction with one
+ * fsync; each is still compared by itself and has a revision of its own. Node's SQLite is synchronous, so a
+ * commit holds the loop for the time of one fsync.
+ */
+
+/** How long another process may hold the file before a write gives up, in milliseconds. */
+const lockPatienceMs = 3000;
+const lockRetryMs = 50;
+
+interface Queued {
+  readonly transaction: Transaction;
+  readonly resolve: (result: CommitResult) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Opens the file, making it (mode 0600) and its folder where they are missing; `:memory:` is a store of this
+ * process alone. Throws `datastore/unavailable` or `datastore/too-new`.
+ */
+export async function openSqliteStore(file: string): Promise<Datastore> {
+  const database = await openSqliteFile(file);
+  return new SqliteStore(database, file);
+}
+
+class SqliteStore implements Datastore {
+  readonly endpoint: string;
+  readonly #database: SqliteFile;
+  readonly #closing = new AbortController();
+  readonly #stopWatching: () => void;
+  readonly #waiters = new Set<() => void>();
+  #queue: Queued[] = [];
+
+  constructor(database: SqliteFile, file: string) {
+    this.#database = database;
+    this.endpoint = file;
+    this.#stopWatching = watchSqliteFile(file, {
+      hasForeignCommit: () => database.hasForeignCommit(),
+      onForeignCommit: () => this.#wakeWatchers(),
+    });
+  }
+
+  async get(key: string, signal: AbortSignal): Promise<KeyValue | undefined> {
+    signal.throwIfAborted();
+    return this.#guard(() => this.#database.get(key));
+  }
+
+  async list(prefix: string, signal: AbortSignal): Promise<Listing> {
+    signal.throwIfAborted();
+    return this.#guard(() => this.#database.list(prefix));
+  }
+
+  commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
+    if (signal.aborted || this.#closing.signal.aborted) {
+      return Promise.reject(this.#unavailable('it is closed'));
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ transaction, resolve, reject });
+      if (this.#queue.length === 1) setImmediate(() => this.#flush(Date.now() + lockPatienceMs));
+    });
+  }
+
+  async *watch(
+    prefix: string,
+    afterRevision: bigint,
+    signal: AbortSignal,
+  ): AsyncGenerator<ChangeBatch> {
+    const stop = AbortSignal.any([signal, this.#closing.signal]);
+    let seen = afterRevision;
+    while (!stop.aborted) {
+      const changed = this.#nextChange(stop);
+      const batch = this.#guard(() => this.#database.changes(prefix, seen));
+      if (batch === 'compacted') {
+        throw new CalicoError('datastore/watch-lost', {
+          endpoint: this.endpoint,
+          why: 'its history does not reach back that far',
+        });
+      }
+      if (batch.revision > seen) {
+        seen = batch.revision;
+        if (batch.changes.length > 0) yield batch;
+      } else {
+        await changed;
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    this.#stopWatching();
+    for (const { reject } of this.#queue.splice(0)) reject(this.#unavailable('it is being closed'));
+    this.#database.close();
+  }
+
+  #flush(giveUpAt: number): void {
+    const queued = this.#queue;
+    if (queued.length === 0) return;
+    try {
+      const results = this.#database.commit(queued.map(({ transaction }) => transaction));
+      this.#queue = [];
+      for (const [index, { resolve, reject }] of queued.entries()) {
+        const result = results[index];
+        if (result === undefined) reject(this.#unavailable('a transaction was lost'));
+        else resolve(result);
+      }
+      this.#wakeWatchers();
+    } catch (error) {
+      if (this.#database.isBusy(error) && Date.now() < giveUpAt) {
+        setTimeout(() => this.#flush(giveUpAt), lockRetryMs);
+        return;
+      }
+      this.#queue = [];
+      for (const { reject } of queued) reject(this.#unavailable(describe(error), error));
+    }
+  }
+
+  #nextChange(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = () => {
+        this.#waiters.delete(wake);
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#waiters.add(wake);
+      signal.addEventListener('abort', wake);
+    });
+  }
+
+  #wakeWatchers(): void {
+    for (const wake of this.#waiters) wake();
+  }
+
+  #guard<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      throw this.#unavailable(describe(error), error);
+    }
+  }
+
+  #unavailable(why: string, cause?: unknown): CalicoError {
+    return new CalicoError('datastore/unavailable', { endpoint: this.endpoint, why }, { cause });
+  }
+}

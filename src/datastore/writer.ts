@@ -1,0 +1,43 @@
+import type { EntryKind, EntryValue } from '../model/entries.ts';
+
+/**
+ * The state that a plan reads and changes: the mirror, with the changes of this round on top. Whatever is
+ * put or removed is compared with what was seen, so a plan never overwrites what it has not read.
+ */
+export interface Draft {
+  /** The value, with the changes that this and earlier plans of the round made. */
+  get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
+
+  /** All values of a kind, with the changes of the round; not compared at commit. */
+  entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]>;
+
+  /** Sets the value; the value given must not be changed afterwards. */
+  put<K extends EntryKind>(kind: K, id: string, value: EntryValue<K>): void;
+
+  /** Removes the entry; removing what is absent does nothing. */
+  remove(kind: EntryKind, id: string): void;
+
+  /** The commit holds only if this entry still is as it was read here, absent ones included. */
+  expect(kind: EntryKind, id: string): void;
+}
+
+/** What a plan answered, and the revision that has its changes; without changes the one that was read. */
+export interface Written<Result> {
+  readonly result: Result;
+  readonly revision: bigint;
+}
+
+/**
+ * Writes by plans: pure functions of the present state that change it. Plans that arrive while a transaction
+ * is under way are run one after the other on one draft and committed together, so sixty-four callers cost
+ * one transaction. If the commit meets somebody else's write, the mirror is brought up to date and all plans
+ * of the round run again; a plan must therefore have no effects but on its draft.
+ */
+export interface Writer {
+  /**
+   * Runs the plan and resolves when its changes are durable and readable in the mirror. A plan that throws
+   * rejects this call alone and leaves nothing of its own in the round. Throws `datastore/unavailable`,
+   * `datastore/outcome-unknown`, or `datastore/contended` after too many rounds.
+   */
+  write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>>;
+}

@@ -1,0 +1,96 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** A real etcd with a data folder of its own, removed with it. */
+export interface Etcd extends AsyncDisposable {
+  readonly endpoint: string;
+  /** Ends the process; the data stays. */
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  /** The process stands still, its connections stay open. */
+  stall(): void;
+  resume(): void;
+  /** etcdctl with the given arguments; throws what it says if it fails. */
+  etcdctl(...argv: readonly string[]): string;
+}
+
+/** Starts etcd on free loopback ports. `enter` puts a command in front, for another network namespace. */
+export async function startEtcd(
+  options: { readonly enter?: readonly string[]; readonly port?: number } = {},
+): Promise<Etcd> {
+  const folder = mkdtempSync(join(tmpdir(), 'calico-etcd-'));
+  const client = options.port ?? (await freePort());
+  const peer = options.port === undefined ? await freePort() : options.port + 1;
+  const endpoint = `http://127.0.0.1:${client}`;
+  const enter = options.enter ?? [];
+  let child: ChildProcess | undefined;
+
+  const etcdctl = (...argv: readonly string[]) => {
+    const [command = '', ...rest] = [...enter, 'etcdctl', '--endpoints', endpoint, ...argv];
+    const result = spawnSync(command, rest, {
+      encoding: 'utf8',
+      env: { ...process.env, ETCDCTL_API: '3' },
+    });
+    if (result.status !== 0) throw new Error(`etcdctl ${argv.join(' ')}: ${result.stderr}`);
+    return result.stdout;
+  };
+  const start = async () => {
+    const [command = '', ...rest] = [
+      ...enter,
+      'etcd',
+      `--data-dir=${folder}`,
+      `--listen-client-urls=${endpoint}`,
+      `--advertise-client-urls=${endpoint}`,
+      `--listen-peer-urls=http://127.0.0.1:${peer}`,
+      `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
+      `--initial-cluster=default=http://127.0.0.1:${peer}`,
+    ];
+    child = spawn(command, rest, { stdio: 'ignore' });
+    for (let attempt = 0; ; attempt++) {
+      try {
+        etcdctl('endpoint', 'health');
+        return;
+      } catch (error) {
+        if (attempt > 50) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  };
+  const stop = async () => {
+    const stopping = child;
+    child = undefined;
+    if (stopping === undefined || stopping.exitCode !== null) return;
+    const exited = new Promise((resolve) => stopping.once('exit', resolve));
+    stopping.kill('SIGCONT');
+    stopping.kill('SIGTERM');
+    await exited;
+  };
+  await start();
+  return {
+    endpoint,
+    start,
+    stop,
+    stall: () => child?.kill('SIGSTOP'),
+    resume: () => child?.kill('SIGCONT'),
+    etcdctl,
+    [Symbol.asyncDispose]: async () => {
+      await stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
