@@ -90,18 +90,14 @@ const nodeName = z
 
 /** All settings: texts in, values out. */
 export const settingsSchema = z.object({
-  nodeName: nodeName
-    .optional()
-    .register(settingMeanings, {
-      name: 'NODENAME',
-      help: 'name of this host in the datastore; default: /var/lib/calico/nodename, else the host name in lower case',
-    }),
-  etcdEndpoints: endpoints
-    .optional()
-    .register(settingMeanings, {
-      name: 'ETCD_ENDPOINTS',
-      help: 'etcd to use, as a list of URLs; unset: the SQLite file on this host',
-    }),
+  nodeName: nodeName.optional().register(settingMeanings, {
+    name: 'NODENAME',
+    help: 'name of this host in the datastore; default: /var/lib/calico/nodename, else the host name in lower case',
+  }),
+  etcdEndpoints: endpoints.optional().register(settingMeanings, {
+    name: 'ETCD_ENDPOINTS',
+    help: 'etcd to use, as a list of URLs; unset: the SQLite file on this host',
+  }),
   etcdCaFile: text
     .optional()
     .register(settingMeanings, { name: 'ETCD_CA_CERT_FILE', help: 'CA certificate of etcd' }),
@@ -117,39 +113,29 @@ export const settingsSchema = z.object({
   etcdPassword: text
     .optional()
     .register(settingMeanings, { name: 'ETCD_PASSWORD', help: 'password of the etcd user' }),
-  datastoreFile: text
-    .prefault('/var/lib/calico/calico.db')
-    .register(settingMeanings, {
-      name: 'CALICO_DATASTORE_FILE',
-      help: 'SQLite file that holds the data where no etcd is configured',
-    }),
+  datastoreFile: text.prefault('/var/lib/calico/calico.db').register(settingMeanings, {
+    name: 'CALICO_DATASTORE_FILE',
+    help: 'SQLite file that holds the data where no etcd is configured',
+  }),
   dockerHost: dockerAddress
     .prefault('unix:///var/run/docker.sock')
     .register(settingMeanings, { name: 'DOCKER_HOST', help: 'where the Docker API listens' }),
-  pluginDirectory: text
-    .prefault('/run/docker/plugins')
-    .register(settingMeanings, {
-      name: 'CALICO_PLUGIN_DIR',
-      help: 'folder in which Docker looks for plugin sockets',
-    }),
-  controlSocket: text
-    .prefault('/run/calico/calico-cnm.sock')
-    .register(settingMeanings, {
-      name: 'CALICO_CONTROL_SOCKET',
-      help: 'socket on which the daemon answers status, health and metrics',
-    }),
-  logLevel: choice(['error', 'warn', 'info', 'debug'])
-    .prefault('info')
-    .register(settingMeanings, {
-      name: 'CALICO_LOG_LEVEL',
-      help: 'what is logged: error, warn, info or debug',
-    }),
-  mtuBytes: integer(576, 65535)
-    .optional()
-    .register(settingMeanings, {
-      name: 'CALICO_MTU',
-      help: 'MTU of containers, in bytes; default: that of the interface of the default route',
-    }),
+  pluginDirectory: text.prefault('/run/docker/plugins').register(settingMeanings, {
+    name: 'CALICO_PLUGIN_DIR',
+    help: 'folder in which Docker looks for plugin sockets',
+  }),
+  controlSocket: text.prefault('/run/calico/calico-cnm.sock').register(settingMeanings, {
+    name: 'CALICO_CONTROL_SOCKET',
+    help: 'socket on which the daemon answers status, health and metrics',
+  }),
+  logLevel: choice(['error', 'warn', 'info', 'debug']).prefault('info').register(settingMeanings, {
+    name: 'CALICO_LOG_LEVEL',
+    help: 'what is logged: error, warn, info or debug',
+  }),
+  mtuBytes: integer(576, 65535).optional().register(settingMeanings, {
+    name: 'CALICO_MTU',
+    help: 'MTU of containers, in bytes; default: that of the interface of the default route',
+  }),
   interfacePrefix: z
     .string()
     .regex(/^[a-zA-Z][a-zA-Z0-9_.-]{0,11}$/, 'must be a short interface name prefix such as eth')
@@ -158,84 +144,60 @@ export const settingsSchema = z.object({
       name: 'CALICO_INTERFACE_PREFIX',
       help: 'how interfaces in containers are called; Docker appends a number',
     }),
-  iptablesBackend: choice(['auto', 'legacy', 'nft'])
-    .prefault('auto')
-    .register(settingMeanings, {
-      name: 'CALICO_IPTABLES_BACKEND',
-      help: 'which iptables is used: auto, legacy or nft',
-    }),
-  ipv6: choice(['auto', 'off'])
-    .prefault('auto')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV6',
-      help: 'auto: IPv6 where the host has it; off: never',
-    }),
+  iptablesBackend: choice(['auto', 'legacy', 'nft']).prefault('auto').register(settingMeanings, {
+    name: 'CALICO_IPTABLES_BACKEND',
+    help: 'which iptables is used: auto, legacy or nft',
+  }),
+  ipv6: choice(['auto', 'off']).prefault('auto').register(settingMeanings, {
+    name: 'CALICO_IPV6',
+    help: 'auto: IPv6 where the host has it; off: never',
+  }),
   endpointToHostAction: choice(['Return', 'Accept', 'Drop'])
     .prefault('Return')
     .register(settingMeanings, {
       name: 'CALICO_ENDPOINT_TO_HOST_ACTION',
       help: 'what happens to traffic from a container to its own host that its Profiles allow: Return (the rules of the host decide), Accept, Drop',
     }),
-  removedRuleFlows: choice(['keep', 'end'])
-    .prefault('keep')
-    .register(settingMeanings, {
-      name: 'CALICO_REMOVED_RULE_FLOWS',
-      help: 'what happens to connections that a rule allowed when it is removed: keep, or end',
-    }),
-  noDefaultPools: flag
-    .prefault('false')
-    .register(settingMeanings, {
-      name: 'NO_DEFAULT_POOLS',
-      help: 'true: no IP pools are made at first start',
-    }),
-  ipv4PoolCidr: network
-    .optional()
-    .register(settingMeanings, {
-      name: 'CALICO_IPV4POOL_CIDR',
-      help: 'range of the default IPv4 pool; default: a /16 that collides with nothing on this host',
-    }),
-  ipv4PoolBlockSize: integer(20, 32)
-    .prefault('26')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV4POOL_BLOCK_SIZE',
-      help: 'prefix length of the blocks of the default IPv4 pool',
-    }),
-  ipv4PoolNatOutgoing: flag
-    .prefault('true')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV4POOL_NAT_OUTGOING',
-      help: 'whether traffic of the default IPv4 pool to the outside is masqueraded',
-    }),
-  ipv4PoolNodeSelector: text
-    .prefault('all()')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV4POOL_NODE_SELECTOR',
-      help: 'which hosts use the default IPv4 pool',
-    }),
-  ipv6PoolCidr: network
-    .optional()
-    .register(settingMeanings, {
-      name: 'CALICO_IPV6POOL_CIDR',
-      help: 'range of the default IPv6 pool; default: a random unique local /48',
-    }),
-  ipv6PoolBlockSize: integer(116, 128)
-    .prefault('122')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV6POOL_BLOCK_SIZE',
-      help: 'prefix length of the blocks of the default IPv6 pool',
-    }),
-  ipv6PoolNatOutgoing: flag
-    .prefault('false')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV6POOL_NAT_OUTGOING',
-      help: 'whether traffic of the default IPv6 pool to the outside is masqueraded',
-    }),
-  ipv6PoolNodeSelector: text
-    .prefault('all()')
-    .register(settingMeanings, {
-      name: 'CALICO_IPV6POOL_NODE_SELECTOR',
-      help: 'which hosts use the default IPv6 pool',
-    }),
+  removedRuleFlows: choice(['keep', 'end']).prefault('keep').register(settingMeanings, {
+    name: 'CALICO_REMOVED_RULE_FLOWS',
+    help: 'what happens to connections that a rule allowed when it is removed: keep, or end',
+  }),
+  noDefaultPools: flag.prefault('false').register(settingMeanings, {
+    name: 'NO_DEFAULT_POOLS',
+    help: 'true: no IP pools are made at first start',
+  }),
+  ipv4PoolCidr: network.optional().register(settingMeanings, {
+    name: 'CALICO_IPV4POOL_CIDR',
+    help: 'range of the default IPv4 pool; default: a /16 that collides with nothing on this host',
+  }),
+  ipv4PoolBlockSize: integer(20, 32).prefault('26').register(settingMeanings, {
+    name: 'CALICO_IPV4POOL_BLOCK_SIZE',
+    help: 'prefix length of the blocks of the default IPv4 pool',
+  }),
+  ipv4PoolNatOutgoing: flag.prefault('true').register(settingMeanings, {
+    name: 'CALICO_IPV4POOL_NAT_OUTGOING',
+    help: 'whether traffic of the default IPv4 pool to the outside is masqueraded',
+  }),
+  ipv4PoolNodeSelector: text.prefault('all()').register(settingMeanings, {
+    name: 'CALICO_IPV4POOL_NODE_SELECTOR',
+    help: 'which hosts use the default IPv4 pool',
+  }),
+  ipv6PoolCidr: network.optional().register(settingMeanings, {
+    name: 'CALICO_IPV6POOL_CIDR',
+    help: 'range of the default IPv6 pool; default: a random unique local /48',
+  }),
+  ipv6PoolBlockSize: integer(116, 128).prefault('122').register(settingMeanings, {
+    name: 'CALICO_IPV6POOL_BLOCK_SIZE',
+    help: 'prefix length of the blocks of the default IPv6 pool',
+  }),
+  ipv6PoolNatOutgoing: flag.prefault('false').register(settingMeanings, {
+    name: 'CALICO_IPV6POOL_NAT_OUTGOING',
+    help: 'whether traffic of the default IPv6 pool to the outside is masqueraded',
+  }),
+  ipv6PoolNodeSelector: text.prefault('all()').register(settingMeanings, {
+    name: 'CALICO_IPV6POOL_NODE_SELECTOR',
+    help: 'which hosts use the default IPv6 pool',
+  }),
 });
 
 export type Settings = z.infer<typeof settingsSchema>;

@@ -1,0 +1,71 @@
+import type { IpAddress } from '../../ip/address.ts';
+import { addressBits, familyOf } from '../../ip/address.ts';
+import { address, readAddress, readAttributes, u32 } from './attributes.ts';
+import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
+
+/** Addresses of interfaces by rtnetlink. Source: linux/if_addr.h. */
+
+const newAddress = 20;
+const getAddress = 22;
+const attributes = { address: 1, local: 2, flags: 8 };
+const flagNoDuplicateDetection = 2;
+const headerBytes = 8;
+
+/** Address family numbers of the kernel. */
+export function familyNumber(address: IpAddress): number {
+  return familyOf(address) === 4 ? 2 : 10;
+}
+
+export interface InterfaceAddress {
+  readonly linkIndex: number;
+  readonly address: IpAddress;
+  readonly prefixLength: number;
+}
+
+/** Gives an interface an address of its own; that it has it already is no error. Equivalent: `ip addr add A/32 dev D nodad`. */
+export function addHostAddress(
+  socket: NetlinkSocket,
+  { linkIndex, address: added }: { readonly linkIndex: number; readonly address: IpAddress },
+): void {
+  try {
+    socket.request({
+      type: newAddress,
+      flags: requestFlags.create | requestFlags.exclusive,
+      what: `give interface ${linkIndex} the address ${added}`,
+      payload: Buffer.concat([
+        header(familyNumber(added), addressBits(familyOf(added)), linkIndex),
+        address(attributes.local, added),
+        address(attributes.address, added),
+        u32(attributes.flags, flagNoDuplicateDetection),
+      ]),
+    });
+  } catch (error) {
+    if (!isRefusal(error, 'EEXIST')) throw error;
+  }
+}
+
+/** All addresses of both families. */
+export function listAddresses(socket: NetlinkSocket): readonly InterfaceAddress[] {
+  return socket
+    .dump({ type: getAddress, payload: header(0, 0, 0), what: 'list the addresses' })
+    .flatMap(({ payload }) => {
+      const found = readAttributes(payload.subarray(headerBytes));
+      const value = found.get(attributes.local) ?? found.get(attributes.address);
+      if (value === undefined) return [];
+      return [
+        {
+          linkIndex: payload.readUInt32LE(4),
+          address: readAddress(value),
+          prefixLength: payload[1] ?? 0,
+        },
+      ];
+    });
+}
+
+function header(family: number, prefixLength: number, linkIndex: number): Buffer {
+  const bytes = Buffer.alloc(headerBytes);
+  bytes.writeUInt8(family, 0);
+  bytes.writeUInt8(prefixLength, 1);
+  bytes.writeUInt32LE(linkIndex, 4);
+  return bytes;
+}

@@ -1,0 +1,247 @@
+import type { IpFamily } from '../../ip/address.ts';
+import { parseNet, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { addressToBytes, addressFromBytes } from '../../ip/address.ts';
+import { cidrOf } from '../../ip/cidr.ts';
+import {
+  attribute,
+  attributesOf,
+  nest,
+  readAttributes,
+  readText,
+  text,
+  u32Network,
+  u8,
+} from './attributes.ts';
+import type { AddressSetSpec, AddressSetType } from '../../ruleset/address-set.ts';
+import { isRefusal, requestFlags, type Message, type NetlinkSocket } from './socket.ts';
+
+/** Kernel address sets (ipset) by nfnetlink. Source: linux/netfilter/ipset/ip_set.h. */
+
+const subsystem = 6 << 8;
+const commands = { create: 2, destroy: 3, swap: 6, list: 7, add: 9, delete: 10, type: 13 };
+const attributes = {
+  protocol: 1,
+  setName: 2,
+  typeName: 3,
+  secondName: 3,
+  revision: 4,
+  family: 5,
+  flags: 6,
+  data: 7,
+  members: 8,
+  line: 9,
+};
+const memberAttributes = {
+  address: 1,
+  prefixLength: 3,
+  flags: 8,
+  maxElements: 19,
+  interface: 23,
+  bytes: 24,
+  packets: 25,
+};
+const addressAttributes = { v4: 1, v6: 2 };
+const networkOrder = 0x4000;
+const protocolVersion = 6;
+const withCounters = 8;
+const listNamesOnly = 2;
+const maxElements = 1 << 20;
+const membersPerMessage = 400;
+
+/** A set as the kernel describes it. */
+export interface KernelSet {
+  readonly name: string;
+  readonly typeName: string;
+}
+
+/** One member with its counters, where the set has them. */
+export interface KernelMember {
+  readonly member: string;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+/** The set operations on one socket; every one throws `kernel/refused`. */
+export class Ipset {
+  readonly #socket: NetlinkSocket;
+  readonly #revisions = new Map<string, number>();
+
+  constructor(socket: NetlinkSocket) {
+    this.#socket = socket;
+  }
+
+  /** Makes an empty set; EEXIST-like refusal if there is one of that name. */
+  create(spec: AddressSetSpec): void {
+    const typeName = kernelTypeName(spec.type);
+    this.#socket.request({
+      type: subsystem | commands.create,
+      flags: requestFlags.create | requestFlags.exclusive,
+      what: `create the address set ${spec.name}`,
+      payload: payload(spec.family, [
+        text(attributes.setName, spec.name),
+        text(attributes.typeName, typeName),
+        u8(attributes.revision, this.#revision(typeName, spec.family)),
+        u8(attributes.family, familyNumber(spec.family)),
+        nest(attributes.data, [
+          u32Network(memberAttributes.maxElements, maxElements),
+          ...(spec.countsPackets ? [u32Network(memberAttributes.flags, withCounters)] : []),
+        ]),
+      ]),
+    });
+  }
+
+  /** Removes a set; nothing if there is none. Refused with EBUSY or IPSET_ERR_BUSY while a rule refers to it. */
+  destroy(name: string): void {
+    try {
+      this.#socket.request({
+        type: subsystem | commands.destroy,
+        what: `remove the address set ${name}`,
+        payload: payload(4, [text(attributes.setName, name)]),
+      });
+    } catch (error) {
+      if (!isRefusal(error, 'ENOENT')) throw error;
+    }
+  }
+
+  /** Exchanges the content of two sets of one type; rules that name either see the other's at once. */
+  swap(name: string, other: string): void {
+    this.#socket.request({
+      type: subsystem | commands.swap,
+      what: `swap the address sets ${name} and ${other}`,
+      payload: payload(4, [text(attributes.setName, name), text(attributes.secondName, other)]),
+    });
+  }
+
+  /** Adds members; those that are there already are no error. */
+  add(set: AddressSetSpec, members: readonly string[]): void {
+    this.#changeMembers(commands.add, set, members);
+  }
+
+  /** Removes members; those that are not there are no error. */
+  remove(set: AddressSetSpec, members: readonly string[]): void {
+    this.#changeMembers(commands.delete, set, members);
+  }
+
+  /** All sets of the network namespace. */
+  list(): readonly KernelSet[] {
+    const messages = this.#socket.dump({
+      type: subsystem | commands.list,
+      what: 'list the address sets',
+      payload: payload(4, [u32Network(attributes.flags, listNamesOnly)]),
+    });
+    return messages.map(({ payload: bytes }) => {
+      const found = readAttributes(bytes.subarray(4));
+      return {
+        name: readText(found.get(attributes.setName) ?? Buffer.alloc(0)),
+        typeName: readText(found.get(attributes.typeName) ?? Buffer.alloc(0)),
+      };
+    });
+  }
+
+  /** The members of a set; none if there is no such set. */
+  members(name: string, family: IpFamily): readonly KernelMember[] {
+    try {
+      return this.#socket
+        .dump({
+          type: subsystem | commands.list,
+          what: `list the address set ${name}`,
+          payload: payload(family, [text(attributes.setName, name)]),
+        })
+        .flatMap(membersOf);
+    } catch (error) {
+      if (isRefusal(error, 'ENOENT')) return [];
+      throw error;
+    }
+  }
+
+  #changeMembers(command: number, set: AddressSetSpec, members: readonly string[]): void {
+    for (let at = 0; at < members.length; at += membersPerMessage) {
+      const part = members.slice(at, at + membersPerMessage);
+      this.#socket.request({
+        type: subsystem | command,
+        what: `change the members of the address set ${set.name} (${part[0] ?? ''} …)`,
+        payload: payload(set.family, [
+          text(attributes.setName, set.name),
+          u32Network(attributes.line, 0),
+          nest(
+            attributes.members,
+            part.map((member) => nest(attributes.data, encodeMember(member))),
+          ),
+        ]),
+      });
+    }
+  }
+
+  /** The newest form of a set type that the kernel has. */
+  #revision(typeName: string, family: IpFamily): number {
+    const key = `${typeName} ${family}`;
+    const known = this.#revisions.get(key);
+    if (known !== undefined) return known;
+    const [answer] = this.#socket.query({
+      type: subsystem | commands.type,
+      what: `ask for the set type ${typeName}`,
+      payload: payload(family, [
+        text(attributes.typeName, typeName),
+        u8(attributes.family, familyNumber(family)),
+      ]),
+    });
+    const found = readAttributes(answer?.payload.subarray(4) ?? Buffer.alloc(0));
+    const revision = found.get(attributes.revision)?.[0] ?? 0;
+    this.#revisions.set(key, revision);
+    return revision;
+  }
+}
+
+/** The kernel's name of a set type. */
+export function kernelTypeName(type: AddressSetType): string {
+  return type === 'net' ? 'hash:net' : 'hash:net,iface';
+}
+
+function encodeMember(member: string): readonly Buffer[] {
+  const [net = '', name] = member.split(',');
+  const { address, prefixLength } = splitCidr(parseNet(net));
+  const bytes = addressToBytes(address);
+  const type = bytes.length === 4 ? addressAttributes.v4 : addressAttributes.v6;
+  return [
+    nest(memberAttributes.address, [attribute(type | networkOrder, bytes)]),
+    u8(memberAttributes.prefixLength, prefixLength),
+    ...(name === undefined ? [] : [text(memberAttributes.interface, name)]),
+  ];
+}
+
+function membersOf({ payload: bytes }: Message): readonly KernelMember[] {
+  const list = readAttributes(bytes.subarray(4)).get(attributes.members);
+  if (list === undefined) return [];
+  return [...attributesOf(list)].flatMap(([, data]) => {
+    const found = readAttributes(data);
+    const net = readNet(found);
+    if (net === undefined) return [];
+    const name = found.get(memberAttributes.interface);
+    return [
+      {
+        member: name === undefined ? net : `${net},${readText(name)}`,
+        packets: found.get(memberAttributes.packets)?.readBigUInt64BE(0) ?? 0n,
+        bytes: found.get(memberAttributes.bytes)?.readBigUInt64BE(0) ?? 0n,
+      },
+    ];
+  });
+}
+
+function readNet(found: ReadonlyMap<number, Buffer>): Cidr | undefined {
+  const wrapped = found.get(memberAttributes.address);
+  if (wrapped === undefined) return undefined;
+  const [bytes] = readAttributes(wrapped).values();
+  if (bytes === undefined) return undefined;
+  const prefixLength = found.get(memberAttributes.prefixLength)?.[0] ?? bytes.length * 8;
+  return cidrOf(addressFromBytes(bytes), prefixLength);
+}
+
+/** A request's payload: the netfilter header, the protocol version, and attributes. */
+function payload(family: IpFamily, parts: readonly Buffer[]): Buffer {
+  const header = Buffer.of(familyNumber(family), 0, 0, 0);
+  return Buffer.concat([header, u8(attributes.protocol, protocolVersion), ...parts]);
+}
+
+function familyNumber(family: IpFamily): number {
+  return family === 4 ? 2 : 10;
+}

@@ -1,0 +1,66 @@
+import koffi, { type KoffiFunc } from 'koffi';
+
+/** The functions of the C library that netlink needs, called in this process. */
+export interface Libc {
+  socket(domain: number, type: number, protocol: number): number;
+  bind(fd: number, address: Buffer, length: number): number;
+  setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
+  getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number;
+  send(fd: number, data: Buffer, length: number, flags: number): number;
+  recv(fd: number, data: Buffer, length: number, flags: number): number;
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  setns(fd: number, kind: number): number;
+  eventfd(initial: number, flags: number): number;
+  write(fd: number, data: Buffer, length: number): number;
+  if_nametoindex(name: string): number;
+  /** The number of the last error, to be read at once after the call that failed. */
+  errno(): number;
+  /** `send` on a thread of the pool, for what takes the kernel long. */
+  sendElsewhere(fd: number, data: Buffer): Promise<number>;
+  /** `poll` on a thread of the pool; without end if `timeoutMs` is negative. */
+  pollElsewhere(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
+}
+
+/** Loads the C library of the process. */
+export function loadLibc(): Libc {
+  const library = koffi.load(null);
+  const send: KoffiFunc<(fd: number, data: Buffer, length: number, flags: number) => number> =
+    library.func('int send(int fd, const void *data, size_t length, int flags)');
+  const poll: KoffiFunc<(fds: Buffer, count: number, timeout: number) => number> = library.func(
+    'int poll(void *fds, unsigned long count, int timeout)',
+  );
+  return {
+    socket: library.func('int socket(int domain, int type, int protocol)'),
+    bind: library.func('int bind(int fd, const void *address, uint length)'),
+    setsockopt: library.func(
+      'int setsockopt(int fd, int level, int name, const void *value, uint length)',
+    ),
+    getsockopt: library.func(
+      'int getsockopt(int fd, int level, int name, void *value, void *length)',
+    ),
+    send,
+    recv: library.func('int recv(int fd, void *data, size_t length, int flags)'),
+    open: library.func('int open(const char *path, int flags)'),
+    close: library.func('int close(int fd)'),
+    setns: library.func('int setns(int fd, int kind)'),
+    eventfd: library.func('int eventfd(uint initial, int flags)'),
+    write: library.func('int write(int fd, const void *data, size_t length)'),
+    if_nametoindex: library.func('uint if_nametoindex(const char *name)'),
+    errno: () => koffi.errno(),
+    sendElsewhere: (fd, data) =>
+      new Promise((resolve, reject) => {
+        send.async(fd, data, data.length, 0, (error: unknown, sent) => {
+          if (error instanceof Error) reject(error);
+          else resolve(sent);
+        });
+      }),
+    pollElsewhere: (descriptors, count, timeoutMs) =>
+      new Promise((resolve, reject) => {
+        poll.async(descriptors, count, timeoutMs, (error: unknown, ready) => {
+          if (error instanceof Error) reject(error);
+          else resolve(ready);
+        });
+      }),
+  };
+}

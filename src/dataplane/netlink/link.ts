@@ -1,0 +1,143 @@
+import { attribute, nest, readAttributes, readText, text, u32 } from './attributes.ts';
+import { isRefusal, requestFlags, type NetlinkSocket, type Request } from './socket.ts';
+
+/** Network interfaces by rtnetlink. Source: linux/if_link.h, linux/rtnetlink.h. */
+
+const newLink = 16;
+const deleteLink = 17;
+const getLink = 18;
+const setLink = 19;
+
+const attributes = { address: 1, name: 3, mtu: 4, operationalState: 16, info: 18, afSpec: 26 };
+const infoKind = 1;
+const infoData = 2;
+const vethPeer = 1;
+const afInet = 2;
+const inetConf = 1;
+const flagUp = 1;
+const headerBytes = 16;
+
+/** Settings of one interface below `/proc/sys/net/ipv4/conf`, by their numbers. Source: linux/ip.h. */
+const ipv4Settings = { forwarding: 1, proxyArp: 3, rpFilter: 8 } as const;
+
+/** An interface as the kernel lists it. */
+export interface Link {
+  readonly index: number;
+  readonly name: string;
+  readonly mac: string;
+  readonly mtuBytes: number;
+  readonly isUp: boolean;
+  /** Whether the other end is up as well, so that packets pass. */
+  readonly hasCarrier: boolean;
+}
+
+/** A veth pair with both ends here; the host's end is up. */
+export interface Veth {
+  readonly hostName: string;
+  readonly hostMac: string;
+  readonly peerName: string;
+  readonly peerMac: string;
+  readonly mtuBytes: number;
+}
+
+/**
+ * Makes a veth pair. Equivalent: `ip link add HOST type veth peer name PEER`, then the host's end up, with
+ * forwarding on and with loose reverse path filtering, as a container's packets may carry any of its addresses;
+ * whose those are is checked by our own rules. Throws `kernel/refused` (EEXIST if one of the names is taken).
+ */
+export function createVeth(socket: NetlinkSocket, veth: Veth): void {
+  const { hostName, peerName, mtuBytes } = veth;
+  const peer = Buffer.concat([
+    linkHeader({}),
+    text(attributes.name, peerName),
+    attribute(attributes.address, macBytes(veth.peerMac)),
+    u32(attributes.mtu, mtuBytes),
+  ]);
+  socket.request({
+    type: newLink,
+    flags: requestFlags.create | requestFlags.exclusive,
+    what: `create the interface pair ${hostName} and ${peerName}`,
+    payload: Buffer.concat([
+      linkHeader({}),
+      text(attributes.name, hostName),
+      attribute(attributes.address, macBytes(veth.hostMac)),
+      u32(attributes.mtu, mtuBytes),
+      nest(attributes.info, [text(infoKind, 'veth'), nest(infoData, [attribute(vethPeer, peer)])]),
+    ]),
+  });
+  configureHostEnd(socket, hostName);
+}
+
+/** Brings the host's end of a veth up with the settings that it needs; repeating it changes nothing. */
+export function configureHostEnd(socket: NetlinkSocket, name: string): void {
+  const conf = nest(inetConf, [
+    u32(ipv4Settings.forwarding, 1),
+    u32(ipv4Settings.proxyArp, 0),
+    u32(ipv4Settings.rpFilter, 2),
+  ]);
+  socket.request({
+    type: setLink,
+    what: `set up the interface ${name}`,
+    payload: Buffer.concat([
+      linkHeader({ flags: flagUp, change: flagUp }),
+      text(attributes.name, name),
+      nest(attributes.afSpec, [nest(afInet, [conf])]),
+    ]),
+  });
+}
+
+/** Removes an interface (a veth goes with its peer); nothing if there is none. Takes the kernel some 25 ms. */
+export async function deleteLinkElsewhere(socket: NetlinkSocket, name: string): Promise<void> {
+  try {
+    await socket.requestElsewhere(deletion(name));
+  } catch (error) {
+    if (!isRefusal(error, 'ENODEV')) throw error;
+  }
+}
+
+/** The interfaces of the socket's network namespace. */
+export function listLinks(socket: NetlinkSocket): readonly Link[] {
+  return socket
+    .dump({ type: getLink, payload: linkHeader({}), what: 'list the interfaces' })
+    .map(({ payload }) => readLink(payload));
+}
+
+/** One interface as a message of the kernel describes it. */
+export function readLink(payload: Buffer): Link {
+  const found = readAttributes(payload.subarray(headerBytes));
+  const flags = payload.readUInt32LE(8);
+  const name = found.get(attributes.name);
+  return {
+    index: payload.readInt32LE(4),
+    name: name === undefined ? '' : readText(name),
+    mac: macText(found.get(attributes.address)),
+    mtuBytes: found.get(attributes.mtu)?.readUInt32LE(0) ?? 0,
+    isUp: (flags & flagUp) !== 0,
+    hasCarrier: found.get(attributes.operationalState)?.[0] === operationalUp,
+  };
+}
+
+const operationalUp = 6;
+
+function deletion(name: string): Request {
+  return {
+    type: deleteLink,
+    what: `remove the interface ${name}`,
+    payload: Buffer.concat([linkHeader({}), text(attributes.name, name)]),
+  };
+}
+
+function linkHeader(options: { readonly flags?: number; readonly change?: number }): Buffer {
+  const bytes = Buffer.alloc(headerBytes);
+  bytes.writeUInt32LE(options.flags ?? 0, 8);
+  bytes.writeUInt32LE(options.change ?? 0, 12);
+  return bytes;
+}
+
+function macBytes(mac: string): Buffer {
+  return Buffer.from(mac.replaceAll(':', ''), 'hex');
+}
+
+function macText(bytes: Buffer | undefined): string {
+  return [...(bytes ?? [])].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
+}

@@ -1,0 +1,40 @@
+import { refused } from './errno.ts';
+import type { Libc } from './libc.ts';
+
+const cloneNewNet = 0x40000000;
+const readOnly = 0;
+const closeOnExec = 0o2000000;
+
+/**
+ * Calls a function with the thread inside another network namespace (such as Docker's SandboxKey) and brings
+ * it back. The function must be synchronous; sockets that it opens stay in that namespace.
+ * Throws `kernel/refused` (ENOENT, EINVAL) if the file is no namespace any more.
+ */
+export function inNetworkNamespace<T>(libc: Libc, path: string, inside: () => T): T {
+  const home = open(libc, '/proc/thread-self/ns/net');
+  try {
+    const there = open(libc, path);
+    try {
+      enter(libc, there, path);
+      try {
+        return inside();
+      } finally {
+        enter(libc, home, 'the own network namespace');
+      }
+    } finally {
+      libc.close(there);
+    }
+  } finally {
+    libc.close(home);
+  }
+}
+
+function open(libc: Libc, path: string): number {
+  const fd = libc.open(path, readOnly | closeOnExec);
+  if (fd < 0) throw refused(`open network namespace ${path}`, libc.errno());
+  return fd;
+}
+
+function enter(libc: Libc, fd: number, name: string): void {
+  if (libc.setns(fd, cloneNewNet) < 0) throw refused(`enter ${name}`, libc.errno());
+}

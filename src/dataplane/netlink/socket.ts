@@ -1,0 +1,220 @@
+import { isCalicoError } from '../../errors/error.ts';
+import { align, attributesOf, readText } from './attributes.ts';
+import { refused } from './errno.ts';
+import type { Libc } from './libc.ts';
+
+/** What a request is, besides its payload. Source: linux/netlink.h. */
+export const requestFlags = {
+  request: 0x1,
+  acknowledge: 0x4,
+  dump: 0x300,
+  replace: 0x100,
+  exclusive: 0x200,
+  create: 0x400,
+} as const;
+
+const afNetlink = 16;
+const sockRaw = 3;
+const closeOnExec = 0o2000000;
+const solSocket = 1;
+const receiveTimeout = 20;
+const receiveBufferForce = 33;
+const solNetlink = 270;
+const capAck = 10;
+const extendedAck = 11;
+const strictCheck = 12;
+
+const messageHeaderBytes = 16;
+const typeError = 2;
+const typeDone = 3;
+const flagDumpInterrupted = 0x10;
+const flagAckTlvs = 0x200;
+const messageAttribute = 1;
+const errnoInterrupted = 4;
+const answerBytes = 1 << 17;
+
+/** One message of the kernel's. */
+export interface Message {
+  readonly type: number;
+  readonly flags: number;
+  readonly payload: Buffer;
+}
+
+/** A request: its type, flags besides `request` and `acknowledge`, payload, and what it does in words for errors. */
+export interface Request {
+  readonly type: number;
+  readonly flags?: number;
+  readonly payload: Buffer;
+  readonly what: string;
+}
+
+/**
+ * One netlink socket. The kernel carries a request out before `send` returns, so asking and reading the answer
+ * is one synchronous step and needs no bookkeeping of what is under way.
+ */
+export class NetlinkSocket {
+  readonly #libc: Libc;
+  readonly fd: number;
+  readonly #answer = Buffer.alloc(answerBytes);
+  #sequence = 0;
+  /** Requests sent since the start. */
+  requests = 0;
+
+  private constructor(libc: Libc, fd: number) {
+    this.#libc = libc;
+    this.fd = fd;
+  }
+
+  /** Opens a socket of the family (0: rtnetlink, 12: netfilter) in the network namespace of the thread. */
+  static open(libc: Libc, family: number): NetlinkSocket {
+    const fd = libc.socket(afNetlink, sockRaw | closeOnExec, family);
+    if (fd < 0) throw refused('open a netlink socket', libc.errno());
+    for (const option of [extendedAck, capAck, strictCheck]) setFlag(libc, fd, option);
+    libc.setsockopt(fd, solSocket, receiveTimeout, timeval(5), 16);
+    libc.setsockopt(fd, solSocket, receiveBufferForce, int(4 << 20), 4);
+    if (libc.bind(fd, socketAddress(0), 12) < 0) {
+      throw refused('bind a netlink socket', libc.errno());
+    }
+    return new NetlinkSocket(libc, fd);
+  }
+
+  /** Sends a request and takes its acknowledgement; throws `kernel/refused`. */
+  request(request: Request): void {
+    this.#send(request, requestFlags.acknowledge);
+    this.#readAnswers(request);
+  }
+
+  /** Sends a request and answers the messages that it is answered with; throws `kernel/refused`. */
+  query(request: Request): readonly Message[] {
+    this.#send(request, 0);
+    return this.#readAnswers(request);
+  }
+
+  /** All objects that match; a dump that the kernel says was inconsistent is made again. */
+  dump(request: Request): readonly Message[] {
+    for (let attempt = 0; attempt < 10; attempt++) {
+      this.#send(request, requestFlags.dump);
+      const messages = this.#readAnswers(request);
+      if (messages.every(({ flags }) => (flags & flagDumpInterrupted) === 0)) return messages;
+    }
+    throw refused(request.what, errnoInterrupted, 'it changed all the while');
+  }
+
+  /** Like `request`, but does not hold the event loop while the kernel works. One at a time. */
+  async requestElsewhere(request: Request): Promise<void> {
+    const bytes = this.#encode(request, requestFlags.acknowledge);
+    const sent = await this.#libc.sendElsewhere(this.fd, bytes);
+    if (sent < 0) throw refused(request.what, 5, 'the message could not be sent');
+    this.#readAnswers(request);
+  }
+
+  close(): void {
+    this.#libc.close(this.fd);
+  }
+
+  #encode(request: Request, flags: number): Buffer {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    this.requests++;
+    const all = requestFlags.request | flags | (request.flags ?? 0);
+    return encodeMessage({ ...request, flags: all }, this.#sequence);
+  }
+
+  #send(request: Request, flags: number): void {
+    const bytes = this.#encode(request, flags);
+    if (this.#libc.send(this.fd, bytes, bytes.length, 0) < 0) {
+      throw refused(request.what, this.#libc.errno());
+    }
+  }
+
+  #readAnswers(request: Request): readonly Message[] {
+    const messages: Message[] = [];
+    for (;;) {
+      const length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
+      if (length < 0) throw refused(request.what, this.#libc.errno(), 'no answer');
+      let isComplete = true;
+      for (const message of decodeMessages(this.#answer.subarray(0, length))) {
+        if (message.sequence !== this.#sequence) continue;
+        if (message.type === typeError) {
+          checkError(message, request.what);
+          return messages;
+        }
+        if (message.type === typeDone) return messages;
+        // The buffer is used again for the next part.
+        messages.push({ ...message, payload: Buffer.from(message.payload) });
+        isComplete = (message.flags & 2) === 0;
+      }
+      if (isComplete && messages.length > 0) return messages;
+    }
+  }
+}
+
+/** One message with its header. */
+export function encodeMessage(
+  message: { readonly type: number; readonly flags?: number; readonly payload: Buffer },
+  sequence: number,
+): Buffer {
+  const bytes = Buffer.alloc(align(messageHeaderBytes + message.payload.length));
+  bytes.writeUInt32LE(messageHeaderBytes + message.payload.length, 0);
+  bytes.writeUInt16LE(message.type, 4);
+  bytes.writeUInt16LE(message.flags ?? 0, 6);
+  bytes.writeUInt32LE(sequence, 8);
+  message.payload.copy(bytes, messageHeaderBytes);
+  return bytes;
+}
+
+/** The messages in a datagram. */
+export function* decodeMessages(bytes: Buffer): Generator<Message & { readonly sequence: number }> {
+  for (let at = 0; at + messageHeaderBytes <= bytes.length;) {
+    const length = bytes.readUInt32LE(at);
+    if (length < messageHeaderBytes || at + length > bytes.length) return;
+    yield {
+      type: bytes.readUInt16LE(at + 4),
+      flags: bytes.readUInt16LE(at + 6),
+      sequence: bytes.readUInt32LE(at + 8),
+      payload: bytes.subarray(at + messageHeaderBytes, at + length),
+    };
+    at += align(length);
+  }
+}
+
+/** Whether an error is one of the given refusals. */
+export function isRefusal(error: unknown, ...errnos: readonly string[]): boolean {
+  return isCalicoError(error, 'kernel/refused') && errnos.includes(error.detail.errno);
+}
+
+function checkError({ payload, flags }: Message, what: string): void {
+  const errno = -payload.readInt32LE(0);
+  if (errno === 0) return;
+  const words =
+    (flags & flagAckTlvs) === 0
+      ? undefined
+      : [...attributesOf(payload.subarray(4 + messageHeaderBytes))].find(
+          ([type]) => type === messageAttribute,
+        );
+  throw refused(what, errno, words === undefined ? '' : readText(words[1]));
+}
+
+function setFlag(libc: Libc, fd: number, option: number): void {
+  // An old kernel without the option answers in the older way, which is understood as well.
+  libc.setsockopt(fd, solNetlink, option, int(1), 4);
+}
+
+function int(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value, 0);
+  return bytes;
+}
+
+function timeval(seconds: number): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigInt64LE(BigInt(seconds), 0);
+  return bytes;
+}
+
+/** A `sockaddr_nl` that subscribes to the groups of a bit mask. */
+export function socketAddress(groups: number): Buffer {
+  const bytes = Buffer.alloc(12);
+  bytes.writeUInt16LE(afNetlink, 0);
+  bytes.writeUInt32LE(groups >>> 0, 8);
+  return bytes;
+}
