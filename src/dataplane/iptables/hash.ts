@@ -1,0 +1,36 @@
+import { createHash } from 'node:crypto';
+import type { Rule } from '../../ruleset/rule.ts';
+import { renderComment, renderRule } from './render.ts';
+
+/** A rule as text without its chain, and the hash that tells whether it is in the kernel. */
+export interface RenderedRule {
+  readonly hash: string;
+  readonly text: string;
+}
+
+const marker = 'cali:';
+
+/**
+ * Renders the rules of a chain. Each rule's hash is made from its own text and the hash before it, so that
+ * equal hashes mean equal rules in an equal place; it stands in the rule's first comment, where iptables-save
+ * shows it. `hashedAs` is the chain's name, or that name with `*appends*` for rules behind others.
+ * Source: Calico, felix/iptables.
+ */
+export function renderChain(
+  rules: readonly Rule[],
+  chain: string,
+  hashedAs = chain,
+): readonly RenderedRule[] {
+  let previous = createHash('sha224').update(hashedAs).digest();
+  return rules.map((rule) => {
+    const text = renderRule(rule);
+    previous = createHash('sha224').update(previous).update(`-A ${chain} HASH ${text}`).digest();
+    const hash = previous.toString('base64url').slice(0, 16);
+    return { hash, text: `${renderComment(marker + hash)} ${text}` };
+  });
+}
+
+/** The hash in a line of iptables-save; `undefined` for a rule of somebody else's. */
+export function hashIn(line: string): string | undefined {
+  return /--comment "?cali:([A-Za-z0-9_-]{16})"?/.exec(line)?.[1];
+}

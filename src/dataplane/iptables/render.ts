@@ -1,0 +1,103 @@
+import type { Action, Match, Ports, Rule } from '../../ruleset/rule.ts';
+
+/** Rules in the language of iptables-restore, spelled as Calico spells them. */
+
+type Kinds<Of extends { readonly kind: string }> = {
+  readonly [K in Of['kind']]: (part: Extract<Of, { readonly kind: K }>) => string;
+};
+
+const matches: Kinds<Match> = {
+  inInterface: ({ name }) => `--in-interface ${name}`,
+  outInterface: ({ name }) => `--out-interface ${name}`,
+  protocol: ({ protocol, negated }) => `${not(negated)}-p ${protocol}`,
+  sourceNet: ({ net, negated }) => `${not(negated)}--source ${net}`,
+  destinationNet: ({ net, negated }) => `${not(negated)}--destination ${net}`,
+  sourceSet: ({ set, negated }) => setMatch(set, 'src', negated),
+  destinationSet: ({ set, negated }) => setMatch(set, 'dst', negated),
+  sourceAndInInterfaceSet: ({ set, negated }) => setMatch(set, 'src,src', negated),
+  destinationAndOutInterfaceSet: ({ set, negated }) => setMatch(set, 'dst,dst', negated),
+  sourcePorts: ({ ports, negated }) =>
+    `-m multiport ${not(negated)}--source-ports ${portList(ports)}`,
+  destinationPorts: ({ ports, negated }) =>
+    `-m multiport ${not(negated)}--destination-ports ${portList(ports)}`,
+  icmp: ({ family, type, code, negated }) => {
+    const [module, option] = family === 4 ? ['icmp', '--icmp-type'] : ['icmp6', '--icmpv6-type'];
+    return `-m ${module} ${not(negated)}${option} ${type}${code === undefined ? '' : `/${code}`}`;
+  },
+  markSet: ({ bits }) => `-m mark --mark ${hex(bits)}/${hex(bits)}`,
+  markClear: ({ bits }) => `-m mark --mark 0/${hex(bits)}`,
+  connectionState: ({ states }) => `-m conntrack --ctstate ${states.join(',')}`,
+  sourceIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--src-type LOCAL`,
+  destinationIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--dst-type LOCAL`,
+};
+
+const actions: Kinds<Action> = {
+  accept: () => '--jump ACCEPT',
+  drop: () => '--jump DROP',
+  return: () => '--jump RETURN',
+  jump: ({ chain }) => `--jump ${chain}`,
+  goto: ({ chain }) => `--goto ${chain}`,
+  setMark: ({ bits }) => `--jump MARK --set-mark ${hex(bits)}/${hex(bits)}`,
+  clearMark: ({ bits }) => `--jump MARK --set-mark 0/${hex(bits)}`,
+  log: ({ prefix }) => `--jump LOG --log-prefix "${safeText(prefix, 28)}" --log-level 5`,
+  masquerade: () => '--jump MASQUERADE --random-fully',
+  notrack: () => '--jump NOTRACK',
+  countSource: ({ set }) => `--jump SET --add-set ${set} src,src --exist`,
+  countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst --exist`,
+};
+
+/** What comes after the chain's name and the hash: comment, criteria and action, separated by blanks. */
+export function renderRule({ matches: criteria, action, comment }: Rule): string {
+  return [
+    ...(comment === undefined ? [] : [renderComment(safeText(comment, 250))]),
+    ...criteria.map(renderMatch),
+    renderAction(action),
+  ].join(' ');
+}
+
+/** A comment as a criterion that always holds. */
+export function renderComment(text: string): string {
+  return `-m comment --comment "${text}"`;
+}
+
+function renderMatch<K extends Match['kind']>(match: Extract<Match, { readonly kind: K }>): string {
+  const render: (part: typeof match) => string = renderers(matches, match.kind);
+  return render(match);
+}
+
+function renderAction<K extends Action['kind']>(
+  action: Extract<Action, { readonly kind: K }>,
+): string {
+  const render: (part: typeof action) => string = renderers(actions, action.kind);
+  return render(action);
+}
+
+function renderers<Of extends { readonly kind: string }, K extends Of['kind']>(
+  table: Kinds<Of>,
+  kind: K,
+): (part: Extract<Of, { readonly kind: K }>) => string {
+  return table[kind];
+}
+
+function not(negated: boolean | undefined): string {
+  return negated === true ? '! ' : '';
+}
+
+function setMatch(set: string, direction: string, negated: boolean | undefined): string {
+  return `-m set ${not(negated)}--match-set ${set} ${direction}`;
+}
+
+function portList(ports: readonly Ports[]): string {
+  return ports
+    .map(({ first, last }) => (first === last ? String(first) : `${first}:${last}`))
+    .join(',');
+}
+
+function hex(bits: number): string {
+  return `0x${(bits >>> 0).toString(16)}`;
+}
+
+/** iptables-restore reads quoted text; whatever could end or escape it becomes `_`. */
+function safeText(text: string, maxLength: number): string {
+  return text.replaceAll(/[^A-Za-z0-9 .,:;/@%=+_()[\]#!*-]/g, '_').slice(0, maxLength);
+}

@@ -1,0 +1,35 @@
+import type { TableName } from '../../ruleset/rule.ts';
+import { hashIn } from './hash.ts';
+
+/** One rule in the kernel: our hash, or `undefined` for a rule of somebody else's; and its line after `-A CHAIN `. */
+export interface SavedRule {
+  readonly hash: string | undefined;
+  readonly spec: string;
+}
+
+/** Chains by name. */
+export type SavedTable = ReadonlyMap<string, readonly SavedRule[]>;
+
+/** Reads what iptables-save prints of all tables; lines that are none of a table's are passed over. */
+export function parseSave(output: string): ReadonlyMap<TableName, SavedTable> {
+  const tables = new Map<TableName, Map<string, SavedRule[]>>();
+  let table = new Map<string, SavedRule[]>();
+  for (const line of output.split('\n')) {
+    if (line.startsWith('*')) {
+      table = new Map();
+      const name = line.slice(1).trim();
+      if (isTableName(name)) tables.set(name, table);
+    } else if (line.startsWith(':')) {
+      table.set(line.slice(1, line.indexOf(' ')), []);
+    } else if (line.startsWith('-A ')) {
+      const end = line.indexOf(' ', 3);
+      const spec = line.slice(end + 1);
+      table.get(line.slice(3, end))?.push({ hash: hashIn(spec), spec });
+    }
+  }
+  return tables;
+}
+
+function isTableName(name: string): name is TableName {
+  return name === 'raw' || name === 'mangle' || name === 'nat' || name === 'filter';
+}
