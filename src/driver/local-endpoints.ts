@@ -1,4 +1,5 @@
 import type { EntryChange, Mirror } from '../datastore/mirror.ts';
+import { IdsByKey } from '../model/ids-by-key.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { annotation } from './endpoint-record.ts';
 
@@ -18,20 +19,20 @@ export interface LocalEndpoints {
 export function indexLocalEndpoints(mirror: Mirror, node: string): LocalEndpoints {
   const all = new Set<string>();
   const waiting = new Set<string>();
-  const bySandbox = new Map<string, Set<string>>();
-  const byContainer = new Map<string, Set<string>>();
+  const bySandbox = new IdsByKey();
+  const byContainer = new IdsByKey();
 
   const forget = (id: string, endpoint: WorkloadEndpoint) => {
     all.delete(id);
     waiting.delete(id);
-    removeFrom(bySandbox, annotation(endpoint, 'sandbox'), id);
-    removeFrom(byContainer, endpoint.spec.containerID, id);
+    bySandbox.remove(annotation(endpoint, 'sandbox'), id);
+    byContainer.remove(endpoint.spec.containerID, id);
   };
   const learn = (id: string, endpoint: WorkloadEndpoint) => {
     all.add(id);
     if (annotation(endpoint, 'quarantine') !== undefined) waiting.add(id);
-    addTo(bySandbox, annotation(endpoint, 'sandbox'), id);
-    addTo(byContainer, endpoint.spec.containerID, id);
+    bySandbox.add(annotation(endpoint, 'sandbox'), id);
+    byContainer.add(endpoint.spec.containerID, id);
   };
   mirror.subscribe(({ changes }) => {
     for (const change of changes) {
@@ -42,8 +43,8 @@ export function indexLocalEndpoints(mirror: Mirror, node: string): LocalEndpoint
   });
 
   return {
-    ofSandbox: (sandbox) => [...(bySandbox.get(sandbox) ?? [])],
-    ofContainer: (containerId) => [...(byContainer.get(containerId) ?? [])],
+    ofSandbox: (sandbox) => [...bySandbox.ids(sandbox)],
+    ofContainer: (containerId) => [...byContainer.ids(containerId)],
     quarantined: () => [...waiting],
     all: () => [...all],
   };
@@ -57,18 +58,4 @@ function isLocalEndpoint(
     change.kind === 'WorkloadEndpoint' &&
     (change.now?.value.spec.node === node || change.before?.value.spec.node === node)
   );
-}
-
-function addTo(index: Map<string, Set<string>>, key: string | undefined, id: string): void {
-  if (key === undefined) return;
-  const ids = index.get(key);
-  if (ids === undefined) index.set(key, new Set([id]));
-  else ids.add(id);
-}
-
-function removeFrom(index: Map<string, Set<string>>, key: string | undefined, id: string): void {
-  if (key === undefined) return;
-  const ids = index.get(key);
-  ids?.delete(id);
-  if (ids?.size === 0) index.delete(key);
 }

@@ -15,6 +15,8 @@ export const markBits = {
   accept: 0x0001_0000,
   /** A rule said Pass: leave the tier, or the profile. */
   pass: 0x0002_0000,
+  /** A rule said Deny; the rules behind it count the packet and drop it. */
+  drop: 0x0004_0000,
   /** Every block of a rule with several alternatives matched so far. */
   scratch0: 0x0008_0000,
   /** The current block matched. */

@@ -1,0 +1,113 @@
+import type { Cidr } from '../ip/cidr.ts';
+import { parseSelector } from '../model/selector/parse.ts';
+import type { Selector } from '../model/selector/ast.ts';
+import { conjunction, negation } from '../model/selector/ast.ts';
+import {
+  portRange,
+  type EntityRule,
+  type IcmpMatch,
+  type PolicyRule,
+  type Port,
+  type PortRange,
+  type Protocol,
+  type RuleAction,
+} from '../model/policy-rule.ts';
+
+/** One side of a packet, as a rule wants it. Empty lists say nothing. */
+export interface CompiledEntity {
+  readonly nets: readonly Cidr[];
+  readonly notNets: readonly Cidr[];
+  readonly ports: readonly PortRange[];
+  readonly notPorts: readonly PortRange[];
+  /** The address must be that of an endpoint which the selector matches. */
+  readonly selector: Selector | undefined;
+  /** The address must not be that of an endpoint which the selector matches. */
+  readonly notSelector: Selector | undefined;
+}
+
+/** A rule in the form that renderer and evaluator share: names resolved, selectors parsed. */
+export interface CompiledRule {
+  readonly action: RuleAction;
+  readonly ipVersion: 4 | 6 | undefined;
+  readonly protocol: number | undefined;
+  readonly notProtocol: number | undefined;
+  readonly icmp: IcmpMatch | undefined;
+  readonly notIcmp: IcmpMatch | undefined;
+  readonly source: CompiledEntity;
+  readonly destination: CompiledEntity;
+}
+
+const protocolNumbers = {
+  ICMP: 1,
+  TCP: 6,
+  UDP: 17,
+  ICMPv6: 58,
+  SCTP: 132,
+  UDPLite: 136,
+} as const;
+
+/** Protocols that have ports. */
+const portProtocols: ReadonlySet<number> = new Set([6, 17, 132, 136]);
+const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
+
+/** Compiles a rule; throws a plain sentence for what cannot be put into rules of the kernel. */
+export function compileRule(rule: PolicyRule): CompiledRule {
+  if (rule.http !== undefined) throw new Error('http rules are not supported');
+  const compiled: CompiledRule = {
+    action: rule.action,
+    ipVersion: rule.ipVersion,
+    protocol: protocolNumber(rule.protocol),
+    notProtocol: protocolNumber(rule.notProtocol),
+    icmp: rule.icmp,
+    notIcmp: rule.notICMP,
+    source: compileEntity(rule.source ?? {}),
+    destination: compileEntity(rule.destination ?? {}),
+  };
+  const { source, destination, protocol } = compiled;
+  const ports = [source.ports, source.notPorts, destination.ports, destination.notPorts].flat();
+  if (ports.length > 0 && !portProtocols.has(protocol ?? 0)) {
+    throw new Error('ports need a protocol that has ports, such as TCP or UDP');
+  }
+  const hasIcmp = rule.icmp !== undefined || rule.notICMP !== undefined;
+  if (hasIcmp && !icmpProtocols.has(protocol ?? 0)) {
+    throw new Error('icmp needs protocol ICMP or ICMPv6');
+  }
+  return compiled;
+}
+
+/** The number of a protocol. */
+export function protocolNumber(protocol: Protocol | undefined): number | undefined {
+  return typeof protocol === 'string' ? protocolNumbers[protocol] : protocol;
+}
+
+function compileEntity(entity: EntityRule): CompiledEntity {
+  if ((entity.namespaceSelector ?? '') !== '') {
+    throw new Error('namespaceSelector is not supported');
+  }
+  if (entity.serviceAccounts !== undefined || entity.services !== undefined) {
+    throw new Error('serviceAccounts and services are not supported');
+  }
+  const positive = parseOptional(entity.selector);
+  const negative = parseOptional(entity.notSelector);
+  // A selector matches endpoints only, so "selected, but not those" is one set; "not those" alone is any
+  // other address, endpoint or not.
+  const isBoth = positive !== undefined && negative !== undefined;
+  return {
+    nets: entity.nets ?? [],
+    notNets: entity.notNets ?? [],
+    ports: (entity.ports ?? []).map(numericPort),
+    notPorts: (entity.notPorts ?? []).map(numericPort),
+    selector: isBoth ? conjunction(positive, negation(negative)) : positive,
+    notSelector: isBoth ? undefined : negative,
+  };
+}
+
+function parseOptional(text: string | undefined): Selector | undefined {
+  return text === undefined || text.trim() === '' ? undefined : parseSelector(text);
+}
+
+function numericPort(port: Port): PortRange {
+  const range = portRange(port);
+  if (range === undefined) throw new Error(`the named port "${port}" is not supported`);
+  return range;
+}

@@ -1,0 +1,136 @@
+import type { IpFamily } from '../ip/address.ts';
+import { markBits, type Chain, type Rule } from '../ruleset/rule.ts';
+import {
+  bucketChain,
+  bucketOf,
+  bucketSet,
+  chainNames,
+  groupChain,
+  groupSet,
+  noMatchDropsSet,
+  profileChain,
+} from './names.ts';
+import { countAndDrop } from './render-rule.ts';
+
+/**
+ * The chains of endpoints by their policy. Endpoints with the same Profiles in the same order are one group and
+ * share its chains; which group a packet belongs to is looked up in sets of (address, interface), first one of
+ * sixteen branches and then the groups of that branch.
+ */
+
+/** The name of a group: its Profiles in order; empty for endpoints in quarantine. */
+export function groupName(profiles: readonly string[]): string {
+  return profiles.join(',');
+}
+
+const directions = ['ingress', 'egress'] as const;
+
+/** The two chains of a group: packets to its endpoints, and from them. */
+export function renderGroup(profiles: readonly string[], family: IpFamily): readonly Chain[] {
+  const name = groupName(profiles);
+  return directions.map((direction) => ({
+    name: groupChain(direction, name),
+    rules: [
+      {
+        matches: [],
+        action: { kind: 'clearMark', bits: markBits.accept | markBits.pass },
+      },
+      ...(direction === 'egress' ? noTunnels : []),
+      ...profiles.flatMap((profile): readonly Rule[] => [
+        { matches: [], action: { kind: 'jump', chain: profileChain(direction, profile) } },
+        {
+          matches: [{ kind: 'markSet', bits: markBits.accept }],
+          action: { kind: 'return' },
+          comment: 'Return if profile accepted',
+        },
+      ]),
+      ...countAndDrop(direction, noMatchDropsSet(family, direction), []),
+    ],
+  }));
+}
+
+/** A container could otherwise send packets that claim to come from another host's tunnel. */
+const noTunnels: readonly Rule[] = [
+  {
+    matches: [
+      { kind: 'protocol', protocol: 17 },
+      { kind: 'destinationPorts', ports: [{ first: 4789, last: 4789 }] },
+    ],
+    action: { kind: 'drop' },
+    comment: 'Drop VXLAN encapped packets originating in workloads',
+  },
+  {
+    matches: [{ kind: 'protocol', protocol: 4 }],
+    action: { kind: 'drop' },
+    comment: 'Drop IPinIP encapped packets originating in workloads',
+  },
+];
+
+/** The two chains of one branch, given the names of its groups in order. */
+export function renderBucket(
+  bucket: string,
+  groups: readonly string[],
+  family: IpFamily,
+): readonly Chain[] {
+  return directions.map((direction) => ({
+    name: bucketChain(direction, bucket),
+    rules: [
+      ...groups.map((group): Rule => ({
+        matches: [ownEndpoint(direction, groupSet(family, group))],
+        action: { kind: 'goto', chain: groupChain(direction, group) },
+      })),
+      unknown,
+    ],
+  }));
+}
+
+/** The two roots, given the branches that have groups, in order. */
+export function renderDispatch(buckets: readonly string[], family: IpFamily): readonly Chain[] {
+  return directions.map((direction) => ({
+    name: direction === 'ingress' ? chainNames.toWorkloads : chainNames.fromWorkloads,
+    rules: [
+      {
+        matches: [{ kind: 'connectionState', states: ['RELATED', 'ESTABLISHED'] }],
+        action: { kind: 'accept' },
+      },
+      {
+        matches: [{ kind: 'connectionState', states: ['INVALID'] }],
+        action: { kind: 'drop' },
+      },
+      ...buckets.map((bucket): Rule => ({
+        matches: [ownEndpoint(direction, bucketSet(family, bucket))],
+        action: { kind: 'goto', chain: bucketChain(direction, bucket) },
+      })),
+      unknown,
+    ],
+  }));
+}
+
+/** The names of the chains of a group and of a branch, to remove them. */
+export function groupChainNames(group: string): readonly string[] {
+  return directions.map((direction) => groupChain(direction, group));
+}
+
+export function bucketChainNames(bucket: string): readonly string[] {
+  return directions.map((direction) => bucketChain(direction, bucket));
+}
+
+/** The sets that a group's endpoints are members of. */
+export function setsOfGroup(
+  group: string,
+  family: IpFamily,
+): readonly [group: string, bucket: string] {
+  return [groupSet(family, group), bucketSet(family, bucketOf(group))];
+}
+
+const unknown: Rule = {
+  matches: [],
+  action: { kind: 'drop' },
+  comment: 'Unknown interface',
+};
+
+function ownEndpoint(direction: 'ingress' | 'egress', set: string): Rule['matches'][number] {
+  return direction === 'egress'
+    ? { kind: 'sourceAndInInterfaceSet', set }
+    : { kind: 'destinationAndOutInterfaceSet', set };
+}

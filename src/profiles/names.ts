@@ -1,0 +1,89 @@
+import { createHash } from 'node:crypto';
+import type { IpFamily } from '../ip/address.ts';
+import { limitedId, longestChainName } from '../ruleset/limited-id.ts';
+
+/**
+ * The names of chains and address sets. Those that Calico has are Calico's; sets of our own begin with the same
+ * `cali40` or `cali60`, so that one prefix tells what is ours.
+ */
+
+const longestSetName = 31;
+
+/** All interfaces of containers, in the kernel's notation. */
+export const workloadInterfaces = 'cali+';
+
+export const chainNames = {
+  forward: 'cali-FORWARD',
+  input: 'cali-INPUT',
+  output: 'cali-OUTPUT',
+  prerouting: 'cali-PREROUTING',
+  postrouting: 'cali-POSTROUTING',
+  natOutgoing: 'cali-nat-outgoing',
+  fromWorkloads: 'cali-from-wl-dispatch',
+  toWorkloads: 'cali-to-wl-dispatch',
+  workloadToHost: 'cali-wl-to-host',
+} as const;
+
+/** Chain with a Profile's inbound rules (`cali-pri-`), or its outbound ones (`cali-pro-`). */
+export function profileChain(direction: 'ingress' | 'egress', profile: string): string {
+  return limitedId(direction === 'ingress' ? 'cali-pri-' : 'cali-pro-', profile, longestChainName);
+}
+
+/** Chain of the endpoints of equal policy: packets to them (`cali-tw-`), or from them (`cali-fw-`). */
+export function groupChain(direction: 'ingress' | 'egress', group: string): string {
+  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', group, longestChainName);
+}
+
+/** Chain of one of the sixteen branches of a dispatch chain. */
+export function bucketChain(direction: 'ingress' | 'egress', bucket: string): string {
+  const root = direction === 'ingress' ? chainNames.toWorkloads : chainNames.fromWorkloads;
+  return `${root}-${bucket}`;
+}
+
+/** The branch that a group is found in: a hexadecimal digit. */
+export function bucketOf(group: string): string {
+  return createHash('sha256').update(group).digest('hex').slice(0, 1);
+}
+
+/** Set of the addresses that a selector matches, named as in Calico. */
+export function selectorSet(family: IpFamily, selectorId: string): string {
+  return `${prefix(family)}${selectorId}`.slice(0, longestSetName);
+}
+
+/** Set of every local endpoint's addresses with its interface: what is not in it is spoofed. */
+export function workloadsSet(family: IpFamily): string {
+  return `${prefix(family)}workloads`;
+}
+
+export function groupSet(family: IpFamily, group: string): string {
+  return `${prefix(family)}g:${digest(group)}`;
+}
+
+export function bucketSet(family: IpFamily, bucket: string): string {
+  return `${prefix(family)}b:${bucket}`;
+}
+
+/** Set that counts what one rule drops; its identity is the chain and what the rule says. */
+export function ruleDropsSet(family: IpFamily, chain: string, ruleText: string): string {
+  return `${prefix(family)}d:${digest(`${chain}\n${ruleText}`)}`;
+}
+
+/** Set that counts what no rule matched. */
+export function noMatchDropsSet(family: IpFamily, direction: 'ingress' | 'egress'): string {
+  return `${prefix(family)}d:${direction}`;
+}
+
+export const natSets = {
+  masqueradedPools: (family: IpFamily) => `${prefix(family)}masq-ipam-pools`,
+  allPools: (family: IpFamily) => `${prefix(family)}all-ipam-pools`,
+  masqueradedEndpoints: (family: IpFamily) => `${prefix(family)}masq-endpoints`,
+  plainEndpoints: (family: IpFamily) => `${prefix(family)}no-masq-endpoints`,
+} as const;
+
+function prefix(family: IpFamily): string {
+  return `cali${family}0`;
+}
+
+function digest(text: string): string {
+  return createHash('sha256').update(text).digest('base64url').slice(0, 20);
+}

@@ -1,0 +1,311 @@
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { IdsByKey } from '../model/ids-by-key.ts';
+import type { Profile } from '../model/profile.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { Chain } from '../ruleset/rule.ts';
+import { ActiveProfiles } from './active-profiles.ts';
+import {
+  bucketChainNames,
+  groupChainNames,
+  groupName,
+  renderBucket,
+  renderDispatch,
+  renderGroup,
+  setsOfGroup,
+} from './group-chains.ts';
+import { bucketOf, bucketSet, groupSet, noMatchDropsSet, workloadsSet } from './names.ts';
+import { noWork, type PolicyOutput } from './output.ts';
+import { SelectorSets } from './selector-sets.ts';
+
+export interface PolicyEngineOptions {
+  readonly node: string;
+  readonly families: readonly IpFamily[];
+  readonly output: PolicyOutput;
+}
+
+interface LocalEndpoint {
+  readonly endpoint: WorkloadEndpoint;
+  /** What it is now part of; `undefined` while another endpoint has its interface. */
+  placed: Placed | undefined;
+}
+
+interface Placed {
+  readonly group: string;
+  readonly members: readonly Member[];
+}
+
+interface Member {
+  readonly family: IpFamily;
+  /** `<address>/32,<interface>`. */
+  readonly text: string;
+}
+
+interface Group {
+  readonly profiles: readonly string[];
+  readonly endpoints: Set<string>;
+}
+
+/**
+ * Turns Profiles and endpoints into chains and address sets, change by change: what one change costs does not
+ * depend on how much else there is. Its output depends on the present state alone, whatever came before; but
+ * chains of a policy that no endpoint has any more stay until `dropIdle`, so that a container that comes back
+ * finds them.
+ */
+export class PolicyEngine {
+  readonly work = noWork();
+  readonly #node: string;
+  readonly #families: readonly IpFamily[];
+  readonly #output: PolicyOutput;
+  readonly #selectorSets: SelectorSets;
+  readonly #active: ActiveProfiles;
+  readonly #local = new Map<string, LocalEndpoint>();
+  readonly #groups = new Map<string, Group>();
+  readonly #buckets = new Map<string, Set<string>>();
+  readonly #idle = new Set<string>();
+  readonly #bySandbox = new IdsByKey();
+  readonly #byInterface = new IdsByKey();
+
+  constructor({ node, families, output }: PolicyEngineOptions) {
+    this.#node = node;
+    this.#families = families;
+    this.#output = output;
+    this.#selectorSets = new SelectorSets(families, output, this.work);
+    this.#active = new ActiveProfiles({
+      families,
+      output,
+      selectorSets: this.#selectorSets,
+      work: this.work,
+    });
+  }
+
+  /** Puts out what is there without any endpoint. */
+  start(): void {
+    for (const family of this.#families) {
+      const set = { type: 'net,interface', family } as const;
+      this.#output.wantSet({ ...set, name: workloadsSet(family), countsPackets: false });
+      for (const direction of ['ingress', 'egress'] as const) {
+        const name = noMatchDropsSet(family, direction);
+        this.#output.wantSet({ ...set, name, countsPackets: true });
+      }
+    }
+    this.#renderDispatch();
+  }
+
+  /** A Profile as it is now; `undefined`: it is gone. */
+  setProfile(name: string, profile: Profile | undefined): void {
+    this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
+    this.#active.set(name, profile);
+  }
+
+  /** An endpoint of any host as it is now; `undefined`: it is gone. */
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    if (endpoint === undefined) this.#selectorSets.removeEndpoint(id);
+    else this.#selectorSets.setEndpoint(id, endpoint);
+    const local = endpoint?.spec.node === this.#node ? endpoint : undefined;
+    const before = this.#local.get(id);
+    if (local === undefined && before === undefined) return;
+    const touched = new Set([id, ...this.#neighbours(before?.endpoint)]);
+    if (before !== undefined) this.#unlist(id, before.endpoint);
+    if (local === undefined) {
+      if (before?.placed !== undefined) this.#leave(id, before.placed);
+      this.#local.delete(id);
+    } else {
+      this.#local.set(id, { endpoint: local, placed: before?.placed });
+      this.#list(id, local);
+    }
+    for (const neighbour of this.#neighbours(local)) touched.add(neighbour);
+    for (const neighbour of touched) this.#place(neighbour);
+  }
+
+  /** Drops chains and sets of policies that no endpoint has; answers whether there were any. */
+  dropIdle(): boolean {
+    const idle = [...this.#idle];
+    this.#idle.clear();
+    for (const name of idle) this.#dropGroup(name);
+    return idle.length > 0;
+  }
+
+  /** Whether there is something for `dropIdle`. */
+  get hasIdle(): boolean {
+    return this.#idle.size > 0;
+  }
+
+  /** The Profiles in use: what is wrong with them, and what their counters count. */
+  get profiles(): Pick<ActiveProfiles, 'problems' | 'dropMeanings' | 'compiled'> {
+    return this.#active;
+  }
+
+  /** Whether an address is that of an endpoint which a selector in use matches. */
+  selectorContains(selectorId: string, network: Cidr): boolean {
+    return this.#selectorSets.contains(selectorId, network);
+  }
+
+  /** Endpoints that share a container or an interface with one. */
+  #neighbours(endpoint: WorkloadEndpoint | undefined): readonly string[] {
+    if (endpoint === undefined) return [];
+    return [
+      ...this.#bySandbox.ids(sandboxOf(endpoint)),
+      ...this.#byInterface.ids(endpoint.spec.interfaceName),
+    ];
+  }
+
+  #list(id: string, endpoint: WorkloadEndpoint): void {
+    this.#byInterface.add(endpoint.spec.interfaceName, id);
+    this.#bySandbox.add(sandboxOf(endpoint), id);
+  }
+
+  #unlist(id: string, endpoint: WorkloadEndpoint): void {
+    this.#byInterface.remove(endpoint.spec.interfaceName, id);
+    this.#bySandbox.remove(sandboxOf(endpoint), id);
+  }
+
+  /** Makes one local endpoint part of what it should be part of, and of nothing else. */
+  #place(id: string): void {
+    const local = this.#local.get(id);
+    if (local === undefined) return;
+    this.work.endpointsVisited++;
+    const wanted = this.#wantedPlace(id, local.endpoint);
+    const before = local.placed;
+    if (isSamePlace(before, wanted)) return;
+    local.placed = wanted;
+    if (wanted !== undefined) this.#enter(id, wanted, before);
+    if (before !== undefined) this.#leave(id, before, wanted);
+  }
+
+  #wantedPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
+    const { interfaceName, profiles = [] } = endpoint.spec;
+    const rivals = [...this.#byInterface.ids(interfaceName)];
+    // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
+    if (rivals.some((rival) => rival < id)) return undefined;
+    const networks = this.#networksOfContainer(endpoint);
+    return {
+      group: groupName(profiles),
+      members: networks.map((network) => ({
+        family: cidrFamily(network),
+        text: `${network},${interfaceName}`,
+      })),
+    };
+  }
+
+  /** A container's packets may carry any of its addresses, on whichever interface they leave. */
+  #networksOfContainer(endpoint: WorkloadEndpoint): readonly Cidr[] {
+    const siblings = [...this.#bySandbox.ids(sandboxOf(endpoint))];
+    const networks = [
+      ...(endpoint.spec.ipNetworks ?? []),
+      ...siblings.flatMap((id) => this.#local.get(id)?.endpoint.spec.ipNetworks ?? []),
+    ];
+    return [...new Set(networks)]
+      .filter((network) => this.#families.includes(cidrFamily(network)))
+      .toSorted();
+  }
+
+  #enter(id: string, { group, members }: Placed, before: Placed | undefined): void {
+    const profiles = this.#local.get(id)?.endpoint.spec.profiles ?? [];
+    this.#ensureGroup(group, profiles).endpoints.add(id);
+    this.#idle.delete(group);
+    const known = before?.group === group ? before.members : [];
+    for (const { family, text } of members) {
+      if (known.some((member) => member.text === text)) continue;
+      for (const set of [workloadsSet(family), ...setsOfGroup(group, family)]) {
+        this.work.membersEmitted++;
+        this.#output.addMember(set, text);
+      }
+    }
+  }
+
+  #leave(id: string, { group, members }: Placed, now?: Placed): void {
+    if (now?.group !== group) {
+      const endpoints = this.#groups.get(group)?.endpoints;
+      endpoints?.delete(id);
+      if (endpoints?.size === 0) this.#idle.add(group);
+    }
+    const kept = new Set(now?.members.map(({ text }) => text));
+    for (const { family, text } of members) {
+      const [groupOf, bucket] = setsOfGroup(group, family);
+      const isSameGroup = now?.group === group;
+      const isSameBucket = now !== undefined && setsOfGroup(now.group, family)[1] === bucket;
+      const stays = kept.has(text);
+      const left = [
+        ...(stays ? [] : [workloadsSet(family)]),
+        ...(stays && isSameGroup ? [] : [groupOf]),
+        ...(stays && isSameBucket ? [] : [bucket]),
+      ];
+      for (const set of left) {
+        this.work.membersEmitted++;
+        this.#output.removeMember(set, text);
+      }
+    }
+  }
+
+  #ensureGroup(name: string, profiles: readonly string[]): Group {
+    const existing = this.#groups.get(name);
+    if (existing !== undefined) return existing;
+    const group: Group = { profiles, endpoints: new Set() };
+    this.#groups.set(name, group);
+    for (const profile of profiles) this.#active.use(profile);
+    for (const family of this.#families) {
+      const set = { type: 'net,interface', family, countsPackets: false } as const;
+      this.#output.wantSet({ ...set, name: groupSet(family, name) });
+      this.#output.wantSet({ ...set, name: bucketSet(family, bucketOf(name)) });
+      this.#emit(family, renderGroup(profiles, family));
+    }
+    this.#changeBucket(bucketOf(name), (groups) => groups.add(name));
+    return group;
+  }
+
+  #dropGroup(name: string): void {
+    const group = this.#groups.get(name);
+    if (group === undefined || group.endpoints.size > 0) return;
+    this.#groups.delete(name);
+    this.#changeBucket(bucketOf(name), (groups) => groups.delete(name));
+    for (const family of this.#families) {
+      for (const chain of groupChainNames(name)) this.#output.removeChain(family, chain);
+      this.#output.unwantSet(groupSet(family, name));
+    }
+    for (const profile of group.profiles) this.#active.release(profile);
+  }
+
+  #changeBucket(bucket: string, change: (groups: Set<string>) => void): void {
+    const groups = this.#buckets.get(bucket) ?? new Set<string>();
+    const wasEmpty = groups.size === 0;
+    change(groups);
+    if (groups.size > 0) this.#buckets.set(bucket, groups);
+    else this.#buckets.delete(bucket);
+    for (const family of this.#families) {
+      if (groups.size > 0) {
+        this.#emit(family, renderBucket(bucket, [...groups].toSorted(), family));
+      } else {
+        for (const chain of bucketChainNames(bucket)) this.#output.removeChain(family, chain);
+        this.#output.unwantSet(bucketSet(family, bucket));
+      }
+    }
+    if (wasEmpty !== (groups.size === 0)) this.#renderDispatch();
+  }
+
+  #renderDispatch(): void {
+    for (const family of this.#families) {
+      this.#emit(family, renderDispatch([...this.#buckets.keys()].toSorted(), family));
+    }
+  }
+
+  #emit(family: IpFamily, chains: readonly Chain[]): void {
+    for (const chain of chains) {
+      this.work.chainsEmitted++;
+      this.#output.setChain(family, chain);
+    }
+  }
+}
+
+function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
+  return endpoint.metadata.annotations?.[endpointAnnotations.sandbox];
+}
+
+function isSamePlace(a: Placed | undefined, b: Placed | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return (
+    a.group === b.group &&
+    a.members.length === b.members.length &&
+    a.members.every(({ text }, index) => text === b.members[index]?.text)
+  );
+}

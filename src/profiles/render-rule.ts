@@ -1,0 +1,259 @@
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { selectorId } from '../model/selector/canonical.ts';
+import { formatJson } from '../model/json.ts';
+import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
+import { markBits, type Action, type Match, type Rule } from '../ruleset/rule.ts';
+import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
+import { ruleDropsSet, selectorSet } from './names.ts';
+
+/** Where a rule stands. */
+export interface RulePlace {
+  readonly family: IpFamily;
+  readonly direction: 'ingress' | 'egress';
+  /** The chain that it is part of. */
+  readonly chain: string;
+  readonly comment?: string;
+}
+
+/** A policy rule as rules of a chain, and the set that counts what it drops. */
+export interface RenderedPolicyRule {
+  readonly rules: readonly Rule[];
+  readonly dropsSet: string | undefined;
+}
+
+const portSlots = 15;
+
+/**
+ * Renders one rule for one family; nothing if the rule cannot concern the family. Allow sets the accept mark
+ * and returns; Deny counts and drops; Pass leaves the Profile. What iptables cannot say in one rule (several
+ * networks, more than fifteen ports) becomes blocks of alternatives that work on two scratch marks.
+ * Source of the scheme: Calico, felix/rules.
+ */
+export function renderPolicyRule(rule: CompiledRule, place: RulePlace): RenderedPolicyRule {
+  const plan = planMatches(rule, place.family);
+  if (plan === undefined) return { rules: [], dropsSet: undefined };
+  const { plain, blocks, exclusions } = plan;
+  const isBlocked = blocks.length + exclusions.length > 0;
+  const matches: readonly Match[] = isBlocked
+    ? [...plain, { kind: 'markSet', bits: markBits.scratch0 }]
+    : plain;
+  const prepared = isBlocked ? blockRules(blocks, exclusions) : [];
+  const verdict = verdictRules(rule, matches, place);
+  return { rules: [...prepared, ...verdict.rules], dropsSet: verdict.dropsSet };
+}
+
+interface MatchPlan {
+  /** What one rule can hold. */
+  readonly plain: readonly Match[];
+  /** Alternatives, one of each list must hold. */
+  readonly blocks: readonly (readonly Match[])[];
+  /** None of these may hold. */
+  readonly exclusions: readonly Match[];
+}
+
+function planMatches(rule: CompiledRule, family: IpFamily): MatchPlan | undefined {
+  if (rule.ipVersion !== undefined && rule.ipVersion !== family) return undefined;
+  if (rule.protocol === (family === 4 ? 58 : 1)) return undefined;
+  const source = planEntity(rule.source, family, 'source');
+  const destination = planEntity(rule.destination, family, 'destination');
+  if (source === undefined || destination === undefined) return undefined;
+  const sides = [source, destination];
+  const ported = rule.protocol ?? 0;
+  return {
+    plain: [
+      ...(rule.protocol === undefined ? [] : [protocolMatch(rule.protocol, false)]),
+      ...(rule.notProtocol === undefined ? [] : [protocolMatch(rule.notProtocol, true)]),
+      ...sides.flatMap(({ plain }) => plain),
+      ...icmpMatches(rule, family),
+    ],
+    // A rule of a block stands alone, and ports need their protocol in the same rule.
+    blocks: sides.flatMap(({ blocks }) => blocks.map((block) => withProtocol(block, ported))),
+    exclusions: sides.flatMap(({ exclusions }) => exclusions),
+  };
+}
+
+function withProtocol(block: readonly Match[], protocol: number): readonly Match[] {
+  const needsProtocol = block.some(
+    ({ kind }) => kind === 'sourcePorts' || kind === 'destinationPorts',
+  );
+  return needsProtocol ? [protocolMatch(protocol, false), ...block] : block;
+}
+
+function planEntity(
+  entity: CompiledEntity,
+  family: IpFamily,
+  side: 'source' | 'destination',
+): MatchPlan | undefined {
+  const nets = entity.nets.filter((net) => cidrFamily(net) === family);
+  if (nets.length === 0 && entity.nets.length > 0) return undefined;
+  const notNets = entity.notNets.filter((net) => cidrFamily(net) === family);
+  const portGroups = groupPorts(entity.ports);
+  return {
+    plain: [
+      ...(nets.length === 1 ? nets.map((net) => netMatch(side, net)) : []),
+      ...(entity.selector === undefined
+        ? []
+        : [setMatch(side, selectorSet(family, selectorId(entity.selector)), false)]),
+      ...(entity.notSelector === undefined
+        ? []
+        : [setMatch(side, selectorSet(family, selectorId(entity.notSelector)), true)]),
+      ...(portGroups.length === 1 ? portGroups.map((ports) => portsMatch(side, ports, false)) : []),
+      ...groupPorts(entity.notPorts).map((ports) => portsMatch(side, ports, true)),
+      ...(notNets.length === 1
+        ? notNets.map((net) => ({ ...netMatch(side, net), negated: true }))
+        : []),
+    ],
+    blocks: [
+      ...(nets.length > 1 ? [nets.map((net) => netMatch(side, net))] : []),
+      ...(portGroups.length > 1 ? [portGroups.map((ports) => portsMatch(side, ports, false))] : []),
+    ],
+    exclusions: notNets.length > 1 ? notNets.map((net) => netMatch(side, net)) : [],
+  };
+}
+
+/** Marks scratch0 if one alternative of every block holds and no exclusion does. */
+function blockRules(
+  blocks: readonly (readonly Match[])[],
+  exclusions: readonly Match[],
+): readonly Rule[] {
+  const { scratch0, scratch1 } = markBits;
+  const both = scratch0 | scratch1;
+  const start: Action =
+    blocks.length === 0 ? { kind: 'setMark', bits: scratch0 } : { kind: 'clearMark', bits: both };
+  const rules: Rule[] = [{ matches: [], action: start }];
+  for (const [index, block] of blocks.entries()) {
+    const bits = index === 0 ? scratch0 : scratch1;
+    if (index > 0) rules.push({ matches: [], action: { kind: 'clearMark', bits: scratch1 } });
+    const shared = block.filter(({ kind }) => kind === 'protocol');
+    for (const alternative of block) {
+      if (alternative.kind === 'protocol') continue;
+      rules.push({ matches: [...shared, alternative], action: { kind: 'setMark', bits } });
+    }
+    if (index > 0) {
+      rules.push({
+        matches: [{ kind: 'markClear', bits: scratch1 }],
+        action: { kind: 'clearMark', bits: scratch0 },
+      });
+    }
+  }
+  for (const exclusion of exclusions) {
+    rules.push({ matches: [exclusion], action: { kind: 'clearMark', bits: scratch0 } });
+  }
+  return rules;
+}
+
+function verdictRules(
+  rule: CompiledRule,
+  matches: readonly Match[],
+  place: RulePlace,
+): RenderedPolicyRule {
+  const comment = place.comment === undefined ? {} : { comment: place.comment };
+  switch (rule.action) {
+    case 'Log':
+      return {
+        rules: [{ matches, action: { kind: 'log', prefix: 'calico-packet: ' }, ...comment }],
+        dropsSet: undefined,
+      };
+    case 'Pass':
+      return { rules: [{ matches, action: { kind: 'return' }, ...comment }], dropsSet: undefined };
+    case 'Allow':
+      return {
+        rules: [
+          { matches, action: { kind: 'setMark', bits: markBits.accept }, ...comment },
+          { matches: [{ kind: 'markSet', bits: markBits.accept }], action: { kind: 'return' } },
+        ],
+        dropsSet: undefined,
+      };
+    default: {
+      const dropsSet = ruleDropsSet(place.family, place.chain, formatJson(rule));
+      const denied: Match = { kind: 'markSet', bits: markBits.drop };
+      return {
+        rules: [
+          { matches, action: { kind: 'setMark', bits: markBits.drop }, ...comment },
+          ...countAndDrop(place.direction, dropsSet, [denied]),
+        ],
+        dropsSet,
+      };
+    }
+  }
+}
+
+/**
+ * Counts the packet for its container and drops it. The first rule makes sure that the container has an
+ * element in the set; matching that element is what the kernel counts; the last rule drops all the same if
+ * the set is full.
+ */
+export function countAndDrop(
+  direction: 'ingress' | 'egress',
+  set: string,
+  matches: readonly Match[],
+): readonly Rule[] {
+  const count: Action =
+    direction === 'egress' ? { kind: 'countSource', set } : { kind: 'countDestination', set };
+  const counted: Match =
+    direction === 'egress'
+      ? { kind: 'sourceAndInInterfaceSet', set }
+      : { kind: 'destinationAndOutInterfaceSet', set };
+  return [
+    { matches, action: count },
+    { matches: [...matches, counted], action: { kind: 'drop' } },
+    { matches, action: { kind: 'drop' } },
+  ];
+}
+
+function icmpMatches(
+  { protocol, icmp, notIcmp }: CompiledRule,
+  family: IpFamily,
+): readonly Match[] {
+  if (protocol !== 1 && protocol !== 58) return [];
+  return [
+    ...(icmp === undefined ? [] : icmpMatch(icmp, family, false)),
+    ...(notIcmp === undefined ? [] : icmpMatch(notIcmp, family, true)),
+  ];
+}
+
+function icmpMatch(
+  { type, code }: IcmpMatch,
+  family: IpFamily,
+  negated: boolean,
+): readonly Match[] {
+  if (type === undefined) return [];
+  return [{ kind: 'icmp', family, type, ...(code === undefined ? {} : { code }), negated }];
+}
+
+function protocolMatch(protocol: number, negated: boolean): Match {
+  return { kind: 'protocol', protocol, negated };
+}
+
+function netMatch(side: 'source' | 'destination', net: Cidr): Match {
+  return { kind: side === 'source' ? 'sourceNet' : 'destinationNet', net };
+}
+
+function setMatch(side: 'source' | 'destination', set: string, negated: boolean): Match {
+  return { kind: side === 'source' ? 'sourceSet' : 'destinationSet', set, negated };
+}
+
+function portsMatch(
+  side: 'source' | 'destination',
+  ports: readonly PortRange[],
+  negated: boolean,
+): Match {
+  return { kind: side === 'source' ? 'sourcePorts' : 'destinationPorts', ports, negated };
+}
+
+/** Ports in portions that one rule can hold: fifteen slots, of which a range takes two. */
+function groupPorts(ports: readonly PortRange[]): readonly (readonly PortRange[])[] {
+  const groups: PortRange[][] = [];
+  let free = 0;
+  for (const range of ports) {
+    const slots = range.first === range.last ? 1 : 2;
+    if (slots > free) {
+      groups.push([]);
+      free = portSlots;
+    }
+    groups.at(-1)?.push(range);
+    free -= slots;
+  }
+  return groups;
+}

@@ -1,0 +1,116 @@
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import type { Selector } from '../model/selector/ast.ts';
+import { selectorId } from '../model/selector/canonical.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { LabelIndex } from './label-index.ts';
+import { selectorSet } from './names.ts';
+import type { PolicyOutput, WorkCount } from './output.ts';
+
+/**
+ * One address set per selector in use and family: the addresses of the endpoints, on all hosts, that it
+ * matches. Two endpoints with one address are one member until both are gone.
+ */
+export class SelectorSets {
+  readonly #families: readonly IpFamily[];
+  readonly #output: PolicyOutput;
+  readonly #work: WorkCount;
+  readonly #index: LabelIndex;
+  readonly #uses = new Map<string, number>();
+  readonly #networks = new Map<string, readonly Cidr[]>();
+  /** How many matching endpoints have an address, by set and address. */
+  readonly #counts = new Map<string, Map<Cidr, number>>();
+
+  constructor(families: readonly IpFamily[], output: PolicyOutput, work: WorkCount) {
+    this.#families = families;
+    this.#output = output;
+    this.#work = work;
+    this.#index = new LabelIndex(
+      {
+        onMatch: (id, endpoint) => this.#count(id, this.#networks.get(endpoint) ?? [], 1),
+        onMismatch: (id, endpoint) => this.#count(id, this.#networks.get(endpoint) ?? [], -1),
+      },
+      work,
+    );
+  }
+
+  setEndpoint(id: string, { metadata, spec }: WorkloadEndpoint): void {
+    this.#moveTo(id, spec.ipNetworks ?? []);
+    this.#index.setEndpoint(id, metadata.labels ?? {}, spec.profiles ?? []);
+  }
+
+  removeEndpoint(id: string): void {
+    this.#index.removeEndpoint(id);
+    this.#networks.delete(id);
+  }
+
+  /** The labels that a Profile gives to its endpoints. */
+  setProfileLabels(profile: string, labels: Readonly<Record<string, string>> | undefined): void {
+    this.#index.setParent(profile, labels);
+  }
+
+  /** From now on the selector's sets are wanted, as often as they are released; answers the selector's id. */
+  use(selector: Selector): string {
+    const id = selectorId(selector);
+    const uses = this.#uses.get(id) ?? 0;
+    this.#uses.set(id, uses + 1);
+    if (uses > 0) return id;
+    for (const family of this.#families) {
+      const name = selectorSet(family, id);
+      this.#counts.set(name, new Map());
+      this.#output.wantSet({ name, type: 'net', family, countsPackets: false });
+    }
+    this.#index.addSelector(id, selector);
+    return id;
+  }
+
+  release(id: string): void {
+    const uses = this.#uses.get(id) ?? 0;
+    if (uses > 1) {
+      this.#uses.set(id, uses - 1);
+      return;
+    }
+    this.#uses.delete(id);
+    // The sets go as a whole; their members need not go one by one.
+    for (const family of this.#families) {
+      this.#counts.delete(selectorSet(family, id));
+      this.#output.unwantSet(selectorSet(family, id));
+    }
+    this.#index.removeSelector(id);
+  }
+
+  /** Whether an address is a member of a selector's set. */
+  contains(id: string, network: Cidr): boolean {
+    return this.#counts.get(selectorSet(cidrFamily(network), id))?.has(network) === true;
+  }
+
+  #moveTo(endpoint: string, networks: readonly Cidr[]): void {
+    const before = this.#networks.get(endpoint) ?? [];
+    this.#networks.set(endpoint, networks);
+    const added = networks.filter((network) => !before.includes(network));
+    const gone = before.filter((network) => !networks.includes(network));
+    if (added.length + gone.length === 0) return;
+    for (const id of this.#index.matchedBy(endpoint)) {
+      this.#count(id, added, 1);
+      this.#count(id, gone, -1);
+    }
+  }
+
+  #count(id: string, networks: readonly Cidr[], change: 1 | -1): void {
+    for (const network of networks) {
+      const family = cidrFamily(network);
+      if (!this.#families.includes(family)) continue;
+      const name = selectorSet(family, id);
+      const counts = this.#counts.get(name);
+      if (counts === undefined) continue;
+      const before = counts.get(network) ?? 0;
+      const now = before + change;
+      if (now <= 0) counts.delete(network);
+      else counts.set(network, now);
+      if (before > 0 === now > 0) continue;
+      this.#work.membersEmitted++;
+      if (now > 0) this.#output.addMember(name, network);
+      else this.#output.removeMember(name, network);
+    }
+  }
+}

@@ -1,0 +1,193 @@
+import type { IpFamily } from '../ip/address.ts';
+import { parseCidr } from '../ip/cidr.ts';
+import {
+  markBits,
+  type Action,
+  type Chain,
+  type Hook,
+  type Rule,
+  type TableName,
+} from '../ruleset/rule.ts';
+import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';
+
+/** What of the fixed chains can be chosen. */
+export interface StaticOptions {
+  /** What happens to a container's traffic to its host that its Profiles allow. */
+  readonly endpointToHostAction: 'Return' | 'Accept' | 'Drop';
+}
+
+/** Our chains and hooks that no policy changes, by table. */
+export interface StaticRules {
+  readonly table: TableName;
+  readonly chains: readonly Chain[];
+  readonly hooks: readonly Hook[];
+}
+
+const allMarks =
+  markBits.accept | markBits.pass | markBits.drop | markBits.scratch0 | markBits.scratch1;
+
+/**
+ * The ways through the tables, as in Calico: a forwarded packet is judged by the outbound policy of the
+ * container that it comes from and by the inbound policy of the one that it goes to; what both allow carries
+ * the accept mark past Docker's chains to a last rule that accepts it. The host may always reach its own
+ * containers.
+ */
+export function staticRules(family: IpFamily, options: StaticOptions): readonly StaticRules[] {
+  return [rawTable(family), filterTable(family, options), natTable(family)];
+}
+
+/** Whoever sends must use an address of its own container, before anything else sees the packet. */
+function rawTable(family: IpFamily): StaticRules {
+  const fromWorkload = { kind: 'inInterface', name: workloadInterfaces } as const;
+  // Neighbour discovery uses link-local sources, or none, before it can use another.
+  const discovery: readonly Rule[] =
+    family === 4
+      ? []
+      : ['fe80::/10', '::/128'].map((source) => ({
+          matches: [
+            fromWorkload,
+            { kind: 'protocol', protocol: 58 },
+            { kind: 'sourceNet', net: parseCidr(source) },
+          ],
+          action: { kind: 'return' },
+        }));
+  return {
+    table: 'raw',
+    chains: [
+      {
+        name: chainNames.prerouting,
+        rules: [
+          { matches: [], action: { kind: 'clearMark', bits: allMarks } },
+          ...discovery,
+          {
+            matches: [
+              fromWorkload,
+              { kind: 'sourceAndInInterfaceSet', set: workloadsSet(family), negated: true },
+            ],
+            action: { kind: 'drop' },
+            comment: 'Source address of another, or unknown interface',
+          },
+        ],
+      },
+    ],
+    hooks: [insertedJump('PREROUTING', chainNames.prerouting)],
+  };
+}
+
+function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions): StaticRules {
+  const from = { kind: 'inInterface', name: workloadInterfaces } as const;
+  const to = { kind: 'outInterface', name: workloadInterfaces } as const;
+  const accepted = { kind: 'markSet', bits: markBits.accept } as const;
+  return {
+    table: 'filter',
+    chains: [
+      {
+        name: chainNames.forward,
+        rules: [
+          { matches: [], action: { kind: 'clearMark', bits: allMarks } },
+          { matches: [from], action: { kind: 'jump', chain: chainNames.fromWorkloads } },
+          { matches: [to], action: { kind: 'jump', chain: chainNames.toWorkloads } },
+        ],
+      },
+      {
+        name: chainNames.input,
+        rules: [{ matches: [from], action: { kind: 'goto', chain: chainNames.workloadToHost } }],
+      },
+      {
+        name: chainNames.workloadToHost,
+        rules: [
+          ...(family === 6 ? discoveryAccepted() : []),
+          { matches: [], action: { kind: 'jump', chain: chainNames.fromWorkloads } },
+          {
+            matches: [],
+            action: toHostAction(endpointToHostAction),
+            comment: 'Traffic to the host that the container may send',
+          },
+        ],
+      },
+      {
+        name: chainNames.output,
+        rules: [{ matches: [to], action: { kind: 'return' } }],
+      },
+    ],
+    hooks: [
+      insertedJump('INPUT', chainNames.input),
+      {
+        chain: 'FORWARD',
+        inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.forward } }],
+        appended: [
+          {
+            matches: [accepted],
+            action: { kind: 'accept' },
+            comment: 'Policy explicitly accepted packet.',
+          },
+        ],
+      },
+      insertedJump('OUTPUT', chainNames.output),
+    ],
+  };
+}
+
+/** Multicast listener reports and neighbour discovery: without them the container finds no next hop. */
+function discoveryAccepted(): readonly Rule[] {
+  return [130, 131, 132, 133, 135, 136].map((type) => ({
+    matches: [
+      { kind: 'protocol', protocol: 58 },
+      { kind: 'icmp', family: 6, type },
+    ],
+    action: { kind: 'accept' },
+  }));
+}
+
+/** Outgoing NAT: from pools that ask for it to what is in no pool; single endpoints may say otherwise. */
+function natTable(family: IpFamily): StaticRules {
+  const outside = {
+    kind: 'destinationSet',
+    set: natSets.allPools(family),
+    negated: true,
+  } as const;
+  const masquerade = (set: string): Rule => ({
+    matches: [{ kind: 'sourceSet', set }, outside],
+    action: { kind: 'masquerade' },
+  });
+  return {
+    table: 'nat',
+    chains: [
+      {
+        name: chainNames.natOutgoing,
+        rules: [
+          {
+            matches: [{ kind: 'sourceSet', set: natSets.plainEndpoints(family) }],
+            action: { kind: 'return' },
+          },
+          masquerade(natSets.masqueradedEndpoints(family)),
+          masquerade(natSets.masqueradedPools(family)),
+        ],
+      },
+      {
+        name: chainNames.postrouting,
+        rules: [{ matches: [], action: { kind: 'jump', chain: chainNames.natOutgoing } }],
+      },
+    ],
+    hooks: [
+      {
+        chain: 'POSTROUTING',
+        inserted: [],
+        appended: [{ matches: [], action: { kind: 'jump', chain: chainNames.postrouting } }],
+      },
+    ],
+  };
+}
+
+function insertedJump(chain: Hook['chain'], ours: string): Hook {
+  return {
+    chain,
+    inserted: [{ matches: [], action: { kind: 'jump', chain: ours } }],
+    appended: [],
+  };
+}
+
+function toHostAction(action: StaticOptions['endpointToHostAction']): Action {
+  if (action === 'Accept') return { kind: 'accept' };
+  return { kind: action === 'Drop' ? 'drop' : 'return' };
+}
