@@ -1,5 +1,94 @@
 import { entry } from './spec.ts';
 
+/** Why an address or a pool cannot be had. */
 export const ipamErrors = {
-  'ipam/placeholder': entry('bug', (d: { what: string }) => d.what),
+  'ipam/no-pool': entry(
+    'state',
+    (d: { family: number; node: string }) =>
+      `no enabled IPv${d.family} pool for host ${d.node}; make one (calico-cnm apply) or create the network with --subnet`,
+  ),
+  'ipam/unknown-pool': entry(
+    'input',
+    (d: { name: string; known: string }) =>
+      `there is no enabled IP pool "${d.name}" of that family; there are: ${d.known}`,
+  ),
+  'ipam/full': entry(
+    'state',
+    (d: { where: string; size: string }) =>
+      `no free address in ${d.where} (${d.size} addresses); remove containers, or use a larger or another pool`,
+  ),
+  'ipam/block-limit': entry(
+    'state',
+    (d: { node: string; limit: number }) =>
+      `host ${d.node} holds ${d.limit} address blocks, its limit; raise maxBlocksPerHost or remove containers`,
+  ),
+  'ipam/no-new-blocks': entry(
+    'state',
+    (d: { node: string }) =>
+      `host ${d.node} has no free address and may not claim a block (auto_allocate_blocks is off)`,
+  ),
+  'ipam/address-taken': entry(
+    'state',
+    (d: { address: string; holder: string }) => `address ${d.address} is in use by ${d.holder}`,
+  ),
+  'ipam/address-outside': entry(
+    'input',
+    (d: { address: string; where: string }) => `address ${d.address} is not in ${d.where}`,
+  ),
+  'ipam/address-elsewhere': entry(
+    'state',
+    (d: { address: string; owner: string }) =>
+      `address ${d.address} is in a block of host ${d.owner}, and strict affinity does not lend it`,
+  ),
+  'ipam/address-not-held': entry(
+    'state',
+    (d: { address: string; node: string }) =>
+      `address ${d.address} was not given to host ${d.node} by calico-ipam`,
+  ),
+  'ipam/subnet-overlaps': entry(
+    'state',
+    (d: { subnet: string; pool: string; cidr: string }) =>
+      `subnet ${d.subnet} overlaps IP pool ${d.pool} (${d.cidr}) without being inside it; choose another subnet`,
+  ),
+  'ipam/subnet-not-in-pools': entry(
+    'input',
+    (d: { subnet: string; pools: string }) => `subnet ${d.subnet} is not inside IP pool ${d.pools}`,
+  ),
+  'ipam/bad-subnet': entry(
+    'input',
+    (d: { subnet: string; why: string }) => `subnet ${d.subnet}: ${d.why}`,
+  ),
+  'ipam/docker-subnet-taken': entry(
+    'state',
+    (d: { subnet: string; owner: string }) =>
+      `Docker chose ${d.subnet}, which belongs to ${d.owner}; create the network with --ipam-driver calico-ipam, or with another --subnet`,
+  ),
+  'ipam/unknown-option': entry(
+    'input',
+    (d: { key: string; known: string }) => `unknown --ipam-opt "${d.key}"; known: ${d.known}`,
+  ),
+  'ipam/unknown-pool-id': entry(
+    'input',
+    (d: { poolId: string }) =>
+      `"${d.poolId}" is no pool of calico-ipam; remove the network and create it again`,
+  ),
+  'ipam/asked-too-often': entry(
+    'state',
+    (d: { pool: string }) =>
+      `Docker refuses the IPv6 pool ${d.pool}, as it overlaps a name server or route of this host; create the network with --subnet`,
+  ),
+  'ipam/no-next-hop': entry(
+    'state',
+    (_: Record<string, never>) => 'all link-local next hops are in use; remove networks',
+  ),
+  'ipam/default-pool-overlaps': entry(
+    'input',
+    (d: { cidr: string; with: string }) =>
+      `the default pool ${d.cidr} overlaps ${d.with}; choose another range (CALICO_IPV4POOL_CIDR, CALICO_IPV6POOL_CIDR)`,
+  ),
+  'ipam/no-default-range': entry(
+    'state',
+    (_: Record<string, never>) =>
+      'no range is left for a default pool; set CALICO_IPV4POOL_CIDR or NO_DEFAULT_POOLS',
+  ),
 } as const;

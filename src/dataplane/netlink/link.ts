@@ -102,6 +102,21 @@ export function listLinks(socket: NetlinkSocket): readonly Link[] {
     .map(({ payload }) => readLink(payload));
 }
 
+/** One interface by its name; `undefined` if there is none. */
+export function findLink(socket: NetlinkSocket, name: string): Link | undefined {
+  try {
+    const [found] = socket.query({
+      type: getLink,
+      what: `look at the interface ${name}`,
+      payload: Buffer.concat([linkHeader({}), text(attributes.name, name)]),
+    });
+    return found === undefined ? undefined : readLink(found.payload);
+  } catch (error) {
+    if (isRefusal(error, 'ENODEV')) return undefined;
+    throw error;
+  }
+}
+
 /** One interface as a message of the kernel describes it. */
 export function readLink(payload: Buffer): Link {
   const found = readAttributes(payload.subarray(headerBytes));

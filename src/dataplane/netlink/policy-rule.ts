@@ -8,24 +8,25 @@ import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 const newRule = 32;
 const deleteRuleType = 33;
 const getRule = 34;
-const attributes = { source: 2, priority: 6, table: 15 };
+const attributes = { destination: 1, source: 2, priority: 6, table: 15 };
 const headerBytes = 12;
 const actionToTable = 1;
 
-/** Packets from `source` look up `table`. */
+/** Packets from, or to, a network look up `table`. */
 export interface PolicyRule {
-  readonly source: Cidr;
+  readonly from?: Cidr;
+  readonly to?: Cidr;
   readonly priority: number;
   readonly table: number;
 }
 
-/** Equivalent: `ip rule add from S lookup T priority P`; that it exists is no error. */
+/** Equivalent: `ip rule add from S to D lookup T priority P`; that it exists is no error. */
 export function addPolicyRule(socket: NetlinkSocket, rule: PolicyRule): void {
   try {
     socket.request({
       type: newRule,
       flags: requestFlags.create | requestFlags.exclusive,
-      what: `look up table ${rule.table} for packets from ${rule.source}`,
+      what: `look up routing table ${rule.table} for ${describe(rule)}`,
       payload: encode(rule),
     });
   } catch (error) {
@@ -38,7 +39,7 @@ export function deletePolicyRule(socket: NetlinkSocket, rule: PolicyRule): void 
   try {
     socket.request({
       type: deleteRuleType,
-      what: `remove the rule for packets from ${rule.source}`,
+      what: `remove the routing rule for ${describe(rule)}`,
       payload: encode(rule),
     });
   } catch (error) {
@@ -46,37 +47,53 @@ export function deletePolicyRule(socket: NetlinkSocket, rule: PolicyRule): void 
   }
 }
 
-/** The rules of a family that have a source and lead to a table. */
+/** The rules of a family. */
 export function listPolicyRules(socket: NetlinkSocket, family: IpFamily): readonly PolicyRule[] {
   const header = Buffer.alloc(headerBytes);
   header.writeUInt8(family === 4 ? 2 : 10, 0);
   return socket
     .dump({ type: getRule, payload: header, what: 'list the routing rules' })
-    .flatMap(({ payload }) => {
+    .map(({ payload }) => {
       const found = readAttributes(payload.subarray(headerBytes));
-      const source = found.get(attributes.source);
-      if (source === undefined) return [];
-      return [
-        {
-          source: cidrOf(readAddress(source), payload[2] ?? 0),
-          priority: found.get(attributes.priority)?.readUInt32LE(0) ?? 0,
-          table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
-        },
+      const [source, destination] = [
+        found.get(attributes.source),
+        found.get(attributes.destination),
       ];
+      return {
+        ...(source === undefined ? {} : { from: cidrOf(readAddress(source), payload[2] ?? 0) }),
+        ...(destination === undefined
+          ? {}
+          : { to: cidrOf(readAddress(destination), payload[1] ?? 0) }),
+        priority: found.get(attributes.priority)?.readUInt32LE(0) ?? 0,
+        table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
+      };
     });
 }
 
-function encode({ source, priority, table }: PolicyRule): Buffer {
-  const { address: first, prefixLength } = splitCidr(source);
+function encode({ from, to, priority, table }: PolicyRule): Buffer {
+  const source = from === undefined ? undefined : splitCidr(from);
+  const destination = to === undefined ? undefined : splitCidr(to);
+  const isIpv6 = cidrFamilyOf(from, to) === 6;
   const header = Buffer.alloc(headerBytes);
-  header.writeUInt8(cidrFamily(source) === 4 ? 2 : 10, 0);
-  header.writeUInt8(prefixLength, 2);
+  header.writeUInt8(isIpv6 ? 10 : 2, 0);
+  header.writeUInt8(destination?.prefixLength ?? 0, 1);
+  header.writeUInt8(source?.prefixLength ?? 0, 2);
   header.writeUInt8(table < 256 ? table : 0, 4);
   header.writeUInt8(actionToTable, 7);
   return Buffer.concat([
     header,
-    address(attributes.source, first),
+    ...(source === undefined ? [] : [address(attributes.source, source.address)]),
+    ...(destination === undefined ? [] : [address(attributes.destination, destination.address)]),
     u32(attributes.priority, priority),
     u32(attributes.table, table),
   ]);
+}
+
+function cidrFamilyOf(from: Cidr | undefined, to: Cidr | undefined): IpFamily {
+  const one = from ?? to;
+  return one === undefined ? 4 : cidrFamily(one);
+}
+
+function describe({ from, to }: PolicyRule): string {
+  return `packets${from === undefined ? '' : ` from ${from}`}${to === undefined ? '' : ` to ${to}`}`;
 }

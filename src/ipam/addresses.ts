@@ -1,0 +1,224 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import type { IpAddress } from '../ip/address.ts';
+import { cidrContains } from '../ip/cidr.ts';
+import type { DockerPool } from '../model/docker-network.ts';
+import type { AllocationAttributes } from '../model/ipam.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import { allocate, assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { isLinkLocal } from './next-hop.ts';
+import { poolsOfRecord } from './docker-pools.ts';
+import { parsePoolId } from './pool-id.ts';
+import { describeHolder as rewriteHolder, release } from './records.ts';
+
+/** Addresses as Docker's IPAM calls take and return them. */
+
+/** The keys of an allocation's attributes. `pod` and `namespace` together would make Calico collect it. */
+export interface AddressFacts {
+  readonly node: string;
+  /** The nonce of the PoolID under which Docker asked. */
+  readonly pool: string;
+  readonly network?: string;
+  readonly networkName?: string;
+  readonly endpoint?: string;
+  readonly container?: string;
+}
+
+export interface AddressRequest {
+  readonly record: DockerPool;
+  /** The one that is wanted; any if absent. */
+  readonly address: IpAddress | undefined;
+  /** Docker 29 says which container it is for. */
+  readonly container: string | undefined;
+  readonly now: Date;
+}
+
+/** One handle per address: what Docker releases is one address, and it does not say of which endpoint. */
+export function handleFor(node: string, address: IpAddress): string {
+  return `docker.${node}.${address.replaceAll(/[.:]/g, '-')}`;
+}
+
+/** The holder of an address of this driver. */
+export function holderWith(address: IpAddress, facts: AddressFacts): AllocationAttributes {
+  return { handle_id: handleFor(facts.node, address), secondary: { ...facts } };
+}
+
+/**
+ * Takes an address of a pool. When the subnet is full, the network's next subnet of the family gives one, under
+ * the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ */
+export function requestAddress(draft: Draft, request: AddressRequest): IpAddress {
+  const { record, address } = request;
+  const facts = addressFacts(draft, request);
+  if (address !== undefined) {
+    requestSpecific(draft, request, { address, facts });
+    return address;
+  }
+  for (const source of [record, ...siblings(draft, record)]) {
+    const found = allocate(draft, {
+      node: record.node,
+      pools: poolsOfRecord(draft, source),
+      range: source.range ?? source.subnet,
+      holder: (free) => holderWith(free, facts),
+      now: request.now,
+    });
+    if (found !== undefined) return found;
+  }
+  throw new CalicoError('ipam/full', describeSource(draft, record));
+}
+
+/**
+ * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
+ * address that is another host's, another network's or that of an endpoint which still exists.
+ */
+export function releaseAddress(
+  draft: Draft,
+  request: { readonly node: string; readonly poolId: string; readonly address: IpAddress },
+): void {
+  const { node, address } = request;
+  if (isLinkLocal(address)) return;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) return;
+  const { block, holder } = found;
+  const { nonce } = parsePoolId(request.poolId);
+  const secondary = holder.secondary ?? {};
+  const sharers = sharersOf(holder);
+  if (sharers !== undefined) {
+    const left = sharers.filter((sharer) => sharer !== `${node}/${nonce}`);
+    if (left.length === sharers.length) return;
+    if (left.length === 0) return release(draft, block, { address, holder });
+    const shared = { ...holder, secondary: { ...secondary, holders: left.join(',') } };
+    return rewriteHolder(draft, block, { address, holder: shared });
+  }
+  if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
+  const { endpoint } = secondary;
+  if (endpoint !== undefined && isLiving(draft, node, endpoint)) return;
+  release(draft, block, { address, holder });
+}
+
+/**
+ * Reserves an address of a subnet for the network itself (its gateway, or an auxiliary address). Networks of
+ * several hosts on one subnet share it; a second network of the same host does not.
+ */
+export function reserve(
+  draft: Draft,
+  request: {
+    readonly record: DockerPool;
+    readonly address: IpAddress;
+    readonly type: 'gateway' | 'auxiliary';
+    readonly now: Date;
+  },
+): void {
+  const { record, address, type, now } = request;
+  const { nonce } = parsePoolId(record.poolId);
+  const sharer = `${record.node}/${nonce}`;
+  checkInside(draft, record, address);
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) {
+    const secondary = { node: record.node, pool: nonce, type, holders: sharer };
+    const holder = { handle_id: handleFor('shared', address), secondary };
+    return assign(draft, { node: record.node, address, holder, now });
+  }
+  const { block, holder } = found;
+  const sharers = sharersOf(holder) ?? [];
+  const own = holder.secondary ?? {};
+  const isOwnPlain = sharers.length === 0 && own['node'] === record.node && own['pool'] === nonce;
+  const isShareable =
+    sharers.length > 0 && !sharers.some((other) => other.startsWith(`${record.node}/`));
+  if (sharers.includes(sharer)) return;
+  if (!isOwnPlain && !isShareable) {
+    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
+  }
+  const secondary = { ...own, type: own['type'] ?? type, holders: [...sharers, sharer].join(',') };
+  rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
+}
+
+/** The hosts and pools that share a reserved address; `undefined` for an address of an endpoint. */
+export function sharersOf({ secondary }: AllocationAttributes): readonly string[] | undefined {
+  return secondary?.['holders']?.split(',');
+}
+
+/** Whether the endpoint of an allocation exists. */
+export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
+  const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
+  return draft.get('WorkloadEndpoint', id) !== undefined;
+}
+
+function requestSpecific(
+  draft: Draft,
+  { record, now }: AddressRequest,
+  { address, facts }: { readonly address: IpAddress; readonly facts: AddressFacts },
+): void {
+  const source =
+    [record, ...siblings(draft, record)].find((one) => isInside(draft, one, address)) ?? record;
+  checkInside(draft, source, address);
+  const found = lookUpHolder(draft, address);
+  const sharers = found === undefined ? undefined : sharersOf(found.holder);
+  const isOfOthers = sharers?.every((sharer) => !sharer.startsWith(`${record.node}/`)) === true;
+  if (isOfOthers) {
+    // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
+    // and a container that asked for it is refused when it is created.
+    return reserve(draft, { record, address, type: 'auxiliary', now });
+  }
+  const { node } = record;
+  assign(draft, { node, address, holder: holderWith(address, facts), now });
+}
+
+function addressFacts(draft: Draft, { record, container }: AddressRequest): AddressFacts {
+  const network = networkOf(draft, record);
+  return {
+    node: record.node,
+    pool: parsePoolId(record.poolId).nonce,
+    ...(network === undefined ? {} : { network: network.id }),
+    ...(network?.name === undefined ? {} : { networkName: network.name }),
+    ...(container === undefined ? {} : { container }),
+  };
+}
+
+/** The network that a record was adopted by. */
+function networkOf(draft: Draft, record: DockerPool) {
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    if (network.node !== record.node) continue;
+    if (network.subnets.some(({ poolId }) => poolId === record.poolId)) return network;
+  }
+  return undefined;
+}
+
+/** The other subnets of the same network and family. */
+function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
+  const subnets = networkOf(draft, record)?.subnets ?? [];
+  return subnets.flatMap(({ poolId }) => {
+    if (poolId === undefined || poolId === record.poolId) return [];
+    const sibling = draft.get('DockerPool', `${record.node}/${parsePoolId(poolId).nonce}`);
+    return sibling?.family === record.family ? [sibling] : [];
+  });
+}
+
+function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
+  if (isInside(draft, record, address)) return;
+  const { where } = describeSource(draft, record);
+  throw new CalicoError('ipam/address-outside', { address, where });
+}
+
+function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
+  if (record.subnet !== undefined) return cidrContains(record.subnet, address);
+  return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
+}
+
+function describeSource(
+  draft: Draft,
+  record: DockerPool,
+): { readonly where: string; readonly size: string } {
+  const range = record.range ?? record.subnet;
+  const pools = poolsOfRecord(draft, record);
+  const cidrs = range === undefined ? pools.map(({ spec }) => spec.cidr) : [range];
+  const size = cidrs.reduce((sum, cidr) => sum + sizeOf(cidr), 0n).toString();
+  if (range !== undefined) return { where: `subnet ${range}`, size };
+  const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
+  return { where: `IP pool ${names.join(', ')}`, size };
+}
+
+function sizeOf(cidr: string): bigint {
+  const length = BigInt(cidr.slice(cidr.lastIndexOf('/') + 1));
+  return 1n << ((cidr.includes(':') ? 128n : 32n) - length);
+}

@@ -1,0 +1,235 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { addressBits, familyOf, type IpAddress } from '../ip/address.ts';
+import {
+  cidrContains,
+  cidrCovers,
+  cidrFamily,
+  cidrOf,
+  cidrsOverlap,
+  splitCidr,
+  subnetAt,
+  type Cidr,
+} from '../ip/cidr.ts';
+import type { AllocationAttributes, Block, IpamConfig } from '../model/ipam.ts';
+import { poolBlockSize, type IpPool } from '../model/ip-pool.ts';
+import { blockHost, holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
+import { blockSizeFor, poolOf, reservedRanges } from './pools.ts';
+import { affinityKind, blockKind, claimBlock, findBlock, getBlock, hold } from './records.ts';
+
+/** An address that is wanted: any of some pools, or of a range inside one. */
+export interface AllocationRequest {
+  readonly node: string;
+  readonly pools: readonly IpPool[];
+  /** Only addresses of this range; all of the pools if absent. */
+  readonly range?: Cidr | undefined;
+  /** Who is to hold it, given the address. */
+  readonly holder: (address: IpAddress) => AllocationAttributes;
+  readonly now: Date;
+}
+
+const defaultBlockLimit = 20;
+const reclaimAfterMs = 60_000;
+
+/**
+ * Takes a free address: from the host's own blocks, from a block that it claims, or, unless affinity is strict,
+ * from a block of another host. Answers `undefined` if all are taken. Throws `ipam/block-limit`.
+ */
+export function allocate(draft: Draft, request: AllocationRequest): IpAddress | undefined {
+  const config = draft.get('IpamConfig', 'config');
+  const reserved = reservedRanges(draft);
+  const { range } = request;
+  const isUsable = (address: IpAddress) =>
+    (range === undefined || cidrContains(range, address)) &&
+    !reserved.some((network) => cidrContains(network, address));
+  const take = (block: Block): IpAddress | undefined => {
+    const address = nextFree(block, isUsable);
+    if (address !== undefined) hold(draft, block, { address, holder: request.holder(address) });
+    return address;
+  };
+  const own = ownBlocks(draft, request);
+  for (const block of own) {
+    const address = take(block);
+    if (address !== undefined) return address;
+  }
+  const claimed = claimUsable(draft, request, { config, owned: own.length, isUsable });
+  if (claimed !== undefined) return take(claimed);
+  return config?.strict_affinity === true ? undefined : borrow(draft, request, take);
+}
+
+/** Gives one address to a holder; throws `ipam/address-taken`, `-outside` or `-elsewhere`. */
+export function assign(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly address: IpAddress;
+    readonly holder: AllocationAttributes;
+    readonly now: Date;
+  },
+): void {
+  const { node, address, now } = request;
+  const pool = poolOf(draft, address);
+  if (pool === undefined) {
+    throw new CalicoError('ipam/address-outside', { address, where: 'any IP pool' });
+  }
+  const existing = findBlock(draft, address, poolBlockSize(pool));
+  const block =
+    existing ?? claimBlock(draft, { cidr: cidrOf(address, poolBlockSize(pool)), host: node, now });
+  const owner = blockHost(block);
+  const isStrict = draft.get('IpamConfig', 'config')?.strict_affinity === true;
+  if (isStrict && owner !== node) {
+    throw new CalicoError('ipam/address-elsewhere', { address, owner: owner ?? 'no host' });
+  }
+  const present = holderOf(block, address);
+  if (present !== undefined) {
+    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(present) });
+  }
+  hold(draft, block, { address, holder: request.holder });
+}
+
+/** Who holds an address now; `undefined` if nobody does. */
+export function lookUpHolder(
+  draft: Draft,
+  address: IpAddress,
+): { readonly block: Block; readonly holder: AllocationAttributes } | undefined {
+  const block = findBlock(draft, address, blockSizeFor(draft, address));
+  const holder = block === undefined ? undefined : holderOf(block, address);
+  return block === undefined || holder === undefined ? undefined : { block, holder };
+}
+
+/** A holder in words, for messages. */
+export function describeHolder({ handle_id, secondary = {} }: AllocationAttributes): string {
+  const { container, endpoint, networkName, network, node, type, pod, namespace } = secondary;
+  const on = node === undefined ? '' : ` on host ${node}`;
+  if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
+  if (type !== undefined) return `the network as its ${type} address${on}`;
+  const where = networkName ?? network?.slice(0, 12);
+  const of = where === undefined ? '' : ` of network ${where}`;
+  if (container !== undefined) return `container ${container}${of}${on}`;
+  if (endpoint !== undefined) return `endpoint ${endpoint.slice(0, 12)}${of}${on}`;
+  return `${handle_id ?? 'an unknown owner'}${on}`;
+}
+
+function* relevantBlocks(pools: readonly IpPool[], range: Cidr | undefined, cidrs: Iterable<Cidr>) {
+  for (const cidr of cidrs) {
+    const isInPool = pools.some((pool) => cidrCovers(pool.spec.cidr, cidr));
+    if (isInPool && (range === undefined || cidrsOverlap(range, cidr))) yield cidr;
+  }
+}
+
+/** The host's blocks inside the pools and the range, in the order of their keys. */
+function ownBlocks(draft: Draft, { node, pools, range }: AllocationRequest): readonly Block[] {
+  const family = familyOfPools(pools);
+  if (family === undefined) return [];
+  const prefix = `${node}/`;
+  const claims: Cidr[] = [];
+  for (const [id] of draft.entries(affinityKind(family))) {
+    if (!id.startsWith(prefix)) continue;
+    const block = draft.get(blockKind(family), id.slice(prefix.length));
+    if (block !== undefined && blockHost(block) === node) claims.push(block.cidr);
+  }
+  return [...relevantBlocks(pools, range, claims.toSorted())].flatMap((cidr) => {
+    const block = getBlock(draft, cidr);
+    return block === undefined ? [] : [block];
+  });
+}
+
+function claimUsable(
+  draft: Draft,
+  request: AllocationRequest,
+  limits: {
+    readonly config: IpamConfig | undefined;
+    readonly owned: number;
+    readonly isUsable: (address: IpAddress) => boolean;
+  },
+): Block | undefined {
+  const { node, now } = request;
+  const { config, owned, isUsable } = limits;
+  if (config !== undefined && config.auto_allocate_blocks !== true) {
+    throw new CalicoError('ipam/no-new-blocks', { node });
+  }
+  const limit = config?.maxBlocksPerHost ?? 0;
+  const most = limit === 0 ? defaultBlockLimit : limit;
+  const isFresh = (cidr: Cidr) => getBlock(draft, cidr) === undefined;
+  const isReclaimable = (cidr: Cidr) => {
+    const block = getBlock(draft, cidr);
+    return block !== undefined && blockHost(block) !== node && isAbandoned(block, now);
+  };
+  for (const isCandidate of [isFresh, isReclaimable]) {
+    for (const cidr of blockOrder(request)) {
+      if (!isCandidate(cidr)) continue;
+      const isAnyUsable = nextFree(newBlock(cidr, node, now), isUsable) !== undefined;
+      if (!isAnyUsable) continue;
+      if (owned >= most) throw new CalicoError('ipam/block-limit', { node, limit: most });
+      const former = getBlock(draft, cidr);
+      const formerHost = former === undefined ? undefined : blockHost(former);
+      if (formerHost !== undefined) {
+        draft.remove(affinityKind(cidrFamily(cidr)), `${formerHost}/${cidr}`);
+      }
+      return claimBlock(draft, { cidr, host: node, now });
+    }
+  }
+  return undefined;
+}
+
+/** An empty block whose host has held it for a minute may be taken over when nothing else is free. */
+function isAbandoned(block: Block, now: Date): boolean {
+  if (!isEmptyBlock(block)) return false;
+  const since = Date.parse(block.affinity_claim_time ?? '');
+  return Number.isNaN(since) || now.getTime() - since >= reclaimAfterMs;
+}
+
+function borrow(
+  draft: Draft,
+  request: AllocationRequest,
+  take: (block: Block) => IpAddress | undefined,
+): IpAddress | undefined {
+  const family = familyOfPools(request.pools);
+  if (family === undefined) return undefined;
+  const cidrs = [...draft.entries(blockKind(family))].map(([, block]) => block.cidr);
+  for (const cidr of relevantBlocks(request.pools, request.range, cidrs.toSorted())) {
+    const block = getBlock(draft, cidr);
+    const address = block === undefined ? undefined : take(block);
+    if (address !== undefined) return address;
+  }
+  return undefined;
+}
+
+/** More blocks than this are not looked through; a pool of that size is not full. */
+const mostBlocksTried = 1 << 16;
+
+/** Every block of the pools and the range once, beginning at a place that differs from host to host. */
+function* blockOrder({ node, pools, range }: AllocationRequest): Generator<Cidr> {
+  for (const pool of pools) {
+    const size = poolBlockSize(pool);
+    const within =
+      range !== undefined && cidrCovers(pool.spec.cidr, range) ? range : pool.spec.cidr;
+    const { prefixLength, address } = splitCidr(within);
+    if (prefixLength >= size) {
+      yield cidrOf(address, size);
+      continue;
+    }
+    const count = 1n << BigInt(size - prefixLength);
+    const start = BigInt(fnv1(node)) % count;
+    for (let step = 0n; step < count && step < mostBlocksTried; step++) {
+      yield subnetAt(within, size, (start + step) % count);
+    }
+  }
+}
+
+/** FNV-1, 32 bits, as Calico seeds its order of blocks. */
+export function fnv1(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = (Math.imul(hash, 0x01000193) ^ byte) >>> 0;
+  return hash;
+}
+
+function familyOfPools(pools: readonly IpPool[]) {
+  const [first] = pools;
+  return first === undefined ? undefined : cidrFamily(first.spec.cidr);
+}
+
+/** The address with its full prefix, as Docker wants it. */
+export function asHost(address: IpAddress): string {
+  return `${address}/${addressBits(familyOf(address))}`;
+}

@@ -1,0 +1,217 @@
+import { z } from 'zod';
+import type { Draft, Writer } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { parseAddress, type IpAddress, type IpFamily } from '../ip/address.ts';
+import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
+import type { DockerPool } from '../model/docker-network.ts';
+import type { IpPool } from '../model/ip-pool.ts';
+import { asHost } from './allocate.ts';
+import { releaseAddress, requestAddress, reserve } from './addresses.ts';
+import { poolRecord, poolsOfRecord, releasePool, requestPool } from './docker-pools.ts';
+import { addressSpace } from './network-addresses.ts';
+
+/** Docker's IPAM driver API. Source: moby, libnetwork/ipams/remote/api; Docker 20.10 to 29. */
+
+const optionMap = z
+  .union([z.record(z.string(), z.string()), z.null()])
+  .optional()
+  .transform((value) => value ?? {});
+const text = z
+  .union([z.string(), z.null()])
+  .optional()
+  .transform((value) => (value === '' || value === null ? undefined : value));
+const poolId = z.string().min(1, 'must not be empty');
+
+const requestPoolRequest = z.object({
+  Pool: text,
+  SubPool: text,
+  Options: optionMap,
+  V6: z
+    .boolean()
+    .optional()
+    .transform((value) => value ?? false),
+});
+const releasePoolRequest = z.object({ PoolID: poolId });
+const requestAddressRequest = z.object({ PoolID: poolId, Address: text, Options: optionMap });
+const releaseAddressRequest = z.object({ PoolID: poolId, Address: z.string() });
+
+/** One call: the schema of its body, and what answers it. */
+export interface IpamCall<Schema extends z.ZodType> {
+  readonly schema: Schema;
+  readonly answer: (request: z.infer<Schema>, signal: AbortSignal) => Promise<object>;
+}
+
+export interface DockerIpamDeps {
+  readonly node: string;
+  readonly writer: Writer;
+  readonly now: () => Date;
+  /** A short text that was never given before. */
+  readonly nonce: () => string;
+  readonly stamp: (pool: IpPool) => IpPool;
+}
+
+const gatewayKey = 'com.docker.network.gateway';
+const addressTypeKey = 'RequestAddressType';
+const containerKey = 'com.docker.network.endpoint.name';
+const mostOutstanding = 8;
+const outstandingMs = 5000;
+
+export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
+
+export const addressSpaces = {
+  LocalDefaultAddressSpace: addressSpace,
+  GlobalDefaultAddressSpace: addressSpace,
+} as const;
+
+/** The calls that have a body. */
+export function createDockerIpam(deps: DockerIpamDeps) {
+  const { node, writer, now, nonce, stamp } = deps;
+  const recent: Date[] = [];
+
+  const answerPool = async (
+    request: z.infer<typeof requestPoolRequest>,
+    signal: AbortSignal,
+  ): Promise<object> => {
+    const asked = parsePoolRequest(request);
+    if (asked.family === 6 && asked.subnet === undefined) refuseLoop(recent, now());
+    const plan = (draft: Draft) => {
+      const record = requestPool(draft, { ...asked, node, nonce: nonce(), now: now(), stamp });
+      return { record, pool: shownPool(draft, record) };
+    };
+    const { result } = await writer.write(plan, signal);
+    const { record, pool } = result;
+    const data = record.nextHop === undefined ? {} : { [gatewayKey]: asHost(record.nextHop) };
+    return { PoolID: record.poolId, Pool: pool, Data: data };
+  };
+
+  const answerAddress = async (
+    request: z.infer<typeof requestAddressRequest>,
+    signal: AbortSignal,
+  ): Promise<object> => {
+    const address = wantedAddress(request.Address);
+    const isGateway = request.Options[addressTypeKey] === gatewayKey;
+    const plan = (draft: Draft): IpAddress => {
+      const record = poolRecord(draft, request.PoolID, { node, now: now(), stamp });
+      if (isGateway) return gatewayAddress(draft, { record, address, now: now() });
+      const container = request.Options[containerKey];
+      return requestAddress(draft, { record, address, container, now: now() });
+    };
+    const { result } = await writer.write(plan, signal);
+    return { Address: asHost(result), Data: {} };
+  };
+
+  return {
+    requestPool: { schema: requestPoolRequest, answer: answerPool } satisfies IpamCall<
+      typeof requestPoolRequest
+    >,
+    releasePool: {
+      schema: releasePoolRequest,
+      answer: async ({ PoolID }, signal) => {
+        recent.length = 0;
+        await writer.write((draft) => releasePool(draft, PoolID, node), signal);
+        return {};
+      },
+    } satisfies IpamCall<typeof releasePoolRequest>,
+    requestAddress: { schema: requestAddressRequest, answer: answerAddress } satisfies IpamCall<
+      typeof requestAddressRequest
+    >,
+    releaseAddress: {
+      schema: releaseAddressRequest,
+      answer: async ({ PoolID, Address }, signal) => {
+        const address = wantedAddress(Address.replace(/\/\d+$/, ''));
+        if (address === undefined) return {};
+        await writer.write(
+          (draft) => releaseAddress(draft, { node, poolId: PoolID, address }),
+          signal,
+        );
+        return {};
+      },
+    } satisfies IpamCall<typeof releaseAddressRequest>,
+  };
+}
+
+interface AskedPool {
+  readonly family: IpFamily;
+  readonly subnet?: Cidr;
+  readonly range?: Cidr;
+  readonly ipPools?: readonly string[];
+}
+
+function parsePoolRequest(request: z.infer<typeof requestPoolRequest>): AskedPool {
+  const { Pool, SubPool, Options, V6 } = request;
+  const given = Pool === undefined ? undefined : parseCidr(Pool);
+  const range = SubPool === undefined ? undefined : parseCidr(SubPool);
+  const ipPools = parsePoolOptions(Options);
+  return {
+    family: given === undefined ? (V6 ? 6 : 4) : cidrFamily(given),
+    // An unspecified base address asks for any subnet of that size, of which we have no notion.
+    ...(given === undefined || isUnspecified(splitCidr(given).address) ? {} : { subnet: given }),
+    ...(range === undefined ? {} : { range }),
+    ...(ipPools === undefined ? {} : { ipPools }),
+  };
+}
+
+/** `--ipam-opt pool=NAME,…`; what dockerd itself adds is passed over. */
+function parsePoolOptions(
+  options: Readonly<Record<string, string>>,
+): readonly string[] | undefined {
+  let pools: readonly string[] | undefined;
+  for (const [key, value] of Object.entries(options)) {
+    if (key.startsWith('com.docker.network.')) continue;
+    if (key !== 'pool') throw new CalicoError('ipam/unknown-option', { key, known: 'pool' });
+    pools = value
+      .split(',')
+      .map((name) => name.trim())
+      .filter((name) => name !== '');
+  }
+  return pools === undefined || pools.length === 0 ? undefined : pools;
+}
+
+/**
+ * What Docker shows as the subnet. `0.0.0.0/0` stands for "any of the pools": Docker exempts it from its check
+ * against the host's routes, which would otherwise ask again without end. IPv6 has no such exemption.
+ */
+function shownPool(draft: Draft, record: DockerPool): Cidr {
+  if (record.subnet !== undefined) return record.subnet;
+  if (record.family === 4) return parseCidr('0.0.0.0/0');
+  const [first] = poolsOfRecord(draft, record);
+  return first?.spec.cidr ?? parseCidr('::/0');
+}
+
+function gatewayAddress(
+  draft: Draft,
+  request: {
+    readonly record: DockerPool;
+    readonly address: IpAddress | undefined;
+    readonly now: Date;
+  },
+): IpAddress {
+  const { record, address, now } = request;
+  if (address === undefined) {
+    return record.nextHop ?? parseAddress(record.family === 4 ? '0.0.0.0' : '::');
+  }
+  if (address !== record.nextHop) reserve(draft, { record, address, type: 'gateway', now });
+  return address;
+}
+
+/** Docker asks again and again for an IPv6 pool that it cannot use; each time it would be the same. */
+function refuseLoop(recent: Date[], now: Date): void {
+  while (recent[0] !== undefined && now.getTime() - recent[0].getTime() > outstandingMs) {
+    recent.shift();
+  }
+  recent.push(now);
+  if (recent.length > mostOutstanding) {
+    throw new CalicoError('ipam/asked-too-often', { pool: 'of the default pools' });
+  }
+}
+
+/** `undefined` for "any", and for the unspecified address, which stands for no address at all. */
+function wantedAddress(given: string | undefined): IpAddress | undefined {
+  if (given === undefined || given === '') return undefined;
+  const address = parseAddress(given);
+  return isUnspecified(address) ? undefined : address;
+}
+
+function isUnspecified(address: IpAddress): boolean {
+  return address === parseAddress('0.0.0.0') || address === parseAddress('::');
+}

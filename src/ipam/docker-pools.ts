@@ -1,0 +1,176 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { cidrCovers, cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
+import type { DockerPool } from '../model/docker-network.ts';
+import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import { chooseNextHop } from './next-hop.ts';
+import { formatPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
+import {
+  candidatePools,
+  hostLocal,
+  madeForSubnet,
+  poolCovering,
+  poolOverlapping,
+} from './pools.ts';
+import { blockKind, removeBlock } from './records.ts';
+
+/**
+ * The pools that Docker asks our IPAM for. Each request has a record of its own on its host; an IP pool that
+ * was made for a subnet stays as long as a record of any host refers to it.
+ */
+
+export interface PoolRequest extends PoolFacts {
+  readonly node: string;
+  readonly now: Date;
+  /** Gives a new resource uid and creation time. */
+  readonly stamp: (pool: IpPool) => IpPool;
+}
+
+/** The datastore id of a pool record. */
+export function poolRecordId(node: string, nonce: string): string {
+  return `${node}/${nonce}`;
+}
+
+/** Makes the record of a request, and an IP pool for a new subnet; throws `ipam/…`. */
+export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
+  const { node, family, subnet, range, ipPools, nonce, now } = request;
+  const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
+  if (subnet === undefined) candidatePools(draft, { node, family, names: ipPools });
+  const record: DockerPool = {
+    poolId: formatPoolId(request),
+    node,
+    family,
+    ...(subnet === undefined ? {} : { subnet }),
+    ...(range === undefined ? {} : { range }),
+    ...(ipPools === undefined ? {} : { ipPools: [...ipPools] }),
+    ...(ipPool === undefined ? {} : { ipPool }),
+    nextHop: chooseNextHop(draft, { node, family, nonce }),
+    createdAt: now.toISOString(),
+  };
+  draft.put('DockerPool', poolRecordId(node, nonce), record);
+  return record;
+}
+
+/** The record behind a PoolID, made again if it was lost; throws `ipam/unknown-pool-id`. */
+export function poolRecord(
+  draft: Draft,
+  poolId: string,
+  request: Pick<PoolRequest, 'node' | 'now' | 'stamp'>,
+): DockerPool {
+  const facts = parsePoolId(poolId);
+  return (
+    draft.get('DockerPool', poolRecordId(request.node, facts.nonce)) ??
+    requestPool(draft, { ...facts, ...request })
+  );
+}
+
+/** Drops a record, and with the last one the IP pool that was made for its subnet; nothing if there is none. */
+export function releasePool(draft: Draft, poolId: string, node: string): void {
+  const id = poolRecordId(node, parsePoolId(poolId).nonce);
+  const record = draft.get('DockerPool', id);
+  if (record === undefined) return;
+  draft.remove('DockerPool', id);
+  if (record.ipPool !== undefined) dropUnusedPool(draft, record.ipPool);
+}
+
+/** The pools that addresses of a record may come from. */
+export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool[] {
+  if (record.ipPool === undefined) {
+    return candidatePools(draft, {
+      node: record.node,
+      family: record.family,
+      names: record.ipPools,
+    });
+  }
+  const pool = draft.get('IPPool', record.ipPool);
+  if (pool !== undefined) return [pool];
+  throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
+}
+
+/** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
+export function subnetPoolName(subnet: Cidr): string {
+  return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
+}
+
+/** An IP pool for one subnet, as the driver makes it. */
+export function subnetPool(subnet: Cidr, annotations: Readonly<Record<string, string>>): IpPool {
+  const family = cidrFamily(subnet);
+  const blockSize = Math.max(splitCidr(subnet).prefixLength, family === 4 ? 26 : 122);
+  return {
+    kind: 'IPPool',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: subnetPoolName(subnet), annotations: { ...annotations } },
+    spec: {
+      cidr: subnet,
+      blockSize,
+      ipipMode: 'Never',
+      vxlanMode: 'Never',
+      natOutgoing: family === 4,
+      nodeSelector: 'all()',
+      allowedUses: ['Workload', 'Tunnel'],
+    },
+  };
+}
+
+/** Removes an IP pool with all its blocks. */
+export function removePool(draft: Draft, pool: IpPool): void {
+  for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
+    if (cidrCovers(pool.spec.cidr, block.cidr)) removeBlock(draft, block);
+  }
+  draft.remove('IPPool', pool.metadata.name);
+}
+
+function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: Cidr }): string {
+  const { subnet, range, ipPools } = request;
+  if (range !== undefined && !cidrCovers(subnet, range)) {
+    throw new CalicoError('ipam/bad-subnet', {
+      subnet,
+      why: `it does not hold --ip-range ${range}`,
+    });
+  }
+  const covering = poolCovering(draft, subnet);
+  if (ipPools !== undefined) {
+    const isNamed = covering !== undefined && ipPools.includes(covering.metadata.name);
+    if (!isNamed) {
+      throw new CalicoError('ipam/subnet-not-in-pools', { subnet, pools: ipPools.join(', ') });
+    }
+  }
+  if (covering !== undefined) {
+    const owner = covering.metadata.annotations?.[hostLocal];
+    if (owner !== undefined) {
+      throw new CalicoError('ipam/subnet-overlaps', {
+        subnet,
+        pool: covering.metadata.name,
+        cidr: covering.spec.cidr,
+      });
+    }
+    // Written as it is: whoever removes the pool at this moment finds that it changed.
+    draft.put('IPPool', covering.metadata.name, covering);
+    return covering.metadata.name;
+  }
+  const overlapping = poolOverlapping(draft, subnet);
+  if (overlapping !== undefined) {
+    const { metadata, spec } = overlapping;
+    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
+  }
+  checkSubnet(subnet);
+  const pool = request.stamp(subnetPool(subnet, { [madeForSubnet]: subnet }));
+  draft.put('IPPool', pool.metadata.name, pool);
+  return pool.metadata.name;
+}
+
+function checkSubnet(subnet: Cidr): void {
+  const family: IpFamily = cidrFamily(subnet);
+  const { prefixLength } = splitCidr(subnet);
+  if (prefixLength < (family === 4 ? 8 : 16)) {
+    throw new CalicoError('ipam/bad-subnet', { subnet, why: 'it is too large' });
+  }
+}
+
+function dropUnusedPool(draft: Draft, name: string): void {
+  const pool = draft.get('IPPool', name);
+  if (pool?.metadata.annotations?.[madeForSubnet] === undefined) return;
+  for (const [, record] of draft.entries('DockerPool')) if (record.ipPool === name) return;
+  removePool(draft, pool);
+}

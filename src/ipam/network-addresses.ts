@@ -1,0 +1,269 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { cidrContains, type Cidr } from '../ip/cidr.ts';
+import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-network.ts';
+import type { IpPool } from '../model/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import { assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { handleFor, isLiving, reserve, sharersOf, type AddressFacts } from './addresses.ts';
+import { removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
+import { chooseNextHop } from './next-hop.ts';
+import { parsePoolId } from './pool-id.ts';
+import { allPools, hostLocal, poolOverlapping } from './pools.ts';
+import { describeHolder as rewriteHolder, release } from './records.ts';
+
+/** The name of our address space, the same for local and global networks. */
+export const addressSpace = 'CalicoAddressSpace';
+
+/** One subnet as Docker tells it when a network is made. */
+interface Subnet {
+  readonly family: IpFamily;
+  readonly addressSpace: string | undefined;
+  readonly cidr: Cidr;
+  readonly gateway: IpAddress | undefined;
+  readonly auxiliary: Readonly<Record<string, IpAddress>>;
+}
+
+interface Adopted {
+  readonly ipam: DockerNetwork['ipam'];
+  readonly subnets: readonly NetworkSubnet[];
+  readonly nextHop4: IpAddress | undefined;
+  readonly nextHop6: IpAddress | undefined;
+}
+
+interface EndpointAddresses {
+  readonly node: string;
+  readonly network: DockerNetwork;
+  readonly endpointId: string;
+  readonly addresses: readonly IpAddress[];
+}
+
+interface Clock {
+  readonly now: () => Date;
+  readonly stamp: (pool: IpPool) => IpPool;
+}
+
+/** The plans by which networks and endpoints get and give back their addresses. */
+export function createNetworkAddresses(clock: Clock) {
+  return {
+    adoptSubnets: (
+      draft: Draft,
+      request: {
+        readonly node: string;
+        readonly networkId: string;
+        readonly subnets: readonly Subnet[];
+      },
+    ): Adopted => {
+      const isOurs = request.subnets.some((subnet) => subnet.addressSpace === addressSpace);
+      const subnets = request.subnets.map((subnet) =>
+        isOurs
+          ? adoptPool(draft, { ...request, subnet, now: clock.now() })
+          : adoptDockerSubnet(draft, { ...request, subnet, stamp: clock.stamp }),
+      );
+      const hop = (family: IpFamily) =>
+        subnets.find(({ subnet }) => subnet.family === family)?.nextHop;
+      return {
+        ipam: isOurs ? 'calico' : 'docker',
+        subnets: subnets.map(({ subnet }) => subnet),
+        nextHop4: hop(4),
+        nextHop6: hop(6),
+      };
+    },
+    dropSubnets: (draft: Draft, network: DockerNetwork): void => {
+      if (network.ipam !== 'docker') return;
+      for (const { cidr } of network.subnets) {
+        const pool = draft.get('IPPool', subnetPoolName(cidr));
+        if (pool?.metadata.annotations?.[hostLocal] === network.node) removePool(draft, pool);
+      }
+    },
+    bindEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
+      for (const address of endpoint.addresses) {
+        if (endpoint.network.ipam === 'docker') {
+          bindDockerAddress(draft, endpoint, { address, now: clock.now() });
+        } else {
+          bindOwnAddress(draft, endpoint, { address, now: clock.now() });
+        }
+      }
+    },
+    releaseEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
+      // What our IPAM gave out is freed by ReleaseAddress, which follows.
+      if (endpoint.network.ipam !== 'docker') return;
+      for (const address of endpoint.addresses) {
+        const found = lookUpHolder(draft, address);
+        if (found?.holder.secondary?.['endpoint'] === endpoint.endpointId) {
+          release(draft, found.block, { address, holder: found.holder });
+        }
+      }
+    },
+  };
+}
+
+interface AdoptedSubnet {
+  readonly subnet: NetworkSubnet;
+  readonly nextHop: IpAddress | undefined;
+}
+
+/** Finds the pool that Docker asked for before: its next hop comes back as the network's gateway. */
+function adoptPool(
+  draft: Draft,
+  request: { readonly node: string; readonly subnet: Subnet; readonly now: Date },
+): AdoptedSubnet {
+  const { node, subnet, now } = request;
+  const record = recordOf(draft, node, subnet);
+  if (record === undefined) {
+    throw new CalicoError('ipam/unknown-pool-id', { poolId: subnet.cidr });
+  }
+  for (const address of Object.values(subnet.auxiliary)) {
+    reserve(draft, { record, address, type: 'auxiliary', now });
+  }
+  return {
+    subnet: { ...withoutUndefined(subnet), poolId: record.poolId },
+    nextHop: subnet.gateway ?? record.nextHop,
+  };
+}
+
+function recordOf(draft: Draft, node: string, { family, cidr, gateway }: Subnet) {
+  const records: DockerPool[] = [];
+  for (const [, record] of draft.entries('DockerPool')) {
+    if (record.node === node && record.family === family) records.push(record);
+  }
+  const byNextHop = records.find(({ nextHop }) => nextHop === gateway);
+  if (byNextHop !== undefined) return byNextHop;
+  const sharers =
+    gateway === undefined ? undefined : sharersOf(lookUpHolder(draft, gateway)?.holder ?? {});
+  const own = sharers?.find((sharer) => sharer.startsWith(`${node}/`))?.slice(node.length + 1);
+  const byGateway = records.find(({ poolId }) => parsePoolId(poolId).nonce === own);
+  if (byGateway !== undefined) return byGateway;
+  // Without a gateway (an internal network): the last request for this subnet that no network has yet.
+  const taken = new Set<string>();
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    for (const { poolId } of network.subnets) if (poolId !== undefined) taken.add(poolId);
+  }
+  return records
+    .filter(({ poolId, subnet }) => !taken.has(poolId) && (subnet === undefined || subnet === cidr))
+    .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))[0];
+}
+
+/** Docker chose the subnet: it becomes an IP pool of this host, whose addresses Docker hands out. */
+function adoptDockerSubnet(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly networkId: string;
+    readonly subnet: Subnet;
+    readonly stamp: (pool: IpPool) => IpPool;
+  },
+): AdoptedSubnet {
+  const { node, subnet, networkId } = request;
+  dropStalePools(draft, node, subnet.cidr);
+  const other = poolOverlapping(draft, subnet.cidr);
+  if (other !== undefined) {
+    const host = other.metadata.annotations?.[hostLocal];
+    const owner =
+      host === undefined
+        ? `IP pool ${other.metadata.name} (${other.spec.cidr})`
+        : `a network of host ${host} (${other.spec.cidr})`;
+    throw new CalicoError('ipam/docker-subnet-taken', { subnet: subnet.cidr, owner });
+  }
+  const pool = request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
+  draft.put('IPPool', pool.metadata.name, pool);
+  const { family } = subnet;
+  return {
+    subnet: withoutUndefined(subnet),
+    nextHop: subnet.gateway ?? chooseNextHop(draft, { node, family, nonce: networkId }),
+  };
+}
+
+/** Pools of networks of this host that are gone without a word. */
+function dropStalePools(draft: Draft, node: string, cidr: Cidr): void {
+  const isUsed = (pool: IpPool) => {
+    for (const [, network] of draft.entries('DockerNetwork')) {
+      if (network.node !== node) continue;
+      if (network.subnets.some((subnet) => subnet.cidr === pool.spec.cidr)) return true;
+    }
+    return false;
+  };
+  for (const pool of allPools(draft)) {
+    const isOwn = pool.metadata.annotations?.[hostLocal] === node;
+    if (isOwn && pool.spec.cidr === cidr && !isUsed(pool)) removePool(draft, pool);
+  }
+}
+
+function bindOwnAddress(
+  draft: Draft,
+  endpoint: EndpointAddresses,
+  { address, now }: { readonly address: IpAddress; readonly now: Date },
+): void {
+  const { node, endpointId } = endpoint;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) {
+    // Its record was lost, but Docker holds it: it is this endpoint's again.
+    const pool = poolNonce(endpoint.network, address);
+    return assign(draft, { node, address, holder: holderFor(endpoint, { address, pool }), now });
+  }
+  const { block, holder } = found;
+  const { secondary = {} } = holder;
+  const present = secondary['endpoint'];
+  const isOther =
+    sharersOf(holder) !== undefined ||
+    secondary['node'] !== node ||
+    (present !== undefined && present !== endpointId && isLiving(draft, node, present));
+  if (isOther) {
+    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
+  }
+  const bound = holderFor(endpoint, { address, pool: secondary['pool'] ?? '' });
+  rewriteHolder(draft, block, {
+    address,
+    holder: { ...holder, secondary: { ...secondary, ...bound.secondary } },
+  });
+}
+
+/** Docker decides: who had the address before has it no more. */
+function bindDockerAddress(
+  draft: Draft,
+  endpoint: EndpointAddresses,
+  { address, now }: { readonly address: IpAddress; readonly now: Date },
+): void {
+  const { node } = endpoint;
+  const found = lookUpHolder(draft, address);
+  if (found !== undefined) {
+    const stale = found.holder.secondary?.['endpoint'];
+    if (stale === endpoint.endpointId) return;
+    if (stale !== undefined) {
+      draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, stale)}`);
+    }
+    release(draft, found.block, { address, holder: found.holder });
+  }
+  assign(draft, { node, address, holder: holderFor(endpoint, { address, pool: 'docker' }), now });
+}
+
+function holderFor(
+  { node, network, endpointId }: EndpointAddresses,
+  { address, pool }: { readonly address: IpAddress; readonly pool: string },
+) {
+  const facts: AddressFacts = {
+    node,
+    pool,
+    network: network.id,
+    endpoint: endpointId,
+    ...(network.name === undefined ? {} : { networkName: network.name }),
+  };
+  return { handle_id: handleFor(node, address), secondary: { ...facts } };
+}
+
+function poolNonce(network: DockerNetwork, address: IpAddress): string {
+  const family = address.includes(':') ? 6 : 4;
+  const ofFamily = network.subnets.filter((subnet) => subnet.family === family);
+  const subnet = ofFamily.find(({ cidr }) => cidrContains(cidr, address)) ?? ofFamily[0];
+  return subnet?.poolId === undefined ? '' : parsePoolId(subnet.poolId).nonce;
+}
+
+function withoutUndefined({ family, cidr, gateway, auxiliary }: Subnet): NetworkSubnet {
+  return {
+    family,
+    cidr,
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(Object.keys(auxiliary).length === 0 ? {} : { auxiliary: { ...auxiliary } }),
+  };
+}

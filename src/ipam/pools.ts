@@ -1,0 +1,102 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
+import { cidrContains, cidrCovers, cidrsOverlap, type Cidr } from '../ip/cidr.ts';
+import {
+  poolBlockSize,
+  poolFamily,
+  poolIsEnabled,
+  poolIsManual,
+  poolNodeSelector,
+  poolServesWorkloads,
+  type IpPool,
+} from '../model/ip-pool.ts';
+import { matches } from '../model/selector/matches.ts';
+import { parseSelector } from '../model/selector/parse.ts';
+
+/** Which pools addresses may come from. Source of the order: Calico, libcalico-go/lib/ipam. */
+
+/** Marks an IP pool that the driver made for a network's subnet, and that goes with the last such network. */
+export const madeForSubnet = 'docker.projectcalico.org/made-for-subnet';
+
+/** On a pool of Docker's own IPAM: the host whose Docker hands out its addresses. */
+export const hostLocal = 'docker.projectcalico.org/host-local';
+
+/** All pools in the order of their names. */
+export function allPools(draft: Draft): readonly IpPool[] {
+  return [...draft.entries('IPPool')]
+    .map(([, pool]) => pool)
+    .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+}
+
+/**
+ * The pools for a request without a subnet: those named, whatever their node selectors say; else all enabled
+ * ones for workloads that select this host. Throws `ipam/unknown-pool` or `ipam/no-pool`.
+ */
+export function candidatePools(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly family: IpFamily;
+    readonly names?: readonly string[] | undefined;
+  },
+): readonly IpPool[] {
+  const { node, family, names } = request;
+  const enabled = allPools(draft).filter(
+    (pool) => poolFamily(pool) === family && poolIsEnabled(pool),
+  );
+  if (names !== undefined) return names.map((name) => namedPool(enabled, name));
+  const labels = new Map(Object.entries(draft.get('Node', node)?.metadata.labels ?? {}));
+  const usable = enabled.filter(
+    (pool) =>
+      !poolIsManual(pool) &&
+      poolServesWorkloads(pool) &&
+      !isForOneSubnet(pool) &&
+      matches(parseSelector(poolNodeSelector(pool)), labels),
+  );
+  if (usable.length === 0) throw new CalicoError('ipam/no-pool', { family, node });
+  return usable;
+}
+
+/** Whether a pool was made for a subnet, so that networks without one do not use it. */
+function isForOneSubnet({ metadata }: IpPool): boolean {
+  const { annotations = {} } = metadata;
+  return madeForSubnet in annotations || hostLocal in annotations;
+}
+
+function namedPool(enabled: readonly IpPool[], name: string): IpPool {
+  const found = enabled.find(({ metadata }) => metadata.name === name);
+  if (found !== undefined) return found;
+  const known = enabled.map(({ metadata }) => metadata.name).join(', ') || 'none';
+  throw new CalicoError('ipam/unknown-pool', { name, known });
+}
+
+/** The pool that an address lies in, enabled or not. */
+export function poolOf(draft: Draft, address: IpAddress): IpPool | undefined {
+  const family = familyOf(address);
+  for (const [, pool] of draft.entries('IPPool')) {
+    if (poolFamily(pool) === family && cidrContains(pool.spec.cidr, address)) return pool;
+  }
+  return undefined;
+}
+
+/** The pool that holds a whole network. */
+export function poolCovering(draft: Draft, network: Cidr): IpPool | undefined {
+  return allPools(draft).find((pool) => cidrCovers(pool.spec.cidr, network));
+}
+
+/** A pool that shares addresses with a network. */
+export function poolOverlapping(draft: Draft, network: Cidr): IpPool | undefined {
+  return allPools(draft).find((pool) => cidrsOverlap(pool.spec.cidr, network));
+}
+
+/** Block size of the pool of an address. */
+export function blockSizeFor(draft: Draft, address: IpAddress): number | undefined {
+  const pool = poolOf(draft, address);
+  return pool === undefined ? undefined : poolBlockSize(pool);
+}
+
+/** Ranges that must not be handed out unasked. */
+export function reservedRanges(draft: Draft): readonly Cidr[] {
+  return [...draft.entries('IPReservation')].flatMap(([, { spec }]) => spec.reservedCIDRs ?? []);
+}

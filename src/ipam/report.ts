@@ -1,0 +1,150 @@
+import type { Mirror } from '../datastore/mirror.ts';
+import type { IpAddress } from '../ip/address.ts';
+import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../ip/cidr.ts';
+import type { AllocationAttributes, Block } from '../model/ipam.ts';
+import { poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
+import { blockHost, heldAddresses } from './block.ts';
+
+/** How much of a pool, or of one of its blocks, is in use. */
+export interface Usage {
+  readonly name: string;
+  readonly cidr: Cidr;
+  readonly total: bigint;
+  readonly used: bigint;
+  readonly blocks: readonly BlockUsage[];
+}
+
+export interface BlockUsage {
+  readonly cidr: Cidr;
+  readonly host: string | undefined;
+  readonly total: number;
+  readonly used: number;
+}
+
+/** An address in use on another host than the block's. */
+export interface Borrowed {
+  readonly address: IpAddress;
+  readonly borrower: string;
+  readonly block: Cidr;
+  readonly owner: string | undefined;
+}
+
+/** Use of every pool in the order of names; what `ipam show` prints. */
+export function poolUsage(mirror: Mirror): readonly Usage[] {
+  const blocks = allBlocks(mirror);
+  return [...mirror.list('IPPool').values()]
+    .map(({ value }) => value)
+    .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+    .map((pool) => usageOf(pool, blocks));
+}
+
+/** Addresses that hosts have from blocks of others. */
+export function borrowedAddresses(mirror: Mirror): readonly Borrowed[] {
+  return allBlocks(mirror).flatMap((block) =>
+    [...heldAddresses(block)].flatMap(([address, { secondary }]) => {
+      const borrower = secondary?.['node'];
+      const owner = blockHost(block);
+      const isBorrowed = borrower !== undefined && borrower !== owner;
+      return isBorrowed ? [{ address, borrower, block: block.cidr, owner }] : [];
+    }),
+  );
+}
+
+/** Who holds an address; `undefined` if it is free. */
+export function holderOfAddress(
+  mirror: Mirror,
+  address: IpAddress,
+): AllocationAttributes | undefined {
+  for (const block of allBlocks(mirror)) {
+    if (!cidrContains(block.cidr, address)) continue;
+    for (const [held, holder] of heldAddresses(block)) if (held === address) return holder;
+  }
+  return undefined;
+}
+
+/** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
+export function checkIpam(mirror: Mirror): readonly string[] {
+  const inUse = new Map<IpAddress, string>();
+  for (const { value } of mirror.list('WorkloadEndpoint').values()) {
+    for (const network of value.spec.ipNetworks ?? []) {
+      inUse.set(splitCidr(network).address, value.metadata.name);
+    }
+  }
+  const held = new Map<IpAddress, AllocationAttributes>();
+  const problems: string[] = [];
+  for (const block of allBlocks(mirror)) {
+    problems.push(...blockProblems(block));
+    for (const [address, holder] of heldAddresses(block)) held.set(address, holder);
+  }
+  const handles = new Map<string, number>();
+  for (const [address, { handle_id: handle, secondary }] of held) {
+    if (handle !== undefined) handles.set(handle, (handles.get(handle) ?? 0) + 1);
+    if (!inUse.has(address) && secondary?.['holders'] === undefined) {
+      problems.push(`${address} is allocated (${handle ?? 'no handle'}) but no endpoint uses it`);
+    }
+  }
+  const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
+  for (const [address, endpoint] of inUse) {
+    if (held.has(address)) continue;
+    const isPooled = pools.some(
+      (pool) => poolIsEnabled(pool) && cidrContains(pool.spec.cidr, address),
+    );
+    problems.push(
+      isPooled
+        ? `${address} is used by ${endpoint} but not allocated`
+        : `${address} is used by ${endpoint} but in no enabled pool`,
+    );
+  }
+  for (const [id, { value }] of mirror.list('Handle')) {
+    const counted = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
+    const actual = handles.get(id) ?? 0;
+    if (counted !== actual) {
+      problems.push(`handle ${id} counts ${counted} addresses but has ${actual}`);
+    }
+    handles.delete(id);
+  }
+  for (const id of handles.keys()) problems.push(`handle ${id} has addresses but no record`);
+  return problems;
+}
+
+function usageOf(pool: IpPool, blocks: readonly Block[]): Usage {
+  const own = blocks
+    .filter((block) => cidrCovers(pool.spec.cidr, block.cidr))
+    .map((block) => ({
+      cidr: block.cidr,
+      host: blockHost(block),
+      total: block.allocations.length,
+      used: block.allocations.filter((index) => index !== null).length,
+    }));
+  return {
+    name: pool.metadata.name,
+    cidr: pool.spec.cidr,
+    total: cidrSize(pool.spec.cidr),
+    used: BigInt(own.reduce((sum, { used }) => sum + used, 0)),
+    blocks: own,
+  };
+}
+
+function blockProblems(block: Block): readonly string[] {
+  const free = new Set(block.unallocated);
+  const attributes = block.attributes?.length ?? 0;
+  const problems: string[] = [];
+  if (free.size !== (block.unallocated?.length ?? 0)) {
+    problems.push(`block ${block.cidr} lists a free address twice`);
+  }
+  for (const [ordinal, index] of block.allocations.entries()) {
+    if ((index === null) !== free.has(ordinal)) {
+      problems.push(`block ${block.cidr}: address ${ordinal} is both free and in use, or neither`);
+    }
+    if (index !== null && index >= attributes) {
+      problems.push(`block ${block.cidr}: address ${ordinal} has no attributes`);
+    }
+  }
+  return problems;
+}
+
+function allBlocks(mirror: Mirror): readonly Block[] {
+  return [...mirror.list('Block4').values(), ...mirror.list('Block6').values()].map(
+    ({ value }) => value,
+  );
+}
