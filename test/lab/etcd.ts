@@ -38,7 +38,7 @@ export async function startEtcd(
     return result.stdout;
   };
   const start = async () => {
-    const [command = '', ...rest] = [
+    const [command = '', ...rest]: readonly string[] = [
       ...enter,
       'etcd',
       `--data-dir=${folder}`,

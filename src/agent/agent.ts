@@ -1,0 +1,314 @@
+import { backoffMs, orAborted, pause } from '../async/deadline.ts';
+import { AddressSets } from '../dataplane/address-sets.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { IptablesTables } from '../dataplane/iptables/tables.ts';
+import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
+import { findLink } from '../dataplane/netlink/link.ts';
+import type { ToolRunner } from '../dataplane/process.ts';
+import { Routes } from '../dataplane/routes.ts';
+import type { EntryChanges, Mirror } from '../datastore/mirror.ts';
+import { CalicoError, describe } from '../errors/error.ts';
+import type { IpFamily } from '../ip/address.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { PolicyEngine } from '../profiles/policy-engine.ts';
+import { staticRules, type StaticOptions } from '../profiles/static-chains.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { ContainerPaths } from './container-paths.ts';
+import { EndpointRoutes } from './endpoint-routes.ts';
+import { FirewallWatch } from './firewall-watch.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
+import { NatMembers } from './nat-members.ts';
+import { createPolicySink } from './policy-sink.ts';
+
+export interface AgentDeps {
+  readonly node: string;
+  readonly mirror: Mirror;
+  readonly log: Logger;
+  readonly runner: ToolRunner;
+  readonly sockets: KernelSockets;
+  readonly firewall: ChosenBackend;
+  readonly families: readonly IpFamily[];
+  readonly statics: StaticOptions;
+}
+
+/** How the agent is. */
+export interface AgentHealth {
+  /** Since when the kernel holds what the datastore says; `undefined` while it does not. */
+  readonly inSyncSince: Date | undefined;
+  readonly lastError: { readonly at: Date; readonly what: string } | undefined;
+  readonly rounds: number;
+  readonly tableTransactions: number;
+}
+
+interface Waiter {
+  readonly isMet: () => boolean;
+  readonly resolve: () => void;
+}
+
+const idleMs = 60_000;
+const legacyLookMs = 1000;
+const programmedMs = 8000;
+
+/**
+ * Makes this host's kernel hold what the datastore says. Changes are taken as they come; one round at a time
+ * writes what differs, in the order that leaves no gap: sets and members, chains, routes, then what goes.
+ */
+export class Agent {
+  readonly engine: PolicyEngine;
+  readonly sets: AddressSets;
+  readonly routes: Routes;
+  readonly #deps: AgentDeps;
+  readonly #tables: ReadonlyMap<IpFamily, IptablesTables>;
+  readonly #nat: NatMembers;
+  readonly #endpointRoutes: EndpointRoutes;
+  readonly #watch: FirewallWatch;
+  readonly containers: ContainerPaths;
+  #waiters: Waiter[] = [];
+  #seen = 0n;
+  #applied = -1n;
+  #wanted = false;
+  #running = false;
+  #mustResync = true;
+  #inSyncSince: Date | undefined;
+  #lastError: AgentHealth['lastError'];
+  #rounds = 0;
+  #tableTransactions = 0;
+  #signal = AbortSignal.abort();
+
+  constructor(deps: AgentDeps) {
+    this.#deps = deps;
+    const { families, firewall, runner, sockets, node } = deps;
+    const { backend } = firewall;
+    this.sets = new AddressSets(sockets.ipset);
+    this.#tables = new Map(
+      families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
+    );
+    this.routes = new Routes(sockets.rtnetlink);
+    this.engine = new PolicyEngine({
+      node,
+      families,
+      output: createPolicySink(this.#tables, this.sets),
+    });
+    this.#nat = new NatMembers(this.sets, families);
+    this.#endpointRoutes = new EndpointRoutes(this.routes, families);
+    this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
+    this.#watch = new FirewallWatch({ ...sockets, backend, families });
+  }
+
+  /** Follows datastore and kernel until the signal is aborted; nothing is written before the first listing. */
+  start(signal: AbortSignal): void {
+    this.#signal = signal;
+    this.#wantStatic();
+    const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
+    signal.addEventListener('abort', stop, { once: true });
+    void this.#dropIdleNowAndThen(signal);
+    if (this.#deps.firewall.backend === 'legacy') void this.#lookAtLegacyTables(signal);
+  }
+
+  /** What the kernel told. */
+  onKernelEvents(events: readonly KernelEvent[]): void {
+    let isRelevant = false;
+    for (const event of events) {
+      if (event.kind === 'overrun') {
+        this.#mustResync = true;
+        isRelevant = true;
+      } else if (event.kind === 'link') {
+        const { link, isGone } = event;
+        this.routes.linkChanged(link.name, isGone ? undefined : link);
+        if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
+        isRelevant ||= link.name.startsWith('cali') || link.name === 'lo';
+      } else if (event.kind === 'route') {
+        // Somebody took one of our routes away, or put another in its place.
+        if (event.isGone && event.protocol === 80) {
+          this.#mustResync = true;
+          isRelevant = true;
+        }
+      } else if (this.#watch.hasChanged() && !this.#running) {
+        for (const tables of this.#tables.values()) tables.invalidate();
+        isRelevant = true;
+      }
+    }
+    if (isRelevant) this.#kick();
+  }
+
+  /** Told after an interface was made, so that its routes need not wait for the kernel's notification. */
+  linkMade(name: string): void {
+    const link = findLink(this.#deps.sockets.rtnetlink, name);
+    if (link !== undefined) this.routes.linkChanged(name, link);
+    this.#kick();
+  }
+
+  /**
+   * Resolves when the kernel has acknowledged what the datastore said of an endpoint at a revision: its policy
+   * and its routes. Throws `kernel/not-programmed` if it takes too long.
+   */
+  async programmed(endpointId: string, revision: bigint, signal: AbortSignal): Promise<void> {
+    const isMet = () => {
+      const endpoint = this.#localEndpoint(endpointId);
+      return (
+        this.#applied >= revision &&
+        (endpoint === undefined || this.#endpointRoutes.isRouted(endpoint))
+      );
+    };
+    if (isMet()) return;
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(programmedMs)]);
+    const met = new Promise<void>((resolve) => this.#waiters.push({ isMet, resolve }));
+    this.#kick();
+    try {
+      await orAborted(met, deadline);
+    } catch (error) {
+      const why = this.#lastError?.what ?? 'it takes too long';
+      throw new CalicoError(
+        'kernel/not-programmed',
+        { endpoint: endpointId, why },
+        { cause: error },
+      );
+    }
+  }
+
+  /** Whether the kernel routes to an endpoint of this host. */
+  isRouted(endpoint: WorkloadEndpoint): boolean {
+    return this.#endpointRoutes.isRouted(endpoint);
+  }
+
+  get health(): AgentHealth {
+    return {
+      inSyncSince: this.#inSyncSince,
+      lastError: this.#lastError,
+      rounds: this.#rounds,
+      tableTransactions: this.#tableTransactions,
+    };
+  }
+
+  #localEndpoint(endpointId: string): WorkloadEndpoint | undefined {
+    return this.containers.endpoint(endpointId);
+  }
+
+  #wantStatic(): void {
+    for (const [family, tables] of this.#tables) {
+      for (const { table, chains, hooks } of staticRules(family, this.#deps.statics)) {
+        for (const chain of chains) tables.setChain(table, chain);
+        for (const hook of hooks) tables.setHook(table, hook);
+      }
+    }
+    this.engine.start();
+    this.#nat.start();
+  }
+
+  #take({ revision, changes }: EntryChanges): void {
+    const { node } = this.#deps;
+    for (const change of changes) {
+      const { id } = change;
+      switch (change.kind) {
+        case 'Profile':
+          this.engine.setProfile(id, change.now?.value);
+          break;
+        case 'WorkloadEndpoint': {
+          const now = change.now?.value;
+          const local = now?.spec.node === node ? now : undefined;
+          this.engine.setEndpoint(id, now);
+          this.#nat.setEndpoint(id, local);
+          this.#endpointRoutes.setEndpoint(id, local);
+          this.containers.setEndpoint(id, local);
+          break;
+        }
+        case 'IPPool':
+          this.#nat.setPool(id, change.now?.value);
+          this.containers.poolsChanged();
+          break;
+        case 'DockerNetwork': {
+          const local = change.now?.value.node === node ? change.now.value : undefined;
+          const networkId = id.slice(id.indexOf('/') + 1);
+          if (id.startsWith(`${node}/`)) {
+            this.#endpointRoutes.setNetwork(networkId, local);
+            this.containers.setNetwork(networkId, local);
+          }
+          break;
+        }
+        default:
+          break;
+      }
+    }
+    this.#seen = revision;
+    this.#kick();
+  }
+
+  #kick(): void {
+    this.#wanted = true;
+    if (this.#running || this.#signal.aborted || !this.#deps.mirror.inSync) return;
+    this.#running = true;
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    let delays = backoffMs(100, 5000);
+    while (this.#wanted && !this.#signal.aborted) {
+      this.#wanted = false;
+      try {
+        await this.#round();
+        delays = backoffMs(100, 5000);
+      } catch (error) {
+        this.#fail(describe(error));
+        this.#mustResync = true;
+        this.#wanted = true;
+        await pause(delays.next().value, this.#signal);
+      }
+    }
+    this.#running = false;
+    // What was notified during the last round may have been somebody else's.
+    if (this.#watch.hasChanged()) this.onKernelEvents([{ kind: 'nftables', processId: undefined }]);
+  }
+
+  async #round(): Promise<void> {
+    this.#rounds++;
+    const revision = this.#seen;
+    if (this.#mustResync) {
+      this.sets.resync();
+      this.routes.resync();
+      for (const tables of this.#tables.values()) tables.invalidate();
+      this.#mustResync = false;
+    }
+    this.sets.applyAdditions();
+    const ended = this.#watch.beginOwn();
+    const applied = await Promise.all(
+      [...this.#tables.values()].map((tables) => tables.apply(this.#signal)),
+    );
+    const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
+    this.#tableTransactions += transactions;
+    if (transactions > 0 || this.#rounds === 1) ended(transactions);
+    const unrouted = this.routes.apply();
+    this.sets.applyRemovals();
+    this.#applied = revision;
+    this.#inSyncSince ??= new Date();
+    this.#settle();
+    const [first] = unrouted;
+    if (first !== undefined) this.#fail(first.why);
+  }
+
+  #settle(): void {
+    const met = this.#waiters.filter(({ isMet }) => isMet());
+    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
+    for (const { resolve } of met) resolve();
+  }
+
+  #fail(what: string): void {
+    this.#inSyncSince = undefined;
+    this.#lastError = { at: new Date(), what };
+    this.#deps.log.warn('the kernel was not changed as wanted; it is tried again', { what });
+  }
+
+  /** Chains of policies that no container has any more are removed when nothing else is to be done. */
+  async #dropIdleNowAndThen(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await pause(idleMs, signal);
+      if (this.engine.hasIdle && this.engine.dropIdle()) this.#kick();
+    }
+  }
+
+  async #lookAtLegacyTables(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await pause(legacyLookMs, signal);
+      this.onKernelEvents([{ kind: 'nftables', processId: undefined }]);
+    }
+  }
+}

@@ -1,0 +1,108 @@
+import { pause, withDeadline } from '../async/deadline.ts';
+import type { Mirror } from '../datastore/mirror.ts';
+import type { Writer } from '../datastore/writer.ts';
+import type { DockerApi } from '../driver/docker/docker-api.ts';
+import type { LocalEndpoints } from '../driver/local-endpoints.ts';
+import { describe } from '../errors/error.ts';
+import { collect, findOwnerless, ownerlessKey, type Ownerless } from '../ipam/collect.ts';
+import type { Logger } from '../telemetry/log.ts';
+
+export interface GarbageCollectorDeps {
+  readonly node: string;
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly docker: DockerApi;
+  readonly local: LocalEndpoints;
+  readonly log: Logger;
+  readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
+  readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
+  /** Milliseconds between two looks. */
+  readonly intervalMs: number;
+}
+
+/** What looked ownerless at one moment, to one engine. */
+interface Look {
+  readonly engineId: string;
+  readonly networks: ReadonlySet<string>;
+  readonly endpoints: ReadonlySet<string>;
+  readonly ownerless: ReadonlyMap<string, Ownerless>;
+}
+
+const answerMs = 5000;
+
+/**
+ * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
+ * daemon was away. A thing goes only if two looks some time apart, answered by the same Docker engine, agree.
+ */
+export async function collectGarbage(
+  deps: GarbageCollectorDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  let before: Look | undefined;
+  while (!signal.aborted) {
+    try {
+      const now = await look(deps, signal);
+      if (before?.engineId === now.engineId) await collectBoth(deps, { before, now }, signal);
+      before = now;
+    } catch (error) {
+      // An engine that boots or cannot be asked proves nothing; the looks begin anew.
+      before = undefined;
+      if (!signal.aborted) deps.log.debug('nothing collected', { why: describe(error) });
+    }
+    await pause(deps.intervalMs, signal);
+  }
+}
+
+async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
+  const { docker, mirror, local, node, writer } = deps;
+  const deadline = withDeadline(signal, answerMs);
+  const [engineId, networks, containers] = await Promise.all([
+    docker.engineId(deadline),
+    docker.networks(deadline),
+    docker.containers(deadline),
+  ]);
+  const present = new Set(networks.map(({ Id }) => Id));
+  const connected = new Set(
+    containers.flatMap(({ NetworkSettings }) =>
+      Object.values(NetworkSettings?.Networks ?? {}).map(({ EndpointID }) => EndpointID ?? ''),
+    ),
+  );
+  const endpoints = local.all().flatMap((id) => {
+    const endpoint = mirror.get('WorkloadEndpoint', id)?.value.spec.endpoint;
+    return endpoint === undefined || connected.has(endpoint) ? [] : [endpoint];
+  });
+  const gone = [...mirror.list('DockerNetwork').values()]
+    .filter(({ value }) => value.node === node && !present.has(value.id))
+    .map(({ value }) => value.id);
+  const { result } = await writer.write((draft) => findOwnerless(draft, node), deadline);
+  return {
+    engineId,
+    networks: new Set(gone),
+    endpoints: new Set(endpoints),
+    ownerless: new Map(result.map((find) => [ownerlessKey(find), find])),
+  };
+}
+
+async function collectBoth(
+  deps: GarbageCollectorDeps,
+  { before, now }: { readonly before: Look; readonly now: Look },
+  signal: AbortSignal,
+): Promise<void> {
+  const { log, writer, node } = deps;
+  for (const endpoint of now.endpoints.intersection(before.endpoints)) {
+    await deps.removeEndpoint(endpoint, signal);
+    log.info('endpoint without container collected', { endpoint });
+  }
+  for (const network of now.networks.intersection(before.networks)) {
+    await deps.removeNetwork(network, signal);
+    log.info('network that Docker does not have collected', { network });
+  }
+  const finds = [...now.ownerless].filter(([key]) => before.ownerless.has(key));
+  if (finds.length === 0) return;
+  const ownerless = finds.map(([, find]) => find);
+  const { result } = await writer.write((draft) => collect(draft, node, ownerless), signal);
+  log.info('addresses and pools without owner collected', {
+    count: result,
+    what: finds.map(([key]) => key).slice(0, 10),
+  });
+}

@@ -1,0 +1,39 @@
+import { configureHostEnd, createVeth, deleteLinkElsewhere } from '../dataplane/netlink/link.ts';
+import { isRefusal } from '../dataplane/netlink/socket.ts';
+import type { Links } from '../driver/endpoints.ts';
+import { describe } from '../errors/error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
+
+/** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
+const hostMac = 'ee:ee:ee:ee:ee:ee';
+
+/** Makes and removes veths; removals, which take long, are done one after the other on another thread. */
+export function createLinks(options: {
+  readonly sockets: KernelSockets;
+  readonly log: Logger;
+  /** Told when the host's end is there. */
+  readonly onMade: (hostName: string) => void;
+}): Links {
+  const { sockets, log, onMade } = options;
+  let removals: Promise<void> = Promise.resolve();
+  return {
+    createVeth: (veth) => {
+      try {
+        createVeth(sockets.rtnetlink, { ...veth, hostMac });
+      } catch (error) {
+        // A repeated Join: the pair is there.
+        if (!isRefusal(error, 'EEXIST')) throw error;
+        configureHostEnd(sockets.rtnetlink, veth.hostName);
+      }
+      onMade(veth.hostName);
+    },
+    removeVeth: (hostName) => {
+      removals = removals
+        .then(() => deleteLinkElsewhere(sockets.removals, hostName))
+        .catch((error: unknown) =>
+          log.warn('interface could not be removed', { interface: hostName, why: describe(error) }),
+        );
+    },
+  };
+}

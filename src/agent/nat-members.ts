@@ -1,0 +1,65 @@
+import type { AddressSets } from '../dataplane/address-sets.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily } from '../ip/cidr.ts';
+import type { IpPool } from '../model/ip-pool.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { natSets } from '../profiles/names.ts';
+
+/** Keeps the sets that outgoing NAT looks at: pools, pools with NAT, and endpoints that say otherwise. */
+export class NatMembers {
+  readonly #sets: AddressSets;
+  readonly #families: readonly IpFamily[];
+  /** The sets and members of each pool and endpoint. */
+  readonly #members = new Map<string, readonly (readonly [set: string, member: string])[]>();
+
+  constructor(sets: AddressSets, families: readonly IpFamily[]) {
+    this.#sets = sets;
+    this.#families = families;
+  }
+
+  start(): void {
+    for (const family of this.#families) {
+      for (const name of Object.values(natSets)) {
+        this.#sets.want({ name: name(family), type: 'net', family, countsPackets: false });
+      }
+    }
+  }
+
+  /** A disabled pool still counts as inside: its addresses are not masqueraded to. */
+  setPool(name: string, pool: IpPool | undefined): void {
+    const family = pool === undefined ? undefined : cidrFamily(pool.spec.cidr);
+    const isUsed = family !== undefined && this.#families.includes(family);
+    if (pool === undefined || !isUsed) return this.#replace(`pool ${name}`, []);
+    const { cidr, natOutgoing } = pool.spec;
+    this.#replace(`pool ${name}`, [
+      [natSets.allPools(family), cidr],
+      ...(natOutgoing === true ? [[natSets.masqueradedPools(family), cidr] as const] : []),
+    ]);
+  }
+
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    const wish = endpoint?.metadata.annotations?.[endpointAnnotations.natOutgoing];
+    const networks = wish === undefined ? [] : (endpoint?.spec.ipNetworks ?? []);
+    this.#replace(
+      `endpoint ${id}`,
+      networks
+        .filter((network) => this.#families.includes(cidrFamily(network)))
+        .map((network) => {
+          const family = cidrFamily(network);
+          const set = wish === 'true' ? natSets.masqueradedEndpoints : natSets.plainEndpoints;
+          return [set(family), network] as const;
+        }),
+    );
+  }
+
+  #replace(owner: string, members: readonly (readonly [string, string])[]): void {
+    const before = this.#members.get(owner) ?? [];
+    if (members.length > 0) this.#members.set(owner, members);
+    else this.#members.delete(owner);
+    for (const [set, member] of members) this.#sets.addMember(set, member);
+    for (const [set, member] of before) {
+      if (!members.some(([a, b]) => a === set && b === member))
+        this.#sets.removeMember(set, member);
+    }
+  }
+}

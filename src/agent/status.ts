@@ -1,0 +1,189 @@
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import type { LocalEndpoints } from '../driver/local-endpoints.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { poolUsage } from '../ipam/report.ts';
+import { dockerNameOf } from '../model/names.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { noMatchDropsSet } from '../profiles/names.ts';
+import type { Check, StatusReport } from '../telemetry/status-report.ts';
+import type { Agent } from './agent.ts';
+
+export interface StatusSources {
+  readonly version: string;
+  readonly node: string;
+  readonly startedAt: Date;
+  readonly mirror: LiveMirror;
+  readonly agent: Agent;
+  readonly local: LocalEndpoints;
+  readonly firewall: ChosenBackend;
+  readonly families: readonly IpFamily[];
+  readonly sockets: readonly string[];
+  /** What of the host could not be set up, as sentences. */
+  readonly hostProblems: readonly string[];
+}
+
+/** All that `calico-cnm status` shows, as it is now. */
+export function statusReport(sources: StatusSources): StatusReport {
+  const { version, node, startedAt, mirror, agent } = sources;
+  const { lastError } = agent.health;
+  const base = { version, node, startedAt: startedAt.toISOString(), checks: checks(sources) };
+  const error =
+    lastError === undefined
+      ? {}
+      : {
+          lastError: {
+            at: lastError.at.toISOString(),
+            what: lastError.what,
+            remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+          },
+        };
+  if (!mirror.inSync) {
+    const empty = { networks: [], endpoints: [], pools: [], drops: [], unknownSourceDrops: 0 };
+    return { ...base, ...empty, ...error };
+  }
+  return {
+    ...base,
+    networks: networks(sources),
+    endpoints: sources.local.all().flatMap((id) => {
+      const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+      return endpoint === undefined ? [] : [describeEndpoint(sources, endpoint)];
+    }),
+    pools: poolUsage(mirror).map(({ name, cidr, total, used }) => ({
+      name,
+      cidr,
+      free: (total - used).toString(),
+      total: total.toString(),
+    })),
+    drops: drops(sources),
+    unknownSourceDrops: 0,
+    ...error,
+  };
+}
+
+function checks(sources: StatusSources): Check[] {
+  const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
+  const { inSyncSince, lastError: mirrorError } = mirror.health;
+  const agentHealth = agent.health;
+  const unreadable = mirror.problems();
+  const profiles = agent.engine.profiles.problems();
+  return [
+    { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
+    {
+      name: 'datastore',
+      ok: inSyncSince !== undefined,
+      detail:
+        inSyncSince === undefined
+          ? `${mirror.datastore.endpoint}: ${mirrorError ?? 'not read yet'}`
+          : `${mirror.datastore.endpoint}, in sync since ${inSyncSince.toISOString()}`,
+      remedy: 'Running containers are not concerned; make the datastore reachable again.',
+    },
+    {
+      name: 'kernel',
+      ok: agentHealth.inSyncSince !== undefined,
+      detail:
+        agentHealth.inSyncSince === undefined
+          ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
+          : `as wanted since ${agentHealth.inSyncSince.toISOString()}`,
+      remedy: 'It is tried again by itself; see the last error.',
+    },
+    {
+      name: 'firewall',
+      ok: true,
+      detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
+    },
+    ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
+    ...[...profiles].map(([name, problem]) => ({
+      name: `profile ${name}`,
+      ok: false,
+      detail: problem,
+      remedy: 'Its containers get no traffic until it is there and right (calico-cnm apply).',
+    })),
+    ...[...unreadable].map(([key, why]) => ({
+      name: `stored value ${key}`,
+      ok: false,
+      detail: why,
+      remedy: 'It is treated as absent; mend or delete it.',
+    })),
+  ];
+}
+
+function networks({ mirror, node, local }: StatusSources): StatusReport['networks'] {
+  const counts = new Map<string, number>();
+  for (const id of local.all()) {
+    const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+    const network = endpoint?.metadata.annotations?.[endpointAnnotations.network] ?? '';
+    counts.set(network, (counts.get(network) ?? 0) + 1);
+  }
+  return [...mirror.list('DockerNetwork').values()]
+    .map(({ value }) => value)
+    .filter((network) => network.node === node)
+    .map((network) => ({
+      name: network.name ?? '(not known yet)',
+      id: network.id.slice(0, 12),
+      subnets: network.subnets.map(({ cidr }) => cidr),
+      nextHops: [network.nextHop4, network.nextHop6].filter((hop) => hop !== undefined),
+      profiles: network.options.profiles ?? (network.name === undefined ? [] : [network.name]),
+      endpoints: counts.get(network.id) ?? 0,
+    }));
+}
+
+function describeEndpoint(
+  { agent, mirror, node }: StatusSources,
+  endpoint: WorkloadEndpoint,
+): StatusReport['endpoints'][number] {
+  const { annotations = {} } = endpoint.metadata;
+  const network = mirror.get(
+    'DockerNetwork',
+    `${node}/${annotations[endpointAnnotations.network] ?? ''}`,
+  );
+  const quarantine = annotations[endpointAnnotations.quarantine];
+  const state =
+    quarantine !== undefined
+      ? `quarantine: ${quarantine}`
+      : agent.isRouted(endpoint)
+        ? 'ready'
+        : 'no route';
+  return {
+    container: containerName(endpoint),
+    network: network?.value.name ?? '',
+    addresses: [...(endpoint.spec.ipNetworks ?? [])],
+    profiles: (endpoint.spec.profiles ?? []).map(dockerNameOf),
+    interface: endpoint.spec.interfaceName,
+    state,
+  };
+}
+
+/** What was dropped, by container and rule; counters are the kernel's own. */
+function drops(sources: StatusSources): StatusReport['drops'] {
+  const { agent, families } = sources;
+  const noMatch = families.flatMap((family) =>
+    (['ingress', 'egress'] as const).map((direction) => ({
+      set: noMatchDropsSet(family, direction),
+      rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
+    })),
+  );
+  const byRule = agent.engine.profiles.dropMeanings().map(({ set, profile, direction, rule }) => ({
+    set,
+    rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
+  }));
+  const containers = new Map<string, string>();
+  for (const id of sources.local.all()) {
+    const endpoint = sources.mirror.get('WorkloadEndpoint', id)?.value;
+    if (endpoint !== undefined) {
+      containers.set(endpoint.spec.interfaceName, containerName(endpoint));
+    }
+  }
+  return [...noMatch, ...byRule].flatMap(({ set, rule }) =>
+    agent.sets.counters(set).flatMap(({ member, packets, bytes }) => {
+      const container = containers.get(member.split(',')[1] ?? '');
+      return container === undefined || packets === 0n
+        ? []
+        : [{ container, rule, packets: Number(packets), bytes: Number(bytes) }];
+    }),
+  );
+}
+
+function containerName({ spec }: WorkloadEndpoint): string {
+  return spec.workload ?? spec.endpoint.slice(0, 12);
+}

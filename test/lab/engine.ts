@@ -1,0 +1,99 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync } from 'node:fs';
+import { request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Machine } from './machine.ts';
+import { outputOf, type BackgroundProcess } from './process.ts';
+
+/** A Docker Engine to test on: the oldest and the newest that Debian has. */
+export type Engine = '20.10' | '28.5';
+
+/** The engines, for suites that run on each. */
+export const engines: readonly Engine[] = ['20.10', '28.5'];
+
+const mirror = 'http://deb.debian.org/debian';
+
+const common = [
+  'ca-certificates',
+  'conntrack',
+  'docker.io',
+  'iproute2',
+  'ipset',
+  'iptables',
+  'iputils-ping',
+  'nftables',
+  'procps',
+];
+
+const releases = {
+  '20.10': { suite: 'bookworm', packages: [...common, 'busybox-static'], options: [] },
+  '28.5': {
+    suite: 'sid',
+    packages: [...common, 'docker-cli'],
+    options: ['--aptopt=Acquire::Check-Valid-Until "false"'],
+  },
+} as const;
+
+/** The folder in which root file systems are kept from run to run: $CALICO_LAB_CACHE, or below /var/cache. */
+export function cacheFolder(): string {
+  return process.env['CALICO_LAB_CACHE'] ?? '/var/cache/calico-cnm';
+}
+
+/**
+ * The folder of a Debian root file system with the engine in it. It is made by mmdebstrap when it is not in
+ * the cache yet (20 s, 450 MB); several processes may ask at once. Its name tells what it was made of, so
+ * that another list of packages makes another one.
+ */
+export async function engineRoot(engine: Engine): Promise<string> {
+  const { suite, packages, options } = releases[engine];
+  const digest = createHash('sha256').update(packages.join(' ')).digest('hex').slice(0, 8);
+  const folder = `${cacheFolder()}/${suite}-${digest}`;
+  if (existsSync(folder)) return folder;
+  mkdirSync(cacheFolder(), { recursive: true });
+  const script = `
+    [ ! -e "$0" ] || exit 0
+    rm -rf "$0.part"
+    mmdebstrap --variant=minbase "$@" "$0.part" ${mirror} && mv "$0.part" "$0"`;
+  const include = `--include=${packages.join(',')}`;
+  await outputOf(
+    ['flock', `${folder}.lock`, 'sh', '-c', script, folder, ...options, include, suite],
+    { timeoutMs: 600_000, env: commandEnvironment() },
+  );
+  return folder;
+}
+
+/** Starts dockerd with its default settings but for the flags, and waits until it answers. */
+export async function startDockerd(
+  machine: Machine,
+  flags: readonly string[] = [],
+): Promise<BackgroundProcess> {
+  // Without systemd, control groups are made in the file system; below one of the machine's own name.
+  const groups = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent'];
+  const dockerd = machine.spawn(['dockerd', ...groups, `/${machine.name}`, ...flags]);
+  const deadline = Date.now() + 60_000;
+  while (!(await answers(machine.path('/run/docker.sock')))) {
+    if (dockerd.status !== undefined || Date.now() > deadline) {
+      await dockerd.end('SIGKILL');
+      throw new Error(`dockerd did not start: ${dockerd.output().slice(-2000)}`);
+    }
+    await sleep(20);
+  }
+  return dockerd;
+}
+
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const asked = request({ socketPath, path: '/_ping', timeout: 2000, agent: false }, (response) => {
+      response.resume();
+      resolve(response.statusCode === 200);
+    });
+    asked.on('timeout', () => asked.destroy(new Error('no answer')));
+    asked.on('error', () => resolve(false));
+    asked.end();
+  });
+}
+
+function commandEnvironment(): Record<string, string> {
+  const entries = Object.entries(process.env);
+  return Object.fromEntries(entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
+}

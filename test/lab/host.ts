@@ -1,0 +1,116 @@
+import { startCalicoDaemon } from './daemon.ts';
+import { engineRoot, startDockerd, type Engine } from './engine.ts';
+import { ensureTestImage } from './image.ts';
+import { startMachine, type IptablesBackend, type Machine } from './machine.ts';
+import type { BackgroundProcess, CommandOptions, CommandResult } from './process.ts';
+
+/** What a host has. */
+export interface HostOptions {
+  readonly engine: Engine;
+  /** What `iptables` is on the host; Debian's default, nft, if not given. */
+  readonly backend?: IptablesBackend;
+  /** Whether it has a default route (`uplinkAddresses` in machine.ts); none if not given. */
+  readonly uplink?: boolean;
+}
+
+/** Makes a host in namespaces of its own. Docker is installed on it and does not run yet. */
+export async function startHost(options: HostOptions): Promise<Host> {
+  const machine = await startMachine({
+    root: await engineRoot(options.engine),
+    backend: options.backend ?? 'nft',
+    uplink: options.uplink ?? false,
+  });
+  return new Host(machine);
+}
+
+/** A host with Docker and calico-cnm. It shares nothing with others, and leaves nothing when disposed of. */
+export class Host implements AsyncDisposable {
+  readonly machine: Machine;
+  #dockerd: BackgroundProcess | undefined;
+  #calico: BackgroundProcess | undefined;
+
+  constructor(machine: Machine) {
+    this.machine = machine;
+  }
+
+  /** The path under which the tests reach a file or socket of the host. */
+  path(inside: string): string {
+    return this.machine.path(inside);
+  }
+
+  /** Runs a command on the host to its end; a status other than 0 is an answer. */
+  exec(argv: readonly string[], options?: CommandOptions): Promise<CommandResult> {
+    return this.machine.exec(argv, options);
+  }
+
+  /** The standard output of a command on the host; throws what it said if it failed. */
+  run(argv: readonly string[], options?: CommandOptions): Promise<string> {
+    return this.machine.run(argv, options);
+  }
+
+  /** The standard output of the engine's own docker client; throws what it said if it failed. */
+  docker(...argv: readonly string[]): Promise<string> {
+    return this.machine.run(['docker', ...argv]);
+  }
+
+  /** The standard output of `calico-cnm`; throws what it said if it failed. */
+  calico(...argv: readonly string[]): Promise<string> {
+    return this.machine.run(['calico-cnm', ...argv]);
+  }
+
+  /** Starts a program on the host that goes on in the background. */
+  spawn(argv: readonly string[], env?: Readonly<Record<string, string>>): BackgroundProcess {
+    return this.machine.spawn(argv, env);
+  }
+
+  /** Starts dockerd, by flags if given; it answers and has the test image when this returns. */
+  async startDocker(...flags: readonly string[]): Promise<void> {
+    if (running(this.#dockerd)) throw new Error('Docker runs already on this host');
+    this.#dockerd = await startDockerd(this.machine, flags);
+    await ensureTestImage(this.machine);
+  }
+
+  /** Stops dockerd as the system does, with its containers unless it was started with `--live-restore`. */
+  async stopDocker(): Promise<void> {
+    await this.#dockerd?.end('SIGTERM');
+  }
+
+  /** Kills dockerd (and with it its containerd); what runs in containers goes on. */
+  async killDocker(): Promise<void> {
+    await this.#dockerd?.end('SIGKILL');
+  }
+
+  /** Everything that dockerd has logged since it was started last. */
+  dockerLog(): string {
+    return this.#dockerd?.output() ?? '';
+  }
+
+  /** Starts calico-cnm with the settings; Docker can use it when this returns. */
+  async startCalico(env?: Readonly<Record<string, string>>): Promise<void> {
+    if (running(this.#calico)) throw new Error('calico-cnm runs already on this host');
+    this.#calico = await startCalicoDaemon(this.machine, env);
+  }
+
+  /** Stops calico-cnm as the system does; answers its exit status. */
+  async stopCalico(): Promise<number | undefined> {
+    return this.#calico?.end('SIGTERM');
+  }
+
+  /** Kills calico-cnm. */
+  async killCalico(): Promise<void> {
+    await this.#calico?.end('SIGKILL');
+  }
+
+  /** Everything that calico-cnm has logged since it was started last. */
+  calicoLog(): string {
+    return this.#calico?.output() ?? '';
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.machine[Symbol.asyncDispose]();
+  }
+}
+
+function running(process: BackgroundProcess | undefined): boolean {
+  return process !== undefined && process.status === undefined;
+}

@@ -1,0 +1,71 @@
+import { readFile } from 'node:fs/promises';
+import { engineRoot } from './engine.ts';
+import type { Machine } from './machine.ts';
+import { outputOf } from './process.ts';
+
+/** The image of the test containers: busybox, its commands, and nothing else. Its command waits for ever. */
+export const testImage = 'calico-test';
+
+/**
+ * Gives the machine's Docker the test image, if it does not have it. It is imported from an archive made
+ * here: nothing is built and nothing is pulled. Both engines get the same busybox, that of Debian 12.
+ */
+export async function ensureTestImage(machine: Machine): Promise<void> {
+  if ((await machine.exec(['docker', 'image', 'inspect', testImage])).status === 0) return;
+  const busybox = `${await engineRoot('20.10')}/usr/bin/busybox`;
+  const applets = (await outputOf([busybox, '--list'])).split('\n');
+  const input = testImageArchive(await readFile(busybox), applets);
+  // A first process has no default signal handlers: without this, `docker stop` takes 10 s.
+  const changes = ['-c', 'CMD ["tail","-f","/dev/null"]', '-c', 'STOPSIGNAL SIGKILL'];
+  await machine.run(['docker', 'import', ...changes, '-', testImage], { input });
+}
+
+/** The archive of the image's files, in the ustar form. */
+export function testImageArchive(busybox: Uint8Array, applets: readonly string[]): Uint8Array {
+  const links = applets.filter((applet) => applet !== 'busybox');
+  return Buffer.concat([
+    ...['bin/', 'etc/', 'root/', 'www/'].map((name) => entry({ name, mode: 0o755, type: '5' })),
+    entry({ name: 'tmp/', mode: 0o1777, type: '5' }),
+    file('bin/busybox', busybox, 0o755),
+    ...links.map((applet) =>
+      entry({ name: `bin/${applet}`, mode: 0o777, type: '2', target: 'busybox' }),
+    ),
+    file('etc/passwd', Buffer.from('root:x:0:0:root:/root:/bin/sh\n'), 0o644),
+    file('www/index.html', Buffer.from('hello\n'), 0o644),
+    Buffer.alloc(1024),
+  ]);
+}
+
+interface Entry {
+  readonly name: string;
+  readonly mode: number;
+  /** 0 a file, 2 a symbolic link, 5 a folder. */
+  readonly type: '0' | '2' | '5';
+  readonly target?: string;
+  readonly sizeBytes?: number;
+}
+
+function file(name: string, content: Uint8Array, mode: number): Buffer {
+  const padding = Buffer.alloc((512 - (content.length % 512)) % 512);
+  const header = entry({ name, mode, type: '0', sizeBytes: content.length });
+  return Buffer.concat([header, content, padding]);
+}
+
+/** One header block (POSIX.1-1988, ustar interchange format). */
+function entry({ name, mode, type, target = '', sizeBytes = 0 }: Entry): Buffer {
+  const header = Buffer.alloc(512);
+  const octal = (value: number, width: number) => `${value.toString(8).padStart(width - 1, '0')}\0`;
+  header.write(name, 0);
+  header.write(octal(mode, 8), 100);
+  header.write(octal(0, 8), 108);
+  header.write(octal(0, 8), 116);
+  header.write(octal(sizeBytes, 12), 124);
+  header.write(octal(0, 12), 136);
+  header.write(' '.repeat(8), 148);
+  header.write(type, 156);
+  header.write(target, 157);
+  header.write('ustar\u000000', 257);
+  const checksum = header.reduce((sum, byte) => sum + byte, 0);
+  header.write(`${checksum.toString(8).padStart(6, '0')}\0 `, 148);
+  return header;
+}

@@ -1,0 +1,121 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import {
+  BackgroundProcess,
+  outputOrThrow,
+  runCommand,
+  type CommandOptions,
+  type CommandResult,
+} from './process.ts';
+
+/** Which of the two ways into the kernel the `iptables` commands of a machine take. */
+export type IptablesBackend = 'legacy' | 'nft';
+
+/** What a machine is made of. */
+export interface MachineOptions {
+  /** The folder of the root file system that it sees; it is never written to. */
+  readonly root: string;
+  readonly backend: IptablesBackend;
+  /** With an uplink it has a default route, by way of a router that knows no container's address. */
+  readonly uplink: boolean;
+}
+
+/** Addresses of the uplink; the far ones are beyond the router. All are for documentation. */
+export const uplinkAddresses = {
+  host: '203.0.113.2',
+  router: '203.0.113.1',
+  far: '198.51.100.1',
+  hostV6: '2001:db8:113::2',
+  routerV6: '2001:db8:113::1',
+  farV6: '2001:db8:100::1',
+} as const;
+
+/** The folder of the checkout, seen under the same path (read-only) by every machine. */
+export const checkout = resolve(import.meta.dirname, '../..');
+
+const environment = {
+  PATH: '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin',
+  HOME: '/root',
+  LANG: 'C.UTF-8',
+} as const;
+
+let machinesMade = 0;
+
+/** Makes a machine: network, mount, uts, ipc and process namespaces of its own over the given root. */
+export async function startMachine(options: MachineOptions): Promise<Machine> {
+  const name = `calico-lab-${process.pid}-${++machinesMade}`;
+  const holder = spawn(
+    `${import.meta.dirname}/machine.sh`,
+    ['hold', name, options.root, checkout, options.backend, options.uplink ? 'yes' : 'no'],
+    // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
+    { stdio: 'pipe', detached: true, env: environment },
+  );
+  const errors: Buffer[] = [];
+  holder.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+  for await (const line of createInterface({ input: holder.stdout })) {
+    const pid = /^ready (\d+)$/.exec(line)?.[1];
+    if (pid !== undefined) return new Machine(name, Number(pid), holder);
+  }
+  throw new Error(`machine ${name} did not start: ${Buffer.concat(errors).toString().trim()}`);
+}
+
+/** A machine of namespaces. When it is disposed of, or this process ends in any way, nothing of it is left. */
+export class Machine implements AsyncDisposable {
+  readonly name: string;
+  /** Its first process, as the process namespace of the tests counts. */
+  readonly pid: number;
+  readonly #holder: ChildProcess;
+  readonly #processes: BackgroundProcess[] = [];
+
+  constructor(name: string, pid: number, holder: ChildProcess) {
+    this.name = name;
+    this.pid = pid;
+    this.#holder = holder;
+  }
+
+  /** To put in front of a command that shall run in the machine's network, but see the files of the tests. */
+  get enterNetwork(): readonly string[] {
+    return ['nsenter', `--net=/proc/${this.pid}/ns/net`];
+  }
+
+  /** The path under which the tests reach a file or socket of the machine. */
+  path(inside: string): string {
+    return `/proc/${this.pid}/root${inside}`;
+  }
+
+  /** Runs a command in the machine to its end. */
+  exec(argv: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+    return runCommand(this.#entered(argv), { ...options, env: { ...environment, ...options.env } });
+  }
+
+  /** The standard output of a command in the machine; throws what it said if it failed. */
+  async run(argv: readonly string[], options: CommandOptions = {}): Promise<string> {
+    return outputOrThrow(argv, await this.exec(argv, options));
+  }
+
+  /** Starts a program in the machine that goes on in the background. */
+  spawn(argv: readonly string[], env: Readonly<Record<string, string>> = {}): BackgroundProcess {
+    const started = new BackgroundProcess(this.#entered(argv), { ...environment, ...env });
+    this.#processes.push(started);
+    return started;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
+    const exited = once(this.#holder, 'exit', { signal: AbortSignal.timeout(20_000) });
+    this.#holder.stdin?.end();
+    await exited;
+    await Promise.all(this.#processes.map((process) => process.exited));
+    if (this.#holder.exitCode !== 0) {
+      throw new Error(`machine ${this.name} was not removed cleanly: ${this.#holder.exitCode}`);
+    }
+  }
+
+  // The program dies with the nsenter in front of it, so that a time-out ends both.
+  #entered(argv: readonly string[]): readonly string[] {
+    const enter = ['nsenter', '--target', String(this.pid), '--all'];
+    return [...enter, 'setpriv', '--pdeathsig', 'KILL', '--', ...argv];
+  }
+}

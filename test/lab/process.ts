@@ -1,0 +1,145 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+/** How a command ended; the status is the shell's: 128 + n after signal n, 124 when its time was over. */
+export interface CommandResult {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** How to run a command. */
+export interface CommandOptions {
+  /** After this it is killed; 60 s if not given. */
+  readonly timeoutMs?: number;
+  /** What it reads on its standard input; nothing if not given. */
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
+  SIGHUP: 1,
+  SIGINT: 2,
+  SIGKILL: 9,
+  SIGSEGV: 11,
+  SIGTERM: 15,
+};
+
+/** Runs a command to its end; a status other than 0 is an answer, not an error. */
+export function runCommand(
+  argv: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
+  const [command = '', ...rest] = argv;
+  const timeoutMs = options.timeoutMs ?? 60_000;
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, rest, { env: { ...options.env }, stdio: 'pipe' });
+    const output = collectOutput(child);
+    let timedOut = false;
+    const timer = setTimeout(() => {
+      timedOut = true;
+      child.kill('SIGKILL');
+      // What it left in the background may hold the pipes open.
+      child.stdout.destroy();
+      child.stderr.destroy();
+    }, timeoutMs);
+    child.once('error', reject);
+    child.once('close', (code, signal) => {
+      clearTimeout(timer);
+      resolve({
+        status: timedOut ? 124 : statusOf(code, signal),
+        stdout: output.stdout(),
+        stderr: timedOut ? `${output.stderr()}killed after ${timeoutMs} ms` : output.stderr(),
+      });
+    });
+    // A command that ends without reading its input is no error here.
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(options.input ?? '');
+  });
+}
+
+/** The standard output of a command, without the last line's end; throws what it said if it failed. */
+export async function outputOf(
+  argv: readonly string[],
+  options: CommandOptions = {},
+): Promise<string> {
+  return outputOrThrow(argv, await runCommand(argv, options));
+}
+
+/** The standard output of a result, without the last line's end; throws what the command said if it failed. */
+export function outputOrThrow(argv: readonly string[], result: CommandResult): string {
+  if (result.status === 0) return result.stdout.trimEnd();
+  const said = `${result.stderr}${result.stdout}`.trim();
+  throw new Error(`${argv.join(' ')}: exit status ${result.status}: ${said}`);
+}
+
+/** A program in the background, behind an nsenter that waits for it. */
+export class BackgroundProcess {
+  readonly #child: ChildProcess;
+  readonly #output: ReturnType<typeof collectOutput>;
+  /** Settles with the exit status when the program has ended. */
+  readonly exited: Promise<number>;
+  #status: number | undefined;
+
+  constructor(argv: readonly string[], env: Readonly<Record<string, string>>) {
+    const [command = '', ...rest] = argv;
+    this.#child = spawn(command, rest, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#output = collectOutput(this.#child);
+    this.exited = new Promise((resolve, reject) => {
+      this.#child.once('error', reject);
+      this.#child.once('exit', (code, signal) => {
+        this.#status = statusOf(code, signal);
+        resolve(this.#status);
+      });
+    });
+  }
+
+  /** The exit status, undefined while it runs. */
+  get status(): number | undefined {
+    return this.#status;
+  }
+
+  /** Everything that it has written so far, on both outputs. */
+  output(): string {
+    return `${this.#output.stdout()}${this.#output.stderr()}`;
+  }
+
+  /** Sends a signal to the program itself (nsenter passes none on); nothing if it has ended. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.#status !== undefined || this.#child.pid === undefined) return;
+    for (const pid of childrenOf(this.#child.pid)) process.kill(pid, signal);
+    // nsenter stops itself when its child is stopped, and must go on with it.
+    if (signal === 'SIGCONT') this.#child.kill(signal);
+  }
+
+  /** Ends it by the signal and waits until it has ended; kills it when that takes longer than 20 s. */
+  async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number> {
+    this.signal('SIGCONT');
+    this.signal(signal);
+    const timer = setTimeout(() => this.signal('SIGKILL'), 20_000);
+    try {
+      return await this.exited;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function collectOutput(child: ChildProcess): { stdout: () => string; stderr: () => string } {
+  const collect = (stream: ChildProcess['stdout']) => {
+    const chunks: Buffer[] = [];
+    stream?.on('data', (chunk: Buffer) => chunks.push(chunk));
+    return () => Buffer.concat(chunks).toString();
+  };
+  return { stdout: collect(child.stdout), stderr: collect(child.stderr) };
+}
+
+function statusOf(code: number | null, signal: NodeJS.Signals | null): number {
+  if (code !== null) return code;
+  return 128 + (signal === null ? 0 : (signalNumbers[signal] ?? 0));
+}
+
+function childrenOf(pid: number): readonly number[] {
+  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
+  return text.split(' ').filter(Boolean).map(Number);
+}
