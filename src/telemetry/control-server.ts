@@ -1,7 +1,7 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { fastify } from 'fastify';
-import type { Metrics } from './metrics.ts';
+import { recordWork, type Metrics, type WorkDone } from './metrics.ts';
 import { isHealthy, type StatusReport } from './status-report.ts';
 
 export interface ControlServer {
@@ -16,8 +16,10 @@ export async function startControlServer(options: {
   readonly file: string;
   readonly status: () => StatusReport;
   readonly metrics: Metrics;
+  /** The work counted since the start, for the metrics of the same names. */
+  readonly work: () => WorkDone;
 }): Promise<ControlServer> {
-  const { file, status, metrics } = options;
+  const { file, status, metrics, work } = options;
   const app = fastify();
   app.get('/status', async () => status());
   app.get('/health', async (_request, reply) => {
@@ -25,9 +27,10 @@ export async function startControlServer(options: {
     const failing = report.checks.filter(({ ok }) => !ok).map(({ name }) => name);
     return reply.code(isHealthy(report) ? 200 : 503).send({ healthy: isHealthy(report), failing });
   });
-  app.get('/metrics', async (_request, reply) =>
-    reply.type(metrics.registry.contentType).send(await metrics.registry.metrics()),
-  );
+  app.get('/metrics', async (_request, reply) => {
+    recordWork(metrics, work());
+    return reply.type(metrics.registry.contentType).send(await metrics.registry.metrics());
+  });
   await mkdir(dirname(file), { recursive: true, mode: 0o755 });
   await rm(file, { force: true });
   await app.listen({ path: file });

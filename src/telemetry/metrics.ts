@@ -11,12 +11,31 @@ export interface Metrics {
   readonly callSeconds: Histogram<'method'>;
   /** Endpoints of this host that wait for Docker to say whose they are. */
   readonly quarantined: Gauge;
-  readonly kernelApplySeconds: Histogram;
-  readonly kernelApplyFailures: Counter;
   readonly forks: Counter;
   readonly tableTransactions: Counter;
   readonly netlinkRequests: Counter;
   readonly datastoreTransactions: Counter;
+}
+
+/** Totals since the start. */
+export interface WorkDone {
+  readonly forks: number;
+  readonly tableTransactions: number;
+  readonly netlinkRequests: number;
+  readonly datastoreTransactions: number;
+}
+
+/** Brings the counters to the totals. */
+export function recordWork(metrics: Metrics, done: WorkDone): void {
+  for (const name of [
+    'forks',
+    'tableTransactions',
+    'netlinkRequests',
+    'datastoreTransactions',
+  ] as const) {
+    metrics[name].reset();
+    metrics[name].inc(done[name]);
+  }
 }
 
 const millisecondBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5];
@@ -48,16 +67,6 @@ export function createMetrics(): Metrics {
       help: 'Endpoints whose container Docker has not named yet; all their traffic is dropped',
       registers,
     }),
-    kernelApplySeconds: new Histogram({
-      name: 'calico_kernel_apply_seconds',
-      help: 'Duration of one round of writing changes to the kernel',
-      buckets: millisecondBuckets,
-      registers,
-    }),
-    kernelApplyFailures: counter(
-      'calico_kernel_apply_failures_total',
-      'Rounds that the kernel refused',
-    ),
     forks: counter('calico_forks_total', 'Processes started'),
     tableTransactions: counter('calico_table_transactions_total', 'iptables-restore transactions'),
     netlinkRequests: counter('calico_netlink_requests_total', 'Netlink requests sent'),

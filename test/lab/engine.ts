@@ -83,10 +83,13 @@ export async function startDockerd(
 
 function answers(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const asked = request({ socketPath, path: '/_ping', timeout: 2000, agent: false }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200);
-    });
+    const asked = request(
+      { socketPath, path: '/_ping', timeout: 2000, agent: false },
+      (response) => {
+        response.resume();
+        resolve(response.statusCode === 200);
+      },
+    );
     asked.on('timeout', () => asked.destroy(new Error('no answer')));
     asked.on('error', () => resolve(false));
     asked.end();
@@ -95,5 +98,7 @@ function answers(socketPath: string): Promise<boolean> {
 
 function commandEnvironment(): Record<string, string> {
   const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])));
+  return Object.fromEntries(
+    entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
 }

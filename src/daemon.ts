@@ -1,0 +1,279 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { join } from 'node:path';
+import { Agent } from './agent/agent.ts';
+import { collectGarbage } from './agent/garbage-collector.ts';
+import { openKernelSockets } from './agent/kernel-sockets.ts';
+import { createLinks } from './agent/links.ts';
+import { statusReport } from './agent/status.ts';
+import { backoffMs, pause, withDeadline } from './async/deadline.ts';
+import type { Settings } from './config/settings.ts';
+import { ensureHostSetting, forwarding4, forwarding6 } from './dataplane/host-settings.ts';
+import { chooseBackend } from './dataplane/iptables/backend.ts';
+import { KernelMonitor } from './dataplane/netlink/monitor.ts';
+import { ToolRunner } from './dataplane/process.ts';
+import { bootstrap } from './datastore/bootstrap.ts';
+import { GroupWriter } from './datastore/group-writer.ts';
+import { LiveMirror } from './datastore/live-mirror.ts';
+import { openDatastore } from './datastore/open-datastore.ts';
+import type { Draft } from './datastore/writer.ts';
+import { createDockerApi } from './driver/docker/docker-api.ts';
+import { keepInSyncWithDocker } from './driver/docker-sync.ts';
+import { createEndpoints } from './driver/endpoints.ts';
+import { indexLocalEndpoints } from './driver/local-endpoints.ts';
+import { networkDriverMethods } from './driver/network-driver.ts';
+import { createNetworks } from './driver/networks.ts';
+import {
+  createPluginServer,
+  method,
+  methodWithoutBody,
+  type CallRecord,
+  type Method,
+} from './driver/plugin-server.ts';
+import { createStamp } from './driver/stamp.ts';
+import { CalicoError, describe } from './errors/error.ts';
+import { datastoreOptions, defaultPools } from './daemon-settings.ts';
+import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse } from './host.ts';
+import type { IpFamily } from './ip/address.ts';
+import { makeDefaultPool } from './ipam/default-pools.ts';
+import { addressSpaces, capabilities, createDockerIpam } from './ipam/docker-ipam.ts';
+import { createNetworkAddresses } from './ipam/network-addresses.ts';
+import { startControlServer } from './telemetry/control-server.ts';
+import { createLogger, type Logger } from './telemetry/log.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { version } from './version.ts';
+
+const readyMs = 4000;
+const collectIntervalMs = 30_000;
+
+/**
+ * The daemon: builds the parts, ties them together, and runs until the signal is aborted. What running
+ * containers need stays in the kernel when it ends.
+ */
+export async function runDaemon(settings: Settings, signal: AbortSignal): Promise<void> {
+  const now = () => new Date();
+  const startedAt = now();
+  const log = createLogger({
+    level: settings.logLevel,
+    write: (line) => process.stderr.write(line),
+    now,
+  });
+  const node = nodeName(settings.nodeName);
+  const stamp = createStamp({ now, uuid: randomUUID });
+  const metrics = createMetrics();
+  const runner = new ToolRunner();
+  const sockets = openKernelSockets();
+  const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);
+  const families: readonly IpFamily[] = settings.ipv6 === 'auto' && hasIpv6() ? [4, 6] : [4];
+  const hostProblems = families
+    .map((family) => ensureHostSetting(family === 4 ? forwarding4 : forwarding6))
+    .filter((problem) => problem !== undefined);
+  for (const problem of hostProblems) log.warn(problem);
+
+  const datastore = await openDatastore(datastoreOptions(settings));
+  const mirror = new LiveMirror(datastore);
+  const writer = new GroupWriter(mirror);
+  const local = indexLocalEndpoints(mirror, node);
+  const docker = createDockerApi(settings.dockerHost);
+  const agent = new Agent({
+    node,
+    mirror,
+    log,
+    runner,
+    sockets,
+    firewall,
+    families,
+    statics: { endpointToHostAction: settings.endpointToHostAction },
+  });
+  const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
+  const addresses = createNetworkAddresses({ now, stamp });
+  const networks = createNetworks({ node, writer, addresses, stamp });
+  const onSeveralNetworks = (sandbox: string) => agent.containers.isMixed(sandbox);
+  const endpoints = createEndpoints({
+    node,
+    mirror,
+    writer,
+    addresses,
+    docker,
+    local,
+    links,
+    stamp,
+    log,
+    defaultMtuBytes: () => settings.mtuBytes ?? defaultMtuBytes(sockets.rtnetlink),
+    interfacePrefix: settings.interfacePrefix,
+    programmed: (endpointId, revision, stop) => agent.programmed(endpointId, revision, stop),
+    onSeveralNetworks,
+  });
+  const ipam = createDockerIpam({
+    node,
+    writer,
+    now,
+    nonce: () => randomBytes(6).toString('hex'),
+    stamp,
+  });
+  const initialised = initialise();
+  const ready = async (stop: AbortSignal): Promise<void> => {
+    try {
+      await Promise.race([initialised, rejectAtEnd(withDeadline(stop, readyMs))]);
+    } catch (error) {
+      const why = mirror.health.lastError ?? 'it has not been read yet';
+      const { endpoint } = datastore;
+      throw new CalicoError('datastore/unavailable', { endpoint, why }, { cause: error });
+    }
+  };
+  const methods = withReady(
+    {
+      ...networkDriverMethods({ networks, endpoints, gateways: agent.containers }),
+      'IpamDriver.RequestPool': method(ipam.requestPool.schema, ipam.requestPool.answer),
+      'IpamDriver.ReleasePool': method(ipam.releasePool.schema, ipam.releasePool.answer),
+      'IpamDriver.RequestAddress': method(ipam.requestAddress.schema, ipam.requestAddress.answer),
+      'IpamDriver.ReleaseAddress': method(ipam.releaseAddress.schema, ipam.releaseAddress.answer),
+    },
+    ready,
+  );
+  const server = await createPluginServer({
+    methods: {
+      ...methods,
+      'Plugin.Activate': methodWithoutBody(() => ({ Implements: ['NetworkDriver', 'IpamDriver'] })),
+      'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
+      'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
+    },
+    onCall: (call) => {
+      recordCall(log, call);
+      metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
+      metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
+    },
+  });
+
+  const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
+  monitor.start();
+  agent.start(signal);
+  const following = mirror.run(signal);
+  const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
+    join(settings.pluginDirectory, file),
+  );
+  await server.listen(socketFiles);
+  const control = await startControlServer({
+    file: settings.controlSocket,
+    metrics,
+    status: () => {
+      metrics.quarantined.set(local.quarantined().length);
+      return statusReport({
+        version,
+        node,
+        startedAt,
+        mirror,
+        agent,
+        local,
+        firewall,
+        families,
+        sockets: socketFiles,
+        hostProblems,
+      });
+    },
+    work: () => ({
+      forks: runner.forks,
+      tableTransactions: agent.health.tableTransactions,
+      netlinkRequests:
+        sockets.rtnetlink.requests + sockets.removals.requests + sockets.netfilter.requests,
+      datastoreTransactions: writer.transactions,
+    }),
+  });
+  log.info('calico-cnm serves Docker', {
+    version,
+    node,
+    datastore: datastore.endpoint,
+    firewall: `iptables-${firewall.backend}`,
+  });
+  void initialised
+    .then(async () =>
+      Promise.all([
+        keepInSyncWithDocker(
+          { node, docker, mirror, writer, networks, local, stamp, log, onSeveralNetworks },
+          signal,
+        ),
+        collectGarbage(
+          {
+            node,
+            mirror,
+            writer,
+            docker,
+            local,
+            log,
+            removeNetwork: (id, stop) => networks.remove(id, stop),
+            removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
+            intervalMs: collectIntervalMs,
+          },
+          signal,
+        ),
+      ]),
+    )
+    .catch((error: unknown) => log.error('background work ended', { why: describe(error) }));
+
+  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  log.info('calico-cnm stops; running containers keep their network');
+  await server.close();
+  await control.close();
+  await monitor.close();
+  await following;
+  await datastore.close();
+  sockets.close();
+
+  /** Makes what every datastore holds, as soon as it can be read. */
+  async function initialise(): Promise<void> {
+    const delays = backoffMs(100, 2000);
+    while (!signal.aborted) {
+      try {
+        await mirror.reached(0n, signal);
+        await writer.write(firstContents, signal);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        log.error('the datastore cannot be initialised; it is tried again', {
+          why: describe(error),
+        });
+        await pause(delays.next().value, signal);
+      }
+    }
+  }
+
+  function firstContents(draft: Draft): void {
+    bootstrap(draft, { nodeName: node, stamp });
+    const hasPools = [...draft.entries('IPPool')].length > 0;
+    if (settings.noDefaultPools || hasPools) return;
+    for (const pool of defaultPools(settings, families)) {
+      const used = rangesInUse(sockets.rtnetlink);
+      makeDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
+    }
+  }
+}
+
+/** Lets calls wait until the datastore has been read, but not for long. */
+function withReady(
+  methods: Readonly<Record<string, Method>>,
+  ready: (signal: AbortSignal) => Promise<void>,
+): Readonly<Record<string, Method>> {
+  return Object.fromEntries(
+    Object.entries(methods).map(([name, { takesBody, answer }]) => [
+      name,
+      {
+        takesBody,
+        answer: async (body: unknown, signal: AbortSignal) => {
+          if (takesBody) await ready(signal);
+          return answer(body, signal);
+        },
+      },
+    ]),
+  );
+}
+
+function rejectAtEnd(signal: AbortSignal): Promise<never> {
+  return new Promise((_resolve, reject) => {
+    signal.addEventListener('abort', () => reject(new Error('too late')), { once: true });
+  });
+}
+
+function recordCall(log: Logger, { method: name, callId, durationMs, error }: CallRecord): void {
+  const facts = { method: name, call: callId, ms: durationMs.toFixed(1) };
+  if (error === undefined) log.debug('call answered', facts);
+  else log.warn('call refused', { ...facts, code: error.code, why: error.message });
+}
