@@ -1,0 +1,30 @@
+import { request } from 'node:http';
+import { CalicoError, describe } from '../errors/error.ts';
+import { statusReport, type StatusReport } from '../telemetry/status-report.ts';
+
+const answerMs = 5000;
+
+/** Asks the running daemon for its status; throws `cli/not-running`. */
+export async function fetchStatus(socket: string): Promise<StatusReport> {
+  let text: string;
+  try {
+    text = await get(socket, '/status');
+  } catch (error) {
+    throw new CalicoError('cli/not-running', { socket, why: describe(error) }, { cause: error });
+  }
+  return statusReport.parse(JSON.parse(text));
+}
+
+function get(socketPath: string, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path, timeout: answerMs }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('error', reject);
+      response.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+    });
+    asked.on('timeout', () => asked.destroy(new Error('no answer within 5 s')));
+    asked.on('error', reject);
+    asked.end();
+  });
+}

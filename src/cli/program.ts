@@ -1,0 +1,54 @@
+import { Command, CommanderError } from 'commander';
+import { loadSettings, settingsFile } from '../config/load.ts';
+import type { Settings } from '../config/settings.ts';
+import { describe } from '../errors/error.ts';
+import { isHealthy } from '../telemetry/status-report.ts';
+import { version } from '../version.ts';
+import { fetchStatus } from './control-client.ts';
+import { formatStatus } from './status-text.ts';
+
+/** What a command needs of the world around it. */
+export interface CliWorld {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+  readonly readInput: () => Promise<string>;
+  /** Runs the daemon until it is told to stop. */
+  readonly run: (settings: Settings) => Promise<void>;
+}
+
+/** Runs one command line; answers the exit status: 0 if all is well, 1 if not, 2 for a wrong command. */
+export async function runCommand(argv: readonly string[], world: CliWorld): Promise<number> {
+  let status = 0;
+  const settings = () => loadSettings(world.environment, settingsFile).settings;
+  const program = new Command('calico-cnm')
+    .description('Calico networks, address pools and policy for Docker')
+    .exitOverride()
+    .configureOutput({ writeOut: world.out, writeErr: world.error })
+    .showHelpAfterError('(calico-cnm --help lists the commands)');
+  program
+    .command('run')
+    .description('run the daemon that serves Docker and keeps the policy of this host')
+    .action(() => world.run(settings()));
+  program
+    .command('status')
+    .description('say on one screen whether all is well on this host')
+    .option('-o, --output <format>', 'text or json', 'text')
+    .action(async ({ output }: { readonly output: string }) => {
+      const report = await fetchStatus(settings().controlSocket);
+      world.out(output === 'json' ? `${JSON.stringify(report, null, 2)}\n` : formatStatus(report));
+      status = isHealthy(report) ? 0 : 1;
+    });
+  program
+    .command('version')
+    .description('print the version')
+    .action(() => world.out(`calico-cnm ${version}\n`));
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    world.error(`calico-cnm: ${describe(error)}\n`);
+    return 1;
+  }
+  return status;
+}

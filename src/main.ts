@@ -1,0 +1,16 @@
+import { text } from 'node:stream/consumers';
+import { runCommand } from './cli/program.ts';
+import { runDaemon } from './daemon.ts';
+
+const stopping = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => stopping.abort());
+}
+
+process.exitCode = await runCommand(process.argv.slice(2), {
+  environment: process.env,
+  out: (written) => process.stdout.write(written),
+  error: (written) => process.stderr.write(written),
+  readInput: () => text(process.stdin),
+  run: (settings) => runDaemon(settings, stopping.signal),
+});
