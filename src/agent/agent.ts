@@ -268,10 +268,11 @@ export class Agent {
       for (const tables of this.#tables.values()) tables.invalidate();
       this.#mustResync = false;
     }
-    this.sets.applyAdditions();
     const ended = this.#watch.beginOwn();
     const applied = await Promise.all(
-      [...this.#tables.values()].map((tables) => tables.apply(this.#signal)),
+      [...this.#tables.values()].map((tables) =>
+        tables.apply(this.#signal, () => this.sets.applyAdditions()),
+      ),
     );
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
     this.#tableTransactions += transactions;

@@ -66,7 +66,8 @@ function checks(sources: StatusSources): Check[] {
   const { inSyncSince, lastError: mirrorError } = mirror.health;
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
-  const profiles = agent.engine.profiles.problems();
+  const used = profilesInUse(sources);
+  const profiles = [...agent.engine.profiles.problems()].filter(([name]) => used.has(name));
   return [
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
     {
@@ -93,7 +94,7 @@ function checks(sources: StatusSources): Check[] {
       detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
-    ...[...profiles].map(([name, problem]) => ({
+    ...profiles.map(([name, problem]) => ({
       name: `profile ${name}`,
       ok: false,
       detail: problem,
@@ -106,6 +107,13 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It is treated as absent; mend or delete it.',
     })),
   ];
+}
+
+/** Chains of Profiles that no endpoint has any more stay for a while, and say nothing. */
+function profilesInUse({ mirror, local }: StatusSources): ReadonlySet<string> {
+  return new Set(
+    local.all().flatMap((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.profiles ?? []),
+  );
 }
 
 function networks({ mirror, node, local }: StatusSources): StatusReport['networks'] {

@@ -42,6 +42,8 @@ export class IptablesTables {
   readonly #restore: string;
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
+  /** Whether somebody spoke up while we wrote. */
+  #isStale = false;
 
   constructor(
     runner: ToolRunner,
@@ -84,6 +86,7 @@ export class IptablesTables {
   /** Somebody may have changed the tables: the next `apply` reads them first. */
   invalidate(): void {
     this.#actual = undefined;
+    this.#isStale = true;
   }
 
   /** Wants nothing any more: the next `apply` removes all that is ours. */
@@ -97,12 +100,16 @@ export class IptablesTables {
 
   /**
    * Makes the tables as they should be. Each table changes in one step or not at all; what fails is read and
-   * tried anew. Throws `kernel/tool-failed` or `kernel/tool-missing`.
+   * tried anew. `beforeWrite` is called at the moment that decides what is written, for what the rules need to
+   * be there. Throws `kernel/tool-failed` or `kernel/tool-missing`.
    */
-  async apply(signal: AbortSignal): Promise<Applied> {
+  async apply(
+    signal: AbortSignal,
+    beforeWrite: () => void = () => undefined,
+  ): Promise<Applied> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#applyOnce(signal);
+        return await this.#applyOnce(signal, beforeWrite);
       } catch (error) {
         this.invalidate();
         if (attempt === attempts || signal.aborted) throw error;
@@ -111,10 +118,15 @@ export class IptablesTables {
     }
   }
 
-  async #applyOnce(signal: AbortSignal): Promise<Applied> {
+  async #applyOnce(signal: AbortSignal, beforeWrite: () => void): Promise<Applied> {
     const actual = this.#actual ?? (await this.#read(signal));
+    this.#isStale = false;
+    // From here to the start of the process nothing else runs: what arrives later is the next round's.
+    beforeWrite();
     const parts = tableNames.flatMap((name) => {
-      const lines = scriptFor(this.#table(name), actual.get(name) ?? new Map());
+      const present = actual.get(name) ?? new Map<string, readonly SavedRule[]>();
+      const lines = scriptFor(this.#table(name), present);
+      actual.set(name, this.#taken(name, present));
       return lines.length === 0 ? [] : [{ name, lines }];
     });
     if (parts.length > 0) {
@@ -127,8 +139,7 @@ export class IptablesTables {
         signal,
       );
     }
-    this.#actual = actual;
-    for (const name of tableNames) this.#remember(name, actual);
+    this.#actual = this.#isStale ? undefined : actual;
     return {
       transactions: parts.length,
       lines: parts.reduce((sum, { lines }) => sum + lines.length, 0),
@@ -153,11 +164,14 @@ export class IptablesTables {
     return saved;
   }
 
-  /** What was written is what is there now. */
-  #remember(name: TableName, actual: Map<TableName, Map<string, readonly SavedRule[]>>): void {
+  /** What is there when the present wishes have been written. */
+  #taken(
+    name: TableName,
+    present: Map<string, readonly SavedRule[]>,
+  ): Map<string, readonly SavedRule[]> {
     const { chains, hooks, dirty } = this.#table(name);
-    const table = actual.get(name) ?? new Map<string, readonly SavedRule[]>();
-    actual.set(name, table);
+    if (dirty.size === 0) return present;
+    const table = new Map(present);
     for (const chain of dirty) {
       const rules = chains.get(chain);
       if (isOurs(chain)) {
@@ -174,6 +188,7 @@ export class IptablesTables {
       }
     }
     dirty.clear();
+    return table;
   }
 
   #table(name: TableName): DesiredTable {

@@ -44,7 +44,7 @@ const addressAttributes = { v4: 1, v6: 2 };
 const networkOrder = 0x4000;
 const protocolVersion = 6;
 const withCounters = 8;
-const listNamesOnly = 2;
+const listHeadersOnly = 4;
 const maxElements = 1 << 20;
 const membersPerMessage = 400;
 
@@ -127,7 +127,7 @@ export class Ipset {
     const messages = this.#socket.dump({
       type: subsystem | commands.list,
       what: 'list the address sets',
-      payload: payload(4, [u32Network(attributes.flags, listNamesOnly)]),
+      payload: payload(4, [u32Network(attributes.flags, listHeadersOnly)]),
     });
     return messages.map(({ payload: bytes }) => {
       const found = readAttributes(bytes.subarray(4));
