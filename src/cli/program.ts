@@ -1,11 +1,19 @@
+import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
+import { datastoreOptions } from '../daemon-settings.ts';
+import { createStamp } from '../driver/stamp.ts';
 import { describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
+import type { CliContext } from './context.ts';
 import { fetchStatus } from './control-client.ts';
+import { addIpamCommands } from './ipam-commands.ts';
+import { addProfileCommands } from './profile-commands.ts';
+import { addResourceCommands } from './resource-commands.ts';
 import { formatStatus } from './status-text.ts';
+import { withStore } from './store.ts';
 
 /** What a command needs of the world around it. */
 export interface CliWorld {
@@ -21,6 +29,16 @@ export interface CliWorld {
 export async function runCommand(argv: readonly string[], world: CliWorld): Promise<number> {
   let status = 0;
   const settings = () => loadSettings(world.environment, settingsFile).settings;
+  const context: CliContext = {
+    out: world.out,
+    readInput: world.readInput,
+    settings,
+    withStore: (use) => withStore(datastoreOptions(settings()), use),
+    stamp: createStamp({ now: () => new Date(), uuid: randomUUID }),
+    setStatus: (changed) => {
+      status = changed;
+    },
+  };
   const program = new Command('calico-cnm')
     .description('Calico networks, address pools and policy for Docker')
     .exitOverride()
@@ -39,6 +57,9 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
       world.out(output === 'json' ? `${JSON.stringify(report, null, 2)}\n` : formatStatus(report));
       status = isHealthy(report) ? 0 : 1;
     });
+  addResourceCommands(program, context);
+  addProfileCommands(program, context);
+  addIpamCommands(program, context);
   program
     .command('version')
     .description('print the version')

@@ -103,10 +103,7 @@ export class IptablesTables {
    * tried anew. `beforeWrite` is called at the moment that decides what is written, for what the rules need to
    * be there. Throws `kernel/tool-failed` or `kernel/tool-missing`.
    */
-  async apply(
-    signal: AbortSignal,
-    beforeWrite: () => void = () => undefined,
-  ): Promise<Applied> {
+  async apply(signal: AbortSignal, beforeWrite: () => void = () => undefined): Promise<Applied> {
     for (let attempt = 1; ; attempt++) {
       try {
         return await this.#applyOnce(signal, beforeWrite);

@@ -1,0 +1,153 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { cidrsOverlap } from '../ip/cidr.ts';
+import { removePool } from '../ipam/docker-pools.ts';
+import { heldAddresses } from '../ipam/block.ts';
+import { blockKind } from '../ipam/records.ts';
+import { cidrCovers } from '../ip/cidr.ts';
+import type { EntryValue } from '../model/entries.ts';
+import { poolFamily, poolProblems, type IpPool } from '../model/ip-pool.ts';
+import { parseSelector } from '../model/selector/parse.ts';
+import type { Resource, ResourceKind } from '../model/user-input.ts';
+import { compileProfile } from '../profiles/profile-chains.ts';
+
+/** Plans of `apply` and `delete`: what Calico's own client does, and checks, around a plain write. */
+
+/** Gives a new resource uid and creation time. */
+export type Stamp = <R extends Resource>(resource: R) => R;
+
+export type Applied = 'created' | 'changed' | 'unchanged';
+
+/** The datastore id of a resource. */
+export function resourceId({ metadata }: Resource): string {
+  const { name, namespace } = metadata;
+  return namespace === undefined ? name : `${namespace}/${name}`;
+}
+
+/** Creates or replaces a resource; identity and creation time stay. Throws what is wrong with it. */
+export function applyResource(draft: Draft, resource: Resource, stamp: Stamp): Applied {
+  switch (resource.kind) {
+    case 'IPPool':
+      return put(draft, 'IPPool', checkedPool(draft, resource), stamp);
+    case 'Profile': {
+      const { problem } = compileProfile(resource.metadata.name, resource);
+      if (problem !== undefined) throw invalid(resource, 'spec', problem);
+      return put(draft, 'Profile', resource, stamp);
+    }
+    case 'IPReservation':
+      return put(draft, 'IPReservation', resource, stamp);
+    case 'Node':
+      return put(draft, 'Node', resource, stamp);
+    case 'WorkloadEndpoint':
+      return put(draft, 'WorkloadEndpoint', resource, stamp);
+    default:
+      throw invalid(resource, '', 'is kept by calico-cnm itself and cannot be applied');
+  }
+}
+
+/** Removes a resource; throws `datastore/not-found`, or why it must stay. */
+export function deleteResource(draft: Draft, kind: ResourceKind, id: string): void {
+  if (kind === 'Tier' || kind === 'ClusterInformation') {
+    throw new CalicoError('model/invalid', {
+      kind,
+      name: id,
+      field: '',
+      why: 'belongs to every datastore and cannot be deleted',
+    });
+  }
+  if (draft.get(kind, id) === undefined) {
+    throw new CalicoError('datastore/not-found', { kind, name: id });
+  }
+  if (kind !== 'IPPool') return draft.remove(kind, id);
+  const pool = draft.get('IPPool', id);
+  if (pool === undefined) return;
+  const used = addressesInUse(draft, pool);
+  if (used > 0) {
+    throw invalid(
+      pool,
+      '',
+      `${used} of its addresses are in use; remove their containers and networks first`,
+    );
+  }
+  removePool(draft, pool);
+}
+
+function put<K extends 'IPPool' | 'Profile' | 'IPReservation' | 'Node' | 'WorkloadEndpoint'>(
+  draft: Draft,
+  kind: K,
+  resource: EntryValue<K> & Resource,
+  stamp: Stamp,
+): Applied {
+  const id = resourceId(resource);
+  const existing = draft.get(kind, id);
+  const { resourceVersion: _, ...metadata } = resource.metadata;
+  const bare = { ...resource, metadata };
+  if (existing === undefined) {
+    draft.put(kind, id, stamp(bare));
+    return 'created';
+  }
+  const { uid, creationTimestamp } = existing.metadata;
+  const kept = {
+    ...bare,
+    metadata: {
+      ...bare.metadata,
+      ...(uid === undefined ? {} : { uid }),
+      ...(creationTimestamp === undefined ? {} : { creationTimestamp }),
+    },
+  };
+  if (JSON.stringify(sorted(kept)) === JSON.stringify(sorted(existing))) return 'unchanged';
+  draft.put(kind, id, kept);
+  return 'changed';
+}
+
+function checkedPool(draft: Draft, given: IpPool): IpPool {
+  const pool: IpPool = {
+    ...given,
+    spec: {
+      ipipMode: 'Never',
+      vxlanMode: 'Never',
+      nodeSelector: 'all()',
+      allowedUses: ['Workload', 'Tunnel'],
+      blockSize: poolFamily(given) === 4 ? 26 : 122,
+      ...given.spec,
+    },
+  };
+  const [problem] = poolProblems(pool);
+  if (problem !== undefined) throw invalid(pool, problem.field, problem.why);
+  parseSelector(pool.spec.nodeSelector ?? '');
+  const existing = draft.get('IPPool', pool.metadata.name);
+  for (const field of ['cidr', 'blockSize'] as const) {
+    if (existing !== undefined && existing.spec[field] !== pool.spec[field]) {
+      throw invalid(
+        pool,
+        `spec.${field}`,
+        `cannot be changed from ${existing.spec[field] ?? 'its default'}`,
+      );
+    }
+  }
+  for (const [name, other] of draft.entries('IPPool')) {
+    if (name !== pool.metadata.name && cidrsOverlap(other.spec.cidr, pool.spec.cidr)) {
+      throw invalid(pool, 'spec.cidr', `overlaps IPPool ${name} (${other.spec.cidr})`);
+    }
+  }
+  return pool;
+}
+
+function addressesInUse(draft: Draft, pool: IpPool): number {
+  let used = 0;
+  for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
+    if (cidrCovers(pool.spec.cidr, block.cidr)) used += [...heldAddresses(block)].length;
+  }
+  return used;
+}
+
+function invalid({ kind, metadata }: Resource, field: string, why: string): CalicoError {
+  return new CalicoError('model/invalid', { kind, name: metadata.name, field, why });
+}
+
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([key, member]) => [key, sorted(member)]));
+}

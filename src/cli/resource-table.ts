@@ -1,0 +1,76 @@
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import { dockerNameOf } from '../model/names.ts';
+import { poolIsEnabled } from '../model/ip-pool.ts';
+import { profileTags } from '../model/profile.ts';
+import type { Resource, ResourceKind } from '../model/user-input.ts';
+import { formatTable } from './table.ts';
+
+/** The stored resources of a kind in the order of their names, each with its revision. */
+export function readResources(mirror: LiveMirror, kind: ResourceKind): readonly Resource[] {
+  const found: Resource[] = [];
+  for (const { value, modRevision } of mirror.list(kind).values()) {
+    const resourceVersion = modRevision.toString();
+    found.push({ ...value, metadata: { ...value.metadata, resourceVersion } });
+  }
+  return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+}
+
+/** Resources of one kind as a table. */
+export function formatResources(kind: ResourceKind, resources: readonly Resource[]): string {
+  return formatTable(headers[kind], resources.map(row));
+}
+
+const headers: Readonly<Record<ResourceKind, readonly string[]>> = {
+  IPPool: ['name', 'cidr', 'nat', 'ipip', 'vxlan', 'enabled', 'selector'],
+  IPReservation: ['name', 'cidrs'],
+  Profile: ['name', 'docker name', 'tags', 'inbound', 'outbound'],
+  WorkloadEndpoint: ['container', 'node', 'networks', 'interface', 'profiles'],
+  Node: ['name', 'labels'],
+  Tier: ['name', 'order'],
+  ClusterInformation: ['name', 'guid', 'type'],
+};
+
+function row(resource: Resource): readonly string[] {
+  const { name } = resource.metadata;
+  switch (resource.kind) {
+    case 'IPPool': {
+      const { cidr, natOutgoing, ipipMode, vxlanMode, nodeSelector } = resource.spec;
+      return [
+        name,
+        cidr,
+        String(natOutgoing ?? false),
+        ipipMode ?? 'Never',
+        vxlanMode ?? 'Never',
+        String(poolIsEnabled(resource)),
+        nodeSelector ?? 'all()',
+      ];
+    }
+    case 'IPReservation':
+      return [name, (resource.spec.reservedCIDRs ?? []).join(',')];
+    case 'Profile': {
+      const { ingress = [], egress = [] } = resource.spec;
+      const tags = profileTags(resource).map(dockerNameOf).join(',');
+      return [name, dockerNameOf(name), tags, `${ingress.length} rules`, `${egress.length} rules`];
+    }
+    case 'WorkloadEndpoint': {
+      const { workload, node, ipNetworks, interfaceName, profiles } = resource.spec;
+      return [
+        workload ?? '',
+        node,
+        (ipNetworks ?? []).join(','),
+        interfaceName,
+        (profiles ?? []).map(dockerNameOf).join(','),
+      ];
+    }
+    case 'Node': {
+      const labels = Object.entries(resource.metadata.labels ?? {});
+      return [name, labels.map(([key, value]) => `${key}=${value}`).join(',')];
+    }
+    case 'Tier':
+      return [name, String(resource.spec.order ?? '')];
+    case 'ClusterInformation':
+      return [name, resource.spec.clusterGUID ?? '', resource.spec.clusterType ?? ''];
+    default:
+      return [];
+  }
+}

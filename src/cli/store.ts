@@ -1,0 +1,44 @@
+import { GroupWriter } from '../datastore/group-writer.ts';
+import { LiveMirror } from '../datastore/live-mirror.ts';
+import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+
+/** The datastore as one command sees it. */
+export interface Store {
+  readonly mirror: LiveMirror;
+  /** Carries out a plan; resolves when its changes are durable. */
+  readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
+}
+
+const readMs = 5000;
+const writeMs = 15_000;
+
+/** Opens the datastore, reads it, and closes it after use; throws `datastore/unavailable`. */
+export async function withStore<T>(
+  options: DatastoreOptions,
+  use: (store: Store) => Promise<T>,
+): Promise<T> {
+  const datastore = await openDatastore(options);
+  const mirror = new LiveMirror(datastore);
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  try {
+    try {
+      await mirror.reached(0n, AbortSignal.timeout(readMs));
+    } catch (error) {
+      const why = mirror.health.lastError ?? 'it did not answer in time';
+      const { endpoint } = datastore;
+      throw new CalicoError('datastore/unavailable', { endpoint, why }, { cause: error });
+    }
+    const writer = new GroupWriter(mirror);
+    return await use({
+      mirror,
+      write: async (plan) => (await writer.write(plan, AbortSignal.timeout(writeMs))).result,
+    });
+  } finally {
+    stop.abort();
+    await datastore.close();
+    await running;
+  }
+}

@@ -1,0 +1,153 @@
+import { parseAllDocuments, stringify } from 'yaml';
+import { z } from 'zod';
+import { CalicoError } from '../errors/error.ts';
+import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
+import { firstIssue } from './entry.ts';
+import { withoutNullMembers } from './json.ts';
+
+/** The kinds that people read and write. */
+export const resourceKinds = [
+  'IPPool',
+  'IPReservation',
+  'Profile',
+  'WorkloadEndpoint',
+  'Node',
+  'Tier',
+  'ClusterInformation',
+] as const satisfies readonly EntryKind[];
+
+export type ResourceKind = (typeof resourceKinds)[number];
+
+/** A resource of a kind; its `kind` says which. */
+export type Resource = { readonly [K in ResourceKind]: EntryValue<K> }[ResourceKind];
+
+/**
+ * Reads resources from YAML or JSON text: one or several documents, or a list of items. Unlike stored data,
+ * what people write must have no field that we do not know: it would be a mistyped one. Throws
+ * `cli/bad-document`, `model/unknown-kind` or `model/invalid`.
+ */
+export function parseResources(text: string): readonly Resource[] {
+  const documents = parseAllDocuments(text);
+  if (!Array.isArray(documents)) return [];
+  return documents.flatMap((document, index) => {
+    const [error] = document.errors;
+    const where = `document ${index + 1}`;
+    if (error !== undefined) {
+      const why = error.message.split('\n')[0] ?? '';
+      throw new CalicoError('cli/bad-document', { where, why });
+    }
+    return itemsOf(withoutNullMembers(document.toJS())).map((item) => parseResource(item, where));
+  });
+}
+
+/** The kind that a word names: `ippool`, `ippools`, `IPPool`. Throws `model/unknown-kind`. */
+export function resourceKind(word: string): ResourceKind {
+  const wanted = word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
+  const found = resourceKinds.find((kind) => kind.toLowerCase() === wanted);
+  if (found !== undefined) return found;
+  throw new CalicoError('model/unknown-kind', { kind: word, known: resourceKinds.join(', ') });
+}
+
+/** One resource as YAML, in the usual order of fields. */
+export function formatYaml(resources: readonly object[]): string {
+  return resources.map((resource) => stringify(ordered(resource))).join('---\n');
+}
+
+/** Fields in the order that people know. */
+export function ordered(resource: object): object {
+  const { apiVersion, kind, metadata, spec, ...others } = { ...emptyResource, ...resource };
+  return { apiVersion, kind, metadata, spec, ...others };
+}
+
+const emptyResource: {
+  readonly apiVersion?: unknown;
+  readonly kind?: unknown;
+  readonly metadata?: unknown;
+  readonly spec?: unknown;
+} = {};
+
+function itemsOf(document: unknown): readonly unknown[] {
+  if (document === undefined || document === null) return [];
+  const list = z.looseObject({ kind: z.string(), items: z.array(z.unknown()) }).safeParse(document);
+  return list.success ? list.data.items : [document];
+}
+
+const header = z.looseObject({
+  kind: z.string(),
+  metadata: z.looseObject({ name: z.string() }),
+});
+
+function parseResource(item: unknown, where: string): Resource {
+  const head = header.safeParse(item);
+  if (!head.success) {
+    const { field, why } = firstIssue(head.error);
+    throw new CalicoError('cli/bad-document', { where, why: `${field}: ${why}` });
+  }
+  const kind = resourceKind(head.data.kind);
+  const { name } = head.data.metadata;
+  const { schema } = entryTypeOf[kind];
+  const unknown = unknownField(schema, item, []);
+  if (unknown !== undefined) {
+    throw new CalicoError('model/invalid', {
+      kind,
+      name,
+      field: unknown.path.join('.'),
+      why: `is not a field${unknown.known === '' ? '' : `; there are ${unknown.known}`}`,
+    });
+  }
+  const result = z.safeParse<z.ZodType<Resource>>(schema, { ...head.data, kind });
+  if (result.success) return result.data;
+  const { field, why } = firstIssue(result.error);
+  throw new CalicoError('model/invalid', { kind, name, field, why });
+}
+
+interface UnknownField {
+  readonly path: readonly string[];
+  readonly known: string;
+}
+
+/** Fields that the server sets; people may leave them in what they edit. */
+const serverFields: ReadonlySet<string> = new Set([
+  'uid',
+  'creationTimestamp',
+  'resourceVersion',
+  'generation',
+  'managedFields',
+  'status',
+]);
+
+/** The first field, by path, that a schema does not name. */
+function unknownField(
+  schema: z.core.$ZodType,
+  value: unknown,
+  path: readonly string[],
+): UnknownField | undefined {
+  const inner = unwrapped(schema);
+  if (inner instanceof z.ZodObject && typeof value === 'object' && value !== null) {
+    const shape: Readonly<Record<string, z.core.$ZodType>> = inner.shape;
+    for (const [key, member] of Object.entries(value)) {
+      const known = shape[key];
+      if (known === undefined) {
+        if (serverFields.has(key)) continue;
+        return { path: [...path, key], known: Object.keys(shape).join(', ') };
+      }
+      const found = unknownField(known, member, [...path, key]);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+  if (inner instanceof z.ZodArray && Array.isArray(value)) {
+    for (const [index, member] of value.entries()) {
+      const found = unknownField(inner.element, member, [...path, String(index)]);
+      if (found !== undefined) return found;
+    }
+  }
+  return undefined;
+}
+
+function unwrapped(schema: z.core.$ZodType): z.core.$ZodType {
+  if (schema instanceof z.ZodExactOptional || schema instanceof z.ZodOptional) {
+    return unwrapped(schema.unwrap());
+  }
+  return schema instanceof z.ZodPipe ? unwrapped(schema.in) : schema;
+}

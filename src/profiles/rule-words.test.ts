@@ -1,0 +1,53 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseRuleWords, ruleWords } from './rule-words.ts';
+
+const examples: readonly (readonly [words: string, rule: object])[] = [
+  ['allow', { action: 'Allow' }],
+  [
+    'allow tcp from tag other to ports 8080',
+    {
+      action: 'Allow',
+      protocol: 'TCP',
+      source: { selector: 'has(other)' },
+      destination: { ports: [8080] },
+    },
+  ],
+  [
+    'deny udp from ports 53,1000:2000 cidr 10.0.0.0/8 to cidr 192.0.2.1/32',
+    {
+      action: 'Deny',
+      protocol: 'UDP',
+      source: { ports: [53, '1000:2000'], nets: ['10.0.0.0/8'] },
+      destination: { nets: ['192.0.2.1/32'] },
+    },
+  ],
+  ['deny icmp type 8 code 0', { action: 'Deny', protocol: 'ICMP', icmp: { type: 8, code: 0 } }],
+  ['allow from tag My_Net.X', { action: 'Allow', source: { selector: 'has(My_Net.X)' } }],
+];
+
+for (const [words, rule] of examples) {
+  test(`"${words}" is read, and written the same`, () => {
+    const parsed = parseRuleWords(words.split(' '));
+    assert.deepEqual(parsed, rule);
+    assert.equal(ruleWords(parsed), words);
+  });
+}
+
+for (const [wrong, said] of [
+  ['permit', /"permit": must be allow/],
+  ['allow tcp from', /missing at the end/],
+  ['allow from nobody', /"nobody": must be ports, tag, cidr or selector/],
+  ['allow tcp to ports http$', /"http\$": must be ports such as/],
+  ['allow to cidr 10.0.0.1/8', /host bits/],
+  ['', /an action is missing/],
+] as const) {
+  test(`"${wrong}" is refused with the word that is wrong`, () => {
+    assert.throws(() => parseRuleWords(wrong.split(' ').filter((word) => word !== '')), said);
+  });
+}
+
+test('what words cannot say is shown all the same', () => {
+  const shown = ruleWords({ action: 'Allow', source: { notSelector: 'has(a)' } });
+  assert.equal(shown, 'allow {"source":{"notSelector":"has(a)"}}');
+});

@@ -1,0 +1,177 @@
+import { CalicoError, describe } from '../errors/error.ts';
+import { parseNet } from '../ip/cidr.ts';
+import { dockerNameOf, tagFor } from '../model/names.ts';
+import {
+  port,
+  protocol,
+  type EntityRule,
+  type PolicyRule,
+  type Protocol,
+  type RuleAction,
+} from '../model/policy-rule.ts';
+import { parseSelector } from '../model/selector/parse.ts';
+
+/**
+ * Rules as words, in the grammar that Calico's first command line had:
+ * `allow|deny|log|pass [tcp|udp|sctp|icmp [type N [code N]]|icmpv6 …|NUMBER] [from WHAT] [to WHAT]`, where WHAT is
+ * any of `ports 80,8000:8010`, `tag NAME`, `cidr 10.0.0.0/8`, `selector "…"`.
+ */
+
+const actions: Readonly<Record<string, RuleAction>> = {
+  allow: 'Allow',
+  deny: 'Deny',
+  log: 'Log',
+  pass: 'Pass',
+};
+
+/** Parses words into a rule; a tag is a Docker name. Throws `cli/bad-argument` and says what may stand there. */
+export function parseRuleWords(words: readonly string[]): PolicyRule {
+  const reader = new WordReader(words);
+  const action = actions[reader.take('an action')];
+  if (action === undefined) throw reader.refuseLast('must be allow, deny, log or pass');
+  const parts: { -readonly [K in keyof PolicyRule]?: PolicyRule[K] } = { action };
+  const next = reader.peek();
+  if (next !== undefined && next !== 'from' && next !== 'to') {
+    const parsed = protocol.safeParse(reader.take('a protocol'));
+    if (!parsed.success) {
+      throw reader.refuseLast('must be a protocol (tcp, udp, icmp, a number), from, or to');
+    }
+    parts.protocol = parsed.data;
+    const icmp = takeIcmp(reader);
+    if (icmp !== undefined) parts.icmp = icmp;
+  }
+  if (reader.takeIf('from')) parts.source = takeEntity(reader);
+  if (reader.takeIf('to')) parts.destination = takeEntity(reader);
+  if (reader.peek() !== undefined) {
+    reader.take('');
+    throw reader.refuseLast('is not expected here; after the action come protocol, from, to');
+  }
+  return { ...parts, action };
+}
+
+/** A rule as words; what the words cannot say is shown as JSON. */
+export function ruleWords(rule: PolicyRule): string {
+  const { action, protocol: number, icmp, source, destination, ...others } = rule;
+  const said = [
+    action.toLowerCase(),
+    ...(number === undefined ? [] : [protocolWord(number)]),
+    ...(icmp?.type === undefined ? [] : [`type ${icmp.type}`]),
+    ...(icmp?.code === undefined ? [] : [`code ${icmp.code}`]),
+    ...entityWords('from', source),
+    ...entityWords('to', destination),
+  ].join(' ');
+  const unsaid = {
+    ...others,
+    ...unsaidOf('source', source),
+    ...unsaidOf('destination', destination),
+  };
+  return Object.keys(unsaid).length === 0 ? said : `${said} ${JSON.stringify(unsaid)}`;
+}
+
+class WordReader {
+  readonly #words: readonly string[];
+  #next = 0;
+
+  constructor(words: readonly string[]) {
+    this.#words = words;
+  }
+
+  peek(): string | undefined {
+    return this.#words[this.#next]?.toLowerCase();
+  }
+
+  take(what: string): string {
+    const word = this.#words[this.#next];
+    if (word === undefined) {
+      const why = `${what} is missing at the end`;
+      throw new CalicoError('cli/bad-argument', { what: this.#words.join(' ') || 'rule', why });
+    }
+    this.#next++;
+    return word;
+  }
+
+  takeIf(word: string): boolean {
+    if (this.peek() !== word) return false;
+    this.#next++;
+    return true;
+  }
+
+  refuseLast(why: string): CalicoError {
+    return new CalicoError('cli/bad-argument', {
+      what: `"${this.#words[this.#next - 1] ?? ''}"`,
+      why,
+    });
+  }
+}
+
+function takeIcmp(reader: WordReader): PolicyRule['icmp'] {
+  if (!reader.takeIf('type')) return undefined;
+  const type = takeNumber(reader, 'an ICMP type');
+  return reader.takeIf('code') ? { type, code: takeNumber(reader, 'an ICMP code') } : { type };
+}
+
+function takeNumber(reader: WordReader, what: string): number {
+  const number = Number(reader.take(what));
+  if (Number.isInteger(number) && number >= 0 && number <= 255) return number;
+  throw reader.refuseLast(`must be ${what}, a number from 0 to 255`);
+}
+
+function takeEntity(reader: WordReader): EntityRule {
+  const entity: EntityRule = {};
+  const before = reader.peek();
+  for (;;) {
+    if (reader.takeIf('ports')) {
+      entity.ports = reader
+        .take('a list of ports')
+        .split(',')
+        .map((text) => {
+          const parsed = port.safeParse(text);
+          if (parsed.success) return parsed.data;
+          throw reader.refuseLast('must be ports such as 80,443,8000:8010');
+        });
+    } else if (reader.takeIf('tag')) {
+      entity.selector = `has(${tagFor(reader.take('a tag'))})`;
+    } else if (reader.takeIf('cidr')) {
+      const text = reader.take('a network');
+      try {
+        entity.nets = text.split(',').map(parseNet);
+      } catch (error) {
+        throw reader.refuseLast(describe(error));
+      }
+    } else if (reader.takeIf('selector')) {
+      const text = reader.take('a selector');
+      parseSelector(text);
+      entity.selector = text;
+    } else {
+      break;
+    }
+  }
+  if (Object.keys(entity).length > 0) return entity;
+  reader.take(`ports, tag, cidr or selector (after ${before ?? 'from or to'})`);
+  throw reader.refuseLast('must be ports, tag, cidr or selector');
+}
+
+function protocolWord(number: Protocol): string {
+  return String(number).toLowerCase();
+}
+
+const tagSelector = /^has\(([^)]*)\)$/;
+
+function entityWords(side: 'from' | 'to', entity: EntityRule = {}): readonly string[] {
+  const { ports, nets, selector } = entity;
+  const tag = tagSelector.exec(selector ?? '')?.[1];
+  const words = [
+    ...(ports === undefined ? [] : [`ports ${ports.join(',')}`]),
+    ...(selector === undefined
+      ? []
+      : [tag === undefined ? `selector '${selector}'` : `tag ${dockerNameOf(tag)}`]),
+    ...(nets === undefined ? [] : [`cidr ${nets.join(',')}`]),
+  ];
+  return words.length === 0 ? [] : [side, ...words];
+}
+
+/** What the words have no place for. */
+function unsaidOf(side: 'source' | 'destination', entity: EntityRule = {}): object {
+  const { ports: _ports, nets: _nets, selector: _selector, ...others } = entity;
+  return Object.keys(others).length === 0 ? {} : { [side]: others };
+}
