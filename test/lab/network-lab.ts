@@ -1,0 +1,245 @@
+import assert from 'node:assert/strict';
+import { startEtcd, type Etcd } from './etcd.ts';
+import type { Engine } from './engine.ts';
+import { startHost, type Host } from './host.ts';
+import type { IptablesBackend } from './machine.ts';
+import type { CommandResult } from './process.ts';
+
+/** What one run of a suite is made on. */
+export interface LabKind {
+  readonly engine: Engine;
+  readonly backend: IptablesBackend;
+  readonly datastore: 'sqlite' | 'etcd';
+}
+
+/** Each engine with each firewall and each datastore at least once. */
+export const labKinds: readonly LabKind[] = [
+  { engine: '20.10', backend: 'nft', datastore: 'sqlite' },
+  { engine: '20.10', backend: 'legacy', datastore: 'etcd' },
+  { engine: '28.5', backend: 'nft', datastore: 'etcd' },
+  { engine: '28.5', backend: 'legacy', datastore: 'sqlite' },
+];
+
+export function kindName({ engine, backend, datastore }: LabKind): string {
+  return `Docker ${engine}, iptables-${backend}, ${datastore}`;
+}
+
+/** A host with Docker and calico-cnm, and the questions that the tests ask. */
+export class NetworkLab implements AsyncDisposable {
+  readonly host: Host;
+  readonly etcd: Etcd | undefined;
+  readonly environment: Readonly<Record<string, string>>;
+
+  constructor(host: Host, etcd: Etcd | undefined, environment: Readonly<Record<string, string>>) {
+    this.host = host;
+    this.etcd = etcd;
+    this.environment = environment;
+  }
+
+  /** docker with the arguments; throws what it said if it failed. */
+  docker(...argv: readonly string[]): Promise<string> {
+    return this.host.docker(...argv);
+  }
+
+  /** What docker says when it must fail. */
+  async refused(...argv: readonly string[]): Promise<string> {
+    const { status, stdout, stderr } = await this.host.exec(['docker', ...argv]);
+    assert.notEqual(status, 0, `docker ${argv.join(' ')} should have been refused`);
+    return `${stdout}${stderr}`;
+  }
+
+  /** calico-cnm with the arguments; throws what it said if it failed. */
+  calico(...argv: readonly string[]): Promise<string> {
+    return this.host.run(['calico-cnm', ...argv], { env: this.environment });
+  }
+
+  calicoResult(...argv: readonly string[]): Promise<CommandResult> {
+    return this.host.exec(['calico-cnm', ...argv], { env: this.environment });
+  }
+
+  network(name: string, ...options: readonly string[]): Promise<string> {
+    return this.docker(
+      'network',
+      'create',
+      '--driver',
+      'calico',
+      '--ipam-driver',
+      'calico-ipam',
+      ...options,
+      name,
+    );
+  }
+
+  /** A container that serves `hello` on port 8080; answers nothing before it does. */
+  async server(name: string, ...options: readonly string[]): Promise<void> {
+    await this.docker(
+      'run',
+      '-d',
+      '--name',
+      name,
+      ...options,
+      'calico-test',
+      'httpd',
+      '-f',
+      '-p',
+      '8080',
+      '-h',
+      '/www',
+    );
+  }
+
+  /** A container that only waits. */
+  async client(name: string, ...options: readonly string[]): Promise<void> {
+    await this.docker('run', '-d', '--name', name, ...options, 'calico-test');
+  }
+
+  /** Whether a container gets the page at an address or name. */
+  async reaches(from: string, to: string): Promise<boolean> {
+    const url = `http://${to.includes(':') ? `[${to}]` : to}:8080/`;
+    const { stdout } = await this.host.exec([
+      'docker',
+      'exec',
+      from,
+      'timeout',
+      '2',
+      'wget',
+      '-qO-',
+      url,
+    ]);
+    return stdout.trim() === 'hello';
+  }
+
+  /** Whether the host gets the page. */
+  async hostReaches(to: string): Promise<boolean> {
+    const { stdout } = await this.host.exec([
+      'timeout',
+      '2',
+      'busybox',
+      'wget',
+      '-qO-',
+      `http://${to}:8080/`,
+    ]);
+    return stdout.trim() === 'hello';
+  }
+
+  async pings(from: string, to: string): Promise<boolean> {
+    const { status } = await this.host.exec([
+      'docker',
+      'exec',
+      from,
+      'ping',
+      '-c',
+      '1',
+      '-W',
+      '1',
+      to,
+    ]);
+    return status === 0;
+  }
+
+  /** The address of a container on a network. */
+  async address(container: string, network: string): Promise<string> {
+    return this.docker(
+      'inspect',
+      '-f',
+      `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`,
+      container,
+    );
+  }
+
+  async address6(container: string, network: string): Promise<string> {
+    return this.docker(
+      'inspect',
+      '-f',
+      `{{(index .NetworkSettings.Networks "${network}").GlobalIPv6Address}}`,
+      container,
+    );
+  }
+
+  /** Packets of a container that were dropped, by `calico-cnm status`; all rules whose text matches. */
+  async dropped(container: string, rule: RegExp = /./): Promise<number> {
+    const { stdout } = await this.calicoResult('status', '-o', 'json');
+    const report: unknown = JSON.parse(stdout);
+    assert.ok(typeof report === 'object' && report !== null && 'drops' in report);
+    assert.ok(Array.isArray(report.drops));
+    return report.drops.reduce((sum: number, drop: unknown) => {
+      const {
+        container: of,
+        rule: text,
+        packets,
+      } = { container: '', rule: '', packets: 0, ...toObject(drop) };
+      return of === container && rule.test(String(text)) ? sum + Number(packets) : sum;
+    }, 0);
+  }
+
+  /**
+   * A probe that must fail now and succeed after one change, and whose packets were counted as dropped: so
+   * that it did not fail for another reason.
+   */
+  async onlyAfter(options: {
+    readonly probe: () => Promise<boolean>;
+    readonly droppedAt: string;
+    readonly change: () => Promise<unknown>;
+  }): Promise<void> {
+    const before = await this.dropped(options.droppedAt);
+    assert.equal(await options.probe(), false, 'the probe must be refused at first');
+    const after = await this.dropped(options.droppedAt);
+    assert.ok(after > before, `drops of ${options.droppedAt} must rise (${before}, ${after})`);
+    await options.change();
+    assert.equal(await this.eventually(options.probe), true, 'the probe must succeed afterwards');
+  }
+
+  /** Asks again for at most two seconds until the answer is yes. */
+  async eventually(ask: () => Promise<boolean>, patienceMs = 2000): Promise<boolean> {
+    const end = Date.now() + patienceMs;
+    for (;;) {
+      if (await ask()) return true;
+      if (Date.now() > end) return false;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+  }
+
+  /** Removes all containers, and networks that are not Docker's own. */
+  async clear(): Promise<void> {
+    const containers = (await this.docker('ps', '-aq')).split('\n').filter((id) => id !== '');
+    if (containers.length > 0) await this.docker('rm', '-f', ...containers);
+    const networks = (await this.docker('network', 'ls', '-q', '-f', 'type=custom'))
+      .split('\n')
+      .filter((id) => id !== '');
+    if (networks.length > 0) await this.docker('network', 'rm', ...networks);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.host[Symbol.asyncDispose]();
+    await this.etcd?.[Symbol.asyncDispose]();
+  }
+}
+
+/** Starts host, datastore, calico-cnm and Docker. */
+export async function startLab(
+  kind: LabKind,
+  extra: Readonly<Record<string, string>> = {},
+): Promise<NetworkLab> {
+  const host = await startHost({ ...kind, uplink: true });
+  try {
+    const etcd =
+      kind.datastore === 'etcd'
+        ? await startEtcd({ enter: host.machine.enterNetwork, port: 2379 })
+        : undefined;
+    const environment = {
+      ...(etcd === undefined ? {} : { ETCD_ENDPOINTS: etcd.endpoint }),
+      ...extra,
+    };
+    const lab = new NetworkLab(host, etcd, environment);
+    await host.startCalico(environment);
+    await host.startDocker();
+    return lab;
+  } catch (error) {
+    await host[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+function toObject(value: unknown): object {
+  return typeof value === 'object' && value !== null ? value : {};
+}

@@ -1,0 +1,236 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+
+for (const kind of labKinds)
+  describe(kindName(kind), { timeout: 240_000 }, () => policySuite(kind));
+
+/** What Profiles do to the traffic of containers. */
+function policySuite(kind: LabKind): void {
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab(kind);
+    await lab.network('web');
+    await lab.network('other');
+    await lab.server('app', '--net', 'web');
+    await lab.client('inside', '--net', 'web');
+    await lab.client('outside', '--net', 'other');
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('containers of one network reach each other by name, and the world by masquerade', async () => {
+    assert.ok(await lab.reaches('inside', 'app'));
+    assert.ok(await lab.pings('inside', '198.51.100.1'));
+  });
+
+  test('a container of another network gets in when a rule says so, at once, and no longer', async () => {
+    const address = await lab.address('app', 'web');
+    const probe = () => lab.reaches('outside', address);
+    const words = ['allow', 'tcp', 'from', 'tag', 'other', 'to', 'ports', '8080'];
+    await lab.onlyAfter({
+      probe,
+      droppedAt: 'app',
+      change: () => lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...words),
+    });
+    assert.equal(await lab.pings('outside', address), false, 'another protocol stays out');
+    await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...words);
+    assert.ok(await lab.eventually(async () => !(await probe())));
+  });
+
+  test('a deny rule before the others is counted under its own number', async () => {
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'add',
+      '--at',
+      '1',
+      'inbound',
+      'deny',
+      'tcp',
+      'to',
+      'ports',
+      '8080',
+    );
+    assert.equal(await lab.reaches('inside', 'app'), false);
+    assert.ok((await lab.dropped('app', /inbound: Profile web, rule 1/)) > 0);
+    await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', '--at', '1');
+    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app')));
+  });
+
+  test('a tag that a Profile gets reaches its running containers', async () => {
+    const address = await lab.address('app', 'web');
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'app',
+      change: () => lab.calico('profile', 'other', 'tag', 'add', 'web'),
+    });
+    await lab.calico('profile', 'other', 'tag', 'remove', 'web');
+    assert.ok(await lab.eventually(async () => !(await lab.reaches('outside', address))));
+  });
+
+  test('outbound rules hold as well', async () => {
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'add',
+      '--at',
+      '1',
+      'outbound',
+      'deny',
+      'to',
+      'cidr',
+      '198.51.100.0/24',
+    );
+    await lab.onlyAfter({
+      probe: () => lab.pings('inside', '198.51.100.1'),
+      droppedAt: 'inside',
+      change: () => lab.calico('profile', 'web', 'rule', 'remove', 'outbound', '--at', '1'),
+    });
+  });
+
+  test('a container cannot send from an address that is not its own', async () => {
+    const address = await lab.address('app', 'web');
+    await lab.client('spoofer', '--net', 'web', '--cap-add', 'NET_ADMIN');
+    assert.ok(await lab.pings('spoofer', address));
+    await lab.docker('exec', 'spoofer', 'ip', 'addr', 'add', '10.65.99.99/32', 'dev', 'eth0');
+    const spoofed = await lab.host.exec([
+      'docker',
+      'exec',
+      'spoofer',
+      'ping',
+      '-c',
+      '1',
+      '-W',
+      '1',
+      '-I',
+      '10.65.99.99',
+      address,
+    ]);
+    assert.notEqual(spoofed.status, 0);
+    const dropped = await lab.host.run([
+      'sh',
+      '-c',
+      'iptables-save -c -t raw | grep "Source address"',
+    ]);
+    assert.match(dropped, /^\[[1-9]/);
+  });
+
+  test('containers choose Profiles and labels by labels, in force from their first packet', async () => {
+    const address = await lab.address('app', 'web');
+    await lab.calico('profile', 'add', 'monitors');
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'add',
+      'inbound',
+      'allow',
+      'from',
+      'selector',
+      "role == 'probe'",
+    );
+    const fetch = `wget -qO- http://${address}:8080/`;
+    const once = (...options: readonly string[]) =>
+      lab.host.exec([
+        'docker',
+        'run',
+        '--rm',
+        '--net',
+        'other',
+        ...options,
+        'calico-test',
+        'sh',
+        '-c',
+        `timeout 2 ${fetch}; exit $?`,
+      ]);
+    assert.notEqual((await once()).status, 0);
+    const labelled = await once('--label', 'org.projectcalico.label.role=probe');
+    assert.equal(labelled.stdout.trim(), 'hello');
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'remove',
+      'inbound',
+      'allow',
+      'from',
+      'selector',
+      "role == 'probe'",
+    );
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'add',
+      'inbound',
+      'allow',
+      'from',
+      'tag',
+      'monitors',
+    );
+    assert.notEqual((await once()).status, 0);
+    const profiled = await once('--label', 'org.projectcalico.profile=monitors');
+    assert.equal(profiled.stdout.trim(), 'hello');
+    await lab.calico(
+      'profile',
+      'web',
+      'rule',
+      'remove',
+      'inbound',
+      'allow',
+      'from',
+      'tag',
+      'monitors',
+    );
+  });
+
+  test('host and container reach each other as documented', async () => {
+    assert.ok(await lab.hostReaches(await lab.address('app', 'web')));
+    assert.ok(await lab.pings('inside', '203.0.113.2'));
+  });
+
+  test('rules that are flushed are back within a second', async () => {
+    const address = await lab.address('app', 'web');
+    await lab.host.run(['iptables', '-F']);
+    const isBack = async () => {
+      const rules = await lab.host.run(['iptables', '-S']);
+      return /-A FORWARD .*-j cali-FORWARD/.test(rules) && rules.includes('-A cali-tw-web');
+    };
+    assert.ok(await lab.eventually(isBack, 1500));
+    assert.ok(await lab.reaches('inside', 'app'));
+    assert.equal(await lab.reaches('outside', address), false);
+  });
+
+  test('a killed daemon loses nothing, and finds what is there when it is back', async () => {
+    await lab.host.killCalico();
+    assert.ok(await lab.reaches('inside', 'app'));
+    assert.equal(await lab.reaches('outside', await lab.address('app', 'web')), false);
+    const chains = async () =>
+      (await lab.host.run(['iptables-save']))
+        .split('\n')
+        .filter((line) => line.includes('cali'))
+        .toSorted()
+        .join('\n');
+    const before = await chains();
+    await lab.host.startCalico(lab.environment);
+    assert.ok(
+      await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000),
+    );
+    assert.equal(await chains(), before);
+    assert.ok(await lab.reaches('inside', 'app'));
+    await lab.docker('run', '--rm', '--net', 'web', 'calico-test', 'true');
+  });
+
+  test('when all is removed nothing is left', async () => {
+    await lab.clear();
+    const links = await lab.host.run(['ip', '-o', 'link']);
+    assert.ok(!links.includes('cali'), links);
+    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
+    const endpoints = await lab.calico('get', 'workloadendpoint', '-o', 'json');
+    assert.deepEqual(JSON.parse(endpoints), []);
+    const routes = await lab.host.run(['ip', 'route', 'show', 'proto', '80']);
+    assert.equal(routes.trim(), '');
+  });
+}
