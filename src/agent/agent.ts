@@ -261,19 +261,19 @@ export class Agent {
 
   async #round(): Promise<void> {
     this.#rounds++;
-    const revision = this.#seen;
     if (this.#mustResync) {
       this.sets.resync();
       this.routes.resync();
       for (const tables of this.#tables.values()) tables.invalidate();
       this.#mustResync = false;
     }
+    const families = [...this.#tables.values()];
+    await Promise.all(families.map((tables) => tables.prepare(this.#signal)));
+    const revision = this.#seen;
     const ended = this.#watch.beginOwn();
-    const applied = await Promise.all(
-      [...this.#tables.values()].map((tables) =>
-        tables.apply(this.#signal, () => this.sets.applyAdditions()),
-      ),
-    );
+    // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
+    this.sets.applyAdditions();
+    const applied = await Promise.all(families.map((tables) => tables.write(this.#signal)));
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
     this.#tableTransactions += transactions;
     if (transactions > 0 || this.#rounds === 1) ended(transactions);

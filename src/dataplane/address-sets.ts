@@ -23,6 +23,9 @@ export class AddressSets {
   readonly #present = new Map<string, string>();
   readonly #changed = new Set<string>();
   readonly #unwanted = new Set<string>();
+  /** What could be removed when the last additions were made. */
+  #removable: (() => void)[] = [];
+  #goingSets: ReadonlySet<string> = new Set();
 
   constructor(ipset: Ipset) {
     this.#ipset = ipset;
@@ -70,7 +73,10 @@ export class AddressSets {
     }
   }
 
-  /** Makes sets and adds members. Throws `kernel/refused`. */
+  /**
+   * Makes sets and adds members, and notes which members and sets can go once the rules have changed.
+   * Throws `kernel/refused`.
+   */
   applyAdditions(): void {
     for (const name of this.#changed) {
       const wanted = this.#sets.get(name);
@@ -81,28 +87,38 @@ export class AddressSets {
       this.#ipset.add(wanted.spec, added);
       for (const member of added) wanted.members.setActual(member, true);
     }
+    this.#removable = [...this.#changed].flatMap((name) => {
+      const wanted = this.#sets.get(name);
+      const members = wanted?.members.removals().map(([member]) => member) ?? [];
+      return wanted === undefined || members.length === 0
+        ? []
+        : [() => this.#removeMembers(wanted, members)];
+    });
+    this.#changed.clear();
+    this.#goingSets = new Set(this.#unwanted);
   }
 
   /**
-   * Removes members and sets that are wanted no more; a set that a rule still names stays for the next time.
-   * Answers what is left, as sentences.
+   * Removes members and sets that were wanted no more when `applyAdditions` was called last. A set that a rule
+   * still names stays for the next time; answers those, as sentences.
    */
   applyRemovals(): readonly string[] {
-    for (const name of this.#changed) {
-      const wanted = this.#sets.get(name);
-      if (wanted === undefined) continue;
-      const removed = wanted.members.removals().map(([member]) => member);
-      if (removed.length > 0) this.#ipset.remove(wanted.spec, removed);
-      for (const member of removed) wanted.members.deleteActual(member);
-    }
-    this.#changed.clear();
-    return [...this.#unwanted].flatMap((name) => this.#destroy(name));
+    for (const remove of this.#removable.splice(0)) remove();
+    return [...this.#goingSets].flatMap((name) => this.#destroy(name));
   }
 
   /** The members of a set with their counters, as the kernel has them now. */
   counters(name: string): readonly KernelMember[] {
     const spec = this.#sets.get(name)?.spec;
     return spec === undefined ? [] : this.#ipset.members(name, spec.family);
+  }
+
+  /** Those that are wanted again meanwhile stay. */
+  #removeMembers({ spec, members }: Wanted, candidates: readonly string[]): void {
+    if (!this.#present.has(spec.name)) return;
+    const gone = candidates.filter((member) => !members.desired.has(member));
+    if (gone.length > 0) this.#ipset.remove(spec, gone);
+    for (const member of gone) members.deleteActual(member);
   }
 
   #ensure({ spec, members }: Wanted): void {
@@ -125,6 +141,7 @@ export class AddressSets {
   }
 
   #destroy(name: string): readonly string[] {
+    if (!this.#unwanted.has(name)) return [];
     try {
       this.#ipset.destroy(name);
     } catch (error) {

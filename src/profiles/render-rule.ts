@@ -180,9 +180,9 @@ function verdictRules(
 }
 
 /**
- * Counts the packet for its container and drops it. The first rule makes sure that the container has an
- * element in the set; matching that element is what the kernel counts; the last rule drops all the same if
- * the set is full.
+ * Counts the packet for its container and drops it. The first rule makes an element for the container, if
+ * there is none (adding it again would set its counter to zero); matching that element is what the kernel
+ * counts; the last rule drops all the same if the set is full.
  */
 export function countAndDrop(
   direction: 'ingress' | 'egress',
@@ -191,13 +191,13 @@ export function countAndDrop(
 ): readonly Rule[] {
   const count: Action =
     direction === 'egress' ? { kind: 'countSource', set } : { kind: 'countDestination', set };
-  const counted: Match =
+  const element =
     direction === 'egress'
-      ? { kind: 'sourceAndInInterfaceSet', set }
-      : { kind: 'destinationAndOutInterfaceSet', set };
+      ? ({ kind: 'sourceAndInInterfaceSet', set } as const)
+      : ({ kind: 'destinationAndOutInterfaceSet', set } as const);
   return [
-    { matches, action: count },
-    { matches: [...matches, counted], action: { kind: 'drop' } },
+    { matches: [...matches, { ...element, negated: true, uncounted: true }], action: count },
+    { matches: [...matches, element], action: { kind: 'drop' } },
     { matches, action: { kind: 'drop' } },
   ];
 }

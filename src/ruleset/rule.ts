@@ -34,12 +34,19 @@ export type Match =
   | { readonly kind: 'sourceSet'; readonly set: string; readonly negated?: boolean }
   | { readonly kind: 'destinationSet'; readonly set: string; readonly negated?: boolean }
   /** Source address and incoming interface together are a member. */
-  | { readonly kind: 'sourceAndInInterfaceSet'; readonly set: string; readonly negated?: boolean }
+  | {
+      readonly kind: 'sourceAndInInterfaceSet';
+      readonly set: string;
+      readonly negated?: boolean;
+      /** Only looks: the element's packet counter stays as it is. */
+      readonly uncounted?: boolean;
+    }
   /** Destination address and outgoing interface together are a member. */
   | {
       readonly kind: 'destinationAndOutInterfaceSet';
       readonly set: string;
       readonly negated?: boolean;
+      readonly uncounted?: boolean;
     }
   /** At most 15 slots; a range takes two. */
   | { readonly kind: 'sourcePorts'; readonly ports: readonly Ports[]; readonly negated?: boolean }

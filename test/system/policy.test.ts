@@ -213,7 +213,10 @@ function policySuite(kind: LabKind): void {
         .filter((line) => line.includes('cali'))
         .toSorted()
         .join('\n');
+    await lab.host.startCalico(lab.environment);
+    await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000);
     const before = await chains();
+    await lab.host.killCalico();
     await lab.host.startCalico(lab.environment);
     assert.ok(
       await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000),

@@ -14,8 +14,10 @@ const matches: Kinds<Match> = {
   destinationNet: ({ net, negated }) => `${not(negated)}--destination ${net}`,
   sourceSet: ({ set, negated }) => setMatch(set, 'src', negated),
   destinationSet: ({ set, negated }) => setMatch(set, 'dst', negated),
-  sourceAndInInterfaceSet: ({ set, negated }) => setMatch(set, 'src,src', negated),
-  destinationAndOutInterfaceSet: ({ set, negated }) => setMatch(set, 'dst,dst', negated),
+  sourceAndInInterfaceSet: ({ set, negated, uncounted }) =>
+    setMatch(set, 'src,src', negated) + (uncounted === true ? ' ! --update-counters' : ''),
+  destinationAndOutInterfaceSet: ({ set, negated, uncounted }) =>
+    setMatch(set, 'dst,dst', negated) + (uncounted === true ? ' ! --update-counters' : ''),
   sourcePorts: ({ ports, negated }) =>
     `-m multiport ${not(negated)}--source-ports ${portList(ports)}`,
   destinationPorts: ({ ports, negated }) =>
@@ -42,8 +44,8 @@ const actions: Kinds<Action> = {
   log: ({ prefix }) => `--jump LOG --log-prefix "${safeText(prefix, 28)}" --log-level 5`,
   masquerade: () => '--jump MASQUERADE --random-fully',
   notrack: () => '--jump NOTRACK',
-  countSource: ({ set }) => `--jump SET --add-set ${set} src,src --exist`,
-  countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst --exist`,
+  countSource: ({ set }) => `--jump SET --add-set ${set} src,src`,
+  countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst`,
 };
 
 /** What comes after the chain's name and the hash: comment, criteria and action, separated by blanks. */

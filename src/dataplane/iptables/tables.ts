@@ -1,4 +1,3 @@
-import { pause } from '../../async/deadline.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import type { Chain, Hook, TableName } from '../../ruleset/rule.ts';
 import type { ToolRunner } from '../process.ts';
@@ -28,8 +27,6 @@ interface DesiredTable {
 
 const tableNames: readonly TableName[] = ['raw', 'mangle', 'nat', 'filter'];
 const ourPrefix = 'cali-';
-const attempts = 4;
-const retryMs = 100;
 const debianPackage = 'iptables';
 
 /**
@@ -42,8 +39,6 @@ export class IptablesTables {
   readonly #restore: string;
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
-  /** Whether somebody spoke up while we wrote. */
-  #isStale = false;
 
   constructor(
     runner: ToolRunner,
@@ -86,7 +81,6 @@ export class IptablesTables {
   /** Somebody may have changed the tables: the next `apply` reads them first. */
   invalidate(): void {
     this.#actual = undefined;
-    this.#isStale = true;
   }
 
   /** Wants nothing any more: the next `apply` removes all that is ours. */
@@ -98,49 +92,49 @@ export class IptablesTables {
     this.invalidate();
   }
 
-  /**
-   * Makes the tables as they should be. Each table changes in one step or not at all; what fails is read and
-   * tried anew. `beforeWrite` is called at the moment that decides what is written, for what the rules need to
-   * be there. Throws `kernel/tool-failed` or `kernel/tool-missing`.
-   */
-  async apply(signal: AbortSignal, beforeWrite: () => void = () => undefined): Promise<Applied> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#applyOnce(signal, beforeWrite);
-      } catch (error) {
-        this.invalidate();
-        if (attempt === attempts || signal.aborted) throw error;
-        await pause(retryMs * attempt, signal);
-      }
-    }
+  /** Reads the tables if they may have changed. Throws `kernel/tool-failed` or `kernel/tool-missing`. */
+  async prepare(signal: AbortSignal): Promise<void> {
+    this.#actual ??= await this.#read(signal);
   }
 
-  async #applyOnce(signal: AbortSignal, beforeWrite: () => void): Promise<Applied> {
-    const actual = this.#actual ?? (await this.#read(signal));
-    this.#isStale = false;
-    // From here to the start of the process nothing else runs: what arrives later is the next round's.
-    beforeWrite();
+  /**
+   * Makes the tables as they should be at the moment of the call; what is wanted later is left for the next
+   * time. Each table changes in one step or not at all. `prepare` comes before. Throws `kernel/tool-failed`;
+   * then the next `prepare` reads anew.
+   */
+  async write(signal: AbortSignal): Promise<Applied> {
+    const actual = this.#actual;
+    if (actual === undefined) return { transactions: 0, lines: 0 };
     const parts = tableNames.flatMap((name) => {
       const present = actual.get(name) ?? new Map<string, readonly SavedRule[]>();
       const lines = scriptFor(this.#table(name), present);
       actual.set(name, this.#taken(name, present));
       return lines.length === 0 ? [] : [{ name, lines }];
     });
-    if (parts.length > 0) {
-      const input = parts
-        .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
-        .join('');
+    if (parts.length === 0) return { transactions: 0, lines: 0 };
+    const input = parts
+      .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
+      .join('');
+    try {
       await this.#runner.run(
         [this.#restore, '--noflush', '--wait', '10'],
         { input, debianPackage },
         signal,
       );
+    } catch (error) {
+      this.invalidate();
+      throw error;
     }
-    this.#actual = this.#isStale ? undefined : actual;
     return {
       transactions: parts.length,
       lines: parts.reduce((sum, { lines }) => sum + lines.length, 0),
     };
+  }
+
+  /** Both steps. */
+  async apply(signal: AbortSignal): Promise<Applied> {
+    await this.prepare(signal);
+    return this.write(signal);
   }
 
   async #read(signal: AbortSignal): Promise<Map<TableName, Map<string, readonly SavedRule[]>>> {
