@@ -17,13 +17,18 @@ export function watchSqliteFile(
     if (options.hasForeignCommit()) options.onForeignCommit();
   };
   const own = basename(file);
+  let looks: readonly NodeJS.Timeout[] = [];
   const watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
-    if (name?.startsWith(own) === true) look();
+    if (name?.startsWith(own) !== true) return;
+    // The notice comes with the first byte that is written, the commit is visible some milliseconds later.
+    for (const timer of looks) clearTimeout(timer);
+    looks = [0, 3, 10, 30, 100].map((delayMs) => setTimeout(look, delayMs).unref());
   });
   // Without notices the polling still finds every change.
   watcher.on('error', () => watcher.close());
   const timer = setInterval(look, pollMs).unref();
   return () => {
+    for (const waiting of looks) clearTimeout(waiting);
     clearInterval(timer);
     watcher.close();
   };

@@ -162,7 +162,7 @@ export class NetworkLab implements AsyncDisposable {
         rule: text,
         packets,
       } = { container: '', rule: '', packets: 0, ...toObject(drop) };
-      return of === container && rule.test(String(text)) ? sum + Number(packets) : sum;
+      return of === container && rule.test(text) ? sum + packets : sum;
     }, 0);
   }
 
@@ -204,6 +204,9 @@ export class NetworkLab implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    const log = this.host.calicoLog();
+    const isShown = process.env['CALICO_LAB_LOG'] !== undefined || /^\s+at /m.test(log);
+    if (isShown) process.stderr.write(log);
     await this.host[Symbol.asyncDispose]();
     await this.etcd?.[Symbol.asyncDispose]();
   }
