@@ -13,12 +13,13 @@ function networksSuite(kind: LabKind): void {
   });
   after(async () => lab[Symbol.asyncDispose]());
 
-  const cleanly = (name: string, run: () => Promise<void>) =>
+  const cleanly = (name: string, run: () => Promise<void>): void => {
     test(name, async () => {
       await run();
       await lab.clear();
       assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
     });
+  };
 
   cleanly('--subnet, --gateway, --ip-range, --aux-address and --ip are kept', async () => {
     await lab.network(
