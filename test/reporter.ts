@@ -4,6 +4,8 @@ import type { TestEvent } from 'node:test/reporters';
  * A reporter for node:test that writes what the last line of the test command is made of: the numbers of
  * passed, failed and skipped tests (suites are not counted), and a line for each failed and skipped one.
  */
+// node:test takes a reporter from the default export.
+// oxlint-disable-next-line import/no-default-export
 export default async function* report(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
   let [passed, failed, skipped] = [0, 0, 0];
   for await (const event of events) {

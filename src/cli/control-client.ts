@@ -15,6 +15,16 @@ export async function fetchStatus(socket: string): Promise<StatusReport> {
   return statusReport.parse(JSON.parse(text));
 }
 
+/** Whether a daemon answers at all. */
+export async function isRunning(socket: string): Promise<boolean> {
+  try {
+    await get(socket, '/health');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 function get(socketPath: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const asked = request({ socketPath, path, timeout: answerMs }, (response) => {

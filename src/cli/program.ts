@@ -1,14 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
+import { cleanHost } from '../agent/clean.ts';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import { createStamp } from '../driver/stamp.ts';
-import { describe } from '../errors/error.ts';
+import { CalicoError, describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
 import type { CliContext } from './context.ts';
-import { fetchStatus } from './control-client.ts';
+import { fetchStatus, isRunning } from './control-client.ts';
 import { addIpamCommands } from './ipam-commands.ts';
 import { addProfileCommands } from './profile-commands.ts';
 import { addResourceCommands } from './resource-commands.ts';
@@ -60,6 +61,19 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   addResourceCommands(program, context);
   addProfileCommands(program, context);
   addIpamCommands(program, context);
+  program
+    .command('clean')
+    .description(
+      'remove our rules, sets and routes from this host; only when the daemon does not run',
+    )
+    .action(async () => {
+      const { controlSocket } = settings();
+      if (await isRunning(controlSocket)) {
+        const why = 'the daemon runs; stop it first';
+        throw new CalicoError('cli/bad-argument', { what: 'clean', why });
+      }
+      await cleanHost(AbortSignal.timeout(60_000));
+    });
   program
     .command('version')
     .description('print the version')

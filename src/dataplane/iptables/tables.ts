@@ -83,15 +83,6 @@ export class IptablesTables {
     this.#actual = undefined;
   }
 
-  /** Wants nothing any more: the next `apply` removes all that is ours. */
-  wantNothing(): void {
-    for (const { chains, hooks } of this.#desired.values()) {
-      chains.clear();
-      hooks.clear();
-    }
-    this.invalidate();
-  }
-
   /** Reads the tables if they may have changed. Throws `kernel/tool-failed` or `kernel/tool-missing`. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.#actual ??= await this.#read(signal);
