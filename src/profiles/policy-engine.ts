@@ -63,6 +63,7 @@ export class PolicyEngine {
   readonly #groups = new Map<string, Group>();
   readonly #buckets = new Map<string, Set<string>>();
   readonly #idle = new Set<string>();
+  readonly #memberCounts = new Map<string, number>();
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new IdsByKey();
 
@@ -208,8 +209,7 @@ export class PolicyEngine {
     for (const { family, text } of members) {
       if (known.some((member) => member.text === text)) continue;
       for (const set of [workloadsSet(family), ...setsOfGroup(group, family)]) {
-        this.work.membersEmitted++;
-        this.#output.addMember(set, text);
+        this.#addMember(set, text);
       }
     }
   }
@@ -220,22 +220,35 @@ export class PolicyEngine {
       endpoints?.delete(id);
       if (endpoints?.size === 0) this.#idle.add(group);
     }
-    const kept = new Set(now?.members.map(({ text }) => text));
+    const kept = new Set(now?.group === group ? now.members.map(({ text }) => text) : []);
     for (const { family, text } of members) {
-      const [groupOf, bucket] = setsOfGroup(group, family);
-      const isSameGroup = now?.group === group;
-      const isSameBucket = now !== undefined && setsOfGroup(now.group, family)[1] === bucket;
-      const stays = kept.has(text);
-      const left = [
-        ...(stays ? [] : [workloadsSet(family)]),
-        ...(stays && isSameGroup ? [] : [groupOf]),
-        ...(stays && isSameBucket ? [] : [bucket]),
-      ];
-      for (const set of left) {
-        this.work.membersEmitted++;
-        this.#output.removeMember(set, text);
+      if (kept.has(text)) continue;
+      for (const set of [workloadsSet(family), ...setsOfGroup(group, family)]) {
+        this.#removeMember(set, text);
       }
     }
+  }
+
+  /** Two endpoints may want the same member, as long as one of them takes the other's interface over. */
+  #addMember(set: string, text: string): void {
+    const key = `${set} ${text}`;
+    const count = this.#memberCounts.get(key) ?? 0;
+    this.#memberCounts.set(key, count + 1);
+    if (count > 0) return;
+    this.work.membersEmitted++;
+    this.#output.addMember(set, text);
+  }
+
+  #removeMember(set: string, text: string): void {
+    const key = `${set} ${text}`;
+    const count = this.#memberCounts.get(key) ?? 0;
+    if (count > 1) {
+      this.#memberCounts.set(key, count - 1);
+      return;
+    }
+    this.#memberCounts.delete(key);
+    this.work.membersEmitted++;
+    this.#output.removeMember(set, text);
   }
 
   #ensureGroup(name: string, profiles: readonly string[]): Group {

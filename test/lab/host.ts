@@ -78,6 +78,8 @@ export class Host implements AsyncDisposable {
   /** Kills dockerd (and with it its containerd); what runs in containers goes on. */
   async killDocker(): Promise<void> {
     await this.#dockerd?.end('SIGKILL');
+    // Its containerd is dead as well; its process id may be somebody else's by now.
+    await this.machine.run(['rm', '-rf', '/run/docker/containerd', '/run/docker.pid']);
   }
 
   /** Everything that dockerd has logged since it was started last. */

@@ -1,0 +1,293 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { parseCidr } from '../ip/cidr.ts';
+import type { PolicyRule } from '../model/policy-rule.ts';
+import type { Profile } from '../model/profile.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { PolicyOutput } from './output.ts';
+import { PolicyEngine } from './policy-engine.ts';
+
+/** What the kernel would hold. */
+class Recorder implements PolicyOutput {
+  readonly chains = new Map<string, string>();
+  readonly sets = new Map<string, Set<string>>();
+
+  setChain: PolicyOutput['setChain'] = (family, { name, rules }) => {
+    this.chains.set(`${family} ${name}`, rules.map((rule) => JSON.stringify(rule)).join('\n'));
+  };
+  removeChain: PolicyOutput['removeChain'] = (family, name) => {
+    this.chains.delete(`${family} ${name}`);
+  };
+  wantSet: PolicyOutput['wantSet'] = ({ name }) => {
+    if (!this.sets.has(name)) this.sets.set(name, new Set());
+  };
+  unwantSet: PolicyOutput['unwantSet'] = (name) => {
+    this.sets.delete(name);
+  };
+  addMember: PolicyOutput['addMember'] = (set, member) => {
+    const members = this.sets.get(set) ?? assert.fail(`member of no set: ${set}`);
+    members.add(member);
+  };
+  removeMember: PolicyOutput['removeMember'] = (set, member) => {
+    this.sets.get(set)?.delete(member);
+  };
+
+  /** Everything in a fixed order. */
+  state(): object {
+    const sorted = <T>(map: ReadonlyMap<string, T>) =>
+      [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    return {
+      chains: sorted(this.chains),
+      sets: sorted(this.sets).map(([name, members]) => [name, [...members].toSorted()]),
+    };
+  }
+}
+
+function newEngine(): { readonly engine: PolicyEngine; readonly output: Recorder } {
+  const output = new Recorder();
+  const engine = new PolicyEngine({ node: 'here', families: [4, 6], output });
+  engine.start();
+  return { engine, output };
+}
+
+function profile(name: string, tags: readonly string[], ingress: PolicyRule[]): Profile {
+  return {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: {
+      labelsToApply: Object.fromEntries(tags.map((tag) => [tag, ''])),
+      ingress,
+      egress: [{ action: 'Allow' }],
+    },
+  };
+}
+
+interface EndpointFacts {
+  readonly id: string;
+  readonly node: string;
+  readonly address: string;
+  readonly profiles: readonly string[];
+  readonly interface: string;
+  readonly sandbox?: string;
+}
+
+function endpoint(facts: EndpointFacts): WorkloadEndpoint {
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: {
+      name: facts.id,
+      namespace: 'libnetwork',
+      ...(facts.sandbox === undefined
+        ? {}
+        : { annotations: { [endpointAnnotations.sandbox]: facts.sandbox } }),
+    },
+    spec: {
+      orchestrator: 'libnetwork',
+      node: facts.node,
+      endpoint: facts.id,
+      ipNetworks: [parseCidr(`${facts.address}/32`)],
+      profiles: [...facts.profiles],
+      interfaceName: facts.interface,
+    },
+  };
+}
+
+const profileName = fc.constantFrom('p1', 'p2', 'p3');
+const tag = fc.constantFrom('p1', 'p2', 'extra');
+const rule: fc.Arbitrary<PolicyRule> = fc.record(
+  {
+    action: fc.constantFrom('Allow', 'Deny', 'Pass', 'Log'),
+    source: fc.record({ selector: tag.map((name) => `has(${name})`) }, { noNullPrototype: true }),
+  },
+  { noNullPrototype: true },
+);
+
+const change = fc.oneof(
+  fc.record({
+    kind: fc.constant('profile' as const),
+    name: profileName,
+    value: fc.option(
+      fc.record({ tags: fc.uniqueArray(tag), rules: fc.array(rule, { maxLength: 3 }) }),
+      { nil: undefined },
+    ),
+  }),
+  fc.record({
+    kind: fc.constant('endpoint' as const),
+    id: fc.constantFrom('e1', 'e2', 'e3', 'e4'),
+    value: fc.option(
+      fc.record({
+        node: fc.constantFrom('here', 'here', 'there'),
+        address: fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3'),
+        profiles: fc.uniqueArray(profileName, { maxLength: 2 }),
+        interface: fc.constantFrom('cali1', 'cali2', 'cali3'),
+        sandbox: fc.option(fc.constantFrom('s1', 's2'), { nil: undefined }),
+      }),
+      { nil: undefined },
+    ),
+  }),
+);
+
+test('the output depends on the present state alone, whatever came before', () => {
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 30 }), fc.boolean(), (changes, isReversed) => {
+      const lived = newEngine();
+      const profiles = new Map<string, Profile>();
+      const endpoints = new Map<string, WorkloadEndpoint>();
+      for (const one of changes) {
+        if (one.kind === 'profile') {
+          const made =
+            one.value === undefined
+              ? undefined
+              : profile(one.name, one.value.tags, one.value.rules);
+          if (made === undefined) profiles.delete(one.name);
+          else profiles.set(one.name, made);
+          lived.engine.setProfile(one.name, made);
+        } else {
+          const { sandbox, ...facts } = one.value ?? {
+            sandbox: undefined,
+            node: '',
+            address: '10.0.0.9',
+            profiles: [],
+            interface: 'cali9',
+          };
+          const made =
+            one.value === undefined
+              ? undefined
+              : endpoint({ id: one.id, ...facts, ...(sandbox === undefined ? {} : { sandbox }) });
+          if (made === undefined) endpoints.delete(one.id);
+          else endpoints.set(one.id, made);
+          lived.engine.setEndpoint(one.id, made);
+        }
+      }
+      lived.engine.dropIdle();
+      const fresh = newEngine();
+      const steps = [
+        ...[...profiles].map(
+          ([name, value]) =>
+            () =>
+              fresh.engine.setProfile(name, value),
+        ),
+        ...[...endpoints].map(
+          ([id, value]) =>
+            () =>
+              fresh.engine.setEndpoint(id, value),
+        ),
+      ];
+      for (const step of isReversed ? steps.toReversed() : steps) step();
+      fresh.engine.dropIdle();
+      assert.deepEqual(lived.output.state(), fresh.output.state());
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('a rule never names a chain or a set that is not there', () => {
+  const { engine, output } = newEngine();
+  engine.setProfile(
+    'web',
+    profile('web', ['web'], [{ action: 'Allow', source: { selector: 'has(web)' } }]),
+  );
+  engine.setEndpoint(
+    'e1',
+    endpoint({
+      id: 'e1',
+      node: 'here',
+      address: '10.0.0.1',
+      profiles: ['web', 'absent'],
+      interface: 'cali1',
+    }),
+  );
+  for (const [name, rules] of output.chains) {
+    const family = name.slice(0, 1);
+    for (const [, target = ''] of rules.matchAll(/"chain":"([^"]+)"/g)) {
+      assert.ok(output.chains.has(`${family} ${target}`), `${name} leads to ${target}`);
+    }
+    for (const [, set = ''] of rules.matchAll(/"set":"([^"]+)"/g)) {
+      assert.ok(output.sets.has(set), `${name} looks into ${set}`);
+    }
+  }
+  assert.deepEqual([...engine.profiles.problems().keys()], ['absent']);
+});
+
+test('one change costs the same among ten endpoints and among a hundred thousand', () => {
+  const cost = (others: number) => {
+    const { engine } = newEngine();
+    for (const name of ['web', 'db', 'far']) {
+      engine.setProfile(
+        name,
+        profile(name, [name], [{ action: 'Allow', source: { selector: `has(${name})` } }]),
+      );
+    }
+    engine.setEndpoint(
+      'local',
+      endpoint({
+        id: 'local',
+        node: 'here',
+        address: '10.0.0.1',
+        profiles: ['web'],
+        interface: 'cali1',
+      }),
+    );
+    for (let n = 0; n < others; n++) {
+      engine.setEndpoint(
+        `far${n}`,
+        endpoint({
+          id: `far${n}`,
+          node: 'there',
+          address: `10.${1 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`,
+          profiles: ['far'],
+          interface: 'cali9',
+        }),
+      );
+    }
+    const costs: object[] = [];
+    const measure = (make: () => void) => {
+      const before = { ...engine.work };
+      make();
+      costs.push(
+        Object.fromEntries(
+          Object.entries(engine.work).map(([key, value]) => [
+            key,
+            value - Number(Object.entries(before).find(([name]) => name === key)?.[1]),
+          ]),
+        ),
+      );
+    };
+    measure(() =>
+      engine.setEndpoint(
+        'second',
+        endpoint({
+          id: 'second',
+          node: 'here',
+          address: '10.0.0.2',
+          profiles: ['web'],
+          interface: 'cali2',
+        }),
+      ),
+    );
+    measure(() => engine.setEndpoint('second', undefined));
+    measure(() =>
+      engine.setEndpoint(
+        'joins',
+        endpoint({
+          id: 'joins',
+          node: 'there',
+          address: '10.0.0.3',
+          profiles: ['web'],
+          interface: 'cali3',
+        }),
+      ),
+    );
+    measure(() =>
+      engine.setProfile(
+        'web',
+        profile('web', ['web'], [{ action: 'Allow', source: { selector: 'has(db)' } }]),
+      ),
+    );
+    return costs;
+  };
+  assert.deepEqual(cost(100_000), cost(10));
+});

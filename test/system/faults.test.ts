@@ -1,0 +1,135 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startLab, type NetworkLab } from '../lab/network-lab.ts';
+
+describe('an engine that cannot be asked', { timeout: 120_000 }, () => {
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab(
+      { engine: '28.5', backend: 'nft', datastore: 'sqlite' },
+      { DOCKER_HOST: 'unix:///run/late.sock' },
+    );
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('a container starts in quarantine and is released when Docker answers', async () => {
+    await lab.network('web', '-o', 'name=web');
+    await lab.server('app', '--net', 'web');
+    await lab.client('inside', '--net', 'web');
+    const address = await lab.address('app', 'web');
+    const { stdout } = await lab.calicoResult('status');
+    assert.match(stdout, /quarantine/);
+    await lab.onlyAfter({
+      probe: () => lab.reaches('inside', address),
+      // In quarantine a container has no name yet: its endpoint stands for it.
+      droppedAt: 'libnetwork',
+      change: () => lab.host.run(['ln', '-s', '/run/docker.sock', '/run/late.sock']),
+    });
+    assert.match(lab.host.calicoLog(), /endpoint released from quarantine container=app/);
+  });
+});
+
+describe('a datastore that is away', { timeout: 120_000 }, () => {
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab({ engine: '20.10', backend: 'nft', datastore: 'etcd' });
+    await lab.network('web');
+    await lab.server('app', '--net', 'web');
+    await lab.client('inside', '--net', 'web');
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('a start fails within 5 s and names it; running containers notice nothing', async () => {
+    await lab.etcd?.stop();
+    const started = Date.now();
+    const said = await lab.refused('run', '--rm', '--net', 'web', 'calico-test', 'true');
+    assert.ok(Date.now() - started < 5500, `it took ${Date.now() - started} ms`);
+    assert.match(said, /datastore http:\/\/127\.0\.0\.1:2379 /);
+    assert.ok(await lab.reaches('inside', 'app'));
+    assert.equal((await lab.calicoResult('status')).status, 1);
+  });
+
+  test('when it is back, everything goes on', async () => {
+    await lab.etcd?.start();
+    assert.ok(
+      await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 8000),
+    );
+    await lab.docker('run', '--rm', '--net', 'web', 'calico-test', 'true');
+  });
+
+  test('a normal start and stop writes two lines of information', async () => {
+    const before = lab.host.calicoLog().split('\n').length;
+    await lab.docker('run', '--rm', '--net', 'web', 'calico-test', 'true');
+    const written = lab.host
+      .calicoLog()
+      .split('\n')
+      .slice(before - 1);
+    assert.deepEqual(
+      written.filter((line) => line !== '').map((line) => line.split(' ')[1]),
+      ['info', 'info'],
+    );
+  });
+});
+
+describe('what has no owner any more', { timeout: 240_000 }, () => {
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab({ engine: '20.10', backend: 'nft', datastore: 'sqlite' });
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('is collected when two looks at Docker agree, and nothing else', async () => {
+    await lab.network('web');
+    await lab.network('brief', '--subnet', '10.77.0.0/24');
+    await lab.docker('network', 'create', '--driver', 'calico', 'plain');
+    await lab.server('app', '--net', 'web');
+    await lab.client('gone1', '--net', 'brief');
+    await lab.client('gone2', '--net', 'plain');
+    // Removed while nobody listens: Docker gives up on us and forgets.
+    await lab.host.killCalico();
+    await lab.host.run(['sh', '-c', 'rm -f /run/docker/plugins/calico*.sock']);
+    await lab.host.killDocker();
+    await lab.host.run([
+      'sh',
+      '-c',
+      'rm -rf /var/lib/docker/network/files/local-kv.db /run/docker/plugins/*',
+    ]);
+    await lab.host.startCalico(lab.environment);
+    await lab.host.startDocker();
+    assert.match(await lab.calico('get', 'ippool'), /10\.77\.0\.0/);
+    const isClean = async () => {
+      const endpoints = await lab.calico('get', 'workloadendpoint', '-o', 'json');
+      const pools = await lab.calico('get', 'ippool');
+      return endpoints.trim() === '[]' && !pools.includes('10.77') && !pools.includes('172.');
+    };
+    assert.equal(await isClean(), false, 'not before it has been looked at twice');
+    assert.ok(await lab.eventually(isClean, 90_000));
+    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
+  });
+});
+
+describe('a killed dockerd', { timeout: 240_000 }, () => {
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('containers that start again work on both kinds of IPAM', async () => {
+    await lab.network('web');
+    await lab.docker('network', 'create', '--driver', 'calico', 'plain');
+    await lab.server('app', '--net', 'web', '--restart', 'always');
+    await lab.server('papp', '--net', 'plain', '--restart', 'always');
+    await lab.host.killDocker();
+    await lab.host.startDocker();
+    const isUp = async (name: string) =>
+      (await lab.docker('inspect', '-f', '{{.State.Running}}', name)) === 'true';
+    assert.ok(
+      await lab.eventually(async () => (await isUp('app')) && (await isUp('papp')), 20_000),
+    );
+    await lab.client('inside', '--net', 'web');
+    await lab.client('pinside', '--net', 'plain');
+    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app'), 5000));
+    assert.ok(await lab.eventually(() => lab.reaches('pinside', 'papp'), 5000));
+  });
+});
