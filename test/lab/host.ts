@@ -79,7 +79,12 @@ export class Host implements AsyncDisposable {
   async killDocker(): Promise<void> {
     await this.#dockerd?.end('SIGKILL');
     // Its containerd is dead as well; its process id may be somebody else's by now.
-    await this.machine.run(['rm', '-rf', '/run/docker/containerd', '/run/docker.pid']);
+    await this.machine.run([
+      'rm',
+      '-f',
+      '/run/docker/containerd/containerd.pid',
+      '/run/docker.pid',
+    ]);
   }
 
   /** Everything that dockerd has logged since it was started last. */
