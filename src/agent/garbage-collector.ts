@@ -62,10 +62,13 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
     docker.containers(deadline),
   ]);
   const present = new Set(networks.map(({ Id }) => Id));
+  // After a crash Docker lists the last endpoints of containers that ended with it.
   const connected = new Set(
-    containers.flatMap(({ NetworkSettings }) =>
-      Object.values(NetworkSettings?.Networks ?? {}).map(({ EndpointID }) => EndpointID ?? ''),
-    ),
+    containers
+      .filter(({ State }) => State !== 'exited' && State !== 'dead')
+      .flatMap(({ NetworkSettings }) =>
+        Object.values(NetworkSettings?.Networks ?? {}).map(({ EndpointID }) => EndpointID ?? ''),
+      ),
   );
   const endpoints = local.all().flatMap((id) => {
     const endpoint = mirror.get('WorkloadEndpoint', id)?.value.spec.endpoint;

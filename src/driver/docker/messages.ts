@@ -45,6 +45,7 @@ export const containerList = z.array(
   z.object({
     Id: z.string(),
     Names: z.array(z.string()),
+    State: z.string().optional(),
     Labels: mapOf(z.string()),
     NetworkSettings: z
       .object({ Networks: mapOf(z.object({ EndpointID: z.string().optional() })) })
