@@ -45,7 +45,20 @@ export function cacheFolder(): string {
  * that another list of packages makes another one.
  */
 export async function engineRoot(engine: Engine): Promise<string> {
-  const { suite, packages, options } = releases[engine];
+  return debianRoot(releases[engine]);
+}
+
+/** The folder of a Debian 12 with nothing but what every Debian has. */
+export async function bareRoot(): Promise<string> {
+  return debianRoot({ suite: 'bookworm', packages: [], options: [] });
+}
+
+async function debianRoot(release: {
+  readonly suite: string;
+  readonly packages: readonly string[];
+  readonly options: readonly string[];
+}): Promise<string> {
+  const { suite, packages, options } = release;
   const digest = createHash('sha256').update(packages.join(' ')).digest('hex').slice(0, 8);
   const folder = `${cacheFolder()}/${suite}-${digest}`;
   if (existsSync(folder)) return folder;
@@ -54,9 +67,9 @@ export async function engineRoot(engine: Engine): Promise<string> {
     [ ! -e "$0" ] || exit 0
     rm -rf "$0.part"
     mmdebstrap --variant=minbase "$@" "$0.part" ${mirror} && mv "$0.part" "$0"`;
-  const include = `--include=${packages.join(',')}`;
+  const include = packages.length === 0 ? [] : [`--include=${packages.join(',')}`];
   await outputOf(
-    ['flock', `${folder}.lock`, 'sh', '-c', script, folder, ...options, include, suite],
+    ['flock', `${folder}.lock`, 'sh', '-c', script, folder, ...options, ...include, suite],
     { timeoutMs: 600_000, env: commandEnvironment() },
   );
   return folder;

@@ -52,6 +52,7 @@ configure() {
   # An address for documentation: a look-up outside fails at once instead of asking the real network.
   echo 'nameserver 192.0.2.53' >/etc/resolv.conf
   for tool in iptables ip6tables; do
+    [ -e /usr/sbin/iptables-nft ] || break
     for suffix in '' -save -restore; do
       ln -sf "/usr/sbin/$tool-$backend$suffix" "/etc/alternatives/$tool$suffix"
     done
@@ -59,7 +60,8 @@ configure() {
   printf '#!/bin/sh\nexec %s/node_modules/.bin/node %s/src/main.ts "$@"\n' \
     "$checkout" "$checkout" >/usr/local/bin/calico-cnm
   chmod 755 /usr/local/bin/calico-cnm
-  ip link set lo up
+  # A bare root has no ip; whoever starts the machine then brings lo up from outside.
+  if command -v ip >/dev/null; then ip link set lo up; fi
 }
 
 # A router that knows the uplink and an address beyond it, and no way to any container.

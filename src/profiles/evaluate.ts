@@ -1,0 +1,89 @@
+import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { familyOf } from '../ip/address.ts';
+import { cidrContains, cidrFamily } from '../ip/cidr.ts';
+import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
+import type { Selector } from '../model/selector/ast.ts';
+import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
+import type { CompiledProfile } from './profile-chains.ts';
+
+/** The first packet of a flow. */
+export interface Packet {
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+  readonly protocol: number;
+  /** For protocols that have ports. */
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly icmpType?: number;
+  readonly icmpCode?: number;
+}
+
+/** What policy says, and which rule of which Profile said it; none of them: no rule matched. */
+export interface Verdict {
+  readonly isAllowed: boolean;
+  readonly profile?: string;
+  /** The number of the rule, from 1. */
+  readonly rule?: number;
+}
+
+/** Whether an address is that of an endpoint which the selector matches. */
+export type Membership = (selector: Selector, address: IpAddress) => boolean;
+
+/** What an endpoint's Profiles say of a packet to it (`ingress`) or from it (`egress`), without the kernel. */
+export function evaluateProfiles(
+  profiles: readonly CompiledProfile[],
+  direction: 'ingress' | 'egress',
+  { packet, isMember }: { readonly packet: Packet; readonly isMember: Membership },
+): Verdict {
+  for (const profile of profiles) {
+    if (profile.problem !== undefined) return { isAllowed: false, profile: profile.name };
+    for (const [index, rule] of profile[direction].entries()) {
+      if (rule.action === 'Log' || !matchesRule(rule, packet, isMember)) continue;
+      if (rule.action === 'Pass') break;
+      const decided = { profile: profile.name, rule: index + 1 };
+      return { isAllowed: rule.action === 'Allow', ...decided };
+    }
+  }
+  return { isAllowed: false };
+}
+
+function matchesRule(rule: CompiledRule, packet: Packet, isMember: Membership): boolean {
+  const family = familyOf(packet.source);
+  if (rule.ipVersion !== undefined && rule.ipVersion !== family) return false;
+  if (rule.protocol === (family === 4 ? 58 : 1)) return false;
+  if (rule.protocol !== undefined && rule.protocol !== packet.protocol) return false;
+  if (rule.notProtocol === packet.protocol) return false;
+  if (rule.icmp?.type !== undefined && !matchesIcmp(rule.icmp, packet)) return false;
+  if (rule.notIcmp?.type !== undefined && matchesIcmp(rule.notIcmp, packet)) return false;
+  const source = { address: packet.source, port: packet.sourcePort };
+  const destination = { address: packet.destination, port: packet.destinationPort };
+  return (
+    matchesEntity(rule.source, { ...source, family }, isMember) &&
+    matchesEntity(rule.destination, { ...destination, family }, isMember)
+  );
+}
+
+function matchesEntity(
+  entity: CompiledEntity,
+  end: { readonly address: IpAddress; readonly port: number; readonly family: IpFamily },
+  isMember: Membership,
+): boolean {
+  const { address, port, family } = end;
+  const nets = entity.nets.filter((net) => cidrFamily(net) === family);
+  return (
+    (entity.nets.length === 0 || nets.some((net) => cidrContains(net, address))) &&
+    !entity.notNets.some((net) => cidrContains(net, address)) &&
+    (entity.ports.length === 0 || entity.ports.some((range) => isIn(range, port))) &&
+    !entity.notPorts.some((range) => isIn(range, port)) &&
+    (entity.selector === undefined || isMember(entity.selector, address)) &&
+    (entity.notSelector === undefined || !isMember(entity.notSelector, address))
+  );
+}
+
+function matchesIcmp({ type, code }: IcmpMatch, packet: Packet): boolean {
+  return packet.icmpType === type && (code === undefined || packet.icmpCode === code);
+}
+
+function isIn({ first, last }: PortRange, port: number): boolean {
+  return first <= port && port <= last;
+}
