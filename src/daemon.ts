@@ -83,6 +83,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     firewall,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
+    endsForbiddenFlows: settings.removedRuleFlows === 'end',
   });
   const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
   const addresses = createNetworkAddresses({ now, stamp });

@@ -15,6 +15,7 @@ import { staticRules, type StaticOptions } from '../profiles/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { ContainerPaths } from './container-paths.ts';
 import { EndpointRoutes } from './endpoint-routes.ts';
+import { FlowEnder } from './flow-ender.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { NatMembers } from './nat-members.ts';
@@ -29,6 +30,8 @@ export interface AgentDeps {
   readonly firewall: ChosenBackend;
   readonly families: readonly IpFamily[];
   readonly statics: StaticOptions;
+  /** Whether flows end when the rule that allowed them is removed. */
+  readonly endsForbiddenFlows: boolean;
 }
 
 /** How the agent is. */
@@ -63,6 +66,7 @@ export class Agent {
   readonly #endpointRoutes: EndpointRoutes;
   readonly #watch: FirewallWatch;
   readonly containers: ContainerPaths;
+  readonly #flows: FlowEnder | undefined;
   #waiters: Waiter[] = [];
   #seen = 0n;
   #applied = -1n;
@@ -92,6 +96,9 @@ export class Agent {
     this.#nat = new NatMembers(this.sets, families);
     this.#endpointRoutes = new EndpointRoutes(this.routes, families);
     this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
+    this.#flows = deps.endsForbiddenFlows
+      ? new FlowEnder({ netfilter: sockets.netfilter, engine: this.engine, families })
+      : undefined;
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
   }
 
@@ -202,12 +209,14 @@ export class Agent {
       switch (change.kind) {
         case 'Profile':
           this.engine.setProfile(id, change.now?.value);
+          this.#flows?.profileChanged(id);
           break;
         case 'WorkloadEndpoint': {
           const now = change.now?.value;
           const local = now?.spec.node === node ? now : undefined;
           this.engine.setEndpoint(id, now);
           this.#nat.setEndpoint(id, local);
+          this.#flows?.setEndpoint(change.before?.value, local);
           this.#endpointRoutes.setEndpoint(id, local);
           this.containers.setEndpoint(id, local);
           break;
@@ -279,6 +288,7 @@ export class Agent {
     if (transactions > 0 || this.#rounds === 1) ended(transactions);
     const unrouted = this.routes.apply();
     this.sets.applyRemovals();
+    this.#flows?.endForbidden();
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
     this.#settle();

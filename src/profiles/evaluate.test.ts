@@ -60,7 +60,7 @@ const rule: fc.Arbitrary<PolicyRule> = fc.oneof(
       action,
       source: fc.record(netsOnly, plain),
       destination: fc.record(netsOnly, plain),
-      notProtocol: fc.constantFrom('TCP', 'ICMP', 4),
+      notProtocol: fc.constantFrom<'TCP' | 'ICMP' | number>('TCP', 'ICMP', 4),
     },
     { noNullPrototype: true, requiredKeys: ['action', 'source', 'destination'] },
   ),

@@ -1,0 +1,84 @@
+import { deleteFlow, listFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
+import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { hostCidr, splitCidr } from '../ip/cidr.ts';
+import { selectorId } from '../model/selector/canonical.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { evaluateProfiles, type Packet } from '../profiles/evaluate.ts';
+import type { PolicyEngine } from '../profiles/policy-engine.ts';
+
+/**
+ * Ends flows that the rules allowed once and allow no more. Without it they go on, as the kernel asks the rules
+ * about the first packet of a flow only.
+ */
+export class FlowEnder {
+  readonly #netfilter: NetlinkSocket;
+  readonly #engine: PolicyEngine;
+  readonly #families: readonly IpFamily[];
+  readonly #byAddress = new Map<IpAddress, WorkloadEndpoint>();
+  readonly #changed = new Set<string>();
+
+  constructor(options: {
+    readonly netfilter: NetlinkSocket;
+    readonly engine: PolicyEngine;
+    readonly families: readonly IpFamily[];
+  }) {
+    this.#netfilter = options.netfilter;
+    this.#engine = options.engine;
+    this.#families = options.families;
+  }
+
+  /** A local endpoint as it was and is. */
+  setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
+    for (const address of addressesOf(before)) this.#byAddress.delete(address);
+    if (now === undefined) return;
+    for (const address of addressesOf(now)) this.#byAddress.set(address, now);
+  }
+
+  /** A Profile's rules or tags have changed; flows are looked at when the kernel has the new rules. */
+  profileChanged(name: string): void {
+    this.#changed.add(name);
+  }
+
+  /** To be called when the kernel holds the present rules; answers how many flows were ended. */
+  endForbidden(): number {
+    if (this.#changed.size === 0) return 0;
+    this.#changed.clear();
+    let ended = 0;
+    for (const family of this.#families) {
+      for (const flow of listFlows(this.#netfilter, family)) {
+        if (this.#isAllowed(flow)) continue;
+        deleteFlow(this.#netfilter, flow);
+        ended++;
+      }
+    }
+    return ended;
+  }
+
+  /** Flows that concern no endpoint of this host are not ours to judge. */
+  #isAllowed(flow: Flow): boolean {
+    const from = this.#byAddress.get(flow.source);
+    const to = this.#byAddress.get(flow.destination);
+    return this.#accepts(from, 'egress', flow) && this.#accepts(to, 'ingress', flow);
+  }
+
+  #accepts(
+    endpoint: WorkloadEndpoint | undefined,
+    direction: 'ingress' | 'egress',
+    packet: Packet,
+  ): boolean {
+    if (endpoint === undefined) return true;
+    const profiles = endpoint.spec.profiles ?? [];
+    const compiled = profiles.map((name) => this.#engine.profiles.compiled(name));
+    const { isAllowed } = evaluateProfiles(compiled, direction, {
+      packet,
+      isMember: (selector, address) =>
+        this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
+    });
+    return isAllowed;
+  }
+}
+
+function addressesOf(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
+  return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
+}
