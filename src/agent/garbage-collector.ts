@@ -1,6 +1,6 @@
 import { pause, withDeadline } from '../async/deadline.ts';
 import type { Mirror } from '../datastore/mirror.ts';
-import type { Writer } from '../datastore/writer.ts';
+import type { Draft, Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/local-endpoints.ts';
 import { describe } from '../errors/error.ts';
@@ -91,21 +91,38 @@ async function collectBoth(
   { before, now }: { readonly before: Look; readonly now: Look },
   signal: AbortSignal,
 ): Promise<void> {
-  const { log, writer, node } = deps;
-  for (const endpoint of now.endpoints.intersection(before.endpoints)) {
+  const { log, writer, node, mirror } = deps;
+  const endpoints = now.endpoints.intersection(before.endpoints);
+  const networks = now.networks.intersection(before.networks);
+  const pools = new Set(
+    [...networks].flatMap((id) =>
+      (mirror.get('DockerNetwork', `${node}/${id}`)?.value.subnets ?? []).map(
+        ({ poolId }) => poolId,
+      ),
+    ),
+  );
+  for (const endpoint of endpoints) {
     await deps.removeEndpoint(endpoint, signal);
     log.info('endpoint without container collected', { endpoint });
   }
-  for (const network of now.networks.intersection(before.networks)) {
+  for (const network of networks) {
     await deps.removeNetwork(network, signal);
     log.info('network that Docker does not have collected', { network });
   }
-  const finds = [...now.ownerless].filter(([key]) => before.ownerless.has(key));
+  // What belonged to these has no owner either, which needs no second look of its own.
+  const isTheirs = (find: Ownerless) =>
+    find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
+  const plan = (draft: Draft) => {
+    const finds = findOwnerless(draft, node).filter(
+      (find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find),
+    );
+    collect(draft, node, finds);
+    return finds;
+  };
+  const { result: finds } = await writer.write(plan, signal);
   if (finds.length === 0) return;
-  const ownerless = finds.map(([, find]) => find);
-  const { result } = await writer.write((draft) => collect(draft, node, ownerless), signal);
   log.info('addresses and pools without owner collected', {
-    count: result,
-    what: finds.map(([key]) => key).slice(0, 10),
+    count: finds.length,
+    what: finds.slice(0, 10).map(ownerlessKey),
   });
 }

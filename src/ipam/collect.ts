@@ -9,7 +9,13 @@ import { release, describeHolder as rewriteHolder } from './records.ts';
 
 /** Something of this host that has no owner any more. */
 export type Ownerless =
-  | { readonly kind: 'address'; readonly address: IpAddress; readonly handle: string }
+  | {
+      readonly kind: 'address';
+      readonly address: IpAddress;
+      readonly handle: string;
+      /** The endpoint that had it. */
+      readonly endpoint: string | undefined;
+    }
   | { readonly kind: 'pool'; readonly poolId: string };
 
 /** What names a find in two looks at the same thing. */
@@ -32,7 +38,9 @@ export function findOwnerless(draft: Draft, node: string): readonly Ownerless[] 
           sharersOf(holder) === undefined
             ? secondary['node'] === node && !isLiving(draft, node, secondary['endpoint'] ?? '')
             : lostSharers(draft, node, sharersOf(holder) ?? []).length > 0;
-        if (isLost) finds.push({ kind: 'address', address, handle });
+        if (isLost) {
+          finds.push({ kind: 'address', address, handle, endpoint: secondary['endpoint'] });
+        }
       }
     }
   }

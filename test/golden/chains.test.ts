@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { renderRule } from '../../src/dataplane/iptables/render.ts';
+import type { IpFamily } from '../../src/ip/address.ts';
+import { parseCidr } from '../../src/ip/cidr.ts';
+import type { PolicyRule } from '../../src/model/policy-rule.ts';
+import type { Profile } from '../../src/model/profile.ts';
+import type { WorkloadEndpoint } from '../../src/model/workload-endpoint.ts';
+import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
+import { parseRuleWords } from '../../src/profiles/rule-words.ts';
+import { staticRules } from '../../src/profiles/static-chains.ts';
+import type { Rule } from '../../src/ruleset/rule.ts';
+
+/**
+ * The rules of typical situations as text, to be read by people. `UPDATE_GOLDEN=1 npm run test:unit` writes
+ * them anew.
+ */
+
+function golden(name: string, actual: string): void {
+  const file = join(import.meta.dirname, `${name}.golden`);
+  if (process.env['UPDATE_GOLDEN'] === '1' || !existsSync(file)) writeFileSync(file, actual);
+  assert.equal(actual, readFileSync(file, 'utf8'));
+}
+
+function chainText(name: string, rules: readonly Rule[]): string {
+  return `${name}\n${rules.map((rule) => `    ${renderRule(rule)}\n`).join('')}`;
+}
+
+/** What the engine makes of Profiles and local endpoints: chains, then sets with their members. */
+function outputFor(options: {
+  readonly family: IpFamily;
+  readonly profiles: readonly Profile[];
+  readonly endpoints: readonly WorkloadEndpoint[];
+}): string {
+  const chains = new Map<string, string>();
+  const sets = new Map<string, Set<string>>();
+  const engine = new PolicyEngine({
+    node: 'host-a',
+    families: [options.family],
+    output: {
+      setChain: (_family, { name, rules }) => chains.set(name, chainText(name, rules)),
+      removeChain: (_family, name) => chains.delete(name),
+      wantSet: ({ name }) => sets.set(name, sets.get(name) ?? new Set()),
+      unwantSet: (name) => sets.delete(name),
+      addMember: (set, member) => sets.get(set)?.add(member),
+      removeMember: (set, member) => sets.get(set)?.delete(member),
+    },
+  });
+  engine.start();
+  for (const profile of options.profiles) engine.setProfile(profile.metadata.name, profile);
+  for (const endpoint of options.endpoints) engine.setEndpoint(endpoint.metadata.name, endpoint);
+  const byName = <T>(map: ReadonlyMap<string, T>) =>
+    [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return [
+    ...byName(chains).map(([, text]) => text),
+    ...byName(sets).map(([name, members]) => `set ${name}: ${[...members].toSorted().join(' ')}\n`),
+  ].join('');
+}
+
+function profile(
+  name: string,
+  ingress: readonly string[],
+  egress: readonly string[] = ['allow'],
+): Profile {
+  const rules = (words: readonly string[]): PolicyRule[] =>
+    words.map((text) => parseRuleWords(text.split(' ')));
+  return {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: { labelsToApply: { [name]: '' }, ingress: rules(ingress), egress: rules(egress) },
+  };
+}
+
+function endpoint(name: string, network: string, profiles: readonly string[]): WorkloadEndpoint {
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name, namespace: 'libnetwork' },
+    spec: {
+      orchestrator: 'libnetwork',
+      node: 'host-a',
+      endpoint: name,
+      ipNetworks: [parseCidr(network)],
+      profiles: [...profiles],
+      interfaceName: `cali${name}`,
+    },
+  };
+}
+
+for (const family of [4, 6] as const) {
+  test(`the chains that no policy changes, IPv${family}`, () => {
+    const text = staticRules(family, { endpointToHostAction: 'Return' }).map(
+      ({ table, chains, hooks }) =>
+        [
+          `*${table}\n`,
+          ...hooks.flatMap(({ chain, inserted, appended }) => [
+            ...(inserted.length === 0 ? [] : [chainText(`${chain}, first`, inserted)]),
+            ...(appended.length === 0 ? [] : [chainText(`${chain}, last`, appended)]),
+          ]),
+          ...chains.map(({ name, rules }) => chainText(name, rules)),
+        ].join(''),
+    );
+    golden(`static-ipv${family}`, text.join('\n'));
+  });
+}
+
+const web = profile('web', ['allow from tag web']);
+
+test("two containers with a network's default Profile", () => {
+  const endpoints = [
+    endpoint('1', '10.65.0.1/32', ['web']),
+    endpoint('2', '10.65.0.2/32', ['web']),
+  ];
+  golden('default-profile', outputFor({ family: 4, profiles: [web], endpoints }));
+});
+
+test('a rule with tag and ports, a deny rule, and two Profiles', () => {
+  const db = profile('db', [
+    'deny tcp from cidr 10.9.0.0/16 to ports 5432',
+    'allow tcp from tag web to ports 5432,6000:6010',
+  ]);
+  const endpoints = [endpoint('1', '10.65.0.1/32', ['db', 'web'])];
+  golden('two-profiles', outputFor({ family: 4, profiles: [web, db], endpoints }));
+});
+
+test('more networks and ports than one rule can hold', () => {
+  const ports = Array.from({ length: 20 }, (_, index) => 8000 + index).join(',');
+  const many = profile('many', [`allow tcp from cidr 10.0.0.0/8,192.0.2.0/24 to ports ${ports}`]);
+  const endpoints = [endpoint('1', '10.65.0.1/32', ['many'])];
+  golden('blocks', outputFor({ family: 4, profiles: [many], endpoints }));
+});
+
+test('IPv6', () => {
+  const endpoints = [endpoint('1', 'fd00::1/128', ['web'])];
+  golden('ipv6', outputFor({ family: 6, profiles: [web], endpoints }));
+});
+
+test('quarantine, and a Profile that is missing', () => {
+  const endpoints = [endpoint('1', '10.65.0.1/32', []), endpoint('2', '10.65.0.2/32', ['gone'])];
+  golden('quarantine', outputFor({ family: 4, profiles: [], endpoints }));
+});
