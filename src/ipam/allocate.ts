@@ -47,12 +47,12 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     if (address !== undefined) hold(draft, block, { address, holder: request.holder(address) });
     return address;
   };
-  const own = ownBlocks(draft, request);
-  for (const block of own) {
+  // Full blocks are most of a busy host's; they are passed over before anything is computed for them.
+  for (const block of ownBlocks(draft, request, hasFree)) {
     const address = take(block);
     if (address !== undefined) return address;
   }
-  const claimed = claimUsable(draft, request, { config, owned: own.length, isUsable });
+  const claimed = claimUsable(draft, request, { config, isUsable });
   if (claimed !== undefined) return take(claimed);
   return config?.strict_affinity === true ? undefined : borrow(draft, request, take);
 }
@@ -110,28 +110,33 @@ export function describeHolder({ handle_id, secondary = {} }: AllocationAttribut
   return `${handle_id ?? 'an unknown owner'}${on}`;
 }
 
-function* relevantBlocks(pools: readonly IpPool[], range: Cidr | undefined, cidrs: Iterable<Cidr>) {
-  for (const cidr of cidrs) {
-    const isInPool = pools.some((pool) => cidrCovers(pool.spec.cidr, cidr));
-    if (isInPool && (range === undefined || cidrsOverlap(range, cidr))) yield cidr;
-  }
+function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | undefined): boolean {
+  const isInPool = pools.some((pool) => cidrCovers(pool.spec.cidr, cidr));
+  return isInPool && (range === undefined || cidrsOverlap(range, cidr));
 }
 
-/** The host's blocks inside the pools and the range, in the order of their keys. */
-function ownBlocks(draft: Draft, { node, pools, range }: AllocationRequest): readonly Block[] {
+/** The host's blocks of a kind inside the pools and the range, in the order of their keys. */
+function ownBlocks(
+  draft: Draft,
+  { node, pools, range }: AllocationRequest,
+  isWanted: (block: Block) => boolean,
+): readonly Block[] {
   const family = familyOfPools(pools);
   if (family === undefined) return [];
   const prefix = `${node}/`;
-  const claims: Cidr[] = [];
+  const blocks: Block[] = [];
   for (const [id] of draft.entries(affinityKind(family))) {
     if (!id.startsWith(prefix)) continue;
     const block = draft.get(blockKind(family), id.slice(prefix.length));
-    if (block !== undefined && blockHost(block) === node) claims.push(block.cidr);
+    if (block !== undefined && isWanted(block) && blockHost(block) === node) blocks.push(block);
   }
-  return [...relevantBlocks(pools, range, claims.toSorted())].flatMap((cidr) => {
-    const block = getBlock(draft, cidr);
-    return block === undefined ? [] : [block];
-  });
+  return blocks
+    .filter(({ cidr }) => isRelevant(cidr, pools, range))
+    .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1));
+}
+
+function hasFree({ unallocated }: Block): boolean {
+  return unallocated !== undefined && unallocated.length > 0;
 }
 
 function claimUsable(
@@ -139,12 +144,12 @@ function claimUsable(
   request: AllocationRequest,
   limits: {
     readonly config: IpamConfig | undefined;
-    readonly owned: number;
     readonly isUsable: (address: IpAddress) => boolean;
   },
 ): Block | undefined {
   const { node, now } = request;
-  const { config, owned, isUsable } = limits;
+  const { config, isUsable } = limits;
+  const owned = ownBlocks(draft, request, () => true).length;
   if (config !== undefined && config.auto_allocate_blocks !== true) {
     throw new CalicoError('ipam/no-new-blocks', { node });
   }
@@ -186,10 +191,12 @@ function borrow(
 ): IpAddress | undefined {
   const family = familyOfPools(request.pools);
   if (family === undefined) return undefined;
-  const cidrs = [...draft.entries(blockKind(family))].map(([, block]) => block.cidr);
-  for (const cidr of relevantBlocks(request.pools, request.range, cidrs.toSorted())) {
-    const block = getBlock(draft, cidr);
-    const address = block === undefined ? undefined : take(block);
+  const blocks = [...draft.entries(blockKind(family))]
+    .map(([, block]) => block)
+    .filter((block) => hasFree(block) && isRelevant(block.cidr, request.pools, request.range))
+    .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1));
+  for (const block of blocks) {
+    const address = take(block);
     if (address !== undefined) return address;
   }
   return undefined;

@@ -1,0 +1,93 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { GroupWriter } from '../src/datastore/group-writer.ts';
+import { LiveMirror } from '../src/datastore/live-mirror.ts';
+import { openDatastore, type DatastoreOptions } from '../src/datastore/open-datastore.ts';
+import { parseCidr } from '../src/ip/cidr.ts';
+import { createDockerIpam } from '../src/ipam/docker-ipam.ts';
+import { startEtcd } from '../test/lab/etcd.ts';
+import { table } from './measure.ts';
+
+/** Addresses handed out a second, by one caller after the other and by 64 at once, on each datastore. */
+
+const signal = AbortSignal.timeout(120_000);
+
+async function measure(options: DatastoreOptions): Promise<readonly string[]> {
+  const store = await openDatastore(options);
+  const mirror = new LiveMirror(store);
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, signal);
+  const writer = new GroupWriter(mirror);
+  await writer.write((draft) => {
+    draft.put('IpamConfig', 'config', { auto_allocate_blocks: true, maxBlocksPerHost: 4000 });
+    draft.put('Node', 'bench', {
+      kind: 'Node',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'bench' },
+      spec: {},
+    });
+    draft.put('IPPool', 'pool', {
+      kind: 'IPPool',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'pool' },
+      spec: { cidr: parseCidr('10.64.0.0/12'), blockSize: 26, nodeSelector: 'all()' },
+    });
+  }, signal);
+  let made = 0;
+  const ipam = createDockerIpam({
+    node: 'bench',
+    writer,
+    now: () => new Date(),
+    nonce: () => String(++made),
+    stamp: (pool) => pool,
+  });
+  const answered = await ipam.requestPool.answer(
+    { Pool: undefined, SubPool: undefined, Options: {}, V6: false },
+    signal,
+  );
+  const PoolID = 'PoolID' in answered ? String(answered.PoolID) : '';
+  const rates: string[] = [];
+  for (const { callers, count } of [
+    { callers: 1, count: 1000 },
+    { callers: 64, count: 10_000 },
+  ]) {
+    const before = writer.transactions;
+    const started = performance.now();
+    let left = count;
+    await Promise.all(
+      Array.from({ length: callers }, async () => {
+        while (left-- > 0) {
+          await ipam.requestAddress.answer({ PoolID, Address: undefined, Options: {} }, signal);
+        }
+      }),
+    );
+    const seconds = (performance.now() - started) / 1000;
+    rates.push((count / seconds).toFixed(0), ((writer.transactions - before) / count).toFixed(3));
+  }
+  stop.abort();
+  await store.close();
+  await running;
+  return [options.kind, ...rates];
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'calico-bench-'));
+await using etcd = await startEtcd();
+const rows = [
+  await measure({ kind: 'sqlite', file: join(folder, 'calico.db') }),
+  await measure({ kind: 'etcd', endpoints: [etcd.endpoint] }),
+];
+rmSync(folder, { recursive: true });
+process.stdout.write(
+  table(
+    [
+      'datastore',
+      '1 caller: per second',
+      'transactions each',
+      '64 callers: per second',
+      'transactions each',
+    ],
+    rows,
+  ),
+);
