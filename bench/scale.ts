@@ -1,0 +1,181 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { Agent } from '../src/agent/agent.ts';
+import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
+import { createLinks } from '../src/agent/links.ts';
+import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
+import { ToolRunner } from '../src/dataplane/process.ts';
+import { GroupWriter } from '../src/datastore/group-writer.ts';
+import { LiveMirror } from '../src/datastore/live-mirror.ts';
+import { openDatastore } from '../src/datastore/open-datastore.ts';
+import { hostInterfaceName, temporaryInterfaceName } from '../src/driver/endpoint-record.ts';
+import { networkProfile } from '../src/driver/network-profile.ts';
+import { parseCidr } from '../src/ip/cidr.ts';
+import type { WorkloadEndpoint } from '../src/model/workload-endpoint.ts';
+import { parseRuleWords } from '../src/profiles/rule-words.ts';
+import { createLogger } from '../src/telemetry/log.ts';
+import { enterNewNamespace } from '../test/lab/namespace.ts';
+import { percentile, table } from './measure.ts';
+
+/**
+ * One host with many endpoints (veths in a namespace of its own, no Docker): how long the next endpoint takes,
+ * a changed rule that all use, a remote endpoint that joins a tag, and a restart.
+ */
+
+const many = Number(process.argv[2] ?? 1000);
+const rounds = Number(process.argv[3] ?? 20);
+const backend = process.argv[4] === 'legacy' ? 'legacy' : 'nft';
+const signal = AbortSignal.timeout(600_000);
+const stop = new AbortController();
+
+const namespace = enterNewNamespace();
+process.once('exit', () => namespace[Symbol.dispose]());
+const log = createLogger({
+  level: 'warn',
+  write: (line) => process.stderr.write(line),
+  now: () => new Date(),
+});
+const store = await openDatastore({ kind: 'sqlite', file: ':memory:' });
+const mirror = new LiveMirror(store);
+void mirror.run(stop.signal);
+const writer = new GroupWriter(mirror);
+const sockets = openKernelSockets();
+const runner = new ToolRunner();
+
+function startAgent(until: AbortSignal): Agent {
+  const agent = new Agent({
+    node: 'here',
+    mirror,
+    log,
+    runner,
+    sockets,
+    firewall: { backend, why: 'it is measured' },
+    families: [4, 6],
+    statics: { endpointToHostAction: 'Return' },
+    endsForbiddenFlows: false,
+  });
+  agent.start(until);
+  return agent;
+}
+
+let agent = startAgent(stop.signal);
+const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
+monitor.start();
+const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
+await mirror.reached(0n, signal);
+
+const id = (n: number) => `${String(n).padStart(6, '0')}abcdef0123456789`;
+function endpoint(n: number, profile: string, node = 'here'): WorkloadEndpoint {
+  const endpointId = id(n);
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: `${node}-${n}`, namespace: 'libnetwork' },
+    spec: {
+      orchestrator: 'libnetwork',
+      node,
+      endpoint: endpointId,
+      ipNetworks: [parseCidr(`10.${65 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}/32`)],
+      profiles: [profile],
+      interfaceName: hostInterfaceName(endpointId),
+    },
+  };
+}
+
+/** Join without Docker: veth, endpoint, the agent's word. */
+async function join(n: number, profile: string): Promise<number> {
+  const started = performance.now();
+  links.createVeth({
+    hostName: hostInterfaceName(id(n)),
+    peerName: temporaryInterfaceName(id(n)),
+    peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,
+    mtuBytes: 1500,
+  });
+  const { revision } = await writer.write(
+    (draft) => draft.put('WorkloadEndpoint', `libnetwork/here-${n}`, endpoint(n, profile)),
+    signal,
+  );
+  await agent.programmed(id(n), revision, signal);
+  return performance.now() - started;
+}
+
+async function setProfile(name: string, ports: number): Promise<bigint> {
+  const made = networkProfile(name);
+  const extra = parseRuleWords(['allow', 'tcp', 'to', 'ports', String(ports)]);
+  const spec = { ...made.spec, ingress: [...(made.spec.ingress ?? []), extra] };
+  const { revision } = await writer.write(
+    (draft) => draft.put('Profile', name, { ...made, spec }),
+    signal,
+  );
+  return revision;
+}
+
+const timed = async (work: (n: number) => Promise<number>): Promise<readonly string[]> => {
+  const times: number[] = [];
+  for (let n = 0; n < rounds; n++) times.push(await work(n));
+  return [percentile(times, 0.5).toFixed(1), percentile(times, 0.99).toFixed(1)];
+};
+
+await setProfile('web', 1);
+for (let n = 0; n < many; n++) await join(n, 'web');
+const known = await timed((n) => join(many + n, 'web'));
+const fresh = await timed(async (n) => {
+  await setProfile(`new${n}`, 80);
+  return join(many + rounds + n, `new${n}`);
+});
+const rule = await timed(async (n) => {
+  const started = performance.now();
+  await agent.programmed('none', await setProfile('web', 1000 + n), signal);
+  return performance.now() - started;
+});
+const member = await timed(async (n) => {
+  const started = performance.now();
+  const { revision } = await writer.write(
+    (draft) =>
+      draft.put('WorkloadEndpoint', `libnetwork/there-${n}`, endpoint(60_000 + n, 'web', 'there')),
+    signal,
+  );
+  await agent.programmed('none', revision, signal);
+  return performance.now() - started;
+});
+const memory =
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1000;
+
+// A restart: a new agent on the same kernel, told everything by a new mirror.
+const restarted = performance.now();
+const second = new LiveMirror(store);
+agent = new Agent({
+  node: 'here',
+  mirror: second,
+  log,
+  runner,
+  sockets,
+  firewall: { backend, why: 'it is measured' },
+  families: [4, 6],
+  statics: { endpointToHostAction: 'Return' },
+  endsForbiddenFlows: false,
+});
+agent.start(stop.signal);
+void second.run(stop.signal);
+await second.reached(0n, signal);
+await agent.programmed('none', second.revision, signal);
+const restart = performance.now() - restarted;
+const chains =
+  execFileSync(`iptables-${backend}-save`, { encoding: 'utf8' }).split('\n:cali').length - 1;
+
+process.stdout.write(
+  table(
+    [`${many} endpoints, iptables-${backend}, ${chains} chains`, 'p50 (ms)', 'p99 (ms)'],
+    [
+      ['new endpoint, policy that is there', ...known],
+      ['new endpoint, new policy', ...fresh],
+      ['rule that all use: commit to kernel', ...rule],
+      ['remote endpoint joins a tag: commit to kernel', ...member],
+      ['restart to in sync', restart.toFixed(0), ''],
+      ['resident memory (MB)', memory.toFixed(0), ''],
+    ],
+  ),
+);
+stop.abort();
+await monitor.close();
+process.exit(0);
