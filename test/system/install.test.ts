@@ -152,10 +152,11 @@ describe('a bare Debian', { timeout: 900_000 }, () => {
       machine.run([
         'sh',
         '-c',
-        "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q 'dist/main.js run' && basename $p; done; true",
+        "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '[d]ist/main.js run' && basename $p; done; true",
       ]);
     const before = await daemon();
-    await machine.run(['kill', '-9', before]);
+    assert.match(before, /^\d+$/);
+    await machine.run(['sh', '-c', `kill -9 ${before}`]);
     await machine.run([
       'sh',
       '-c',
