@@ -183,8 +183,8 @@ export class NetworkLab implements AsyncDisposable {
     assert.equal(await this.eventually(options.probe), true, 'the probe must succeed afterwards');
   }
 
-  /** Asks again for at most two seconds until the answer is yes. */
-  async eventually(ask: () => Promise<boolean>, patienceMs = 2000): Promise<boolean> {
+  /** Asks again until the answer is yes; patiently, as the machine may be busy with other things. */
+  async eventually(ask: () => Promise<boolean>, patienceMs = 10_000): Promise<boolean> {
     const end = Date.now() + patienceMs;
     for (;;) {
       if (await ask()) return true;

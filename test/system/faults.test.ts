@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
-describe('an engine that cannot be asked', { timeout: 120_000 }, () => {
+describe('an engine that cannot be asked', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab(
@@ -29,7 +29,7 @@ describe('an engine that cannot be asked', { timeout: 120_000 }, () => {
   });
 });
 
-describe('a datastore that is away', { timeout: 120_000 }, () => {
+describe('a datastore that is away', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '20.10', backend: 'nft', datastore: 'etcd' });
@@ -71,7 +71,7 @@ describe('a datastore that is away', { timeout: 120_000 }, () => {
   });
 });
 
-describe('what has no owner any more', { timeout: 240_000 }, () => {
+describe('what has no owner any more', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '20.10', backend: 'nft', datastore: 'sqlite' });
@@ -108,7 +108,7 @@ describe('what has no owner any more', { timeout: 240_000 }, () => {
   });
 });
 
-describe('a killed dockerd', { timeout: 240_000 }, () => {
+describe('a killed dockerd', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });

@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
 
 for (const kind of labKinds)
-  describe(kindName(kind), { timeout: 240_000 }, () => networksSuite(kind));
+  describe(kindName(kind), { timeout: 600_000 }, () => networksSuite(kind));
 
 /** What addresses networks and containers get, and who then reaches whom. */
 function networksSuite(kind: LabKind): void {
@@ -15,8 +15,11 @@ function networksSuite(kind: LabKind): void {
 
   const cleanly = (name: string, run: () => Promise<void>): void => {
     test(name, async () => {
-      await run();
-      await lab.clear();
+      try {
+        await run();
+      } finally {
+        await lab.clear();
+      }
       assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
     });
   };

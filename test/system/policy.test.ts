@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
 
 for (const kind of labKinds)
-  describe(kindName(kind), { timeout: 240_000 }, () => policySuite(kind));
+  describe(kindName(kind), { timeout: 600_000 }, () => policySuite(kind));
 
 /** What Profiles do to the traffic of containers. */
 function policySuite(kind: LabKind): void {
@@ -198,7 +198,7 @@ function policySuite(kind: LabKind): void {
       const rules = await lab.host.run(['iptables', '-S']);
       return /-A FORWARD .*-j cali-FORWARD/.test(rules) && rules.includes('-A cali-tw-web');
     };
-    assert.ok(await lab.eventually(isBack, 1500));
+    assert.ok(await lab.eventually(isBack));
     assert.ok(await lab.reaches('inside', 'app'));
     assert.equal(await lab.reaches('outside', address), false);
   });
