@@ -5,6 +5,12 @@ import type { IpFamily } from '../ip/address.ts';
 import { poolUsage } from '../ipam/report.ts';
 import { dockerNameOf } from '../model/names.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import {
+  chosenAddressesAtMost,
+  dropReasons,
+  reasonSet,
+  restSet,
+} from '../profiles/drop-reasons.ts';
 import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
@@ -39,7 +45,7 @@ export function statusReport(sources: StatusSources): StatusReport {
           },
         };
   if (!mirror.inSync) {
-    const empty = { networks: [], endpoints: [], pools: [], drops: [], unknownSourceDrops: 0 };
+    const empty = { networks: [], endpoints: [], pools: [], drops: [] };
     return { ...base, ...empty, ...error };
   }
   return {
@@ -56,7 +62,6 @@ export function statusReport(sources: StatusSources): StatusReport {
       total: total.toString(),
     })),
     drops: drops(sources),
-    unknownSourceDrops: 0,
     ...error,
   };
 }
@@ -162,9 +167,40 @@ function describeEndpoint(
   };
 }
 
+const nobody = '(none)';
+
 /** What was dropped, by container and rule; counters are the kernel's own. */
 function drops(sources: StatusSources): StatusReport['drops'] {
-  const { agent, families } = sources;
+  const containers = new Map<string, string>();
+  for (const id of sources.local.all()) {
+    const endpoint = sources.mirror.get('WorkloadEndpoint', id)?.value;
+    if (endpoint !== undefined) {
+      containers.set(endpoint.spec.interfaceName, containerName(endpoint));
+    }
+  }
+  const sums = new Map<string, StatusReport['drops'][number]>();
+  for (const { set, rule, ofOthers } of countedRules(sources)) {
+    for (const { member, packets, bytes } of sources.agent.sets.counters(set)) {
+      const container = containers.get(member.split(',')[1] ?? '') ?? ofOthers;
+      if (container === undefined || packets === 0n) continue;
+      const key = `${container}\n${rule}`;
+      const sum = sums.get(key) ?? { container, rule, packets: 0, bytes: 0 };
+      sums.set(key, {
+        ...sum,
+        packets: sum.packets + Number(packets),
+        bytes: sum.bytes + Number(bytes),
+      });
+    }
+  }
+  return [...sums.values()];
+}
+
+/** The counting sets, what they count, and whose it is where no container has the interface. */
+function countedRules({ agent, families }: StatusSources): readonly {
+  readonly set: string;
+  readonly rule: string;
+  readonly ofOthers?: string;
+}[] {
   const noMatch = families.flatMap((family) =>
     (['ingress', 'egress'] as const).map((direction) => ({
       set: noMatchDropsSet(family, direction),
@@ -175,21 +211,19 @@ function drops(sources: StatusSources): StatusReport['drops'] {
     set,
     rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
   }));
-  const containers = new Map<string, string>();
-  for (const id of sources.local.all()) {
-    const endpoint = sources.mirror.get('WorkloadEndpoint', id)?.value;
-    if (endpoint !== undefined) {
-      containers.set(endpoint.spec.interfaceName, containerName(endpoint));
-    }
-  }
-  return [...noMatch, ...byRule].flatMap(({ set, rule }) =>
-    agent.sets.counters(set).flatMap(({ member, packets, bytes }) => {
-      const container = containers.get(member.split(',')[1] ?? '');
-      return container === undefined || packets === 0n
-        ? []
-        : [{ container, rule, packets: Number(packets), bytes: Number(bytes) }];
-    }),
-  );
+  const byReason = families.flatMap((family) => [
+    ...Object.values(dropReasons).map((reason) => ({
+      set: reasonSet(family, reason),
+      rule: reason.text,
+      ofOthers: nobody,
+    })),
+    {
+      set: restSet(family),
+      rule: `of more than ${chosenAddressesAtMost} false addresses, not told apart`,
+      ofOthers: nobody,
+    },
+  ]);
+  return [...noMatch, ...byRule, ...byReason];
 }
 
 function containerName({ spec }: WorkloadEndpoint): string {

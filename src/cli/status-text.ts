@@ -39,7 +39,7 @@ export function formatStatus(report: StatusReport): string {
     section(
       'Dropped packets',
       ['container', 'rule', 'packets', 'bytes'],
-      drops(report).map(({ container, rule, packets, bytes }) => [
+      report.drops.map(({ container, rule, packets, bytes }) => [
         container,
         rule,
         String(packets),
@@ -63,20 +63,6 @@ function section(
   rows: readonly (readonly string[])[],
 ): string {
   return rows.length === 0 ? '' : `${title}\n${formatTable(header, rows)}`;
-}
-
-function drops(report: StatusReport): StatusReport['drops'] {
-  const { unknownSourceDrops } = report;
-  if (unknownSourceDrops === 0) return report.drops;
-  return [
-    ...report.drops,
-    {
-      container: '(none)',
-      rule: 'interface or source address of no endpoint',
-      packets: unknownSourceDrops,
-      bytes: 0,
-    },
-  ];
 }
 
 function lastError({ lastError: error }: StatusReport): string {

@@ -133,9 +133,9 @@ export class AddressSets {
     this.#present.set(spec.name, kernelTypeName(spec.type));
   }
 
-  /** A counting set is filled by the kernel, so its members are only looked at, never corrected. */
+  /** What rules fill is only looked at, never corrected. */
   #readMembers(spec: AddressSetSpec, members: DeltaTracker<string, true>): void {
-    if (spec.countsPackets) return;
+    if (spec.isFilledByRules === true) return;
     const actual = this.#ipset.members(spec.name, spec.family);
     members.replaceActual(actual.map(({ member }) => [member, true] as const));
   }

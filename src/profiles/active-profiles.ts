@@ -1,5 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import type { Profile } from '../model/profile.ts';
+import { filledSet } from './drop-reasons.ts';
 import { profileChain } from './names.ts';
 import type { PolicyOutput, WorkCount } from './output.ts';
 import {
@@ -109,7 +110,7 @@ export class ActiveProfiles {
     }));
     active.drops = rendered.flatMap(({ drops }) => drops);
     for (const { set, family } of active.drops) {
-      this.#output.wantSet({ name: set, family, type: 'net,interface', countsPackets: true });
+      this.#output.wantSet(filledSet(set, family));
     }
     for (const { family, chains } of rendered) {
       for (const chain of chains) {

@@ -1,4 +1,5 @@
 import type { IpFamily } from '../ip/address.ts';
+import { dropFor, dropReasons } from './drop-reasons.ts';
 import { markBits, type Chain, type Rule } from '../ruleset/rule.ts';
 import {
   bucketChain,
@@ -51,19 +52,19 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
 
 /** A container could otherwise send packets that claim to come from another host's tunnel. */
 const noTunnels: readonly Rule[] = [
-  {
-    matches: [
+  dropFor(
+    dropReasons.tunnel,
+    [
       { kind: 'protocol', protocol: 17 },
       { kind: 'destinationPorts', ports: [{ first: 4789, last: 4789 }] },
     ],
-    action: { kind: 'drop' },
-    comment: 'Drop VXLAN encapped packets originating in workloads',
-  },
-  {
-    matches: [{ kind: 'protocol', protocol: 4 }],
-    action: { kind: 'drop' },
-    comment: 'Drop IPinIP encapped packets originating in workloads',
-  },
+    'Drop VXLAN encapped packets originating in workloads',
+  ),
+  dropFor(
+    dropReasons.tunnel,
+    [{ kind: 'protocol', protocol: 4 }],
+    'Drop IPinIP encapped packets originating in workloads',
+  ),
 ];
 
 /** The two chains of one branch, given the names of its groups in order. */
@@ -79,7 +80,7 @@ export function renderBucket(
         matches: [ownEndpoint(direction, groupSet(family, group))],
         action: { kind: 'goto', chain: groupChain(direction, group) },
       })),
-      unknown,
+      unknown(direction),
     ],
   }));
 }
@@ -93,15 +94,16 @@ export function renderDispatch(buckets: readonly string[], family: IpFamily): re
         matches: [{ kind: 'connectionState', states: ['RELATED', 'ESTABLISHED'] }],
         action: { kind: 'accept' },
       },
-      {
-        matches: [{ kind: 'connectionState', states: ['INVALID'] }],
-        action: { kind: 'drop' },
-      },
+      dropFor(
+        direction === 'ingress' ? dropReasons.invalidTo : dropReasons.invalidFrom,
+        [{ kind: 'connectionState', states: ['INVALID'] }],
+        'Of no connection',
+      ),
       ...buckets.map((bucket): Rule => ({
         matches: [ownEndpoint(direction, bucketSet(family, bucket))],
         action: { kind: 'goto', chain: bucketChain(direction, bucket) },
       })),
-      unknown,
+      unknown(direction),
     ],
   }));
 }
@@ -123,11 +125,10 @@ export function setsOfGroup(
   return [groupSet(family, group), bucketSet(family, bucketOf(group))];
 }
 
-const unknown: Rule = {
-  matches: [],
-  action: { kind: 'drop' },
-  comment: 'Unknown interface',
-};
+function unknown(direction: 'ingress' | 'egress'): Rule {
+  const reason = direction === 'ingress' ? dropReasons.unknownTo : dropReasons.unknownFrom;
+  return dropFor(reason, [], 'Unknown interface');
+}
 
 function ownEndpoint(direction: 'ingress' | 'egress', set: string): Rule['matches'][number] {
   return direction === 'egress'

@@ -47,40 +47,41 @@ export function bucketOf(group: string): string {
 
 /** Set of the addresses that a selector matches, named as in Calico. */
 export function selectorSet(family: IpFamily, selectorId: string): string {
-  return `${prefix(family)}${selectorId}`.slice(0, longestSetName);
+  return `${addressSetPrefix(family)}${selectorId}`.slice(0, longestSetName);
 }
 
 /** Set of every local endpoint's addresses with its interface: what is not in it is spoofed. */
 export function workloadsSet(family: IpFamily): string {
-  return `${prefix(family)}workloads`;
+  return `${addressSetPrefix(family)}workloads`;
 }
 
 export function groupSet(family: IpFamily, group: string): string {
-  return `${prefix(family)}g:${digest(group)}`;
+  return `${addressSetPrefix(family)}g:${digest(group)}`;
 }
 
 export function bucketSet(family: IpFamily, bucket: string): string {
-  return `${prefix(family)}b:${bucket}`;
+  return `${addressSetPrefix(family)}b:${bucket}`;
 }
 
 /** Set that counts what one rule drops; its identity is the chain and what the rule says. */
 export function ruleDropsSet(family: IpFamily, chain: string, ruleText: string): string {
-  return `${prefix(family)}d:${digest(`${chain}\n${ruleText}`)}`;
+  return `${addressSetPrefix(family)}d:${digest(`${chain}\n${ruleText}`)}`;
 }
 
 /** Set that counts what no rule matched. */
 export function noMatchDropsSet(family: IpFamily, direction: 'ingress' | 'egress'): string {
-  return `${prefix(family)}d:${direction}`;
+  return `${addressSetPrefix(family)}d:${direction}`;
 }
 
 export const natSets = {
-  masqueradedPools: (family: IpFamily) => `${prefix(family)}masq-ipam-pools`,
-  allPools: (family: IpFamily) => `${prefix(family)}all-ipam-pools`,
-  masqueradedEndpoints: (family: IpFamily) => `${prefix(family)}masq-endpoints`,
-  plainEndpoints: (family: IpFamily) => `${prefix(family)}no-masq-endpoints`,
+  masqueradedPools: (family: IpFamily) => `${addressSetPrefix(family)}masq-ipam-pools`,
+  allPools: (family: IpFamily) => `${addressSetPrefix(family)}all-ipam-pools`,
+  masqueradedEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}masq-endpoints`,
+  plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
 } as const;
 
-function prefix(family: IpFamily): string {
+/** What the names of all sets of a family begin with. */
+export function addressSetPrefix(family: IpFamily): string {
   return `cali${family}0`;
 }
 

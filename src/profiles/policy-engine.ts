@@ -5,6 +5,7 @@ import type { Profile } from '../model/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { Chain } from '../ruleset/rule.ts';
 import { ActiveProfiles } from './active-profiles.ts';
+import { countingSets, dropChains, restMembers, restSet } from './drop-reasons.ts';
 import {
   bucketChainNames,
   groupChainNames,
@@ -14,7 +15,7 @@ import {
   renderGroup,
   setsOfGroup,
 } from './group-chains.ts';
-import { bucketOf, bucketSet, groupSet, noMatchDropsSet, workloadsSet } from './names.ts';
+import { bucketOf, bucketSet, groupSet, workloadsSet } from './names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
 import { SelectorSets } from './selector-sets.ts';
 
@@ -85,10 +86,9 @@ export class PolicyEngine {
     for (const family of this.#families) {
       const set = { type: 'net,interface', family } as const;
       this.#output.wantSet({ ...set, name: workloadsSet(family), countsPackets: false });
-      for (const direction of ['ingress', 'egress'] as const) {
-        const name = noMatchDropsSet(family, direction);
-        this.#output.wantSet({ ...set, name, countsPackets: true });
-      }
+      for (const spec of countingSets(family)) this.#output.wantSet(spec);
+      for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
+      this.#emit(family, dropChains('filter', family));
     }
     this.#renderDispatch();
   }

@@ -180,14 +180,15 @@ function verdictRules(
 }
 
 /**
- * Counts the packet for its container and drops it. The first rule makes an element for the container, if
- * there is none (adding it again would set its counter to zero); matching that element is what the kernel
- * counts; the last rule drops all the same if the set is full.
+ * Counts the packet for its container and drops it. Matching an element is what the kernel counts; where there
+ * is none yet it is made, and begins with this packet (adding it again would begin anew). If the set is full,
+ * the packet is counted by `rest`, if there is such a match, and dropped all the same.
  */
 export function countAndDrop(
   direction: 'ingress' | 'egress',
   set: string,
   matches: readonly Match[],
+  rest: readonly Match[] = [],
 ): readonly Rule[] {
   const count: Action =
     direction === 'egress' ? { kind: 'countSource', set } : { kind: 'countDestination', set };
@@ -196,10 +197,17 @@ export function countAndDrop(
       ? ({ kind: 'sourceAndInInterfaceSet', set } as const)
       : ({ kind: 'destinationAndOutInterfaceSet', set } as const);
   return [
-    { matches: [...matches, { ...element, negated: true, uncounted: true }], action: count },
-    { matches: [...matches, element], action: { kind: 'drop' } },
-    { matches, action: { kind: 'drop' } },
+    drop([...matches, element]),
+    { matches, action: count },
+    ...(rest.length === 0
+      ? []
+      : [drop([...matches, { ...element, uncounted: true }]), drop([...matches, ...rest])]),
+    drop(matches),
   ];
+}
+
+function drop(matches: readonly Match[]): Rule {
+  return { matches, action: { kind: 'drop' } };
 }
 
 function icmpMatches(

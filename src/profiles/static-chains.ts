@@ -1,13 +1,7 @@
 import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
-import {
-  markBits,
-  type Action,
-  type Chain,
-  type Hook,
-  type Rule,
-  type TableName,
-} from '../ruleset/rule.ts';
+import { markBits, type Chain, type Hook, type Rule, type TableName } from '../ruleset/rule.ts';
+import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
 import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';
 
 /** What of the fixed chains can be chosen. */
@@ -59,16 +53,17 @@ function rawTable(family: IpFamily): StaticRules {
         rules: [
           { matches: [], action: { kind: 'clearMark', bits: allMarks } },
           ...discovery,
-          {
-            matches: [
+          dropFor(
+            dropReasons.source,
+            [
               fromWorkload,
               { kind: 'sourceAndInInterfaceSet', set: workloadsSet(family), negated: true },
             ],
-            action: { kind: 'drop' },
-            comment: 'Source address of another, or unknown interface',
-          },
+            'Source address of another, or unknown interface',
+          ),
         ],
       },
+      ...dropChains('raw', family),
     ],
     hooks: [insertedJump('PREROUTING', chainNames.prerouting)],
   };
@@ -98,11 +93,7 @@ function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions):
         rules: [
           ...(family === 6 ? discoveryAccepted() : []),
           { matches: [], action: { kind: 'jump', chain: chainNames.fromWorkloads } },
-          {
-            matches: [],
-            action: toHostAction(endpointToHostAction),
-            comment: 'Traffic to the host that the container may send',
-          },
+          toHost(endpointToHostAction),
         ],
       },
       {
@@ -130,7 +121,7 @@ function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions):
 
 /** Multicast listener reports and neighbour discovery: without them the container finds no next hop. */
 function discoveryAccepted(): readonly Rule[] {
-  return [130, 131, 132, 133, 135, 136].map((type) => ({
+  return [130, 131, 132, 133, 135, 136, 143].map((type) => ({
     matches: [
       { kind: 'protocol', protocol: 58 },
       { kind: 'icmp', family: 6, type },
@@ -187,7 +178,8 @@ function insertedJump(chain: Hook['chain'], ours: string): Hook {
   };
 }
 
-function toHostAction(action: StaticOptions['endpointToHostAction']): Action {
-  if (action === 'Accept') return { kind: 'accept' };
-  return { kind: action === 'Drop' ? 'drop' : 'return' };
+function toHost(action: StaticOptions['endpointToHostAction']): Rule {
+  const comment = 'Traffic to the host that the container may send';
+  if (action === 'Drop') return dropFor(dropReasons.toHost, [], comment);
+  return { matches: [], action: { kind: action === 'Accept' ? 'accept' : 'return' }, comment };
 }

@@ -11,6 +11,10 @@ export interface AddressSetSpec {
   readonly name: string;
   readonly type: AddressSetType;
   readonly family: IpFamily;
-  /** Whether the kernel itself adds members (drop counters): their content is then not ours to correct. */
+  /** Whether its members count the packets that match them. */
   readonly countsPackets: boolean;
+  /** Whether rules add members: their content is then not ours to correct. */
+  readonly isFilledByRules?: true;
+  /** 1,048,576 if not given; what comes when it is full is not added. */
+  readonly maxElements?: number;
 }

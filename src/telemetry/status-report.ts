@@ -48,11 +48,10 @@ export const statusReport = z.object({
       total: z.string(),
     }),
   ),
+  /** Of no container: `(none)`. */
   drops: z.array(
     z.object({ container: z.string(), rule: z.string(), packets: z.int(), bytes: z.int() }),
   ),
-  /** Packets of interfaces or source addresses that belong to no endpoint. */
-  unknownSourceDrops: z.int(),
   lastError: z.object({ at: z.string(), what: z.string(), remedy: z.string() }).optional(),
 });
 

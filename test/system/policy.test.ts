@@ -94,27 +94,45 @@ function policySuite(kind: LabKind): void {
     const address = await lab.address('app', 'web');
     await lab.client('spoofer', '--net', 'web', '--cap-add', 'NET_ADMIN');
     assert.ok(await lab.pings('spoofer', address));
-    await lab.docker('exec', 'spoofer', 'ip', 'addr', 'add', '10.65.99.99/32', 'dev', 'eth0');
-    const spoofed = await lab.host.exec([
-      'docker',
-      'exec',
-      'spoofer',
-      'ping',
-      '-c',
-      '1',
-      '-W',
-      '1',
-      '-I',
-      '10.65.99.99',
-      address,
-    ]);
-    assert.notEqual(spoofed.status, 0);
-    const dropped = await lab.host.run([
-      'sh',
-      '-c',
-      'iptables-save -c -t raw | grep "Source address"',
-    ]);
-    assert.match(dropped, /^\[[1-9]/);
+    await lab.network('elsewhere', '--subnet', '10.99.0.0/24');
+    await lab.docker('exec', 'spoofer', 'ip', 'addr', 'add', '10.99.0.99/32', 'dev', 'eth0');
+    const ping = ['ping', '-c', '1', '-W', '1', '-I', '10.99.0.99', address];
+    await lab.onlyAfter({
+      probe: async () => (await lab.host.exec(['docker', 'exec', 'spoofer', ...ping])).status === 0,
+      droppedAt: 'spoofer',
+      change: () => lab.docker('network', 'connect', '--ip', '10.99.0.99', 'elsewhere', 'spoofer'),
+    });
+    assert.ok((await lab.dropped('spoofer', /source address of another/)) > 0);
+  });
+
+  test('what no Profile decides is dropped and counted as well', async () => {
+    const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', 'inside');
+    const send = (...argv: readonly string[]) =>
+      lab.host.run(['nsenter', '-t', pid, '-n', '--', ...argv]);
+    const counts = async (container: string, rule: RegExp, work: () => Promise<unknown>) => {
+      const before = await lab.dropped(container, rule);
+      await work();
+      return (await lab.dropped(container, rule)) - before;
+    };
+    const datagram = (port: number) => () =>
+      send('bash', '-c', `echo x >/dev/udp/198.51.100.1/${port}`);
+    assert.equal(await counts('inside', /./, datagram(4790)), 0);
+    assert.equal(await counts('inside', /VXLAN or IPinIP/, datagram(4789)), 1);
+    // An answer that nobody asked for.
+    const reply = `socket(S, PF_INET, SOCK_RAW, 1);
+      send(S, pack("C8", 0, 0, 255, 255, 0, 0, 0, 0), 0, sockaddr_in(0, inet_aton("198.51.100.1")));`;
+    assert.equal(
+      await counts('inside', /outbound: .*INVALID/, () => send('perl', '-MSocket', '-e', reply)),
+      1,
+    );
+    const stray = `ip netns add stray; ip link add calistray up type veth peer name eth0 netns stray
+      ip -n stray address add 192.0.2.1/24 dev eth0; ip -n stray link set eth0 up
+      ip netns exec stray bash -c 'echo x >/dev/udp/192.0.2.9/9'
+      ip -n stray neigh add 192.0.2.2 lladdr $(cat /sys/class/net/calistray/address) dev eth0
+      ip netns exec stray bash -c 'echo x >/dev/udp/192.0.2.2/9'; ip netns del stray`;
+    assert.ok(
+      (await counts('(none)', /source address/, () => lab.host.run(['sh', '-c', stray]))) > 0,
+    );
   });
 
   test('containers choose Profiles and labels by labels, in force from their first packet', async () => {

@@ -45,7 +45,7 @@ const networkOrder = 0x4000;
 const protocolVersion = 6;
 const withCounters = 8;
 const listHeadersOnly = 4;
-const maxElements = 1 << 20;
+const mostElements = 1 << 20;
 const membersPerMessage = 400;
 
 /** A set as the kernel describes it. */
@@ -83,7 +83,7 @@ export class Ipset {
         u8(attributes.revision, this.#revision(typeName, spec.family)),
         u8(attributes.family, familyNumber(spec.family)),
         nest(attributes.data, [
-          u32Network(memberAttributes.maxElements, maxElements),
+          u32Network(memberAttributes.maxElements, spec.maxElements ?? mostElements),
           ...(spec.countsPackets ? [u32Network(memberAttributes.flags, withCounters)] : []),
         ]),
       ]),
