@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers';
 import { runCommand } from './cli/program.ts';
+import { settingsFile } from './config/load.ts';
 import { runDaemon } from './daemon.ts';
 
 const stopping = new AbortController();
@@ -9,6 +10,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 
 process.exitCode = await runCommand(process.argv.slice(2), {
   environment: process.env,
+  settingsFile,
   out: (written) => process.stdout.write(written),
   error: (written) => process.stderr.write(written),
   readInput: () => text(process.stdin),

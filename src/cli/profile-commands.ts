@@ -1,206 +1,156 @@
 import type { Command } from 'commander';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
-import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
-import type { PolicyRule } from '../model/policy-rule.ts';
-import { profileTags, type Profile } from '../model/profile.ts';
-import { parseRuleWords, ruleWords } from '../profiles/rule-words.ts';
 import type { CliContext } from './context.ts';
+import {
+  addProfile,
+  addRule,
+  addTags,
+  removeProfile,
+  removeRule,
+  removeTags,
+  rulesJson,
+  showProfile,
+  showRules,
+  showTags,
+  updateRules,
+  type RuleChange,
+} from './profile-plans.ts';
+import { detailProfiles, listProfiles } from './profile-text.ts';
 
 /**
- * `profile …`: Profiles by words. `calico-cnm profile web rule add inbound allow tcp from tag other to ports 80`;
- * names and tags are Docker's.
+ * `profile …`: Profiles by words, in the grammar of Calico's first command line.
+ * `calico-cnm profile web rule add inbound allow tcp from tag other to ports 80`; names and tags are Docker's.
  */
 export function addProfileCommands(program: Command, context: CliContext): void {
   program
     .command('profile <words...>')
-    .description(
-      'add|remove|show NAME; NAME tag add|remove|show [TAG]; NAME rule show; NAME rule add|remove inbound|outbound [--at N] RULE',
+    .description('show and change Profiles by words')
+    .usage(
+      '[options] add|remove|show [NAME]\n       calico-cnm profile [options] NAME show|tag|rule …',
     )
     .option('--at <number>', 'place of the rule, from 1')
+    .option('--detailed', 'show every Profile with its rules and who uses it')
+    .option('--no-check', 'remove a Profile even if containers use it')
     .addHelpText('after', help)
-    .action(async (words: readonly string[], { at }: { readonly at?: string }) => {
-      const plan = planOf(words, { at: parsePlace(at), stamp: context.stamp });
+    .action(async (words: readonly string[], options: ProfileOptions) => {
+      const at = parsePlace(options.at);
+      const isUpdate = words[1] === 'rule' && words[2] === 'update';
+      const input = isUpdate ? await context.readInput() : '';
+      const plan = planOf(words, { ...options, at, input, stamp: context.stamp });
       context.out(await context.withStore(({ write }) => write(plan)));
     });
 }
 
 const help = `
-  profile add db                                   a Profile with its own tag, in from it, out to everywhere
-  profile show [db]                                tags and rules, numbered
-  profile db tag add legacy                        its containers carry one more tag
+  profile add db                       a Profile with its own tag; in from that tag, out to everywhere
+  profile remove db                    refused while containers or networks use it, unless --no-check
+  profile show                         all Profiles; with --detailed their rules and users as well
+  profile show db                      tags and rules, numbered; the same as profile db show
+  profile db tag show
+  profile db tag add legacy            its containers carry one more tag
+  profile db tag remove legacy
+  profile db rule show
   profile db rule add inbound allow tcp from tag web to ports 5432
-  profile db rule add --at 1 inbound deny from cidr 10.9.0.0/16
-  profile db rule remove inbound --at 1            or by the words of the rule
-  profile remove db`;
+  profile db rule add inbound --at 1 deny from cidr 10.9.0.0/16
+  profile db rule remove inbound --at 1
+  profile db rule remove inbound deny from cidr 10.9.0.0/16
+  profile db rule json > rules         all rules as JSON
+  profile db rule update < rules       replace all rules
+
+A rule: allow|deny|log|pass [PROTOCOL] [from WHAT] [to WHAT]
+  PROTOCOL   tcp, udp, sctp, udplite, a number, icmp or icmpv6 [type N [code N]]
+  WHAT       any of: ports 80,8000:8010   tag NAME   cidr 10.0.0.0/8,…   selector 'a == "b"'`;
+
+interface ProfileOptions {
+  readonly at?: string;
+  readonly detailed?: boolean;
+  readonly check: boolean;
+}
 
 interface PlanOptions {
   readonly at: number | undefined;
+  readonly detailed?: boolean;
+  readonly check: boolean;
+  /** What stands on the standard input, for `rule update`. */
+  readonly input: string;
   readonly stamp: CliContext['stamp'];
 }
 
 /** A change of the datastore that answers what to print. */
 type Plan = (draft: Draft) => string;
 
+/** What the words ask for. A Profile may be called `add`, `show` or `rule`: the number of words decides. */
 function planOf(words: readonly string[], options: PlanOptions): Plan {
-  const [first = '', second, third = '', ...rest] = words;
-  if (first === 'add' && second !== undefined) return (draft) => addProfile(draft, second, options);
-  if (first === 'remove' && second !== undefined) return (draft) => removeProfile(draft, second);
-  if (first === 'show') return (draft) => showProfiles(draft, second);
-  if (second === 'tag' && (third === 'add' || third === 'remove' || third === 'show')) {
-    return (draft) => changeTags(draft, first, { verb: third, tags: rest });
-  }
-  if (second === 'rule' && third === 'show') return (draft) => showProfiles(draft, first);
-  if (second === 'rule' && (third === 'add' || third === 'remove')) {
-    return (draft) => changeRules(draft, first, { verb: third, words: rest, at: options.at });
-  }
+  const [first = '', second, third, ...rest] = words;
+  const plan =
+    words.length <= 2
+      ? (wholePlan(first, second, options) ??
+        (second === 'show' ? (draft: Draft) => showProfile(draft, first) : undefined))
+      : second === 'tag'
+        ? tagPlan(first, third, rest)
+        : second === 'rule'
+          ? rulePlan(first, [third ?? '', ...rest], options)
+          : undefined;
+  if (plan !== undefined) return plan;
   throw new CalicoError('cli/bad-argument', {
     what: `profile ${words.join(' ')}`,
     why: 'is not understood; see calico-cnm profile --help',
   });
 }
 
-function addProfile(draft: Draft, dockerName: string, { stamp }: PlanOptions): string {
-  const name = resourceNameFor(dockerName);
-  if (draft.get('Profile', name) !== undefined) {
-    throw new CalicoError('datastore/exists', { kind: 'Profile', name: dockerName });
-  }
-  const tag = tagFor(dockerName);
-  const profile: Profile = {
-    kind: 'Profile',
-    apiVersion: 'projectcalico.org/v3',
-    metadata: { name },
-    spec: {
-      labelsToApply: { [tag]: '' },
-      ingress: [{ action: 'Allow', source: { selector: `has(${tag})` } }],
-      egress: [{ action: 'Allow' }],
-    },
-  };
-  draft.put('Profile', name, stamp(profile));
-  return `Profile ${dockerName} created\n`;
+function wholePlan(
+  verb: string,
+  name: string | undefined,
+  { detailed, check, stamp }: PlanOptions,
+): Plan | undefined {
+  if (verb === 'show' && name === undefined) return detailed ? detailProfiles : listProfiles;
+  if (name === undefined) return undefined;
+  if (verb === 'show') return (draft) => showProfile(draft, name);
+  if (verb === 'add') return (draft) => addProfile(draft, name, stamp);
+  if (verb === 'remove') return (draft) => removeProfile(draft, name, { force: !check });
+  return undefined;
 }
 
-function removeProfile(draft: Draft, dockerName: string): string {
-  const name = existing(draft, dockerName).metadata.name;
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    if (spec.profiles?.includes(name) === true) {
-      throw new CalicoError('cli/bad-argument', {
-        what: `Profile ${dockerName}`,
-        why: `is used by container ${spec.workload ?? spec.endpoint}; remove that first`,
-      });
-    }
-  }
-  draft.remove('Profile', name);
-  return `Profile ${dockerName} removed\n`;
-}
-
-function showProfiles(draft: Draft, dockerName: string | undefined): string {
-  const profiles =
-    dockerName === undefined
-      ? [...draft.entries('Profile')].map(([, profile]) => profile)
-      : [existing(draft, dockerName)];
-  return profiles
-    .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
-    .map(showProfile)
-    .join('\n');
-}
-
-function showProfile(profile: Profile): string {
-  const { ingress = [], egress = [] } = profile.spec;
-  const others = Object.entries(profile.spec.labelsToApply ?? {}).filter(
-    ([, value]) => value !== '',
-  );
-  return [
-    `${dockerNameOf(profile.metadata.name)}\n`,
-    `  tags: ${profileTags(profile).map(dockerNameOf).join(', ') || '(none)'}\n`,
-    ...(others.length === 0
-      ? []
-      : [`  labels: ${others.map(([key, value]) => `${key}=${value}`).join(', ')}\n`]),
-    ...numbered('inbound', ingress),
-    ...numbered('outbound', egress),
-  ].join('');
-}
-
-function numbered(direction: string, rules: readonly PolicyRule[]): readonly string[] {
-  const lines = rules.map((rule, index) => `    ${index + 1}  ${ruleWords(rule)}\n`);
-  return [`  ${direction}:\n`, ...lines, '    otherwise deny\n'];
-}
-
-function changeTags(
-  draft: Draft,
-  dockerName: string,
-  { verb, tags }: { readonly verb: 'add' | 'remove' | 'show'; readonly tags: readonly string[] },
-): string {
-  const profile = existing(draft, dockerName);
-  if (verb === 'show') return `${profileTags(profile).map(dockerNameOf).join('\n')}\n`;
+function tagPlan(
+  profile: string,
+  verb: string | undefined,
+  tags: readonly string[],
+): Plan | undefined {
+  if (verb === 'show' && tags.length === 0) return (draft) => showTags(draft, profile);
+  if (verb !== 'add' && verb !== 'remove') return undefined;
   if (tags.length === 0) {
     throw new CalicoError('cli/bad-argument', { what: `tag ${verb}`, why: 'needs a tag' });
   }
-  const labelsToApply = { ...profile.spec.labelsToApply };
-  for (const tag of tags) {
-    if (verb === 'add') labelsToApply[tagFor(tag)] = '';
-    else if (labelsToApply[tagFor(tag)] === '') delete labelsToApply[tagFor(tag)];
-    else throw new CalicoError('datastore/not-found', { kind: 'tag', name: tag });
-  }
-  put(draft, { ...profile, spec: { ...profile.spec, labelsToApply } });
-  return `Profile ${dockerName}: tag ${tags.join(', ')} ${verb === 'add' ? 'added' : 'removed'}\n`;
+  return (draft) => (verb === 'add' ? addTags : removeTags)(draft, profile, tags);
 }
 
-function changeRules(
-  draft: Draft,
-  dockerName: string,
-  change: {
-    readonly verb: 'add' | 'remove';
-    readonly words: readonly string[];
-    readonly at: number | undefined;
-  },
-): string {
-  const { verb, at } = change;
-  const [direction = '', ...words] = change.words;
-  const field =
-    direction === 'inbound' ? 'ingress' : direction === 'outbound' ? 'egress' : undefined;
-  if (field === undefined) {
-    throw new CalicoError('cli/bad-argument', {
-      what: `"${direction}"`,
-      why: 'must be inbound or outbound',
-    });
+function rulePlan(
+  profile: string,
+  [verb, ...words]: readonly string[],
+  { at, input }: PlanOptions,
+): Plan | undefined {
+  if (verb === 'show' && words.length === 0) return (draft) => showRules(draft, profile);
+  if (verb === 'json' && words.length === 0) return (draft) => rulesJson(draft, profile);
+  if (verb === 'update' && words.length === 0) {
+    return (draft) => updateRules(draft, profile, input);
   }
-  const profile = existing(draft, dockerName);
-  const rules = profile.spec[field] ?? [];
-  const changed =
-    verb === 'add'
-      ? rules.toSpliced((at ?? rules.length + 1) - 1, 0, parseRuleWords(words))
-      : rules.toSpliced(indexOfRule(rules, words, at), 1);
-  put(draft, { ...profile, spec: { ...profile.spec, [field]: changed } });
-  return showProfile({ ...profile, spec: { ...profile.spec, [field]: changed } });
+  if (verb === 'add') return (draft) => addRule(draft, profile, ruleChange(words, at));
+  if (verb === 'remove') return (draft) => removeRule(draft, profile, ruleChange(words, at));
+  return undefined;
 }
 
-function indexOfRule(
-  rules: readonly PolicyRule[],
-  words: readonly string[],
+function ruleChange(
+  [direction = '', ...words]: readonly string[],
   at: number | undefined,
-): number {
-  const wanted = words.length === 0 ? undefined : ruleWords(parseRuleWords(words));
-  const index = at === undefined ? rules.findIndex((rule) => ruleWords(rule) === wanted) : at - 1;
-  if (rules[index] !== undefined) return index;
-  const name = at === undefined ? (wanted ?? 'without --at or words') : `number ${at}`;
-  throw new CalicoError('datastore/not-found', { kind: 'rule', name });
-}
-
-function existing(draft: Draft, dockerName: string): Profile {
-  const profile =
-    draft.get('Profile', resourceNameFor(dockerName)) ?? draft.get('Profile', dockerName);
-  if (profile !== undefined) return profile;
-  throw new CalicoError('datastore/not-found', { kind: 'Profile', name: dockerName });
-}
-
-function put(draft: Draft, profile: Profile): void {
-  draft.put('Profile', profile.metadata.name, profile);
+): RuleChange {
+  if (direction === 'inbound' || direction === 'outbound') return { direction, words, at };
+  const why = 'must be inbound or outbound';
+  throw new CalicoError('cli/bad-argument', { what: `"${direction}"`, why });
 }
 
 function parsePlace(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  const place = Number(text);
-  if (Number.isInteger(place) && place >= 1) return place;
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new CalicoError('cli/bad-argument', { what: `--at ${text}`, why: 'must be 1 or more' });
 }

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
 import { cleanHost } from '../agent/clean.ts';
-import { loadSettings, settingsFile } from '../config/load.ts';
+import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import { createStamp } from '../driver/stamp.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
+import { addContainerCommands } from './container-commands.ts';
 import type { CliContext } from './context.ts';
 import { fetchStatus, isRunning } from './control-client.ts';
 import { addIpamCommands } from './ipam-commands.ts';
@@ -19,6 +20,8 @@ import { withStore } from './store.ts';
 /** What a command needs of the world around it. */
 export interface CliWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
+  /** File of settings that the environment does not say. */
+  readonly settingsFile: string;
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
   readonly readInput: () => Promise<string>;
@@ -29,7 +32,7 @@ export interface CliWorld {
 /** Runs one command line; answers the exit status: 0 if all is well, 1 if not, 2 for a wrong command. */
 export async function runCommand(argv: readonly string[], world: CliWorld): Promise<number> {
   let status = 0;
-  const settings = () => loadSettings(world.environment, settingsFile).settings;
+  const settings = () => loadSettings(world.environment, world.settingsFile).settings;
   const context: CliContext = {
     out: world.out,
     readInput: world.readInput,
@@ -43,8 +46,11 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   const program = new Command('calico-cnm')
     .description('Calico networks, address pools and policy for Docker')
     .exitOverride()
-    .configureOutput({ writeOut: world.out, writeErr: world.error })
-    .showHelpAfterError('(calico-cnm --help lists the commands)');
+    .configureOutput({
+      writeOut: world.out,
+      writeErr: world.error,
+      outputError: (text, write) => write(usageError(text)),
+    });
   program
     .command('run')
     .description('run the daemon that serves Docker and keeps the policy of this host')
@@ -60,6 +66,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     });
   addResourceCommands(program, context);
   addProfileCommands(program, context);
+  addContainerCommands(program, context);
   addIpamCommands(program, context);
   program
     .command('clean')
@@ -86,4 +93,13 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     return 1;
   }
   return status;
+}
+
+/** What is wrong with a command, in one line. */
+function usageError(text: string): string {
+  const said = text
+    .replace(/^error: /, '')
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .trim();
+  return `calico-cnm: ${said}; see calico-cnm --help\n`;
 }

@@ -39,11 +39,14 @@ export function addResourceCommands(program: Command, context: CliContext): void
       if (resources.length === 0) {
         throw new CalicoError('cli/bad-document', { where: filename, why: 'holds no resource' });
       }
-      const done = await context.withStore(({ write }) =>
-        write((draft) =>
-          resources.map((resource) => applyResource(draft, resource, context.stamp)),
-        ),
-      );
+      const done = await context.withStore(({ write, mirror }) => {
+        const versionOf = (kind: ResourceKind, id: string) =>
+          mirror.get(kind, id)?.modRevision.toString();
+        const { stamp } = context;
+        return write((draft) =>
+          resources.map((resource) => applyResource(draft, resource, { stamp, versionOf })),
+        );
+      });
       for (const [index, resource] of resources.entries()) {
         context.out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
       }
@@ -127,7 +130,15 @@ async function deletionTargets(
       why: 'needs a kind and names, or -f FILE',
     });
   }
-  return names.map((name) => ({ kind: resourceKind(word), id: name }));
+  const kind = resourceKind(word);
+  return context.withStore(async ({ mirror }) =>
+    names.map((name) => {
+      const mapped = resourceNameFor(name);
+      const isMapped =
+        mirror.get(kind, name) === undefined && mirror.get(kind, mapped) !== undefined;
+      return { kind, id: isMapped ? mapped : name };
+    }),
+  );
 }
 
 async function readText(file: string, context: CliContext): Promise<string> {
@@ -135,10 +146,6 @@ async function readText(file: string, context: CliContext): Promise<string> {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new CalicoError(
-      'cli/bad-argument',
-      { what: file, why: describe(error) },
-      { cause: error },
-    );
+    throw new CalicoError('cli/unreadable', { file, why: describe(error) }, { cause: error });
   }
 }

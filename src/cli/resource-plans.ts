@@ -1,12 +1,14 @@
 import type { Draft } from '../datastore/writer.ts';
+import { profileUsers } from '../driver/profile-users.ts';
 import { CalicoError } from '../errors/error.ts';
-import { cidrsOverlap } from '../ip/cidr.ts';
+import { cidrCovers, cidrsOverlap } from '../ip/cidr.ts';
 import { removePool } from '../ipam/docker-pools.ts';
 import { heldAddresses } from '../ipam/block.ts';
 import { blockKind } from '../ipam/records.ts';
-import { cidrCovers } from '../ip/cidr.ts';
 import type { EntryValue } from '../model/entries.ts';
 import { poolFamily, poolProblems, type IpPool } from '../model/ip-pool.ts';
+import type { Profile } from '../model/profile.ts';
+import { dockerNameOf } from '../model/names.ts';
 import { parseSelector } from '../model/selector/parse.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
 import { compileProfile } from '../profiles/profile-chains.ts';
@@ -24,14 +26,33 @@ export function resourceId({ metadata }: Resource): string {
   return namespace === undefined ? name : `${namespace}/${name}`;
 }
 
-/** Creates or replaces a resource; identity and creation time stay. Throws what is wrong with it. */
-export function applyResource(draft: Draft, resource: Resource, stamp: Stamp): Applied {
+/** What `apply` needs besides the draft. */
+export interface ApplyContext {
+  readonly stamp: Stamp;
+  /** The `resourceVersion` of what is stored now. */
+  readonly versionOf: (kind: ResourceKind, id: string) => string | undefined;
+}
+
+/**
+ * Creates or replaces a resource; identity and creation time stay. One that carries a `resourceVersion`
+ * replaces only what it was made from: throws `datastore/conflict`, or what is wrong with it.
+ */
+export function applyResource(
+  draft: Draft,
+  resource: Resource,
+  { stamp, versionOf }: ApplyContext,
+): Applied {
+  const stored = versionOf(resource.kind, resourceId(resource));
+  const { resourceVersion } = resource.metadata;
+  if (stored !== undefined && (resourceVersion ?? stored) !== stored) {
+    const { kind } = resource;
+    throw new CalicoError('datastore/conflict', { kind, name: resourceId(resource) });
+  }
   switch (resource.kind) {
     case 'IPPool':
       return put(draft, 'IPPool', checkedPool(draft, resource), stamp);
     case 'Profile': {
-      const { problem } = compileProfile(resource.metadata.name, resource);
-      if (problem !== undefined) throw invalid(resource, 'spec', problem);
+      checkRules(resource);
       return put(draft, 'Profile', resource, stamp);
     }
     case 'IPReservation':
@@ -58,6 +79,9 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): vo
   if (draft.get(kind, id) === undefined) {
     throw new CalicoError('datastore/not-found', { kind, name: id });
   }
+  if (kind === 'Profile') {
+    refuseIfUsed(draft, id, 'or use profile remove --no-check, and its containers get no traffic');
+  }
   if (kind !== 'IPPool') return draft.remove(kind, id);
   const pool = draft.get('IPPool', id);
   if (pool === undefined) return;
@@ -70,6 +94,25 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): vo
     );
   }
   removePool(draft, pool);
+}
+
+/** Throws `model/invalid` for rules that cannot be enforced. */
+export function checkRules(profile: Profile): void {
+  const { problem } = compileProfile(profile.metadata.name, profile);
+  if (problem === undefined) return;
+  throw invalid(profile, 'spec', problem.replace(/^Profile \S+: /, ''));
+}
+
+/** Throws `cli/profile-in-use` if somebody goes by the Profile. */
+export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
+  const users = profileUsers(draft, name);
+  if (users.length === 0) return;
+  const shown = users.length > 3 ? `${users.slice(0, 3).join(', ')}, …` : users.join(', ');
+  throw new CalicoError('cli/profile-in-use', {
+    profile: dockerNameOf(name),
+    users: shown,
+    advice,
+  });
 }
 
 function put<K extends 'IPPool' | 'Profile' | 'IPReservation' | 'Node' | 'WorkloadEndpoint'>(

@@ -10,6 +10,7 @@ import {
   type WorkloadEndpoint,
 } from '../model/workload-endpoint.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
+import { isIsolationProfileName } from './network-profile.ts';
 
 /**
  * The WorkloadEndpoint of a Docker endpoint: what is written at CreateEndpoint, and how it changes when Join
@@ -94,8 +95,8 @@ export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): Workl
 }
 
 /**
- * The endpoint with the given Profiles and labels. Labels that somebody else put there stay; those that the
- * driver wrote before and does not write now go.
+ * The endpoint with the given Profiles and labels. Profiles that a person chose for it (`withChosenProfiles`)
+ * and labels that somebody else put there stay; labels that the driver wrote before and does not write now go.
  */
 export function withPolicy(endpoint: WorkloadEndpoint, policy: EndpointPolicy): WorkloadEndpoint {
   const labels = {
@@ -106,9 +107,33 @@ export function withPolicy(endpoint: WorkloadEndpoint, policy: EndpointPolicy): 
   const changed = {
     ...endpoint,
     metadata: { ...endpoint.metadata, labels },
-    spec: { ...endpoint.spec, profiles: [...policy.profiles] },
+    spec: { ...endpoint.spec, profiles: [...profilesFor(endpoint, policy)] },
   };
   return withAnnotation(changed, 'labels', list(Object.keys(policy.labels)));
+}
+
+function profilesFor(endpoint: WorkloadEndpoint, policy: EndpointPolicy): readonly string[] {
+  const chosen = annotation(endpoint, 'chosenProfiles');
+  if (chosen === undefined) return policy.profiles;
+  const imposed = policy.profiles.filter(isIsolationProfileName);
+  return [...imposed, ...chosen.split(',').filter((name) => name !== '')];
+}
+
+/**
+ * The endpoint with Profiles that a person chose for it. They hold as long as the endpoint lives, which is
+ * until its container stops or leaves the network; the isolation of an internal network stays before them.
+ */
+export function withChosenProfiles(
+  endpoint: WorkloadEndpoint,
+  chosen: readonly string[],
+): WorkloadEndpoint {
+  const imposed = (endpoint.spec.profiles ?? []).filter(isIsolationProfileName);
+  const free = [...new Set(chosen)].filter((name) => !imposed.includes(name));
+  return withAnnotation(
+    { ...endpoint, spec: { ...endpoint.spec, profiles: [...imposed, ...free] } },
+    'chosenProfiles',
+    free.join(','),
+  );
 }
 
 /**

@@ -22,9 +22,16 @@ export function networkProfile(dockerName: string): Profile {
   });
 }
 
+const isolationPrefix = 'xi--';
+
 /** The name of the Profile that isolates an internal network. */
 export function isolationProfileName(dockerName: string): string {
-  return `xi--${resourceNameFor(dockerName)}`;
+  return `${isolationPrefix}${resourceNameFor(dockerName)}`;
+}
+
+/** Whether a Profile of that name isolates an internal network; no other Docker name is mapped to such a one. */
+export function isIsolationProfileName(name: string): boolean {
+  return name.startsWith(isolationPrefix);
 }
 
 /**

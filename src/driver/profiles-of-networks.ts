@@ -7,6 +7,7 @@ import {
   isolationProfileName,
   networkProfile,
 } from './network-profile.ts';
+import { profileUsers } from './profile-users.ts';
 import type { Stamp } from './stamp.ts';
 
 /**
@@ -34,24 +35,6 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
   for (const name of [resourceNameFor(gone.name), isolationProfileName(gone.name)]) {
     const profile = draft.get('Profile', name);
     if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
-    if (!isReferredTo(draft, name)) draft.remove('Profile', name);
+    if (profileUsers(draft, name).length === 0) draft.remove('Profile', name);
   }
-}
-
-function isReferredTo(draft: Draft, profile: string): boolean {
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    if (profilesOfNetwork(network).includes(profile)) return true;
-  }
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    if (spec.profiles?.includes(profile) === true) return true;
-  }
-  return false;
-}
-
-function profilesOfNetwork({ name, internal, options }: DockerNetwork): readonly string[] {
-  if (name === undefined) return (options.profiles ?? []).map(resourceNameFor);
-  return [
-    ...(options.profiles ?? [name]).map(resourceNameFor),
-    ...(internal ? [isolationProfileName(name)] : []),
-  ];
 }

@@ -8,7 +8,32 @@ export const cliErrors = {
       `calico-cnm does not run on this host, or not for you (${d.socket}: ${d.why}); start it (systemctl start calico-cnm), and be root`,
   ),
   'cli/bad-argument': entry('input', (d: { what: string; why: string }) => `${d.what}: ${d.why}`),
+  'cli/profile-in-use': entry(
+    'state',
+    (d: { profile: string; users: string; advice: string }) =>
+      `Profile ${d.profile} is used by ${d.users}; remove these first, ${d.advice}`,
+  ),
+  'cli/no-such-container': entry(
+    'state',
+    (d: { container: string }) =>
+      `no endpoint belongs to a container ${d.container}; calico-cnm status lists the containers on calico networks`,
+  ),
+  'cli/container-on-hosts': entry(
+    'input',
+    (d: { container: string; nodes: string }) =>
+      `containers of the name ${d.container} run on ${d.nodes}; say which with --node`,
+  ),
+  'cli/container-in-quarantine': entry(
+    'state',
+    (d: { container: string; why: string }) =>
+      `container ${d.container} is in quarantine (${d.why}); try again when Docker has told its labels`,
+  ),
   'cli/bad-document': entry('input', (d: { where: string; why: string }) => `${d.where}: ${d.why}`),
+  'cli/unreadable': entry(
+    'input',
+    (d: { file: string; why: string }) =>
+      `cannot read ${d.file}: ${d.why}; give a file that exists, or - for the standard input`,
+  ),
   'cli/no-network-root': entry(
     'input',
     (d: { why: string }) => `calico-cnm run needs root and the host's network: ${d.why}`,

@@ -42,7 +42,7 @@ export const datastoreErrors = {
   'datastore/conflict': entry(
     'state',
     (d: { kind: string; name: string }) =>
-      `${d.kind} ${d.name} was changed by somebody else meanwhile; read it again and retry`,
+      `${d.kind} ${d.name} was changed since this resourceVersion was read; read it again (calico-cnm get), or leave resourceVersion out to replace it as it is`,
   ),
   'datastore/contended': entry(
     'unavailable',

@@ -4,6 +4,7 @@ import { CalicoError } from '../errors/error.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
 import { firstIssue } from './entry.ts';
 import { withoutNullMembers } from './json.ts';
+import { policyRule } from './policy-rule.ts';
 
 /** The kinds that people read and write. */
 export const resourceKinds = [
@@ -27,18 +28,38 @@ export type Resource = { readonly [K in ResourceKind]: EntryValue<K> }[ResourceK
  * `cli/bad-document`, `model/unknown-kind` or `model/invalid`.
  */
 export function parseResources(text: string): readonly Resource[] {
-  const documents = parseAllDocuments(text);
-  if (!Array.isArray(documents)) return [];
-  return documents.flatMap((document, index) => {
-    const [error] = document.errors;
-    const where = `document ${index + 1}`;
-    if (error !== undefined) {
-      const why = error.message.split('\n')[0] ?? '';
-      throw new CalicoError('cli/bad-document', { where, why });
-    }
-    return itemsOf(withoutNullMembers(document.toJS())).map((item) => parseResource(item, where));
-  });
+  return readDocuments(text).flatMap(({ where, value }) =>
+    itemsOf(value).map((item) => parseResource(item, where)),
+  );
 }
+
+/**
+ * Reads the rules of a Profile from YAML or JSON: one document with `ingress` and `egress`, one of which may
+ * be missing and is then empty. Throws as `parseResources` does; `profile` is the name for messages.
+ */
+export function parseRules(text: string, profile: string): z.infer<typeof profileRules> {
+  const [document, another] = readDocuments(text);
+  const where = document?.where ?? 'the input';
+  if (document === undefined || another !== undefined) {
+    throw new CalicoError('cli/bad-document', { where, why: 'must be one document of rules' });
+  }
+  const rules = profileRules.safeParse(document.value);
+  if (!rules.success) {
+    const { field, why } = firstIssue(rules.error);
+    throw new CalicoError('cli/bad-document', {
+      where,
+      why: field === '' ? why : `${field}: ${why}`,
+    });
+  }
+  const unknown = unknownField(profileRules, document.value, []);
+  if (unknown !== undefined) throw notAField('Profile', profile, unknown);
+  return rules.data;
+}
+
+const profileRules = z.looseObject({
+  ingress: z.array(policyRule).prefault([]),
+  egress: z.array(policyRule).prefault([]),
+});
 
 /** The kind that a word names: `ippool`, `ippools`, `IPPool`. Throws `model/unknown-kind`. */
 export function resourceKind(word: string): ResourceKind {
@@ -66,6 +87,26 @@ const emptyResource: {
   readonly spec?: unknown;
 } = {};
 
+interface Document {
+  /** For messages. */
+  readonly where: string;
+  readonly value: unknown;
+}
+
+function readDocuments(text: string): readonly Document[] {
+  const documents = parseAllDocuments(text);
+  if (!Array.isArray(documents)) return [];
+  return documents.map((document, index) => {
+    const [error] = document.errors;
+    const where = `document ${index + 1}`;
+    if (error !== undefined) {
+      const why = error.message.split('\n')[0] ?? '';
+      throw new CalicoError('cli/bad-document', { where, why });
+    }
+    return { where, value: withoutNullMembers(document.toJS()) };
+  });
+}
+
 function itemsOf(document: unknown): readonly unknown[] {
   if (document === undefined || document === null) return [];
   const list = z.looseObject({ kind: z.string(), items: z.array(z.unknown()) }).safeParse(document);
@@ -87,14 +128,7 @@ function parseResource(item: unknown, where: string): Resource {
   const { name } = head.data.metadata;
   const { schema } = entryTypeOf[kind];
   const unknown = unknownField(schema, item, []);
-  if (unknown !== undefined) {
-    throw new CalicoError('model/invalid', {
-      kind,
-      name,
-      field: unknown.path.join('.'),
-      why: `is not a field${unknown.known === '' ? '' : `; there are ${unknown.known}`}`,
-    });
-  }
+  if (unknown !== undefined) throw notAField(kind, name, unknown);
   const result = z.safeParse<z.ZodType<Resource>>(schema, { ...head.data, kind });
   if (result.success) return result.data;
   const { field, why } = firstIssue(result.error);
@@ -104,6 +138,11 @@ function parseResource(item: unknown, where: string): Resource {
 interface UnknownField {
   readonly path: readonly string[];
   readonly known: string;
+}
+
+function notAField(kind: ResourceKind, name: string, { path, known }: UnknownField): CalicoError {
+  const why = `is not a field${known === '' ? '' : `; there are ${known}`}`;
+  return new CalicoError('model/invalid', { kind, name, field: path.join('.'), why });
 }
 
 /** Fields that the server sets; people may leave them in what they edit. */
@@ -146,7 +185,11 @@ function unknownField(
 }
 
 function unwrapped(schema: z.core.$ZodType): z.core.$ZodType {
-  if (schema instanceof z.ZodExactOptional || schema instanceof z.ZodOptional) {
+  if (
+    schema instanceof z.ZodExactOptional ||
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodPrefault
+  ) {
     return unwrapped(schema.unwrap());
   }
   return schema instanceof z.ZodPipe ? unwrapped(schema.in) : schema;

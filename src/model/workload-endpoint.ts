@@ -50,6 +50,8 @@ export const endpointAnnotations = {
   quarantine: 'docker.projectcalico.org/quarantine',
   /** Endpoint options of `docker run --network name=…,driver-opt=…`, as JSON. */
   options: 'docker.projectcalico.org/options',
+  /** Comma-separated Profiles that a person gave the running container, instead of what Docker says. */
+  chosenProfiles: 'docker.projectcalico.org/chosen-profiles',
   /** Comma-separated keys of the labels that the driver wrote for the container and its network. */
   labels: 'docker.projectcalico.org/labels',
   /** Comma-separated tags that the endpoint has from the other networks of its container. */

@@ -68,6 +68,14 @@ export function ruleWords(rule: PolicyRule): string {
   return Object.keys(unsaid).length === 0 ? said : `${said} ${JSON.stringify(unsaid)}`;
 }
 
+/** The tags that a rule speaks of, as they are stored. */
+export function ruleTags({ source, destination }: PolicyRule): readonly string[] {
+  return [source, destination].flatMap((entity) => {
+    const tag = tagSelector.exec(entity?.selector ?? '')?.[1];
+    return tag === undefined ? [] : [tag];
+  });
+}
+
 class WordReader {
   readonly #words: readonly string[];
   #next = 0;

@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { describeEndpoint } from '../driver/endpoint-description.ts';
+import { endpointEntryId, newEndpoint } from '../driver/endpoint-record.ts';
+import { endpointPolicy } from '../driver/endpoint-policy.ts';
+import { isolationProfile, networkProfile } from '../driver/network-profile.ts';
+import { emptySelection } from '../driver/selection.ts';
+import { parseAddress } from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
+
+function network(name: string, internal = false): DockerNetwork {
+  return {
+    id: `id-of-${name}`,
+    node: 'host-1',
+    name,
+    ipam: 'calico',
+    internal,
+    ipv4: true,
+    ipv6: false,
+    subnets: [],
+    options: {},
+  };
+}
+
+const web = network('web');
+const closed = network('closed', true);
+const asIs = <T>(resource: T): T => resource;
+
+/** A container `app` on the networks, joined as the driver does it, and Profiles to choose from. */
+async function host(...networks: readonly DockerNetwork[]): Promise<CommandLine> {
+  const cli = startCommandLine();
+  for (const name of ['db', 'log']) await cli.ok(['profile', 'add', name]);
+  await cli.write((draft) => {
+    for (const one of networks) {
+      draft.put('DockerNetwork', `${one.node}/${one.id}`, one);
+      const profile = networkProfile(one.name ?? '');
+      draft.put('Profile', profile.metadata.name, profile);
+      const isolation = isolationProfile(one.name ?? '');
+      if (one.internal) draft.put('Profile', isolation.metadata.name, isolation);
+      const policy = endpointPolicy(one, emptySelection, undefined);
+      const facts = {
+        node: 'host-1',
+        network: one,
+        endpointId: `ep-${one.name}`,
+        addresses: [parseAddress('10.65.0.1')],
+        mac: 'ca:00:00:00:00:01',
+        options: {},
+      };
+      draft.put('WorkloadEndpoint', idOn(one), newEndpoint(facts, policy));
+    }
+  });
+  for (const one of networks) await describe(cli, one);
+  return cli;
+}
+
+/** What the driver does at Join, and whenever Docker tells something of the container. */
+function describe(cli: CommandLine, one: DockerNetwork, name = 'app') {
+  return cli.write((draft) =>
+    describeEndpoint(draft, {
+      id: idOn(one),
+      lookup: {
+        kind: 'found',
+        networkName: one.name ?? '',
+        container: { id: 'c1', name, labels: {}, hasSeveralNetworks: false },
+      },
+      sandbox: '/run/docker/netns/1',
+      ofSandbox: () => [idOn(web), idOn(closed)],
+      stamp: asIs,
+    }),
+  );
+}
+
+function idOn(one: DockerNetwork): string {
+  return endpointEntryId('host-1', `ep-${one.name}`);
+}
+
+async function endpoint(cli: CommandLine, one: DockerNetwork) {
+  const found = await cli.write((draft) => draft.get('WorkloadEndpoint', idOn(one)));
+  assert.ok(found);
+  return found;
+}
+
+const command = (text: string) => ['container', 'app', 'profile', ...text.split(' ')];
+
+test('Profiles of a running container are appended, set and removed', async () => {
+  using cli = await host(web);
+  const profiles = async () => (await endpoint(cli, web)).spec.profiles;
+  await cli.ok(command('append db log'));
+  assert.deepEqual(await profiles(), ['web', 'db', 'log']);
+  await cli.ok(command('remove web'));
+  assert.deepEqual(await profiles(), ['db', 'log']);
+  const shown = await cli.ok(command('set log'));
+  assert.deepEqual(await profiles(), ['log']);
+  assert.equal(
+    shown,
+    'CONTAINER   NETWORK   ADDRESS        PROFILES\napp         web       10.65.0.1/32   log\n',
+  );
+  assert.match(await cli.ok(['container', 'app', 'profile', 'set']), /none: all is dropped/);
+  assert.deepEqual(await profiles(), []);
+});
+
+test('what was chosen survives what the driver writes afterwards', async () => {
+  using cli = await host(web);
+  await cli.ok(command('set db'));
+  await describe(cli, web, 'renamed');
+  const { spec } = await endpoint(cli, web);
+  assert.deepEqual([spec.workload, spec.profiles], ['renamed', ['db']]);
+});
+
+test('a container without a choice follows what the driver writes', async () => {
+  using cli = await host(web);
+  await cli.write((draft) => {
+    const changed = { ...web, options: { profiles: ['log'] } };
+    draft.put('DockerNetwork', `host-1/${web.id}`, changed);
+  });
+  await describe(cli, web);
+  assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['log']);
+});
+
+test('the isolation of an internal network cannot be chosen away', async () => {
+  using cli = await host(closed);
+  await cli.ok(command('set db'));
+  assert.deepEqual((await endpoint(cli, closed)).spec.profiles, ['xi--closed', 'db']);
+  await cli.ok(command('remove xi--closed'));
+  await describe(cli, closed);
+  assert.deepEqual((await endpoint(cli, closed)).spec.profiles, ['xi--closed', 'db']);
+});
+
+test('the tags of a choice on one network are carried on the others', async () => {
+  using cli = await host(web, closed);
+  await cli.ok(command('set db'));
+  for (const one of [web, closed]) {
+    const { spec, metadata } = await endpoint(cli, one);
+    assert.ok(spec.profiles?.includes('db'));
+    assert.equal(metadata.labels?.['db'], '');
+  }
+});
+
+for (const [argv, said] of [
+  [['container', 'app', 'profile', 'append', 'nothing'], 'Profile nothing does not exist'],
+  [['container', 'nobody', 'profile', 'show'], 'no endpoint belongs to a container nobody; '],
+  [['container', 'app', 'profile', 'append'], 'container app profile append: is not understood; '],
+  [['container', 'app', 'paint'], 'container app paint: is not understood; '],
+  [
+    ['container', 'app', 'profile', 'show', '--node', 'host-2'],
+    'no endpoint belongs to a container app; ',
+  ],
+] as const) {
+  test(`"${argv.join(' ')}" is refused in one line`, async () => {
+    using cli = await host(web);
+    const { status, out, error } = await cli.run(argv);
+    assert.deepEqual([status, out], [1, '']);
+    assert.ok(error.startsWith(`calico-cnm: ${said}`), error);
+    assert.equal(error.trimEnd().split('\n').length, 1);
+    assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['web']);
+  });
+}
+
+test('a container in quarantine is refused: its Profiles are not known yet', async () => {
+  using cli = await host(web);
+  await cli.write((draft) =>
+    describeEndpoint(draft, {
+      id: idOn(web),
+      lookup: { kind: 'unknown', why: 'Docker did not answer within 2 s' },
+      ofSandbox: () => [],
+      stamp: asIs,
+    }),
+  );
+  const { status, error } = await cli.run(command('append db'));
+  assert.equal(status, 1);
+  assert.match(error, /container app is in quarantine \(Docker did not answer within 2 s\); /);
+});
+
+test('of containers of one name on two hosts one must be meant', async () => {
+  using cli = await host(web);
+  await cli.write((draft) => {
+    const here = draft.get('WorkloadEndpoint', idOn(web));
+    assert.ok(here);
+    const there = { ...here, spec: { ...here.spec, node: 'host-2' } };
+    draft.put('WorkloadEndpoint', endpointEntryId('host-2', 'ep-web'), there);
+  });
+  const { status, error } = await cli.run(command('append db'));
+  assert.equal(status, 1);
+  assert.match(error, /run on host-1, host-2; say which with --node/);
+  await cli.ok([...command('append db'), '--node', 'host-2']);
+  assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['web']);
+});

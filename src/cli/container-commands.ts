@@ -1,0 +1,137 @@
+import type { Command } from 'commander';
+import type { Draft } from '../datastore/writer.ts';
+import { annotation, withChosenProfiles } from '../driver/endpoint-record.ts';
+import { networkEntryId } from '../driver/networks.ts';
+import { isIsolationProfileName } from '../driver/network-profile.ts';
+import { shareTags } from '../driver/shared-tags.ts';
+import { CalicoError } from '../errors/error.ts';
+import { dockerNameOf, resourceNameFor } from '../model/names.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { CliContext } from './context.ts';
+import { profileNamed } from './profile-plans.ts';
+import { formatTable } from './table.ts';
+
+/** `container NAME profile …`: the Profiles of a running container, changed at once. */
+export function addContainerCommands(program: Command, context: CliContext): void {
+  program
+    .command('container <name> <words...>')
+    .description('show and change the Profiles of a running container')
+    .usage('[options] NAME profile show|append|set|remove [PROFILE…]')
+    .option('--node <node>', 'the host, where containers of that name run on several')
+    .addHelpText('after', help)
+    .action(
+      async (container: string, words: readonly string[], { node }: { readonly node?: string }) => {
+        const change = parseChange(container, words);
+        context.out(
+          await context.withStore(({ write }) =>
+            write((draft) => {
+              const endpoints = endpointsOf(draft, container, node);
+              if (change !== undefined) changeProfiles(draft, endpoints, change);
+              return showProfiles(draft, endpoints);
+            }),
+          ),
+        );
+      },
+    );
+}
+
+const help = `
+  container app profile show             what it has on each of its networks
+  container app profile append db web    these after its present ones
+  container app profile set db           these alone; set without any: none, all its traffic is dropped
+  container app profile remove db
+
+A change holds at once and until the container stops; what it starts with is in its labels.`;
+
+interface Change {
+  readonly verb: 'append' | 'set' | 'remove';
+  /** Docker's names. */
+  readonly profiles: readonly string[];
+}
+
+interface Found {
+  readonly id: string;
+  readonly endpoint: WorkloadEndpoint;
+}
+
+/** `undefined` for a mere look. */
+function parseChange(
+  container: string,
+  [noun, verb, ...profiles]: readonly string[],
+): Change | undefined {
+  const isLook = verb === undefined || verb === 'show';
+  if (noun === 'profile' && isLook && profiles.length === 0) return undefined;
+  const needsProfiles = verb === 'append' || verb === 'remove';
+  if (noun === 'profile' && (verb === 'set' || (needsProfiles && profiles.length > 0))) {
+    return { verb, profiles };
+  }
+  throw new CalicoError('cli/bad-argument', {
+    what: `container ${[container, noun, verb, ...profiles].filter(Boolean).join(' ')}`,
+    why: 'is not understood; see calico-cnm container --help',
+  });
+}
+
+/** The endpoints of the containers of that name, on one host. */
+function endpointsOf(draft: Draft, name: string, node: string | undefined): readonly Found[] {
+  const found: Found[] = [];
+  for (const [id, endpoint] of draft.entries('WorkloadEndpoint')) {
+    const { spec } = endpoint;
+    const isNamed = spec.workload === name && spec.containerID !== undefined;
+    if (isNamed && (node === undefined || spec.node === node)) found.push({ id, endpoint });
+  }
+  if (found.length === 0) throw new CalicoError('cli/no-such-container', { container: name });
+  const nodes = [...new Set(found.map(({ endpoint }) => endpoint.spec.node))].toSorted();
+  if (nodes.length > 1) {
+    throw new CalicoError('cli/container-on-hosts', { container: name, nodes: nodes.join(', ') });
+  }
+  return found;
+}
+
+/** Writes the choice to every endpoint; tags are shared anew, as the container is one identity. */
+function changeProfiles(
+  draft: Draft,
+  endpoints: readonly Found[],
+  { verb, profiles }: Change,
+): void {
+  // A Profile that was removed meanwhile can still be taken away from a container.
+  const names =
+    verb === 'remove'
+      ? profiles.flatMap((name) => [name, resourceNameFor(name)])
+      : profiles.map((name) => profileNamed(draft, name).metadata.name);
+  for (const { id, endpoint } of endpoints) {
+    const why = annotation(endpoint, 'quarantine');
+    if (why !== undefined) {
+      const container = endpoint.spec.workload ?? '';
+      throw new CalicoError('cli/container-in-quarantine', { container, why });
+    }
+    const present = endpoint.spec.profiles ?? [];
+    const chosen =
+      verb === 'set'
+        ? names
+        : verb === 'append'
+          ? [...present, ...names]
+          : present.filter((name) => !names.includes(name) || isIsolationProfileName(name));
+    draft.put('WorkloadEndpoint', id, withChosenProfiles(endpoint, chosen));
+  }
+  shareTags(
+    draft,
+    endpoints.map(({ id }) => id),
+  );
+}
+
+function showProfiles(draft: Draft, endpoints: readonly Found[]): string {
+  return formatTable(
+    ['container', 'network', 'address', 'profiles'],
+    endpoints.map(({ id, endpoint }) => {
+      const { spec } = draft.get('WorkloadEndpoint', id) ?? endpoint;
+      const networkId = annotation(endpoint, 'network') ?? '';
+      const network = draft.get('DockerNetwork', networkEntryId(spec.node, networkId));
+      return [
+        spec.workload ?? '',
+        network?.name ?? networkId.slice(0, 12),
+        (spec.ipNetworks ?? []).join(' '),
+        (spec.profiles ?? []).map(dockerNameOf).join(',') || 'none: all is dropped',
+      ];
+    }),
+  );
+}

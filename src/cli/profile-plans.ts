@@ -1,0 +1,214 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
+import type { PolicyRule } from '../model/policy-rule.ts';
+import { profileTags, type Profile } from '../model/profile.ts';
+import { formatJson } from '../model/json.ts';
+import { parseRules } from '../model/user-input.ts';
+import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';
+import { profileText, rulesText } from './profile-text.ts';
+import { checkRules, refuseIfUsed, type Stamp } from './resource-plans.ts';
+
+/** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
+
+/** A new Profile has the tag of its name, lets in who carries it, and lets everything out. */
+export function addProfile(draft: Draft, dockerName: string, stamp: Stamp): string {
+  const name = resourceNameFor(dockerName);
+  if (draft.get('Profile', name) !== undefined) {
+    throw new CalicoError('datastore/exists', { kind: 'Profile', name: dockerName });
+  }
+  const tag = tagFor(dockerName);
+  const profile: Profile = {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: {
+      labelsToApply: { [tag]: '' },
+      ingress: [{ action: 'Allow', source: { selector: `has(${tag})` } }],
+      egress: [{ action: 'Allow' }],
+    },
+  };
+  draft.put('Profile', name, stamp(profile));
+  return `Profile ${dockerName} created\n`;
+}
+
+/** Refused while containers or networks go by it, for they would get no traffic; unless `force`. */
+export function removeProfile(
+  draft: Draft,
+  dockerName: string,
+  { force }: { readonly force: boolean },
+): string {
+  const { name } = profileNamed(draft, dockerName).metadata;
+  if (!force) refuseIfUsed(draft, name, 'or use --no-check, and its containers get no traffic');
+  draft.remove('Profile', name);
+  return `Profile ${dockerName} removed\n`;
+}
+
+export function showProfile(draft: Draft, dockerName: string): string {
+  return profileText(draft, profileNamed(draft, dockerName));
+}
+
+/** The tags of a Profile, one a line. */
+export function showTags(draft: Draft, dockerName: string): string {
+  return profileTags(profileNamed(draft, dockerName))
+    .map((tag) => `${dockerNameOf(tag)}\n`)
+    .join('');
+}
+
+export function addTags(draft: Draft, dockerName: string, tags: readonly string[]): string {
+  const profile = profileNamed(draft, dockerName);
+  const labelsToApply = { ...profile.spec.labelsToApply };
+  for (const tag of tags) {
+    const present = labelsToApply[tagFor(tag)] ?? '';
+    if (present !== '') {
+      const why = `is a label of Profile ${dockerName} with the value "${present}", and cannot be a tag as well`;
+      throw new CalicoError('cli/bad-argument', { what: tag, why });
+    }
+    labelsToApply[tagFor(tag)] = '';
+  }
+  put(draft, { ...profile, spec: { ...profile.spec, labelsToApply } });
+  return `Profile ${dockerName}: tag ${tags.join(', ')} added\n`;
+}
+
+/** Answers also which rules speak of a tag that no Profile gives any more. */
+export function removeTags(draft: Draft, dockerName: string, tags: readonly string[]): string {
+  const profile = profileNamed(draft, dockerName);
+  const labelsToApply = { ...profile.spec.labelsToApply };
+  for (const tag of tags) {
+    if (labelsToApply[tagFor(tag)] !== '') {
+      throw new CalicoError('datastore/not-found', {
+        kind: `Profile ${dockerName}: tag`,
+        name: tag,
+      });
+    }
+    delete labelsToApply[tagFor(tag)];
+  }
+  put(draft, { ...profile, spec: { ...profile.spec, labelsToApply } });
+  return [
+    `Profile ${dockerName}: tag ${tags.join(', ')} removed\n`,
+    ...tags.flatMap((tag) => rulesWithoutMatch(draft, tag)),
+  ].join('');
+}
+
+export function showRules(draft: Draft, dockerName: string): string {
+  return rulesText(draft, profileNamed(draft, dockerName));
+}
+
+/** Both lists of rules as JSON, in Calico's words; `updateRules` takes it back. */
+export function rulesJson(draft: Draft, dockerName: string): string {
+  const { ingress = [], egress = [] } = profileNamed(draft, dockerName).spec;
+  return `${JSON.stringify(JSON.parse(formatJson({ ingress, egress })), null, 2)}\n`;
+}
+
+/** Replaces both lists of rules by those of a JSON or YAML text; tags and labels stay. */
+export function updateRules(draft: Draft, dockerName: string, text: string): string {
+  const profile = profileNamed(draft, dockerName);
+  const changed = withRules(profile, parseRules(text, dockerName));
+  put(draft, changed);
+  return profileText(draft, changed);
+}
+
+/** The list of rules, and the place from 1 if one was said. */
+export interface RuleChange {
+  readonly direction: 'inbound' | 'outbound';
+  readonly at: number | undefined;
+  readonly words: readonly string[];
+}
+
+/** Puts a rule at its place, or at the end. */
+export function addRule(draft: Draft, dockerName: string, change: RuleChange): string {
+  const profile = profileNamed(draft, dockerName);
+  const rule = parseRuleWords(change.words);
+  const rules = rulesOf(profile, change);
+  const at = change.at ?? rules.length + 1;
+  if (at > rules.length + 1) throw noSuchPlace(dockerName, change, rules.length);
+  return changeRules(draft, profile, { ...change, rules: rules.toSpliced(at - 1, 0, rule) });
+}
+
+/** Removes the rule at a place, or the one that is said by its words; with both, they must agree. */
+export function removeRule(draft: Draft, dockerName: string, change: RuleChange): string {
+  const profile = profileNamed(draft, dockerName);
+  const rules = rulesOf(profile, change);
+  const index = indexOfRule(dockerName, change, rules);
+  return changeRules(draft, profile, { ...change, rules: rules.toSpliced(index, 1) });
+}
+
+function indexOfRule(dockerName: string, change: RuleChange, rules: readonly PolicyRule[]): number {
+  const { at, words, direction } = change;
+  if (at === undefined && words.length === 0) {
+    const why = 'needs --at NUMBER, or the words of the rule';
+    throw new CalicoError('cli/bad-argument', { what: 'rule remove', why });
+  }
+  if (at !== undefined && at > rules.length) throw noSuchPlace(dockerName, change, rules.length);
+  const wanted = words.length === 0 ? undefined : ruleWords(parseRuleWords(words));
+  const index = at === undefined ? rules.findIndex((rule) => ruleWords(rule) === wanted) : at - 1;
+  const found = rules[index];
+  if (found !== undefined && (wanted === undefined || ruleWords(found) === wanted)) return index;
+  throw new CalicoError('datastore/not-found', {
+    kind: `Profile ${dockerName}: ${direction} rule${at === undefined ? '' : ` ${at}`}`,
+    name: `"${wanted ?? ''}"`,
+  });
+}
+
+function noSuchPlace(dockerName: string, { direction, at }: RuleChange, count: number) {
+  const rules = count === 1 ? 'is 1 rule' : `are ${count} rules`;
+  return new CalicoError('cli/bad-argument', {
+    what: `--at ${at ?? ''}`,
+    why: `there ${rules} ${direction} in Profile ${dockerName}`,
+  });
+}
+
+function rulesOf(profile: Profile, { direction }: RuleChange): readonly PolicyRule[] {
+  return (direction === 'inbound' ? profile.spec.ingress : profile.spec.egress) ?? [];
+}
+
+function changeRules(
+  draft: Draft,
+  profile: Profile,
+  change: Pick<RuleChange, 'direction'> & { readonly rules: readonly PolicyRule[] },
+): string {
+  const rules = [...change.rules];
+  const changed = withRules(
+    profile,
+    change.direction === 'inbound' ? { ingress: rules } : { egress: rules },
+  );
+  put(draft, changed);
+  return profileText(draft, changed);
+}
+
+function withRules(profile: Profile, rules: Pick<Profile['spec'], 'ingress' | 'egress'>): Profile {
+  const changed = { ...profile, spec: { ...profile.spec, ...rules } };
+  checkRules(changed);
+  return changed;
+}
+
+/** Notes on the rules that speak of a tag, if no Profile gives it any more. */
+function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
+  const tag = tagFor(dockerTag);
+  const profiles = [...draft.entries('Profile')].map(([, profile]) => profile);
+  if (profiles.some((profile) => profileTags(profile).includes(tag))) return [];
+  return profiles.flatMap(({ metadata, spec }) =>
+    (['ingress', 'egress'] as const).flatMap((field) =>
+      (spec[field] ?? []).flatMap((rule, index) => {
+        if (!ruleTags(rule).includes(tag)) return [];
+        const direction = field === 'ingress' ? 'inbound' : 'outbound';
+        const name = dockerNameOf(metadata.name);
+        return [
+          `note: no Profile has that tag any more, but ${direction} rule ${index + 1} of ${name} speaks of it: ${ruleWords(rule)}\n`,
+        ];
+      }),
+    ),
+  );
+}
+
+/** The Profile of a Docker name, or of the name as it is stored; throws `datastore/not-found`. */
+export function profileNamed(draft: Draft, dockerName: string): Profile {
+  const profile =
+    draft.get('Profile', resourceNameFor(dockerName)) ?? draft.get('Profile', dockerName);
+  if (profile !== undefined) return profile;
+  throw new CalicoError('datastore/not-found', { kind: 'Profile', name: dockerName });
+}
+
+function put(draft: Draft, profile: Profile): void {
+  draft.put('Profile', profile.metadata.name, profile);
+}

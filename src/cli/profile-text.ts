@@ -1,0 +1,82 @@
+import type { Draft } from '../datastore/writer.ts';
+import { profileUsers } from '../driver/profile-users.ts';
+import { dockerNameOf } from '../model/names.ts';
+import type { PolicyRule } from '../model/policy-rule.ts';
+import { profileTags, type Profile } from '../model/profile.ts';
+import { ruleTags, ruleWords } from '../profiles/rule-words.ts';
+import { formatTable } from './table.ts';
+
+/** Profiles as people read them. */
+
+/** One line each: name, tags, number of rules, and how many containers go by it. */
+export function listProfiles(draft: Draft): string {
+  return formatTable(
+    ['name', 'tags', 'inbound', 'outbound', 'containers'],
+    allProfiles(draft).map((profile) => {
+      const { ingress = [], egress = [] } = profile.spec;
+      const users = profileUsers(draft, profile.metadata.name);
+      return [
+        dockerNameOf(profile.metadata.name),
+        profileTags(profile).map(dockerNameOf).join(','),
+        countOf(ingress),
+        countOf(egress),
+        String(users.filter((user) => user.startsWith('container ')).length),
+      ];
+    }),
+  );
+}
+
+/** Every Profile with tags, rules and users. */
+export function detailProfiles(draft: Draft): string {
+  return allProfiles(draft)
+    .map((profile) => profileText(draft, profile) + usersText(draft, profile))
+    .join('\n');
+}
+
+/** Name, tags and numbered rules of one Profile. */
+export function profileText(draft: Draft, profile: Profile): string {
+  const others = Object.entries(profile.spec.labelsToApply ?? {})
+    .filter(([, value]) => value !== '')
+    .map(([key, value]) => `${key}=${value}`);
+  return [
+    `${dockerNameOf(profile.metadata.name)}\n`,
+    `  tags: ${profileTags(profile).map(dockerNameOf).join(', ') || 'none'}\n`,
+    others.length === 0 ? '' : `  labels: ${others.join(', ')}\n`,
+    rulesText(draft, profile),
+  ].join('');
+}
+
+/** The numbered rules of both directions. A tag that no Profile gives is pointed out: it matches nothing. */
+export function rulesText(draft: Draft, { spec }: Profile): string {
+  const given = new Set(allProfiles(draft).flatMap(profileTags));
+  const numbered = (direction: string, rules: readonly PolicyRule[]) => [
+    `  ${direction}:\n`,
+    ...rules.map((rule, index) => {
+      const missing = ruleTags(rule).filter((tag) => !given.has(tag));
+      const note =
+        missing.length === 0
+          ? ''
+          : `   (no Profile has the tag ${missing.map(dockerNameOf).join(', ')})`;
+      return `    ${index + 1}  ${ruleWords(rule)}${note}\n`;
+    }),
+    '    otherwise deny\n',
+  ];
+  return [
+    ...numbered('inbound', spec.ingress ?? []),
+    ...numbered('outbound', spec.egress ?? []),
+  ].join('');
+}
+
+function usersText(draft: Draft, { metadata }: Profile): string {
+  return `  used by: ${profileUsers(draft, metadata.name).join(', ') || 'nobody'}\n`;
+}
+
+function allProfiles(draft: Draft): readonly Profile[] {
+  return [...draft.entries('Profile')]
+    .map(([, profile]) => profile)
+    .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+}
+
+function countOf(rules: readonly PolicyRule[]): string {
+  return rules.length === 1 ? '1 rule' : `${rules.length} rules`;
+}
