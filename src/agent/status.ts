@@ -100,9 +100,9 @@ function checks(sources: StatusSources): Check[] {
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
     ...profiles.map(([name, problem]) => ({
-      name: `profile ${name}`,
+      name: `Profile ${dockerNameOf(name)}`,
       ok: false,
-      detail: problem,
+      detail: problem.replace(/^Profile \S+ /, ''),
       remedy: 'Its containers get no traffic until it is there and right (calico-cnm apply).',
     })),
     ...[...unreadable].map(([key, why]) => ({
@@ -226,6 +226,9 @@ function countedRules({ agent, families }: StatusSources): readonly {
   return [...noMatch, ...byRule, ...byReason];
 }
 
+/** Docker's name of the container; until Docker has told it, the endpoint stands for it. */
 function containerName({ spec }: WorkloadEndpoint): string {
-  return spec.workload ?? spec.endpoint.slice(0, 12);
+  const { workload, containerID, endpoint } = spec;
+  const isKnown = workload !== undefined && containerID !== undefined;
+  return isKnown ? workload : `endpoint ${endpoint.slice(0, 12)}`;
 }

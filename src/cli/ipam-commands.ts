@@ -1,13 +1,19 @@
 import type { Command } from 'commander';
-import { parseAddress } from '../ip/address.ts';
-import { describeHolder } from '../ipam/allocate.ts';
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { parseAddress, type IpAddress } from '../ip/address.ts';
+import { cidrContains, hostCidr, type Cidr } from '../ip/cidr.ts';
+import { sharersOf } from '../ipam/addresses.ts';
+import { describeHolder, lookUpHolder } from '../ipam/allocate.ts';
+import { release } from '../ipam/records.ts';
 import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
 import type { CliContext } from './context.ts';
-import { formatTable } from './table.ts';
+import { counted, formatCount, formatTable } from './table.ts';
 
-/** `ipam show` and `ipam check`. */
+/** `ipam show`, `ipam check` and `ipam release`. */
 export function addIpamCommands(program: Command, context: CliContext): void {
-  const ipam = program.command('ipam').description('look at address management');
+  const ipam = program.command('ipam').description('look at address management, and mend it');
   ipam
     .command('show')
     .description('show how much of each pool is in use')
@@ -16,39 +22,10 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .option('--show-borrowed', "addresses from other hosts' blocks")
     .action(async ({ ip, showBlocks, showBorrowed }: ShowOptions) => {
       const shown = await context.withStore(async ({ mirror }) => {
-        if (ip !== undefined) {
-          const address = parseAddress(ip);
-          const holder = holderOfAddress(mirror, address);
-          if (holder === undefined) return `${address} is not in use\n`;
-          const attributes = Object.entries(holder.secondary ?? {});
-          return [
-            `${address} is in use by ${describeHolder(holder)}\n`,
-            ...attributes.map(([key, value]) => `  ${key}: ${value}\n`),
-          ].join('');
-        }
-        if (showBorrowed === true) {
-          return formatTable(
-            ['ip', 'borrowing node', 'block', 'block owner'],
-            borrowedAddresses(mirror).map(({ address, borrower, block, owner }) => [
-              address,
-              borrower,
-              block,
-              owner ?? '',
-            ]),
-          );
-        }
-        const usage = poolUsage(mirror);
-        return formatTable(
-          ['grouping', 'cidr', 'host', 'total', 'in use', 'free'],
-          usage.flatMap((pool) => [
-            ['IP pool', pool.cidr, '', pool.total, pool.used, pool.total - pool.used].map(String),
-            ...(showBlocks === true
-              ? pool.blocks.map(({ cidr, host, total, used }) =>
-                  ['block', cidr, host ?? '', total, used, total - used].map(String),
-                )
-              : []),
-          ]),
-        );
+        if (ip !== undefined) return holderText(mirror, parseAddress(ip));
+        return showBorrowed === true
+          ? borrowedText(mirror)
+          : usageText(mirror, showBlocks === true);
       });
       context.out(shown);
     });
@@ -58,9 +35,102 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .action(async () => {
       const problems = await context.withStore(async ({ mirror }) => checkIpam(mirror));
       for (const problem of problems) context.out(`${problem}\n`);
-      context.out(`${problems.length} problems found\n`);
+      const count = problems.length === 0 ? 'no problems' : counted(problems.length, 'problem');
+      context.out(`${count} found\n`);
       if (problems.length > 0) context.setStatus(1);
     });
+  ipam
+    .command('release <address>')
+    .description('free an address that nothing uses, as ipam check lists them')
+    .action(async (text: string) => {
+      const address = parseAddress(text);
+      await context.withStore(({ write }) => write((draft) => releaseUnused(draft, address)));
+      context.out(`${address} released\n`);
+    });
+}
+
+/** Who holds an address, and all that is noted of it. */
+function holderText(mirror: LiveMirror, address: IpAddress): string {
+  const holder = holderOfAddress(mirror, address);
+  if (holder !== undefined) {
+    const container = containerOf(mirror, address);
+    const attributes = Object.entries({
+      ...(container === undefined ? {} : { container }),
+      ...holder.secondary,
+    });
+    return [
+      `${address} is in use by ${describeHolder(holder)}\n`,
+      ...attributes.map(([key, value]) => `  ${key}: ${value}\n`),
+    ].join('');
+  }
+  const pool = [...mirror.list('IPPool').values()].find(({ value }) =>
+    cidrContains(value.spec.cidr, address),
+  );
+  return pool === undefined
+    ? `${address} is in no IP pool\n`
+    : `${address} is free, in IP pool ${pool.value.metadata.name}\n`;
+}
+
+function containerOf(mirror: LiveMirror, address: IpAddress): string | undefined {
+  for (const { value } of mirror.list('WorkloadEndpoint').values()) {
+    const { ipNetworks = [], containerID, workload } = value.spec;
+    if (containerID !== undefined && ipNetworks.includes(hostCidr(address))) return workload;
+  }
+  return undefined;
+}
+
+function borrowedText(mirror: LiveMirror): string {
+  return formatTable(
+    ['ip', 'borrowing node', 'block', 'block owner'],
+    borrowedAddresses(mirror).map(({ address, borrower, block, owner }) => [
+      address,
+      borrower,
+      block,
+      owner ?? '',
+    ]),
+  );
+}
+
+function usageText(mirror: LiveMirror, showBlocks: boolean): string {
+  const line = (
+    grouping: string,
+    use: { readonly cidr: Cidr; readonly host?: string | undefined },
+    [total, used]: readonly [bigint, bigint],
+  ) => [
+    grouping,
+    use.cidr,
+    use.host ?? '',
+    formatCount(total, total),
+    used.toString(),
+    formatCount(total - used, total),
+  ];
+  return formatTable(
+    ['grouping', 'cidr', 'host', 'total', 'in use', 'free'],
+    poolUsage(mirror).flatMap((pool) => [
+      line('IP pool', { cidr: pool.cidr }, [pool.total, pool.used]),
+      ...(showBlocks
+        ? pool.blocks.map((block) =>
+            line('block', block, [BigInt(block.total), BigInt(block.used)]),
+          )
+        : []),
+    ]),
+  );
+}
+
+/** Throws `ipam/address-not-held`, or who uses the address. */
+function releaseUnused(draft: Draft, address: IpAddress): void {
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
+  const { block, holder } = found;
+  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
+    if (spec.ipNetworks?.includes(hostCidr(address)) !== true) continue;
+    const user = `container ${spec.workload ?? spec.endpoint} on host ${spec.node}`;
+    throw new CalicoError('ipam/address-taken', { address, holder: user });
+  }
+  if (sharersOf(holder) !== undefined) {
+    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
+  }
+  release(draft, block, { address, holder });
 }
 
 interface ShowOptions {

@@ -8,6 +8,7 @@ import { parseRules } from '../model/user-input.ts';
 import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';
 import { profileText, rulesText } from './profile-text.ts';
 import { checkRules, refuseIfUsed, type Stamp } from './resource-plans.ts';
+import { counted } from './table.ts';
 
 /** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
 
@@ -151,10 +152,9 @@ function indexOfRule(dockerName: string, change: RuleChange, rules: readonly Pol
 }
 
 function noSuchPlace(dockerName: string, { direction, at }: RuleChange, count: number) {
-  const rules = count === 1 ? 'is 1 rule' : `are ${count} rules`;
   return new CalicoError('cli/bad-argument', {
     what: `--at ${at ?? ''}`,
-    why: `there ${rules} ${direction} in Profile ${dockerName}`,
+    why: `there ${count === 1 ? 'is' : 'are'} ${counted(count, 'rule')} ${direction} in Profile ${dockerName}`,
   });
 }
 

@@ -4,7 +4,7 @@ import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/profile.ts';
 import { ruleTags, ruleWords } from '../profiles/rule-words.ts';
-import { formatTable } from './table.ts';
+import { counted, formatTable } from './table.ts';
 
 /** Profiles as people read them. */
 
@@ -18,8 +18,8 @@ export function listProfiles(draft: Draft): string {
       return [
         dockerNameOf(profile.metadata.name),
         profileTags(profile).map(dockerNameOf).join(','),
-        countOf(ingress),
-        countOf(egress),
+        counted(ingress.length, 'rule'),
+        counted(egress.length, 'rule'),
         String(users.filter((user) => user.startsWith('container ')).length),
       ];
     }),
@@ -75,8 +75,4 @@ function allProfiles(draft: Draft): readonly Profile[] {
   return [...draft.entries('Profile')]
     .map(([, profile]) => profile)
     .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
-}
-
-function countOf(rules: readonly PolicyRule[]): string {
-  return rules.length === 1 ? '1 rule' : `${rules.length} rules`;
 }

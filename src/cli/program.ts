@@ -60,6 +60,10 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     .description('say on one screen whether all is well on this host')
     .option('-o, --output <format>', 'text or json', 'text')
     .action(async ({ output }: { readonly output: string }) => {
+      if (output !== 'text' && output !== 'json') {
+        const why = 'must be text or json';
+        throw new CalicoError('cli/bad-argument', { what: `--output ${output}`, why });
+      }
       const report = await fetchStatus(settings().controlSocket);
       world.out(output === 'json' ? `${JSON.stringify(report, null, 2)}\n` : formatStatus(report));
       status = isHealthy(report) ? 0 : 1;

@@ -3,7 +3,7 @@ import { dockerNameOf } from '../model/names.ts';
 import { poolIsEnabled } from '../model/ip-pool.ts';
 import { profileTags } from '../model/profile.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
-import { formatTable } from './table.ts';
+import { counted, formatTable } from './table.ts';
 
 /** The stored resources of a kind in the order of their names, each with its revision. */
 export function readResources(mirror: LiveMirror, kind: ResourceKind): readonly Resource[] {
@@ -24,7 +24,7 @@ const headers: Readonly<Record<ResourceKind, readonly string[]>> = {
   IPPool: ['name', 'cidr', 'nat', 'ipip', 'vxlan', 'enabled', 'selector'],
   IPReservation: ['name', 'cidrs'],
   Profile: ['name', 'docker name', 'tags', 'inbound', 'outbound'],
-  WorkloadEndpoint: ['container', 'node', 'networks', 'interface', 'profiles'],
+  WorkloadEndpoint: ['container', 'node', 'addresses', 'interface', 'profiles'],
   Node: ['name', 'labels'],
   Tier: ['name', 'order'],
   ClusterInformation: ['name', 'guid', 'type'],
@@ -50,7 +50,13 @@ function row(resource: Resource): readonly string[] {
     case 'Profile': {
       const { ingress = [], egress = [] } = resource.spec;
       const tags = profileTags(resource).map(dockerNameOf).join(',');
-      return [name, dockerNameOf(name), tags, `${ingress.length} rules`, `${egress.length} rules`];
+      return [
+        name,
+        dockerNameOf(name),
+        tags,
+        counted(ingress.length, 'rule'),
+        counted(egress.length, 'rule'),
+      ];
     }
     case 'WorkloadEndpoint': {
       const { workload, node, ipNetworks, interfaceName, profiles } = resource.spec;

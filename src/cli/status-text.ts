@@ -1,6 +1,6 @@
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
-import { formatTable } from './table.ts';
+import { formatCount, formatTable } from './table.ts';
 
 /** One screen that says whether all is well; lists are left out where they are empty. */
 export function formatStatus(report: StatusReport): string {
@@ -34,7 +34,12 @@ export function formatStatus(report: StatusReport): string {
     section(
       'IP pools',
       ['name', 'cidr', 'free', 'of'],
-      report.pools.map(({ name, cidr, free, total }) => [name, cidr, free, total]),
+      report.pools.map(({ name, cidr, free, total }) => [
+        name,
+        cidr,
+        formatCount(BigInt(free), BigInt(total)),
+        formatCount(BigInt(total), BigInt(total)),
+      ]),
     ),
     section(
       'Dropped packets',

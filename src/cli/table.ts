@@ -1,25 +1,53 @@
 /** Gap between columns, as calicoctl prints. */
-const gap = 3;
+const gap = '   ';
 
 /**
- * Lines of a table: the header in capitals, columns as wide as their longest cell, no lines drawn. Answers
- * text that ends with a newline.
+ * Lines of a table: the header in capitals, columns as wide as their longest cell, columns of numbers to the
+ * right, no lines drawn. Answers text that ends with a newline.
  */
 export function formatTable(
   header: readonly string[],
   rows: readonly (readonly string[])[],
 ): string {
   const lines = [header.map((cell) => cell.toUpperCase()), ...rows];
-  const widths = header.map((_, column) =>
-    Math.max(...lines.map((cells) => (cells[column] ?? '').length)),
-  );
+  const columns = header.map((_, column) => {
+    const cells = rows.map((row) => row[column] ?? '');
+    return {
+      width: Math.max(...lines.map((line) => (line[column] ?? '').length)),
+      isNumeric: cells.length > 0 && cells.every((cell) => number.test(cell)),
+    };
+  });
   return lines
-    .map((cells) =>
-      cells
-        .map((cell, column) => cell.padEnd((widths[column] ?? 0) + gap))
-        .join('')
+    .map((line) =>
+      columns
+        .map(({ width, isNumeric }, column) => {
+          const cell = line[column] ?? '';
+          return isNumeric ? cell.padStart(width) : cell.padEnd(width);
+        })
+        .join(gap)
         .trimEnd(),
     )
     .map((line) => `${line}\n`)
     .join('');
+}
+
+/** Digits, or what `formatCount` makes of many. */
+const number = /^\d+(\^\d+(-\d+)?)?$/;
+
+const mostDigits = 10n ** 12n;
+
+/**
+ * How many of `total`, in digits; an IPv6 pool has more than anybody reads, so of a power of two beyond 10^12
+ * it is written as that power, less what is missing: `2^80-3`.
+ */
+export function formatCount(count: bigint, total: bigint): string {
+  const exponent = total.toString(2).length - 1;
+  const isPower = total === 1n << BigInt(exponent);
+  if (count <= mostDigits || !isPower) return count.toString();
+  return count === total ? `2^${exponent}` : `2^${exponent}-${total - count}`;
+}
+
+/** `1 rule`, `2 rules`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }

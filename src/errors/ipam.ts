@@ -42,8 +42,7 @@ export const ipamErrors = {
   ),
   'ipam/address-not-held': entry(
     'state',
-    (d: { address: string; node: string }) =>
-      `address ${d.address} was not given to host ${d.node} by calico-ipam`,
+    (d: { address: string }) => `address ${d.address} is not in use; there is nothing to release`,
   ),
   'ipam/subnet-overlaps': entry(
     'state',

@@ -64,14 +64,20 @@ export function holderOfAddress(
 
 /** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
 export function checkIpam(mirror: Mirror): readonly string[] {
+  const problems: string[] = [];
   const inUse = new Map<IpAddress, string>();
   for (const { value } of mirror.list('WorkloadEndpoint').values()) {
-    for (const network of value.spec.ipNetworks ?? []) {
-      inUse.set(splitCidr(network).address, value.metadata.name);
+    const { ipNetworks = [], containerID, workload, endpoint, node } = value.spec;
+    const container = containerID === undefined ? '' : `container ${workload ?? ''}, `;
+    for (const network of ipNetworks) {
+      const user = `${container}endpoint ${endpoint.slice(0, 12)} on host ${node}`;
+      const { address } = splitCidr(network);
+      const other = inUse.get(address);
+      if (other !== undefined) problems.push(`${address} is used by ${other} and by ${user}`);
+      inUse.set(address, user);
     }
   }
   const held = new Map<IpAddress, AllocationAttributes>();
-  const problems: string[] = [];
   for (const block of allBlocks(mirror)) {
     problems.push(...blockProblems(block));
     for (const [address, holder] of heldAddresses(block)) held.set(address, holder);
@@ -80,7 +86,9 @@ export function checkIpam(mirror: Mirror): readonly string[] {
   for (const [address, { handle_id: handle, secondary }] of held) {
     if (handle !== undefined) handles.set(handle, (handles.get(handle) ?? 0) + 1);
     if (!inUse.has(address) && secondary?.['holders'] === undefined) {
-      problems.push(`${address} is allocated (${handle ?? 'no handle'}) but no endpoint uses it`);
+      problems.push(
+        `${address} is allocated (${handle ?? 'without a handle, as the plugin of 2019 did'}), but no endpoint uses it; free it with calico-cnm ipam release ${address}`,
+      );
     }
   }
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
@@ -91,19 +99,21 @@ export function checkIpam(mirror: Mirror): readonly string[] {
     );
     problems.push(
       isPooled
-        ? `${address} is used by ${endpoint} but not allocated`
-        : `${address} is used by ${endpoint} but in no enabled pool`,
+        ? `${address} is used by ${endpoint}, but not allocated; it may be given out again`
+        : `${address} is used by ${endpoint}, but in no enabled IP pool`,
     );
   }
   for (const [id, { value }] of mirror.list('Handle')) {
     const counted = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
     const actual = handles.get(id) ?? 0;
     if (counted !== actual) {
-      problems.push(`handle ${id} counts ${counted} addresses but has ${actual}`);
+      problems.push(`handle ${id} counts ${counted}, but ${actual} addresses are allocated to it`);
     }
     handles.delete(id);
   }
-  for (const id of handles.keys()) problems.push(`handle ${id} has addresses but no record`);
+  for (const id of handles.keys()) {
+    problems.push(`handle ${id} has no record, but addresses are allocated to it`);
+  }
   return problems;
 }
 

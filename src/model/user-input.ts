@@ -109,6 +109,7 @@ function readDocuments(text: string): readonly Document[] {
 
 function itemsOf(document: unknown): readonly unknown[] {
   if (document === undefined || document === null) return [];
+  if (Array.isArray(document)) return document;
   const list = z.looseObject({ kind: z.string(), items: z.array(z.unknown()) }).safeParse(document);
   return list.success ? list.data.items : [document];
 }

@@ -172,10 +172,15 @@ function entityWords(side: 'from' | 'to', entity: EntityRule = {}): readonly str
     ...(ports === undefined ? [] : [`ports ${ports.join(',')}`]),
     ...(selector === undefined
       ? []
-      : [tag === undefined ? `selector '${selector}'` : `tag ${dockerNameOf(tag)}`]),
+      : [tag === undefined ? `selector ${quoted(selector)}` : `tag ${dockerNameOf(tag)}`]),
     ...(nets === undefined ? [] : [`cidr ${nets.join(',')}`]),
   ];
   return words.length === 0 ? [] : [side, ...words];
+}
+
+/** As a shell takes it; a selector has no `$` and no backslash. */
+function quoted(text: string): string {
+  return text.includes("'") ? `"${text}"` : `'${text}'`;
 }
 
 /** What the words have no place for. */

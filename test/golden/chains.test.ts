@@ -1,6 +1,3 @@
-import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { renderRule } from '../../src/dataplane/iptables/render.ts';
 import type { IpFamily } from '../../src/ip/address.ts';
@@ -12,17 +9,9 @@ import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
 import { parseRuleWords } from '../../src/profiles/rule-words.ts';
 import { staticRules } from '../../src/profiles/static-chains.ts';
 import type { Rule } from '../../src/ruleset/rule.ts';
+import { golden } from './golden.ts';
 
-/**
- * The rules of typical situations as text, to be read by people. `UPDATE_GOLDEN=1 npm run test:unit` writes
- * them anew.
- */
-
-function golden(name: string, actual: string): void {
-  const file = join(import.meta.dirname, `${name}.golden`);
-  if (process.env['UPDATE_GOLDEN'] === '1' || !existsSync(file)) writeFileSync(file, actual);
-  assert.equal(actual, readFileSync(file, 'utf8'));
-}
+/** The rules of typical situations as text. */
 
 function chainText(name: string, rules: readonly Rule[]): string {
   return `${name}\n${rules.map((rule) => `    ${renderRule(rule)}\n`).join('')}`;
