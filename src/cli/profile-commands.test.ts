@@ -158,7 +158,10 @@ for (const [command, said] of [
 }
 
 for (const [input, said] of [
-  ['{"ingress": [{"action": "Permit"}]}', 'document 1: ingress.0.action: Invalid option'],
+  [
+    '{"ingress": [{"action": "Permit"}]}',
+    'document 1: ingress.0.action: must be one of Allow, Deny, Log, Pass',
+  ],
   ['{"ingress": [], "tags": []}', 'Profile web: tags: is not a field; there are ingress, egress'],
   ['{"ingress": [', 'document 1: '],
   ['', 'the input: must be one document of rules'],

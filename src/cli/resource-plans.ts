@@ -1,6 +1,6 @@
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/profile-users.ts';
-import { CalicoError } from '../errors/error.ts';
+import { CalicoError, describe } from '../errors/error.ts';
 import { cidrCovers, cidrsOverlap } from '../ip/cidr.ts';
 import { removePool } from '../ipam/docker-pools.ts';
 import { heldAddresses } from '../ipam/block.ts';
@@ -90,7 +90,7 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): vo
     throw invalid(
       pool,
       '',
-      `${used} of its addresses are in use; remove their containers and networks first`,
+      `${used} of its addresses ${used === 1 ? 'is' : 'are'} in use; remove containers and networks first (calico-cnm ipam show --ip says whose an address is)`,
     );
   }
   removePool(draft, pool);
@@ -157,7 +157,11 @@ function checkedPool(draft: Draft, given: IpPool): IpPool {
   };
   const [problem] = poolProblems(pool);
   if (problem !== undefined) throw invalid(pool, problem.field, problem.why);
-  parseSelector(pool.spec.nodeSelector ?? '');
+  try {
+    parseSelector(pool.spec.nodeSelector ?? '');
+  } catch (error) {
+    throw invalid(pool, 'spec.nodeSelector', describe(error));
+  }
   const existing = draft.get('IPPool', pool.metadata.name);
   for (const field of ['cidr', 'blockSize'] as const) {
     if (existing !== undefined && existing.spec[field] !== pool.spec[field]) {

@@ -116,7 +116,7 @@ test('an empty body is refused where the call needs one, and accepted where not'
 test('a wrong body gets one line that names the field, under both keys, with the id of the call', async () => {
   const { status, body } = await post('/Test.Echo', '{"name":5}');
   const { callId } = calls.at(-1) ?? { callId: '' };
-  const message = `request refused: name: Invalid input: expected string, received number [${callId}]`;
+  const message = `request refused: name: must be a text [${callId}]`;
   assert.equal(status, 500);
   assert.deepEqual(body, { Err: message, Error: message });
   assert.equal(calls.at(-1)?.error?.code, 'driver/bad-request');

@@ -1,6 +1,6 @@
 import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
-import { CalicoError } from '../errors/error.ts';
+import { CalicoError, describe } from '../errors/error.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
 import { firstIssue } from './entry.ts';
 import { withoutNullMembers } from './json.ts';
@@ -46,10 +46,7 @@ export function parseRules(text: string, profile: string): z.infer<typeof profil
   const rules = profileRules.safeParse(document.value);
   if (!rules.success) {
     const { field, why } = firstIssue(rules.error);
-    throw new CalicoError('cli/bad-document', {
-      where,
-      why: field === '' ? why : `${field}: ${why}`,
-    });
+    throw badDocument(where, field, why);
   }
   const unknown = unknownField(profileRules, document.value, []);
   if (unknown !== undefined) throw notAField('Profile', profile, unknown);
@@ -97,13 +94,26 @@ function readDocuments(text: string): readonly Document[] {
   const documents = parseAllDocuments(text);
   if (!Array.isArray(documents)) return [];
   return documents.map((document, index) => {
-    const [error] = document.errors;
     const where = `document ${index + 1}`;
-    if (error !== undefined) {
-      const why = error.message.split('\n')[0] ?? '';
-      throw new CalicoError('cli/bad-document', { where, why });
+    const [error] = document.errors;
+    if (error !== undefined) throw badDocument(where, '', yamlProblem(error));
+    try {
+      return { where, value: withoutNullMembers(document.toJS()) };
+    } catch (thrown) {
+      throw badDocument(where, '', describe(thrown));
     }
-    return { where, value: withoutNullMembers(document.toJS()) };
+  });
+}
+
+/** The first line of a YAML error, which says where; the lines after it draw it. */
+function yamlProblem({ message }: Error): string {
+  return (message.split('\n')[0] ?? '').replace(/:$/, '');
+}
+
+function badDocument(where: string, field: string, why: string): CalicoError {
+  return new CalicoError('cli/bad-document', {
+    where,
+    why: field === '' ? why : `${field}: ${why}`,
   });
 }
 
@@ -123,7 +133,7 @@ function parseResource(item: unknown, where: string): Resource {
   const head = header.safeParse(item);
   if (!head.success) {
     const { field, why } = firstIssue(head.error);
-    throw new CalicoError('cli/bad-document', { where, why: `${field}: ${why}` });
+    throw badDocument(where, field, why);
   }
   const kind = resourceKind(head.data.kind);
   const { name } = head.data.metadata;

@@ -1,0 +1,265 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseAddress } from '../ip/address.ts';
+import { hostCidr, parseCidr } from '../ip/cidr.ts';
+import { newBlock } from '../ipam/block.ts';
+import { hold, putBlock } from '../ipam/records.ts';
+import { entryKinds } from '../model/entries.ts';
+import { formatJson } from '../model/json.ts';
+import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
+
+/** What people may get wrong: one line that says what and where, exit status not 0, nothing changed. */
+
+const pool = (name: string, spec: string) =>
+  `apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
+const profile = (name: string, spec: string) =>
+  `apiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
+
+/** A datastore with a pool, one of whose addresses is in use, and a Profile that a container has. */
+async function used(): Promise<CommandLine> {
+  const cli = startCommandLine();
+  await cli.ok(['apply', '-f', '-'], pool('ten', '{cidr: 10.99.0.0/16}'));
+  await cli.ok(['profile', 'add', 'web']);
+  await cli.write((draft) => {
+    const address = parseAddress('10.99.0.5');
+    const block = newBlock(parseCidr('10.99.0.0/26'), 'host-1', new Date(0));
+    putBlock(draft, block);
+    hold(draft, block, { address, holder: { handle_id: 'h', secondary: { node: 'host-1' } } });
+    draft.put('WorkloadEndpoint', 'libnetwork/host--1-libnetwork-libnetwork-e1', {
+      kind: 'WorkloadEndpoint',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'host--1-libnetwork-libnetwork-e1', namespace: 'libnetwork' },
+      spec: {
+        orchestrator: 'libnetwork',
+        workload: 'app',
+        containerID: 'c1',
+        node: 'host-1',
+        endpoint: 'e1',
+        ipNetworks: [hostCidr(address)],
+        profiles: ['web'],
+        interfaceName: 'calie1',
+      },
+    });
+  });
+  return cli;
+}
+
+/** All that the datastore holds, as text. */
+function contents(cli: CommandLine): Promise<string> {
+  return cli.write((draft) =>
+    entryKinds.map((kind) => formatJson([kind, ...draft.entries(kind)])).join('\n'),
+  );
+}
+
+async function refusal(
+  cli: CommandLine,
+  argv: readonly string[],
+  input?: string,
+): Promise<{ readonly status: number; readonly said: string }> {
+  const before = await contents(cli);
+  const { status, out, error } = await cli.run(argv, input);
+  assert.equal(out, '');
+  assert.match(error, /^calico-cnm: [^\n]+\n$/, 'one line says what is wrong');
+  assert.equal(await contents(cli), before, 'nothing has changed');
+  return { status, said: error.slice('calico-cnm: '.length, -1) };
+}
+
+const wrongDocuments: readonly (readonly [what: string, document: string, said: RegExp])[] = [
+  ['wrong YAML', 'kind: [', /^document 1: .* at line 1/],
+  ['an alias of nothing', 'kind: *x', /^document 1: Unresolved alias/],
+  ['no resource', '# nothing\n', /^-: holds no resource$/],
+  ['a document that is no object', '42', /^document 1: must be an object$/],
+  ['a document without a kind', 'metadata: {name: a}', /^document 1: kind: is missing$/],
+  ['an unknown kind', 'kind: Pod\nmetadata: {name: a}', /^unknown kind "Pod"; known: IPPool, /],
+  [
+    'a kind of the daemon',
+    'apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: a}\nspec: {}',
+    /^Tier a: is kept by calico-cnm itself/,
+  ],
+  [
+    'a name that Calico refuses',
+    profile('Web', '{}'),
+    /^Profile Web: metadata\.name: must be a lower-case DNS name/,
+  ],
+  [
+    'a mistyped field',
+    profile('a', '{ingres: []}'),
+    /^Profile a: spec\.ingres: is not a field; there are labelsToApply, ingress, egress$/,
+  ],
+  [
+    'a wrong action',
+    profile('a', '{ingress: [{action: Permit}]}'),
+    /^Profile a: spec\.ingress\.0\.action: must be one of Allow, Deny, Log, Pass$/,
+  ],
+  [
+    'a wrong port',
+    profile('a', '{ingress: [{action: Allow, protocol: TCP, destination: {ports: [70000]}}]}'),
+    /^Profile a: spec\.ingress\.0\.destination\.ports\.0: /,
+  ],
+  [
+    'ports without a protocol that has them',
+    profile('a', '{ingress: [{action: Allow, destination: {ports: [80]}}]}'),
+    /^Profile a: spec: ingress rule 1: /,
+  ],
+  [
+    'a wrong selector',
+    profile('a', '{ingress: [{action: Allow, source: {selector: "has("}}]}'),
+    /^Profile a: spec: ingress rule 1: selector "has\(" is wrong at character \d+: /,
+  ],
+  [
+    'an address that is none',
+    pool('a', '{cidr: 10.0.0.0/33}'),
+    /^IPPool a: spec\.cidr: "10\.0\.0\.0\/33" is not a CIDR/,
+  ],
+  [
+    'a network with host bits',
+    pool('a', '{cidr: 10.98.0.1/16}'),
+    /^IPPool a: spec\.cidr: .* the network is 10\.98\.0\.0\/16$/,
+  ],
+  [
+    'a pool that overlaps another',
+    pool('a', '{cidr: 10.99.4.0/24}'),
+    /^IPPool a: spec\.cidr: overlaps IPPool ten \(10\.99\.0\.0\/16\)$/,
+  ],
+  [
+    'two pools that overlap each other',
+    `${pool('a', '{cidr: 10.97.0.0/16}')}---\n${pool('b', '{cidr: 10.97.1.0/24}')}`,
+    /^IPPool b: spec\.cidr: overlaps IPPool a /,
+  ],
+  [
+    'a changed pool range',
+    pool('ten', '{cidr: 10.98.0.0/16}'),
+    /^IPPool ten: spec\.cidr: cannot be changed from 10\.99\.0\.0\/16$/,
+  ],
+  [
+    'a wrong node selector',
+    pool('a', '{cidr: 10.98.0.0/16, nodeSelector: "zone =="}'),
+    /^IPPool a: spec\.nodeSelector: selector "zone ==" is wrong at character \d+: /,
+  ],
+  [
+    'a block size that does not fit',
+    pool('a', '{cidr: 10.98.0.0/16, blockSize: 40}'),
+    /^IPPool a: spec\.blockSize: must be from 20 to 32$/,
+  ],
+  [
+    'IP-in-IP for IPv6',
+    pool('a', '{cidr: "fd00::/64", ipipMode: Always}'),
+    /^IPPool a: spec\.ipipMode: IP-in-IP carries IPv4 only$/,
+  ],
+  [
+    'a good document before a wrong one',
+    `${profile('good', '{}')}---\n${profile('bad', '{x: 1}')}`,
+    /^Profile bad: spec\.x: /,
+  ],
+  [
+    'a good document before one that the datastore refuses',
+    `${profile('good', '{}')}---\n${pool('a', '{cidr: 10.99.4.0/24}')}`,
+    /^IPPool a: .*overlaps/,
+  ],
+];
+
+for (const [what, document, expected] of wrongDocuments) {
+  test(`apply refuses ${what}`, async () => {
+    using cli = await used();
+    const { status, said } = await refusal(cli, ['apply', '-f', '-'], document);
+    assert.equal(status, 1);
+    assert.match(said, expected);
+  });
+}
+
+const wrongCommands: readonly (readonly [command: string, status: number, said: RegExp])[] = [
+  ['delete ippool ten', 1, /^IPPool ten: 1 of its addresses is in use; remove/],
+  ['delete profile web', 1, /^Profile web is used by container app; /],
+  ['delete profile none', 1, /^Profile none does not exist$/],
+  ['delete tier default', 1, /^Tier default: belongs to every datastore/],
+  ['delete', 1, /^delete: needs a kind and names, or -f FILE$/],
+  ['delete profile', 1, /^delete: needs a kind and names/],
+  ['get pods', 1, /^unknown kind "pods"; known: IPPool, /],
+  ['get profile none', 1, /^Profile none does not exist$/],
+  ['get profile -o xml', 1, /^--output xml: must be one of table, yaml, json$/],
+  ['apply -f /does/not/exist.yaml', 1, /^cannot read \/does\/not\/exist\.yaml: .*ENOENT/],
+  ['apply -f /', 1, /^cannot read \/: .*EISDIR/],
+  ['ipam show --ip 10.99.0', 1, /^"10\.99\.0" is not an IP address$/],
+  ['ipam release 10.99.0.6', 1, /^address 10\.99\.0\.6 is not in use; /],
+  ['ipam release 10.99.0.5', 1, /^address 10\.99\.0\.5 is in use by container app on host host-1$/],
+  ['status', 1, /^calico-cnm does not run on this host, or not for you /],
+  ['status -o xml', 1, /^--output xml: must be text or json$/],
+  [
+    'get profile --outptu yaml',
+    2,
+    /^unknown option '--outptu' \(Did you mean --output\?\); see calico-cnm --help$/,
+  ],
+  ['apply', 2, /^required option '-f, --filename <file>' not specified; see calico-cnm --help$/],
+  ['paint', 2, /^unknown command 'paint'; see calico-cnm --help$/],
+  ['get', 2, /^missing required argument 'kind'; see calico-cnm --help$/],
+  ['status now', 2, /^too many arguments/],
+];
+
+for (const [command, expectedStatus, expected] of wrongCommands) {
+  test(`"${command}" is refused`, async () => {
+    using cli = await used();
+    const { status, said } = await refusal(cli, command.split(' '));
+    assert.match(said, expected);
+    assert.equal(status, expectedStatus);
+  });
+}
+
+test('an edit of what has changed meanwhile is refused; read again, or without its version, it is taken', async () => {
+  using cli = await used();
+  const read = await cli.ok(['get', 'profile', 'web', '-o', 'yaml']);
+  const edited = read.replace('has(web)', 'has(mine)');
+  await cli.ok(['profile', 'web', 'tag', 'add', 'theirs']);
+  const { status, said } = await refusal(cli, ['apply', '-f', '-'], edited);
+  assert.equal(status, 1);
+  assert.match(
+    said,
+    /^Profile web was changed since .*; read it again \(calico-cnm get\), or leave/,
+  );
+  const again = await cli.ok(['get', 'profile', 'web', '-o', 'yaml']);
+  assert.equal(
+    await cli.ok(['apply', '-f', '-'], again.replace('has(web)', 'has(mine)')),
+    'Profile web changed\n',
+  );
+  const bare = edited.replace(/^ *resourceVersion.*\n/m, '').replace('mine', 'forced');
+  assert.equal(await cli.ok(['apply', '-f', '-'], bare), 'Profile web changed\n');
+});
+
+test('what get prints, apply takes back and finds unchanged', async () => {
+  using cli = await used();
+  for (const format of ['yaml', 'json']) {
+    for (const kind of ['ippool', 'profile', 'workloadendpoint']) {
+      const printed = await cli.ok(['get', kind, '-o', format]);
+      assert.match(await cli.ok(['apply', '-f', '-'], printed), /^\w+ [^ ]+ unchanged\n$/);
+    }
+  }
+});
+
+test('a file is read and its resources are created, changed and deleted', async () => {
+  using cli = await used();
+  const file = cli.file('a.yaml', profile('a', '{egress: [{action: Allow}]}'));
+  assert.equal(await cli.ok(['apply', '-f', file]), 'Profile a created\n');
+  assert.equal(await cli.ok(['apply', '-f', file]), 'Profile a unchanged\n');
+  cli.file('a.yaml', profile('a', '{egress: [{action: Deny}]}'));
+  assert.equal(await cli.ok(['apply', '-f', file]), 'Profile a changed\n');
+  assert.equal(await cli.ok(['delete', '-f', file]), 'Profile a deleted\n');
+});
+
+test('a setting that makes no sense is named with value and origin', async () => {
+  using cli = startCommandLine({ ETCD_ENDPOINTS: 'localhost:2379' });
+  const { status, error } = await cli.run(['get', 'profile']);
+  assert.equal(status, 1);
+  assert.equal(
+    error,
+    'calico-cnm: ETCD_ENDPOINTS="localhost:2379" (from the environment): must be a list such as http://10.0.0.1:2379,http://10.0.0.2:2379\n',
+  );
+});
+
+test('a datastore that does not answer is named', async () => {
+  using cli = startCommandLine({ ETCD_ENDPOINTS: 'http://127.0.0.1:9' });
+  const { status, error } = await cli.run(['get', 'profile']);
+  assert.equal(status, 1);
+  assert.match(
+    error,
+    /^calico-cnm: datastore http:\/\/127\.0\.0\.1:9 does not answer \([^\n]+\); [^\n]+\n$/,
+  );
+});
