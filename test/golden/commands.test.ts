@@ -407,8 +407,13 @@ const healthy: StatusReport = {
   drops: [
     { container: 'app', rule: 'inbound: no rule allows it', packets: 2, bytes: 120 },
     { container: 'cache', rule: 'inbound: Profile db, rule 1', packets: 10_432, bytes: 888_120 },
+    {
+      container: '(none)',
+      rule: 'outbound: source address of another, or unknown interface',
+      packets: 4,
+      bytes: 336,
+    },
   ],
-  unknownSourceDrops: 0,
 };
 
 test('status of a host on which all is well', () => {
@@ -450,7 +455,6 @@ test('status of a host with a container in quarantine, a missing Profile, and no
           state: 'quarantine: Docker did not answer within 2 s',
         },
       ],
-      unknownSourceDrops: 4,
       lastError: {
         at: '2026-11-24T11:40:00.000Z',
         what: 'iptables-restore failed (exit status 4): Another app is currently holding the xtables lock',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
@@ -8,6 +8,6 @@ import { join } from 'node:path';
  */
 export function golden(name: string, actual: string): void {
   const file = join(import.meta.dirname, `${name}.golden`);
-  if (process.env['UPDATE_GOLDEN'] === '1' || !existsSync(file)) writeFileSync(file, actual);
+  if (process.env['UPDATE_GOLDEN'] === '1') writeFileSync(file, actual);
   assert.equal(actual, readFileSync(file, 'utf8'));
 }
