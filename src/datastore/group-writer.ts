@@ -1,7 +1,6 @@
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
-import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/entries.ts';
-import type { Compare, Transaction, Write } from './datastore.ts';
 import type { Mirror } from './mirror.ts';
+import { RoundDraft } from './round-draft.ts';
 import type { Draft, Writer, Written } from './writer.ts';
 
 /**
@@ -83,7 +82,7 @@ export class GroupWriter implements Writer {
     let { revision } = this.#mirror;
     if (transaction.writes.length > 0) {
       this.transactions++;
-      const result = await this.#mirror.commit(transaction, AbortSignal.timeout(commitMs));
+      const result = await this.#mirror.commit(transaction, AbortSignal.timeout(commitMs), draft);
       if (result.kind === 'conflict') return this.#again(accepted.map(({ queued }) => queued));
       revision = result.revision;
     }
@@ -129,127 +128,4 @@ function tryPlan(draft: RoundDraft, queued: Queued): Outcome | 'failed' | 'too-l
     queued.reject(error);
     return 'failed';
   }
-}
-
-type Cells = { readonly [K in EntryKind]: Map<string, Cell<EntryValue<K>>> };
-
-/** One entry that the round has to do with: what it was, and what it is to be. */
-interface Cell<Value> {
-  readonly seenRevision: bigint;
-  readonly value: Value | undefined;
-  readonly isWritten: boolean;
-}
-
-/** The mirror's state with the changes of one round on top. */
-class RoundDraft implements Draft {
-  readonly #mirror: Mirror;
-  #cells: Cells = emptyCells();
-
-  constructor(mirror: Mirror) {
-    this.#mirror = mirror;
-  }
-
-  get touchedKeys(): number {
-    return entryKinds.reduce((sum, kind) => sum + this.#cells[kind].size, 0);
-  }
-
-  get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
-    const cell = this.#cells[kind].get(id);
-    if (cell !== undefined && cell.isWritten) return cell.value;
-    return this.#mirror.get(kind, id)?.value;
-  }
-
-  *entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
-    const cells = this.#cells[kind];
-    for (const [id, { value }] of this.#mirror.list(kind)) {
-      if (cells.get(id)?.isWritten !== true) yield [id, value];
-    }
-    for (const [id, { value, isWritten }] of cells) {
-      if (isWritten && value !== undefined) yield [id, value];
-    }
-  }
-
-  put<K extends EntryKind>(kind: K, id: string, value: EntryValue<K>): void {
-    this.#set(kind, id, { value });
-  }
-
-  remove(kind: EntryKind, id: string): void {
-    if (this.get(kind, id) !== undefined) this.#set(kind, id, { value: undefined });
-  }
-
-  expect(kind: EntryKind, id: string): void {
-    if (this.#cells[kind].has(id)) return;
-    this.#cells[kind].set(id, {
-      seenRevision: this.#seenRevision(kind, id),
-      value: undefined,
-      isWritten: false,
-    });
-  }
-
-  transaction(): Transaction {
-    const compares: Compare[] = [];
-    const writes: Write[] = [];
-    for (const kind of entryKinds) this.#collect(kind, compares, writes);
-    return { compares, writes };
-  }
-
-  save(): Cells {
-    const copy = emptyCells();
-    for (const kind of entryKinds) copyInto(copy, this.#cells, kind);
-    return copy;
-  }
-
-  restore(savepoint: Cells): void {
-    this.#cells = savepoint;
-  }
-
-  #set<K extends EntryKind>(
-    kind: K,
-    id: string,
-    { value }: { readonly value: EntryValue<K> | undefined },
-  ): void {
-    const seenRevision = this.#cells[kind].get(id)?.seenRevision ?? this.#seenRevision(kind, id);
-    this.#cells[kind].set(id, { seenRevision, value, isWritten: true });
-  }
-
-  #seenRevision(kind: EntryKind, id: string): bigint {
-    return this.#mirror.get(kind, id)?.modRevision ?? 0n;
-  }
-
-  #collect<K extends EntryKind>(kind: K, compares: Compare[], writes: Write[]): void {
-    for (const [id, { seenRevision, value, isWritten }] of this.#cells[kind]) {
-      const key = entryTypeOf[kind].key(id);
-      compares.push({ key, modRevision: seenRevision });
-      // What the round both made and removed was never there: only that is compared.
-      if (!isWritten || (value === undefined && seenRevision === 0n)) continue;
-      writes.push({
-        key,
-        value: value === undefined ? undefined : entryTypeOf[kind].encode(value),
-      });
-    }
-  }
-}
-
-function copyInto<K extends EntryKind>(to: Cells, from: Cells, kind: K): void {
-  for (const [id, cell] of from[kind]) to[kind].set(id, cell);
-}
-
-function emptyCells(): Cells {
-  return {
-    IPPool: new Map(),
-    IPReservation: new Map(),
-    Profile: new Map(),
-    WorkloadEndpoint: new Map(),
-    Node: new Map(),
-    ClusterInformation: new Map(),
-    Tier: new Map(),
-    Block4: new Map(),
-    Block6: new Map(),
-    Affinity4: new Map(),
-    Affinity6: new Map(),
-    Handle: new Map(),
-    IpamConfig: new Map(),
-    DockerNetwork: new Map(),
-    DockerPool: new Map(),
-  };
 }

@@ -8,6 +8,7 @@ import {
   type EntryKind,
   type EntryValue,
 } from '../model/entries.ts';
+import { IdsByKey } from '../model/ids-by-key.ts';
 import type {
   CommitResult,
   Datastore,
@@ -17,7 +18,7 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { follow } from './follow.ts';
-import type { EntryChange, EntryChanges, Mirror, Stored } from './mirror.ts';
+import type { EntryChange, EntryChanges, Mirror, Stored, WrittenValues } from './mirror.ts';
 
 /** The entries of each kind by id. */
 type Tables = { readonly [K in EntryKind]: Map<string, Stored<EntryValue<K>>> };
@@ -30,6 +31,12 @@ export interface MirrorHealth {
   readonly lastError: string | undefined;
 }
 
+/** A text that is being written, and the values of its transaction. */
+interface Sent {
+  readonly text: string;
+  readonly values: WrittenValues;
+}
+
 interface Waiter {
   readonly isMet: () => boolean;
   readonly resolve: () => void;
@@ -39,6 +46,9 @@ interface Waiter {
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
   readonly #tables: Tables = emptyTables();
+  readonly #groups = new IdsByKey();
+  /** What our commits under way write, by key. */
+  readonly #sent = new Map<string, Sent>();
   readonly #problems = new Map<string, string>();
   readonly #listeners = new Set<(changes: EntryChanges) => void>();
   #waiters: Waiter[] = [];
@@ -92,15 +102,35 @@ export class LiveMirror implements Mirror {
     return this.#tables[kind];
   }
 
+  group(kind: EntryKind, group: string): ReadonlySet<string> {
+    return this.#groups.ids(`${kind} ${group}`);
+  }
+
   reached(revision: bigint, signal: AbortSignal): Promise<void> {
     return this.#wait(() => this.#inSync && this.#revision >= revision, signal);
   }
 
-  async commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
-    const result = await this.datastore.commit(transaction, signal);
-    if (result.kind === 'committed') await this.reached(result.revision, signal);
-    else await this.#sawWhatConflicted(transaction, result.current, signal);
-    return result;
+  async commit(
+    transaction: Transaction,
+    signal: AbortSignal,
+    values?: WrittenValues,
+  ): Promise<CommitResult> {
+    const sent = values === undefined ? [] : this.#remember(transaction, values);
+    try {
+      const result = await this.datastore.commit(transaction, signal);
+      if (result.kind === 'committed') await this.reached(result.revision, signal);
+      else await this.#sawWhatConflicted(transaction, result.current, signal);
+      return result;
+    } finally {
+      for (const key of sent) this.#sent.delete(key);
+    }
+  }
+
+  #remember({ writes }: Transaction, values: WrittenValues): readonly string[] {
+    for (const { key, value: text } of writes) {
+      if (text !== undefined) this.#sent.set(key, { text, values });
+    }
+    return writes.map(({ key }) => key);
   }
 
   /**
@@ -178,11 +208,30 @@ export class LiveMirror implements Mirror {
     const now = this.#decode(kind, id, change);
     if (now === undefined) table.delete(id);
     else table.set(id, now);
+    this.#regroup(kind, id, { before, now });
     if (before === undefined && now === undefined) return undefined;
     const entryChange: EntryChange<K> = { kind, id, before, now };
     // A change of one kind is one of the alternatives; the type parameter hides that from the compiler.
     // oxlint-disable-next-line typescript/no-unsafe-type-assertion
     return entryChange as EntryChange;
+  }
+
+  #regroup<K extends EntryKind>(
+    kind: K,
+    id: string,
+    change: {
+      readonly before: Stored<EntryValue<K>> | undefined;
+      readonly now: Stored<EntryValue<K>> | undefined;
+    },
+  ): void {
+    const groupOf = (stored: Stored<EntryValue<K>> | undefined) => {
+      const group = stored === undefined ? undefined : entryTypeOf[kind].group(id, stored.value);
+      return group === undefined ? undefined : `${kind} ${group}`;
+    };
+    const [before, now] = [groupOf(change.before), groupOf(change.now)];
+    if (before === now) return;
+    this.#groups.remove(before, id);
+    this.#groups.add(now, id);
   }
 
   #decode<K extends EntryKind>(
@@ -192,6 +241,9 @@ export class LiveMirror implements Mirror {
   ): Stored<EntryValue<K>> | undefined {
     this.#problems.delete(key);
     if (value === undefined) return undefined;
+    const sent = this.#sent.get(key);
+    const known = sent?.text === value ? sent.values.written(kind, id) : undefined;
+    if (known !== undefined) return { id, value: known, modRevision };
     try {
       return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
     } catch (error) {

@@ -24,6 +24,11 @@ export interface EntryChanges {
   readonly changes: readonly EntryChange[];
 }
 
+/** The typed values that a transaction writes. */
+export interface WrittenValues {
+  written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
+}
+
 /**
  * The whole datastore in memory, kept current by one watch: reading costs no round trip. What cannot be
  * decoded is treated as absent and reported by `problems`.
@@ -43,11 +48,21 @@ export interface Mirror {
   /** By id. Throws `datastore/not-in-sync` before the first listing. The map is live: do not keep it. */
   list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
 
+  /** The ids of one group of a kind (see `entryTypes`); live, so not to be kept. */
+  group(kind: EntryKind, group: string): ReadonlySet<string>;
+
   /** Resolves when all writes up to the revision are in; rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
 
-  /** Commits, and waits until the outcome can be read here: our own writes, or what made them conflict. */
-  commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult>;
+  /**
+   * Commits, and waits until the outcome can be read here: our own writes, or what made them conflict. The
+   * values that the texts were made from, if given, become those of the mirror, without being parsed again.
+   */
+  commit(
+    transaction: Transaction,
+    signal: AbortSignal,
+    values?: WrittenValues,
+  ): Promise<CommitResult>;
 
   /** Calls the listener for every batch, in order, after the mirror holds it; answers the way to stop. */
   subscribe(listener: (changes: EntryChanges) => void): () => void;

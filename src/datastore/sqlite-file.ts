@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { DatabaseSync, type SQLOutputValue } from 'node:sqlite';
+import { DatabaseSync, type SQLOutputValue, type StatementSync } from 'node:sqlite';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
@@ -10,23 +10,12 @@ import type {
   Listing,
   Transaction,
 } from './datastore.ts';
+import { busyMs, migrate } from './sqlite-format.ts';
 
 /**
- * The tables and statements of the SQLite store: `entry` holds what is, `log` the last changes for watchers,
+ * The statements of the SQLite store: `entry` holds what is, `log` which keys changed last, for watchers,
  * `state` the revision of the last write and up to where the log has been cut.
  */
-
-/** The `user_version` of the schema below; a file with a higher one was written by a newer program. */
-const schemaVersion = 1;
-
-const schema = `
-  CREATE TABLE entry (key TEXT PRIMARY KEY, value TEXT NOT NULL, mod_revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-  CREATE TABLE log (revision INTEGER NOT NULL, key TEXT NOT NULL, value TEXT,
-                    PRIMARY KEY (revision, key)) STRICT, WITHOUT ROWID;
-  CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL, compacted INTEGER NOT NULL) STRICT;
-  INSERT INTO state VALUES (1, 1, 0);
-  PRAGMA user_version = ${schemaVersion};
-`;
 
 /** The log keeps at least so many revisions, and at most twice as many. */
 const keptRevisions = 10_000n;
@@ -38,10 +27,18 @@ const sqliteBusy = 5;
 export interface SqliteFile {
   get(key: string): KeyValue | undefined;
   list(prefix: string): Listing;
-  /** What changed below the prefix after a revision; `compacted` if the log does not reach back that far. */
+  /** The revision of the last write. */
+  revision(): bigint;
+  /**
+   * The keys below the prefix that changed after a revision, each as it is now; `compacted` if the log does not
+   * reach back that far.
+   */
   changes(prefix: string, afterRevision: bigint): ChangeBatch | 'compacted';
-  /** All in one SQLite transaction; each compared by itself. */
-  commit(transactions: readonly Transaction[]): readonly CommitResult[];
+  /** All in one SQLite transaction; each compared by itself. Also answers the revision before. */
+  commit(transactions: readonly Transaction[]): {
+    readonly before: bigint;
+    readonly results: readonly CommitResult[];
+  };
   /** Whether another process has committed since this was last asked. */
   hasForeignCommit(): boolean;
   /** Whether an error says that another process holds the file. */
@@ -57,9 +54,7 @@ export async function openSqliteFile(file: string): Promise<SqliteFile> {
       // Made before SQLite opens it, as SQLite would make it readable by all; its companions take its mode.
       await writeFile(file, '', { flag: 'a', mode: 0o600 });
     }
-    const database = new DatabaseSync(file, { timeout: 100, readBigInts: true });
-    prepareSchema(database, file);
-    return sqliteFile(database);
+    return await openPrepared(file);
   } catch (error) {
     if (error instanceof CalicoError) throw error;
     throw new CalicoError(
@@ -70,18 +65,14 @@ export async function openSqliteFile(file: string): Promise<SqliteFile> {
   }
 }
 
-function prepareSchema(database: DatabaseSync, file: string): void {
-  database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
-  database.exec('BEGIN IMMEDIATE');
+async function openPrepared(file: string): Promise<SqliteFile> {
+  const database = new DatabaseSync(file, { timeout: busyMs, readBigInts: true });
   try {
-    const found = Number(integer(database.prepare('PRAGMA user_version').get()?.['user_version']));
-    if (found > schemaVersion) {
-      throw new CalicoError('datastore/too-new', { endpoint: file, found, known: schemaVersion });
-    }
-    if (found === 0) database.exec(schema);
-    database.exec('COMMIT');
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;');
+    await migrate(database, file);
+    return sqliteFile(database);
   } catch (error) {
-    database.exec('ROLLBACK');
+    database.close();
     throw error;
   }
 }
@@ -91,16 +82,23 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
   const selectRange = database.prepare(
     'SELECT key, value, mod_revision FROM entry WHERE key >= ? AND key < ? ORDER BY key',
   );
-  const selectLog = database.prepare(
-    'SELECT revision, key, value FROM log WHERE revision > ? AND revision <= ? AND key >= ? AND key < ? ORDER BY revision, key',
+  const selectChanges = database.prepare(
+    `SELECT max(revision) AS revision, key, value FROM log LEFT JOIN entry USING (key)
+     WHERE revision > ? AND key >= ? AND key < ? GROUP BY key ORDER BY key`,
   );
   const selectState = database.prepare('SELECT revision, compacted FROM state');
   const selectDataVersion = database.prepare('PRAGMA data_version');
   const upsert = database.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?, ?)');
   const remove = database.prepare('DELETE FROM entry WHERE key = ?');
-  const appendLog = database.prepare('INSERT INTO log VALUES (?, ?, ?)');
+  const appendLog = database.prepare('INSERT INTO log VALUES (?, ?)');
   const cutLog = database.prepare('DELETE FROM log WHERE revision <= ?');
   const updateState = database.prepare('UPDATE state SET revision = ?, compacted = ?');
+  const commitOrEnd = {
+    commit: database.prepare('COMMIT'),
+    rollback: database.prepare('ROLLBACK'),
+  };
+  const reading = { database, begin: database.prepare('BEGIN'), ...commitOrEnd };
+  const writing = { database, begin: database.prepare('BEGIN IMMEDIATE'), ...commitOrEnd };
   let dataVersion = integer(selectDataVersion.get()?.['data_version']);
 
   const get = (key: string): KeyValue | undefined => {
@@ -126,15 +124,16 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
     for (const { key, value } of writes) {
       if (value === undefined) remove.run(key);
       else upsert.run(key, value, next);
-      appendLog.run(next, key, value ?? null);
+      appendLog.run(next, key);
     }
     return { kind: 'committed', revision: next };
   };
 
   return {
     get,
+    revision: () => state().revision,
     list: (prefix) =>
-      inTransaction(database, 'BEGIN', () => ({
+      inTransaction(reading, () => ({
         revision: state().revision,
         items: selectRange.all(prefix, endOf(prefix)).map((row) => ({
           key: text(row['key']),
@@ -143,14 +142,14 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
         })),
       })),
     changes: (prefix, afterRevision) =>
-      inTransaction(database, 'BEGIN', () => {
+      inTransaction(reading, () => {
         const { revision, compacted } = state();
         if (afterRevision < compacted) return 'compacted';
-        const rows = selectLog.all(afterRevision, revision, prefix, endOf(prefix));
+        const rows = selectChanges.all(afterRevision, prefix, endOf(prefix));
         return { revision, changes: rows.map(keyChange) };
       }),
     commit: (transactions) =>
-      inTransaction(database, 'BEGIN IMMEDIATE', () => {
+      inTransaction(writing, () => {
         const { revision: first, compacted } = state();
         let revision = first;
         const results = transactions.map((transaction) => {
@@ -162,7 +161,7 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
           revision - compacted > 2n * keptRevisions ? revision - keptRevisions : compacted;
         if (cut > compacted) cutLog.run(cut);
         if (revision > first) updateState.run(revision, cut);
-        return results;
+        return { before: first, results };
       }),
     hasForeignCommit: () => {
       const before = dataVersion;
@@ -174,14 +173,22 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
   };
 }
 
-function inTransaction<T>(database: DatabaseSync, begin: string, work: () => T): T {
-  database.exec(begin);
+/** How a transaction begins and ends; prepared, as every call of the store needs them. */
+interface Bounds {
+  readonly database: DatabaseSync;
+  readonly begin: StatementSync;
+  readonly commit: StatementSync;
+  readonly rollback: StatementSync;
+}
+
+function inTransaction<T>({ database, begin, commit, rollback }: Bounds, work: () => T): T {
+  begin.run();
   try {
     const result = work();
-    database.exec('COMMIT');
+    commit.run();
     return result;
   } catch (error) {
-    if (database.isTransaction) database.exec('ROLLBACK');
+    if (database.isTransaction) rollback.run();
     throw error;
   }
 }

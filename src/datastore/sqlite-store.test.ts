@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
 import { describe, test } from 'node:test';
 import { datastoreContract } from './contract.fixture.ts';
 import { openSqliteStore } from './sqlite-store.ts';
@@ -49,15 +48,6 @@ test('a write through one open file reaches the watch of another at once', () =>
     );
     await daemon.close();
     await command.close();
-  }));
-
-test('a file of a newer program is refused with a sentence that says so', () =>
-  inFolder(async (file) => {
-    await (await openSqliteStore(file)).close();
-    const database = new DatabaseSync(file);
-    database.exec('PRAGMA user_version = 99');
-    database.close();
-    await assert.rejects(openSqliteStore(file), { code: 'datastore/too-new' });
   }));
 
 test('a file that is no database is refused with its name', () =>

@@ -3,6 +3,7 @@ import type {
   ChangeBatch,
   CommitResult,
   Datastore,
+  KeyChange,
   KeyValue,
   Listing,
   Transaction,
@@ -42,15 +43,22 @@ class SqliteStore implements Datastore {
   readonly #database: SqliteFile;
   readonly #closing = new AbortController();
   readonly #stopWatching: () => void;
-  readonly #waiters = new Set<() => void>();
+  #waiters: (() => void)[] = [];
   #queue: Queued[] = [];
+  /** The highest revision that is known of: up to there watchers read. */
+  #latest = 0n;
+  /** What the last commit of this process changed, and the revision that it came after. */
+  #lastOwn: { readonly after: bigint; readonly batch: ChangeBatch } | undefined;
 
   constructor(database: SqliteFile, file: string) {
     this.#database = database;
     this.endpoint = file;
     this.#stopWatching = watchSqliteFile(file, {
       hasForeignCommit: () => database.hasForeignCommit(),
-      onForeignCommit: () => this.#wakeWatchers(),
+      onForeignCommit: () => {
+        this.#latest = database.revision();
+        this.#wakeWatchers();
+      },
     });
   }
 
@@ -80,23 +88,38 @@ class SqliteStore implements Datastore {
     signal: AbortSignal,
   ): AsyncGenerator<ChangeBatch> {
     const stop = AbortSignal.any([signal, this.#closing.signal]);
-    let seen = afterRevision;
-    while (!stop.aborted) {
-      const changed = this.#nextChange(stop);
-      const batch = this.#guard(() => this.#database.changes(prefix, seen));
-      if (batch === 'compacted') {
-        throw new CalicoError('datastore/watch-lost', {
-          endpoint: this.endpoint,
-          why: 'its history does not reach back that far',
-        });
+    const wake = () => this.#wakeWatchers();
+    stop.addEventListener('abort', wake);
+    try {
+      this.#latest = this.#guard(() => this.#database.revision());
+      let seen = afterRevision;
+      while (!stop.aborted) {
+        if (seen >= this.#latest) {
+          await new Promise<void>((resolve) => this.#waiters.push(resolve));
+          continue;
+        }
+        const { revision, changes } = this.#changesAfter(prefix, seen);
+        seen = revision;
+        if (changes.length > 0) yield { revision, changes };
       }
-      if (batch.revision > seen) {
-        seen = batch.revision;
-        if (batch.changes.length > 0) yield batch;
-      } else {
-        await changed;
-      }
+    } finally {
+      stop.removeEventListener('abort', wake);
     }
+  }
+
+  /** What this process has just written is not read back. */
+  #changesAfter(prefix: string, revision: bigint): ChangeBatch {
+    const own = this.#lastOwn;
+    if (own?.after === revision) {
+      const changes = own.batch.changes.filter(({ key }) => key.startsWith(prefix));
+      return { revision: own.batch.revision, changes };
+    }
+    const batch = this.#guard(() => this.#database.changes(prefix, revision));
+    if (batch !== 'compacted') return batch;
+    throw new CalicoError('datastore/watch-lost', {
+      endpoint: this.endpoint,
+      why: 'its history does not reach back that far',
+    });
   }
 
   async close(): Promise<void> {
@@ -111,8 +134,14 @@ class SqliteStore implements Datastore {
     const queued = this.#queue;
     if (queued.length === 0) return;
     try {
-      const results = this.#database.commit(queued.map(({ transaction }) => transaction));
+      const transactions = queued.map(({ transaction }) => transaction);
+      const { before, results } = this.#database.commit(transactions);
       this.#queue = [];
+      const batch = batchOf(transactions, results);
+      if (batch !== undefined) {
+        this.#lastOwn = { after: before, batch };
+        this.#latest = batch.revision;
+      }
       for (const [index, { resolve, reject }] of queued.entries()) {
         const result = results[index];
         if (result === undefined) reject(this.#unavailable('a transaction was lost'));
@@ -129,20 +158,10 @@ class SqliteStore implements Datastore {
     }
   }
 
-  #nextChange(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const wake = () => {
-        this.#waiters.delete(wake);
-        signal.removeEventListener('abort', wake);
-        resolve();
-      };
-      this.#waiters.add(wake);
-      signal.addEventListener('abort', wake);
-    });
-  }
-
   #wakeWatchers(): void {
-    for (const wake of this.#waiters) wake();
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
   }
 
   #guard<T>(read: () => T): T {
@@ -156,4 +175,20 @@ class SqliteStore implements Datastore {
   #unavailable(why: string, cause?: unknown): CalicoError {
     return new CalicoError('datastore/unavailable', { endpoint: this.endpoint, why }, { cause });
   }
+}
+
+/** What committed transactions changed, each key once; nothing if they wrote nothing. */
+function batchOf(
+  transactions: readonly Transaction[],
+  results: readonly CommitResult[],
+): ChangeBatch | undefined {
+  const changes = new Map<string, KeyChange>();
+  let last = 0n;
+  for (const [index, { writes }] of transactions.entries()) {
+    const result = results[index];
+    if (result?.kind !== 'committed' || writes.length === 0) continue;
+    last = result.revision;
+    for (const { key, value } of writes) changes.set(key, { key, value, modRevision: last });
+  }
+  return changes.size === 0 ? undefined : { revision: last, changes: [...changes.values()] };
 }

@@ -11,6 +11,12 @@ export interface Draft {
   /** All values of a kind, with the changes of the round; not compared at commit. */
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]>;
 
+  /** The values of one group of a kind (see `entryTypes`), with the changes of the round; not compared. */
+  group<K extends EntryKind>(
+    kind: K,
+    group: string,
+  ): Iterable<readonly [id: string, value: EntryValue<K>]>;
+
   /** Sets the value; the value given must not be changed afterwards. */
   put<K extends EntryKind>(kind: K, id: string, value: EntryValue<K>): void;
 

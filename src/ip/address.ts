@@ -73,12 +73,26 @@ function brandAddress(text: string): IpAddress {
   return text as IpAddress;
 }
 
+const dot = '.'.charCodeAt(0);
+const digitZero = '0'.charCodeAt(0);
+
 function ipv4ToNumber(text: string): number {
-  return text.split('.').reduce((sum, part) => sum * 256 + Number(part), 0);
+  let number = 0;
+  let part = 0;
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code !== dot) {
+      part = part * 10 + code - digitZero;
+      continue;
+    }
+    number = number * 256 + part;
+    part = 0;
+  }
+  return number * 256 + part;
 }
 
 function formatIpv4(number: number): string {
-  return [24, 16, 8, 0].map((shift) => (number >>> shift) & 0xff).join('.');
+  return `${number >>> 24}.${(number >>> 16) & 0xff}.${(number >>> 8) & 0xff}.${number & 0xff}`;
 }
 
 function ipv6ToNumber(text: string): bigint {

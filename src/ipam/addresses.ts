@@ -177,8 +177,7 @@ function addressFacts(draft: Draft, { record, container }: AddressRequest): Addr
 
 /** The network that a record was adopted by. */
 function networkOf(draft: Draft, record: DockerPool) {
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    if (network.node !== record.node) continue;
+  for (const [, network] of draft.group('DockerNetwork', record.node)) {
     if (network.subnets.some(({ poolId }) => poolId === record.poolId)) return network;
   }
   return undefined;

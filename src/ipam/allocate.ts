@@ -11,9 +11,15 @@ import {
   subnetAt,
   type Cidr,
 } from '../ip/cidr.ts';
-import type { AllocationAttributes, Block, IpamConfig } from '../model/ipam.ts';
+import {
+  blockHost,
+  hasFree,
+  type AllocationAttributes,
+  type Block,
+  type IpamConfig,
+} from '../model/ipam.ts';
 import { poolBlockSize, type IpPool } from '../model/ip-pool.ts';
-import { blockHost, holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
+import { holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
 import { blockSizeFor, poolOf, reservedRanges } from './pools.ts';
 import { affinityKind, blockKind, claimBlock, findBlock, getBlock, hold } from './records.ts';
 
@@ -47,8 +53,7 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     if (address !== undefined) hold(draft, block, { address, holder: request.holder(address) });
     return address;
   };
-  // Full blocks are most of a busy host's; they are passed over before anything is computed for them.
-  for (const block of ownBlocks(draft, request, hasFree)) {
+  for (const block of ownOpenBlocks(draft, request)) {
     const address = take(block);
     if (address !== undefined) return address;
   }
@@ -115,28 +120,31 @@ function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | undefine
   return isInPool && (range === undefined || cidrsOverlap(range, cidr));
 }
 
-/** The host's blocks of a kind inside the pools and the range, in the order of their keys. */
-function ownBlocks(
-  draft: Draft,
-  { node, pools, range }: AllocationRequest,
-  isWanted: (block: Block) => boolean,
-): readonly Block[] {
+/** The host's blocks inside the pools and the range that are not full, in the order of their keys. */
+function ownOpenBlocks(draft: Draft, { node, pools, range }: AllocationRequest): readonly Block[] {
   const family = familyOfPools(pools);
   if (family === undefined) return [];
-  const prefix = `${node}/`;
-  const blocks: Block[] = [];
-  for (const [id] of draft.entries(affinityKind(family))) {
-    if (!id.startsWith(prefix)) continue;
-    const block = draft.get(blockKind(family), id.slice(prefix.length));
-    if (block !== undefined && isWanted(block) && blockHost(block) === node) blocks.push(block);
-  }
-  return blocks
-    .filter(({ cidr }) => isRelevant(cidr, pools, range))
+  return [...draft.group(blockKind(family), node)]
+    .map(([, block]) => block)
+    .filter(({ cidr }) => isRelevant(cidr, pools, range) && isAffine(draft, node, cidr))
     .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1));
 }
 
-function hasFree({ unallocated }: Block): boolean {
-  return unallocated !== undefined && unallocated.length > 0;
+function isAffine(draft: Draft, node: string, cidr: Cidr): boolean {
+  return draft.get(affinityKind(cidrFamily(cidr)), `${node}/${cidr}`) !== undefined;
+}
+
+/** How many blocks inside the pools and the range the host has, full ones too. */
+function countOwnBlocks(draft: Draft, { node, pools, range }: AllocationRequest): number {
+  const family = familyOfPools(pools);
+  if (family === undefined) return 0;
+  let count = 0;
+  for (const [id] of draft.group(affinityKind(family), node)) {
+    const block = draft.get(blockKind(family), id.slice(node.length + 1));
+    if (block === undefined || blockHost(block) !== node) continue;
+    if (isRelevant(block.cidr, pools, range)) count++;
+  }
+  return count;
 }
 
 function claimUsable(
@@ -149,7 +157,7 @@ function claimUsable(
 ): Block | undefined {
   const { node, now } = request;
   const { config, isUsable } = limits;
-  const owned = ownBlocks(draft, request, () => true).length;
+  const owned = countOwnBlocks(draft, request);
   if (config !== undefined && config.auto_allocate_blocks !== true) {
     throw new CalicoError('ipam/no-new-blocks', { node });
   }

@@ -24,12 +24,6 @@ export function newBlock(cidr: Cidr, host: string, now: Date): Block {
   };
 }
 
-/** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */
-export function blockHost(block: Block): string | undefined {
-  if (block.affinity?.startsWith('host:') === true) return block.affinity.slice('host:'.length);
-  return block.affinity === undefined ? block.hostAffinity : undefined;
-}
-
 /** Who holds an address of the block; `undefined` if it is free. */
 export function holderOf(block: Block, address: IpAddress): AllocationAttributes | undefined {
   const index = block.allocations[ordinalOf(block, address)];
@@ -66,7 +60,9 @@ export function nextFree(
 export function withHolder(block: Block, address: IpAddress, holder: AllocationAttributes): Block {
   const ordinal = ordinalOf(block, address);
   const attributes = [...(block.attributes ?? [])];
-  let index = attributes.findIndex((known) => isDeepStrictEqual(known, holder));
+  let index = attributes.findIndex(
+    (known) => known.handle_id === holder.handle_id && isDeepStrictEqual(known, holder),
+  );
   if (index < 0) index = attributes.push(holder) - 1;
   const sequenceNumber = block.sequenceNumber ?? 0n;
   return {

@@ -81,8 +81,8 @@ function collectAddress(draft: Draft, node: string, address: IpAddress): void {
 /** Those of this host whose pool record is gone. */
 function lostSharers(draft: Draft, node: string, sharers: readonly string[]): readonly string[] {
   const nonces = new Set<string>();
-  for (const [, record] of draft.entries('DockerPool')) {
-    if (record.node === node) nonces.add(parsePoolId(record.poolId).nonce);
+  for (const [, record] of draft.group('DockerPool', node)) {
+    nonces.add(parsePoolId(record.poolId).nonce);
   }
   return sharers.filter(
     (sharer) => sharer.startsWith(`${node}/`) && !nonces.has(sharer.slice(node.length + 1)),

@@ -125,8 +125,8 @@ function adoptPool(
 
 function recordOf(draft: Draft, node: string, { family, cidr, gateway }: Subnet) {
   const records: DockerPool[] = [];
-  for (const [, record] of draft.entries('DockerPool')) {
-    if (record.node === node && record.family === family) records.push(record);
+  for (const [, record] of draft.group('DockerPool', node)) {
+    if (record.family === family) records.push(record);
   }
   const byNextHop = records.find(({ nextHop }) => nextHop === gateway);
   if (byNextHop !== undefined) return byNextHop;
@@ -178,8 +178,7 @@ function adoptDockerSubnet(
 /** Pools of networks of this host that are gone without a word. */
 function dropStalePools(draft: Draft, node: string, cidr: Cidr): void {
   const isUsed = (pool: IpPool) => {
-    for (const [, network] of draft.entries('DockerNetwork')) {
-      if (network.node !== node) continue;
+    for (const [, network] of draft.group('DockerNetwork', node)) {
       if (network.subnets.some((subnet) => subnet.cidr === pool.spec.cidr)) return true;
     }
     return false;

@@ -43,11 +43,10 @@ function isAllowed(address: IpAddress): boolean {
 
 function usedNextHops(draft: Draft, node: string): ReadonlySet<string> {
   const used = new Set<string>();
-  for (const [, pool] of draft.entries('DockerPool')) {
-    if (pool.node === node && pool.nextHop !== undefined) used.add(pool.nextHop);
+  for (const [, pool] of draft.group('DockerPool', node)) {
+    if (pool.nextHop !== undefined) used.add(pool.nextHop);
   }
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    if (network.node !== node) continue;
+  for (const [, network] of draft.group('DockerNetwork', node)) {
     for (const hop of [network.nextHop4, network.nextHop6]) if (hop !== undefined) used.add(hop);
   }
   return used;

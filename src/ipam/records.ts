@@ -2,15 +2,8 @@ import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { familyOf } from '../ip/address.ts';
 import { cidrFamily, cidrOf, type Cidr } from '../ip/cidr.ts';
-import type { AllocationAttributes, Block } from '../model/ipam.ts';
-import {
-  blockHost,
-  isEmptyBlock,
-  newBlock,
-  withChangedHolder,
-  withHolder,
-  withoutHolder,
-} from './block.ts';
+import { blockHost, type AllocationAttributes, type Block } from '../model/ipam.ts';
+import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
 
 /**
  * Changes of the three records that must agree: block, affinity, handle. Calico's own code writes them one

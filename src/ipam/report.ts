@@ -1,9 +1,9 @@
 import type { Mirror } from '../datastore/mirror.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../ip/cidr.ts';
-import type { AllocationAttributes, Block } from '../model/ipam.ts';
+import { blockHost, type AllocationAttributes, type Block } from '../model/ipam.ts';
 import { poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
-import { blockHost, heldAddresses } from './block.ts';
+import { heldAddresses } from './block.ts';
 
 /** How much of a pool, or of one of its blocks, is in use. */
 export interface Usage {

@@ -2,7 +2,7 @@ import type { z } from 'zod';
 import { clusterInformation } from './cluster-information.ts';
 import { dockerNetwork, dockerPool } from './docker-network.ts';
 import { entryType, type EntryType } from './entry.ts';
-import { affinity, block, handle, ipamConfig } from './ipam.ts';
+import { affinity, block, blockHost, handle, hasFree, ipamConfig } from './ipam.ts';
 import { ipPool } from './ip-pool.ts';
 import { ipReservation } from './ip-reservation.ts';
 import { node } from './node.ts';
@@ -63,12 +63,20 @@ function affinitySegment(family: 'ipv4' | 'ipv6') {
   };
 }
 
+/** The first part of an id of two. */
+function firstPart(id: string): string {
+  return id.slice(0, id.indexOf('/'));
+}
+
 /**
  * Every kind of value in the datastore. Keys: datastore layout of Calico v3 for etcd
  * (libcalico-go/lib/backend/model); the two Docker kinds are ours.
  *
  * Ids: the name; `<namespace>/<name>` for WorkloadEndpoint; the CIDR for blocks; `<host>/<cidr>` for
  * affinities; `<node>/<id>` for the Docker kinds; `config` for the IPAM configuration.
+ *
+ * Groups: the host of affinities and Docker kinds; of blocks the host that can allocate from it, so a full
+ * block has none.
  */
 export const entryTypes = {
   IPPool: entryType({ label: 'IPPool', prefix: `${v3}/ippools/`, schema: ipPool }),
@@ -96,24 +104,28 @@ export const entryTypes = {
     prefix: `${ipam}/assignment/ipv4/block/`,
     schema: block,
     segment: cidrSegment,
+    group: (_, value) => (hasFree(value) ? blockHost(value) : undefined),
   }),
   Block6: entryType({
     label: 'IPAM block',
     prefix: `${ipam}/assignment/ipv6/block/`,
     schema: block,
     segment: cidrSegment,
+    group: (_, value) => (hasFree(value) ? blockHost(value) : undefined),
   }),
   Affinity4: entryType({
     label: 'block affinity',
     prefix: `${ipam}/host/`,
     schema: affinity,
     segment: affinitySegment('ipv4'),
+    group: firstPart,
   }),
   Affinity6: entryType({
     label: 'block affinity',
     prefix: `${ipam}/host/`,
     schema: affinity,
     segment: affinitySegment('ipv6'),
+    group: firstPart,
   }),
   Handle: entryType({ label: 'IPAM handle', prefix: `${ipam}/handle/`, schema: handle }),
   IpamConfig: entryType({
@@ -127,12 +139,14 @@ export const entryTypes = {
     prefix: `${docker}/`,
     schema: dockerNetwork,
     segment: hostScoped('/network/'),
+    group: firstPart,
   }),
   DockerPool: entryType({
     label: 'Docker pool',
     prefix: `${docker}/`,
     schema: dockerPool,
     segment: hostScoped('/pool/'),
+    group: firstPart,
   }),
 } as const;
 

@@ -18,6 +18,8 @@ export interface EntryType<Value> {
   readonly decode: (key: string, text: string) => Value;
   readonly encode: (value: Value) => string;
   readonly schema: z.ZodType<Value>;
+  /** The group that an entry belongs to, such as its host; those of one group can be found without a search. */
+  readonly group: (id: string, value: Value) => string | undefined;
 }
 
 /** Makes an entry type whose key is a prefix followed by the id, mapped by `segment` and back. */
@@ -29,6 +31,7 @@ export function entryType<Value>(options: {
     readonly write: (id: string) => string;
     readonly read: (text: string) => string | undefined;
   };
+  readonly group?: (id: string, value: Value) => string | undefined;
 }): EntryType<Value> {
   const { label, prefix, schema } = options;
   const write = options.segment?.write ?? ((id: string) => id);
@@ -41,6 +44,7 @@ export function entryType<Value>(options: {
     idOf: (key) => (key.startsWith(prefix) ? read(key.slice(prefix.length)) : undefined),
     decode: (key, text) => decodeWith(schema, key, text),
     encode: formatJson,
+    group: options.group ?? (() => undefined),
   };
 }
 

@@ -36,6 +36,17 @@ export const block = z.looseObject({
 
 export type Block = z.infer<typeof block>;
 
+/** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */
+export function blockHost({ affinity, hostAffinity }: Block): string | undefined {
+  if (affinity?.startsWith('host:') === true) return affinity.slice('host:'.length);
+  return affinity === undefined ? hostAffinity : undefined;
+}
+
+/** Whether an address of the block is free, reserved ones included. */
+export function hasFree({ unallocated }: Block): boolean {
+  return unallocated !== undefined && unallocated.length > 0;
+}
+
 /** A host's claim on a block; a missing or empty state is confirmed (data of old releases). */
 export const affinity = z.looseObject({
   state: z.exactOptional(z.enum(['confirmed', 'pending', 'pendingDeletion', ''])),

@@ -4,13 +4,6 @@
  * Source of the rule: Calico's block values hold Go uint64.
  */
 
-declare global {
-  interface JSON {
-    /** ECMAScript proposal "JSON.parse source text access", in V8 since 11.4. */
-    rawJSON(text: string): object;
-  }
-}
-
 type Reviver = (
   this: unknown,
   key: string,
@@ -31,11 +24,30 @@ export function parseJson(text: string): unknown {
   return longDigits.test(text) ? JSON.parse(text, reviveBigIntegers) : JSON.parse(text);
 }
 
-/** Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are left out. */
+/**
+ * Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are left out. Only the
+ * parts that hold a `bigint` are put together here: a replacer function would cost twice the time.
+ */
 export function formatJson(value: unknown): string {
-  return JSON.stringify(value, (_key, member: unknown) =>
-    typeof member === 'bigint' ? JSON.rawJSON(member.toString()) : member,
-  );
+  return format(value) ?? 'null';
+}
+
+function format(value: unknown): string | undefined {
+  if (typeof value === 'bigint') return value.toString();
+  if (!holdsBigInt(value)) return JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map(formatJson).join(',')}]`;
+  const members: string[] = [];
+  for (const [key, member] of Object.entries(value)) {
+    const text = format(member);
+    if (text !== undefined) members.push(`${JSON.stringify(key)}:${text}`);
+  }
+  return `{${members.join(',')}}`;
+}
+
+function holdsBigInt(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const members: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return members.some((member) => typeof member === 'bigint' || holdsBigInt(member));
 }
 
 /**

@@ -1,0 +1,161 @@
+import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/entries.ts';
+import type { Compare, Transaction, Write } from './datastore.ts';
+import type { Mirror, WrittenValues } from './mirror.ts';
+import type { Draft } from './writer.ts';
+
+type Cells = { readonly [K in EntryKind]: Map<string, Cell<EntryValue<K>>> };
+
+/** One entry that the round has to do with: what it was, and what it is to be. */
+interface Cell<Value> {
+  readonly seenRevision: bigint;
+  readonly value: Value | undefined;
+  readonly isWritten: boolean;
+}
+
+/** The mirror's state with the changes of one round of plans on top. */
+export class RoundDraft implements Draft, WrittenValues {
+  readonly #mirror: Mirror;
+  readonly #cells: Cells = emptyCells();
+  /** How to undo each change of a cell, in the order of the changes. */
+  readonly #undo: (() => void)[] = [];
+  #touchedKeys = 0;
+
+  constructor(mirror: Mirror) {
+    this.#mirror = mirror;
+  }
+
+  /** How many keys the transaction would compare. */
+  get touchedKeys(): number {
+    return this.#touchedKeys;
+  }
+
+  get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
+    const cell = this.#cells[kind].get(id);
+    if (cell !== undefined && cell.isWritten) return cell.value;
+    return this.#mirror.get(kind, id)?.value;
+  }
+
+  *entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
+    const cells = this.#cells[kind];
+    for (const [id, { value }] of this.#mirror.list(kind)) {
+      if (cells.get(id)?.isWritten !== true) yield [id, value];
+    }
+    for (const [id, { value, isWritten }] of cells) {
+      if (isWritten && value !== undefined) yield [id, value];
+    }
+  }
+
+  *group<K extends EntryKind>(
+    kind: K,
+    group: string,
+  ): Iterable<readonly [id: string, value: EntryValue<K>]> {
+    const cells = this.#cells[kind];
+    for (const id of this.#mirror.group(kind, group)) {
+      const stored = cells.get(id)?.isWritten === true ? undefined : this.#mirror.get(kind, id);
+      if (stored !== undefined) yield [id, stored.value];
+    }
+    for (const [id, { value, isWritten }] of cells) {
+      if (!isWritten || value === undefined) continue;
+      if (entryTypeOf[kind].group(id, value) === group) yield [id, value];
+    }
+  }
+
+  put<K extends EntryKind>(kind: K, id: string, value: EntryValue<K>): void {
+    this.#write(kind, id, { value });
+  }
+
+  remove(kind: EntryKind, id: string): void {
+    if (this.get(kind, id) !== undefined) this.#write(kind, id, { value: undefined });
+  }
+
+  expect(kind: EntryKind, id: string): void {
+    if (this.#cells[kind].has(id)) return;
+    this.#set(kind, id, {
+      seenRevision: this.#seenRevision(kind, id),
+      value: undefined,
+      isWritten: false,
+    });
+  }
+
+  written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
+    return this.#cells[kind].get(id)?.value;
+  }
+
+  transaction(): Transaction {
+    const compares: Compare[] = [];
+    const writes: Write[] = [];
+    for (const kind of entryKinds) this.#collect(kind, compares, writes);
+    return { compares, writes };
+  }
+
+  /** A point to come back to. */
+  save(): number {
+    return this.#undo.length;
+  }
+
+  /** Takes back all changes since the point. */
+  restore(savepoint: number): void {
+    for (const undo of this.#undo.splice(savepoint).toReversed()) undo();
+  }
+
+  #write<K extends EntryKind>(
+    kind: K,
+    id: string,
+    { value }: { readonly value: EntryValue<K> | undefined },
+  ): void {
+    const seenRevision = this.#cells[kind].get(id)?.seenRevision ?? this.#seenRevision(kind, id);
+    this.#set(kind, id, { seenRevision, value, isWritten: true });
+  }
+
+  #set<K extends EntryKind>(kind: K, id: string, cell: Cell<EntryValue<K>>): void {
+    const cells = this.#cells[kind];
+    const before = cells.get(id);
+    cells.set(id, cell);
+    if (before === undefined) this.#touchedKeys++;
+    this.#undo.push(() => {
+      if (before !== undefined) {
+        cells.set(id, before);
+        return;
+      }
+      cells.delete(id);
+      this.#touchedKeys--;
+    });
+  }
+
+  #seenRevision(kind: EntryKind, id: string): bigint {
+    return this.#mirror.get(kind, id)?.modRevision ?? 0n;
+  }
+
+  #collect<K extends EntryKind>(kind: K, compares: Compare[], writes: Write[]): void {
+    for (const [id, { seenRevision, value, isWritten }] of this.#cells[kind]) {
+      const key = entryTypeOf[kind].key(id);
+      compares.push({ key, modRevision: seenRevision });
+      // What the round both made and removed was never there: only that is compared.
+      if (!isWritten || (value === undefined && seenRevision === 0n)) continue;
+      writes.push({
+        key,
+        value: value === undefined ? undefined : entryTypeOf[kind].encode(value),
+      });
+    }
+  }
+}
+
+function emptyCells(): Cells {
+  return {
+    IPPool: new Map(),
+    IPReservation: new Map(),
+    Profile: new Map(),
+    WorkloadEndpoint: new Map(),
+    Node: new Map(),
+    ClusterInformation: new Map(),
+    Tier: new Map(),
+    Block4: new Map(),
+    Block6: new Map(),
+    Affinity4: new Map(),
+    Affinity6: new Map(),
+    Handle: new Map(),
+    IpamConfig: new Map(),
+    DockerNetwork: new Map(),
+    DockerPool: new Map(),
+  };
+}
