@@ -84,7 +84,7 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
   [
     'a mistyped field',
     profile('a', '{ingres: []}'),
-    /^Profile a: spec\.ingres: is not a field; there are labelsToApply, ingress, egress$/,
+    /^Profile a: spec\.ingres: is not a field; there are ingress, egress, labelsToApply$/,
   ],
   [
     'a wrong action',

@@ -2,7 +2,7 @@ import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { familyOf } from '../ip/address.ts';
 import { cidrFamily, cidrOf, type Cidr } from '../ip/cidr.ts';
-import { blockHost, type AllocationAttributes, type Block } from '../model/ipam.ts';
+import { blockHost, isNobodys, type AllocationAttributes, type Block } from '../model/ipam.ts';
 import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
 
 /**
@@ -77,7 +77,7 @@ export function hold(
   putBlock(draft, withHolder(block, held.address, held.holder));
   const { handle_id: id } = held.holder;
   if (id === undefined) return;
-  const handle = draft.get('Handle', id) ?? { deleted: false };
+  const handle = draft.get('Handle', id) ?? { block: {}, deleted: false };
   const count = handle.block?.[block.cidr] ?? 0;
   draft.put('Handle', id, { ...handle, block: { ...handle.block, [block.cidr]: count + 1 } });
 }
@@ -99,7 +99,7 @@ export function release(
 ): void {
   const freed = withoutHolder(block, held.address);
   const family = cidrFamily(block.cidr);
-  if (isEmptyBlock(freed) && freed.affinity === undefined && blockHost(freed) === undefined) {
+  if (isEmptyBlock(freed) && isNobodys(freed)) {
     draft.remove(blockKind(family), block.cidr);
   } else {
     putBlock(draft, freed);

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { address, cidr } from './fields.ts';
+import { mapOf } from './nulls.ts';
 
 /**
  * What Docker told one host about a network, and about a pool it asked for. Calico has no kind for either, so
@@ -16,7 +17,7 @@ export const networkOptions = z.looseObject({
   mtu: z.exactOptional(z.int()),
   natOutgoing: z.exactOptional(z.boolean()),
   /** Labels of all its endpoints. */
-  labels: z.exactOptional(z.record(z.string(), z.string())),
+  labels: z.exactOptional(mapOf(z.string(), z.string(), '')),
   /** Prefix of the interface's name in the container. */
   interfacePrefix: z.exactOptional(z.string()),
 });

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
-import { formatJson, parseJson, withoutNullMembers } from './json.ts';
+import { formatJson, parseJson } from './json.ts';
+import { withoutNullFields } from './nulls.ts';
 
 /**
  * One kind of stored value: how its key is made from an id and read back, and how its JSON becomes a typed
@@ -59,7 +60,7 @@ function decodeWith<Value>(schema: z.ZodType<Value>, key: string, text: string):
   } catch (error) {
     throw new CalicoError('datastore/corrupt', { key, why: describe(error) }, { cause: error });
   }
-  const result = schema.safeParse(withoutNullMembers(json));
+  const result = schema.safeParse(withoutNullFields(schema, json));
   if (result.success) return result.data;
   const { field, why } = firstIssue(result.error);
   throw new CalicoError('datastore/corrupt', { key, why: field === '' ? why : `${field}: ${why}` });

@@ -2,9 +2,11 @@ import { z } from 'zod';
 import { describe } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { parseCidr, parseNet, type Cidr } from '../ip/cidr.ts';
+import { mapOf } from './nulls.ts';
 
 /**
  * The field types that resources share. Objects are loose: a field that we do not know survives a rewrite.
+ * Fields stand in the order in which Calico writes them, as that is the order in which we do.
  * Rules: Calico's validator (libcalico-go/lib/validator/v3).
  */
 
@@ -45,17 +47,17 @@ export const resourceName = z
 
 export const labelKey = z.string().refine(isLabelKey, 'is not a legal label key');
 export const labelValue = z.string().refine(isLabelValue, 'is not a legal label value');
-export const labels = z.record(labelKey, labelValue);
+export const labels = mapOf(labelKey, labelValue, '');
 
 /** Kubernetes-style object metadata as Calico stores it; `resourceVersion` is never stored. */
 export const metadata = z.looseObject({
   name: resourceName,
   namespace: z.exactOptional(resourceName),
   uid: z.exactOptional(z.string()),
-  creationTimestamp: z.exactOptional(z.string()),
+  creationTimestamp: z.exactOptional(z.string().nullable()),
   resourceVersion: z.exactOptional(z.string()),
   labels: z.exactOptional(labels),
-  annotations: z.exactOptional(z.record(z.string(), z.string())),
+  annotations: z.exactOptional(mapOf(z.string(), z.string(), '')),
 });
 
 export type Metadata = z.infer<typeof metadata>;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { cidr } from './fields.ts';
+import { mapOf } from './nulls.ts';
 
 /**
  * The three IPAM records, in the form that every Calico release reads (keys below `/calico/ipam/v2`), and the
@@ -10,7 +11,7 @@ const uint64 = z.union([z.bigint(), z.int().transform(BigInt)]);
 
 const allocationAttributes = z.looseObject({
   handle_id: z.exactOptional(z.string()),
-  secondary: z.exactOptional(z.record(z.string(), z.string())),
+  secondary: z.exactOptional(mapOf(z.string(), z.string(), '')),
   releasedAt: z.exactOptional(z.string()),
 });
 
@@ -23,15 +24,15 @@ export type AllocationAttributes = z.infer<typeof allocationAttributes>;
  */
 export const block = z.looseObject({
   cidr,
-  affinity: z.exactOptional(z.string()),
-  hostAffinity: z.exactOptional(z.string()),
+  affinity: z.exactOptional(z.string().nullable()),
   affinity_claim_time: z.exactOptional(z.string()),
   allocations: z.array(z.int().nullable()),
   unallocated: z.exactOptional(z.array(z.int())),
-  attributes: z.exactOptional(z.array(allocationAttributes)),
+  attributes: z.exactOptional(z.array(allocationAttributes).nullable()),
   sequenceNumber: z.exactOptional(uint64),
-  sequenceNumberForAllocation: z.exactOptional(z.record(z.string(), uint64)),
+  sequenceNumberForAllocation: z.exactOptional(mapOf(z.string(), uint64, 0n)),
   deleted: z.exactOptional(z.boolean()),
+  hostAffinity: z.exactOptional(z.string()),
 });
 
 export type Block = z.infer<typeof block>;
@@ -39,7 +40,12 @@ export type Block = z.infer<typeof block>;
 /** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */
 export function blockHost({ affinity, hostAffinity }: Block): string | undefined {
   if (affinity?.startsWith('host:') === true) return affinity.slice('host:'.length);
-  return affinity === undefined ? hostAffinity : undefined;
+  return (affinity ?? undefined) === undefined ? hostAffinity : undefined;
+}
+
+/** Whether the block belongs to nobody, neither a host nor a virtual owner. */
+export function isNobodys({ affinity, hostAffinity }: Block): boolean {
+  return (affinity ?? hostAffinity ?? '') === '';
 }
 
 /** Whether an address of the block is free, reserved ones included. */
@@ -57,7 +63,7 @@ export type Affinity = z.infer<typeof affinity>;
 
 /** Reverse index: how many addresses of which blocks (`10.65.0.0/26`) a handle holds. */
 export const handle = z.looseObject({
-  block: z.exactOptional(z.record(z.string(), z.int())),
+  block: z.exactOptional(mapOf(z.string(), z.int(), 0)),
   deleted: z.exactOptional(z.boolean()),
 });
 

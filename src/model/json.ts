@@ -49,17 +49,3 @@ function holdsBigInt(value: unknown): value is object {
   const members: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
   return members.some((member) => typeof member === 'bigint' || holdsBigInt(member));
 }
-
-/**
- * Drops object members that are `null`; array elements stay. Go writes `null` for empty lists, maps and
- * times and reads it as absent, so nothing is lost.
- */
-export function withoutNullMembers(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutNullMembers);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, member]) => member !== null)
-      .map(([key, member]) => [key, withoutNullMembers(member)]),
-  );
-}

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { net } from './fields.ts';
+import { mapOf } from './nulls.ts';
 
 /**
  * One rule of a Profile or policy. All criteria of a rule must hold (AND); the entries of one list are
@@ -66,14 +67,14 @@ export type IcmpMatch = z.infer<typeof icmp>;
 
 const entityRule = z.looseObject({
   nets: z.exactOptional(z.array(net)),
-  notNets: z.exactOptional(z.array(net)),
   selector: z.exactOptional(z.string()),
-  notSelector: z.exactOptional(z.string()),
   namespaceSelector: z.exactOptional(z.string()),
+  services: z.exactOptional(z.unknown()),
   ports: z.exactOptional(z.array(port)),
+  notNets: z.exactOptional(z.array(net)),
+  notSelector: z.exactOptional(z.string()),
   notPorts: z.exactOptional(z.array(port)),
   serviceAccounts: z.exactOptional(z.unknown()),
-  services: z.exactOptional(z.unknown()),
 });
 
 export type EntityRule = z.infer<typeof entityRule>;
@@ -85,14 +86,14 @@ export const policyRule = z.looseObject({
   action: ruleAction,
   ipVersion: z.exactOptional(z.union([z.literal(4), z.literal(6)])),
   protocol: z.exactOptional(protocol),
-  notProtocol: z.exactOptional(protocol),
   icmp: z.exactOptional(icmp),
+  notProtocol: z.exactOptional(protocol),
   notICMP: z.exactOptional(icmp),
   source: z.exactOptional(entityRule),
   destination: z.exactOptional(entityRule),
   http: z.exactOptional(z.unknown()),
   metadata: z.exactOptional(
-    z.looseObject({ annotations: z.exactOptional(z.record(z.string(), z.string())) }),
+    z.looseObject({ annotations: z.exactOptional(mapOf(z.string(), z.string(), '')) }),
   ),
 });
 

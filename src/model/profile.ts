@@ -9,9 +9,9 @@ import { policyRule } from './policy-rule.ts';
 export const profile = resource(
   'Profile',
   z.looseObject({
-    labelsToApply: z.exactOptional(labels),
     ingress: z.exactOptional(z.array(policyRule)),
     egress: z.exactOptional(z.array(policyRule)),
+    labelsToApply: z.exactOptional(labels),
   }),
 );
 

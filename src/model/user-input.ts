@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
 import { firstIssue } from './entry.ts';
-import { withoutNullMembers } from './json.ts';
+import { unwrapped, withoutNullFields } from './nulls.ts';
 import { policyRule } from './policy-rule.ts';
 
 /** The kinds that people read and write. */
@@ -43,7 +43,7 @@ export function parseRules(text: string, profile: string): z.infer<typeof profil
   if (document === undefined || another !== undefined) {
     throw new CalicoError('cli/bad-document', { where, why: 'must be one document of rules' });
   }
-  const rules = profileRules.safeParse(document.value);
+  const rules = profileRules.safeParse(withoutNullFields(profileRules, document.value));
   if (!rules.success) {
     const { field, why } = firstIssue(rules.error);
     throw badDocument(where, field, why);
@@ -98,7 +98,7 @@ function readDocuments(text: string): readonly Document[] {
     const [error] = document.errors;
     if (error !== undefined) throw badDocument(where, '', yamlProblem(error));
     try {
-      return { where, value: withoutNullMembers(document.toJS()) };
+      return { where, value: document.toJS() };
     } catch (thrown) {
       throw badDocument(where, '', describe(thrown));
     }
@@ -140,7 +140,10 @@ function parseResource(item: unknown, where: string): Resource {
   const { schema } = entryTypeOf[kind];
   const unknown = unknownField(schema, item, []);
   if (unknown !== undefined) throw notAField(kind, name, unknown);
-  const result = z.safeParse<z.ZodType<Resource>>(schema, { ...head.data, kind });
+  const result = z.safeParse<z.ZodType<Resource>>(
+    schema,
+    withoutNullFields(schema, { ...head.data, kind }),
+  );
   if (result.success) return result.data;
   const { field, why } = firstIssue(result.error);
   throw new CalicoError('model/invalid', { kind, name, field, why });
@@ -193,15 +196,4 @@ function unknownField(
     }
   }
   return undefined;
-}
-
-function unwrapped(schema: z.core.$ZodType): z.core.$ZodType {
-  if (
-    schema instanceof z.ZodExactOptional ||
-    schema instanceof z.ZodOptional ||
-    schema instanceof z.ZodPrefault
-  ) {
-    return unwrapped(schema.unwrap());
-  }
-  return schema instanceof z.ZodPipe ? unwrapped(schema.in) : schema;
 }

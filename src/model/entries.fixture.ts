@@ -1,0 +1,307 @@
+import fc from 'fast-check';
+import type { EntryKind } from './entries.ts';
+
+/**
+ * Stored values of every kind as Calico, or somebody who knows more fields than we do, could have written them.
+ * Known fields are canonical and in Calico's order, unknown ones stand at the end.
+ */
+
+/** Something that is written as JSON; `bigint` as an integer. */
+export type Json = unknown;
+
+/** Compact JSON, written independently of the code under test. */
+export function toText(value: Json): string {
+  if (typeof value === 'bigint') return value.toString();
+  if (Array.isArray(value)) return `[${value.map(toText).join(',')}]`;
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value);
+  const members = Object.entries(value).map(([key, member]) => `"${key}":${toText(member)}`);
+  return `{${members.join(',')}}`;
+}
+
+const uint64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
+
+/** Any JSON: `null` at every level, and integers that a double cannot hold. */
+const anyJson: fc.Arbitrary<Json> = fc.letrec<{ json: Json }>((tie) => ({
+  json: fc.oneof(
+    { maxDepth: 3 },
+    fc.constant(null),
+    fc.boolean(),
+    fc.integer(),
+    uint64,
+    fc.string(),
+    fc.array(tie('json'), { maxLength: 3 }),
+    fc.dictionary(fc.stringMatching(/^[a-z]{1,4}$/), tie('json'), { maxKeys: 3 }),
+  ),
+})).json;
+
+const unknownFields = fc.dictionary(fc.stringMatching(/^x[A-Z][a-z]{0,5}$/), anyJson, {
+  maxKeys: 2,
+});
+
+/** An object of which only some fields must be there, with fields that we do not know at its end. */
+function object(required: Fields, optional: Fields = {}, order: readonly string[] = []) {
+  const names = order.length > 0 ? order : [...Object.keys(required), ...Object.keys(optional)];
+  const all = { ...required, ...optional };
+  return fc
+    .tuple(fc.record(all, { requiredKeys: Object.keys(required) }), unknownFields)
+    .map(([known, unknown]): Json => {
+      const found = new Map(Object.entries(known));
+      const inOrder = names
+        .filter((name) => found.has(name))
+        .map((name) => [name, found.get(name)]);
+      return { ...Object.fromEntries(inOrder), ...unknown };
+    });
+}
+
+type Fields = Readonly<Record<string, fc.Arbitrary<Json>>>;
+
+const name = fc.stringMatching(/^[a-z]([a-z0-9-]{0,8}[a-z0-9])?$/);
+const byte = fc.integer({ min: 0, max: 255 });
+const address4 = fc.tuple(byte, byte, byte, byte).map((bytes) => bytes.join('.'));
+const host = fc.oneof(
+  address4.map((address) => `${address}/32`),
+  fc.constant('fd80:24e2:f998:72d6::1/128'),
+);
+const network = fc.oneof(
+  fc.tuple(byte, byte).map(([a, b]) => `${a}.${b}.0.0/16`),
+  fc.constantFrom('fd80:24e2::/32', '0.0.0.0/0', '::/0'),
+);
+const blockSize = 4;
+const labels = fc.dictionary(
+  fc.stringMatching(/^([a-z]{1,4}\.[a-z]{1,3}\/)?[A-Za-z]([A-Za-z0-9._-]{0,6}[a-z])?$/),
+  fc.stringMatching(/^([A-Za-z0-9]([A-Za-z0-9._-]{0,6}[a-z])?)?$/),
+  { maxKeys: 3 },
+);
+const texts = fc.dictionary(fc.stringMatching(/^[a-z]{1,4}\/[a-z]{1,4}$/), fc.string(), {
+  maxKeys: 3,
+});
+const uuid = fc.uuid({ version: 4 });
+const time = fc.constantFrom('2026-08-22T10:00:00Z', null);
+
+function resource(kind: string, spec: fc.Arbitrary<Json>) {
+  const metadata = object(
+    { name },
+    {
+      namespace: name,
+      uid: uuid,
+      creationTimestamp: time,
+      labels,
+      annotations: texts,
+    },
+  );
+  return object({
+    kind: fc.constant(kind),
+    apiVersion: fc.constant('projectcalico.org/v3'),
+    metadata,
+    spec,
+  });
+}
+
+const port = fc.oneof(
+  fc.integer({ min: 0, max: 65_535 }),
+  fc.constantFrom('8000:8010', 'http', '0:65535'),
+);
+const protocol = fc.constantFrom('TCP', 'UDP', 'ICMP', 'ICMPv6', 'SCTP', 'UDPLite', 1, 132, 255);
+const entityRule = object(
+  {},
+  {
+    nets: fc.array(network, { maxLength: 2 }),
+    selector: fc.constantFrom('', "role == 'web'", 'has(t)'),
+    namespaceSelector: fc.constantFrom('', 'global()'),
+    services: anyJson,
+    ports: fc.array(port, { maxLength: 3 }),
+    notNets: fc.array(network, { maxLength: 2 }),
+    notSelector: fc.constantFrom('', "role == 'db'"),
+    notPorts: fc.array(port, { maxLength: 3 }),
+    serviceAccounts: anyJson,
+  },
+);
+const icmp = object({}, { type: fc.integer({ min: 0, max: 254 }), code: byte });
+const rule = object(
+  { action: fc.constantFrom('Allow', 'Deny', 'Log', 'Pass') },
+  {
+    ipVersion: fc.constantFrom(4, 6),
+    protocol,
+    icmp,
+    notProtocol: protocol,
+    notICMP: icmp,
+    source: entityRule,
+    destination: entityRule,
+    http: anyJson,
+    metadata: object({}, { annotations: texts }),
+  },
+);
+const rules = fc.array(rule, { maxLength: 2 });
+const encapsulation = fc.constantFrom('', 'Never', 'Always', 'CrossSubnet');
+
+const holder = object({}, { handle_id: name, secondary: texts, releasedAt: fc.constant('2026') });
+const ordinal = fc.integer({ min: 0, max: blockSize - 1 }).map(String);
+const block = object(
+  {
+    cidr: fc.constantFrom('10.65.0.0/30', 'fd80::/126'),
+    allocations: fc.array(fc.option(byte), { minLength: blockSize, maxLength: blockSize }),
+  },
+  {
+    affinity: fc.constantFrom('host:host-a', 'virtual:load-balancer', null),
+    affinity_claim_time: fc.constant('2026-08-22T10:00:00Z'),
+    unallocated: fc.uniqueArray(fc.integer({ min: 0, max: blockSize - 1 })),
+    attributes: fc.option(fc.array(holder, { maxLength: 3 })),
+    sequenceNumber: uint64,
+    sequenceNumberForAllocation: fc.dictionary(ordinal, uint64),
+    deleted: fc.boolean(),
+    hostAffinity: name,
+  },
+  [
+    'cidr',
+    'affinity',
+    'affinity_claim_time',
+    'allocations',
+    'unallocated',
+    'attributes',
+    'sequenceNumber',
+    'sequenceNumberForAllocation',
+    'deleted',
+    'hostAffinity',
+  ],
+);
+const affinity = object(
+  {},
+  { state: fc.constantFrom('confirmed', 'pending', 'pendingDeletion', ''), deleted: fc.boolean() },
+);
+
+const subnet = object(
+  { family: fc.constantFrom(4, 6), cidr: network },
+  { gateway: address4, auxiliary: fc.dictionary(name, address4), poolId: fc.string() },
+);
+
+/** Values of each kind. */
+export const storedValues: Readonly<Record<EntryKind, fc.Arbitrary<Json>>> = {
+  IPPool: resource(
+    'IPPool',
+    object(
+      { cidr: network },
+      {
+        vxlanMode: encapsulation,
+        ipipMode: encapsulation,
+        natOutgoing: fc.boolean(),
+        disabled: fc.boolean(),
+        disableBGPExport: fc.boolean(),
+        blockSize: fc.integer({ min: 20, max: 128 }),
+        nodeSelector: fc.string(),
+        namespaceSelector: fc.string(),
+        allowedUses: fc.subarray(['Workload', 'Tunnel', 'LoadBalancer']),
+        assignmentMode: fc.constantFrom('Automatic', 'Manual'),
+      },
+    ),
+  ),
+  IPReservation: resource('IPReservation', object({}, { reservedCIDRs: fc.array(network) })),
+  Profile: resource(
+    'Profile',
+    object({}, { ingress: rules, egress: rules, labelsToApply: labels }),
+  ),
+  WorkloadEndpoint: resource(
+    'WorkloadEndpoint',
+    object(
+      {
+        orchestrator: fc.constant('libnetwork'),
+        node: name,
+        endpoint: name,
+        interfaceName: fc.constant('cali4e0f3c9a1b2'),
+      },
+      {
+        workload: fc.constant('libnetwork'),
+        containerID: name,
+        ipNetworks: fc.array(host, { maxLength: 2 }),
+        profiles: fc.array(name, { maxLength: 2 }),
+        mac: fc.constant('ee:ee:ee:ee:ee:ee'),
+        ports: fc.array(object({ name, protocol, port: byte }), { maxLength: 2 }),
+      },
+      [
+        'orchestrator',
+        'workload',
+        'node',
+        'containerID',
+        'endpoint',
+        'ipNetworks',
+        'profiles',
+        'interfaceName',
+        'mac',
+        'ports',
+      ],
+    ),
+  ),
+  Node: resource('Node', object({})),
+  ClusterInformation: resource(
+    'ClusterInformation',
+    object(
+      {},
+      {
+        clusterGUID: fc.string(),
+        clusterType: fc.string(),
+        calicoVersion: fc.string(),
+        datastoreReady: fc.boolean(),
+      },
+    ),
+  ),
+  Tier: resource(
+    'Tier',
+    object(
+      {},
+      {
+        order: fc.oneof(fc.integer(), fc.constantFrom(0.5, 1e300)),
+        defaultAction: fc.constantFrom('Deny', 'Pass'),
+      },
+    ),
+  ),
+  Block4: block,
+  Block6: block,
+  Affinity4: affinity,
+  Affinity6: affinity,
+  Handle: object(
+    {},
+    {
+      block: fc.dictionary(fc.constantFrom('10.65.0.0/26', 'fd80::/122'), byte),
+      deleted: fc.boolean(),
+    },
+  ),
+  IpamConfig: object(
+    {},
+    { strict_affinity: fc.boolean(), auto_allocate_blocks: fc.boolean(), maxBlocksPerHost: byte },
+  ),
+  DockerNetwork: object(
+    {
+      id: fc.string(),
+      node: name,
+      ipam: fc.constantFrom('calico', 'docker'),
+      internal: fc.boolean(),
+      ipv4: fc.boolean(),
+      ipv6: fc.boolean(),
+      subnets: fc.array(subnet, { maxLength: 2 }),
+      options: object({}, { profiles: fc.array(name), mtu: byte, natOutgoing: fc.boolean() }),
+    },
+    { name: fc.string(), nextHop4: address4, nextHop6: fc.constant('fe80::1') },
+    [
+      'id',
+      'node',
+      'name',
+      'ipam',
+      'internal',
+      'ipv4',
+      'ipv6',
+      'subnets',
+      'nextHop4',
+      'nextHop6',
+      'options',
+    ],
+  ),
+  DockerPool: object(
+    {
+      poolId: fc.string(),
+      node: name,
+      family: fc.constantFrom(4, 6),
+      createdAt: fc.constant('2026-08-22T10:00:00Z'),
+    },
+    { subnet: network, range: network, ipPools: fc.array(name), ipPool: name, nextHop: address4 },
+    ['poolId', 'node', 'family', 'subnet', 'range', 'ipPools', 'ipPool', 'nextHop', 'createdAt'],
+  ),
+};
