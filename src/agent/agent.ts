@@ -312,7 +312,9 @@ export class Agent {
   async #dropIdleNowAndThen(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await pause(idleMs, signal);
-      if (this.engine.hasIdle && this.engine.dropIdle()) this.#kick();
+      if (!this.engine.hasIdle) continue;
+      this.engine.dropIdle();
+      this.#kick();
     }
   }
 

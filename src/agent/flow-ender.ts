@@ -1,6 +1,6 @@
 import { deleteFlow, listFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
-import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
 import { hostCidr, splitCidr } from '../ip/cidr.ts';
 import { selectorId } from '../model/selector/canonical.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
@@ -69,7 +69,8 @@ export class FlowEnder {
   ): boolean {
     if (endpoint === undefined) return true;
     const profiles = endpoint.spec.profiles ?? [];
-    const compiled = profiles.map((name) => this.#engine.profiles.compiled(name));
+    const family = familyOf(packet.source);
+    const compiled = profiles.map((name) => this.#engine.compiled(family, name));
     const { isAllowed } = evaluateProfiles(compiled, direction, {
       packet,
       isMember: (selector, address) =>

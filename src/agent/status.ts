@@ -72,7 +72,7 @@ function checks(sources: StatusSources): Check[] {
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
   const used = profilesInUse(sources);
-  const profiles = [...agent.engine.profiles.problems()].filter(([name]) => used.has(name));
+  const profiles = [...agent.engine.problems()].filter(([name]) => used.has(name));
   return [
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
     {
@@ -207,7 +207,7 @@ function countedRules({ agent, families }: StatusSources): readonly {
       rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
     })),
   );
-  const byRule = agent.engine.profiles.dropMeanings().map(({ set, profile, direction, rule }) => ({
+  const byRule = agent.engine.dropMeanings().map(({ set, profile, direction, rule }) => ({
     set,
     rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
   }));

@@ -88,7 +88,7 @@ function endpoint(facts: EndpointFacts): WorkloadEndpoint {
       orchestrator: 'libnetwork',
       node: facts.node,
       endpoint: facts.id,
-      ipNetworks: [parseCidr(`${facts.address}/32`)],
+      ipNetworks: [parseCidr(`${facts.address}/${facts.address.includes(':') ? 128 : 32}`)],
       profiles: [...facts.profiles],
       interfaceName: facts.interface,
     },
@@ -120,7 +120,7 @@ const change = fc.oneof(
     value: fc.option(
       fc.record({
         node: fc.constantFrom('here', 'here', 'there'),
-        address: fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3'),
+        address: fc.constantFrom('10.0.0.1', '10.0.0.2', 'fd00::3'),
         profiles: fc.uniqueArray(profileName, { maxLength: 2 }),
         interface: fc.constantFrom('cali1', 'cali2', 'cali3'),
         sandbox: fc.option(fc.constantFrom('s1', 's2'), { nil: undefined }),
@@ -209,7 +209,30 @@ test('a rule never names a chain or a set that is not there', () => {
       assert.ok(output.sets.has(set), `${name} looks into ${set}`);
     }
   }
-  assert.deepEqual([...engine.profiles.problems().keys()], ['absent']);
+  assert.deepEqual([...engine.problems().keys()], ['absent']);
+});
+
+test('chains are there in the families that their endpoints have addresses of, and in no other', () => {
+  const { engine, output } = newEngine();
+  engine.setProfile('web', profile('web', ['web'], [{ action: 'Allow' }]));
+  const families = () =>
+    [...output.chains.keys()].flatMap((name) =>
+      name.endsWith('cali-pri-web') ? [name.slice(0, 1)] : [],
+    );
+  const place = { node: 'here', profiles: ['web'] };
+  engine.setEndpoint(
+    'e4',
+    endpoint({ ...place, id: 'e4', address: '10.0.0.1', interface: 'cali4' }),
+  );
+  assert.deepEqual(families(), ['4']);
+  engine.setEndpoint(
+    'e6',
+    endpoint({ ...place, id: 'e6', address: 'fd00::1', interface: 'cali6' }),
+  );
+  assert.deepEqual(families(), ['4', '6']);
+  engine.setEndpoint('e6', undefined);
+  engine.dropIdle();
+  assert.deepEqual(families(), ['4']);
 });
 
 test('one change costs the same among ten endpoints and among a hundred thousand', () => {

@@ -3,20 +3,12 @@ import { cidrFamily, type Cidr } from '../ip/cidr.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import type { Profile } from '../model/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
-import type { Chain } from '../ruleset/rule.ts';
-import { ActiveProfiles } from './active-profiles.ts';
 import { countingSets, dropChains, restMembers, restSet } from './drop-reasons.ts';
-import {
-  bucketChainNames,
-  groupChainNames,
-  groupName,
-  renderBucket,
-  renderDispatch,
-  renderGroup,
-  setsOfGroup,
-} from './group-chains.ts';
-import { bucketOf, bucketSet, groupSet, workloadsSet } from './names.ts';
+import { FamilyGroups } from './family-groups.ts';
+import { groupName, setsOfGroup } from './group-chains.ts';
+import { workloadsSet } from './names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
+import { compileProfile, type CompiledProfile, type DropMeaning } from './profile-chains.ts';
 import { SelectorSets } from './selector-sets.ts';
 
 export interface PolicyEngineOptions {
@@ -42,11 +34,6 @@ interface Member {
   readonly text: string;
 }
 
-interface Group {
-  readonly profiles: readonly string[];
-  readonly endpoints: Set<string>;
-}
-
 /**
  * Turns Profiles and endpoints into chains and address sets, change by change: what one change costs does not
  * depend on how much else there is. Its output depends on the present state alone, whatever came before; but
@@ -59,11 +46,8 @@ export class PolicyEngine {
   readonly #families: readonly IpFamily[];
   readonly #output: PolicyOutput;
   readonly #selectorSets: SelectorSets;
-  readonly #active: ActiveProfiles;
+  readonly #groups: ReadonlyMap<IpFamily, FamilyGroups>;
   readonly #local = new Map<string, LocalEndpoint>();
-  readonly #groups = new Map<string, Group>();
-  readonly #buckets = new Map<string, Set<string>>();
-  readonly #idle = new Set<string>();
   readonly #memberCounts = new Map<string, number>();
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new IdsByKey();
@@ -73,30 +57,28 @@ export class PolicyEngine {
     this.#families = families;
     this.#output = output;
     this.#selectorSets = new SelectorSets(families, output, this.work);
-    this.#active = new ActiveProfiles({
-      families,
-      output,
-      selectorSets: this.#selectorSets,
-      work: this.work,
-    });
+    const shared = { output, selectorSets: this.#selectorSets, work: this.work };
+    this.#groups = new Map(
+      families.map((family) => [family, new FamilyGroups({ ...shared, family })]),
+    );
   }
 
   /** Puts out what is there without any endpoint. */
   start(): void {
-    for (const family of this.#families) {
+    for (const [family, groups] of this.#groups) {
       const set = { type: 'net,interface', family } as const;
       this.#output.wantSet({ ...set, name: workloadsSet(family), countsPackets: false });
       for (const spec of countingSets(family)) this.#output.wantSet(spec);
       for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
-      this.#emit(family, dropChains('filter', family));
+      for (const chain of dropChains('filter', family)) this.#output.setChain(family, chain);
+      groups.start();
     }
-    this.#renderDispatch();
   }
 
   /** A Profile as it is now; `undefined`: it is gone. */
   setProfile(name: string, profile: Profile | undefined): void {
     this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
-    this.#active.set(name, profile);
+    for (const groups of this.#groups.values()) groups.setProfile(name, profile);
   }
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
@@ -119,22 +101,30 @@ export class PolicyEngine {
     for (const neighbour of touched) this.#place(neighbour);
   }
 
-  /** Drops chains and sets of policies that no endpoint has; answers whether there were any. */
-  dropIdle(): boolean {
-    const idle = [...this.#idle];
-    this.#idle.clear();
-    for (const name of idle) this.#dropGroup(name);
-    return idle.length > 0;
+  /** Drops chains and sets of policies that no endpoint has. */
+  dropIdle(): void {
+    for (const groups of this.#groups.values()) groups.dropIdle();
   }
 
   /** Whether there is something for `dropIdle`. */
   get hasIdle(): boolean {
-    return this.#idle.size > 0;
+    return [...this.#groups.values()].some(({ hasIdle }) => hasIdle);
   }
 
-  /** The Profiles in use: what is wrong with them, and what their counters count. */
-  get profiles(): Pick<ActiveProfiles, 'problems' | 'dropMeanings' | 'compiled'> {
-    return this.#active;
+  /** Why Profiles in use deny everything, by name. */
+  problems(): ReadonlyMap<string, string> {
+    return new Map([...this.#groups.values()].flatMap(({ profiles }) => [...profiles.problems()]));
+  }
+
+  /** What each counting set of a rule counts. */
+  dropMeanings(): readonly DropMeaning[] {
+    return [...this.#groups.values()].flatMap(({ profiles }) => profiles.dropMeanings());
+  }
+
+  /** A Profile as it is enforced in a family; without the family everything is denied. */
+  compiled(family: IpFamily, name: string): CompiledProfile {
+    const groups = this.#groups.get(family);
+    return groups?.profiles.compiled(name) ?? compileProfile(name, undefined);
   }
 
   /** Whether an address is that of an endpoint which a selector in use matches. */
@@ -203,8 +193,9 @@ export class PolicyEngine {
 
   #enter(id: string, { group, members }: Placed, before: Placed | undefined): void {
     const profiles = this.#local.get(id)?.endpoint.spec.profiles ?? [];
-    this.#ensureGroup(group, profiles).endpoints.add(id);
-    this.#idle.delete(group);
+    for (const family of familiesOf(members)) {
+      this.#groups.get(family)?.enter(group, profiles, id);
+    }
     const known = before?.group === group ? before.members : [];
     for (const { family, text } of members) {
       if (known.some((member) => member.text === text)) continue;
@@ -215,10 +206,9 @@ export class PolicyEngine {
   }
 
   #leave(id: string, { group, members }: Placed, now?: Placed): void {
-    if (now?.group !== group) {
-      const endpoints = this.#groups.get(group)?.endpoints;
-      endpoints?.delete(id);
-      if (endpoints?.size === 0) this.#idle.add(group);
+    const staysIn = now?.group === group ? familiesOf(now.members) : new Set();
+    for (const family of familiesOf(members)) {
+      if (!staysIn.has(family)) this.#groups.get(family)?.leave(group, id);
     }
     const kept = new Set(now?.group === group ? now.members.map(({ text }) => text) : []);
     for (const { family, text } of members) {
@@ -250,64 +240,10 @@ export class PolicyEngine {
     this.work.membersEmitted++;
     this.#output.removeMember(set, text);
   }
+}
 
-  #ensureGroup(name: string, profiles: readonly string[]): Group {
-    const existing = this.#groups.get(name);
-    if (existing !== undefined) return existing;
-    const group: Group = { profiles, endpoints: new Set() };
-    this.#groups.set(name, group);
-    for (const profile of profiles) this.#active.use(profile);
-    for (const family of this.#families) {
-      const set = { type: 'net,interface', family, countsPackets: false } as const;
-      this.#output.wantSet({ ...set, name: groupSet(family, name) });
-      this.#output.wantSet({ ...set, name: bucketSet(family, bucketOf(name)) });
-      this.#emit(family, renderGroup(profiles, family));
-    }
-    this.#changeBucket(bucketOf(name), (groups) => groups.add(name));
-    return group;
-  }
-
-  #dropGroup(name: string): void {
-    const group = this.#groups.get(name);
-    if (group === undefined || group.endpoints.size > 0) return;
-    this.#groups.delete(name);
-    this.#changeBucket(bucketOf(name), (groups) => groups.delete(name));
-    for (const family of this.#families) {
-      for (const chain of groupChainNames(name)) this.#output.removeChain(family, chain);
-      this.#output.unwantSet(groupSet(family, name));
-    }
-    for (const profile of group.profiles) this.#active.release(profile);
-  }
-
-  #changeBucket(bucket: string, change: (groups: Set<string>) => void): void {
-    const groups = this.#buckets.get(bucket) ?? new Set<string>();
-    const wasEmpty = groups.size === 0;
-    change(groups);
-    if (groups.size > 0) this.#buckets.set(bucket, groups);
-    else this.#buckets.delete(bucket);
-    for (const family of this.#families) {
-      if (groups.size > 0) {
-        this.#emit(family, renderBucket(bucket, [...groups].toSorted(), family));
-      } else {
-        for (const chain of bucketChainNames(bucket)) this.#output.removeChain(family, chain);
-        this.#output.unwantSet(bucketSet(family, bucket));
-      }
-    }
-    if (wasEmpty !== (groups.size === 0)) this.#renderDispatch();
-  }
-
-  #renderDispatch(): void {
-    for (const family of this.#families) {
-      this.#emit(family, renderDispatch([...this.#buckets.keys()].toSorted(), family));
-    }
-  }
-
-  #emit(family: IpFamily, chains: readonly Chain[]): void {
-    for (const chain of chains) {
-      this.work.chainsEmitted++;
-      this.#output.setChain(family, chain);
-    }
-  }
+function familiesOf(members: readonly Member[]): ReadonlySet<IpFamily> {
+  return new Set(members.map(({ family }) => family));
 }
 
 function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
