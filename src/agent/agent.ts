@@ -49,7 +49,10 @@ interface Waiter {
 }
 
 const idleMs = 60_000;
-const legacyLookMs = 1000;
+/** The kernel tells nobody of changes in address sets and legacy tables, so it is looked at. */
+const lookMs = 500;
+/** What a look cannot see is found by reading everything. */
+const resyncMs = 600_000;
 const programmedMs = 8000;
 
 /**
@@ -109,7 +112,7 @@ export class Agent {
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
     void this.#dropIdleNowAndThen(signal);
-    if (this.#deps.firewall.backend === 'legacy') void this.#lookAtLegacyTables(signal);
+    void this.#lookNowAndThen(signal);
   }
 
   /** What the kernel told. */
@@ -124,18 +127,18 @@ export class Agent {
         this.routes.linkChanged(link.name, isGone ? undefined : link);
         if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
         isRelevant ||= link.name.startsWith('cali') || link.name === 'lo';
-      } else if (event.kind === 'route') {
-        // Somebody took one of our routes away, or put another in its place.
-        if (event.isGone && event.protocol === 80) {
-          this.#mustResync = true;
-          isRelevant = true;
-        }
-      } else if (this.#watch.hasChanged() && !this.#running) {
-        for (const tables of this.#tables.values()) tables.invalidate();
-        isRelevant = true;
+      } else if (event.kind === 'routeGone') {
+        isRelevant = this.routes.routeGone(event.route) || isRelevant;
+      } else if (!this.#running && this.#watch.hasChanged()) {
+        this.#firewallChanged();
       }
     }
     if (isRelevant) this.#kick();
+  }
+
+  #firewallChanged(): void {
+    for (const tables of this.#tables.values()) tables.invalidate();
+    this.#kick();
   }
 
   /** Told after an interface was made, so that its routes need not wait for the kernel's notification. */
@@ -265,7 +268,7 @@ export class Agent {
     }
     this.#running = false;
     // What was notified during the last round may have been somebody else's.
-    if (this.#watch.hasChanged()) this.onKernelEvents([{ kind: 'nftables', processId: undefined }]);
+    if (this.#watch.hasChanged()) this.#firewallChanged();
   }
 
   async #round(): Promise<void> {
@@ -277,15 +280,15 @@ export class Agent {
       this.#mustResync = false;
     }
     const families = [...this.#tables.values()];
+    if (families.some(({ isKnown }) => !isKnown)) this.#watch.beforeRead();
     await Promise.all(families.map((tables) => tables.prepare(this.#signal)));
     const revision = this.#seen;
-    const ended = this.#watch.beginOwn();
     // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
     this.sets.applyAdditions();
     const applied = await Promise.all(families.map((tables) => tables.write(this.#signal)));
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
     this.#tableTransactions += transactions;
-    if (transactions > 0 || this.#rounds === 1) ended(transactions);
+    this.#watch.afterWrite(transactions);
     const unrouted = this.routes.apply();
     this.sets.applyRemovals();
     this.#flows?.endForbidden();
@@ -318,10 +321,30 @@ export class Agent {
     }
   }
 
-  async #lookAtLegacyTables(signal: AbortSignal): Promise<void> {
+  /** Finds what others changed and the kernel does not tell of, or told while nobody listened. */
+  async #lookNowAndThen(signal: AbortSignal): Promise<void> {
+    let readAt = Date.now();
     while (!signal.aborted) {
-      await pause(legacyLookMs, signal);
-      this.onKernelEvents([{ kind: 'nftables', processId: undefined }]);
+      await pause(lookMs, signal);
+      if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
+      if (Date.now() - readAt > resyncMs) {
+        readAt = Date.now();
+        this.#mustResync = true;
+        this.#kick();
+      } else {
+        this.#look();
+      }
+    }
+  }
+
+  #look(): void {
+    try {
+      if (this.sets.recheck()) this.#kick();
+      if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
+    } catch (error) {
+      this.#fail(describe(error));
+      this.#mustResync = true;
+      this.#kick();
     }
   }
 }

@@ -6,13 +6,14 @@ import { legacyTableSizes } from '../dataplane/netlink/xtables-size.ts';
 import type { IpFamily } from '../ip/address.ts';
 
 /**
- * Tells whether somebody else changed the firewall since we last knew it. nf_tables counts its changes; of
- * legacy tables the sizes are compared.
+ * Tells whether somebody else changed the firewall since we read it. nf_tables counts its changes; of legacy
+ * tables the sizes are compared.
  */
 export class FirewallWatch {
   readonly #look: () => string;
-  readonly #afterOwn: (before: string, transactions: number) => string;
+  readonly #afterOwn: (known: string, transactions: number) => string | undefined;
   #known: string | undefined;
+  #mustRead = false;
 
   constructor(options: {
     readonly backend: Backend;
@@ -23,11 +24,11 @@ export class FirewallWatch {
     const { backend, families, libc, netfilter } = options;
     if (backend === 'nft') {
       this.#look = () => String(nftablesGeneration(netfilter));
-      this.#afterOwn = (before, transactions) => String(Number(before) + transactions);
+      this.#afterOwn = (known, transactions) => String(Number(known) + transactions);
     } else {
       this.#look = () => families.map((family) => sizesText(libc, family)).join('|');
       // The sizes that our own change leaves are not known beforehand.
-      this.#afterOwn = () => this.#look();
+      this.#afterOwn = () => undefined;
     }
   }
 
@@ -36,15 +37,23 @@ export class FirewallWatch {
     return this.#look() !== this.#known;
   }
 
-  /**
-   * To be called before we write; the answer is to be called afterwards with the number of our transactions.
-   * If others wrote in between, `hasChanged` tells.
-   */
-  beginOwn(): (transactions: number) => void {
-    const before = this.#look();
-    return (transactions) => {
-      this.#known = this.#afterOwn(before, transactions);
-    };
+  /** Whether others may have changed it together with us, which only reading tells; it is in no hurry. */
+  get mustRead(): boolean {
+    return this.#mustRead;
+  }
+
+  /** To be called before the tables are read: what is changed from then on is a change. */
+  beforeRead(): void {
+    this.#known = this.#look();
+    this.#mustRead = false;
+  }
+
+  /** To be called after so many transactions of our own. */
+  afterWrite(transactions: number): void {
+    if (transactions === 0 || this.#known === undefined) return;
+    const expected = this.#afterOwn(this.#known, transactions);
+    this.#known = expected ?? this.#look();
+    this.#mustRead ||= expected === undefined;
   }
 }
 

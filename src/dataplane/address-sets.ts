@@ -74,6 +74,26 @@ export class AddressSets {
   }
 
   /**
+   * Looks whether sets have the sizes that we left them with, as the kernel tells nobody of changes, and reads
+   * those again that have not; answers whether there were any. It costs some microseconds for each set.
+   */
+  recheck(): boolean {
+    const sizes = new Map(this.#ipset.list().map(({ name, size }) => [name, size]));
+    let differs = false;
+    for (const [name, { spec, members }] of this.#sets) {
+      if (!this.#present.has(name)) continue;
+      const size = sizes.get(name);
+      if (size === undefined) this.#present.delete(name);
+      else if (spec.isFilledByRules === true || size === members.actual.size) continue;
+      if (size === undefined) members.replaceActual([]);
+      else this.#readMembers(spec, members);
+      this.#changed.add(name);
+      differs = true;
+    }
+    return differs;
+  }
+
+  /**
    * Makes sets and adds members, and notes which members and sets can go once the rules have changed.
    * Throws `kernel/refused`.
    */

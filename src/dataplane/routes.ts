@@ -81,6 +81,15 @@ export class Routes {
     if (before !== undefined) this.#forgetRoutesOf(before.index);
   }
 
+  /** The kernel tells that a route of ours is gone; answers whether that was not by us. */
+  routeGone(route: Route): boolean {
+    const key = routeKey(route);
+    const actual = this.#delta.actual.get(key);
+    if (actual === undefined || !isSameRoute(actual, route)) return false;
+    this.#delta.deleteActual(key);
+    return true;
+  }
+
   link(name: string): Link | undefined {
     return this.#links.get(name);
   }

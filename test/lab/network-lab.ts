@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { fetchStatus } from '../../src/cli/control-client.ts';
 import { startEtcd, type Etcd } from './etcd.ts';
 import type { Engine } from './engine.ts';
 import { startHost, type Host } from './host.ts';
@@ -152,18 +153,10 @@ export class NetworkLab implements AsyncDisposable {
 
   /** Packets of a container that were dropped, by `calico-cnm status`; all rules whose text matches. */
   async dropped(container: string, rule: RegExp = /./): Promise<number> {
-    const { stdout } = await this.calicoResult('status', '-o', 'json');
-    const report: unknown = JSON.parse(stdout);
-    assert.ok(typeof report === 'object' && report !== null && 'drops' in report);
-    assert.ok(Array.isArray(report.drops));
-    return report.drops.reduce((sum: number, drop: unknown) => {
-      const {
-        container: of,
-        rule: text,
-        packets,
-      } = { container: '', rule: '', packets: 0, ...toObject(drop) };
-      return of === container && rule.test(text) ? sum + packets : sum;
-    }, 0);
+    const { drops } = await fetchStatus(this.host.path('/run/calico/calico-cnm.sock'));
+    return drops
+      .filter((drop) => drop.container === container && rule.test(drop.rule))
+      .reduce((sum, { packets }) => sum + packets, 0);
   }
 
   /**
@@ -212,12 +205,13 @@ export class NetworkLab implements AsyncDisposable {
   }
 }
 
-/** Starts host, datastore, calico-cnm and Docker. */
+/** Starts host, datastore, calico-cnm and Docker; without an uplink the host has no default route. */
 export async function startLab(
   kind: LabKind,
   extra: Readonly<Record<string, string>> = {},
+  uplink = true,
 ): Promise<NetworkLab> {
-  const host = await startHost({ ...kind, uplink: true });
+  const host = await startHost({ ...kind, uplink });
   try {
     const etcd =
       kind.datastore === 'etcd'
@@ -235,8 +229,4 @@ export async function startLab(
     await host[Symbol.asyncDispose]();
     throw error;
   }
-}
-
-function toObject(value: unknown): object {
-  return typeof value === 'object' && value !== null ? value : {};
 }

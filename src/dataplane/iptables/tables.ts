@@ -83,6 +83,11 @@ export class IptablesTables {
     this.#actual = undefined;
   }
 
+  /** Whether `prepare` has nothing to read. */
+  get isKnown(): boolean {
+    return this.#actual !== undefined;
+  }
+
   /** Reads the tables if they may have changed. Throws `kernel/tool-failed` or `kernel/tool-missing`. */
   async prepare(signal: AbortSignal): Promise<void> {
     this.#actual ??= await this.#read(signal);

@@ -40,6 +40,8 @@ const memberAttributes = {
   bytes: 24,
   packets: 25,
 };
+/** In the description of a set as a whole. */
+const elementsAttribute = 24;
 const addressAttributes = { v4: 1, v6: 2 };
 const networkOrder = 0x4000;
 const protocolVersion = 6;
@@ -52,6 +54,8 @@ const membersPerMessage = 400;
 export interface KernelSet {
   readonly name: string;
   readonly typeName: string;
+  /** How many members it has. */
+  readonly size: number;
 }
 
 /** One member with its counters, where the set has them. */
@@ -134,6 +138,7 @@ export class Ipset {
       return {
         name: readText(found.get(attributes.setName) ?? Buffer.alloc(0)),
         typeName: readText(found.get(attributes.typeName) ?? Buffer.alloc(0)),
+        size: sizeIn(found.get(attributes.data)),
       };
     });
   }
@@ -207,6 +212,11 @@ function encodeMember(member: string): readonly Buffer[] {
     u8(memberAttributes.prefixLength, prefixLength),
     ...(name === undefined ? [] : [text(memberAttributes.interface, name)]),
   ];
+}
+
+function sizeIn(header: Buffer | undefined): number {
+  const found = header === undefined ? undefined : readAttributes(header);
+  return found?.get(elementsAttribute)?.readUInt32BE(0) ?? 0;
 }
 
 function membersOf({ payload: bytes }: Message): readonly KernelMember[] {

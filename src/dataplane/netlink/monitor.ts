@@ -2,13 +2,14 @@ import { refused } from './errno.ts';
 import type { Libc } from './libc.ts';
 import { readAttributes } from './attributes.ts';
 import { readLink, type Link } from './link.ts';
+import { ourProtocol, readRoute, type Route } from './route.ts';
 import { decodeMessages, NetlinkSocket } from './socket.ts';
 
 /** What the kernel tells of itself. */
 export type KernelEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly isGone: boolean }
-  /** One of our routes, or any other, changed. */
-  | { readonly kind: 'route'; readonly protocol: number; readonly isGone: boolean }
+  /** One of our routes is gone, whoever took it. */
+  | { readonly kind: 'routeGone'; readonly route: Route }
   /** The nf_tables rules were changed, by which process. */
   | { readonly kind: 'nftables'; readonly processId: number | undefined }
   /** Events were lost: whoever follows them must read everything anew. */
@@ -19,7 +20,7 @@ const netfilter = 12;
 const solNetlink = 270;
 const addMembership = 1;
 const groups = { link: 1, route4: 7, route6: 11, nftables: 7 };
-const messages = { newLink: 16, deleteLink: 17, newRoute: 24, deleteRoute: 25 };
+const messages = { newLink: 16, deleteLink: 17, deleteRoute: 25 };
 const newGeneration = (10 << 8) | 15;
 const generationProcess = 2;
 const dontWait = 0x40;
@@ -116,14 +117,11 @@ function* eventsIn(bytes: Buffer): Generator<KernelEvent> {
       case messages.deleteLink:
         yield { kind: 'link', link: readLink(payload), isGone: type === messages.deleteLink };
         break;
-      case messages.newRoute:
-      case messages.deleteRoute:
-        yield {
-          kind: 'route',
-          protocol: payload[5] ?? 0,
-          isGone: type === messages.deleteRoute,
-        };
+      case messages.deleteRoute: {
+        const route = payload[5] === ourProtocol ? readRoute(payload) : undefined;
+        if (route !== undefined) yield { kind: 'routeGone', route };
         break;
+      }
       case newGeneration:
         yield { kind: 'nftables', processId: generationPid(payload) };
         break;

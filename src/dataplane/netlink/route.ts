@@ -75,7 +75,7 @@ export function listRoutes(
         (payload.readUInt32LE(8) & flagCloned) === 0,
     )
     .flatMap(({ payload }) => {
-      const route = decode(payload, options.family);
+      const route = readRoute(payload);
       return route === undefined ? [] : [route];
     });
 }
@@ -100,7 +100,9 @@ function encode(route: Route): Buffer {
   ]);
 }
 
-function decode(payload: Buffer, family: IpFamily): Route | undefined {
+/** The route in a message of the kernel's; `undefined` if it is of a type that we never make. */
+export function readRoute(payload: Buffer): Route | undefined {
+  const family: IpFamily = payload[0] === 2 ? 4 : 6;
   const found = readAttributes(payload.subarray(headerBytes));
   const number = (type: number) => found.get(type)?.readUInt32LE(0);
   const type = nameOf(typeNumbers, payload[7]);

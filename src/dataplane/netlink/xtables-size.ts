@@ -11,9 +11,11 @@ const closeOnExec = 0o2000000;
 const rawProtocol = 255;
 const getInfo = 64;
 const infoBytes = 84;
+/** Behind the table's name: where its chains begin and end, how many entries it has, how many bytes. */
+const hooksAt = 32;
 
 /**
- * The legacy tables of a family with their numbers of entries and sizes in bytes: it tells cheaply whether
+ * The legacy tables of a family with the places of their chains, numbers of entries and sizes: it tells cheaply whether
  * somebody changed them, which the kernel does not notify. Tables that are not loaded stay so.
  * Source: linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_INFO.
  */
@@ -31,7 +33,7 @@ export function legacyTableSizes(libc: Libc, family: IpFamily): ReadonlyMap<stri
       const length = Buffer.alloc(4);
       length.writeUInt32LE(infoBytes, 0);
       if (libc.getsockopt(fd, level, getInfo, info, length) < 0) continue;
-      sizes.set(table, `${info.readUInt32LE(76)}/${info.readUInt32LE(80)}`);
+      sizes.set(table, info.toString('hex', hooksAt));
     }
   } finally {
     libc.close(fd);
