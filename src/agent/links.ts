@@ -6,7 +6,7 @@ import type { Logger } from '../telemetry/log.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 
 /** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
-const hostMac = 'ee:ee:ee:ee:ee:ee';
+export const hostMac = 'ee:ee:ee:ee:ee:ee';
 
 /** Makes and removes veths; removals, which take long, are done one after the other on another thread. */
 export function createLinks(options: {

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
-import { cleanHost } from '../agent/clean.ts';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
@@ -10,7 +9,8 @@ import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
 import { addContainerCommands } from './container-commands.ts';
 import type { CliContext } from './context.ts';
-import { fetchStatus, isRunning } from './control-client.ts';
+import { fetchStatus } from './control-client.ts';
+import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
 import { addProfileCommands } from './profile-commands.ts';
 import { addResourceCommands } from './resource-commands.ts';
@@ -51,10 +51,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
       writeErr: world.error,
       outputError: (text, write) => write(usageError(text)),
     });
-  program
-    .command('run')
-    .description('run the daemon that serves Docker and keeps the policy of this host')
-    .action(() => world.run(settings()));
+  addHostCommands(program, context, () => world.run(settings()));
   program
     .command('status')
     .description('say on one screen whether all is well on this host')
@@ -72,19 +69,6 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   addProfileCommands(program, context);
   addContainerCommands(program, context);
   addIpamCommands(program, context);
-  program
-    .command('clean')
-    .description(
-      'remove our rules, sets and routes from this host; only when the daemon does not run',
-    )
-    .action(async () => {
-      const { controlSocket } = settings();
-      if (await isRunning(controlSocket)) {
-        const why = 'the daemon runs; stop it first';
-        throw new CalicoError('cli/bad-argument', { what: 'clean', why });
-      }
-      await cleanHost(AbortSignal.timeout(60_000));
-    });
   program
     .command('version')
     .description('print the version')

@@ -98,7 +98,8 @@ function readDocuments(text: string): readonly Document[] {
     const [error] = document.errors;
     if (error !== undefined) throw badDocument(where, '', yamlProblem(error));
     try {
-      return { where, value: document.toJS() };
+      const value: unknown = document.toJS();
+      return { where, value };
     } catch (thrown) {
       throw badDocument(where, '', describe(thrown));
     }

@@ -57,7 +57,7 @@ configure() {
       ln -sf "/usr/sbin/$tool-$backend$suffix" "/etc/alternatives/$tool$suffix"
     done
   done
-  printf '#!/bin/sh\nexec %s/node_modules/.bin/node %s/src/main.ts "$@"\n' \
+  printf '#!/bin/sh\nexec "%s/node_modules/.bin/node" "%s/src/main.ts" "$@"\n' \
     "$checkout" "$checkout" >/usr/local/bin/calico-cnm
   chmod 755 /usr/local/bin/calico-cnm
   # A bare root has no ip; whoever starts the machine then brings lo up from outside.

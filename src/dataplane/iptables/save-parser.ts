@@ -30,6 +30,21 @@ export function parseSave(output: string): ReadonlyMap<TableName, SavedTable> {
   return tables;
 }
 
+/** The kernel's chains that hold no rule and accept, by table; also those that are not there yet. */
+export function idleChains(output: string): ReadonlyMap<string, readonly string[]> {
+  return new Map(
+    output
+      .split(/^\*/m)
+      .slice(1)
+      .map((part) => {
+        const [table = '', ...lines] = part.split('\n');
+        const chains = lines.flatMap((line) => /^:(\S+) ACCEPT /.exec(line)?.[1] ?? []);
+        const isIdle = (chain: string) => !lines.some((line) => line.startsWith(`-A ${chain} `));
+        return [table.trim(), chains.filter(isIdle)] as const;
+      }),
+  );
+}
+
 function isTableName(name: string): name is TableName {
   return name === 'raw' || name === 'mangle' || name === 'nat' || name === 'filter';
 }

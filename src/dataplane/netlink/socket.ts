@@ -48,6 +48,13 @@ export interface Request {
   readonly what: string;
 }
 
+/** A request between two messages that open and close what the kernel does in one step. */
+export interface Enclosed {
+  readonly begin: Request;
+  readonly request: Request;
+  readonly end: Request;
+}
+
 /**
  * One netlink socket. The kernel carries a request out before `send` returns, so asking and reading the answer
  * is one synchronous step and needs no bookkeeping of what is under way.
@@ -88,6 +95,17 @@ export class NetlinkSocket {
   query(request: Request): readonly Message[] {
     this.#send(request, 0);
     return this.#readAnswers(request);
+  }
+
+  /** Sends a request between two messages that open and close a transaction; throws `kernel/refused`. */
+  enclosed({ begin, request, end }: Enclosed): void {
+    // The request is numbered last, as its answer is the one that is waited for.
+    const [first, last] = [this.#encode(begin, 0), this.#encode(end, 0)];
+    const bytes = Buffer.concat([first, this.#encode(request, requestFlags.acknowledge), last]);
+    if (this.#libc.send(this.fd, bytes, bytes.length, 0) < 0) {
+      throw refused(request.what, this.#libc.errno());
+    }
+    this.#readAnswers(request);
   }
 
   /** All objects that match; a dump that the kernel says was inconsistent is made again. */

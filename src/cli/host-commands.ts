@@ -1,0 +1,61 @@
+import type { Command } from 'commander';
+import { cleanHost } from '../agent/clean.ts';
+import { datastoreOptions } from '../daemon-settings.ts';
+import { openDatastore } from '../datastore/open-datastore.ts';
+import { CalicoError } from '../errors/error.ts';
+import { nodeName } from '../host.ts';
+import type { CliContext } from './context.ts';
+import { isRunning } from './control-client.ts';
+
+const cleanMs = 60_000;
+
+interface CleanOptions {
+  readonly list?: true;
+  readonly keep?: string;
+}
+
+/** `run`, `clean`: what installing and uninstalling do with this host. */
+export function addHostCommands(
+  program: Command,
+  context: CliContext,
+  run: () => Promise<void>,
+): void {
+  program
+    .command('run')
+    .description('run the daemon that serves Docker and keeps the policy of this host')
+    .option('--check', 'only say what would keep it from starting')
+    .action(({ check }: { readonly check?: true }) => (check ? checkStart(context) : run()));
+  program
+    .command('clean')
+    .description(
+      'remove our rules, sets, routes and interfaces from this host, and put back settings; only when the daemon does not run',
+    )
+    .option('--list', 'only print the networks of this host that the datastore knows')
+    .option('--keep <settings>', 'settings, as sysctl calls them, that stay as they are: a,b')
+    .action(({ list, keep }: CleanOptions) =>
+      list ? listNetworks(context) : clean(context, (keep ?? '').split(',')),
+    );
+}
+
+/** Throws what keeps the daemon from starting: a setting, or a datastore that a newer program has written. */
+async function checkStart(context: CliContext): Promise<void> {
+  const datastore = await openDatastore(datastoreOptions(context.settings()));
+  await datastore.close();
+}
+
+async function clean(context: CliContext, keep: readonly string[]): Promise<void> {
+  if (await isRunning(context.settings().controlSocket)) {
+    const why = 'the daemon runs; stop it first';
+    throw new CalicoError('cli/bad-argument', { what: 'clean', why });
+  }
+  await cleanHost(new Set(keep), AbortSignal.timeout(cleanMs));
+}
+
+async function listNetworks(context: CliContext): Promise<void> {
+  const node = nodeName(context.settings().nodeName);
+  await context.withStore(async ({ mirror }) => {
+    for (const { value } of mirror.list('DockerNetwork').values()) {
+      if (value.node === node) context.out(`${value.id} ${value.name ?? value.id}\n`);
+    }
+  });
+}

@@ -1,0 +1,52 @@
+import { checkout } from './machine.ts';
+import type { CommandOptions, CommandResult } from './process.ts';
+import { runCommand } from './process.ts';
+
+/** Who runs commands: a machine, or a host. */
+interface Commands {
+  exec(argv: readonly string[], options?: CommandOptions): Promise<CommandResult>;
+  run(argv: readonly string[], options?: CommandOptions): Promise<string>;
+}
+
+/** Puts a copy of this checkout into a machine, without what is built or installed in it. */
+export async function copyCheckout(machine: Commands, folder: string): Promise<void> {
+  const excluded = ['./node_modules', './.git', './dist'].map((name) => `--exclude=${name}`);
+  const { stdout } = await runCommand(
+    ['sh', '-c', 'cd "$0" && tar c "$@" . | base64 -w0', checkout, ...excluded],
+    { env: { PATH: '/usr/bin:/bin' } },
+  );
+  const input = Buffer.from(stdout, 'base64');
+  await machine.run(['sh', '-c', 'mkdir -p "$0" && tar x -C "$0"', folder], { input });
+  // The machine's own one is that of the other tests.
+  await machine.run(['rm', '-f', '/usr/local/bin/calico-cnm']);
+}
+
+/** What of a host an installation could leave: by name, lines that are the same when nothing changed. */
+export async function dumpHost(machine: Commands): Promise<Readonly<Record<string, string[]>>> {
+  const dumps: Record<string, string[]> = {};
+  for (const [name, command] of Object.entries(looks)) {
+    const text = await machine.run(['sh', '-c', command]);
+    dumps[name] = text
+      .split('\n')
+      .filter((line) => !line.startsWith('#'))
+      .map((line) => line.replace(/packets \d+ bytes \d+/g, '').replace(/\[\d+:\d+\]/g, ''))
+      .toSorted();
+  }
+  return dumps;
+}
+
+const looks = {
+  links: 'ip -o link | sed "s/@.*//"',
+  routes: 'ip -4 route show table all; ip -6 route show table all | grep -v fe80::',
+  'ip rules': 'ip -4 rule; ip -6 rule',
+  'iptables-nft': 'iptables-nft-save; ip6tables-nft-save',
+  'iptables-legacy':
+    'grep -qs filter /proc/net/ip_tables_names && iptables-legacy-save | grep "^-A"; true',
+  nftables: 'nft list ruleset',
+  sets: 'ipset list -n',
+  settings:
+    'sysctl -a 2>/dev/null | grep "^net\\." | grep -v "conntrack_count\\|expect_count\\|\\.veth\\|stable_secret"',
+  // Docker's own stores change by themselves.
+  files:
+    'find /etc /usr/local /run /var/lib /var/log \\( -path "/run/docker/*" -o -path "/var/lib/docker/*" -o -path "/run/containerd/*" -o -path "/var/lib/containerd/*" \\) -prune -o -print | sort; ls -d /run/docker/plugins/* 2>/dev/null; true',
+} as const;

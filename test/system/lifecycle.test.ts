@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startHost, type Host } from '../lab/host.ts';
+import { copyCheckout, dumpHost } from '../lab/installation.ts';
+import { checkout } from '../lab/machine.ts';
+import { pingStream } from '../lab/ping-stream.ts';
+
+const source = '/root/a checkout/calico-cnm';
+const library = '/usr/local/lib/calico-cnm';
+
+/** The whole life of an installation, on a host that has Docker; the libraries are not downloaded here. */
+describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
+  let host: Host;
+  let untouched: Awaited<ReturnType<typeof dumpHost>>;
+  before(async () => {
+    host = await startHost({ engine: '28.5', backend: 'nft', uplink: true });
+    await host.startDocker();
+    await copyCheckout(host, source);
+    const standIn = `printf '#!/bin/sh\\nCHECKOUT="%s" exec "%s/test/lab/npm.sh" "$@"\\n' "$0" "$0"`;
+    await host.run([
+      'sh',
+      '-c',
+      `${standIn} >/usr/local/bin/npm && chmod 755 /usr/local/bin/npm`,
+      checkout,
+    ]);
+    untouched = await dumpHost(host);
+  });
+  after(async () => {
+    await host[Symbol.asyncDispose]();
+  });
+
+  const install = (env: Readonly<Record<string, string>> = {}) =>
+    host.exec([`${source}/plugin/install`], { timeoutMs: 120_000, env });
+  const installed = async () => {
+    const { status, stdout, stderr } = await install();
+    assert.equal(status, 0, stdout + stderr);
+    return stdout;
+  };
+  const uninstall = (...options: readonly string[]) =>
+    host.exec([`${source}/plugin/uninstall`, ...options], { timeoutMs: 120_000 });
+  const current = () => host.run(['readlink', `${library}/current`]);
+  const releases = async () =>
+    (await host.run(['ls', `${library}/releases`])).split('\n').filter((name) => name !== '');
+  const changeSource = (file: string, line: string) =>
+    host.run(['sh', '-c', 'printf "%s\\n" "$1" >>"$0"', `${source}/${file}`, line]);
+  const network = (name: string) =>
+    host.docker('network', 'create', '-d', 'calico', '--ipam-driver', 'calico-ipam', name);
+  const client = (name: string, ...options: readonly string[]) =>
+    host.docker('run', '-d', '--name', name, ...options, 'calico-test');
+  const addressOf = (name: string) =>
+    host.docker('inspect', '-f', '{{.NetworkSettings.Networks.web.IPAddress}}', name);
+  const daemons = () =>
+    host.run([
+      'sh',
+      '-c',
+      "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '[d]ist/main.js run\\|[s]upervise keep' && basename $p; done; true",
+    ]);
+
+  test('rootless Docker is refused with one sentence, and nothing is installed', async () => {
+    const fake = '/tmp/rootless/docker';
+    await host.run([
+      'sh',
+      '-c',
+      `mkdir -p /tmp/rootless && printf '#!/bin/sh\\necho "[name=seccomp name=rootless]"\\n' >${fake} && chmod 755 ${fake}`,
+    ]);
+    const { status, stderr } = await install({ PATH: `/tmp/rootless:/usr/sbin:/usr/bin` });
+    assert.equal(status, 1);
+    assert.match(stderr, /^calico-cnm: this Docker is rootless: .*\n$/);
+    assert.deepEqual(await dumpHost(host), untouched);
+  });
+
+  test('it installs from a path with a space', async () => {
+    assert.match(await installed(), /is installed and running/);
+    await network('web');
+    await client('one', '--net', 'web');
+    await client('two', '--net', 'web');
+  });
+
+  test('an upgrade loses no packet, between containers and to the host', async () => {
+    const streams = [
+      pingStream(host, 'one', await addressOf('two')),
+      pingStream(host, 'two', '203.0.113.2'),
+    ];
+    const before = await current();
+    await host.run(['mkdir', `${library}/releases/older`]);
+    await changeSource('src/version.ts', '// newer');
+    await installed();
+    assert.notEqual(await current(), before);
+    assert.deepEqual(await Promise.all(streams.map((stream) => stream.lost())), [0, 0]);
+    const kept = [before, await current()].map((release) => release.replace('releases/', ''));
+    assert.deepEqual(await releases(), kept.toSorted(), 'one old release is kept');
+  });
+
+  test('run again from the same checkout it changes nothing', async () => {
+    const before = [await daemons(), await current()];
+    assert.match(await installed(), /nothing was changed/);
+    assert.deepEqual([await daemons(), await current()], before);
+  });
+
+  test('a build that fails leaves all as it was', async () => {
+    const before = [await daemons(), await current(), await releases()];
+    await changeSource('src/version.ts', 'export const broken =;');
+    const { status, stderr } = await install();
+    assert.equal(status, 1);
+    assert.match(stderr, /the program does not build/);
+    assert.deepEqual([await daemons(), await current(), await releases()], before);
+    await host.run(['sed', '-i', '$d', `${source}/src/version.ts`]);
+  });
+
+  test('a new daemon that does not come up gives way to the one before', async () => {
+    const before = await current();
+    const stream = pingStream(host, 'one', await addressOf('two'));
+    // The check before the switch succeeds.
+    const broken = 'if (process.argv.at(-1) === "run") process.exit(7);';
+    await host.run(['sed', '-i', `1i ${broken}`, `${source}/src/daemon.ts`]);
+    const { status, stderr } = await install();
+    assert.equal(status, 1);
+    assert.match(stderr, /the new daemon is not well, so the one before runs again/);
+    assert.equal(await current(), before);
+    await host.run(['sed', '-i', '1d', `${source}/src/daemon.ts`]);
+    assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
+    assert.equal(await stream.lost(), 0);
+  });
+
+  test('an older program refuses a newer datastore before anything is switched', async () => {
+    const setVersion = (version: number) =>
+      host.run([
+        `${checkout}/node_modules/.bin/node`,
+        '-e',
+        `const { DatabaseSync } = require('node:sqlite'); const d = new DatabaseSync('/var/lib/calico/calico.db', { timeout: 2000 }); const old = d.prepare('PRAGMA user_version').get().user_version; d.exec('PRAGMA user_version = ${version}'); console.log(old)`,
+      ]);
+    const before = [await daemons(), await current()];
+    const version = Number(await setVersion(99));
+    await changeSource('src/version.ts', '// older');
+    const { status, stderr } = await install();
+    await setVersion(version);
+    assert.equal(status, 1);
+    assert.match(stderr, /written by a newer calico-cnm.*nothing was changed\n$/);
+    assert.deepEqual([await daemons(), await current()], before);
+    await host.run(['sed', '-i', '$d', `${source}/src/version.ts`]);
+  });
+
+  test('uninstall names the networks that are there, and refuses', async () => {
+    const { status, stderr } = await uninstall();
+    assert.equal(status, 1);
+    assert.match(stderr, /these networks use calico: web\n/);
+    assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
+  });
+
+  test('forced, it removes them with containers running, and the host is as before', async () => {
+    const { status, stdout, stderr } = await uninstall('--force', '--purge');
+    assert.equal(status, 0, stdout + stderr);
+    assert.equal((await host.docker('ps', '-q')).split('\n').length, 2, 'containers go on');
+    assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
+    assert.deepEqual(await dumpHost(host), untouched);
+  });
+
+  test('Docker does not look for what is gone when it starts again', async () => {
+    await host.stopDocker();
+    await host.startDocker();
+    assert.doesNotMatch(host.dockerLog(), /retrying in|Unable to connect to plugin/);
+  });
+
+  test('with Docker stopped and the daemon dead the networks are known, and removed when forced', async () => {
+    await installed();
+    await network('web');
+    await host.stopDocker();
+    await host.run(['sh', '-c', `kill -9 ${(await daemons()).replaceAll('\n', ' ')}`]);
+    const refused = await uninstall();
+    assert.equal(refused.status, 1);
+    assert.match(refused.stderr, /these networks use calico: web\n/);
+    const { status, stdout, stderr } = await uninstall('--force', '--purge');
+    assert.equal(status, 0, stdout + stderr);
+    await host.startDocker();
+    assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
+    assert.deepEqual(await dumpHost(host), untouched);
+    assert.doesNotMatch(host.dockerLog(), /retrying in|Unable to connect to plugin/);
+  });
+});
