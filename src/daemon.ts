@@ -17,6 +17,7 @@ import { LiveMirror } from './datastore/live-mirror.ts';
 import { openDatastore } from './datastore/open-datastore.ts';
 import type { Draft } from './datastore/writer.ts';
 import { createDockerApi } from './driver/docker/docker-api.ts';
+import type { Engine } from './driver/docker/messages.ts';
 import { keepInSyncWithDocker } from './driver/docker-sync.ts';
 import { createEndpoints } from './driver/endpoints.ts';
 import { indexLocalEndpoints } from './driver/local-endpoints.ts';
@@ -74,6 +75,13 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);
   const docker = createDockerApi(settings.dockerHost);
+  let engineProblem: string | undefined;
+  const onEngine = ({ isRootless }: Engine) => {
+    engineProblem = isRootless
+      ? new CalicoError('docker/rootless', { address: docker.address }).message
+      : undefined;
+    if (engineProblem !== undefined) log.error(engineProblem);
+  };
   const agent = new Agent({
     node,
     mirror,
@@ -168,7 +176,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
         firewall,
         families,
         sockets: socketFiles,
-        hostProblems,
+        hostProblems: engineProblem === undefined ? hostProblems : [...hostProblems, engineProblem],
       });
     },
     work: () => ({
@@ -189,7 +197,18 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     .then(async () =>
       Promise.all([
         keepInSyncWithDocker(
-          { node, docker, mirror, writer, networks, local, stamp, log, onSeveralNetworks },
+          {
+            node,
+            docker,
+            mirror,
+            writer,
+            networks,
+            local,
+            stamp,
+            log,
+            onSeveralNetworks,
+            onEngine,
+          },
           signal,
         ),
         collectGarbage(

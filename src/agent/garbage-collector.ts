@@ -56,8 +56,8 @@ export async function collectGarbage(
 async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
   const { docker, mirror, local, node, writer } = deps;
   const deadline = withDeadline(signal, answerMs);
-  const [engineId, networks, containers] = await Promise.all([
-    docker.engineId(deadline),
+  const [{ id: engineId }, networks, containers] = await Promise.all([
+    docker.engine(deadline),
     docker.networks(deadline),
     docker.containers(deadline),
   ]);

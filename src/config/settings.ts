@@ -73,6 +73,14 @@ const endpoints = z.string().transform((value, context) => {
 });
 
 const dockerAddress = z.string().transform((value, context) => {
+  if (value.startsWith('unix:///run/user/')) {
+    context.addIssue({
+      code: 'custom',
+      message:
+        "is a rootless Docker's, whose containers calico-cnm cannot reach; use the system Docker",
+    });
+    return z.NEVER;
+  }
   if (/^(unix:\/\/\/|tcp:\/\/|https?:\/\/)\S+$/.test(value)) return value;
   context.addIssue({
     code: 'custom',

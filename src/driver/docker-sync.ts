@@ -6,7 +6,7 @@ import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { containerOf, lookUpContainer, type ContainerLookup } from './container-lookup.ts';
 import type { DockerApi } from './docker/docker-api.ts';
-import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
+import type { ContainerInfo, DockerEvent, Engine } from './docker/messages.ts';
 import { describeEndpoint } from './endpoint-description.ts';
 import { annotation } from './endpoint-record.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
@@ -24,6 +24,8 @@ export interface DockerSyncDeps {
   readonly log: Logger;
   /** Told of containers that Docker has on several networks, whose default route may lead to another one. */
   readonly onSeveralNetworks: (sandbox: string) => void;
+  /** Told which engine answers, each time that it begins to. */
+  readonly onEngine: (engine: Engine) => void;
 }
 
 const answerMs = 5000;
@@ -47,6 +49,7 @@ async function followEvents(deps: DockerSyncDeps, signal: AbortSignal): Promise<
   while (!signal.aborted) {
     try {
       const events = await deps.docker.events(signal);
+      deps.onEngine(await deps.docker.engine(withDeadline(signal, answerMs)));
       await compareAll(deps, signal);
       delays = backoffMs(250, 5000);
       for await (const event of events) await onEvent(deps, event, signal);

@@ -7,6 +7,11 @@ export const dockerErrors = {
     (d: { address: string; why: string }) =>
       `the Docker API at ${d.address} does not answer: ${d.why}`,
   ),
+  'docker/rootless': entry(
+    'input',
+    (d: { address: string }) =>
+      `the Docker at ${d.address} is rootless: its containers are in a network of its own, which calico-cnm cannot reach; use the system Docker`,
+  ),
   'docker/bad-answer': entry(
     'bug',
     (d: { what: string; why: string }) =>

@@ -29,7 +29,7 @@ const releases = {
   '20.10': { suite: 'bookworm', packages: [...common, 'busybox-static'], options: [] },
   '28.5': {
     suite: 'sid',
-    packages: [...common, 'docker-cli'],
+    packages: [...common, 'docker-cli', 'docker-compose'],
     options: ['--aptopt=Acquire::Check-Valid-Until "false"'],
   },
 } as const;
@@ -48,9 +48,9 @@ export async function engineRoot(engine: Engine): Promise<string> {
   return debianRoot(releases[engine]);
 }
 
-/** The folder of a Debian 12 with nothing but what every Debian has. */
-export async function bareRoot(): Promise<string> {
-  return debianRoot({ suite: 'bookworm', packages: [], options: [] });
+/** The folder of a Debian (12 or 13) with nothing but what every Debian has. */
+export async function bareRoot(suite: 'bookworm' | 'trixie'): Promise<string> {
+  return debianRoot({ suite, packages: [], options: [] });
 }
 
 async function debianRoot(release: {

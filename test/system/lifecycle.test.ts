@@ -78,8 +78,8 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
 
   test('an upgrade loses no packet, between containers and to the host', async () => {
     const streams = [
-      pingStream(host, 'one', await addressOf('two')),
-      pingStream(host, 'two', '203.0.113.2'),
+      await pingStream(host, 'one', await addressOf('two')),
+      await pingStream(host, 'two', '203.0.113.2'),
     ];
     const before = await current();
     await host.run(['mkdir', `${library}/releases/older`]);
@@ -109,7 +109,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
 
   test('a new daemon that does not come up gives way to the one before', async () => {
     const before = await current();
-    const stream = pingStream(host, 'one', await addressOf('two'));
+    const stream = await pingStream(host, 'one', await addressOf('two'));
     // The check before the switch succeeds.
     const broken = 'if (process.argv.at(-1) === "run") process.exit(7);';
     await host.run(['sed', '-i', `1i ${broken}`, `${source}/src/daemon.ts`]);

@@ -13,6 +13,7 @@ import {
   networkList,
   type ContainerInfo,
   type DockerEvent,
+  type Engine,
   type NetworkInfo,
 } from './messages.ts';
 
@@ -24,8 +25,8 @@ import {
 export interface DockerApi {
   readonly address: string;
 
-  /** The engine's own ID; another ID is another engine. */
-  engineId(signal: AbortSignal): Promise<string>;
+  /** Which engine it is. */
+  engine(signal: AbortSignal): Promise<Engine>;
 
   /** One network with its endpoints; `undefined` if there is none. */
   network(id: string, signal: AbortSignal): Promise<NetworkInfo | undefined>;
@@ -85,8 +86,8 @@ export function createDockerApi(address: string): DockerApi {
 
   return {
     address,
-    engineId: async (signal) =>
-      (await ask({ what: 'info', schema: engineInfo, send: () => docker.info() }, signal)).ID,
+    engine: (signal) =>
+      ask({ what: 'info', schema: engineInfo, send: () => docker.info() }, signal),
     network: (id, signal) =>
       ask(
         {

@@ -10,7 +10,15 @@ function mapOf<S extends z.ZodType>(schema: S) {
     .transform((value) => value ?? {});
 }
 
-export const engineInfo = z.object({ ID: z.string() });
+export const engineInfo = z
+  .object({ ID: z.string(), SecurityOptions: z.union([z.array(z.string()), z.null()]).optional() })
+  .transform(({ ID, SecurityOptions }) => ({
+    id: ID,
+    isRootless: (SecurityOptions ?? []).some((option) => option.startsWith('name=rootless')),
+  }));
+
+/** The engine: another ID is another one. */
+export type Engine = z.infer<typeof engineInfo>;
 
 /** `Containers` is filled by inspect only: key `ep-<endpoint>` while a container is being connected. */
 export const networkInfo = z.object({
