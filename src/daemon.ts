@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Agent } from './agent/agent.ts';
 import { collectGarbage } from './agent/garbage-collector.ts';
@@ -18,6 +19,7 @@ import { openDatastore } from './datastore/open-datastore.ts';
 import type { Draft } from './datastore/writer.ts';
 import { createDockerApi } from './driver/docker/docker-api.ts';
 import type { Engine } from './driver/docker/messages.ts';
+import { withoutPolicyLabels } from './driver/docker/policy-labels.ts';
 import { keepInSyncWithDocker } from './driver/docker-sync.ts';
 import { createEndpoints } from './driver/endpoints.ts';
 import { indexLocalEndpoints } from './driver/local-endpoints.ts';
@@ -33,7 +35,7 @@ import {
 import { createStamp } from './driver/stamp.ts';
 import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
-import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse } from './host.ts';
+import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse, requireNetworkRoot } from './host.ts';
 import type { IpFamily } from './ip/address.ts';
 import { makeDefaultPool } from './ipam/default-pools.ts';
 import { addressSpaces, capabilities, createDockerIpam } from './ipam/docker-ipam.ts';
@@ -51,6 +53,7 @@ const collectIntervalMs = 30_000;
  * containers need stays in the kernel when it ends.
  */
 export async function runDaemon(settings: Settings, signal: AbortSignal): Promise<void> {
+  requireNetworkRoot(readFileSync('/proc/self/status', 'utf8'));
   const now = () => new Date();
   const startedAt = now();
   const log = createLogger({
@@ -74,7 +77,8 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   const mirror = new LiveMirror(datastore);
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);
-  const docker = createDockerApi(settings.dockerHost);
+  const engine = createDockerApi(settings.dockerHost);
+  const docker = settings.labelEndpoints ? engine : withoutPolicyLabels(engine);
   let engineProblem: string | undefined;
   const onEngine = ({ isRootless }: Engine) => {
     engineProblem = isRootless
@@ -95,7 +99,13 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   });
   const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
   const addresses = createNetworkAddresses({ now, stamp });
-  const networks = createNetworks({ node, writer, addresses, stamp });
+  const networks = createNetworks({
+    node,
+    writer,
+    addresses,
+    stamp,
+    createProfiles: settings.createProfiles,
+  });
   const onSeveralNetworks = (sandbox: string) => agent.containers.isMixed(sandbox);
   const endpoints = createEndpoints({
     node,

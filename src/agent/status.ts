@@ -4,7 +4,11 @@ import type { LocalEndpoints } from '../driver/local-endpoints.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { poolUsage } from '../ipam/report.ts';
 import { dockerNameOf } from '../model/names.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import {
+  endpointAnnotations,
+  endpointTitle,
+  type WorkloadEndpoint,
+} from '../model/workload-endpoint.ts';
 import {
   chosenAddressesAtMost,
   dropReasons,
@@ -158,7 +162,7 @@ function describeEndpoint(
         ? 'ready'
         : 'no route';
   return {
-    container: containerName(endpoint),
+    container: endpointTitle(endpoint),
     network: network?.value.name ?? '',
     addresses: [...(endpoint.spec.ipNetworks ?? [])],
     profiles: (endpoint.spec.profiles ?? []).map(dockerNameOf),
@@ -175,7 +179,7 @@ function drops(sources: StatusSources): StatusReport['drops'] {
   for (const id of sources.local.all()) {
     const endpoint = sources.mirror.get('WorkloadEndpoint', id)?.value;
     if (endpoint !== undefined) {
-      containers.set(endpoint.spec.interfaceName, containerName(endpoint));
+      containers.set(endpoint.spec.interfaceName, endpointTitle(endpoint));
     }
   }
   const sums = new Map<string, StatusReport['drops'][number]>();
@@ -224,11 +228,4 @@ function countedRules({ agent, families }: StatusSources): readonly {
     },
   ]);
   return [...noMatch, ...byRule, ...byReason];
-}
-
-/** Docker's name of the container; until Docker has told it, the endpoint stands for it. */
-function containerName({ spec }: WorkloadEndpoint): string {
-  const { workload, containerID, endpoint } = spec;
-  const isKnown = workload !== undefined && containerID !== undefined;
-  return isKnown ? workload : `endpoint ${endpoint.slice(0, 12)}`;
 }

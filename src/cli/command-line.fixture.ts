@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Draft } from '../datastore/writer.ts';
@@ -24,8 +24,13 @@ export interface CommandLine extends Disposable {
   write<T>(plan: (draft: Draft) => T): Promise<T>;
 }
 
+/** Every write waits for the disk; in memory there is none. */
+function memoryOrDisk(): string {
+  return existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+}
+
 export function startCommandLine(environment: Readonly<Record<string, string>> = {}): CommandLine {
-  const folder = mkdtempSync(join(tmpdir(), 'calico-cli-'));
+  const folder = mkdtempSync(join(memoryOrDisk(), 'calico-cli-'));
   const database = join(folder, 'calico.db');
   const run = async (argv: readonly string[], input = ''): Promise<Said> => {
     const out: string[] = [];

@@ -6,7 +6,7 @@ import { isIsolationProfileName } from '../driver/network-profile.ts';
 import { shareTags } from '../driver/shared-tags.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { containerName, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { profileNamed } from './profile-plans.ts';
 import { formatTable } from './table.ts';
@@ -75,9 +75,8 @@ function parseChange(
 function endpointsOf(draft: Draft, name: string, node: string | undefined): readonly Found[] {
   const found: Found[] = [];
   for (const [id, endpoint] of draft.entries('WorkloadEndpoint')) {
-    const { spec } = endpoint;
-    const isNamed = spec.workload === name && spec.containerID !== undefined;
-    if (isNamed && (node === undefined || spec.node === node)) found.push({ id, endpoint });
+    const isOnNode = node === undefined || endpoint.spec.node === node;
+    if (isOnNode && containerName(endpoint) === name) found.push({ id, endpoint });
   }
   if (found.length === 0) throw new CalicoError('cli/no-such-container', { container: name });
   const nodes = [...new Set(found.map(({ endpoint }) => endpoint.spec.node))].toSorted();

@@ -8,6 +8,7 @@ import { sharersOf } from '../ipam/addresses.ts';
 import { describeHolder, lookUpHolder } from '../ipam/allocate.ts';
 import { release } from '../ipam/records.ts';
 import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
+import { containerName, endpointTitle } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { counted, formatCount, formatTable } from './table.ts';
 
@@ -73,8 +74,7 @@ function holderText(mirror: LiveMirror, address: IpAddress): string {
 
 function containerOf(mirror: LiveMirror, address: IpAddress): string | undefined {
   for (const { value } of mirror.list('WorkloadEndpoint').values()) {
-    const { ipNetworks = [], containerID, workload } = value.spec;
-    if (containerID !== undefined && ipNetworks.includes(hostCidr(address))) return workload;
+    if (value.spec.ipNetworks?.includes(hostCidr(address)) === true) return containerName(value);
   }
   return undefined;
 }
@@ -122,9 +122,9 @@ function releaseUnused(draft: Draft, address: IpAddress): void {
   const found = lookUpHolder(draft, address);
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
   const { block, holder } = found;
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    if (spec.ipNetworks?.includes(hostCidr(address)) !== true) continue;
-    const user = `container ${spec.workload ?? spec.endpoint} on host ${spec.node}`;
+  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
+    if (endpoint.spec.ipNetworks?.includes(hostCidr(address)) !== true) continue;
+    const user = `${endpointTitle(endpoint)} on host ${endpoint.spec.node}`;
     throw new CalicoError('ipam/address-taken', { address, holder: user });
   }
   if (sharersOf(holder) !== undefined) {

@@ -20,7 +20,7 @@ export function listProfiles(draft: Draft): string {
         profileTags(profile).map(dockerNameOf).join(','),
         counted(ingress.length, 'rule'),
         counted(egress.length, 'rule'),
-        String(users.filter((user) => user.startsWith('container ')).length),
+        String(users.filter((user) => !user.startsWith('network ')).length),
       ];
     }),
   );

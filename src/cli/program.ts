@@ -51,7 +51,11 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
       writeErr: world.error,
       outputError: (text, write) => write(usageError(text)),
     });
-  addHostCommands(program, context, () => world.run(settings()));
+  addHostCommands(program, context, () => {
+    const loaded = loadSettings(world.environment, world.settingsFile);
+    for (const note of loaded.notes) world.error(`calico-cnm: ${note}\n`);
+    return world.run(loaded.settings);
+  });
   program
     .command('status')
     .description('say on one screen whether all is well on this host')

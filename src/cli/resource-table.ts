@@ -2,6 +2,7 @@ import type { LiveMirror } from '../datastore/live-mirror.ts';
 import { dockerNameOf } from '../model/names.ts';
 import { poolIsEnabled } from '../model/ip-pool.ts';
 import { profileTags } from '../model/profile.ts';
+import { endpointTitle } from '../model/workload-endpoint.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
 import { counted, formatTable } from './table.ts';
 
@@ -59,9 +60,9 @@ function row(resource: Resource): readonly string[] {
       ];
     }
     case 'WorkloadEndpoint': {
-      const { workload, node, ipNetworks, interfaceName, profiles } = resource.spec;
+      const { node, ipNetworks, interfaceName, profiles } = resource.spec;
       return [
-        workload ?? '',
+        endpointTitle(resource),
         node,
         (ipNetworks ?? []).join(','),
         interfaceName,

@@ -1,11 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
-import { settingMeanings, settingsSchema, type SettingKey, type Settings } from './settings.ts';
+import {
+  retiredSettings,
+  settingMeanings,
+  settingsSchema,
+  type SettingKey,
+  type Settings,
+} from './settings.ts';
 
 /** Settings as values, and who set each: `default`, `environment`, or the name of the file. */
 export interface LoadedSettings {
   readonly settings: Settings;
   readonly originOf: (key: SettingKey) => string;
+  /** What is set and has no effect, one sentence each. */
+  readonly notes: readonly string[];
 }
 
 /** Where an installed host keeps its settings, in the form of a systemd EnvironmentFile. */
@@ -20,7 +28,7 @@ interface Given {
 }
 
 /**
- * Resolves every setting: the environment beats the settings file, which beats the default. A variable that
+ * Resolves every setting by its present or former name: the environment beats the settings file, which beats the default. A variable that
  * is set but empty counts as unset, as in systemd and Compose files. Throws `config/…` with the name, the
  * value and where it came from.
  */
@@ -28,10 +36,13 @@ export function loadSettings(environment: Environment, file: string): LoadedSett
   const fromFile = readSettingsFile(file);
   const given = new Map<string, Given>();
   for (const [key, schema] of Object.entries(settingsSchema.shape)) {
-    const name = settingMeanings.get(schema)?.name ?? key;
-    const found =
-      givenBy(environment[name], 'the environment') ?? givenBy(fromFile.get(name), file);
-    if (found !== undefined) given.set(key, { name, ...found });
+    const { name = key, formerName } = settingMeanings.get(schema) ?? {};
+    const names = [name, ...(formerName === undefined ? [] : [formerName])];
+    const found = [
+      ...names.map((one) => givenBy(one, environment[one], 'the environment')),
+      ...names.map((one) => givenBy(one, fromFile.get(one), file)),
+    ].find((one) => one !== undefined);
+    if (found !== undefined) given.set(key, found);
   }
   const result = settingsSchema.safeParse(
     Object.fromEntries([...given].map(([key, { text }]) => [key, text])),
@@ -52,11 +63,25 @@ export function loadSettings(environment: Environment, file: string): LoadedSett
   }
   checkTogether(result.data);
   const origins = new Map([...given].map(([key, { origin }]) => [key, origin]));
-  return { settings: result.data, originOf: (key) => origins.get(key) ?? 'default' };
+  return {
+    settings: result.data,
+    originOf: (key) => origins.get(key) ?? 'default',
+    notes: [
+      ...withoutEffect(Object.keys(environment), 'the environment'),
+      ...withoutEffect([...fromFile.keys()], file),
+    ],
+  };
 }
 
-function givenBy(text: string | undefined, origin: string): Omit<Given, 'name'> | undefined {
-  return text === undefined || text === '' ? undefined : { text, origin };
+function givenBy(name: string, text: string | undefined, origin: string): Given | undefined {
+  return text === undefined || text === '' ? undefined : { name, text, origin };
+}
+
+function withoutEffect(names: readonly string[], origin: string): readonly string[] {
+  return names.flatMap((name) => {
+    const why = retiredSettings.get(name);
+    return why === undefined ? [] : [`${name} (from ${origin}) has no effect: ${why}`];
+  });
 }
 
 function checkTogether(settings: Settings): void {

@@ -12,6 +12,8 @@ import { parseCidr, type Cidr } from '../ip/cidr.ts';
 interface SettingMeaning {
   readonly name: string;
   readonly help: string;
+  /** What Calico's Docker plugin of 2019 called it; read where the present name is not set. */
+  readonly formerName?: string;
 }
 
 /** Name and help of every setting, by its schema. */
@@ -101,6 +103,7 @@ export const settingsSchema = z.object({
   nodeName: nodeName.optional().register(settingMeanings, {
     name: 'NODENAME',
     help: 'name of this host in the datastore; default: /var/lib/calico/nodename, else the host name in lower case',
+    formerName: 'CALICO_LIBNETWORK_HOSTNAME',
   }),
   etcdEndpoints: endpoints.optional().register(settingMeanings, {
     name: 'ETCD_ENDPOINTS',
@@ -143,6 +146,7 @@ export const settingsSchema = z.object({
   mtuBytes: integer(576, 65535).optional().register(settingMeanings, {
     name: 'CALICO_MTU',
     help: 'MTU of containers, in bytes; default: that of the interface of the default route',
+    formerName: 'CALICO_LIBNETWORK_VETH_MTU',
   }),
   interfacePrefix: z
     .string()
@@ -151,7 +155,18 @@ export const settingsSchema = z.object({
     .register(settingMeanings, {
       name: 'CALICO_INTERFACE_PREFIX',
       help: 'how interfaces in containers are called; Docker appends a number',
+      formerName: 'CALICO_LIBNETWORK_IFPREFIX',
     }),
+  labelEndpoints: flag.prefault('true').register(settingMeanings, {
+    name: 'CALICO_LABEL_ENDPOINTS',
+    help: 'whether containers choose Profiles and labels by their Docker labels; false: those of networks and connections alone count',
+    formerName: 'CALICO_LIBNETWORK_LABEL_ENDPOINTS',
+  }),
+  createProfiles: flag.prefault('true').register(settingMeanings, {
+    name: 'CALICO_CREATE_PROFILES',
+    help: 'whether a new network has a Profile of its name; false: its containers have only the Profiles that are chosen for them',
+    formerName: 'CALICO_LIBNETWORK_CREATE_PROFILES',
+  }),
   iptablesBackend: choice(['auto', 'legacy', 'nft']).prefault('auto').register(settingMeanings, {
     name: 'CALICO_IPTABLES_BACKEND',
     help: 'which iptables is used: auto, legacy or nft',
@@ -207,6 +222,19 @@ export const settingsSchema = z.object({
     help: 'which hosts use the default IPv6 pool',
   }),
 });
+
+/** Names of the plugin of 2019 that have no meaning any more, and why. */
+export const retiredSettings: ReadonlyMap<string, string> = new Map([
+  [
+    'CALICO_LIBNETWORK_LABEL_POLL_TIMEOUT',
+    'labels are known before the first packet, so nothing is polled',
+  ],
+  [
+    'CALICO_LIBNETWORK_NAMESPACE',
+    'endpoints are written in the namespace libnetwork; those in others are read',
+  ],
+  ['CALICO_LIBNETWORK_ENABLED', 'the driver is this program, and always there'],
+]);
 
 export type Settings = z.infer<typeof settingsSchema>;
 export type SettingKey = keyof Settings;

@@ -48,4 +48,7 @@ export interface AddressPlans {
 
   /** At DeleteEndpoint: frees the addresses that Docker's own IPAM handed out; others wait for ReleaseAddress. */
   releaseEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
+
+  /** When an endpoint of the plugin of 2019 is gone: frees its addresses, which only the endpoint told from leaks. */
+  releaseAdopted(draft: Draft, addresses: readonly IpAddress[]): void;
 }

@@ -194,12 +194,14 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
     const endpoint = draft.get('WorkloadEndpoint', entryId(endpointId));
     if (endpoint === undefined) return undefined;
     draft.remove('WorkloadEndpoint', entryId(endpointId));
-    const networkId = annotation(endpoint, 'network') ?? '';
-    const network = draft.get('DockerNetwork', networkEntryId(node, networkId));
+    const networkId = annotation(endpoint, 'network');
+    const network = draft.get('DockerNetwork', networkEntryId(node, networkId ?? ''));
+    const held = endpointAddresses(endpoint);
     if (network !== undefined) {
-      const held = endpointAddresses(endpoint);
       addresses.releaseEndpoint(draft, { node, network, endpointId, addresses: held });
     }
+    // Endpoints of ours always say their network; those of the plugin of 2019 never did.
+    if (networkId === undefined) addresses.releaseAdopted(draft, held);
     const sandbox = annotation(endpoint, 'sandbox');
     if (sandbox !== undefined) shareTags(draft, local.ofSandbox(sandbox));
     return endpoint;

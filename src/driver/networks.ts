@@ -29,6 +29,8 @@ export interface NetworksDeps {
   readonly writer: Writer;
   readonly addresses: AddressPlans;
   readonly stamp: Stamp;
+  /** Whether a network whose options name no Profiles has the Profile of its name; else it has none. */
+  readonly createProfiles: boolean;
 }
 
 /** The datastore id of a network of a host. */
@@ -36,7 +38,8 @@ export function networkEntryId(node: string, networkId: string): string {
   return `${node}/${networkId}`;
 }
 
-export function createNetworks({ node, writer, addresses, stamp }: NetworksDeps): Networks {
+export function createNetworks(deps: NetworksDeps): Networks {
+  const { node, writer, addresses, stamp } = deps;
   const id = (networkId: string) => networkEntryId(node, networkId);
 
   const createPlan = (draft: Draft, request: CreateNetworkRequest, asked: AskedNetwork): void => {
@@ -66,7 +69,7 @@ export function createNetworks({ node, writer, addresses, stamp }: NetworksDeps)
 
   return {
     create: async (request, signal) => {
-      const asked = askedNetwork(request);
+      const asked = askedNetwork(request, deps);
       await writer.write((draft) => createPlan(draft, request, asked), signal);
     },
     remove: async (networkId, signal) => {
@@ -106,8 +109,15 @@ interface AskedNetwork {
   readonly create: CreateOptions;
 }
 
-function askedNetwork(request: CreateNetworkRequest): AskedNetwork {
+function askedNetwork(
+  request: CreateNetworkRequest,
+  { createProfiles }: Pick<NetworksDeps, 'createProfiles'>,
+): AskedNetwork {
   const generic: unknown = request.Options[genericKey];
+  const create = parseNetworkOptions(
+    typeof generic === 'object' && generic !== null ? { ...generic } : {},
+  );
+  const options = createProfiles ? create.options : { profiles: [], ...create.options };
   return {
     internal: request.Options[internalKey] === true,
     ipv4: request.Options[ipv4Key] !== false && request.IPv4Data.length > 0,
@@ -116,9 +126,7 @@ function askedNetwork(request: CreateNetworkRequest): AskedNetwork {
       ...request.IPv4Data.map((data) => requestedSubnet(4, data)),
       ...request.IPv6Data.map((data) => requestedSubnet(6, data)),
     ],
-    create: parseNetworkOptions(
-      typeof generic === 'object' && generic !== null ? { ...generic } : {},
-    ),
+    create: { ...create, options },
   };
 }
 

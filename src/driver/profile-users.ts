@@ -1,18 +1,20 @@
 import type { Draft } from '../datastore/writer.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
-import { dockerNameOf, resourceNameFor } from '../model/names.ts';
+import { resourceNameFor } from '../model/names.ts';
+import { containerName, endpointTitle } from '../model/workload-endpoint.ts';
 import { isolationProfileName } from './network-profile.ts';
 
-/** Who goes by a Profile, as people call them: `container app`, `network web of host-1`; networks first. */
+/** Who goes by a Profile: `network web of host-1`, `container app`, or `endpoint …` whose container is not known. */
 export function profileUsers(draft: Draft, profile: string): readonly string[] {
   const users: string[] = [];
   for (const [, network] of draft.entries('DockerNetwork')) {
     if (!profilesOfNetwork(network).includes(profile)) continue;
     users.push(`network ${network.name ?? network.id.slice(0, 12)} of ${network.node}`);
   }
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    if (spec.profiles?.includes(profile) !== true) continue;
-    users.push(`container ${dockerNameOf(spec.workload ?? spec.endpoint.slice(0, 12))}`);
+  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
+    if (endpoint.spec.profiles?.includes(profile) !== true) continue;
+    const container = containerName(endpoint);
+    users.push(container === undefined ? endpointTitle(endpoint) : `container ${container}`);
   }
   return [...new Set(users)];
 }

@@ -1,6 +1,11 @@
 import { CalicoError, describe } from '../errors/error.ts';
 import { parseLabel, parseProfiles } from './network-options.ts';
 
+/** Whether a label of a container may choose something for it. */
+export function isPolicyLabel(key: string): boolean {
+  return key.startsWith(prefix);
+}
+
 /** What a container, or its connection to a network, chose for itself. Profile names are as given. */
 export interface Selection {
   readonly profiles: readonly string[];
@@ -56,7 +61,7 @@ export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
   const problems: string[] = [];
   let selection = emptySelection;
   for (const [key, value] of Object.entries(labels)) {
-    if (!key.startsWith(prefix)) continue;
+    if (!isPolicyLabel(key)) continue;
     try {
       selection = choose(selection, key.slice(prefix.length), value) ?? selection;
     } catch (error) {

@@ -36,6 +36,7 @@ export const cliErrors = {
   ),
   'cli/no-network-root': entry(
     'input',
-    (d: { why: string }) => `calico-cnm run needs root and the host's network: ${d.why}`,
+    (d: { why: string }) =>
+      `calico-cnm run changes the network of this host, and may not (${d.why}); start it as root`,
   ),
 } as const;

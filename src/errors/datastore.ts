@@ -29,7 +29,8 @@ export const datastoreErrors = {
   ),
   'datastore/corrupt': entry(
     'state',
-    (d: { key: string; why: string }) => `stored value ${d.key} cannot be read: ${d.why}`,
+    (d: { key: string; why: string }) =>
+      `stored value ${d.key} cannot be read: ${d.why}; mend or delete it`,
   ),
   'datastore/exists': entry(
     'state',

@@ -52,10 +52,11 @@ export const driverErrors = {
   'driver/endpoint-exists': entry(
     'state',
     (d: { endpoint: string; addresses: string }) =>
-      `endpoint ${d.endpoint} exists with other addresses (${d.addresses})`,
+      `endpoint ${d.endpoint} exists with other addresses (${d.addresses}); remove its container and start it anew`,
   ),
   'driver/cannot-listen': entry(
     'state',
-    (d: { file: string; why: string }) => `cannot listen on ${d.file}: ${d.why}`,
+    (d: { file: string; why: string }) =>
+      `cannot listen on ${d.file}: ${d.why}; see that no other daemon of ours runs, and that the folder can be written`,
   ),
 } as const;

@@ -25,11 +25,12 @@ export const ipamErrors = {
   'ipam/no-new-blocks': entry(
     'state',
     (d: { node: string }) =>
-      `host ${d.node} has no free address and may not claim a block (auto_allocate_blocks is off)`,
+      `host ${d.node} has no free address and may not claim a block (auto_allocate_blocks is off); remove containers, or switch it on`,
   ),
   'ipam/address-taken': entry(
     'state',
-    (d: { address: string; holder: string }) => `address ${d.address} is in use by ${d.holder}`,
+    (d: { address: string; holder: string }) =>
+      `address ${d.address} is in use by ${d.holder}; choose another, or remove that first`,
   ),
   'ipam/address-outside': entry(
     'input',
@@ -38,7 +39,7 @@ export const ipamErrors = {
   'ipam/address-elsewhere': entry(
     'state',
     (d: { address: string; owner: string }) =>
-      `address ${d.address} is in a block of host ${d.owner}, and strict affinity does not lend it`,
+      `address ${d.address} is in a block of host ${d.owner}, and strict affinity does not lend it; choose another`,
   ),
   'ipam/address-not-held': entry(
     'state',

@@ -8,7 +8,7 @@ import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { allocate, assign, describeHolder, lookUpHolder } from './allocate.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
-import { parsePoolId } from './pool-id.ts';
+import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 import { describeHolder as rewriteHolder, release } from './records.ts';
 
 /** Addresses as Docker's IPAM calls take and return them. */
@@ -69,14 +69,15 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
 
 /**
  * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
- * address that is another host's, another network's or that of an endpoint which still exists.
+ * address that is another host's, another network's or that of an endpoint which still exists. With a PoolID of
+ * the plugin of 2019 nothing happens either: its addresses went with their endpoints.
  */
 export function releaseAddress(
   draft: Draft,
   request: { readonly node: string; readonly poolId: string; readonly address: IpAddress },
 ): void {
   const { node, address } = request;
-  if (isLinkLocal(address)) return;
+  if (isLinkLocal(address) || !isOwnPoolId(request.poolId)) return;
   const found = lookUpHolder(draft, address);
   if (found === undefined) return;
   const { block, holder } = found;

@@ -5,7 +5,7 @@ import { cidrCovers, cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import { poolFamily, type IpPool } from '../model/ip-pool.ts';
 import { chooseNextHop } from './next-hop.ts';
-import { formatPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
+import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 import {
   candidatePools,
   hostLocal,
@@ -65,8 +65,9 @@ export function poolRecord(
   );
 }
 
-/** Drops a record, and with the last one the IP pool that was made for its subnet; nothing if there is none. */
+/** Drops a record, and with the last one the IP pool that was made for its subnet; nothing if we know of none. */
 export function releasePool(draft: Draft, poolId: string, node: string): void {
+  if (!isOwnPoolId(poolId)) return;
   const id = poolRecordId(node, parsePoolId(poolId).nonce);
   const record = draft.get('DockerPool', id);
   if (record === undefined) return;

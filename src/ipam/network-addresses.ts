@@ -1,8 +1,9 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrContains, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, hostCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-network.ts';
+import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { assign, describeHolder, lookUpHolder } from './allocate.ts';
@@ -96,7 +97,26 @@ export function createNetworkAddresses(clock: Clock) {
         }
       }
     },
+    releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
+      for (const address of addresses) {
+        const found = lookUpHolder(draft, address);
+        if (found === undefined || !isNobody(found.holder) || isUsed(draft, address)) continue;
+        release(draft, found.block, { address, holder: found.holder });
+      }
+    },
   };
+}
+
+/** Whether an allocation says nothing of its owner, as those of the plugin of 2019. */
+function isNobody({ handle_id, secondary = {} }: AllocationAttributes): boolean {
+  return handle_id === undefined && Object.keys(secondary).length === 0;
+}
+
+function isUsed(draft: Draft, address: IpAddress): boolean {
+  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
+    if (spec.ipNetworks?.includes(hostCidr(address)) === true) return true;
+  }
+  return false;
 }
 
 interface AdoptedSubnet {

@@ -26,6 +26,11 @@ export function formatPoolId({ family, subnet, range, ipPools, nonce }: PoolFact
   ].join(';');
 }
 
+/** Whether a PoolID is one of ours; the plugin of 2019 gave names of IP pools and two constants. */
+export function isOwnPoolId(poolId: string): boolean {
+  return poolId.startsWith(`${prefix};`);
+}
+
 /** Throws `ipam/unknown-pool-id` for what we never gave out. */
 export function parsePoolId(poolId: string): PoolFacts {
   const [first, ...parts] = poolId.split(';');

@@ -2,6 +2,7 @@ import type { Mirror } from '../datastore/mirror.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../model/ipam.ts';
+import { containerName } from '../model/workload-endpoint.ts';
 import { poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
 import { heldAddresses } from './block.ts';
 
@@ -67,8 +68,9 @@ export function checkIpam(mirror: Mirror): readonly string[] {
   const problems: string[] = [];
   const inUse = new Map<IpAddress, string>();
   for (const { value } of mirror.list('WorkloadEndpoint').values()) {
-    const { ipNetworks = [], containerID, workload, endpoint, node } = value.spec;
-    const container = containerID === undefined ? '' : `container ${workload ?? ''}, `;
+    const { ipNetworks = [], endpoint, node } = value.spec;
+    const name = containerName(value);
+    const container = name === undefined ? '' : `container ${name}, `;
     for (const network of ipNetworks) {
       const user = `${container}endpoint ${endpoint.slice(0, 12)} on host ${node}`;
       const { address } = splitCidr(network);

@@ -56,7 +56,8 @@ function singleSegment(text: string): string | undefined {
 function decodeWith<Value>(schema: z.ZodType<Value>, key: string, text: string): Value {
   let json: unknown;
   try {
-    json = parseJson(text);
+    // Old releases of Calico wrote nothing where everything was as usual.
+    json = text === '' ? {} : parseJson(text);
   } catch (error) {
     throw new CalicoError('datastore/corrupt', { key, why: describe(error) }, { cause: error });
   }

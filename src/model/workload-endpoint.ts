@@ -40,6 +40,16 @@ export function endpointName(node: string, endpointId: string): string {
     .join('-');
 }
 
+/** Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. */
+export function containerName({ spec }: WorkloadEndpoint): string | undefined {
+  return (spec.containerID ?? '') === '' ? undefined : spec.workload;
+}
+
+/** What people call an endpoint: its container, or the beginning of its own ID. */
+export function endpointTitle(endpoint: WorkloadEndpoint): string {
+  return containerName(endpoint) ?? `endpoint ${endpoint.spec.endpoint.slice(0, 12)}`;
+}
+
 /** The annotations that carry what Docker told us of an endpoint and Calico has no field for. */
 export const endpointAnnotations = {
   /** Docker's network ID. */

@@ -1,0 +1,20 @@
+import { isPolicyLabel } from '../selection.ts';
+import type { DockerApi } from './docker-api.ts';
+import type { ContainerInfo } from './messages.ts';
+
+/** The same engine, whose containers have no labels that choose Profiles or labels (`CALICO_LABEL_ENDPOINTS`). */
+export function withoutPolicyLabels(docker: DockerApi): DockerApi {
+  return {
+    ...docker,
+    containers: async (signal) => (await docker.containers(signal)).map(stripped),
+    containerNamed: async (name, signal) => {
+      const container = await docker.containerNamed(name, signal);
+      return container === undefined ? undefined : stripped(container);
+    },
+  };
+}
+
+function stripped(container: ContainerInfo): ContainerInfo {
+  const kept = Object.entries(container.Labels).filter(([key]) => !isPolicyLabel(key));
+  return { ...container, Labels: Object.fromEntries(kept) };
+}

@@ -1,0 +1,23 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { requireNetworkRoot } from './host.ts';
+
+const status = (capabilities: string) =>
+  `Name:\tnode\nUid:\t0\t0\t0\t0\nCapEff:\t${capabilities}\n`;
+
+test('a process that may change the network goes on', () => {
+  requireNetworkRoot(status('000001ffffffffff'));
+  requireNetworkRoot(status('0000000000003000'));
+});
+
+test('one that may not is refused with what it lacks, and what to do', () => {
+  for (const [capabilities, lacks] of [
+    ['0000000000000000', 'CAP_NET_ADMIN and CAP_NET_RAW'],
+    ['0000000000002000', 'CAP_NET_ADMIN'],
+    ['0000000000001000', 'CAP_NET_RAW'],
+  ] as const) {
+    assert.throws(() => requireNetworkRoot(status(capabilities)), {
+      message: `calico-cnm run changes the network of this host, and may not (it does not have ${lacks}); start it as root`,
+    });
+  }
+});

@@ -1,0 +1,97 @@
+import assert from 'node:assert/strict';
+import { existsSync, globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { test } from 'node:test';
+import { retiredSettings, settingMeanings, settingsSchema } from '../../src/config/settings.ts';
+import { networkOptionKeys } from '../../src/driver/network-options.ts';
+
+/** The documents say what the program does. */
+
+const root = join(import.meta.dirname, '../..');
+const read = (file: string) => readFileSync(join(root, file), 'utf8');
+const documents = ['README.md', ...globSync('docs/**/*.md', { cwd: root })];
+
+const settings = Object.values(settingsSchema.shape).map(
+  (schema) => settingMeanings.get(schema) ?? assert.fail('a setting has no name'),
+);
+
+/** The cells of the rows of the first table whose header has the given first cell. */
+function table(text: string, firstHeader: string): readonly (readonly string[])[] {
+  const lines = text.split('\n');
+  const start = lines.findIndex((line) => line.startsWith(`| ${firstHeader} |`));
+  assert.ok(start >= 0, `there is no table of ${firstHeader}`);
+  const rows = lines.slice(start + 2);
+  const end = rows.findIndex((line) => !line.startsWith('|'));
+  return rows.slice(0, end).map((line) =>
+    line
+      .split(/(?<!\\)\|/)
+      .slice(1, -1)
+      .map((cell) => cell.trim()),
+  );
+}
+
+const quoted = (cell: string) => [...cell.matchAll(/`([^`]+)`/g)].map(([, text = '']) => text);
+
+test('docs/settings.md lists every setting with its help, and no other', () => {
+  assert.deepEqual(
+    table(read('docs/settings.md'), 'name'),
+    settings.map(({ name, help }) => [`\`${name}\``, help]),
+  );
+});
+
+test('docs/from-libnetwork-plugin.md lists every setting of the plugin of 2019', () => {
+  const rows = table(read('docs/from-libnetwork-plugin.md'), 'setting');
+  const documented = rows.flatMap(([name = '', , now = '']) =>
+    quoted(name)
+      .filter((one) => one.startsWith('CALICO_LIBNETWORK_'))
+      .map((one) => [one, quoted(now)[0]] as const),
+  );
+  assert.deepEqual(
+    new Map(documented),
+    new Map<string, string | undefined>([
+      ...settings.flatMap(({ name, formerName }) =>
+        formerName === undefined ? [] : [[formerName, name] as const],
+      ),
+      ...[...retiredSettings.keys()].map((name) => [name, undefined] as const),
+    ]),
+  );
+});
+
+test('docs/networks.md lists every network option, and no other', () => {
+  const rows = table(read('docs/networks.md'), 'key');
+  assert.deepEqual(new Set(rows.map(([key = '']) => quoted(key)[0])), new Set(networkOptionKeys));
+});
+
+/** Anchors as GitHub makes them of headings. */
+function anchors(text: string): ReadonlySet<string> {
+  const headings = text.match(/^#+ .*$/gm) ?? [];
+  return new Set(
+    headings.map((heading) =>
+      heading
+        .replace(/^#+ /, '')
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+}
+
+for (const document of documents) {
+  test(`every link in ${document} leads somewhere`, () => {
+    for (const [, target = ''] of read(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [path = '', anchor] = target.split('#');
+      const file = path === '' ? document : normalize(join(dirname(document), path));
+      assert.ok(existsSync(join(root, file)), `${target}: there is no ${file}`);
+      if (anchor !== undefined) assert.ok(anchors(read(file)).has(anchor), `${target}: no heading`);
+    }
+  });
+}
+
+test('every document that the source speaks of exists', () => {
+  for (const file of globSync('{src,test,bench}/**/*.ts', { cwd: root })) {
+    for (const [document] of read(file).matchAll(/docs\/[a-z-]+\.md/g)) {
+      assert.ok(existsSync(join(root, document)), `${file} speaks of ${document}`);
+    }
+  }
+});
