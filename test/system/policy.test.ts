@@ -69,6 +69,26 @@ function policySuite(kind: LabKind): void {
     assert.ok(await lab.eventually(async () => !(await lab.reaches('outside', address))));
   });
 
+  test('a running container gets another Profile at once, and keeps it when Docker renames it', async () => {
+    const address = await lab.address('app', 'web');
+    const has = async (container: string) => {
+      const { stdout } = await lab.calicoResult('container', container, 'profile', 'show');
+      return new RegExp(`^${container} .* web,other$`, 'm').test(stdout);
+    };
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'app',
+      change: () => lab.calico('container', 'app', 'profile', 'append', 'other'),
+    });
+    await lab.docker('rename', 'app', 'renamed');
+    assert.ok(await lab.eventually(() => has('renamed'), 10_000));
+    assert.ok(await lab.reaches('outside', address));
+    await lab.docker('rename', 'renamed', 'app');
+    assert.ok(await lab.eventually(() => has('app'), 10_000));
+    await lab.calico('container', 'app', 'profile', 'remove', 'other');
+    assert.ok(await lab.eventually(async () => !(await lab.reaches('outside', address))));
+  });
+
   test('outbound rules hold as well', async () => {
     await lab.calico(
       'profile',

@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { DockerApi } from './docker-api.ts';
+import type { ContainerInfo } from './messages.ts';
+import { withoutPolicyLabels } from './policy-labels.ts';
+
+const container: ContainerInfo = {
+  Id: 'c1',
+  Names: ['/app'],
+  State: 'running',
+  Labels: {
+    'org.projectcalico.profile': 'db',
+    'org.projectcalico.label.tier': 'data',
+    'com.docker.compose.project': 'shop',
+  },
+};
+
+const engine: DockerApi = {
+  address: 'unix:///nowhere',
+  engineId: () => Promise.resolve('engine'),
+  network: () => Promise.resolve(undefined),
+  networks: () => Promise.resolve([]),
+  containers: () => Promise.resolve([container]),
+  containerNamed: (name) => Promise.resolve(name === 'app' ? container : undefined),
+  events: () => Promise.reject(new Error('no events')),
+};
+
+test('labels that choose policy are not seen, others are', async () => {
+  const signal = AbortSignal.timeout(1000);
+  const docker = withoutPolicyLabels(engine);
+  const seen = { ...container, Labels: { 'com.docker.compose.project': 'shop' } };
+  assert.deepEqual(await docker.containers(signal), [seen]);
+  assert.deepEqual(await docker.containerNamed('app', signal), seen);
+  assert.equal(await docker.containerNamed('other', signal), undefined);
+  assert.equal(await docker.engineId(signal), 'engine');
+});
