@@ -17,7 +17,7 @@ test('one that may not is refused with what it lacks, and what to do', () => {
     ['0000000000001000', 'CAP_NET_RAW'],
   ] as const) {
     assert.throws(() => requireNetworkRoot(status(capabilities)), {
-      message: `calico-cnm run changes the network of this host, and may not (it does not have ${lacks}); start it as root`,
+      message: `the daemon changes the network of this host, and may not (it does not have ${lacks}); start it as root`,
     });
   }
 });

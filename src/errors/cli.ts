@@ -5,7 +5,7 @@ export const cliErrors = {
   'cli/not-running': entry(
     'unavailable',
     (d: { socket: string; why: string }) =>
-      `calico-cnm does not run on this host, or not for you (${d.socket}: ${d.why}); start it (systemctl start calico-cnm), and be root`,
+      `the daemon does not run on this host, or not for you (${d.socket}: ${d.why}); start it (systemctl start calico-cnm), and be root`,
   ),
   'cli/bad-argument': entry('input', (d: { what: string; why: string }) => `${d.what}: ${d.why}`),
   'cli/profile-in-use': entry(
@@ -37,6 +37,6 @@ export const cliErrors = {
   'cli/no-network-root': entry(
     'input',
     (d: { why: string }) =>
-      `calico-cnm run changes the network of this host, and may not (${d.why}); start it as root`,
+      `the daemon changes the network of this host, and may not (${d.why}); start it as root`,
   ),
 } as const;

@@ -71,7 +71,7 @@ const left: readonly (readonly [key: string, value: string])[] = [
   ['/calico/ipam/v2/config', '{"strict_affinity":false,"auto_allocate_blocks":true}'],
 ];
 
-describe('a datastore that the plugin of 2019 left', { timeout: 120_000 }, () => {
+describe('a datastore that the plugin of 2019 left', { timeout: 600_000 }, () => {
   let host: Host;
   let etcd: Etcd;
   const stored = (key: string) => etcd.etcdctl('get', '--print-value-only', key).trimEnd();
