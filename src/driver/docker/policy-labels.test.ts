@@ -17,7 +17,7 @@ const container: ContainerInfo = {
 
 const engine: DockerApi = {
   address: 'unix:///nowhere',
-  engineId: () => Promise.resolve('engine'),
+  engine: () => Promise.resolve({ id: 'engine', isRootless: false }),
   network: () => Promise.resolve(undefined),
   networks: () => Promise.resolve([]),
   containers: () => Promise.resolve([container]),
@@ -32,5 +32,5 @@ test('labels that choose policy are not seen, others are', async () => {
   assert.deepEqual(await docker.containers(signal), [seen]);
   assert.deepEqual(await docker.containerNamed('app', signal), seen);
   assert.equal(await docker.containerNamed('other', signal), undefined);
-  assert.equal(await docker.engineId(signal), 'engine');
+  assert.deepEqual(await docker.engine(signal), await engine.engine(signal));
 });
