@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { cleanHost } from '../agent/clean.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
-import { openDatastore } from '../datastore/open-datastore.ts';
+import { refuseNewer } from '../datastore/sqlite-format.ts';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';
 import type { CliContext } from './context.ts';
@@ -24,7 +24,10 @@ export function addHostCommands(
     .command('run')
     .description('run the daemon that serves Docker and keeps the policy of this host')
     .option('--check', 'only say what would keep it from starting')
-    .action(({ check }: { readonly check?: true }) => (check ? checkStart(context) : run()));
+    .action(async ({ check }: { readonly check?: true }) => {
+      if (check) checkStart(context);
+      else await run();
+    });
   program
     .command('clean')
     .description(
@@ -38,9 +41,9 @@ export function addHostCommands(
 }
 
 /** Throws what keeps the daemon from starting: a setting, or a datastore that a newer program has written. */
-async function checkStart(context: CliContext): Promise<void> {
-  const datastore = await openDatastore(datastoreOptions(context.settings()));
-  await datastore.close();
+function checkStart(context: CliContext): void {
+  const datastore = datastoreOptions(context.settings());
+  if (datastore.kind === 'sqlite') refuseNewer(datastore.file);
 }
 
 async function clean(context: CliContext, keep: readonly string[]): Promise<void> {

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
 import { CalicoError } from '../errors/error.ts';
@@ -50,6 +51,19 @@ export async function migrate(database: DatabaseSync, file: string): Promise<voi
     throw error;
   } finally {
     database.exec(`PRAGMA busy_timeout = ${busyMs}`);
+  }
+}
+
+/** Throws `datastore/too-new` for a file of a newer program; the file is only read, and need not be there. */
+export function refuseNewer(file: string): void {
+  if (!existsSync(file)) return;
+  const database = new DatabaseSync(file, { readOnly: true, timeout: busyMs });
+  try {
+    const found = formatOf(database);
+    if (found <= sqliteFormat) return;
+    throw new CalicoError('datastore/too-new', { endpoint: file, found, known: sqliteFormat });
+  } finally {
+    database.close();
   }
 }
 

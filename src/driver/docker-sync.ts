@@ -31,6 +31,8 @@ export interface DockerSyncDeps {
 const answerMs = 5000;
 const quarantineFirstMs = 100;
 const quarantineLongestMs = 1000;
+/** How often it is looked whether there is an endpoint in quarantine, while there is none. */
+const noQuarantineMs = 500;
 
 /**
  * Keeps what the datastore says of containers as Docker has it, outside of Docker's calls: names of networks
@@ -124,7 +126,7 @@ async function releaseQuarantine(deps: DockerSyncDeps, signal: AbortSignal): Pro
     const waiting = deps.local.quarantined();
     if (waiting.length === 0) delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
     for (const id of waiting) await tryRelease(deps, id, signal);
-    await pause(delays.next().value, signal);
+    await pause(waiting.length === 0 ? noQuarantineMs : delays.next().value, signal);
   }
 }
 

@@ -110,14 +110,21 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
   test('a new daemon that does not come up gives way to the one before', async () => {
     const before = await current();
     const stream = await pingStream(host, 'one', await addressOf('two'));
-    // The check before the switch succeeds.
-    const broken = 'if (process.argv.at(-1) === "run") process.exit(7);';
-    await host.run(['sed', '-i', `1i ${broken}`, `${source}/src/daemon.ts`]);
+    // It gets as far as to bring the datastore to a format of its own.
+    const [format, daemon] = ['src/datastore/sqlite-format.ts', 'src/daemon.ts'].map(
+      (file) => `${source}/${file}`,
+    );
+    assert.ok(format !== undefined && daemon !== undefined);
+    await host.run(['cp', format, daemon, '/tmp']);
+    await host.run(['sed', '-i', "s/^];$/  'SELECT 1;',\\n];/", format]);
+    await host.run(['sed', '-i', '/const datastore = await/a process.exit(7);', daemon]);
     const { status, stderr } = await install();
     assert.equal(status, 1);
     assert.match(stderr, /the new daemon is not well, so the one before runs again/);
     assert.equal(await current(), before);
-    await host.run(['sed', '-i', '1d', `${source}/src/daemon.ts`]);
+    await host.run(['cp', '/tmp/sqlite-format.ts', format]);
+    await host.run(['cp', '/tmp/daemon.ts', daemon]);
+    assert.equal((await host.run(['sh', '-c', 'ls /var/lib/calico'])).includes('backup-'), true);
     assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
     assert.equal(await stream.lost(), 0);
   });
