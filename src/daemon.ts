@@ -33,7 +33,7 @@ import {
   type Method,
 } from './driver/plugin-server.ts';
 import { createStamp } from './driver/stamp.ts';
-import { CalicoError, describe } from './errors/error.ts';
+import { describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
 import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse, requireNetworkRoot } from './host.ts';
 import type { IpFamily } from './ip/address.ts';
@@ -134,9 +134,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     try {
       await Promise.race([initialised, rejectAtEnd(withDeadline(stop, readyMs))]);
     } catch (error) {
-      const why = mirror.health.lastError ?? 'it has not been read yet';
-      const { endpoint } = datastore;
-      throw new CalicoError('datastore/unavailable', { endpoint, why }, { cause: error });
+      throw mirror.whyNotInSync(error);
     }
   };
   const methods = withReady(

@@ -3,6 +3,9 @@ import { runCommand } from './cli/program.ts';
 import { settingsFile } from './config/load.ts';
 import { runDaemon } from './daemon.ts';
 
+// What a library should do otherwise is no news for those who run a command.
+process.noDeprecation = true;
+
 const stopping = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => stopping.abort());

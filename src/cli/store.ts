@@ -2,7 +2,6 @@ import { GroupWriter } from '../datastore/group-writer.ts';
 import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
 import type { Draft } from '../datastore/writer.ts';
-import { CalicoError } from '../errors/error.ts';
 
 /** The datastore as one command sees it. */
 export interface Store {
@@ -14,7 +13,7 @@ export interface Store {
 const readMs = 5000;
 const writeMs = 15_000;
 
-/** Opens the datastore, reads it, and closes it after use; throws `datastore/unavailable`. */
+/** Opens the datastore, reads it, and closes it after use; throws `datastore/…`. */
 export async function withStore<T>(
   options: DatastoreOptions,
   use: (store: Store) => Promise<T>,
@@ -27,9 +26,7 @@ export async function withStore<T>(
     try {
       await mirror.reached(0n, AbortSignal.timeout(readMs));
     } catch (error) {
-      const why = mirror.health.lastError ?? 'it did not answer in time';
-      const { endpoint } = datastore;
-      throw new CalicoError('datastore/unavailable', { endpoint, why }, { cause: error });
+      throw mirror.whyNotInSync(error);
     }
     const writer = new GroupWriter(mirror);
     return await use({

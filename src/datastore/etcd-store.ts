@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Etcd3, IOptions, IWatchResponse } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
@@ -10,30 +9,21 @@ import type {
   Listing,
   Transaction,
 } from './datastore.ts';
-
-/** How to reach etcd. Files are PEM. */
-export interface EtcdOptions {
-  readonly endpoints: readonly string[];
-  readonly caFile?: string;
-  readonly certFile?: string;
-  readonly keyFile?: string;
-  readonly username?: string;
-  readonly password?: string;
-}
+import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
 
 const callMs = 2000;
 const pageSize = 5000;
 
 /**
  * Opens etcd; nothing is asked of it yet. The client library is loaded here, as hosts without etcd need none
- * of it. Throws `datastore/unavailable` if a certificate file cannot be read.
+ * of it. Throws `datastore/bad-file`.
  */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
   const endpoint = options.endpoints.join(',');
   const [{ Etcd3: Client }, policies, credentials] = await Promise.all([
     import('etcd3'),
     tunedPolicies(),
-    readCredentials(options, endpoint),
+    readCredentials(options),
   ]);
   const { username, password } = options;
   const client = new Client({
@@ -63,27 +53,6 @@ async function tunedPolicies(): Promise<Omit<IOptions, 'hosts'>> {
       'grpc.keepalive_timeout_ms': 1500,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
-    },
-  };
-}
-
-async function readCredentials(
-  { caFile, certFile, keyFile }: EtcdOptions,
-  endpoint: string,
-): Promise<Pick<IOptions, 'credentials'>> {
-  if (caFile === undefined) return {};
-  const read = async (file: string) => {
-    try {
-      return await readFile(file);
-    } catch (cause) {
-      throw new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
-    }
-  };
-  return {
-    credentials: {
-      rootCertificate: await read(caFile),
-      ...(certFile === undefined ? {} : { certChain: await read(certFile) }),
-      ...(keyFile === undefined ? {} : { privateKey: await read(keyFile) }),
     },
   };
 }
@@ -260,12 +229,17 @@ class EtcdStore implements Datastore {
 
   #unavailable(cause: unknown): CalicoError {
     const { endpoint } = this;
+    const refusal = refusalOf(describe(cause));
+    if (refusal !== undefined) {
+      return new CalicoError('datastore/refused', { endpoint, why: refusal }, { cause });
+    }
     return new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
   }
 }
 
-/** Whether the connection was never made, so that nothing can have been applied. */
+/** Whether the call was never taken up, so that nothing can have been applied. */
 function isRefused(error: unknown): boolean {
+  if (refusalOf(describe(error)) !== undefined) return true;
   return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH/.test(describe(error));
 }
 

@@ -1,5 +1,5 @@
 import { orAborted } from '../async/deadline.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import {
   entryKinds,
   entryTypeOf,
@@ -55,7 +55,7 @@ export class LiveMirror implements Mirror {
   #revision = 0n;
   #inSync = false;
   #inSyncSince: Date | undefined;
-  #lastError: string | undefined;
+  #lastError: unknown;
 
   constructor(datastore: Datastore) {
     this.datastore = datastore;
@@ -73,7 +73,7 @@ export class LiveMirror implements Mirror {
           break;
         case 'broken':
           this.#inSyncSince = undefined;
-          this.#lastError = describe(followed.error);
+          this.#lastError = followed.error;
           break;
       }
     }
@@ -88,7 +88,20 @@ export class LiveMirror implements Mirror {
   }
 
   get health(): MirrorHealth {
-    return { inSyncSince: this.#inSyncSince, lastError: this.#lastError };
+    const lastError = this.#lastError;
+    return {
+      inSyncSince: this.#inSyncSince,
+      lastError: lastError === undefined ? undefined : describe(lastError),
+    };
+  }
+
+  /** The error for a caller who waited in vain for the first listing. */
+  whyNotInSync(cause: unknown): CalicoError {
+    if (isCalicoError(this.#lastError)) return this.#lastError;
+    const why =
+      this.#lastError === undefined ? 'it did not answer in time' : describe(this.#lastError);
+    const { endpoint } = this.datastore;
+    return new CalicoError('datastore/unavailable', { endpoint, why }, { cause });
   }
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {

@@ -1,5 +1,6 @@
 import type { Datastore } from './datastore.ts';
-import { openEtcdStore, type EtcdOptions } from './etcd-store.ts';
+import type { EtcdOptions } from './etcd-credentials.ts';
+import { openEtcdStore } from './etcd-store.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
 export type DatastoreOptions =

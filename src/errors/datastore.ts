@@ -7,6 +7,14 @@ export const datastoreErrors = {
     (d: { endpoint: string; why: string }) =>
       `datastore ${d.endpoint} does not answer (${d.why}); check that it runs and is reachable`,
   ),
+  'datastore/refused': entry(
+    'unavailable',
+    (d: { endpoint: string; why: string }) => `datastore ${d.endpoint} cannot be used: ${d.why}`,
+  ),
+  'datastore/bad-file': entry(
+    'state',
+    (d: { file: string; why: string }) => `file ${d.file} cannot be used for etcd: ${d.why}`,
+  ),
   'datastore/outcome-unknown': entry(
     'unavailable',
     (d: { endpoint: string; why: string }) =>

@@ -17,19 +17,41 @@ export interface Etcd extends AsyncDisposable {
   etcdctl(...argv: readonly string[]): string;
 }
 
-/** Starts etcd on free loopback ports. `enter` puts a command in front, for another network namespace. */
-export async function startEtcd(
-  options: { readonly enter?: readonly string[]; readonly port?: number } = {},
-): Promise<Etcd> {
+/** PEM files. */
+export interface CertificateFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+export interface EtcdSettings {
+  /** A command that is put in front, for another network namespace. */
+  readonly enter?: readonly string[];
+  readonly port?: number;
+  /** Serves TLS with this certificate, and asks clients for one of the same CA. */
+  readonly tls?: CertificateFiles;
+}
+
+/** Starts etcd, on free loopback ports unless one is given. */
+export async function startEtcd(options: EtcdSettings = {}): Promise<Etcd> {
   const folder = mkdtempSync(join(tmpdir(), 'calico-etcd-'));
   const client = options.port ?? (await freePort());
   const peer = options.port === undefined ? await freePort() : options.port + 1;
-  const endpoint = `http://127.0.0.1:${client}`;
+  const { tls } = options;
+  const endpoint = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${client}`;
   const enter = options.enter ?? [];
   let child: ChildProcess | undefined;
 
   const etcdctl = (...argv: readonly string[]) => {
-    const [command = '', ...rest] = [...enter, 'etcdctl', '--endpoints', endpoint, ...argv];
+    const [command = '', ...rest] = [
+      ...enter,
+      'etcdctl',
+      `--endpoints=${endpoint}`,
+      ...(tls === undefined
+        ? []
+        : [`--cacert=${tls.ca}`, `--cert=${tls.cert}`, `--key=${tls.key}`]),
+      ...argv,
+    ];
     const result = spawnSync(command, rest, {
       encoding: 'utf8',
       env: { ...process.env, ETCDCTL_API: '3' },
@@ -47,6 +69,14 @@ export async function startEtcd(
       `--listen-peer-urls=http://127.0.0.1:${peer}`,
       `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
       `--initial-cluster=default=http://127.0.0.1:${peer}`,
+      ...(tls === undefined
+        ? []
+        : [
+            '--client-cert-auth',
+            `--trusted-ca-file=${tls.ca}`,
+            `--cert-file=${tls.cert}`,
+            `--key-file=${tls.key}`,
+          ]),
     ];
     child = spawn(command, rest, { stdio: 'ignore' });
     for (let attempt = 0; ; attempt++) {

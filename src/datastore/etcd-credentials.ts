@@ -1,0 +1,106 @@
+import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { getCACertificates } from 'node:tls';
+import type { IOptions } from 'etcd3';
+import { CalicoError, describe } from '../errors/error.ts';
+
+/** How to reach etcd. Files are PEM. */
+export interface EtcdOptions {
+  readonly endpoints: readonly string[];
+  /** Absent: the host's own authorities. */
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly username?: string;
+  readonly password?: string;
+}
+
+/**
+ * What the client library needs for TLS; nothing without it. Throws `datastore/bad-file` for a file that cannot
+ * be read, holds something else, or does not belong to the other one.
+ */
+export async function readCredentials(
+  options: EtcdOptions,
+): Promise<Pick<IOptions, 'credentials'>> {
+  const { endpoints, caFile, certFile, keyFile } = options;
+  const usesTls = endpoints.some((one) => one.startsWith('https:'));
+  if (!usesTls && caFile === undefined && certFile === undefined) return {};
+  const ca = caFile === undefined ? undefined : await readPem(caFile, certificateOf);
+  const cert = certFile === undefined ? undefined : await readPem(certFile, certificateOf);
+  const key = keyFile === undefined ? undefined : await readPem(keyFile, keyOf);
+  if (cert !== undefined && key !== undefined && !cert.parsed.checkPrivateKey(key.parsed)) {
+    throw badFile(key.file, `it is not the key of ${cert.file}`);
+  }
+  return {
+    credentials: {
+      rootCertificate: ca?.content ?? Buffer.from(getCACertificates('system').join('\n')),
+      ...(cert === undefined ? {} : { certChain: cert.content }),
+      ...(key === undefined ? {} : { privateKey: key.content }),
+    },
+  };
+}
+
+interface Pem<Parsed> {
+  readonly file: string;
+  readonly content: Buffer;
+  readonly parsed: Parsed;
+}
+
+async function readPem<Parsed>(
+  file: string,
+  parse: (content: Buffer) => Parsed,
+): Promise<Pem<Parsed>> {
+  let content: Buffer;
+  try {
+    content = await readFile(file);
+  } catch (error) {
+    throw badFile(file, describe(error), error);
+  }
+  try {
+    return { file, content, parsed: parse(content) };
+  } catch (error) {
+    throw badFile(file, `it holds no ${parse === keyOf ? 'private key' : 'certificate'}`, error);
+  }
+}
+
+function certificateOf(content: Buffer): X509Certificate {
+  return new X509Certificate(content);
+}
+
+function keyOf(content: Buffer): KeyObject {
+  return createPrivateKey(content);
+}
+
+function badFile(file: string, why: string, cause?: unknown): CalicoError {
+  return new CalicoError('datastore/bad-file', { file, why }, { cause });
+}
+
+/**
+ * Why etcd and we do not get together although it is there, with what to do; `undefined` for anything else. The
+ * library has no codes for these, so they are told by the words of OpenSSL, Node and etcd.
+ */
+export function refusalOf(message: string): string | undefined {
+  return refusals.find(([pattern]) => pattern.test(message))?.[1];
+}
+
+const refusals: readonly (readonly [RegExp, string])[] = [
+  [
+    /authentication failed|user name is empty|user name not found/i,
+    'it does not know this user and password; check ETCD_USERNAME and ETCD_PASSWORD',
+  ],
+  [
+    /PERMISSION_DENIED|permission denied/,
+    'the user may not read or write /calico/ there; check ETCD_USERNAME and its role',
+  ],
+  [
+    /tls alert|ssl alert/i,
+    'it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE',
+  ],
+  [
+    /unable to verify|self-signed certificate|unable to get (local )?issuer/i,
+    'its certificate is not signed by the authority that we trust; check ETCD_CA_CERT_FILE',
+  ],
+  [/certificate has expired/i, 'its certificate has expired'],
+  [/does not match certificate's altnames/i, 'its certificate is for another name or address'],
+  [/wrong version number/i, 'it does not speak TLS; check whether ETCD_ENDPOINTS is https or http'],
+];

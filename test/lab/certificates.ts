@@ -1,0 +1,41 @@
+import { join } from 'node:path';
+import { outputOf } from './process.ts';
+import type { CertificateFiles } from './etcd.ts';
+
+/** A certificate authority in a folder, made by openssl. */
+export interface Authority {
+  readonly ca: string;
+  /** A certificate for 127.0.0.1, for server and client; the name tells its files apart. */
+  issue(name: string): Promise<CertificateFiles>;
+}
+
+/** Makes an authority of its own; all files lie in the folder. */
+export async function makeAuthority(folder: string, name: string): Promise<Authority> {
+  const file = (suffix: string) => join(folder, `${name}${suffix}`);
+  const [ca, caKey] = [file('.pem'), file('.key')];
+  await openssl('req', '-x509', '-days', '2', ...newKey(caKey), '-subj', `/CN=${name}`, '-out', ca);
+  return {
+    ca,
+    issue: async (of) => {
+      const [cert, key, request] = [file(`-${of}.pem`), file(`-${of}.key`), file(`-${of}.csr`)];
+      await openssl(
+        ...['req', ...newKey(key), '-subj', `/CN=${of}`, '-out', request],
+        ...['-addext', 'subjectAltName=IP:127.0.0.1'],
+      );
+      await openssl(
+        ...['x509', '-req', '-days', '2', '-in', request, '-out', cert, '-copy_extensions', 'copy'],
+        ...['-CA', ca, '-CAkey', caKey, '-CAcreateserial'],
+      );
+      return { ca, cert, key };
+    },
+  };
+}
+
+function newKey(file: string): readonly string[] {
+  return ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', file];
+}
+
+async function openssl(...argv: readonly string[]): Promise<void> {
+  const { PATH = '' } = process.env;
+  await outputOf(['openssl', ...argv], { env: { PATH } });
+}
