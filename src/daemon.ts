@@ -16,6 +16,7 @@ import { bootstrap } from './datastore/bootstrap.ts';
 import { GroupWriter } from './datastore/group-writer.ts';
 import { LiveMirror } from './datastore/live-mirror.ts';
 import { openDatastore } from './datastore/open-datastore.ts';
+import { keepSnapshot, readSnapshot } from './datastore/snapshot.ts';
 import type { Draft } from './datastore/writer.ts';
 import { createDockerApi } from './driver/docker/docker-api.ts';
 import type { Engine } from './driver/docker/messages.ts';
@@ -74,7 +75,12 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   for (const problem of hostProblems) log.warn(problem);
 
   const datastore = await openDatastore(datastoreOptions(settings));
-  const mirror = new LiveMirror(datastore);
+  const { snapshotFile } = settings;
+  // The file of one host is never away; a shared datastore may be.
+  const isRemote = settings.etcdEndpoints !== undefined;
+  const mirror = new LiveMirror(datastore, async () =>
+    isRemote ? readSnapshot(snapshotFile, datastore.endpoint) : undefined,
+  );
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);
   const engine = createDockerApi(settings.dockerHost);
@@ -165,6 +171,17 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   monitor.start();
   agent.start(signal);
   const following = mirror.run(signal);
+  const saving = isRemote
+    ? keepSnapshot(
+        {
+          mirror,
+          file: snapshotFile,
+          onFailure: (why) =>
+            log.error('the snapshot cannot be saved', { file: snapshotFile, why }),
+        },
+        signal,
+      )
+    : Promise.resolve();
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
@@ -243,6 +260,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   await control.close();
   await monitor.close();
   await following;
+  await saving;
   await datastore.close();
   sockets.close();
 

@@ -72,7 +72,9 @@ export function statusReport(sources: StatusSources): StatusReport {
 
 function checks(sources: StatusSources): Check[] {
   const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
-  const { inSyncSince, lastError: mirrorError } = mirror.health;
+  const { inSyncSince, lastError: mirrorError, snapshotOf } = mirror.health;
+  const fromSnapshot =
+    snapshotOf === undefined ? '' : `from a snapshot of ${snapshotOf.toISOString()}; `;
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
   const used = profilesInUse(sources);
@@ -84,7 +86,7 @@ function checks(sources: StatusSources): Check[] {
       ok: inSyncSince !== undefined,
       detail:
         inSyncSince === undefined
-          ? `${mirror.datastore.endpoint}: ${mirrorError ?? 'not read yet'}`
+          ? `${fromSnapshot}${mirror.datastore.endpoint}: ${mirrorError ?? 'not read yet'}`
           : `${mirror.datastore.endpoint}, in sync since ${inSyncSince.toISOString()}`,
       remedy: 'Running containers are not concerned; make the datastore reachable again.',
     },

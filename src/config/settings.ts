@@ -128,6 +128,10 @@ export const settingsSchema = z.object({
     name: 'CALICO_DATASTORE_FILE',
     help: 'SQLite file that holds the data where no etcd is configured',
   }),
+  snapshotFile: text.prefault('/var/lib/calico/snapshot.json').register(settingMeanings, {
+    name: 'CALICO_SNAPSHOT_FILE',
+    help: 'with etcd: its last state, for a start while it is away',
+  }),
   dockerHost: dockerAddress
     .prefault('unix:///var/run/docker.sock')
     .register(settingMeanings, { name: 'DOCKER_HOST', help: 'where the Docker API listens' }),

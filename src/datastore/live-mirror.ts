@@ -18,6 +18,7 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { follow } from './follow.ts';
+import type { Snapshot } from './snapshot.ts';
 import type { EntryChange, EntryChanges, Mirror, Stored, WrittenValues } from './mirror.ts';
 
 /** The entries of each kind by id. */
@@ -29,6 +30,8 @@ export interface MirrorHealth {
   readonly inSyncSince: Date | undefined;
   /** Why not, or what it was the last time. */
   readonly lastError: string | undefined;
+  /** When the snapshot was saved that stands in for the datastore; `undefined` once that has been read. */
+  readonly snapshotOf: Date | undefined;
 }
 
 /** A text that is being written, and the values of its transaction. */
@@ -53,12 +56,21 @@ export class LiveMirror implements Mirror {
   readonly #listeners = new Set<(changes: EntryChanges) => void>();
   #waiters: Waiter[] = [];
   #revision = 0n;
-  #inSync = false;
+  /** Whether the datastore has been listed. */
+  #isLive = false;
+  #snapshotOf: Date | undefined;
   #inSyncSince: Date | undefined;
   #lastError: unknown;
 
-  constructor(datastore: Datastore) {
+  readonly #readSnapshot: () => Promise<Snapshot | undefined>;
+
+  /** What `readSnapshot` answers is used when the first listing fails, until one comes. */
+  constructor(
+    datastore: Datastore,
+    readSnapshot: () => Promise<Snapshot | undefined> = () => Promise.resolve(undefined),
+  ) {
     this.datastore = datastore;
+    this.#readSnapshot = readSnapshot;
   }
 
   /** Follows the datastore; resolves when the signal is aborted. */
@@ -74,13 +86,14 @@ export class LiveMirror implements Mirror {
         case 'broken':
           this.#inSyncSince = undefined;
           this.#lastError = followed.error;
+          if (!this.inSync) this.#takeSnapshot(await this.#readSnapshot());
           break;
       }
     }
   }
 
   get inSync(): boolean {
-    return this.#inSync;
+    return this.#isLive || this.#snapshotOf !== undefined;
   }
 
   get revision(): bigint {
@@ -92,6 +105,7 @@ export class LiveMirror implements Mirror {
     return {
       inSyncSince: this.#inSyncSince,
       lastError: lastError === undefined ? undefined : describe(lastError),
+      snapshotOf: this.#snapshotOf,
     };
   }
 
@@ -109,7 +123,7 @@ export class LiveMirror implements Mirror {
   }
 
   list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
-    if (!this.#inSync) {
+    if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
     return this.#tables[kind];
@@ -120,7 +134,7 @@ export class LiveMirror implements Mirror {
   }
 
   reached(revision: bigint, signal: AbortSignal): Promise<void> {
-    return this.#wait(() => this.#inSync && this.#revision >= revision, signal);
+    return this.#wait(() => this.#isLive && this.#revision >= revision, signal);
   }
 
   async commit(
@@ -188,13 +202,25 @@ export class LiveMirror implements Mirror {
     return this.#problems;
   }
 
+  /**
+   * Takes a snapshot in place of the first listing. Its values have no revision, so that a listing replaces
+   * every one of them.
+   */
+  #takeSnapshot(snapshot: Snapshot | undefined): void {
+    if (snapshot === undefined) return;
+    this.#snapshotOf = snapshot.savedAt;
+    const changes = snapshot.entries.map(([key, value]) => ({ key, value, modRevision: 0n }));
+    this.#take(0n, changes);
+  }
+
   /** Takes a new listing as the changes that lead to it; what is not in it has been removed. */
   #takeListing({ revision, items }: Listing): void {
     const listed = new Set(items.map(({ key }) => key));
     const gone = this.#keys()
       .filter((key) => !listed.has(key))
       .map((key) => ({ key, value: undefined, modRevision: revision }));
-    this.#inSync = true;
+    this.#isLive = true;
+    this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
     this.#take(revision, [...gone, ...items]);
   }
@@ -202,7 +228,11 @@ export class LiveMirror implements Mirror {
   #take(revision: bigint, changes: readonly KeyChange[]): void {
     const entryChanges = changes.map((change) => this.#takeChange(change));
     this.#revision = revision;
-    const told = { revision, changes: entryChanges.filter((change) => change !== undefined) };
+    const told = {
+      revision,
+      isLive: this.#isLive,
+      changes: entryChanges.filter((change) => change !== undefined),
+    };
     for (const listener of this.#listeners) listener(told);
     const met = this.#waiters.filter(({ isMet }) => isMet());
     this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));

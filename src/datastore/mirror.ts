@@ -21,6 +21,8 @@ export type EntryChange<K extends EntryKind = EntryKind> = {
 /** Everything that changed up to a revision; the first batch after a new listing holds all differences. */
 export interface EntryChanges {
   readonly revision: bigint;
+  /** Whether the datastore itself said so, and not a snapshot. */
+  readonly isLive: boolean;
   readonly changes: readonly EntryChange[];
 }
 
@@ -36,7 +38,10 @@ export interface WrittenValues {
 export interface Mirror {
   readonly datastore: Datastore;
 
-  /** Whether the first listing has been read. Later outages do not clear it: the last state stays. */
+  /**
+   * Whether there is something to read: the first listing, or until it comes a snapshot. Later outages do not
+   * clear it: the last state stays.
+   */
   readonly inSync: boolean;
 
   /** All writes up to here are in. */
@@ -51,7 +56,7 @@ export interface Mirror {
   /** The ids of one group of a kind (see `entryTypes`); live, so not to be kept. */
   group(kind: EntryKind, group: string): ReadonlySet<string>;
 
-  /** Resolves when all writes up to the revision are in; rejects with the signal's reason. */
+  /** Resolves when the datastore has been listed and all writes up to the revision are in; rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
 
   /**

@@ -1,0 +1,128 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Datastore } from './datastore.ts';
+import { GroupWriter } from './group-writer.ts';
+import { LiveMirror } from './live-mirror.ts';
+import type { EntryChanges } from './mirror.ts';
+import { keepSnapshot, readSnapshot } from './snapshot.ts';
+import { openSqliteStore } from './sqlite-store.ts';
+
+const signal = AbortSignal.timeout(60_000);
+
+/** A store that can be away: then no listing answers. */
+function awayUntil(store: Datastore, isBack: () => boolean): Datastore {
+  return {
+    endpoint: store.endpoint,
+    get: (key, stop) => store.get(key, stop),
+    list: (prefix, stop) =>
+      isBack() ? store.list(prefix, stop) : Promise.reject(new Error('away')),
+    commit: (transaction, stop) =>
+      isBack() ? store.commit(transaction, stop) : Promise.reject(new Error('away')),
+    watch: (prefix, after, stop) => store.watch(prefix, after, stop),
+    close: () => store.close(),
+  };
+}
+
+async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'calico-snapshot-'));
+  try {
+    await use(folder);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** Writes handles through a mirror whose snapshot is kept, and stops. */
+async function saveHandles(store: Datastore, file: string, ids: readonly string[]): Promise<void> {
+  const stop = new AbortController();
+  const mirror = new LiveMirror(store);
+  const running = mirror.run(stop.signal);
+  const saving = keepSnapshot({ mirror, file, onFailure: assert.fail }, stop.signal);
+  await mirror.reached(0n, signal);
+  await new GroupWriter(mirror).write((draft) => {
+    for (const id of ids) draft.put('Handle', id, { block: { '10.0.0.0/26': 1 } });
+  }, signal);
+  stop.abort();
+  await Promise.all([running, saving]);
+}
+
+test('a mirror whose store is away has the last snapshot, and then what became of it meanwhile', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'deep', 'snapshot.json');
+    await saveHandles(store, file, ['kept', 'removed']);
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+
+    let isBack = false;
+    const stop = new AbortController();
+    const away = awayUntil(store, () => isBack);
+    const mirror = new LiveMirror(away, () => readSnapshot(file, store.endpoint));
+    assert.throws(() => mirror.list('Handle'), { code: 'datastore/not-in-sync' });
+    const told: EntryChanges[] = [];
+    mirror.subscribe((changes) => told.push(changes));
+    const running = mirror.run(stop.signal);
+    while (!mirror.inSync) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual([...mirror.list('Handle').keys()], ['kept', 'removed']);
+    assert.ok(mirror.health.snapshotOf !== undefined && mirror.health.inSyncSince === undefined);
+    assert.deepEqual(
+      told.map(({ isLive, changes }) => [isLive, changes.length]),
+      [[false, 2]],
+    );
+    const write = new GroupWriter(mirror).write((draft) => draft.put('Handle', 'no', {}), signal);
+    await assert.rejects(write, { code: 'datastore/unavailable' });
+
+    const writes = [
+      { key: '/calico/ipam/v2/handle/removed', value: undefined },
+      { key: '/calico/ipam/v2/handle/new', value: '{}' },
+    ];
+    await store.commit({ compares: [], writes }, signal);
+    isBack = true;
+    await mirror.reached(0n, signal);
+    assert.deepEqual([...mirror.list('Handle').keys()].toSorted(), ['kept', 'new']);
+    assert.equal(mirror.health.snapshotOf, undefined);
+    stop.abort();
+    await running;
+    await store.close();
+  }));
+
+test('changes of one moment are saved once, and nothing is written while nothing changes', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const stop = new AbortController();
+    const mirror = new LiveMirror(store);
+    const running = mirror.run(stop.signal);
+    const saving = keepSnapshot({ mirror, file, onFailure: assert.fail }, stop.signal);
+    await mirror.reached(0n, signal);
+    const writer = new GroupWriter(mirror);
+    for (const id of ['a', 'b', 'c']) {
+      await writer.write((draft) => draft.put('Handle', id, {}), signal);
+    }
+    const saved = async () => (await readSnapshot(file, store.endpoint))?.entries.length;
+    while ((await saved()) !== 3) await new Promise((resolve) => setTimeout(resolve, 20));
+    const { ino, mtimeMs } = await stat(file);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    assert.deepEqual([(await stat(file)).ino, (await stat(file)).mtimeMs], [ino, mtimeMs]);
+    stop.abort();
+    await Promise.all([running, saving]);
+    assert.equal((await stat(file)).ino, ino, 'the end writes nothing either');
+    await store.close();
+  }));
+
+test('a snapshot of another datastore, of a newer program, or cut off is none', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    await saveHandles(store, file, ['a']);
+    assert.equal((await readSnapshot(file, store.endpoint))?.entries.length, 1);
+    assert.equal(await readSnapshot(file, 'http://192.0.2.1:2379'), undefined);
+    const text = await readFile(file, 'utf8');
+    await writeFile(file, text.replace('"format":1', '"format":2'));
+    assert.equal(await readSnapshot(file, store.endpoint), undefined);
+    await writeFile(file, text.slice(0, -20));
+    assert.equal(await readSnapshot(file, store.endpoint), undefined);
+    await store.close();
+  }));
