@@ -12,6 +12,10 @@ import { openSqliteStore } from './sqlite-store.ts';
 
 const signal = AbortSignal.timeout(60_000);
 
+const onFailure = (why: string) => {
+  throw new Error(why);
+};
+
 /** A store that can be away: then no listing answers. */
 function awayUntil(store: Datastore, isBack: () => boolean): Datastore {
   return {
@@ -40,7 +44,7 @@ async function saveHandles(store: Datastore, file: string, ids: readonly string[
   const stop = new AbortController();
   const mirror = new LiveMirror(store);
   const running = mirror.run(stop.signal);
-  const saving = keepSnapshot({ mirror, file, onFailure: assert.fail }, stop.signal);
+  const saving = keepSnapshot({ mirror, file, onFailure }, stop.signal);
   await mirror.reached(0n, signal);
   await new GroupWriter(mirror).write((draft) => {
     for (const id of ids) draft.put('Handle', id, { block: { '10.0.0.0/26': 1 } });
@@ -95,7 +99,7 @@ test('changes of one moment are saved once, and nothing is written while nothing
     const stop = new AbortController();
     const mirror = new LiveMirror(store);
     const running = mirror.run(stop.signal);
-    const saving = keepSnapshot({ mirror, file, onFailure: assert.fail }, stop.signal);
+    const saving = keepSnapshot({ mirror, file, onFailure }, stop.signal);
     await mirror.reached(0n, signal);
     const writer = new GroupWriter(mirror);
     for (const id of ['a', 'b', 'c']) {

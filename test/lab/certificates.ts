@@ -18,14 +18,11 @@ export async function makeAuthority(folder: string, name: string): Promise<Autho
     ca,
     issue: async (of) => {
       const [cert, key, request] = [file(`-${of}.pem`), file(`-${of}.key`), file(`-${of}.csr`)];
-      await openssl(
-        ...['req', ...newKey(key), '-subj', `/CN=${of}`, '-out', request],
-        ...['-addext', 'subjectAltName=IP:127.0.0.1'],
-      );
-      await openssl(
-        ...['x509', '-req', '-days', '2', '-in', request, '-out', cert, '-copy_extensions', 'copy'],
-        ...['-CA', ca, '-CAkey', caKey, '-CAcreateserial'],
-      );
+      const subject = ['-subj', `/CN=${of}`, '-addext', 'subjectAltName=IP:127.0.0.1'];
+      await openssl('req', ...newKey(key), ...subject, '-out', request);
+      const signed = ['-in', request, '-out', cert, '-copy_extensions', 'copy', '-days', '2'];
+      const signer = ['-CA', ca, '-CAkey', caKey, '-CAcreateserial'];
+      await openssl('x509', '-req', ...signed, ...signer);
       return { ca, cert, key };
     },
   };

@@ -71,6 +71,40 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
       ['info', 'info'],
     );
   });
+
+  test('a daemon that starts meanwhile works from its snapshot, until the datastore is back', async () => {
+    await lab.network('other');
+    await lab.client('outside', '--net', 'other');
+    const { host, etcd } = lab;
+    const address = await lab.address('app', 'web');
+    const snapshot = '/var/lib/calico/snapshot.json';
+    const isSaved = async () => (await host.exec(['grep', '-q', 'outside', snapshot])).status === 0;
+    assert.ok(await lab.eventually(isSaved, 8000), 'the endpoint is in the snapshot');
+    assert.equal(await host.run(['stat', '-c', '%a', snapshot]), '600');
+    await host.killCalico();
+    const rule = 'inbound allow tcp from tag other to ports 8080';
+    await lab.calico('profile', 'web', 'rule', 'add', ...rule.split(' '));
+    await etcd?.stop();
+    for (const table of ['filter', 'raw']) await host.run(['iptables', '-t', table, '-F']);
+    assert.equal(await host.run(['sh', '-c', 'iptables-save -t filter | grep -c -- "-A cali" || true']), '0');
+
+    await host.startCalico(lab.environment);
+    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app'), 10_000));
+    const { status, stdout } = await lab.calicoResult('status');
+    assert.equal(status, 1);
+    assert.match(stdout, /datastore: from a snapshot of 20\S+Z; .*does not answer/);
+    const said = await lab.refused('run', '--rm', '--net', 'web', 'calico-test', 'true');
+    assert.match(said, /datastore http:\/\/127\.0\.0\.1:2379 /);
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'app',
+      change: async () => {
+        await etcd?.start();
+        const isWell = async () => (await lab.calicoResult('status')).status === 0;
+        assert.ok(await lab.eventually(isWell, 8000));
+      },
+    });
+  });
 });
 
 describe('what has no owner any more', { timeout: 600_000 }, () => {
