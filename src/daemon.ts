@@ -34,7 +34,7 @@ import {
   type Method,
 } from './driver/plugin-server.ts';
 import { createStamp } from './driver/stamp.ts';
-import { describe } from './errors/error.ts';
+import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
 import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse, requireNetworkRoot } from './host.ts';
 import type { IpFamily } from './ip/address.ts';

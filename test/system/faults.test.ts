@@ -86,7 +86,10 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     await lab.calico('profile', 'web', 'rule', 'add', ...rule.split(' '));
     await etcd?.stop();
     for (const table of ['filter', 'raw']) await host.run(['iptables', '-t', table, '-F']);
-    assert.equal(await host.run(['sh', '-c', 'iptables-save -t filter | grep -c -- "-A cali" || true']), '0');
+    assert.equal(
+      await host.run(['sh', '-c', 'iptables-save -t filter | grep -c -- "-A cali" || true']),
+      '0',
+    );
 
     await host.startCalico(lab.environment);
     assert.ok(await lab.eventually(() => lab.reaches('inside', 'app'), 10_000));
