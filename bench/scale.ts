@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { Agent } from '../src/agent/agent.ts';
 import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
 import { createLinks } from '../src/agent/links.ts';
@@ -138,8 +137,23 @@ const member = await timed(async (n) => {
   await agent.programmed('none', revision, signal);
   return performance.now() - started;
 });
-const memory =
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1000;
+// Each endpoint with a Profile of its own.
+for (let n = 0; n < many; n++) {
+  await writer.write((draft) => {
+    draft.put('Profile', `own${n}`, networkProfile(`own${n}`));
+    draft.put('WorkloadEndpoint', `libnetwork/here-${n}`, endpoint(n, `own${n}`));
+  }, signal);
+}
+await agent.programmed('none', mirror.revision, signal);
+const freshAmongMany = await timed(async (n) => {
+  await setProfile(`newer${n}`, 80);
+  return join(many + 2 * rounds + n, `newer${n}`);
+});
+const ruleAmongMany = await timed(async (n) => {
+  const started = performance.now();
+  await agent.programmed('none', await setProfile('own7', 1000 + n), signal);
+  return performance.now() - started;
+});
 
 // A restart: a new agent on the same kernel, told everything by a new mirror.
 const restarted = performance.now();
@@ -171,8 +185,9 @@ process.stdout.write(
       ['new endpoint, new policy', ...fresh],
       ['rule that all use: commit to kernel', ...rule],
       ['remote endpoint joins a tag: commit to kernel', ...member],
-      ['restart to in sync', restart.toFixed(0), ''],
-      ['resident memory (MB)', memory.toFixed(0), ''],
+      [`${many} Profiles: new endpoint, new policy`, ...freshAmongMany],
+      [`${many} Profiles: rule of one, commit to kernel`, ...ruleAmongMany],
+      ['restart of the agent to in sync', restart.toFixed(0), ''],
     ],
   ),
 );

@@ -1,0 +1,267 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
+import { fetchStatus } from '../src/cli/control-client.ts';
+import { createVeth } from '../src/dataplane/netlink/link.ts';
+import { GroupWriter } from '../src/datastore/group-writer.ts';
+import { LiveMirror } from '../src/datastore/live-mirror.ts';
+import { openDatastore } from '../src/datastore/open-datastore.ts';
+import { networkProfile } from '../src/driver/network-profile.ts';
+import { parseCidr } from '../src/ip/cidr.ts';
+import { parseRuleWords } from '../src/profiles/rule-words.ts';
+import { enterNewNamespace } from '../test/lab/namespace.ts';
+import { percentile, table } from './measure.ts';
+
+/**
+ * The real process on a host with many endpoints (veths, no Docker): how long a rule takes until packets meet
+ * it, what a kill -9 and a cold start let pass that is denied, how long they take, and the memory.
+ */
+
+const many = Number(process.argv[2] ?? 1000);
+const rounds = Number(process.argv[3] ?? 20);
+const backend = process.argv[4] === 'legacy' ? 'legacy' : 'nft';
+const signal = AbortSignal.timeout(600_000);
+const node = 'here';
+const [receiver, sender] = ['receiver', 'sender'].map((name) => `calico-${name}-${process.pid}`);
+if (receiver === undefined || sender === undefined) throw new Error('two namespaces are needed');
+
+const folder = mkdtempSync(join(tmpdir(), 'calico-scale-'));
+const namespace = enterNewNamespace();
+const children: ChildProcess[] = [];
+const ip = (...argv: readonly string[]) => execFileSync('ip', argv, { encoding: 'utf8' });
+process.once('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+  for (const name of [receiver, sender]) execFileSync('ip', ['netns', 'del', name]);
+  namespace[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+for (const name of [receiver, sender]) ip('netns', 'add', name);
+
+// What is installed is built; that starts sooner and is smaller than what is translated as it is read.
+const checkout = join(import.meta.dirname, '..');
+execFileSync(`${checkout}/node_modules/.bin/tsc`, [
+  '-p',
+  `${checkout}/tsconfig.build.json`,
+  '--outDir',
+  join(folder, 'dist'),
+]);
+copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
+symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+
+const file = join(folder, 'calico.db');
+const mirror = new LiveMirror(await openDatastore({ kind: 'sqlite', file }));
+void mirror.run(signal);
+await mirror.reached(0n, signal);
+const writer = new GroupWriter(mirror);
+
+const addressOf = (n: number) => `10.65.${n >> 8}.${n & 255}`;
+const interfaceOf = (n: number) => `calibench${String(n).padStart(6, '0')}`;
+const profileOf = (n: number) => (n === 1 ? 'target' : n === 2 ? 'source' : 'web');
+
+async function setTarget(isOpen: boolean): Promise<void> {
+  const made = networkProfile('target');
+  const open = parseRuleWords(['allow', 'udp', 'from', 'tag', 'source']);
+  const ingress = [...(made.spec.ingress ?? []), ...(isOpen ? [open] : [])];
+  const value = { ...made, spec: { ...made.spec, ingress } };
+  await writer.write((draft) => draft.put('Profile', 'target', value), signal);
+}
+
+await setTarget(false);
+await writer.write((draft) => {
+  for (const name of ['source', 'web']) draft.put('Profile', name, networkProfile(name));
+  for (let n = 1; n <= many; n++) {
+    const name = `${node}-${n}`;
+    draft.put('WorkloadEndpoint', `libnetwork/${name}`, {
+      kind: 'WorkloadEndpoint',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name, namespace: 'libnetwork' },
+      spec: {
+        orchestrator: 'libnetwork',
+        node,
+        endpoint: `endpoint${n}`,
+        ipNetworks: [parseCidr(`${addressOf(n)}/32`)],
+        profiles: [profileOf(n)],
+        interfaceName: interfaceOf(n),
+      },
+    });
+  }
+}, signal);
+const sockets = openKernelSockets();
+for (let n = 1; n <= many; n++) {
+  createVeth(sockets.rtnetlink, {
+    hostName: interfaceOf(n),
+    hostMac: 'ee:ee:ee:ee:ee:ee',
+    peerName: `peer${n}`,
+    peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,
+    mtuBytes: 1500,
+  });
+}
+for (const [n, name] of [
+  [1, receiver],
+  [2, sender],
+] as const) {
+  ip('link', 'set', `peer${n}`, 'netns', name);
+  ip('-n', name, 'link', 'set', `peer${n}`, 'up');
+  ip('-n', name, 'address', 'add', `${addressOf(n)}/32`, 'dev', `peer${n}`);
+  ip('-n', name, 'route', 'add', '169.254.1.1', 'dev', `peer${n}`);
+  ip('-n', name, 'route', 'add', 'default', 'via', '169.254.1.1');
+  const neighbour = ['169.254.1.1', 'lladdr', 'ee:ee:ee:ee:ee:ee', 'dev', `peer${n}`];
+  ip('-n', name, 'neighbour', 'add', ...neighbour);
+}
+execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+
+const control = join(folder, 'control.sock');
+function startDaemon(): ChildProcess {
+  const daemon = spawn(process.execPath, [join(folder, 'dist/main.js'), 'run'], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: {
+      PATH: process.env['PATH'],
+      NODENAME: node,
+      CALICO_DATASTORE_FILE: file,
+      CALICO_PLUGIN_DIR: folder,
+      CALICO_CONTROL_SOCKET: control,
+      CALICO_IPTABLES_BACKEND: backend,
+      CALICO_LOG_LEVEL: 'error',
+      DOCKER_HOST: `unix://${folder}/none.sock`,
+    },
+  });
+  children.push(daemon);
+  return daemon;
+}
+
+/** Milliseconds until the kernel is as wanted, by the daemon's word. */
+async function untilInSync(since: number): Promise<number> {
+  for (;;) {
+    const report = await fetchStatus(control).catch(() => undefined);
+    if (report?.checks.every(({ name, ok }) => name !== 'kernel' || ok) === true) {
+      return performance.now() - since;
+    }
+    signal.throwIfAborted();
+    await sleep(5);
+  }
+}
+
+const arrivals: bigint[] = [];
+function startEnd(name: string, ...argv: readonly string[]): ChildProcess {
+  const command = ['netns', 'exec', name, process.execPath, 'bench/datagrams.ts', ...argv];
+  const child = spawn('ip', command, { stdio: ['ignore', 'pipe', 'inherit'] });
+  child.stdout.on('data', (chunk: Buffer) => {
+    const lines = chunk.toString().split('\n');
+    arrivals.push(...lines.filter((line) => /^\d+$/.test(line)).map(BigInt));
+  });
+  children.push(child);
+  return child;
+}
+
+let daemon = startDaemon();
+await untilInSync(performance.now());
+const receiving = startEnd(receiver, 'receive');
+if (receiving.stdout !== null) await once(receiving.stdout, 'data');
+startEnd(sender, 'send', addressOf(1));
+await sleep(1000);
+
+const denied = { arrived: arrivals.length };
+const commits: number[] = [];
+for (let n = 0; n < rounds; n++) {
+  // UDP that was allowed once is a connection for a while; each round begins with none.
+  await setTarget(false);
+  await sleep(150);
+  execFileSync('conntrack', ['-F'], { stdio: 'ignore' });
+  await sleep(100);
+  arrivals.length = 0;
+  await sleep(50);
+  denied.arrived += arrivals.length;
+  const started = process.hrtime.bigint();
+  await setTarget(true);
+  while (arrivals[0] === undefined) await sleep(2);
+  commits.push(Number(arrivals[0] - started) / 1e6);
+}
+await setTarget(false);
+await sleep(200);
+execFileSync('conntrack', ['-F'], { stdio: 'ignore' });
+await sleep(100);
+
+interface Interruption {
+  readonly ms: number;
+  readonly processorMs: number;
+  readonly passed: number;
+}
+
+/** The daemon is killed, what is to be done is done, and it comes back, all under a stream of denied packets. */
+async function interrupted(meanwhile: () => void): Promise<Interruption> {
+  arrivals.length = 0;
+  daemon.kill('SIGKILL');
+  await once(daemon, 'exit');
+  meanwhile();
+  await sleep(200);
+  const started = performance.now();
+  daemon = startDaemon();
+  const ms = await untilInSync(started);
+  const processorMs = processorMsOf(daemon);
+  await sleep(500);
+  return { ms, processorMs, passed: arrivals.length };
+}
+
+/** Time that a process has had on a processor, in all; the kernel counts in hundredths of a second. */
+function processorMsOf({ pid }: ChildProcess): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const [user = 0, system = 0] = stat
+    .slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .slice(11, 13)
+    .map(Number);
+  return (user + system) * 10;
+}
+
+const killed = await interrupted(() => undefined);
+// As after a reboot: no way to any container, and no rules.
+const cold = await interrupted(() => {
+  ip('route', 'flush', 'proto', '80');
+  for (const tool of [`iptables-${backend}`, `ip6tables-${backend}`]) {
+    for (const name of ['raw', 'mangle', 'nat', 'filter']) {
+      for (const flag of ['-F', '-X']) execFileSync(tool, ['-t', name, flag]);
+    }
+  }
+  execFileSync('ipset', ['destroy']);
+});
+// The stream itself was not broken: with the rule it arrives.
+arrivals.length = 0;
+await setTarget(true);
+await sleep(500);
+if (arrivals.length === 0) throw new Error('nothing arrives that is allowed: the stream is broken');
+const memory =
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8'))?.[1] ?? 0) /
+  1000;
+
+process.stdout.write(
+  table(
+    [`the process, ${many} endpoints, iptables-${backend}`, 'p50', 'p99'],
+    [
+      [
+        'rule allows: commit to first packet (ms)',
+        percentile(commits, 0.5).toFixed(1),
+        percentile(commits, 0.99).toFixed(1),
+      ],
+      ['denied packets that passed before the rules', String(denied.arrived), ''],
+      ...interruptionRows('kill -9', killed),
+      ...interruptionRows('cold start', cold),
+      ['resident memory (MB)', memory.toFixed(0), ''],
+    ],
+  ),
+);
+process.exit(0);
+
+function interruptionRows(
+  name: string,
+  { ms, processorMs, passed }: Interruption,
+): readonly (readonly string[])[] {
+  return [
+    [`${name}: start to in sync (ms)`, ms.toFixed(0), ''],
+    [`${name}: processor time of the process until then (ms)`, String(processorMs), ''],
+    [`${name}: denied packets that passed meanwhile`, String(passed), ''],
+  ];
+}
