@@ -175,7 +175,9 @@ await second.reached(0n, signal);
 await agent.programmed('none', second.revision, signal);
 const restart = performance.now() - restarted;
 const chains =
-  execFileSync(`iptables-${backend}-save`, { encoding: 'utf8' }).split('\n:cali').length - 1;
+  execFileSync(`iptables-${backend}-save`, { encoding: 'utf8', maxBuffer: 1 << 26 }).split(
+    '\n:cali',
+  ).length - 1;
 
 process.stdout.write(
   table(
