@@ -89,6 +89,7 @@ const examples: { readonly [K in SettingKey]: Example } = {
   etcdUsername: anyText('calico', 'other'),
   etcdPassword: anyText('secret', 'a=b #c'),
   datastoreFile: anyText('/tmp/a.db', '/tmp/b.db'),
+  snapshotFile: anyText('/tmp/a.json', '/tmp/b.json'),
   dockerHost: {
     taken: [
       ['unix:///run/docker.sock', 'unix:///run/docker.sock'],
