@@ -42,6 +42,9 @@ const withoutAdvice: ReadonlySet<string> = new Set([
   // What is said is what has to change.
   'datastore/exists',
   'datastore/not-found',
+  // The reason that is given brings the advice, or names what is wrong with the file.
+  'datastore/refused',
+  'datastore/bad-file',
 ]);
 
 test('every state that stands in the way comes with what to do about it', () => {
