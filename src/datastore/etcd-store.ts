@@ -12,6 +12,11 @@ import type {
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
 
 const callMs = 2000;
+/**
+ * etcd ends a connection, and with it the calls on it, if it is pinged more often than each 5 s
+ * (`--grpc-keepalive-min-time`). Calls do not wait for a ping to find out: they have a deadline.
+ */
+const keepaliveMs = 6000;
 const pageSize = 5000;
 
 /**
@@ -49,7 +54,7 @@ async function tunedPolicies(): Promise<Omit<IOptions, 'hosts'>> {
     },
     defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + callMs }),
     grpcOptions: {
-      'grpc.keepalive_time_ms': 2000,
+      'grpc.keepalive_time_ms': keepaliveMs,
       'grpc.keepalive_timeout_ms': 1500,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
