@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { dirname } from 'node:path';
-import { fastify, type FastifyInstance } from 'fastify';
+import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { CalicoError, toCalicoError } from '../errors/error.ts';
 import { firstIssue } from '../model/entry.ts';
@@ -130,14 +130,21 @@ function createApp(
       }
     });
   }
-  app.setNotFoundHandler((request, reply) =>
-    reply.code(404).send(failure(`calico does not know the call ${request.method} ${request.url}`)),
-  );
-  app.setErrorHandler((error, request, reply) => {
-    const cause = toCalicoError(error);
-    onCall({ method: request.url.slice(1), callId: request.id, durationMs: 0, error: cause });
-    return reply.code(500).send(failure(`${cause.message} [${request.id}]`));
+  const refuse = (request: FastifyRequest, error: CalicoError): string => {
+    const name = request.url.slice(1);
+    // Metrics have a label for each method: a name that is none of ours must not make a new one.
+    const called = name in methods ? name : 'unknown';
+    onCall({ method: called, callId: request.id, durationMs: 0, error });
+    return failure(`${error.message} [${request.id}]`);
+  };
+  app.setNotFoundHandler((request, reply) => {
+    const call = `${request.method} ${request.url}`;
+    // 404 is Docker's "not implemented" (moby, libnetwork/drivers/remote).
+    return reply.code(404).send(refuse(request, new CalicoError('driver/unknown-call', { call })));
   });
+  app.setErrorHandler((error, request, reply) =>
+    reply.code(500).send(refuse(request, toCalicoError(error))),
+  );
   return app;
 }
 

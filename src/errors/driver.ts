@@ -10,6 +10,10 @@ export const driverErrors = {
     (_: Record<string, never>) =>
       'request refused: it has no body (Docker repeated a call whose connection broke); try again',
   ),
+  'driver/unknown-call': entry(
+    'input',
+    (d: { call: string }) => `calico does not know the call ${d.call}`,
+  ),
   'driver/unknown-option': entry(
     'input',
     (d: { key: string; known: string }) => `unknown network option "${d.key}"; known: ${d.known}`,
