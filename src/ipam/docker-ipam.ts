@@ -53,8 +53,8 @@ export interface DockerIpamDeps {
 const gatewayKey = 'com.docker.network.gateway';
 const addressTypeKey = 'RequestAddressType';
 const containerKey = 'com.docker.network.endpoint.name';
-const mostOutstanding = 8;
-const outstandingMs = 5000;
+const mostUnused = 32;
+const unusedMs = 5000;
 
 export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
 
@@ -66,15 +66,13 @@ export const addressSpaces = {
 /** The calls that have a body. */
 export function createDockerIpam(deps: DockerIpamDeps) {
   const { node, writer, now, nonce, stamp } = deps;
-  const recent: Date[] = [];
-
   const answerPool = async (
     request: z.infer<typeof requestPoolRequest>,
     signal: AbortSignal,
   ): Promise<object> => {
     const asked = parsePoolRequest(request);
-    if (asked.family === 6 && asked.subnet === undefined) refuseLoop(recent, now());
     const plan = (draft: Draft) => {
+      if (asked.family === 6 && asked.subnet === undefined) refuseLoop(draft, node, now());
       const record = requestPool(draft, { ...asked, node, nonce: nonce(), now: now(), stamp });
       return { record, pool: shownPool(draft, record) };
     };
@@ -107,7 +105,6 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     releasePool: {
       schema: releasePoolRequest,
       answer: async ({ PoolID }, signal) => {
-        recent.length = 0;
         await writer.write((draft) => releasePool(draft, PoolID, node), signal);
         return {};
       },
@@ -194,13 +191,22 @@ function gatewayAddress(
   return address;
 }
 
-/** Docker asks again and again for an IPv6 pool that it cannot use; each time it would be the same. */
-function refuseLoop(recent: Date[], now: Date): void {
-  while (recent[0] !== undefined && now.getTime() - recent[0].getTime() > outstandingMs) {
-    recent.shift();
+/**
+ * Docker to 26 asks again without end for an IPv6 pool that overlaps a name server or route of the host, and
+ * keeps what it got until it has one to its liking: so there are many that no network uses, all new.
+ */
+function refuseLoop(draft: Draft, node: string, now: Date): void {
+  const used = new Set<string>();
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    for (const { poolId } of network.subnets) if (poolId !== undefined) used.add(poolId);
   }
-  recent.push(now);
-  if (recent.length > mostOutstanding) {
+  let unused = 0;
+  for (const [, pool] of draft.entries('DockerPool')) {
+    const isAny = pool.node === node && pool.family === 6 && pool.subnet === undefined;
+    const isNew = now.getTime() - Date.parse(pool.createdAt) < unusedMs;
+    if (isAny && isNew && !used.has(pool.poolId)) unused++;
+  }
+  if (unused >= mostUnused) {
     throw new CalicoError('ipam/asked-too-often', { pool: 'of the default pools' });
   }
 }
