@@ -84,7 +84,7 @@ function endpoint(n: number, profile: string, node = 'here'): WorkloadEndpoint {
 /** Join without Docker: veth, endpoint, the agent's word. */
 async function join(n: number, profile: string): Promise<number> {
   const started = performance.now();
-  links.createVeth({
+  await links.createVeth({
     hostName: hostInterfaceName(id(n)),
     peerName: temporaryInterfaceName(id(n)),
     peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,

@@ -17,8 +17,10 @@ export function createLinks(options: {
 }): Links {
   const { sockets, log, onMade } = options;
   let removals: Promise<void> = Promise.resolve();
+  const leaving = new Map<string, Promise<void>>();
   return {
-    createVeth: (veth) => {
+    createVeth: async (veth) => {
+      await leaving.get(veth.hostName);
       try {
         createVeth(sockets.rtnetlink, { ...veth, hostMac });
       } catch (error) {
@@ -34,6 +36,10 @@ export function createLinks(options: {
         .catch((error: unknown) =>
           log.warn('interface could not be removed', { interface: hostName, why: describe(error) }),
         );
+      const removal = removals.finally(() => {
+        if (leaving.get(hostName) === removal) leaving.delete(hostName);
+      });
+      leaving.set(hostName, removal);
     },
   };
 }

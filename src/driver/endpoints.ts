@@ -46,13 +46,13 @@ export interface Endpoints {
 
 /** The host's ends of veths. */
 export interface Links {
-  /** Makes the pair, the host's end up; one that is there already will do. MTU in bytes. */
+  /** Makes the pair, the host's end up; one that is there and stays will do. MTU in bytes. */
   createVeth(veth: {
     readonly hostName: string;
     readonly peerName: string;
     readonly peerMac: string;
     readonly mtuBytes: number;
-  }): void;
+  }): Promise<void>;
   /** Removes the pair soon; nothing if there is none. */
   removeVeth(hostName: string): void;
 }
@@ -124,7 +124,7 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
     const looking = lookUpContainer(deps.docker, { networkId, endpointId }, signal);
     const { network, endpoint } = joining(networkId, endpointId);
     // Docker is asked while the kernel makes the veth: neither needs the other.
-    links.createVeth({
+    await links.createVeth({
       hostName: hostInterfaceName(endpointId),
       peerName: temporaryInterfaceName(endpointId),
       peerMac: endpoint.spec.mac ?? macFor(endpointId),
