@@ -33,6 +33,7 @@ import {
   type CallRecord,
   type Method,
 } from './driver/plugin-server.ts';
+import { keepTagsShared } from './driver/shared-tags.ts';
 import { createStamp } from './driver/stamp.ts';
 import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
@@ -170,6 +171,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
   monitor.start();
   agent.start(signal);
+  keepTagsShared({ mirror, writer, local, log }, signal);
   const following = mirror.run(signal);
   const saving = isRemote
     ? keepSnapshot(
