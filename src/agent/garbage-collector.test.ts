@@ -1,0 +1,178 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { GroupWriter } from '../datastore/group-writer.ts';
+import { LiveMirror } from '../datastore/live-mirror.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { DockerApi } from '../driver/docker/docker-api.ts';
+import { endpointEntryId, newEndpoint } from '../driver/endpoint-record.ts';
+import { indexLocalEndpoints } from '../driver/local-endpoints.ts';
+import { parseAddress } from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import { collectGarbage } from './garbage-collector.ts';
+
+const never = AbortSignal.timeout(60_000);
+const [present, gone] = ['a'.repeat(64), 'b'.repeat(64)];
+
+/** How Docker answers. */
+interface Engine {
+  hangs: boolean;
+  /** Each look is answered by another engine: one that was just installed has nothing at all. */
+  isAlwaysAnother: boolean;
+}
+
+/** Host a with two networks of one endpoint each; host b with the same ids, which Docker of a never has. */
+async function withHosts(
+  engine: Engine,
+  use: (lab: {
+    readonly left: () => readonly string[];
+    /** Lets the collector look that many more times. */
+    readonly looks: (count: number) => Promise<void>;
+  }) => Promise<void>,
+): Promise<void> {
+  const store = await openSqliteStore(':memory:');
+  const mirror = new LiveMirror(store);
+  const local = indexLocalEndpoints(mirror, 'a');
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, never);
+  const writer = new GroupWriter(mirror);
+  await writer.write((draft) => {
+    for (const node of ['a', 'b']) {
+      for (const id of [present, gone]) {
+        const network: DockerNetwork = {
+          id,
+          node,
+          ipam: 'docker',
+          internal: false,
+          ipv4: true,
+          ipv6: false,
+          subnets: [],
+          options: {},
+        };
+        draft.put('DockerNetwork', `${node}/${id}`, network);
+        const addresses = [parseAddress(id === present ? '10.0.0.1' : '10.0.0.2')];
+        const facts = { node, network, endpointId: id, addresses, mac: 'ca:00:00:00:00:01' };
+        const policy = { profiles: [], labels: {}, problems: [] };
+        draft.put(
+          'WorkloadEndpoint',
+          endpointEntryId(node, id),
+          newEndpoint({ ...facts, options: {} }, policy),
+        );
+      }
+    }
+  }, never);
+
+  let asked = 0;
+  const answer = async <Value>(value: Value): Promise<Value> => {
+    if (engine.hangs) throw new Error('no answer within 5 s');
+    return value;
+  };
+  const docker: DockerApi = {
+    address: 'unix:///fake',
+    engine: () => {
+      asked++;
+      return answer({
+        id: engine.isAlwaysAnother ? `engine-${asked}` : 'engine',
+        isRootless: false,
+      });
+    },
+    network: () => answer(undefined),
+    networks: () =>
+      answer(
+        !engine.isAlwaysAnother
+          ? [
+              {
+                Id: present,
+                Name: 'web',
+                Driver: 'calico',
+                IPAM: { Options: {}, Config: [] },
+                Containers: {},
+              },
+            ]
+          : [],
+      ),
+    containers: () =>
+      answer(
+        !engine.isAlwaysAnother
+          ? [
+              {
+                Id: 'c1',
+                Names: ['/app'],
+                State: 'running',
+                Labels: {},
+                NetworkSettings: { Networks: { web: { EndpointID: present } } },
+              },
+            ]
+          : [],
+      ),
+    containerNamed: () => answer(undefined),
+    events: () => Promise.reject(new Error('not here')),
+  };
+  const remove = (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string) =>
+    writer.write((draft) => draft.remove(kind, id), never).then(() => undefined);
+  const silent = () => undefined;
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker,
+      local,
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
+      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  const left = () => [
+    ...[...mirror.list('DockerNetwork').values()].map(
+      ({ value }) => `${value.node} network ${value.id[0]}`,
+    ),
+    ...[...mirror.list('WorkloadEndpoint').values()].map(
+      ({ value }) => `${value.spec.node} endpoint ${value.spec.endpoint[0]}`,
+    ),
+  ];
+  try {
+    const looks = async (count: number) => {
+      const until = asked + count;
+      // The look after the last has begun, so that the last is over with all that it did.
+      const isOver = () => asked > until;
+      while (!isOver()) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+    await use({ left, looks });
+  } finally {
+    stop.abort();
+    await collecting;
+    await running;
+    await store.close();
+  }
+}
+
+const all = ['a', 'b'].flatMap((node) =>
+  ['network', 'endpoint'].flatMap((kind) => ['a', 'b'].map((id) => `${node} ${kind} ${id}`)),
+);
+
+test('what Docker does not have is collected on the own host, and on no other', () =>
+  withHosts({ hangs: false, isAlwaysAnother: false }, async ({ left, looks }) => {
+    await looks(3);
+    assert.deepEqual(
+      left().toSorted(),
+      all.filter((one) => one !== 'a network b' && one !== 'a endpoint b').toSorted(),
+    );
+  }));
+
+test('an engine that does not answer, or is another one, proves nothing', () => {
+  const engine = { hangs: true, isAlwaysAnother: false };
+  return withHosts(engine, async ({ left, looks }) => {
+    await looks(5);
+    assert.deepEqual(left().toSorted(), all.toSorted());
+    engine.isAlwaysAnother = true;
+    engine.hangs = false;
+    await looks(5);
+    assert.deepEqual(left().toSorted(), all.toSorted());
+    engine.isAlwaysAnother = false;
+    await looks(3);
+    assert.equal(left().length, all.length - 2);
+  });
+});
