@@ -79,10 +79,11 @@ async function debianRoot(release: {
 export async function startDockerd(
   machine: Machine,
   flags: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
 ): Promise<BackgroundProcess> {
   // Without systemd, control groups are made in the file system; below one of the machine's own name.
   const groups = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent'];
-  const dockerd = machine.spawn(['dockerd', ...groups, `/${machine.name}`, ...flags]);
+  const dockerd = machine.spawn(['dockerd', ...groups, `/${machine.name}`, ...flags], env);
   const deadline = Date.now() + 60_000;
   while (!(await answers(machine.path('/run/docker.sock')))) {
     if (dockerd.status !== undefined || Date.now() > deadline) {

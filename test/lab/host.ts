@@ -11,6 +11,8 @@ export interface HostOptions {
   readonly backend?: IptablesBackend;
   /** Whether it has a default route (`uplinkAddresses` in machine.ts); none if not given. */
   readonly uplink?: boolean;
+  /** The environment of dockerd. */
+  readonly dockerEnvironment?: Readonly<Record<string, string>>;
 }
 
 /** Makes a host in namespaces of its own. Docker is installed on it and does not run yet. */
@@ -20,17 +22,19 @@ export async function startHost(options: HostOptions): Promise<Host> {
     backend: options.backend ?? 'nft',
     uplink: options.uplink ?? false,
   });
-  return new Host(machine);
+  return new Host(machine, options.dockerEnvironment ?? {});
 }
 
 /** A host with Docker and calico-cnm. It shares nothing with others, and leaves nothing when disposed of. */
 export class Host implements AsyncDisposable {
   readonly machine: Machine;
+  readonly #dockerEnvironment: Readonly<Record<string, string>>;
   #dockerd: BackgroundProcess | undefined;
   #calico: BackgroundProcess | undefined;
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, dockerEnvironment: Readonly<Record<string, string>>) {
     this.machine = machine;
+    this.#dockerEnvironment = dockerEnvironment;
   }
 
   /** The path under which the tests reach a file or socket of the host. */
@@ -66,7 +70,7 @@ export class Host implements AsyncDisposable {
   /** Starts dockerd, by flags if given; it answers and has the test image when this returns. */
   async startDocker(...flags: readonly string[]): Promise<void> {
     if (running(this.#dockerd)) throw new Error('Docker runs already on this host');
-    this.#dockerd = await startDockerd(this.machine, flags);
+    this.#dockerd = await startDockerd(this.machine, flags, this.#dockerEnvironment);
     await ensureTestImage(this.machine);
   }
 
@@ -85,6 +89,15 @@ export class Host implements AsyncDisposable {
       '/run/docker/containerd/containerd.pid',
       '/run/docker.pid',
     ]);
+  }
+
+  /** dockerd stands still: it takes connections and answers nothing. */
+  pauseDocker(): void {
+    this.#dockerd?.signal('SIGSTOP');
+  }
+
+  resumeDocker(): void {
+    this.#dockerd?.signal('SIGCONT');
   }
 
   /** Everything that dockerd has logged since it was started last. */

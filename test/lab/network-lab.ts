@@ -4,6 +4,7 @@ import { startEtcd, type Etcd } from './etcd.ts';
 import type { Engine } from './engine.ts';
 import { startHost, type Host } from './host.ts';
 import type { IptablesBackend } from './machine.ts';
+import { callPlugin, getText, type PluginAnswer } from './plugin-client.ts';
 import type { CommandResult } from './process.ts';
 
 /** What one run of a suite is made on. */
@@ -11,6 +12,8 @@ export interface LabKind {
   readonly engine: Engine;
   readonly backend: IptablesBackend;
   readonly datastore: 'sqlite' | 'etcd';
+  /** The environment of dockerd. */
+  readonly dockerEnvironment?: Readonly<Record<string, string>>;
 }
 
 /** Each engine with each firewall and each datastore at least once. */
@@ -56,6 +59,16 @@ export class NetworkLab implements AsyncDisposable {
 
   calicoResult(...argv: readonly string[]): Promise<CommandResult> {
     return this.host.exec(['calico-cnm', ...argv], { env: this.environment });
+  }
+
+  /** A call on the plugin's socket as dockerd makes it; without a body an empty one. */
+  call(method: string, body?: unknown): Promise<PluginAnswer> {
+    return callPlugin(this.host.path('/run/docker/plugins/calico.sock'), method, body);
+  }
+
+  /** The daemon's metrics in Prometheus' text form. */
+  metrics(): Promise<string> {
+    return getText(this.host.path('/run/calico/calico-cnm.sock'), '/metrics');
   }
 
   network(name: string, ...options: readonly string[]): Promise<string> {

@@ -242,6 +242,12 @@ function policySuite(kind: LabKind): void {
   });
 
   test('a killed daemon loses nothing, and finds what is there when it is back', async () => {
+    const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', 'inside');
+    const address = await lab.address('app', 'web');
+    // A hundred packets a second, from before the first kill until after the last start.
+    const stream = lab.host.spawn(
+      `nsenter --target ${pid} --net ping -q -i 0.01 ${address}`.split(' '),
+    );
     await lab.host.killCalico();
     assert.ok(await lab.reaches('inside', 'app'));
     assert.equal(await lab.reaches('outside', await lab.address('app', 'web')), false);
@@ -260,6 +266,13 @@ function policySuite(kind: LabKind): void {
       await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000),
     );
     assert.equal(await chains(), before);
+    stream.signal('SIGINT');
+    await stream.exited;
+    const counts = /(\d+) packets transmitted, (\d+) received/.exec(stream.output());
+    const [sent, received] = [Number(counts?.[1]), Number(counts?.[2])];
+    assert.ok(sent > 200, stream.output());
+    // The very last one may have been on its way.
+    assert.ok(received >= sent - 1, stream.output());
     assert.ok(await lab.reaches('inside', 'app'));
     await lab.docker('run', '--rm', '--net', 'web', 'calico-test', 'true');
   });
