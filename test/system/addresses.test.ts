@@ -1,0 +1,311 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { uplinkAddresses } from '../lab/machine.ts';
+import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+
+const kinds: readonly LabKind[] = [
+  { engine: '20.10', backend: 'legacy', datastore: 'sqlite' },
+  // As newer engines do, this one refuses clients of an older API.
+  {
+    engine: '28.5',
+    backend: 'nft',
+    datastore: 'etcd',
+    dockerEnvironment: { DOCKER_MIN_API_VERSION: '1.44' },
+  },
+];
+
+for (const kind of kinds)
+  describe(kindName(kind), { timeout: 800_000 }, () => addressesSuite(kind));
+
+/** Families, options of networks and connections, labels, pools: what each of them does. */
+function addressesSuite(kind: LabKind): void {
+  const isNew = kind.engine !== '20.10';
+  let lab: NetworkLab;
+  before(async () => {
+    lab = await startLab(kind);
+    await lab.network('web');
+    await lab.network('other');
+    await lab.server('app', '--net', 'web');
+    await lab.client('inside', '--net', 'web');
+    await lab.client('outside', '--net', 'other');
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  const remove = async (containers: readonly string[], networks: readonly string[] = []) => {
+    if (containers.length > 0) await lab.docker('rm', '-f', ...containers);
+    if (networks.length > 0) await lab.docker('network', 'rm', ...networks);
+  };
+  /** docker network create of a calico network, with the options as one would type them. */
+  const network = (name: string, options: string) => lab.network(name, ...options.split(' '));
+  const client = (name: string, options: string) => lab.client(name, ...options.split(' '));
+  const server = (name: string, options: string) => lab.server(name, ...options.split(' '));
+  const apply = (resource: object) =>
+    lab.host.run(['calico-cnm', 'apply', '-f', '-'], {
+      input: JSON.stringify({ apiVersion: 'projectcalico.org/v3', ...resource }),
+      env: lab.environment,
+    });
+  const allow = (selector: string) => ['allow', 'from', 'selector', selector];
+  const addRule = (...words: readonly string[]) =>
+    lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...words);
+  const removeRule = (...words: readonly string[]) =>
+    lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...words);
+  const isClean = async () =>
+    assert.match(await lab.calico('ipam', 'check'), /^no problems found$/m);
+
+  if (isNew) {
+    test("no version of Docker's API is pinned (bug j of the 2019 plugin)", async () => {
+      const old = await lab.host.exec(['docker', 'ps'], { env: { DOCKER_API_VERSION: '1.25' } });
+      assert.match(old.stderr, /too old/);
+      assert.match(await lab.calico('get', 'workloadendpoint', '-o', 'yaml'), /workload: app/);
+    });
+
+    test('a network of IPv6 alone', async () => {
+      await network('six', '--ipv4=false --ipv6');
+      await server('six1', '--net six');
+      await client('six2', '--net six');
+      assert.equal(await lab.address('six1', 'six'), '');
+      assert.ok(await lab.reaches('six2', 'six1'));
+      assert.ok(await lab.reaches('six2', await lab.address6('six1', 'six')));
+      assert.match(await lab.docker('exec', 'six2', 'ip', '-6', 'route'), /^default via fe80:/m);
+      assert.doesNotMatch(await lab.docker('exec', 'six2', 'ip', 'address'), /inet .*eth0/);
+      await remove(['six1', 'six2'], ['six']);
+    });
+  }
+
+  test('both subnets given: --ip and --ip6 are kept, and reach', async () => {
+    await network('pair', '--ipv6 --subnet 10.91.0.0/24 --subnet fd00:91::/64');
+    await server('p1', '--net pair --ip 10.91.0.10 --ip6 fd00:91::10');
+    await client('p2', '--net pair');
+    // With IPv6 off inside it still has IPv4.
+    await client('p3', '--net pair --sysctl net.ipv6.conf.all.disable_ipv6=1');
+    assert.equal(await lab.address('p1', 'pair'), '10.91.0.10');
+    assert.equal(await lab.address6('p1', 'pair'), 'fd00:91::10');
+    assert.ok(await lab.reaches('p2', '10.91.0.10'));
+    assert.ok(await lab.reaches('p2', 'fd00:91::10'));
+    assert.ok(await lab.reaches('p3', '10.91.0.10'));
+    const taken = ['run', '--rm', '--net', 'pair', '--ip6', 'fd00:91::10', 'calico-test', 'true'];
+    assert.match(await lab.refused(...taken), /fd00:91::10 is in use by/);
+    await lab.docker('network', 'connect', 'pair', 'outside');
+    assert.ok(await lab.eventually(() => lab.reaches('outside', 'fd00:91::10')));
+    await lab.docker('network', 'disconnect', 'pair', 'outside');
+    await remove(['p1', 'p2', 'p3'], ['pair']);
+  });
+
+  test('--ip in the second of several subnets', async () => {
+    await network('two', '--subnet 10.92.0.0/24 --subnet 10.93.0.0/24');
+    await server('t1', '--net two --ip 10.93.0.7');
+    await client('t2', '--net two');
+    assert.equal(await lab.address('t1', 'two'), '10.93.0.7');
+    // docker's client sends the subnets in no fixed order.
+    assert.match(await lab.address('t2', 'two'), /^10\.9[23]\./);
+    assert.ok(await lab.reaches('t2', 't1'));
+    await remove(['t1', 't2'], ['two']);
+  });
+
+  test('a connection chooses address and Profile while the container runs', async () => {
+    await lab.calico('profile', 'add', 'ops');
+    await addRule('allow', 'from', 'tag', 'ops');
+    await network('side', '--subnet 10.94.0.0/24');
+    const address = await lab.address('app', 'web');
+    const connect = 'network connect --ip 10.94.0.9 --driver-opt org.projectcalico.profile=ops';
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'app',
+      change: () => lab.docker(...connect.split(' '), 'side', 'outside'),
+    });
+    assert.equal(await lab.address('outside', 'side'), '10.94.0.9');
+    await lab.docker('network', 'disconnect', 'side', 'outside');
+    assert.equal(await lab.reaches('outside', address), false);
+    await client('opted', '--network name=other,driver-opt=org.projectcalico.profile=ops');
+    assert.ok(await lab.reaches('opted', address));
+    const wrong = 'run --rm --network name=other,driver-opt=org.projectcalico.colour=red';
+    assert.match(
+      await lab.refused(...wrong.split(' '), 'calico-test', 'true'),
+      /unknown endpoint option "org\.projectcalico\.colour"; known: org\.projectcalico\.profile/,
+    );
+    await removeRule('allow', 'from', 'tag', 'ops');
+    await remove(['opted'], ['side']);
+    await lab.calico('profile', 'remove', 'ops');
+  });
+
+  test('connected and disconnected twenty times in a row, nothing is left over', async () => {
+    await lab.network('loop');
+    await server('looped', '--net loop');
+    for (let n = 0; n < 20; n++) {
+      await lab.docker('network', 'connect', 'loop', 'outside');
+      await lab.docker('network', 'disconnect', 'loop', 'outside');
+    }
+    await lab.docker('network', 'connect', 'loop', 'outside');
+    assert.ok(await lab.eventually(() => lab.reaches('outside', 'looped')));
+    await lab.docker('network', 'disconnect', 'loop', 'outside');
+    await remove(['looped'], ['loop']);
+    await isClean();
+  });
+
+  test('twenty containers that start at once have twenty addresses, and all reach', async () => {
+    const names = Array.from({ length: 20 }, (_, n) => `many${n}`);
+    await Promise.all(names.map((name) => client(name, '--net web')));
+    const addresses = await Promise.all(names.map((name) => lab.address(name, 'web')));
+    assert.equal(new Set(addresses).size, 20);
+    for (const name of names) assert.ok(await lab.reaches(name, 'app'), name);
+    await remove(names);
+    await isClean();
+  });
+
+  // What follows is the same on every engine.
+  if (isNew) return;
+
+  test('an internal network: what comes in is refused and counted until the isolation goes', async () => {
+    await network('inner', '--internal');
+    await server('kept', '--net inner');
+    await client('kept2', '--net inner');
+    assert.ok(await lab.eventually(() => lab.reaches('kept2', 'kept')));
+    await lab.calico('profile', 'inner', 'rule', 'add', 'inbound', 'allow', 'from', 'tag', 'other');
+    const address = await lab.address('kept', 'inner');
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'kept',
+      change: () => lab.calico('profile', 'xi--inner', 'rule', 'remove', 'inbound', '--at', '1'),
+    });
+    // The way out is refused twice: without a route, and by policy for one who makes a route.
+    assert.equal(await lab.pings('kept', uplinkAddresses.far), false);
+    await client('wilful', '--net inner --cap-add NET_ADMIN');
+    const hop = await lab.docker('exec', 'wilful', 'sh', '-c', 'ip route | sed -n 1p');
+    const via = /^(\S+) dev eth0/.exec(hop)?.[1] ?? assert.fail(hop);
+    await lab.docker('exec', 'wilful', 'ip', 'route', 'add', 'default', 'via', via);
+    await lab.onlyAfter({
+      probe: () => lab.pings('wilful', uplinkAddresses.far),
+      droppedAt: 'wilful',
+      change: () => lab.calico('profile', 'xi--inner', 'rule', 'remove', 'outbound', '--at', '1'),
+    });
+    await remove(['kept', 'kept2', 'wilful'], ['inner']);
+    await lab.calico('delete', 'profile', 'inner', 'xi--inner');
+  });
+
+  test('policy selects labels of networks and of Compose, and names that docker rename changes', async () => {
+    const address = await lab.address('app', 'web');
+    await network('labelled', '-o profiles=web,other');
+    await client('several', '--net labelled');
+    assert.ok(await lab.reaches('several', address), 'it has the Profile web, and so its tag');
+    await network('tiered', '-o org.projectcalico.label.tier=back');
+    await client(
+      'composed',
+      '--net tiered --label com.docker.compose.project=shop --label com.docker.compose.service=cart ' +
+        '--label org.projectcalico.label.bad=not/legal?',
+    );
+    // A wrong label keeps nobody from starting.
+    assert.match(lab.host.calicoLog(), /warn container label ignored container=composed .*bad=/);
+    const probe = () => lab.reaches('composed', address);
+    for (const selector of [
+      "tier == 'back' && com.docker.network.name == 'tiered'",
+      "com.docker.compose.project == 'shop' && com.docker.compose.service == 'cart'",
+    ]) {
+      await lab.onlyAfter({ probe, droppedAt: 'app', change: () => addRule(...allow(selector)) });
+      await removeRule(...allow(selector));
+      assert.ok(await lab.eventually(async () => !(await probe())));
+    }
+    const byName = "com.docker.container.name == 'renamed'";
+    await addRule(...allow(byName));
+    assert.equal(await probe(), false);
+    await lab.docker('rename', 'composed', 'renamed');
+    assert.ok(await lab.eventually(() => lab.reaches('renamed', address)));
+    await removeRule(...allow(byName));
+    await remove(['several', 'renamed'], ['labelled', 'tiered']);
+  });
+
+  test('a tag that a Profile gets is also that of its container on another network', async () => {
+    const address = await lab.address('app', 'web');
+    // The default route is by the network whose name sorts first, so its address is the source.
+    await lab.network('aaa');
+    await lab.docker('network', 'connect', 'aaa', 'outside');
+    await addRule('allow', 'from', 'tag', 'late');
+    await lab.onlyAfter({
+      probe: () => lab.reaches('outside', address),
+      droppedAt: 'app',
+      change: () => lab.calico('profile', 'other', 'tag', 'add', 'late'),
+    });
+    await lab.calico('profile', 'other', 'tag', 'remove', 'late');
+    assert.ok(await lab.eventually(async () => !(await lab.reaches('outside', address))));
+    await removeRule('allow', 'from', 'tag', 'late');
+    await lab.docker('network', 'disconnect', 'aaa', 'outside');
+    await remove([], ['aaa']);
+  });
+
+  test('-o nat-outgoing=false: the router sees the container, else the host', async () => {
+    await network(
+      'routed',
+      '-o nat-outgoing=false -o next-hop=169.254.7.7 -o interface-prefix=cal',
+    );
+    await client('seen', '--net routed');
+    const routes = await lab.docker('exec', 'seen', 'ip', 'route');
+    assert.match(routes, /^default via 169\.254\.7\.7 dev cal0/m);
+    const address = await lab.address('seen', 'routed');
+    const router = (command: string) =>
+      lab.host.run(['ip', 'netns', 'exec', 'router', ...command.split(' ')]);
+    await router(`iptables -A INPUT -p icmp -s ${address}`);
+    await router(`iptables -A INPUT -p icmp -s ${uplinkAddresses.host}`);
+    const counted = async () => {
+      const listed = await router('iptables -S INPUT -v');
+      const packets = [...listed.matchAll(/-c (\d+) \d+$/gm)].map(([, count]) => Number(count));
+      return { container: packets.at(-2), host: packets.at(-1) };
+    };
+    assert.equal(
+      await lab.pings('seen', uplinkAddresses.far),
+      false,
+      'the router knows no way back',
+    );
+    assert.deepEqual(await counted(), { container: 1, host: 0 });
+    await router(`ip route add ${address} via ${uplinkAddresses.host}`);
+    assert.ok(await lab.pings('seen', uplinkAddresses.far));
+    assert.ok(await lab.pings('inside', uplinkAddresses.far));
+    assert.deepEqual(await counted(), { container: 2, host: 1 });
+    await router('iptables -F INPUT');
+    await remove(['seen'], ['routed']);
+  });
+
+  test('reservations, a disabled pool and a pool of another host are kept from containers', async () => {
+    const pool = (name: string, spec: object) =>
+      apply({ kind: 'IPPool', metadata: { name }, spec: { blockSize: 30, ...spec } });
+    await pool('small', { cidr: '10.95.0.0/29', natOutgoing: true });
+    await pool('off', { cidr: '10.95.1.0/29', disabled: true });
+    await pool('far', { cidr: '10.95.2.0/29', nodeSelector: "kubernetes.io/hostname == 'nobody'" });
+    await apply({
+      kind: 'IPReservation',
+      metadata: { name: 'kept' },
+      spec: { reservedCIDRs: ['10.95.0.0/30', '10.95.0.4/31'] },
+    });
+    await network('small', '--ipam-opt pool=small');
+    for (const name of ['r1', 'r2']) await client(name, '--net small');
+    const given = [await lab.address('r1', 'small'), await lab.address('r2', 'small')];
+    assert.deepEqual(given.toSorted(), ['10.95.0.6', '10.95.0.7']);
+    const full = await lab.refused('run', '--rm', '--net', 'small', 'calico-test', 'true');
+    assert.match(full, /no free address in IP pool small/);
+    const create = 'network create -d calico --ipam-driver calico-ipam --ipam-opt pool=off no';
+    assert.match(await lab.refused(...create.split(' ')), /no enabled IP pool "off"/);
+    await remove(['r1', 'r2'], ['small']);
+    for (const name of ['small', 'off', 'far']) await lab.calico('delete', 'ippool', name);
+    await lab.calico('delete', 'ipreservation', 'kept');
+  });
+
+  test("a full subnet of Docker's own, and one that another host has", async () => {
+    const plain = 'network create -d calico --subnet 10.96.0.0/30 plain';
+    await lab.docker(...plain.split(' '));
+    await server('d1', '--net plain');
+    const full = await lab.refused('run', '--rm', '--net', 'plain', 'calico-test', 'true');
+    assert.match(full, /no available IPv4 addresses|no available/i);
+    await remove(['d1'], ['plain']);
+    await apply({
+      kind: 'IPPool',
+      metadata: {
+        name: 'subnet-10-96-4-0-24',
+        annotations: { 'docker.projectcalico.org/host-local': 'elsewhere' },
+      },
+      spec: { cidr: '10.96.4.0/24', blockSize: 26 },
+    });
+    assert.match(
+      await lab.refused('network', 'create', '-d', 'calico', '--subnet', '10.96.4.0/24', 'plain'),
+      /belongs to a network of host elsewhere.*--ipam-driver calico-ipam/,
+    );
+    await lab.calico('delete', 'ippool', 'subnet-10-96-4-0-24');
+  });
+}
