@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { Agent } from '../src/agent/agent.ts';
 import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
 import { createLinks } from '../src/agent/links.ts';
+import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../src/dataplane/process.ts';
 import { GroupWriter } from '../src/datastore/group-writer.ts';
@@ -48,6 +49,7 @@ function startAgent(until: AbortSignal): Agent {
     log,
     runner,
     sockets,
+    heldPorts: new HeldHostPorts(sockets.libc),
     firewall: { backend, why: 'it is measured' },
     families: [4, 6],
     statics: { endpointToHostAction: 'Return' },
@@ -164,6 +166,7 @@ agent = new Agent({
   log,
   runner,
   sockets,
+  heldPorts: new HeldHostPorts(sockets.libc),
   firewall: { backend, why: 'it is measured' },
   families: [4, 6],
   statics: { endpointToHostAction: 'Return' },

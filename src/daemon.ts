@@ -8,8 +8,10 @@ import { createLinks } from './agent/links.ts';
 import { statusReport } from './agent/status.ts';
 import { backoffMs, pause, withDeadline } from './async/deadline.ts';
 import type { Settings } from './config/settings.ts';
+import { HeldHostPorts } from './dataplane/held-host-ports.ts';
 import { ensureHostSetting, forwarding4, forwarding6 } from './dataplane/host-settings.ts';
 import { chooseBackend } from './dataplane/iptables/backend.ts';
+import { isNamespaceInUse } from './dataplane/namespace-use.ts';
 import { KernelMonitor } from './dataplane/netlink/monitor.ts';
 import { ToolRunner } from './dataplane/process.ts';
 import { bootstrap } from './datastore/bootstrap.ts';
@@ -23,6 +25,7 @@ import type { Engine } from './driver/docker/messages.ts';
 import { withoutPolicyLabels } from './driver/docker/policy-labels.ts';
 import { keepInSyncWithDocker } from './driver/docker-sync.ts';
 import { createEndpoints } from './driver/endpoints.ts';
+import { createExternalConnectivity } from './driver/external-connectivity.ts';
 import { indexLocalEndpoints } from './driver/local-endpoints.ts';
 import { networkDriverMethods } from './driver/network-driver.ts';
 import { createNetworks } from './driver/networks.ts';
@@ -93,12 +96,14 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
       : undefined;
     if (engineProblem !== undefined) log.error(engineProblem);
   };
+  const heldPorts = new HeldHostPorts(sockets.libc);
   const agent = new Agent({
     node,
     mirror,
     log,
     runner,
     sockets,
+    heldPorts,
     firewall,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
@@ -129,6 +134,15 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     programmed: (endpointId, revision, stop) => agent.programmed(endpointId, revision, stop),
     onSeveralNetworks,
   });
+  const connectivity = createExternalConnectivity({
+    node,
+    mirror,
+    writer,
+    heldPorts,
+    families,
+    isAlive: isNamespaceInUse,
+    programmed: (endpointId, revision, stop) => agent.programmed(endpointId, revision, stop),
+  });
   const ipam = createDockerIpam({
     node,
     writer,
@@ -146,7 +160,12 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   };
   const methods = withReady(
     {
-      ...networkDriverMethods({ networks, endpoints, gateways: agent.containers }),
+      ...networkDriverMethods({
+        networks,
+        endpoints,
+        gateways: agent.containers,
+        connectivity,
+      }),
       'IpamDriver.RequestPool': method(ipam.requestPool.schema, ipam.requestPool.answer),
       'IpamDriver.ReleasePool': method(ipam.releasePool.schema, ipam.releasePool.answer),
       'IpamDriver.RequestAddress': method(ipam.requestAddress.schema, ipam.requestAddress.answer),

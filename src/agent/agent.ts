@@ -1,5 +1,6 @@
 import { backoffMs, orAborted, pause } from '../async/deadline.ts';
 import { AddressSets } from '../dataplane/address-sets.ts';
+import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { IptablesTables } from '../dataplane/iptables/tables.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
@@ -20,6 +21,7 @@ import { FirewallWatch } from './firewall-watch.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { NatMembers } from './nat-members.ts';
 import { createPolicySink } from './policy-sink.ts';
+import { PublishedPorts } from './published-ports.ts';
 
 export interface AgentDeps {
   readonly node: string;
@@ -27,6 +29,7 @@ export interface AgentDeps {
   readonly log: Logger;
   readonly runner: ToolRunner;
   readonly sockets: KernelSockets;
+  readonly heldPorts: HeldHostPorts;
   readonly firewall: ChosenBackend;
   readonly families: readonly IpFamily[];
   readonly statics: StaticOptions;
@@ -69,6 +72,7 @@ export class Agent {
   readonly #endpointRoutes: EndpointRoutes;
   readonly #watch: FirewallWatch;
   readonly containers: ContainerPaths;
+  readonly ports: PublishedPorts;
   readonly #flows: FlowEnder | undefined;
   #waiters: Waiter[] = [];
   #seen = 0n;
@@ -99,6 +103,7 @@ export class Agent {
     this.#nat = new NatMembers(this.sets, families);
     this.#endpointRoutes = new EndpointRoutes(this.routes, families);
     this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
+    this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
     this.#flows = deps.endsForbiddenFlows
       ? new FlowEnder({ netfilter: sockets.netfilter, engine: this.engine, families })
       : undefined;
@@ -145,6 +150,7 @@ export class Agent {
   linkMade(name: string): void {
     const link = findLink(this.#deps.sockets.rtnetlink, name);
     if (link !== undefined) this.routes.linkChanged(name, link);
+    this.ports.linkMade(name);
     this.#kick();
   }
 
@@ -203,6 +209,7 @@ export class Agent {
     }
     this.engine.start();
     this.#nat.start();
+    this.ports.start();
   }
 
   #take({ revision, changes }: EntryChanges): void {
@@ -219,6 +226,7 @@ export class Agent {
           const local = now?.spec.node === node ? now : undefined;
           this.engine.setEndpoint(id, now);
           this.#nat.setEndpoint(id, local);
+          this.ports.setEndpoint(id, local);
           this.#flows?.setEndpoint(change.before?.value, local);
           this.#endpointRoutes.setEndpoint(id, local);
           this.containers.setEndpoint(id, local);
@@ -291,6 +299,7 @@ export class Agent {
     this.#watch.afterWrite(transactions);
     const unrouted = this.routes.apply();
     this.sets.applyRemovals();
+    this.ports.finish();
     this.#flows?.endForbidden();
     this.#applied = revision;
     this.#inSyncSince ??= new Date();

@@ -105,6 +105,12 @@ function checks(sources: StatusSources): Check[] {
       detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
+    ...agent.ports.problems().map((detail) => ({
+      name: 'published port',
+      ok: false,
+      detail,
+      remedy: 'It leads to its container all the same; end what else uses it, then look again.',
+    })),
     ...profiles.map(([name, problem]) => ({
       name: `Profile ${dockerNameOf(name)}`,
       ok: false,

@@ -12,6 +12,7 @@ import type { CliContext } from './context.ts';
 import { fetchStatus } from './control-client.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
+import { addPortsCommand } from './ports-command.ts';
 import { addProfileCommands } from './profile-commands.ts';
 import { addResourceCommands } from './resource-commands.ts';
 import { formatStatus } from './status-text.ts';
@@ -73,6 +74,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   addProfileCommands(program, context);
   addContainerCommands(program, context);
   addIpamCommands(program, context);
+  addPortsCommand(program, context);
   program
     .command('version')
     .description('print the version')

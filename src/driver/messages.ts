@@ -60,6 +60,14 @@ export const endpointRequest = z.object({ NetworkID: networkId, EndpointID: endp
 
 export type EndpointRequest = z.infer<typeof endpointRequest>;
 
+export const programRequest = z.object({
+  NetworkID: networkId,
+  EndpointID: endpointId,
+  Options: options,
+});
+
+export type ProgramRequest = z.infer<typeof programRequest>;
+
 export const joinRequest = z.object({
   NetworkID: networkId,
   EndpointID: endpointId,

@@ -1,4 +1,5 @@
 import type { Endpoints } from './endpoints.ts';
+import type { ExternalConnectivity } from './external-connectivity.ts';
 import {
   createEndpointRequest,
   createNetworkRequest,
@@ -6,6 +7,7 @@ import {
   joinRequest,
   networkRequest,
   optionsRequest,
+  programRequest,
 } from './messages.ts';
 import type { Networks } from './networks.ts';
 import { method, methodWithoutBody, type Method } from './plugin-server.ts';
@@ -20,6 +22,7 @@ export interface NetworkDriverDeps {
   readonly networks: Networks;
   readonly endpoints: Endpoints;
   readonly gateways: GatewayChanges;
+  readonly connectivity: ExternalConnectivity;
 }
 
 /**
@@ -28,7 +31,7 @@ export interface NetworkDriverDeps {
  * every Docker since 2018.
  */
 export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<string, Method>> {
-  const { networks, endpoints, gateways } = deps;
+  const { networks, endpoints, gateways, connectivity } = deps;
   return {
     'NetworkDriver.GetCapabilities': methodWithoutBody(() => ({
       Scope: 'local',
@@ -64,9 +67,13 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
       endpoints.leave(request);
       return {};
     }),
-    'NetworkDriver.ProgramExternalConnectivity': method(endpointRequest, async () => ({})),
-    'NetworkDriver.RevokeExternalConnectivity': method(endpointRequest, async ({ EndpointID }) => {
-      gateways.leadsElsewhere(EndpointID);
+    'NetworkDriver.ProgramExternalConnectivity': method(programRequest, async (request, signal) => {
+      await connectivity.program(request, signal);
+      return {};
+    }),
+    'NetworkDriver.RevokeExternalConnectivity': method(endpointRequest, async (request, signal) => {
+      gateways.leadsElsewhere(request.EndpointID);
+      await connectivity.revoke(request, signal);
       return {};
     }),
     'NetworkDriver.DiscoverNew': methodWithoutBody(() => ({})),

@@ -55,7 +55,7 @@ const refused = [
     name: 'an unknown option is refused and the known ones are named',
     options: { proflies: 'a' },
     message:
-      'unknown network option "proflies"; known: name, profiles, mtu, nat-outgoing, next-hop, interface-prefix, label.KEY',
+      'unknown network option "proflies"; known: name, profiles, mtu, nat-outgoing, published, next-hop, interface-prefix, label.KEY',
   },
   {
     name: 'an MTU that is no number is refused',

@@ -18,6 +18,7 @@ interface MutableOptions {
   natOutgoing?: boolean;
   labels?: Record<string, string>;
   interfacePrefix?: string;
+  published?: 'policy';
   name?: string;
   nextHop4?: IpAddress;
   nextHop6?: IpAddress;
@@ -41,6 +42,10 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   'nat-outgoing': (into, value) => {
     into.natOutgoing = parseFlag(value);
+  },
+  published: (into, value) => {
+    if (value !== 'policy') throw new Error('must be policy, or left out');
+    into.published = value;
   },
   'next-hop': (into, value) => {
     const address = parseAddress(value);

@@ -6,6 +6,7 @@ import { driverErrors } from './driver.ts';
 import { ipamErrors } from './ipam.ts';
 import { kernelErrors } from './kernel.ts';
 import { modelErrors } from './model.ts';
+import { portErrors } from './ports.ts';
 import { entry } from './spec.ts';
 
 /** All errors of the project, one file per area. */
@@ -19,4 +20,5 @@ export const catalogue = {
   ...ipamErrors,
   ...kernelErrors,
   ...modelErrors,
+  ...portErrors,
 } as const;

@@ -18,6 +18,8 @@ export const networkOptions = z.looseObject({
   natOutgoing: z.exactOptional(z.boolean()),
   /** Labels of all its endpoints. */
   labels: z.exactOptional(mapOf(z.string(), z.string(), '')),
+  /** Who decides on published ports where no rule does: they are admitted (absent), or not (`policy`). */
+  published: z.exactOptional(z.literal('policy')),
   /** Prefix of the interface's name in the container. */
   interfacePrefix: z.exactOptional(z.string()),
 });

@@ -9,6 +9,9 @@ const endpointPort = z.looseObject({
   name: z.string(),
   protocol: z.union([z.string(), z.int()]),
   port: z.int(),
+  /** The host's port that leads to it; absent or 0: it is not published. */
+  hostPort: z.exactOptional(z.int()),
+  hostIP: z.exactOptional(z.string()),
 });
 
 /** One interface of one container: its addresses, its Profiles, and the host's end of its veth. */
@@ -68,4 +71,6 @@ export const endpointAnnotations = {
   sharedTags: 'docker.projectcalico.org/shared-tags',
   /** `true` or `false` where the network says otherwise than the pool about outgoing NAT. */
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
+  /** `policy` where the network leaves published ports to the rules alone. */
+  published: 'docker.projectcalico.org/published',
 } as const;

@@ -31,6 +31,13 @@ const reasons = {
     text: 'outbound: source address of another, or unknown interface',
     isChosen: true,
   },
+  loopback: {
+    name: 'loopback',
+    table: 'raw',
+    direction: 'egress',
+    text: 'outbound: to a loopback address of its host',
+    isChosen: false,
+  },
   unknownFrom: {
     name: 'unknown-from',
     table: 'filter',

@@ -1,6 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import { dropFor, dropReasons } from './drop-reasons.ts';
-import { markBits, type Chain, type Rule } from '../ruleset/rule.ts';
+import { connectionMarkBits, markBits, type Chain, type Rule } from '../ruleset/rule.ts';
 import {
   bucketChain,
   bucketOf,
@@ -45,10 +45,27 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
           comment: 'Return if profile accepted',
         },
       ]),
+      ...(direction === 'ingress' && profiles.length > 0 ? publishedPorts : []),
       ...countAndDrop(direction, noMatchDropsSet(family, direction), []),
     ],
   }));
 }
+
+/**
+ * Behind all rules: who came by a published port is let in, as the user asked for it. A client that speaks to the
+ * container's own address has no such mark.
+ */
+const publishedPorts: readonly Rule[] = [
+  {
+    matches: [{ kind: 'connectionMarkSet', bits: connectionMarkBits.published }],
+    action: { kind: 'setMark', bits: markBits.accept },
+    comment: 'Came by a published port',
+  },
+  {
+    matches: [{ kind: 'markSet', bits: markBits.accept }],
+    action: { kind: 'return' },
+  },
+];
 
 /** A container could otherwise send packets that claim to come from another host's tunnel. */
 const noTunnels: readonly Rule[] = [

@@ -22,6 +22,7 @@ export const chainNames = {
   fromWorkloads: 'cali-from-wl-dispatch',
   toWorkloads: 'cali-to-wl-dispatch',
   workloadToHost: 'cali-wl-to-host',
+  hostPorts: 'cali-host-ports',
 } as const;
 
 /** Chain with a Profile's inbound rules (`cali-pri-`), or its outbound ones (`cali-pro-`). */

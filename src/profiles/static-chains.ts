@@ -1,7 +1,15 @@
 import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
-import { markBits, type Chain, type Hook, type Rule, type TableName } from '../ruleset/rule.ts';
+import {
+  markBits,
+  type Chain,
+  type Hook,
+  type Match,
+  type Rule,
+  type TableName,
+} from '../ruleset/rule.ts';
 import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
+import { hostPortChains, hostPortHooks, hostPortMasquerade } from './host-port-chains.ts';
 import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';
 
 /** What of the fixed chains can be chosen. */
@@ -61,12 +69,25 @@ function rawTable(family: IpFamily): StaticRules {
             ],
             'Source address of another, or unknown interface',
           ),
+          ...(family === 4 ? [notLoopback(fromWorkload)] : []),
         ],
       },
       ...dropChains('raw', family),
     ],
     hooks: [insertedJump('PREROUTING', chainNames.prerouting)],
   };
+}
+
+/**
+ * On the wire no answer of a container goes to a loopback address, though the kernel takes such packets from
+ * the interfaces of containers whose ports are published on it: they would reach the host's own services.
+ */
+function notLoopback(fromWorkload: Match): Rule {
+  return dropFor(
+    dropReasons.loopback,
+    [fromWorkload, { kind: 'destinationNet', net: parseCidr('127.0.0.0/8') }],
+    'Loopback address of the host',
+  );
 }
 
 function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions): StaticRules {
@@ -130,7 +151,7 @@ function discoveryAccepted(): readonly Rule[] {
   }));
 }
 
-/** Outgoing NAT: from pools that ask for it to what is in no pool; single endpoints may say otherwise. */
+/** Published ports; and outgoing NAT: from pools that ask for it to what is in no pool; single endpoints may say otherwise. */
 function natTable(family: IpFamily): StaticRules {
   const outside = {
     kind: 'destinationSet',
@@ -157,10 +178,15 @@ function natTable(family: IpFamily): StaticRules {
       },
       {
         name: chainNames.postrouting,
-        rules: [{ matches: [], action: { kind: 'jump', chain: chainNames.natOutgoing } }],
+        rules: [
+          ...hostPortMasquerade(family),
+          { matches: [], action: { kind: 'jump', chain: chainNames.natOutgoing } },
+        ],
       },
+      ...hostPortChains(family),
     ],
     hooks: [
+      ...hostPortHooks,
       {
         chain: 'POSTROUTING',
         inserted: [],

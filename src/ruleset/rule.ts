@@ -1,5 +1,5 @@
 import type { Cidr } from '../ip/cidr.ts';
-import type { IpFamily } from '../ip/address.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
 
 /**
  * The language of packet rules: immutable data that says what must hold, of which iptables (and later
@@ -23,6 +23,12 @@ export const markBits = {
   scratch1: 0x0010_0000,
 } as const;
 
+/** Bits of the mark that a connection keeps, in the same half. */
+export const connectionMarkBits = {
+  /** The client asked for a published port; where no rule decides, the connection is admitted. */
+  published: 0x0020_0000,
+} as const;
+
 /** One criterion; all criteria of a rule must hold. `negated` turns one round. */
 export type Match =
   | { readonly kind: 'inInterface'; readonly name: string }
@@ -41,6 +47,8 @@ export type Match =
       /** Only looks: the element's packet counter stays as it is. */
       readonly uncounted?: boolean;
     }
+  /** Source address and outgoing interface together are a member: the packet goes back to where it came from. */
+  | { readonly kind: 'sourceAndOutInterfaceSet'; readonly set: string }
   /** Destination address and outgoing interface together are a member. */
   | {
       readonly kind: 'destinationAndOutInterfaceSet';
@@ -64,6 +72,7 @@ export type Match =
     }
   | { readonly kind: 'markSet'; readonly bits: number }
   | { readonly kind: 'markClear'; readonly bits: number }
+  | { readonly kind: 'connectionMarkSet'; readonly bits: number }
   | { readonly kind: 'connectionState'; readonly states: readonly ConnectionState[] }
   | { readonly kind: 'sourceIsLocal'; readonly negated?: boolean }
   | { readonly kind: 'destinationIsLocal'; readonly negated?: boolean };
@@ -85,7 +94,11 @@ export type Action =
   | { readonly kind: 'goto'; readonly chain: string }
   | { readonly kind: 'setMark'; readonly bits: number }
   | { readonly kind: 'clearMark'; readonly bits: number }
+  | { readonly kind: 'setConnectionMark'; readonly bits: number }
+  | { readonly kind: 'clearConnectionMark'; readonly bits: number }
   | { readonly kind: 'log'; readonly prefix: string }
+  /** The connection goes to this address and port instead. */
+  | { readonly kind: 'destinationNat'; readonly address: IpAddress; readonly port: number }
   | { readonly kind: 'masquerade' }
   | { readonly kind: 'notrack' }
   /** Adds (source address, incoming interface) to the set, so that its counters count the packet. */

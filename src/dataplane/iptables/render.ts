@@ -1,3 +1,4 @@
+import { familyOf } from '../../ip/address.ts';
 import type { Action, Match, Ports, Rule } from '../../ruleset/rule.ts';
 
 /** Rules in the language of iptables-restore, spelled as Calico spells them. */
@@ -16,6 +17,7 @@ const matches: Kinds<Match> = {
   destinationSet: ({ set, negated }) => setMatch(set, 'dst', negated),
   sourceAndInInterfaceSet: ({ set, negated, uncounted }) =>
     setMatch(set, 'src,src', negated) + (uncounted === true ? ' ! --update-counters' : ''),
+  sourceAndOutInterfaceSet: ({ set }) => setMatch(set, 'src,dst', false),
   destinationAndOutInterfaceSet: ({ set, negated, uncounted }) =>
     setMatch(set, 'dst,dst', negated) + (uncounted === true ? ' ! --update-counters' : ''),
   sourcePorts: ({ ports, negated }) =>
@@ -28,6 +30,7 @@ const matches: Kinds<Match> = {
   },
   markSet: ({ bits }) => `-m mark --mark ${hex(bits)}/${hex(bits)}`,
   markClear: ({ bits }) => `-m mark --mark 0/${hex(bits)}`,
+  connectionMarkSet: ({ bits }) => `-m connmark --mark ${hex(bits)}/${hex(bits)}`,
   connectionState: ({ states }) => `-m conntrack --ctstate ${states.join(',')}`,
   sourceIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--src-type LOCAL`,
   destinationIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--dst-type LOCAL`,
@@ -41,7 +44,11 @@ const actions: Kinds<Action> = {
   goto: ({ chain }) => `--goto ${chain}`,
   setMark: ({ bits }) => `--jump MARK --set-mark ${hex(bits)}/${hex(bits)}`,
   clearMark: ({ bits }) => `--jump MARK --set-mark 0/${hex(bits)}`,
+  setConnectionMark: ({ bits }) => `--jump CONNMARK --set-xmark ${hex(bits)}/${hex(bits)}`,
+  clearConnectionMark: ({ bits }) => `--jump CONNMARK --set-xmark 0x0/${hex(bits)}`,
   log: ({ prefix }) => `--jump LOG --log-prefix "${safeText(prefix, 28)}" --log-level 5`,
+  destinationNat: ({ address, port }) =>
+    `--jump DNAT --to-destination ${familyOf(address) === 4 ? address : `[${address}]`}:${port}`,
   masquerade: () => '--jump MASQUERADE --random-fully',
   notrack: () => '--jump NOTRACK',
   countSource: ({ set }) => `--jump SET --add-set ${set} src,src`,

@@ -7,6 +7,7 @@ import { isRefusal, type NetlinkSocket } from './socket.ts';
 const subsystem = 1 << 8;
 const commands = { get: 1, delete: 2 };
 const original = 1;
+const reply = 2;
 const tupleIp = 1;
 const tupleProtocol = 2;
 const ipAttributes = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
@@ -21,6 +22,8 @@ export interface Flow {
   readonly protocol: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
+  /** Who answers: another than the destination if that was translated. */
+  readonly answerer: IpAddress;
   /** What names the flow to the kernel. */
   readonly tuple: Buffer;
 }
@@ -54,13 +57,18 @@ export function deleteFlow(socket: NetlinkSocket, flow: Flow): void {
 }
 
 function readFlow(payload: Buffer, family: IpFamily): Flow | undefined {
-  const tuple = readAttributes(payload.subarray(headerBytes)).get(original);
+  const tuples = readAttributes(payload.subarray(headerBytes));
+  const tuple = tuples.get(original);
   if (tuple === undefined) return undefined;
   const parts = readAttributes(tuple);
   const ip = readAttributes(parts.get(tupleIp) ?? Buffer.alloc(0));
   const protocol = readAttributes(parts.get(tupleProtocol) ?? Buffer.alloc(0));
   const source = ip.get(family === 4 ? ipAttributes.source4 : ipAttributes.source6);
   const destination = ip.get(family === 4 ? ipAttributes.destination4 : ipAttributes.destination6);
+  const answer = readAttributes(tuples.get(reply) ?? Buffer.alloc(0)).get(tupleIp);
+  const answerer = readAttributes(answer ?? Buffer.alloc(0)).get(
+    family === 4 ? ipAttributes.source4 : ipAttributes.source6,
+  );
   if (source === undefined || destination === undefined) return undefined;
   return {
     family,
@@ -69,6 +77,7 @@ function readFlow(payload: Buffer, family: IpFamily): Flow | undefined {
     protocol: protocol.get(protocolAttributes.number)?.[0] ?? 0,
     sourcePort: protocol.get(protocolAttributes.sourcePort)?.readUInt16BE(0) ?? 0,
     destinationPort: protocol.get(protocolAttributes.destinationPort)?.readUInt16BE(0) ?? 0,
+    answerer: addressFromBytes(answerer ?? destination),
     tuple,
   };
 }

@@ -4,6 +4,7 @@ import koffi, { type KoffiFunc } from 'koffi';
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Buffer, length: number): number;
+  getsockname(fd: number, address: Buffer, length: Buffer): number;
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number;
   send(fd: number, data: Buffer, length: number, flags: number): number;
@@ -33,6 +34,7 @@ export function loadLibc(): Libc {
   return {
     socket: library.func('int socket(int domain, int type, int protocol)'),
     bind: library.func('int bind(int fd, const void *address, uint length)'),
+    getsockname: library.func('int getsockname(int fd, void *address, void *length)'),
     setsockopt: library.func(
       'int setsockopt(int fd, int level, int name, const void *value, uint length)',
     ),

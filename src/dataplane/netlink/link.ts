@@ -18,7 +18,7 @@ const flagUp = 1;
 const headerBytes = 16;
 
 /** Settings of one interface below `/proc/sys/net/ipv4/conf`, by their numbers. Source: linux/ip.h. */
-const ipv4Settings = { forwarding: 1, proxyArp: 3, rpFilter: 8 } as const;
+const ipv4Settings = { forwarding: 1, proxyArp: 3, rpFilter: 8, routeLocalnet: 26 } as const;
 
 /** An interface as the kernel lists it. */
 export interface Link {
@@ -70,20 +70,51 @@ export function createVeth(socket: NetlinkSocket, veth: Veth): void {
 
 /** Brings the host's end of a veth up with the settings that it needs; repeating it changes nothing. */
 export function configureHostEnd(socket: NetlinkSocket, name: string): void {
-  const conf = nest(inetConf, [
-    u32(ipv4Settings.forwarding, 1),
-    u32(ipv4Settings.proxyArp, 0),
-    u32(ipv4Settings.rpFilter, 2),
-  ]);
   socket.request({
     type: setLink,
     what: `set up the interface ${name}`,
     payload: Buffer.concat([
       linkHeader({ flags: flagUp, change: flagUp }),
       text(attributes.name, name),
-      nest(attributes.afSpec, [nest(afInet, [conf])]),
+      ipv4Configuration({ forwarding: 1, proxyArp: 0, rpFilter: 2 }),
     ]),
   });
+}
+
+/**
+ * Whether packets from and to 127.0.0.0/8 may pass an interface. Equivalent: `sysctl
+ * net.ipv4.conf.NAME.route_localnet`. Nothing if there is no such interface.
+ */
+export function setRouteLocalnet(socket: NetlinkSocket, name: string, isOn: boolean): void {
+  try {
+    socket.request({
+      type: setLink,
+      what: `set route_localnet of the interface ${name}`,
+      payload: Buffer.concat([
+        linkHeader({}),
+        text(attributes.name, name),
+        ipv4Configuration({ routeLocalnet: isOn ? 1 : 0 }),
+      ]),
+    });
+  } catch (error) {
+    if (!isRefusal(error, 'ENODEV')) throw error;
+  }
+}
+
+function ipv4Configuration(
+  values: Readonly<Partial<Record<keyof typeof ipv4Settings, number>>>,
+): Buffer {
+  const names: readonly (keyof typeof ipv4Settings)[] = [
+    'forwarding',
+    'proxyArp',
+    'rpFilter',
+    'routeLocalnet',
+  ];
+  const settings = names.flatMap((name) => {
+    const value = values[name];
+    return value === undefined ? [] : [u32(ipv4Settings[name], value)];
+  });
+  return nest(attributes.afSpec, [nest(afInet, [nest(inetConf, settings)])]);
 }
 
 /** Removes an interface (a veth goes with its peer); nothing if there is none. Takes the kernel some 25 ms. */

@@ -1,0 +1,174 @@
+import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts';
+import type { IptablesTables } from '../dataplane/iptables/tables.ts';
+import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
+import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
+import { portBindings } from '../driver/port-bindings.ts';
+import { describe } from '../errors/error.ts';
+import { familyOf, type IpFamily } from '../ip/address.ts';
+import {
+  admitsPublished,
+  anyAddress4,
+  isLoopback,
+  publishedPorts,
+  targetAddress,
+} from '../model/published-port.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { HostPortChains, type HostPortRule } from '../profiles/host-port-chains.ts';
+import type { Logger } from '../telemetry/log.ts';
+import { PortFlows } from './port-flows.ts';
+
+export interface PublishedPortsDeps {
+  readonly tables: ReadonlyMap<IpFamily, IptablesTables>;
+  readonly heldPorts: HeldHostPorts;
+  readonly rtnetlink: NetlinkSocket;
+  readonly netfilter: NetlinkSocket;
+  readonly log: Logger;
+}
+
+/** What the published ports of one endpoint ask of the host. */
+interface Published {
+  /** Docker's ID of the endpoint, which the sockets are held for. */
+  readonly owner: string;
+  readonly rules: readonly HostPortRule[];
+  readonly bindings: readonly PortToHold[];
+  /** The interface that loopback addresses must be able to leave by. */
+  readonly loopbackInterface: string | undefined;
+}
+
+const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterface: undefined };
+
+/**
+ * Keeps the host as the published ports of its endpoints ask: chains that lead to the containers, a bound socket
+ * for each port, and `route_localnet` on the interfaces of containers that are reached by 127.0.0.1.
+ */
+export class PublishedPorts {
+  readonly #deps: PublishedPortsDeps;
+  readonly #chains: ReadonlyMap<IpFamily, HostPortChains>;
+  readonly #flows: PortFlows;
+  readonly #published = new Map<string, Published>();
+  /** Ports that could not be had, by themselves as text. */
+  readonly #problems = new Map<string, { readonly id: string; readonly why: string }>();
+  /** Interfaces whose setting is to be written, with its value. */
+  readonly #loopback = new Map<string, boolean>();
+
+  constructor(deps: PublishedPortsDeps) {
+    this.#deps = deps;
+    this.#flows = new PortFlows(deps);
+    this.#chains = new Map(
+      [...deps.tables].map(([family, tables]) => [
+        family,
+        new HostPortChains({
+          setChain: (chain) => tables.setChain('nat', chain),
+          removeChain: (name) => tables.removeChain('nat', name),
+        }),
+      ]),
+    );
+  }
+
+  start(): void {
+    for (const chains of this.#chains.values()) chains.start();
+  }
+
+  /** A local endpoint as it is now; `undefined`: it is gone. */
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    const before = this.#published.get(id) ?? nothing;
+    const now = endpoint === undefined ? nothing : this.#wanted(endpoint);
+    if (before === nothing && now === nothing) return;
+    if (now === nothing) this.#published.delete(id);
+    else this.#published.set(id, now);
+    this.#changeRules(before.rules, now.rules);
+    for (const binding of missing(before.bindings, now.bindings))
+      this.#release(before.owner, binding);
+    for (const binding of missing(now.bindings, before.bindings)) void this.#hold(id, binding);
+    if (before.loopbackInterface !== now.loopbackInterface) {
+      if (before.loopbackInterface !== undefined)
+        this.#loopback.set(before.loopbackInterface, false);
+      if (now.loopbackInterface !== undefined) this.#loopback.set(now.loopbackInterface, true);
+    }
+  }
+
+  /** An interface was made anew, with the kernel's own settings. */
+  linkMade(name: string): void {
+    for (const { loopbackInterface } of this.#published.values()) {
+      if (loopbackInterface === name) this.#loopback.set(name, true);
+    }
+  }
+
+  /** To be called when the kernel has the present chains. Throws `kernel/refused`. */
+  finish(): void {
+    for (const [name, isOn] of this.#loopback) {
+      setRouteLocalnet(this.#deps.rtnetlink, name, isOn);
+      this.#loopback.delete(name);
+    }
+    this.#flows.endStale([...this.#chains.keys()]);
+  }
+
+  /** Ports that are published but could not be held, as sentences; each look tries them again. */
+  problems(): readonly string[] {
+    const problems = [...this.#problems.values()];
+    for (const id of new Set(problems.map((problem) => problem.id))) {
+      for (const binding of this.#published.get(id)?.bindings ?? []) void this.#hold(id, binding);
+    }
+    return problems.map(({ why }) => why);
+  }
+
+  #wanted(endpoint: WorkloadEndpoint): Published {
+    const families = [...this.#chains.keys()];
+    const ports = publishedPorts(endpoint);
+    if (ports.length === 0) return nothing;
+    const isAdmitted = admitsPublished(endpoint);
+    const rules = ports.flatMap(({ hostIp, ...port }): readonly HostPortRule[] => {
+      const address = targetAddress(endpoint, hostIp);
+      const isRelayed = hostIp === '::1';
+      return address === undefined || isRelayed || !families.includes(familyOf(hostIp))
+        ? []
+        : [{ ...port, hostIp, address, isAdmitted }];
+    });
+    const isByLoopback = rules.some(
+      ({ hostIp }) => hostIp === anyAddress4 || (familyOf(hostIp) === 4 && isLoopback(hostIp)),
+    );
+    return {
+      owner: endpoint.spec.endpoint,
+      rules,
+      bindings: portBindings(endpoint, ports, families),
+      loopbackInterface: isByLoopback ? endpoint.spec.interfaceName : undefined,
+    };
+  }
+
+  #changeRules(before: readonly HostPortRule[], now: readonly HostPortRule[]): void {
+    const removed = missing(before, now);
+    const added = missing(now, before);
+    for (const [family, chains] of this.#chains) {
+      const ofFamily = ({ hostIp }: HostPortRule) => familyOf(hostIp) === family;
+      chains.change(removed.filter(ofFamily), added.filter(ofFamily));
+    }
+    this.#flows.changed([...removed, ...added]);
+  }
+
+  #release(owner: string, binding: PortToHold): void {
+    this.#problems.delete(JSON.stringify(binding));
+    this.#deps.heldPorts.release(owner, binding);
+  }
+
+  async #hold(id: string, binding: PortToHold): Promise<void> {
+    const { heldPorts, log } = this.#deps;
+    const owner = this.#published.get(id)?.owner ?? '';
+    const key = JSON.stringify(binding);
+    try {
+      await heldPorts.hold(owner, binding);
+      this.#problems.delete(key);
+    } catch (error) {
+      const why = describe(error);
+      if (!this.#problems.has(key))
+        log.warn('published port is not held', { endpoint: owner, why });
+      const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
+      if (isWanted === true) this.#problems.set(key, { id, why });
+    }
+  }
+}
+
+/** Those of one list that another does not have. */
+function missing<T>(of: readonly T[], other: readonly T[]): readonly T[] {
+  const present = new Set(other.map((one) => JSON.stringify(one)));
+  return of.filter((one) => !present.has(JSON.stringify(one)));
+}

@@ -1,0 +1,60 @@
+import type { Command } from 'commander';
+import { CalicoError } from '../errors/error.ts';
+import { nodeName } from '../host.ts';
+import { hostAndPort, publishedPorts } from '../model/published-port.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { CliContext } from './context.ts';
+import { formatTable } from './table.ts';
+
+/** `ports [NAME]`: what `docker port` would say if a remote driver could tell Docker. */
+export function addPortsCommand(program: Command, context: CliContext): void {
+  program
+    .command('ports')
+    .argument('[name]', 'name or ID of a container of this host; all, if not given')
+    .description('print published ports as docker port does, which knows none of calico networks')
+    .action(async (name: string | undefined) => {
+      const node = nodeName(context.settings().nodeName);
+      const endpoints = await context.withStore(async ({ mirror }) =>
+        [...mirror.list('WorkloadEndpoint').values()]
+          .map(({ value }) => value)
+          .filter(({ spec }) => spec.node === node),
+      );
+      context.out(name === undefined ? formatAll(endpoints) : formatOne(endpoints, name));
+    });
+}
+
+function formatOne(endpoints: readonly WorkloadEndpoint[], name: string): string {
+  const found = endpoints.filter(
+    ({ spec }) =>
+      spec.workload === name || (name.length >= 12 && spec.containerID?.startsWith(name) === true),
+  );
+  if (found.length === 0) {
+    const why = 'no running container of that name is on a calico network of this host';
+    throw new CalicoError('cli/bad-argument', { what: name, why });
+  }
+  return found
+    .flatMap(lines)
+    .map(({ from, to }) => `${to} -> ${from}\n`)
+    .join('');
+}
+
+function formatAll(endpoints: readonly WorkloadEndpoint[]): string {
+  const rows = endpoints
+    .flatMap((endpoint) =>
+      lines(endpoint).map(({ from, to }) => [endpoint.spec.workload ?? '', `${from}->${to}`]),
+    )
+    .toSorted(([a = ''], [b = '']) => (a < b ? -1 : a > b ? 1 : 0));
+  return formatTable(['container', 'published port'], rows);
+}
+
+/** In the order of the container's ports. */
+function lines(
+  endpoint: WorkloadEndpoint,
+): readonly { readonly from: string; readonly to: string }[] {
+  return publishedPorts(endpoint)
+    .toSorted((a, b) => a.port - b.port)
+    .map(({ protocol, hostIp, hostPort, port }) => ({
+      from: hostAndPort(hostIp, hostPort),
+      to: `${port}/${protocol.toLowerCase()}`,
+    }));
+}

@@ -1,0 +1,79 @@
+import { CalicoError } from '../errors/error.ts';
+import { familyOf } from '../ip/address.ts';
+import { openHostPort, type HostPort, type HostPortSocket } from './host-port-socket.ts';
+import type { RelayTarget } from './loopback-relay.ts';
+import type { Libc } from './netlink/libc.ts';
+
+/** A host port to hold, and where clients of `::1` are passed on to. */
+export interface PortToHold extends HostPort {
+  readonly relayTo?: RelayTarget | undefined;
+}
+
+interface Held {
+  readonly owner: string;
+  /** Missing while it is being bound. */
+  socket: HostPortSocket | undefined;
+}
+
+/** The ports of the host that this process holds for containers, each for one owner. */
+export class HeldHostPorts {
+  readonly #libc: Libc;
+  readonly #held = new Map<string, Held>();
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+  }
+
+  /**
+   * Holds a port for an owner and answers its number, which the kernel chose if 0 was asked for. One that the
+   * owner holds already stays. Throws `port/…`.
+   */
+  async hold(owner: string, wanted: PortToHold): Promise<number> {
+    if (wanted.port === 0) {
+      const socket = await this.#open(wanted);
+      this.#held.set(keyOf({ ...wanted, port: socket.port }), { owner, socket });
+      return socket.port;
+    }
+    const key = keyOf(wanted);
+    const holder = this.#held.get(key);
+    if (holder?.owner === owner) return wanted.port;
+    if (holder !== undefined) {
+      const { address, port } = wanted;
+      const where = `${familyOf(address) === 6 ? `[${address}]` : address}:${port}`;
+      throw new CalicoError('port/taken', { where });
+    }
+    const held: Held = { owner, socket: undefined };
+    this.#held.set(key, held);
+    try {
+      held.socket = await this.#open(wanted);
+    } catch (error) {
+      if (this.#held.get(key) === held) this.#held.delete(key);
+      throw error;
+    }
+    // Released while it was bound.
+    if (this.#held.get(key) !== held) held.socket.close();
+    return wanted.port;
+  }
+
+  /** Lets a port go, if the owner holds it. */
+  release(owner: string, port: HostPort): void {
+    const key = keyOf(port);
+    const held = this.#held.get(key);
+    if (held?.owner !== owner) return;
+    this.#held.delete(key);
+    held.socket?.close();
+  }
+
+  /** Who holds the port. */
+  ownerOf(port: HostPort): string | undefined {
+    return this.#held.get(keyOf(port))?.owner;
+  }
+
+  #open(wanted: PortToHold): Promise<HostPortSocket> {
+    return openHostPort(wanted, { libc: this.#libc, relayTo: wanted.relayTo });
+  }
+}
+
+function keyOf({ protocol, address, port }: HostPort): string {
+  return `${protocol} ${address} ${port}`;
+}

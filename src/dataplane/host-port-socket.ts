@@ -1,0 +1,148 @@
+import { createSocket } from 'node:dgram';
+import { createServer, type AddressInfo } from 'node:net';
+import { CalicoError, describe } from '../errors/error.ts';
+import { addressToBytes, familyOf, type IpAddress } from '../ip/address.ts';
+import { protocolNumbers, type PortProtocol } from '../ip/port-protocol.ts';
+import { relayConnection, relayDatagrams, type RelayTarget } from './loopback-relay.ts';
+import { errnoName } from './netlink/errno.ts';
+import type { Libc } from './netlink/libc.ts';
+
+/** A port of the host at one address, or at all of a family. */
+export interface HostPort {
+  readonly protocol: PortProtocol;
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+/** A bound socket: nobody else on this host gets the port while it is open. */
+export interface HostPortSocket {
+  readonly port: number;
+  /** Closes it; the port is free when this returns. */
+  close(): void;
+}
+
+export interface HoldOptions {
+  readonly libc: Libc;
+  /** Where clients of `::1` are passed on to. */
+  readonly relayTo?: RelayTarget | undefined;
+}
+
+/**
+ * Binds a socket to a port of the host; port 0 lets the kernel choose. Others then get EADDRINUSE, as a TCP
+ * port is listened on (only a listener stands against SO_REUSEADDR; without that option a port that was in use
+ * a minute ago could not be had), and a UDP or SCTP port is bound alone. Throws `port/…`.
+ */
+export async function openHostPort(
+  wanted: HostPort,
+  options: HoldOptions,
+): Promise<HostPortSocket> {
+  try {
+    return await openers[wanted.protocol](wanted, options);
+  } catch (error) {
+    throw bindFailure(wanted, error);
+  }
+}
+
+type Opener = (wanted: HostPort, options: HoldOptions) => Promise<HostPortSocket>;
+
+const openers: Readonly<Record<PortProtocol, Opener>> = {
+  TCP: (wanted, { relayTo }) => listen(wanted, relayTo),
+  UDP: (wanted, { relayTo }) => bindDatagrams(wanted, relayTo),
+  SCTP: async (wanted, { libc }) => bindSctp(wanted, libc),
+};
+
+function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<HostPortSocket> {
+  const { address, port } = wanted;
+  const server = createServer({ allowHalfOpen: true }, (client) =>
+    relayConnection(client, relayTo),
+  );
+  server.unref();
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host: address, port, ipv6Only: true, exclusive: true }, () => {
+      const bound = server.address();
+      resolve({ port: portOf(bound), close: () => void server.close() });
+    });
+  });
+}
+
+function bindDatagrams(
+  wanted: HostPort,
+  relayTo: RelayTarget | undefined,
+): Promise<HostPortSocket> {
+  const { address, port } = wanted;
+  const type = familyOf(address) === 4 ? 'udp4' : 'udp6';
+  const socket = createSocket({ type, ipv6Only: type === 'udp6' });
+  socket.unref();
+  return new Promise((resolve, reject) => {
+    socket.once('error', reject);
+    socket.bind({ address, port, exclusive: true }, () => {
+      if (relayTo !== undefined) relayDatagrams(socket, relayTo);
+      socket.on('error', () => undefined);
+      resolve({ port: socket.address().port, close: () => void socket.close() });
+    });
+  });
+}
+
+const streamSocket = 1;
+const closeOnExec = 0o2000000;
+const ipv6Level = 41;
+const ipv6Only = 26;
+
+/** Node has no SCTP, and only the port is to be held. */
+function bindSctp({ address, port }: HostPort, libc: Libc): HostPortSocket {
+  const family = familyOf(address) === 4 ? 2 : 10;
+  const fd = libc.socket(family, streamSocket | closeOnExec, protocolNumbers.SCTP);
+  if (fd < 0) throw new SystemError(libc.errno());
+  const one = Buffer.of(1, 0, 0, 0);
+  if (family === 10) libc.setsockopt(fd, ipv6Level, ipv6Only, one, one.length);
+  const name = socketName(address, port);
+  if (libc.bind(fd, name, name.length) < 0) {
+    const error = new SystemError(libc.errno());
+    libc.close(fd);
+    throw error;
+  }
+  const length = Buffer.of(name.length, 0, 0, 0);
+  libc.getsockname(fd, name, length);
+  return { port: name.readUInt16BE(2), close: () => void libc.close(fd) };
+}
+
+/** A `sockaddr_in` or `sockaddr_in6`. */
+function socketName(address: IpAddress, port: number): Buffer {
+  const isV4 = familyOf(address) === 4;
+  const bytes = Buffer.alloc(isV4 ? 16 : 28);
+  bytes.writeUInt16LE(isV4 ? 2 : 10, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(addressToBytes(address), isV4 ? 4 : 8);
+  return bytes;
+}
+
+class SystemError extends Error {
+  readonly code: string;
+
+  constructor(errno: number) {
+    super(errnoName(errno));
+    this.code = this.message;
+  }
+}
+
+function bindFailure({ address, port }: HostPort, error: unknown): CalicoError {
+  const where = `${familyOf(address) === 6 ? `[${address}]` : address}:${port}`;
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  const cause = { cause: error };
+  switch (code) {
+    case 'EADDRINUSE':
+      return new CalicoError('port/taken', { where }, cause);
+    case 'EADDRNOTAVAIL':
+      return new CalicoError('port/address-elsewhere', { where }, cause);
+    case 'EPROTONOSUPPORT':
+    case 'ESOCKTNOSUPPORT':
+      return new CalicoError('port/no-sctp', { where }, cause);
+    default:
+      return new CalicoError('port/cannot-bind', { where, why: describe(error) }, cause);
+  }
+}
+
+function portOf(bound: AddressInfo | string | null): number {
+  return typeof bound === 'object' && bound !== null ? bound.port : 0;
+}

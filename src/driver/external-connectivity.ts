@@ -1,0 +1,270 @@
+import { isDeepStrictEqual } from 'node:util';
+import { KeyedMutex } from '../async/keyed-mutex.ts';
+import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts';
+import type { Mirror } from '../datastore/mirror.ts';
+import type { Draft, Writer } from '../datastore/writer.ts';
+import { CalicoError, isCalicoError } from '../errors/error.ts';
+import { familyOf, type IpFamily } from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import {
+  anyAddress4,
+  anyAddress6,
+  hostAndPort,
+  publishedPorts,
+  targetAddress,
+  withPublishedPorts,
+  type PublishedPort,
+} from '../model/published-port.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { annotation, endpointEntryId, withAnnotation } from './endpoint-record.ts';
+import type { EndpointRequest, ProgramRequest } from './messages.ts';
+import { networkEntryId } from './networks.ts';
+import { portBindings } from './port-bindings.ts';
+import { parsePortMap, type AskedPort } from './port-map.ts';
+
+/**
+ * The published ports of endpoints, which follow the container's default route: Docker programs the endpoint
+ * that carries it, and revokes the one that carried it before. Every call may be repeated.
+ */
+export interface ExternalConnectivity {
+  /** Publishes what the request lists, and nothing else; all of it or nothing. Throws `port/…`. */
+  program(request: ProgramRequest, signal: AbortSignal): Promise<void>;
+  revoke(request: EndpointRequest, signal: AbortSignal): Promise<void>;
+}
+
+export interface ExternalConnectivityDeps {
+  readonly node: string;
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly heldPorts: HeldHostPorts;
+  readonly families: readonly IpFamily[];
+  /** Whether a container whose network namespace has this path runs. */
+  readonly isAlive: (sandbox: string) => boolean;
+  /** Resolves when the kernel has what the datastore said of the endpoint at that revision. */
+  readonly programmed: (endpointId: string, revision: bigint, signal: AbortSignal) => Promise<void>;
+}
+
+/** How often a port that the kernel chose for one address may be taken on another. */
+const mostChoices = 20;
+
+export function createExternalConnectivity(deps: ExternalConnectivityDeps): ExternalConnectivity {
+  const { node, mirror, writer } = deps;
+  const oneAtATime = new KeyedMutex();
+  const endpointOf = (endpointId: string) =>
+    mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId))?.value;
+
+  const program = async (request: ProgramRequest, signal: AbortSignal): Promise<void> => {
+    const endpointId = request.EndpointID;
+    const endpoint = endpointOf(endpointId);
+    if (endpoint === undefined)
+      throw new CalicoError('driver/unknown-endpoint', { endpoint: endpointId });
+    const network = mirror.get('DockerNetwork', networkEntryId(node, request.NetworkID))?.value;
+    const asked = network?.internal === true ? [] : parsePortMap(request.Options);
+    const before = publishedPorts(endpoint);
+    if (asked.length === 0 && before.length === 0) return;
+    const taking = new Taking(deps, endpoint);
+    try {
+      const ports = await taking.takeAll(asked, before);
+      const { revision } = await writer.write((draft) => {
+        for (const stale of taking.stale) publish(draft, stale, []);
+        publish(draft, endpointId, ports, network);
+      }, signal);
+      await deps.programmed(endpointId, revision, signal);
+    } catch (error) {
+      try {
+        await undo(endpointId, before);
+      } finally {
+        taking.giveBack(publishedPorts(endpointOf(endpointId)));
+      }
+      throw error;
+    }
+  };
+
+  /** What was written before an error; Docker removes the endpoint then, but ports are free at once. */
+  const undo = async (endpointId: string, before: readonly PublishedPort[]): Promise<void> => {
+    const endpoint = endpointOf(endpointId);
+    if (endpoint === undefined || isDeepStrictEqual(publishedPorts(endpoint), before)) return;
+    await writer.write((draft) => publish(draft, endpointId, before), AbortSignal.timeout(5000));
+  };
+
+  const publish = (
+    draft: Draft,
+    endpointId: string,
+    ports: readonly PublishedPort[],
+    network?: DockerNetwork,
+  ): void => {
+    const id = endpointEntryId(node, endpointId);
+    const endpoint = draft.get('WorkloadEndpoint', id);
+    if (endpoint === undefined) return;
+    const isForPolicy = ports.length > 0 && network?.options.published === 'policy';
+    const changed = withAnnotation(
+      withPublishedPorts(endpoint, ports),
+      'published',
+      isForPolicy ? 'policy' : undefined,
+    );
+    if (!isDeepStrictEqual(changed, endpoint)) draft.put('WorkloadEndpoint', id, changed);
+  };
+
+  const revoke = async (
+    { EndpointID: endpointId }: EndpointRequest,
+    signal: AbortSignal,
+  ): Promise<void> => {
+    if (publishedPorts(endpointOf(endpointId)).length === 0) return;
+    const { revision } = await writer.write((draft) => publish(draft, endpointId, []), signal);
+    await deps.programmed(endpointId, revision, signal);
+  };
+
+  return {
+    program: (request, signal) =>
+      oneAtATime.run(request.EndpointID, () => program(request, signal)),
+    revoke: (request, signal) => oneAtATime.run(request.EndpointID, () => revoke(request, signal)),
+  };
+}
+
+/** One endpoint's taking of ports: what it has got so far, to be given back if the rest cannot be had. */
+class Taking {
+  readonly #deps: ExternalConnectivityDeps;
+  readonly #endpoint: WorkloadEndpoint;
+  readonly #taken: PortToHold[] = [];
+  /** IDs of endpoints of containers that run no more, whose ports it took over. */
+  readonly stale = new Set<string>();
+
+  constructor(deps: ExternalConnectivityDeps, endpoint: WorkloadEndpoint) {
+    this.#deps = deps;
+    this.#endpoint = endpoint;
+  }
+
+  /** Takes a host port for each; of those that the endpoint has already, a repeated call gets the same. */
+  async takeAll(
+    asked: readonly AskedPort[],
+    before: readonly PublishedPort[],
+  ): Promise<readonly PublishedPort[]> {
+    const unclaimed = new Set(before);
+    const claim = (one: AskedPort): readonly PublishedPort[] => {
+      const fitting = [...unclaimed].filter((published) => fits(published, one));
+      const [first] = fitting;
+      const same = fitting.filter(({ hostPort }) => hostPort === first?.hostPort);
+      if (same.length !== hostIps(this.#endpoint, one).length) return [];
+      for (const published of same) unclaimed.delete(published);
+      return same;
+    };
+    const ports: PublishedPort[] = [];
+    for (const one of asked) {
+      const claimed = claim(one);
+      if (claimed.length === 0) ports.push(...(await this.#takeOne(one)));
+      else {
+        await this.#hold(claimed);
+        ports.push(...claimed);
+      }
+    }
+    return ports;
+  }
+
+  /** Lets go what was taken and does not belong to the ports given. */
+  giveBack(kept: readonly PublishedPort[]): void {
+    const { heldPorts, families } = this.#deps;
+    const needed = portBindings(this.#endpoint, kept, families);
+    for (const taken of this.#taken.splice(0)) {
+      if (!needed.some((binding) => isSameBinding(binding, taken))) {
+        heldPorts.release(this.#endpoint.spec.endpoint, taken);
+      }
+    }
+  }
+
+  async #takeOne(asked: AskedPort): Promise<readonly PublishedPort[]> {
+    const { protocol, port, firstHostPort, lastHostPort } = asked;
+    const addresses = hostIps(this.#endpoint, asked);
+    const [first = anyAddress4] = addresses;
+    const choices = firstHostPort === 0 ? mostChoices : lastHostPort - firstHostPort + 1;
+    const before = this.#taken.length;
+    for (let choice = 0; choice < choices; choice++) {
+      try {
+        const hostPort =
+          firstHostPort === 0
+            ? await this.#choose({ protocol, hostIp: first, hostPort: 0, port })
+            : firstHostPort + choice;
+        const ports = addresses.map((hostIp) => ({ protocol, hostIp, hostPort, port }));
+        await this.#hold(ports);
+        return ports;
+      } catch (error) {
+        this.#releaseSince(before);
+        if (!isCalicoError(error, 'port/taken') || choices === 1) throw error;
+      }
+    }
+    const range = firstHostPort === 0 ? 0 : `${firstHostPort}-${lastHostPort}`;
+    throw new CalicoError('port/range-taken', { where: hostAndPort(first, range) });
+  }
+
+  /** Lets the kernel choose a port. */
+  async #choose(published: PublishedPort): Promise<number> {
+    const { heldPorts, families } = this.#deps;
+    const [binding] = portBindings(this.#endpoint, [published], families);
+    if (binding === undefined) return 0;
+    const port = await heldPorts.hold(this.#endpoint.spec.endpoint, binding);
+    this.#taken.push({ ...binding, port });
+    return port;
+  }
+
+  async #hold(ports: readonly PublishedPort[]): Promise<void> {
+    const { heldPorts, families } = this.#deps;
+    const owner = this.#endpoint.spec.endpoint;
+    for (const binding of portBindings(this.#endpoint, ports, families)) {
+      this.#takeOver(binding);
+      const isNew = heldPorts.ownerOf(binding) !== owner;
+      await heldPorts.hold(owner, binding);
+      if (isNew) this.#taken.push(binding);
+    }
+  }
+
+  #releaseSince(count: number): void {
+    for (const taken of this.#taken.splice(count)) {
+      this.#deps.heldPorts.release(this.#endpoint.spec.endpoint, taken);
+    }
+  }
+
+  /**
+   * After a crash of Docker, containers begin anew before anybody says that their old endpoints are gone. A
+   * port of a container that runs no more, or of another endpoint of this one, is free.
+   */
+  #takeOver(binding: PortToHold): void {
+    const { heldPorts, mirror, node, isAlive } = this.#deps;
+    const holder = heldPorts.ownerOf(binding);
+    if (holder === undefined || holder === this.#endpoint.spec.endpoint) return;
+    const other = mirror.get('WorkloadEndpoint', endpointEntryId(node, holder))?.value;
+    const sandbox = other === undefined ? undefined : annotation(other, 'sandbox');
+    const isOwn = sandbox !== undefined && sandbox === annotation(this.#endpoint, 'sandbox');
+    if (sandbox !== undefined && !isOwn && isAlive(sandbox)) return;
+    heldPorts.release(holder, binding);
+    this.stale.add(holder);
+  }
+}
+
+/**
+ * The addresses of the host that a port is asked for on: the one given, or all of the families that the endpoint
+ * has. Throws `port/no-address` if the endpoint cannot be reached from there.
+ */
+function hostIps(endpoint: WorkloadEndpoint, { hostIp, firstHostPort }: AskedPort) {
+  const wanted = hostIp === undefined ? [anyAddress4, anyAddress6] : [hostIp];
+  const possible = wanted.filter((address) => targetAddress(endpoint, address) !== undefined);
+  if (possible.length > 0) return possible;
+  const [first = anyAddress4] = wanted;
+  const where = hostAndPort(first, firstHostPort);
+  throw new CalicoError('port/no-address', { where, family: familyOf(first) });
+}
+
+function fits(published: PublishedPort, asked: AskedPort): boolean {
+  const { hostIp, hostPort } = published;
+  return (
+    published.protocol === asked.protocol &&
+    published.port === asked.port &&
+    (asked.hostIp === undefined
+      ? hostIp === anyAddress4 || hostIp === anyAddress6
+      : hostIp === asked.hostIp) &&
+    (asked.firstHostPort === 0 ||
+      (hostPort >= asked.firstHostPort && hostPort <= asked.lastHostPort))
+  );
+}
+
+function isSameBinding(a: PortToHold, b: PortToHold): boolean {
+  return a.protocol === b.protocol && a.address === b.address && a.port === b.port;
+}

@@ -1,0 +1,41 @@
+import type { PortToHold } from '../dataplane/held-host-ports.ts';
+import { familyOf, parseAddress, type IpFamily } from '../ip/address.ts';
+import {
+  anyAddress4,
+  anyAddress6,
+  targetAddress,
+  type PublishedPort,
+} from '../model/published-port.ts';
+import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+
+const loopback6 = parseAddress('::1');
+
+/**
+ * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]`
+ * as well, as `localhost` may mean either; connections to `::1`, which the kernel does not translate, are
+ * relayed.
+ */
+export function portBindings(
+  endpoint: WorkloadEndpoint,
+  ports: readonly PublishedPort[],
+  families: readonly IpFamily[],
+): readonly PortToHold[] {
+  const hasOwn6 = ({ protocol, hostPort }: PublishedPort) =>
+    ports.some(
+      (other) =>
+        other.protocol === protocol &&
+        other.hostPort === hostPort &&
+        (other.hostIp === anyAddress6 || other.hostIp === loopback6),
+    );
+  return ports.flatMap((published): readonly PortToHold[] => {
+    const { protocol, hostIp, hostPort, port } = published;
+    const address = targetAddress(endpoint, hostIp);
+    if (address === undefined || !families.includes(familyOf(hostIp))) return [];
+    const held = { protocol, address: hostIp, port: hostPort };
+    const relayTo = { address, port };
+    if (hostIp === anyAddress6 || hostIp === loopback6) return [{ ...held, relayTo }];
+    const isRelayed =
+      hostIp === anyAddress4 && families.includes(6) && protocol !== 'SCTP' && !hasOwn6(published);
+    return isRelayed ? [held, { ...held, address: loopback6, relayTo }] : [held];
+  });
+}

@@ -1,0 +1,36 @@
+import { entry } from './spec.ts';
+
+/** Why a port cannot be published. The first two sentences are Docker's own. */
+export const portErrors = {
+  'port/taken': entry(
+    'state',
+    (d: { where: string }) => `Bind for ${d.where} failed: port is already allocated`,
+  ),
+  'port/range-taken': entry(
+    'state',
+    (d: { where: string }) => `Bind for ${d.where} failed: all ports are allocated`,
+  ),
+  'port/address-elsewhere': entry(
+    'input',
+    (d: { where: string }) =>
+      `Bind for ${d.where} failed: this host does not have that address; publish the port on another, or on all`,
+  ),
+  'port/no-sctp': entry(
+    'state',
+    (d: { where: string }) =>
+      `Bind for ${d.where} failed: the kernel of this host has no SCTP; load it (modprobe sctp) or publish another protocol`,
+  ),
+  'port/cannot-bind': entry(
+    'kernel',
+    (d: { where: string; why: string }) => `Bind for ${d.where} failed: ${d.why}`,
+  ),
+  'port/no-address': entry(
+    'input',
+    (d: { where: string; family: number }) =>
+      `Bind for ${d.where} failed: the container has no IPv${d.family} address on this network; publish the port on an address of another family, or use a network that has IPv${d.family}`,
+  ),
+  'port/bad-map': entry(
+    'input',
+    (d: { why: string }) => `Docker's list of published ports is not understood: ${d.why}`,
+  ),
+} as const;

@@ -1,0 +1,223 @@
+import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { hostCidr, parseCidr } from '../ip/cidr.ts';
+import { protocolNumbers, type PortProtocol } from '../ip/port-protocol.ts';
+import { isUnspecified } from '../model/published-port.ts';
+import {
+  connectionMarkBits,
+  type Chain,
+  type Hook,
+  type Match,
+  type Rule,
+} from '../ruleset/rule.ts';
+import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
+
+/** What leads from one port of the host to a container. */
+export interface HostPortRule {
+  readonly protocol: PortProtocol;
+  /** The host's address; the unspecified one stands for all addresses of the family. */
+  readonly hostIp: IpAddress;
+  readonly hostPort: number;
+  readonly address: IpAddress;
+  readonly port: number;
+  /** Whether connections are let in where no rule of the container's Profiles decides. */
+  readonly isAdmitted: boolean;
+}
+
+const published = connectionMarkBits.published;
+const isLocal = { kind: 'destinationIsLocal' } as const;
+const toWorkload = { kind: 'outInterface', name: workloadInterfaces } as const;
+
+/** Loopback addresses of the host: only the host itself may use them, and `::1` cannot be translated. */
+function loopback(family: IpFamily): Match {
+  return { kind: 'destinationNet', net: parseCidr(family === 4 ? '127.0.0.0/8' : '::1/128') };
+}
+
+export const hostPortHooks: readonly Hook[] = [
+  {
+    chain: 'PREROUTING',
+    inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.prerouting } }],
+    appended: [],
+  },
+  {
+    chain: 'OUTPUT',
+    inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.output } }],
+    appended: [],
+  },
+];
+
+/**
+ * The ways to the published ports. What arrives for a loopback address comes from a neighbour that sends it to
+ * us, and is left to the kernel, which drops it. Whoever comes from outside of this host is marked on the way,
+ * so that the container's chains can tell a published port from its own; what asks for no published port loses
+ * the mark again. The host may always reach its own containers.
+ */
+export function hostPortChains(family: IpFamily): readonly Chain[] {
+  const skip: Rule = { matches: [loopback(family)], action: { kind: 'return' } };
+  const enter: Rule = {
+    matches: [isLocal],
+    action: { kind: 'jump', chain: chainNames.hostPorts },
+  };
+  return [
+    {
+      name: chainNames.prerouting,
+      rules: [
+        skip,
+        { matches: [isLocal], action: { kind: 'setConnectionMark', bits: published } },
+        enter,
+        { matches: [isLocal], action: { kind: 'clearConnectionMark', bits: published } },
+      ],
+    },
+    { name: chainNames.output, rules: [...(family === 6 ? [skip] : []), enter] },
+  ];
+}
+
+/**
+ * What would come back to its sender, or from a loopback address, gets an address of the host as source: a
+ * container that calls its own published port, and the host that calls 127.0.0.1.
+ */
+export function hostPortMasquerade(family: IpFamily): readonly Rule[] {
+  const fromLoopback: Rule = {
+    matches: [toWorkload, { kind: 'sourceNet', net: parseCidr('127.0.0.0/8') }],
+    action: { kind: 'masquerade' },
+    comment: 'Published port on a loopback address',
+  };
+  return [
+    ...(family === 4 ? [fromLoopback] : []),
+    {
+      matches: [toWorkload, { kind: 'sourceAndOutInterfaceSet', set: workloadsSet(family) }],
+      action: { kind: 'masquerade' },
+      comment: 'Container that calls its own published port',
+    },
+  ];
+}
+
+/** Where the chains of host ports go; each call may be repeated. */
+export interface HostPortOutput {
+  setChain(chain: Chain): void;
+  removeChain(name: string): void;
+}
+
+const digitsOfPort = 4;
+
+/**
+ * The chains that find the rule of a host port: a tree over protocol and port, one hexadecimal digit of the port
+ * at a time; the last chain holds sixteen ports. So a packet passes a few dozen rules at most, and a change
+ * writes the few chains on its way, however many ports there are.
+ */
+export class HostPortChains {
+  readonly #output: HostPortOutput;
+  /** The rules of each last chain by their own text, so that one port may for a moment be wanted twice. */
+  readonly #leaves = new Map<string, Map<string, HostPortRule>>();
+  /** The next digits that lead somewhere, by place in the tree. */
+  readonly #branches = new Map<string, Set<string>>();
+
+  constructor(output: HostPortOutput) {
+    this.#output = output;
+  }
+
+  /** Puts out what is there without any port. */
+  start(): void {
+    this.#emit('');
+  }
+
+  /** Takes rules away and adds others; each changed chain is put out once. */
+  change(removed: readonly HostPortRule[], added: readonly HostPortRule[]): void {
+    const changed = new Set<string>();
+    for (const rule of removed) this.#remove(rule, changed);
+    for (const rule of added) this.#add(rule, changed);
+    for (const place of changed) this.#emit(place);
+  }
+
+  #add(rule: HostPortRule, changed: Set<string>): void {
+    const place = leafOf(rule);
+    const leaf = this.#leaves.get(place) ?? new Map<string, HostPortRule>();
+    leaf.set(textOf(rule), rule);
+    changed.add(place);
+    if (leaf.size > 1) return;
+    this.#leaves.set(place, leaf);
+    for (let at = place; at !== ''; at = parentOf(at)) {
+      const siblings = this.#branches.get(parentOf(at)) ?? new Set<string>();
+      if (siblings.has(at)) return;
+      siblings.add(at);
+      this.#branches.set(parentOf(at), siblings);
+      changed.add(parentOf(at));
+    }
+  }
+
+  #remove(rule: HostPortRule, changed: Set<string>): void {
+    const place = leafOf(rule);
+    const leaf = this.#leaves.get(place);
+    if (leaf?.delete(textOf(rule)) !== true) return;
+    changed.add(place);
+    if (leaf.size > 0) return;
+    this.#leaves.delete(place);
+    for (let at = place; at !== ''; at = parentOf(at)) {
+      const siblings = this.#branches.get(parentOf(at));
+      siblings?.delete(at);
+      changed.add(parentOf(at));
+      if (siblings !== undefined && siblings.size > 0) return;
+      this.#branches.delete(parentOf(at));
+    }
+  }
+
+  #emit(place: string): void {
+    const leaf = this.#leaves.get(place);
+    const branches = this.#branches.get(place);
+    const name = chainName(place);
+    if (leaf !== undefined) {
+      const sorted = [...leaf].toSorted(([a], [b]) => (a < b ? -1 : 1));
+      this.#output.setChain({ name, rules: sorted.flatMap(([, rule]) => rulesOf(rule)) });
+    } else if (branches !== undefined || place === '') {
+      const sorted = [...(branches ?? [])].toSorted();
+      this.#output.setChain({ name, rules: sorted.map(branchRule) });
+    } else {
+      this.#output.removeChain(name);
+    }
+  }
+}
+
+/** A place in the tree is the protocol's number, `-`, and the first digits of the port; the root is empty. */
+function leafOf({ protocol, hostPort }: HostPortRule): string {
+  const port = hostPort.toString(16).padStart(digitsOfPort, '0');
+  return `${protocolNumbers[protocol]}-${port.slice(0, -1)}`;
+}
+
+function parentOf(place: string): string {
+  return place.at(-2) === '-' ? '' : place.slice(0, -1);
+}
+
+function chainName(place: string): string {
+  return place === '' ? chainNames.hostPorts : `${chainNames.hostPorts}-${place}`;
+}
+
+function branchRule(place: string): Rule {
+  const [protocol, path = ''] = place.split('-');
+  const port = (filling: string) => Number.parseInt(path.padEnd(digitsOfPort, filling), 16);
+  return {
+    matches: [
+      { kind: 'protocol', protocol: Number(protocol) },
+      { kind: 'destinationPorts', ports: [{ first: port('0'), last: port('f') }] },
+    ],
+    action: { kind: 'goto', chain: chainName(place) },
+  };
+}
+
+function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: HostPortRule) {
+  const matches: readonly Match[] = [
+    ...(isUnspecified(hostIp) ? [] : [{ kind: 'destinationNet', net: hostCidr(hostIp) } as const]),
+    { kind: 'protocol', protocol: protocolNumbers[protocol] },
+    { kind: 'destinationPorts', ports: [{ first: hostPort, last: hostPort }] },
+  ];
+  const rules: readonly Rule[] = [
+    ...(isAdmitted
+      ? []
+      : [{ matches, action: { kind: 'clearConnectionMark', bits: published } } as const]),
+    { matches, action: { kind: 'destinationNat', address, port } },
+  ];
+  return rules;
+}
+
+/** Sorts by port, and tells two rules apart. */
+function textOf({ hostIp, hostPort, address, port, isAdmitted }: HostPortRule): string {
+  return `${hostPort} ${hostIp} ${address} ${port} ${isAdmitted}`;
+}
