@@ -1,0 +1,395 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+import { calicoProgram } from '../lab/daemon.ts';
+import { checkout, uplinkAddresses } from '../lab/machine.ts';
+import type { BackgroundProcess } from '../lab/process.ts';
+
+const kinds: readonly LabKind[] = [
+  { engine: '20.10', backend: 'legacy', datastore: 'sqlite' },
+  { engine: '28.5', backend: 'nft', datastore: 'sqlite' },
+];
+
+for (const kind of kinds) describe(kindName(kind), { timeout: 400_000 }, () => portsSuite(kind));
+
+const talk = [calicoProgram[0] ?? '', `${checkout}/test/lab/talk.ts`];
+const router = ['ip', 'netns', 'exec', 'router'];
+const { host: hostAddress, hostV6, router: routerAddress, routerV6, far } = uplinkAddresses;
+
+/** Published ports: who reaches them, who decides, and what becomes of them. */
+function portsSuite(kind: LabKind): void {
+  let lab: NetworkLab;
+
+  /** Puts a command into a container's network. */
+  const inside = async (container: string): Promise<readonly string[]> => {
+    const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', container);
+    return ['nsenter', `--net=/proc/${pid}/ns/net`];
+  };
+  /** What a server says to a client that asks; nothing if it does not answer. */
+  const ask = async (
+    from: readonly string[],
+    protocol: 'tcp' | 'udp',
+    ...to: readonly [address: string, port: number]
+  ): Promise<string> => {
+    const argv = [...from, ...talk, 'ask', protocol, to[0], String(to[1])];
+    return (await lab.host.exec(argv)).stdout;
+  };
+  const answers = async (...asked: Parameters<typeof ask>) => (await ask(...asked)) !== '';
+  /** Serves TCP and UDP on port 80 of a container; its answers begin with the container's name. */
+  const serve = async (container: string): Promise<void> => {
+    const enter = await inside(container);
+    lab.host.spawn([...enter, ...talk, 'serve', '80', container]);
+    assert.ok(await lab.eventually(() => answers(enter, 'tcp', '127.0.0.1', 80), 15_000));
+  };
+  const published = async (name: string, ...options: readonly string[]): Promise<void> => {
+    await lab.client(name, ...options);
+    await serve(name);
+  };
+  const counter = async (table: string, text: string): Promise<number> => {
+    const rules = await lab.host.run(['iptables-save', '-c', '-t', table]);
+    const line = rules.split('\n').find((rule) => rule.includes(text));
+    return Number(/^\[(\d+):/.exec(line ?? '')?.[1] ?? Number.NaN);
+  };
+  const isWell = () =>
+    lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 10_000);
+
+  before(async () => {
+    lab = await startLab(kind);
+    await lab.network('web', '--ipv6');
+    await lab.network('other', '--ipv6');
+    await published('app', '--net', 'web', '-p', '8080:80', '-p', '8080:80/udp');
+    await lab.client('stranger', '--net', 'other');
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('clients outside and other containers get an answer under their own address', async () => {
+    const stranger = await inside('stranger');
+    const own = await lab.address('stranger', 'other');
+    const own6 = await lab.address6('stranger', 'other');
+    for (const protocol of ['tcp', 'udp'] as const) {
+      assert.equal(await ask(router, protocol, hostAddress, 8080), `app ${routerAddress}`);
+      assert.equal(await ask(router, protocol, hostV6, 8080), `app ${routerV6}`);
+      assert.equal(await ask(stranger, protocol, hostAddress, 8080), `app ${own}`);
+      assert.equal(await ask(stranger, protocol, hostV6, 8080), `app ${own6}`);
+    }
+  });
+
+  test('the host gets an answer on each of its addresses, 127.0.0.1 and ::1 too', async () => {
+    for (const protocol of ['tcp', 'udp'] as const) {
+      for (const address of [hostAddress, hostV6, '127.0.0.1', '::1']) {
+        assert.match(await ask([], protocol, address, 8080), /^app /, `${protocol} ${address}`);
+      }
+    }
+  });
+
+  test('a container that calls its own published port gets an answer', async () => {
+    const self = await inside('app');
+    for (const protocol of ['tcp', 'udp'] as const) {
+      assert.equal(await ask(self, protocol, hostAddress, 8080), `app ${hostAddress}`);
+      assert.equal(await ask(self, protocol, hostV6, 8080), `app ${hostV6}`);
+    }
+  });
+
+  test("whoever speaks to the container's own address needs a rule", async () => {
+    const address = await lab.address('app', 'web');
+    await lab.host.run(['ip', '-n', 'router', 'route', 'add', `${address}/32`, 'via', hostAddress]);
+    const rule = ['inbound', 'allow', 'tcp', 'from', 'cidr', `${routerAddress}/32`];
+    await lab.onlyAfter({
+      probe: () => answers(router, 'tcp', address, 80),
+      droppedAt: 'app',
+      change: () => lab.calico('profile', 'web', 'rule', 'add', ...rule),
+    });
+    await lab.calico('profile', 'web', 'rule', 'remove', ...rule);
+    assert.ok(await lab.eventually(async () => !(await answers(router, 'tcp', address, 80))));
+    assert.ok(await answers(router, 'tcp', hostAddress, 8080));
+  });
+
+  test('a rule restricts a published port to some clients: the first match decides', async () => {
+    const rules = [
+      ['allow', 'tcp', 'from', 'cidr', `${far}/32`, 'to', 'ports', '80'],
+      ['deny', 'tcp', 'to', 'ports', '80'],
+    ];
+    for (const rule of rules) await lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...rule);
+    await lab.onlyAfter({
+      probe: () => answers(router, 'tcp', hostAddress, 8080),
+      droppedAt: 'app',
+      change: () =>
+        lab.host.run([
+          'ip',
+          '-n',
+          'router',
+          'route',
+          'replace',
+          '203.0.113.0/24',
+          'dev',
+          'downlink',
+          'src',
+          far,
+        ]),
+    });
+    assert.equal(await ask(router, 'tcp', hostAddress, 8080), `app ${far}`);
+    const back = ['203.0.113.0/24', 'dev', 'downlink', 'src', routerAddress];
+    await lab.host.run(['ip', '-n', 'router', 'route', 'replace', ...back]);
+    for (const rule of rules)
+      await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...rule);
+    assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 8080)));
+  });
+
+  test('with -o published=policy only a rule lets clients in', async () => {
+    await lab.network('strict', '-o', 'published=policy');
+    await published('strict', '--net', 'strict', '-p', '8090:80');
+    await lab.onlyAfter({
+      probe: () => answers(router, 'tcp', hostAddress, 8090),
+      droppedAt: 'strict',
+      change: () =>
+        lab.calico(
+          'profile',
+          'strict',
+          'rule',
+          'add',
+          'inbound',
+          'allow',
+          'tcp',
+          'to',
+          'ports',
+          '80',
+        ),
+    });
+    assert.match(await ask([], 'tcp', '127.0.0.1', 8090), /^strict /);
+    await lab.docker('rm', '-f', 'strict');
+  });
+
+  test('a port on 127.0.0.1 is for the host alone, also when a neighbour sends 127.0.0.0/8 to it', async () => {
+    await published('local', '--net', 'web', '-p', '127.0.0.1:9090:80', '-p', '[::1]:9091:80');
+    assert.match(await ask([], 'tcp', '127.0.0.1', 9090), /^local /);
+    assert.match(await ask([], 'tcp', '::1', 9091), /^local /);
+    assert.equal(await answers(router, 'tcp', hostAddress, 9090), false);
+    assert.equal(await answers(router, 'tcp', hostV6, 9091), false);
+    const inRouter = (command: string) => lab.host.run([...router, 'sh', '-ec', command]);
+    await inRouter(`sysctl -qw net.ipv4.conf.all.route_localnet=1
+      ip route del local 127.0.0.0/8 dev lo table local
+      ip route del local 127.0.0.1 dev lo table local
+      ip route add 127.0.0.0/8 via ${hostAddress} src ${routerAddress}`);
+    const skipped = '-A cali-PREROUTING -d 127.0.0.0/8';
+    const seen = await counter('nat', skipped);
+    assert.equal(await answers(router, 'tcp', '127.0.0.1', 9090), false);
+    assert.ok((await counter('nat', skipped)) > seen, 'the packets must have arrived');
+    // The same packets do reach the container once somebody translates them.
+    const address = await lab.address('local', 'web');
+    const lead = ['-d', '127.0.0.1', '-p', 'tcp', '--dport', '9090'];
+    await lab.host.run([
+      'sh',
+      '-ec',
+      `iptables -t nat -I PREROUTING ${lead.join(' ')} -j DNAT --to-destination ${address}:80
+       iptables -t nat -I PREROUTING ${lead.join(' ')} -j CONNMARK --set-mark 0x200000/0x200000`,
+    ]);
+    assert.ok(await lab.eventually(() => answers(router, 'tcp', '127.0.0.1', 9090), 5000));
+    await lab.host.run([
+      'sh',
+      '-ec',
+      `iptables -t nat -D PREROUTING ${lead.join(' ')} -j DNAT --to-destination ${address}:80
+       iptables -t nat -D PREROUTING ${lead.join(' ')} -j CONNMARK --set-mark 0x200000/0x200000`,
+    ]);
+    await inRouter(`ip route del 127.0.0.0/8
+      ip route add local 127.0.0.0/8 dev lo table local
+      ip route add local 127.0.0.1 dev lo table local`);
+  });
+
+  test("a container whose port is published on 127.0.0.1 does not reach the host's own services there", async () => {
+    const service = lab.host.spawn([...talk, 'serve', '4444', 'service']);
+    assert.ok(await lab.eventually(() => answers([], 'tcp', '127.0.0.1', 4444), 15_000));
+    const enter = await inside('local');
+    const hop = (await lab.host.run([...enter, 'ip', 'route', 'show', 'default'])).split(' ')[2];
+    await lab.host.run([
+      ...enter,
+      'sh',
+      '-ec',
+      `ip route del local 127.0.0.0/8 dev lo table local
+       ip route del local 127.0.0.1 dev lo table local
+       ip route add 127.0.0.0/8 via ${hop} dev eth0 src ${await lab.address('local', 'web')}`,
+    ]);
+    const before = await counter('raw', 'Loopback address of the host');
+    assert.equal(await answers(enter, 'tcp', '127.0.0.1', 4444), false);
+    assert.ok((await counter('raw', 'Loopback address of the host')) > before);
+    assert.ok(await answers(enter, 'tcp', hostAddress, 4444), 'the service answers elsewhere');
+    await service.end('SIGKILL');
+    await lab.docker('rm', '-f', 'local');
+  });
+
+  test("a port that is taken is refused in Docker's words, to calico and to bridge containers", async () => {
+    const words = /Bind for 0\.0\.0\.0:8080 failed: port is already allocated/;
+    const run = ['run', '--rm', '-p', '8080:80'];
+    assert.match(await lab.refused(...run, '--net', 'web', 'calico-test', 'true'), words);
+    assert.match(await lab.refused(...run, 'calico-test', 'true'), /8080/);
+    const holder = lab.host.spawn([...talk, 'listen', 'tcp', '0.0.0.0', '8081']);
+    assert.ok(await lab.eventually(async () => holder.output() === 'ready', 15_000));
+    const other = ['run', '--rm', '--net', 'web', '-p', '8081:80', 'calico-test', 'true'];
+    assert.match(await lab.refused(...other), /Bind for 0\.0\.0\.0:8081 failed: port is already/);
+    await holder.end('SIGKILL');
+    await lab.docker(...other);
+    // Free again at once, for a bridge container and back.
+    await lab.docker('run', '--rm', '-p', '8081:80', 'calico-test', 'true');
+    await lab.docker(...other);
+    assert.ok(await answers(router, 'tcp', hostAddress, 8080), 'the first one is as it was');
+  });
+
+  test('a start that fails for one port leaves none of the others', async () => {
+    const ports = ['-p', '8082:80', '-p', '8083:80', '-p', '8080:80'];
+    await lab.refused('run', '--rm', '--net', 'web', ...ports, 'calico-test', 'true');
+    const held = await lab.host.run(['ss', '-Hlnt']);
+    assert.ok(!/:808[23]\b/.test(held), held);
+    assert.ok(!(await lab.calico('ports')).includes(':8082'));
+    const elsewhere = ['run', '--rm', '--net', 'web', '-p', '192.0.2.1:8084:80'];
+    assert.match(
+      await lab.refused(...elsewhere, 'calico-test', 'true'),
+      /Bind for 192\.0\.2\.1:8084 failed: this host does not have that address/,
+    );
+    const sctp = ['run', '--rm', '--net', 'web', '-p', '8084:80/sctp', 'calico-test', 'true'];
+    const { status, stderr } = await lab.host.exec(['docker', ...sctp]);
+    if (status !== 0) assert.match(stderr, /the kernel of this host has no SCTP/);
+  });
+
+  test('ranges give the first free port, and all of them end', async () => {
+    const names = ['one', 'two'];
+    for (const name of names) await lab.client(name, '--net', 'web', '-p', '7000-7001:80');
+    assert.match(await lab.calico('ports', 'one'), /^80\/tcp -> 0\.0\.0\.0:7000$/m);
+    assert.match(await lab.calico('ports', 'two'), /^80\/tcp -> 0\.0\.0\.0:7001$/m);
+    const third = ['run', '--rm', '--net', 'web', '-p', '7000-7001:80', 'calico-test', 'true'];
+    assert.match(await lab.refused(...third), /all ports are allocated/);
+    await lab.docker('rm', '-f', 'one');
+    await lab.docker(...third);
+    await lab.docker('rm', '-f', 'two');
+  });
+
+  test('calico-cnm ports prints what docker port prints of a bridge container', async () => {
+    await lab.docker('network', 'create', '--ipv6', '--subnet', 'fd00:6::/64', 'six');
+    const options = ['-p', '6080:80', '-p', '127.0.0.1:6081:81/udp', '-p', '[::1]:6082:82'];
+    await lab.client('bridged', '--net', 'six', ...options);
+    const expected = (await lab.docker('port', 'bridged')).trim().split('\n').toSorted();
+    await lab.docker('rm', '-f', 'bridged');
+    await lab.client('routed', '--net', 'web', ...options);
+    const printed = (await lab.calico('ports', 'routed')).trim().split('\n').toSorted();
+    assert.deepEqual(printed, expected);
+    assert.equal((await lab.docker('port', 'routed')).trim(), '', 'Docker knows none of them');
+    await lab.docker('rm', '-f', 'routed');
+    await lab.docker('network', 'rm', 'six');
+    const unknown = await lab.calicoResult('ports', 'nobody');
+    assert.match(unknown.stderr, /nobody: no running container of that name/);
+  });
+
+  test('-P publishes what the container exposes on ports that the kernel chooses', async () => {
+    await published('chosen', '--net', 'web', '-P', '--expose', '80');
+    const printed = await lab.calico('ports', 'chosen');
+    const port = Number(/^80\/tcp -> 0\.0\.0\.0:(\d+)$/m.exec(printed)?.[1]);
+    assert.ok(printed.includes(`80/tcp -> [::]:${port}`), printed);
+    assert.equal(await ask(router, 'tcp', hostAddress, port), `chosen ${routerAddress}`);
+    assert.equal(await ask(router, 'tcp', hostV6, port), `chosen ${routerV6}`);
+    await lab.docker('rm', '-f', 'chosen');
+  });
+
+  test('ports go with the default route to another network, and come back', async () => {
+    await lab.docker('network', 'create', 'a-bridge');
+    await lab.docker('network', 'connect', 'a-bridge', 'app');
+    assert.equal(await lab.calico('ports', 'app'), '');
+    assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 8080)), 'by bridge');
+    await lab.docker('network', 'disconnect', 'a-bridge', 'app');
+    assert.match(await lab.calico('ports', 'app'), /^80\/tcp -> 0\.0\.0\.0:8080$/m);
+    assert.equal(await ask(router, 'tcp', hostAddress, 8080), `app ${routerAddress}`);
+    await lab.docker('network', 'rm', 'a-bridge');
+  });
+
+  test('an internal network publishes nothing', async () => {
+    await lab.network('inner', '--internal');
+    await published('hidden', '--net', 'inner', '-p', '6080:80');
+    assert.equal(await lab.calico('ports', 'hidden'), '');
+    assert.equal(await answers(router, 'tcp', hostAddress, 6080), false);
+    await lab.docker('rm', '-f', 'hidden');
+    await published('shown', '--net', 'web', '-p', '6080:80');
+    assert.ok(await answers(router, 'tcp', hostAddress, 6080));
+    await lab.docker('rm', '-f', 'shown');
+  });
+
+  test('a UDP client that goes on is answered by whoever has the port now', async () => {
+    const client: BackgroundProcess = lab.host.spawn([
+      ...router,
+      ...talk,
+      'go-on',
+      hostAddress,
+      '5353',
+    ]);
+    const hears = (name: string) =>
+      lab.eventually(
+        async () => client.output().trim().split('\n').at(-1)?.startsWith(name) === true,
+        5000,
+      );
+    await published('first', '--net', 'web', '-p', '5353:80/udp');
+    assert.ok(await hears('first '), 'a flow that was there before the port was published');
+    await lab.docker('rm', '-f', 'first');
+    await published('second', '--net', 'web', '-p', '5353:80/udp');
+    assert.ok(await hears('second '));
+    await client.end('SIGKILL');
+    await lab.docker('rm', '-f', 'second');
+  });
+
+  test('many ports cost one transaction of each family, as one does', async () => {
+    const work = async () => {
+      const metrics = await lab.host.run([
+        'sh',
+        '-c',
+        `exec ${talk[0]} -e '
+          require("http").get({ socketPath: "/run/calico/calico-cnm.sock", path: "/metrics" },
+            (answer) => answer.pipe(process.stdout))'`,
+      ]);
+      return ['forks', 'table_transactions'].map((name) =>
+        Number(new RegExp(`^calico_${name}_total (\\d+)$`, 'm').exec(metrics)?.[1]),
+      );
+    };
+    const cost = async (ports: string): Promise<readonly number[]> => {
+      const before = await work();
+      await lab.client('many', '--net', 'web', '-p', ports);
+      const now = await work();
+      await lab.docker('rm', '-f', 'many');
+      return now.map((count, index) => count - (before[index] ?? 0));
+    };
+    assert.deepEqual(await cost('20000:80'), [2, 2]);
+    assert.deepEqual(await cost('20000-20205:20000-20205'), [2, 2]);
+  });
+
+  test('a daemon that was killed holds the ports again, and says which it cannot', async () => {
+    await lab.host.killCalico();
+    assert.ok(await answers(router, 'tcp', hostAddress, 8080), 'the kernel goes on by itself');
+    const thief = lab.host.spawn([...talk, 'listen', 'udp', '0.0.0.0', '8080']);
+    assert.ok(await lab.eventually(async () => thief.output() === 'ready', 15_000));
+    await lab.host.startCalico(lab.environment);
+    const says = async () =>
+      (await lab.calicoResult('status')).stdout.includes(
+        'FAIL  published port: Bind for 0.0.0.0:8080 failed: port is already allocated',
+      );
+    assert.ok(await lab.eventually(says, 10_000));
+    assert.match(await lab.refused('run', '--rm', '-p', '8080:80', 'calico-test', 'true'), /8080/);
+    await thief.end('SIGKILL');
+    assert.ok(await isWell());
+    assert.ok(await answers(router, 'tcp', hostAddress, 8080));
+    assert.ok(await answers([], 'tcp', '::1', 8080));
+  });
+
+  test('after a crash of Docker a container gets its port again', async () => {
+    await published('always', '--net', 'web', '-p', '6090:80', '--restart', 'always');
+    await lab.host.killDocker();
+    await lab.host.startDocker();
+    const runs = async () =>
+      (await lab.docker('inspect', '-f', '{{.State.Running}}', 'always')).trim() === 'true';
+    assert.ok(await lab.eventually(runs, 20_000), lab.host.dockerLog().slice(-3000));
+    await serve('always');
+    assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 6090), 5000));
+  });
+
+  test('when all is removed nothing is left', async () => {
+    await lab.clear();
+    const chains = await lab.host.run(['sh', '-c', 'iptables-save; ip6tables-save']);
+    assert.ok(!chains.includes('cali-host-ports-'), chains);
+    const held = await lab.host.run(['ss', '-Hlntu']);
+    assert.ok(!/:(8080|6090)\b/.test(held), held);
+    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
+  });
+}
