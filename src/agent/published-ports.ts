@@ -35,6 +35,8 @@ interface Published {
   readonly loopbackInterface: string | undefined;
 }
 
+const retryMs = 2000;
+
 const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterface: undefined };
 
 /**
@@ -47,7 +49,7 @@ export class PublishedPorts {
   readonly #flows: PortFlows;
   readonly #published = new Map<string, Published>();
   /** Ports that could not be had, by themselves as text. */
-  readonly #problems = new Map<string, { readonly id: string; readonly why: string }>();
+  readonly #problems = new Map<string, string>();
   /** Interfaces whose setting is to be written, with its value. */
   readonly #loopback = new Map<string, boolean>();
 
@@ -103,13 +105,9 @@ export class PublishedPorts {
     this.#flows.endStale([...this.#chains.keys()]);
   }
 
-  /** Ports that are published but could not be held, as sentences; each look tries them again. */
+  /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
   problems(): readonly string[] {
-    const problems = [...this.#problems.values()];
-    for (const id of new Set(problems.map((problem) => problem.id))) {
-      for (const binding of this.#published.get(id)?.bindings ?? []) void this.#hold(id, binding);
-    }
-    return problems.map(({ why }) => why);
+    return [...this.#problems.values()];
   }
 
   #wanted(endpoint: WorkloadEndpoint): Published {
@@ -158,12 +156,19 @@ export class PublishedPorts {
       await heldPorts.hold(owner, binding);
       this.#problems.delete(key);
     } catch (error) {
+      const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
+      if (isWanted !== true) return;
       const why = describe(error);
       if (!this.#problems.has(key))
         log.warn('published port is not held', { endpoint: owner, why });
-      const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
-      if (isWanted === true) this.#problems.set(key, { id, why });
+      this.#problems.set(key, why);
+      setTimeout(() => void this.#holdStill(id, binding), retryMs).unref();
     }
+  }
+
+  /** Tries again what is still wanted. */
+  async #holdStill(id: string, binding: PortToHold): Promise<void> {
+    if (this.#problems.has(JSON.stringify(binding))) await this.#hold(id, binding);
   }
 }
 

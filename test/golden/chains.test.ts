@@ -1,10 +1,12 @@
 import { test } from 'node:test';
 import { renderRule } from '../../src/dataplane/iptables/render.ts';
 import type { IpFamily } from '../../src/ip/address.ts';
+import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import type { Profile } from '../../src/model/profile.ts';
 import type { WorkloadEndpoint } from '../../src/model/workload-endpoint.ts';
+import { HostPortChains } from '../../src/profiles/host-port-chains.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
 import { parseRuleWords } from '../../src/profiles/rule-words.ts';
 import { staticRules } from '../../src/profiles/static-chains.ts';
@@ -130,4 +132,38 @@ test('IPv6', () => {
 test('quarantine, and a Profile that is missing', () => {
   const endpoints = [endpoint('1', '10.65.0.1/32', []), endpoint('2', '10.65.0.2/32', ['gone'])];
   golden('quarantine', outputFor({ family: 4, profiles: [], endpoints }));
+});
+
+test('published ports: on all addresses, on one, by UDP, left to the rules, IPv6', () => {
+  const chains = new Map<string, string>();
+  const made = new HostPortChains({
+    setChain: ({ name, rules }) => chains.set(name, chainText(name, rules)),
+    removeChain: (name) => chains.delete(name),
+  });
+  made.start();
+  const app = { address: parseAddress('10.65.0.1'), port: 80, isAdmitted: true };
+  const any = parseAddress('0.0.0.0');
+  made.change(
+    [],
+    [
+      { ...app, protocol: 'TCP', hostIp: any, hostPort: 8080 },
+      { ...app, protocol: 'TCP', hostIp: parseAddress('127.0.0.1'), hostPort: 8081 },
+      { ...app, protocol: 'UDP', hostIp: any, hostPort: 53 },
+      { ...app, protocol: 'TCP', hostIp: any, hostPort: 20000, isAdmitted: false },
+      {
+        ...app,
+        protocol: 'SCTP',
+        hostIp: parseAddress('::'),
+        hostPort: 443,
+        address: parseAddress('fd00::1'),
+      },
+    ],
+  );
+  golden(
+    'host-ports',
+    [...chains]
+      .toSorted(([a], [b]) => (a < b ? -1 : 1))
+      .map(([, text]) => text)
+      .join(''),
+  );
 });

@@ -1,0 +1,119 @@
+import { request } from 'node:http';
+import { startLab } from '../test/lab/network-lab.ts';
+import { kindOf, median, table } from './measure.ts';
+
+/**
+ * Published ports on calico and on a user-defined bridge in one run: 206 ports on one container, and one more
+ * container with a port beside none and beside 500 published ports; with the work counted by the daemon.
+ */
+
+const rounds = Number(process.argv[2] ?? 5);
+const networks = ['bench-bridge', 'bench-calico'] as const;
+const many = 206;
+const perContainer = 50;
+const containers = 10;
+
+await using lab = await startLab(kindOf(process.argv[3], process.argv[4]));
+await lab.docker('network', 'create', 'bench-bridge');
+await lab.network('bench-calico');
+await lab.client('stays', '--net', 'bench-calico');
+
+const rows: string[][] = [];
+const empty = await oneMore('no other ports');
+await wide();
+for (const [index, network] of networks.entries()) {
+  for (let n = 0; n < containers; n++) {
+    const first = 20_000 + index * 10_000 + n * perContainer;
+    const ports = `${first}-${first + perContainer - 1}:1-${perContainer}`;
+    await lab.client(`${network}-${n}`, '--net', network, '-p', ports);
+  }
+}
+const full = await oneMore(`${containers * perContainer} others`);
+process.stdout.write(
+  table(
+    ['docker run and rm -f', 'network', 'ms (median)', 'forks', 'transactions', 'netlink', 'store'],
+    rows,
+  ),
+);
+process.stdout.write(
+  `\none more container, beside ${containers * perContainer} ports over beside none: ${networks
+    .map((network) => `${network.replace('bench-', '')} ${ratio(network)}`)
+    .join(', ')}\n`,
+);
+
+/** One container with one port, started and removed some times. */
+async function oneMore(beside: string): Promise<ReadonlyMap<string, number>> {
+  return measure(`1 port, ${beside}`, '8080:80', rounds);
+}
+
+async function wide(): Promise<void> {
+  await measure(
+    `${many} ports`,
+    `9000-${9000 + many - 1}:9000-${9000 + many - 1}`,
+    Math.min(rounds, 3),
+  );
+}
+
+async function measure(
+  what: string,
+  ports: string,
+  times: number,
+): Promise<ReadonlyMap<string, number>> {
+  const spent = new Map<string, number[]>(networks.map((network) => [network, []]));
+  const work: number[] = [0, 0, 0, 0];
+  await once('bench-bridge', ports);
+  await once('bench-calico', ports);
+  for (let n = 0; n < times; n++) {
+    for (const network of networks) {
+      const before = await counters();
+      const took = await once(network, ports);
+      spent.get(network)?.push(took);
+      if (network === 'bench-bridge') continue;
+      for (const [index, count] of (await counters()).entries()) {
+        work[index] = (work[index] ?? 0) + count - (before[index] ?? 0);
+      }
+    }
+  }
+  const medians = new Map(networks.map((network) => [network, median(spent.get(network) ?? [])]));
+  for (const network of networks) {
+    const counted = work.map((count) => (count / times).toFixed(1));
+    rows.push([
+      what,
+      network.replace('bench-', ''),
+      (medians.get(network) ?? 0).toFixed(0),
+      ...(network === 'bench-calico' ? counted : ['', '', '', '']),
+    ]);
+  }
+  return medians;
+}
+
+async function once(network: string, ports: string): Promise<number> {
+  const started = performance.now();
+  await lab.client('measured', '--net', network, '-p', ports);
+  await lab.docker('rm', '-f', 'measured');
+  return performance.now() - started;
+}
+
+function ratio(network: string): string {
+  return ((full.get(network) ?? 0) / (empty.get(network) ?? 1)).toFixed(2);
+}
+
+/** Processes started, table transactions, netlink requests and datastore transactions since the start. */
+async function counters(): Promise<readonly number[]> {
+  const socketPath = lab.host.path('/run/calico/calico-cnm.sock');
+  const text = await new Promise<string>((resolve, reject) => {
+    const asked = request({ socketPath, path: '/metrics' }, (response) => {
+      let body = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        body += chunk;
+      });
+      response.on('end', () => resolve(body));
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+  return ['forks', 'table_transactions', 'netlink_requests', 'datastore_transactions'].map((name) =>
+    Number(new RegExp(`^calico_${name}_total (\\S+)$`, 'm').exec(text)?.[1]),
+  );
+}
