@@ -25,7 +25,7 @@ test('no sentence breaks its line, ends in a full stop, or begins with a capital
   for (const text of sentences) {
     for (const [, sentence = ''] of text.matchAll(/=>\s*(?:`([^`]*)`|'([^']*)')/g)) {
       assert.doesNotMatch(sentence, /\n|\\n|\.$|!$/);
-      assert.doesNotMatch(sentence, /^(?!Docker|IPv|Profile)[A-Z][a-z]/, sentence);
+      assert.doesNotMatch(sentence, /^(?!Docker|IPv|Profile|Bind)[A-Z][a-z]/, sentence);
     }
   }
 });
@@ -45,6 +45,9 @@ const withoutAdvice: ReadonlySet<string> = new Set([
   // The reason that is given brings the advice, or names what is wrong with the file.
   'datastore/refused',
   'datastore/bad-file',
+  // Docker's own words, which people and programs know.
+  'port/taken',
+  'port/range-taken',
 ]);
 
 test('every state that stands in the way comes with what to do about it', () => {
