@@ -37,6 +37,7 @@ async function measure(options: DatastoreOptions): Promise<readonly string[]> {
   }, signal);
   let made = 0;
   const ipam = createDockerIpam({
+    usedRanges: () => [],
     node: 'bench',
     writer,
     now: () => new Date(),

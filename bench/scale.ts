@@ -3,6 +3,7 @@ import { Agent } from '../src/agent/agent.ts';
 import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
 import { createLinks } from '../src/agent/links.ts';
 import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
+import { Ipv6Forwarding } from '../src/dataplane/host-settings.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../src/dataplane/process.ts';
 import { GroupWriter } from '../src/datastore/group-writer.ts';
@@ -53,6 +54,7 @@ function startAgent(until: AbortSignal): Agent {
     firewall: { backend, why: 'it is measured' },
     families: [4, 6],
     statics: { endpointToHostAction: 'Return' },
+    ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),
     endsForbiddenFlows: false,
   });
   agent.start(until);
@@ -62,7 +64,7 @@ function startAgent(until: AbortSignal): Agent {
 let agent = startAgent(stop.signal);
 const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
 monitor.start();
-const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
+const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
 await mirror.reached(0n, signal);
 
 const id = (n: number) => `${String(n).padStart(6, '0')}abcdef0123456789`;
@@ -91,6 +93,7 @@ async function join(n: number, profile: string): Promise<number> {
     peerName: temporaryInterfaceName(id(n)),
     peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,
     mtuBytes: 1500,
+    hasIpv6: false,
   });
   const { revision } = await writer.write(
     (draft) => draft.put('WorkloadEndpoint', `libnetwork/here-${n}`, endpoint(n, profile)),
@@ -170,6 +173,7 @@ agent = new Agent({
   firewall: { backend, why: 'it is measured' },
   families: [4, 6],
   statics: { endpointToHostAction: 'Return' },
+  ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),
   endsForbiddenFlows: false,
 });
 agent.start(stop.signal);

@@ -9,7 +9,7 @@ import { statusReport } from './agent/status.ts';
 import { backoffMs, pause, withDeadline } from './async/deadline.ts';
 import type { Settings } from './config/settings.ts';
 import { HeldHostPorts } from './dataplane/held-host-ports.ts';
-import { ensureHostSetting, forwarding4, forwarding6 } from './dataplane/host-settings.ts';
+import { Ipv6Forwarding } from './dataplane/host-settings.ts';
 import { chooseBackend } from './dataplane/iptables/backend.ts';
 import { isNamespaceInUse } from './dataplane/namespace-use.ts';
 import { KernelMonitor } from './dataplane/netlink/monitor.ts';
@@ -21,6 +21,7 @@ import { openDatastore } from './datastore/open-datastore.ts';
 import { keepSnapshot, readSnapshot } from './datastore/snapshot.ts';
 import type { Draft } from './datastore/writer.ts';
 import { createDockerApi } from './driver/docker/docker-api.ts';
+import { FailedStarts } from './driver/failed-starts.ts';
 import type { Engine } from './driver/docker/messages.ts';
 import { withoutPolicyLabels } from './driver/docker/policy-labels.ts';
 import { keepInSyncWithDocker } from './driver/docker-sync.ts';
@@ -40,7 +41,15 @@ import { keepTagsShared } from './driver/shared-tags.ts';
 import { createStamp } from './driver/stamp.ts';
 import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
-import { defaultMtuBytes, hasIpv6, nodeName, rangesInUse, requireNetworkRoot } from './host.ts';
+import {
+  connectedRanges,
+  defaultMtuBytes,
+  dockerAddressPools,
+  hasIpv6,
+  nodeName,
+  rangesInUse,
+  requireNetworkRoot,
+} from './host.ts';
 import type { IpFamily } from './ip/address.ts';
 import { makeDefaultPool } from './ipam/default-pools.ts';
 import { addressSpaces, capabilities, createDockerIpam } from './ipam/docker-ipam.ts';
@@ -73,10 +82,6 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   const sockets = openKernelSockets();
   const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);
   const families: readonly IpFamily[] = settings.ipv6 === 'auto' && hasIpv6() ? [4, 6] : [4];
-  const hostProblems = families
-    .map((family) => ensureHostSetting(family === 4 ? forwarding4 : forwarding6))
-    .filter((problem) => problem !== undefined);
-  for (const problem of hostProblems) log.warn(problem);
 
   const datastore = await openDatastore(datastoreOptions(settings));
   const { snapshotFile } = settings;
@@ -107,9 +112,10 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     firewall,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
+    ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket),
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
   });
-  const links = createLinks({ sockets, log, onMade: (name) => agent.linkMade(name) });
+  const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
   const addresses = createNetworkAddresses({ now, stamp });
   const networks = createNetworks({
     node,
@@ -149,6 +155,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     now,
     nonce: () => randomBytes(6).toString('hex'),
     stamp,
+    usedRanges: () => connectedRanges(sockets.rtnetlink),
   });
   const initialised = initialise();
   const ready = async (stop: AbortSignal): Promise<void> => {
@@ -173,6 +180,11 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     },
     ready,
   );
+  const failedStarts = new FailedStarts({
+    docker,
+    log,
+    isDatastoreBack: () => mirror.health.inSyncSince !== undefined,
+  });
   const server = await createPluginServer({
     methods: {
       ...methods,
@@ -182,6 +194,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     },
     onCall: (call) => {
       recordCall(log, call);
+      if (call.error !== undefined) failedStarts.refused(call.callId, call.error.code);
       metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
       metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
     },
@@ -207,6 +220,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     join(settings.pluginDirectory, file),
   );
   await server.listen(socketFiles);
+  await notifySystemd(runner, signal);
   const control = await startControlServer({
     file: settings.controlSocket,
     metrics,
@@ -222,7 +236,9 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
         firewall,
         families,
         sockets: socketFiles,
-        hostProblems: engineProblem === undefined ? hostProblems : [...hostProblems, engineProblem],
+        connected: () => connectedRanges(sockets.rtnetlink),
+        dockerPools: dockerAddressPools,
+        hostProblems: engineProblem === undefined ? [] : [engineProblem],
       });
     },
     work: () => ({
@@ -257,6 +273,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
           },
           signal,
         ),
+        ...(settings.startFailedContainers ? [failedStarts.run(signal)] : []),
         collectGarbage(
           {
             node,
@@ -312,6 +329,12 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
       makeDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
     }
   }
+}
+
+/** Tells systemd that the plugin sockets listen, if it is systemd that started us (sd_notify(3), by its tool). */
+async function notifySystemd(runner: ToolRunner, signal: AbortSignal): Promise<void> {
+  if (process.env['NOTIFY_SOCKET'] === undefined) return;
+  await runner.run(['systemd-notify', '--ready'], { debianPackage: 'systemd' }, signal);
 }
 
 /** Lets calls wait until the datastore has been read, but not for long. */

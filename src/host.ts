@@ -67,6 +67,30 @@ export function rangesInUse(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   return [...addresses, ...routes, ...dockerDefaultRanges, ...configuredDockerPools()];
 }
 
+/** The networks that interfaces of this host are in, but for containers' own: by the routes that need no gateway. */
+export function connectedRanges(rtnetlink: NetlinkSocket): readonly UsedRange[] {
+  const names = new Map(listLinks(rtnetlink).map(({ index, name }) => [index, name]));
+  return ([4, 6] as const).flatMap((family) =>
+    listRoutes(rtnetlink, { family })
+      .filter(
+        ({ table, type, gateway }) => table === 254 && type === 'unicast' && gateway === undefined,
+      )
+      .flatMap(({ destination, linkIndex }) => {
+        const name = names.get(linkIndex ?? 0) ?? '';
+        const isOther = splitCidr(destination).prefixLength > 0 && !destination.startsWith('fe80:');
+        return isOther && name !== '' && !name.startsWith('cali')
+          ? [{ cidr: destination, what: `the network of interface ${name}` }]
+          : [];
+      }),
+  );
+}
+
+/** What Docker takes the ranges of its own networks from. */
+export function dockerAddressPools(): readonly UsedRange[] {
+  const configured = configuredDockerPools();
+  return configured.length > 0 ? configured : dockerDefaultRanges;
+}
+
 /** `default-address-pools` of Docker's configuration; a file that cannot be read says nothing. */
 function configuredDockerPools(): readonly UsedRange[] {
   try {

@@ -3,6 +3,7 @@ import { AddressSets } from '../dataplane/address-sets.ts';
 import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { IptablesTables } from '../dataplane/iptables/tables.ts';
+import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import { findLink } from '../dataplane/netlink/link.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
@@ -18,6 +19,7 @@ import { ContainerPaths } from './container-paths.ts';
 import { EndpointRoutes } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
 import { FirewallWatch } from './firewall-watch.ts';
+import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 import { NatMembers } from './nat-members.ts';
 import { createPolicySink } from './policy-sink.ts';
@@ -33,6 +35,7 @@ export interface AgentDeps {
   readonly firewall: ChosenBackend;
   readonly families: readonly IpFamily[];
   readonly statics: StaticOptions;
+  readonly ipv6Forwarding: Ipv6Forwarding;
   /** Whether flows end when the rule that allowed them is removed. */
   readonly endsForbiddenFlows: boolean;
 }
@@ -71,9 +74,10 @@ export class Agent {
   readonly #nat: NatMembers;
   readonly #endpointRoutes: EndpointRoutes;
   readonly #watch: FirewallWatch;
+  readonly #forwarding: GuardedIpv6Forwarding;
   readonly containers: ContainerPaths;
   readonly ports: PublishedPorts;
-  readonly #flows: FlowEnder | undefined;
+  readonly #flows: FlowEnder;
   #waiters: Waiter[] = [];
   #seen = 0n;
   #applied = -1n;
@@ -104,10 +108,14 @@ export class Agent {
     this.#endpointRoutes = new EndpointRoutes(this.routes, families);
     this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
     this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
-    this.#flows = deps.endsForbiddenFlows
-      ? new FlowEnder({ netfilter: sockets.netfilter, engine: this.engine, families })
-      : undefined;
+    const { netfilter } = sockets;
+    this.#flows = new FlowEnder({ netfilter, engine: this.engine, families });
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
+    this.#forwarding = new GuardedIpv6Forwarding({
+      tables: this.#tables.get(6),
+      forwarding: deps.ipv6Forwarding,
+      log: deps.log,
+    });
   }
 
   /** Follows datastore and kernel until the signal is aborted; nothing is written before the first listing. */
@@ -132,6 +140,7 @@ export class Agent {
         this.routes.linkChanged(link.name, isGone ? undefined : link);
         if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
         isRelevant ||= link.name.startsWith('cali') || link.name === 'lo';
+        if (!isGone) this.#forwarding.linkChanged(link.name);
       } else if (event.kind === 'routeGone') {
         isRelevant = this.routes.routeGone(event.route) || isRelevant;
       } else if (!this.#running && this.#watch.hasChanged()) {
@@ -147,7 +156,8 @@ export class Agent {
   }
 
   /** Told after an interface was made, so that its routes need not wait for the kernel's notification. */
-  linkMade(name: string): void {
+  linkMade(name: string, { hasIpv6 }: { readonly hasIpv6: boolean }): void {
+    if (hasIpv6) this.#forwarding.want();
     const link = findLink(this.#deps.sockets.rtnetlink, name);
     if (link !== undefined) this.routes.linkChanged(name, link);
     this.ports.linkMade(name);
@@ -207,6 +217,7 @@ export class Agent {
         for (const hook of hooks) tables.setHook(table, hook);
       }
     }
+    this.#forwarding.start();
     this.engine.start();
     this.#nat.start();
     this.ports.start();
@@ -219,7 +230,7 @@ export class Agent {
       switch (change.kind) {
         case 'Profile':
           this.engine.setProfile(id, change.now?.value);
-          this.#flows?.profileChanged(id);
+          if (this.#deps.endsForbiddenFlows) this.#flows.look();
           break;
         case 'WorkloadEndpoint': {
           const now = change.now?.value;
@@ -227,7 +238,7 @@ export class Agent {
           this.engine.setEndpoint(id, now);
           this.#nat.setEndpoint(id, local);
           this.ports.setEndpoint(id, local);
-          this.#flows?.setEndpoint(change.before?.value, local);
+          this.#flows.setEndpoint(change.before?.value, local);
           this.#endpointRoutes.setEndpoint(id, local);
           this.containers.setEndpoint(id, local);
           break;
@@ -288,8 +299,10 @@ export class Agent {
       this.#mustResync = false;
     }
     const families = [...this.#tables.values()];
+    const losses = countLosses(families);
     if (families.some(({ isKnown }) => !isKnown)) this.#watch.beforeRead();
     await Promise.all(families.map((tables) => tables.prepare(this.#signal)));
+    if (countLosses(families) > losses) this.#flows.look();
     const revision = this.#seen;
     // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
     this.sets.applyAdditions();
@@ -297,10 +310,11 @@ export class Agent {
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
     this.#tableTransactions += transactions;
     this.#watch.afterWrite(transactions);
+    this.#forwarding.apply();
     const unrouted = this.routes.apply();
     this.sets.applyRemovals();
     this.ports.finish();
-    this.#flows?.endForbidden();
+    this.#flows.endForbidden();
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
     this.#settle();
@@ -356,4 +370,8 @@ export class Agent {
       this.#kick();
     }
   }
+}
+
+function countLosses(families: readonly IptablesTables[]): number {
+  return families.reduce((sum, tables) => sum + tables.losses, 0);
 }

@@ -1,5 +1,5 @@
 import { AddressSets } from '../dataplane/address-sets.ts';
-import { restoreHostSettings } from '../dataplane/host-settings.ts';
+import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { isLegacyLoaded } from '../dataplane/iptables/backend.ts';
 import { idleChains } from '../dataplane/iptables/save-parser.ts';
 import { IptablesTables, type Backend } from '../dataplane/iptables/tables.ts';
@@ -19,7 +19,11 @@ const hostEnd = /^cali[0-9a-f]{11}$/;
  * and puts back the settings of the host but for those to keep. For uninstalling, when the daemon does not run
  * any more.
  */
-export async function cleanHost(keep: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+export async function cleanHost(
+  ipv6Forwarding: Ipv6Forwarding,
+  keep: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<void> {
   const runner = new ToolRunner();
   const sockets = openKernelSockets();
   try {
@@ -38,7 +42,7 @@ export async function cleanHost(keep: ReadonlySet<string>, signal: AbortSignal):
     routes.resync();
     routes.apply();
     await removeLinks(sockets);
-    restoreHostSettings(keep);
+    ipv6Forwarding.switchBack(keep);
   } finally {
     sockets.close();
   }

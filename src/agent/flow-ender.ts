@@ -8,15 +8,15 @@ import { evaluateProfiles, type Packet } from '../profiles/evaluate.ts';
 import type { PolicyEngine } from '../profiles/policy-engine.ts';
 
 /**
- * Ends flows that the rules allowed once and allow no more. Without it they go on, as the kernel asks the rules
- * about the first packet of a flow only.
+ * Ends flows that no rule allows: the rules allowed them once, or they began while somebody had taken the rules
+ * away. Without it they go on, as the kernel asks the rules about the first packet of a flow only.
  */
 export class FlowEnder {
   readonly #netfilter: NetlinkSocket;
   readonly #engine: PolicyEngine;
   readonly #families: readonly IpFamily[];
   readonly #byAddress = new Map<IpAddress, WorkloadEndpoint>();
-  readonly #changed = new Set<string>();
+  #mustLook = false;
 
   constructor(options: {
     readonly netfilter: NetlinkSocket;
@@ -35,15 +35,15 @@ export class FlowEnder {
     for (const address of addressesOf(now)) this.#byAddress.set(address, now);
   }
 
-  /** A Profile's rules or tags have changed; flows are looked at when the kernel has the new rules. */
-  profileChanged(name: string): void {
-    this.#changed.add(name);
+  /** Flows may go on that no rule allows; they are looked at when the kernel has the present rules. */
+  look(): void {
+    this.#mustLook = true;
   }
 
   /** To be called when the kernel holds the present rules; answers how many flows were ended. */
   endForbidden(): number {
-    if (this.#changed.size === 0) return 0;
-    this.#changed.clear();
+    if (!this.#mustLook) return 0;
+    this.#mustLook = false;
     let ended = 0;
     for (const family of this.#families) {
       for (const flow of listFlows(this.#netfilter, family)) {

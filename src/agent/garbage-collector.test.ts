@@ -106,6 +106,8 @@ async function withHosts(
           : [],
       ),
     containerNamed: () => answer(undefined),
+    lastStart: () => answer(undefined),
+    start: () => answer(undefined),
     events: () => Promise.reject(new Error('not here')),
   };
   const remove = (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string) =>

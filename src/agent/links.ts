@@ -1,3 +1,4 @@
+import { ignoreRouterAdvertisements } from '../dataplane/host-settings.ts';
 import { configureHostEnd, createVeth, deleteLinkElsewhere } from '../dataplane/netlink/link.ts';
 import { isRefusal } from '../dataplane/netlink/socket.ts';
 import type { Links } from '../driver/endpoints.ts';
@@ -13,13 +14,13 @@ export function createLinks(options: {
   readonly sockets: KernelSockets;
   readonly log: Logger;
   /** Told when the host's end is there. */
-  readonly onMade: (hostName: string) => void;
+  readonly onMade: (hostName: string, ofEndpoint: { readonly hasIpv6: boolean }) => void;
 }): Links {
   const { sockets, log, onMade } = options;
   let removals: Promise<void> = Promise.resolve();
   const leaving = new Map<string, Promise<void>>();
   return {
-    createVeth: async (veth) => {
+    createVeth: async ({ hasIpv6, ...veth }) => {
       await leaving.get(veth.hostName);
       try {
         createVeth(sockets.rtnetlink, { ...veth, hostMac });
@@ -28,7 +29,8 @@ export function createLinks(options: {
         if (!isRefusal(error, 'EEXIST')) throw error;
         configureHostEnd(sockets.rtnetlink, veth.hostName);
       }
-      onMade(veth.hostName);
+      ignoreRouterAdvertisements(veth.hostName);
+      onMade(veth.hostName, { hasIpv6 });
     },
     removeVeth: (hostName) => {
       removals = removals

@@ -1,7 +1,10 @@
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { forwards } from '../dataplane/host-settings.ts';
 import type { LocalEndpoints } from '../driver/local-endpoints.ts';
 import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily } from '../ip/cidr.ts';
+import type { UsedRange } from '../ipam/default-pools.ts';
 import { poolUsage } from '../ipam/report.ts';
 import { dockerNameOf } from '../model/names.ts';
 import {
@@ -18,6 +21,8 @@ import {
 import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
+import { otherFirewalls } from './other-firewalls.ts';
+import { rangeOverlaps } from './range-overlaps.ts';
 
 export interface StatusSources {
   readonly version: string;
@@ -29,8 +34,11 @@ export interface StatusSources {
   readonly firewall: ChosenBackend;
   readonly families: readonly IpFamily[];
   readonly sockets: readonly string[];
-  /** What of the host could not be set up, as sentences. */
+  /** What of the host is not as it must be, as sentences. */
   readonly hostProblems: readonly string[];
+  /** The networks that this host is in, and what Docker takes those of its own from. */
+  readonly connected: () => readonly UsedRange[];
+  readonly dockerPools: () => readonly UsedRange[];
 }
 
 /** All that `calico-cnm status` shows, as it is now. */
@@ -111,6 +119,12 @@ function checks(sources: StatusSources): Check[] {
       detail,
       remedy: 'It leads to its container all the same; end what else uses it, then look again.',
     })),
+    ...otherFirewalls(),
+    ...rangeOverlaps(
+      [...mirror.list('IPPool').values()].map(({ value }) => value),
+      { connected: sources.connected(), dockerPools: sources.dockerPools() },
+    ),
+    ...forwardingProblems(sources),
     ...profiles.map(([name, problem]) => ({
       name: `Profile ${dockerNameOf(name)}`,
       ok: false,
@@ -124,6 +138,27 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It is treated as absent; mend or delete it.',
     })),
   ];
+}
+
+/** Families in which containers have addresses and the host forwards nothing. */
+function forwardingProblems({ mirror, local, families }: StatusSources): Check[] {
+  const used = new Set(
+    local
+      .all()
+      .flatMap((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.ipNetworks ?? [])
+      .map(cidrFamily),
+  );
+  return families
+    .filter((family) => used.has(family) && !forwards(family))
+    .map((family) => ({
+      name: `IPv${family} forwarding`,
+      ok: false,
+      detail: 'it is off on this host, so that containers reach nothing',
+      remedy:
+        family === 4
+          ? 'Docker switches it on when it starts, unless told not to: put net.ipv4.ip_forward=1 into /etc/sysctl.d and run sysctl --system.'
+          : 'Put net.ipv6.conf.all.forwarding=1 into /etc/sysctl.d and run sysctl --system.',
+    }));
 }
 
 /** Chains of Profiles that no endpoint has any more stay for a while, and say nothing. */

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { cleanHost } from '../agent/clean.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import { refuseNewer } from '../datastore/sqlite-format.ts';
+import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';
 import type { CliContext } from './context.ts';
@@ -47,11 +48,13 @@ function checkStart(context: CliContext): void {
 }
 
 async function clean(context: CliContext, keep: readonly string[]): Promise<void> {
-  if (await isRunning(context.settings().controlSocket)) {
+  const { controlSocket } = context.settings();
+  if (await isRunning(controlSocket)) {
     const why = 'the daemon runs; stop it first';
     throw new CalicoError('cli/bad-argument', { what: 'clean', why });
   }
-  await cleanHost(new Set(keep), AbortSignal.timeout(cleanMs));
+  const forwarding = new Ipv6Forwarding(controlSocket);
+  await cleanHost(forwarding, new Set(keep), AbortSignal.timeout(cleanMs));
 }
 
 async function listNetworks(context: CliContext): Promise<void> {

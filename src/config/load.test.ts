@@ -115,6 +115,7 @@ const examples: { readonly [K in SettingKey]: Example } = {
   ipv6: words('auto', 'off'),
   endpointToHostAction: words('Return', 'Accept', 'Drop'),
   labelEndpoints: flag,
+  startFailedContainers: flag,
   createProfiles: flag,
   removedRuleFlows: words('keep', 'end'),
   noDefaultPools: flag,

@@ -135,6 +135,10 @@ export const settingsSchema = z.object({
   dockerHost: dockerAddress
     .prefault('unix:///var/run/docker.sock')
     .register(settingMeanings, { name: 'DOCKER_HOST', help: 'where the Docker API listens' }),
+  startFailedContainers: flag.prefault('true').register(settingMeanings, {
+    name: 'CALICO_START_FAILED_CONTAINERS',
+    help: 'true: containers with a restart policy that failed to start only because the datastore was away are started when it is back',
+  }),
   pluginDirectory: text.prefault('/run/docker/plugins').register(settingMeanings, {
     name: 'CALICO_PLUGIN_DIR',
     help: 'folder in which Docker looks for plugin sockets',

@@ -1,99 +1,132 @@
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { describe } from '../errors/error.ts';
+import type { IpFamily } from '../ip/address.ts';
 
-/** A setting below `/proc/sys` that must have a value. */
-export interface HostSetting {
-  readonly file: string;
-  readonly value: string;
-  /** What does not work without it. */
-  readonly purpose: string;
-  /** Files of other settings that the kernel changes with it, as globs with one star for a whole name. */
-  readonly changesToo: readonly string[];
-}
+/**
+ * The settings of the host below `/proc/sys/net`. Source: Linux, networking/ip-sysctl.
+ *
+ * IPv4 forwarding is not ours to switch on: dockerd does it when it starts, and sets the policy of FORWARD to
+ * DROP only if it was dockerd that did. Whoever does it before makes the host an open router between its own
+ * interfaces. IPv6 forwarding dockerd switches on for its own IPv6 networks only, so we do it, when the first
+ * container with an IPv6 address comes.
+ */
 
-/** Routing between containers and the host needs these. Source: Linux, networking/ip-sysctl. */
-export const forwarding4: HostSetting = {
-  file: '/proc/sys/net/ipv4/ip_forward',
-  value: '1',
-  purpose: 'IPv4 between containers',
-  changesToo: [
-    '/proc/sys/net/ipv4/conf/*/forwarding',
-    // inet_forward_change of net/ipv4/devinet.c.
-    '/proc/sys/net/ipv4/conf/all/accept_redirects',
-  ],
-};
+const net = '/proc/sys/net';
+const forwardingFiles = { 4: `${net}/ipv4/ip_forward`, 6: `${net}/ipv6/conf/all/forwarding` };
+const interfaces6 = `${net}/ipv6/conf`;
+const acceptIfHost = '1';
+const acceptAlways = '2';
 
-export const forwarding6: HostSetting = {
-  file: '/proc/sys/net/ipv6/conf/all/forwarding',
-  value: '1',
-  purpose: 'IPv6 between containers',
-  changesToo: ['/proc/sys/net/ipv6/conf/*/forwarding'],
-};
-
-/** What settings were before they were changed, until the next start of the system, as which they go. */
-const memoryFile = '/run/calico/host-settings.json';
-
-const memorySchema = z.array(
-  z.object({
-    file: z.string(),
-    set: z.string(),
-    before: z.array(z.object({ file: z.string(), value: z.string() })),
-  }),
-);
-
-/** Sets what is not set yet, and remembers what was; answers why it could not, or nothing. */
-export function ensureHostSetting(setting: HostSetting): string | undefined {
-  const { file, value, purpose } = setting;
-  try {
-    if (read(file) === value) return undefined;
-    const files = [file, ...setting.changesToo.flatMap(expand)];
-    const before = files.map((one) => ({ file: one, value: read(one) }));
-    writeFileSync(file, value);
-    remember([...remembered().filter((one) => one.file !== file), { file, set: value, before }]);
-    return undefined;
-  } catch (error) {
-    return `${purpose} does not work: ${file} cannot be set to ${value} (${describe(error)})`;
-  }
+/** Whether the host forwards packets of the family. */
+export function forwards(family: IpFamily): boolean {
+  return read(forwardingFiles[family]) === '1';
 }
 
 /**
- * Puts back what was before our changes, but for settings that others changed since, or that stay (by the
- * names that sysctl uses).
+ * An interface to a container believes no router advertisement: with one a container could become the default
+ * route of its host. As in Calico. Nothing where there is no IPv6.
  */
-export function restoreHostSettings(keep: ReadonlySet<string>): void {
-  for (const { file, set, before } of remembered().toReversed()) {
-    if (keep.has(sysctlName(file)) || read(file) !== set) continue;
-    for (const one of before) {
-      if (existsSync(one.file) && read(one.file) !== one.value) {
-        writeFileSync(one.file, one.value);
-      }
+export function ignoreRouterAdvertisements(interfaceName: string): void {
+  try {
+    writeFileSync(`${interfaces6}/${interfaceName}/accept_ra`, '0');
+  } catch {
+    // No IPv6, or /proc/sys cannot be written: the firewall drops what comes from an address of no container.
+  }
+}
+
+/** What was there before we changed it, by file. */
+const previousValues = z.record(z.string(), z.string());
+
+/**
+ * IPv6 forwarding, switched on and back. A host that forwards no longer believes router advertisements unless
+ * its interfaces are told to, so those that did are told. What was there before is kept in a file of `/run`:
+ * it outlives us, but not a reboot, after which nothing of it is true any more.
+ */
+export class Ipv6Forwarding {
+  readonly #record: string;
+  #known: Readonly<Record<string, string>> | undefined;
+
+  /** The record is kept beside the control socket. */
+  constructor(controlSocket: string) {
+    this.#record = join(dirname(controlSocket), 'ipv6-forwarding.json');
+  }
+
+  /** Whether it was us who switched it on since the host booted. */
+  get isOurs(): boolean {
+    return this.#previous()[forwardingFiles[6]] !== undefined;
+  }
+
+  /** Switches it on if it is off; answers why that could not be done, or nothing. */
+  switchOn(): string | undefined {
+    if (forwards(6)) return undefined;
+    try {
+      this.#change([
+        ...believingInterfaces().map((file) => [file, acceptAlways] as const),
+        [forwardingFiles[6], '1'],
+      ]);
+      return undefined;
+    } catch (error) {
+      return `IPv6 between containers does not work: IPv6 forwarding cannot be switched on (${describe(error)})`;
     }
   }
-  rmSync(memoryFile, { force: true });
+
+  /** Tells an interface again whose setting somebody has put back, as `ifup` does. */
+  keepAdvertisements(interfaceName: string): void {
+    const file = `${interfaces6}/${interfaceName}/accept_ra`;
+    if (this.#previous()[file] !== undefined && read(file) === acceptIfHost) {
+      writeFileSync(file, acceptAlways);
+    }
+  }
+
+  /** Puts back what was there before, unless it is to be kept for somebody else (by the name that sysctl uses). */
+  switchBack(keep: ReadonlySet<string>): void {
+    const { [forwardingFiles[6]]: forwarding, ...others } = this.#previous();
+    if (forwarding === undefined || keep.has('net.ipv6.conf.all.forwarding')) return;
+    // The kernel sets that of every interface with it, so that comes first.
+    writeFileSync(forwardingFiles[6], forwarding);
+    for (const [file, value] of Object.entries(others)) {
+      const isOurs = file.endsWith('/accept_ra') ? read(file) === acceptAlways : existsSync(file);
+      if (isOurs) writeFileSync(file, value);
+    }
+    rmSync(this.#record, { force: true });
+  }
+
+  #previous(): Readonly<Record<string, string>> {
+    const text = this.#known === undefined ? read(this.#record) : undefined;
+    this.#known ??= text === undefined ? {} : previousValues.parse(JSON.parse(text));
+    return this.#known;
+  }
+
+  /** The record is written first: after a crash in between too much is put back, never too little. */
+  #change(wanted: readonly (readonly [file: string, value: string])[]): void {
+    const files = [...wanted.map(([file]) => file), ...interfaceFiles('forwarding')];
+    const before = files.map((file) => [file, read(file) ?? ''] as const);
+    this.#known = { ...Object.fromEntries(before), ...this.#previous() };
+    mkdirSync(dirname(this.#record), { recursive: true });
+    writeFileSync(this.#record, JSON.stringify(this.#known));
+    for (const [file, value] of wanted) writeFileSync(file, value);
+  }
 }
 
-function remembered(): z.infer<typeof memorySchema> {
-  if (!existsSync(memoryFile)) return [];
-  return memorySchema.parse(JSON.parse(readFileSync(memoryFile, 'utf8')));
+/** The files of interfaces that believe router advertisements as long as the host does not forward. */
+function believingInterfaces(): readonly string[] {
+  return interfaceFiles('accept_ra').filter((file) => read(file) === acceptIfHost);
 }
 
-function remember(memory: z.infer<typeof memorySchema>): void {
-  mkdirSync(dirname(memoryFile), { recursive: true });
-  writeFileSync(memoryFile, `${JSON.stringify(memory)}\n`, { mode: 0o600 });
+/** A setting of each interface, and of those to come. */
+function interfaceFiles(setting: 'accept_ra' | 'forwarding'): readonly string[] {
+  return readdirSync(interfaces6)
+    .filter((name) => name !== 'all' && name !== 'lo')
+    .filter((name) => name !== 'default' || setting === 'forwarding')
+    .map((name) => `${interfaces6}/${name}/${setting}`);
 }
 
-function expand(pattern: string): readonly string[] {
-  const [folder = '', rest] = pattern.split('/*');
-  if (rest === undefined) return [pattern];
-  return readdirSync(folder).map((name) => `${folder}/${name}${rest}`);
-}
-
-function read(file: string): string {
-  return readFileSync(file, 'utf8').trim();
-}
-
-function sysctlName(file: string): string {
-  return file.replace('/proc/sys/', '').replaceAll('/', '.');
+function read(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return undefined;
+  }
 }

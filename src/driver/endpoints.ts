@@ -2,7 +2,7 @@ import { KeyedMutex } from '../async/keyed-mutex.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
-import type { IpAddress } from '../ip/address.ts';
+import { familyOf, type IpAddress } from '../ip/address.ts';
 import { parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
@@ -52,6 +52,8 @@ export interface Links {
     readonly peerName: string;
     readonly peerMac: string;
     readonly mtuBytes: number;
+    /** Whether the endpoint has an IPv6 address, for which the host must forward IPv6. */
+    readonly hasIpv6: boolean;
   }): Promise<void>;
   /** Removes the pair soon; nothing if there is none. */
   removeVeth(hostName: string): void;
@@ -129,6 +131,7 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
       peerName: temporaryInterfaceName(endpointId),
       peerMac: endpoint.spec.mac ?? macFor(endpointId),
       mtuBytes: network.options.mtu ?? deps.defaultMtuBytes(),
+      hasIpv6: endpointAddresses(endpoint).some((address) => familyOf(address) === 6),
     });
     const lookup = await looking;
     const { result: problems, revision } = await writer.write(

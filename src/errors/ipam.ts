@@ -45,6 +45,11 @@ export const ipamErrors = {
     'state',
     (d: { address: string }) => `address ${d.address} is not in use; there is nothing to release`,
   ),
+  'ipam/subnet-in-use': entry(
+    'state',
+    (d: { subnet: string; what: string; cidr: string }) =>
+      `subnet ${d.subnet} overlaps ${d.what} (${d.cidr}) on this host; take another one, or make an IP pool of it first (calico-cnm apply) if that is meant`,
+  ),
   'ipam/subnet-overlaps': entry(
     'state',
     (d: { subnet: string; pool: string; cidr: string }) =>

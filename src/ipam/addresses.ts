@@ -69,8 +69,10 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
 
 /**
  * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
- * address that is another host's, another network's or that of an endpoint which still exists. With a PoolID of
- * the plugin of 2019 nothing happens either: its addresses went with their endpoints.
+ * address that is another host's or another network's. That of an endpoint which still exists stays: the call may
+ * be a repeated one. But it may also come from a dockerd that was killed, and that says no more of its endpoints
+ * than this; so the address can be asked for again. With a
+ * PoolID of the plugin of 2019 nothing happens: its addresses went with their endpoints.
  */
 export function releaseAddress(
   draft: Draft,
@@ -93,8 +95,11 @@ export function releaseAddress(
   }
   if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
   const { endpoint } = secondary;
-  if (endpoint !== undefined && isLiving(draft, node, endpoint)) return;
-  release(draft, block, { address, holder });
+  if (endpoint === undefined || !isLiving(draft, node, endpoint)) {
+    return release(draft, block, { address, holder });
+  }
+  const givenBack = { ...holder, secondary: { ...secondary, givenBackBy: endpoint } };
+  rewriteHolder(draft, block, { address, holder: givenBack });
 }
 
 /**
@@ -162,6 +167,13 @@ function requestSpecific(
     return reserve(draft, { record, address, type: 'auxiliary', now });
   }
   const { node } = record;
+  const { secondary = {} } = found?.holder ?? {};
+  const { endpoint } = secondary;
+  const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
+  if (found !== undefined && isGivenBack && secondary['pool'] === facts.pool) {
+    draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
+    release(draft, found.block, { address, holder: found.holder });
+  }
   assign(draft, { node, address, holder: holderWith(address, facts), now });
 }
 

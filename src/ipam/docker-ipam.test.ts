@@ -8,6 +8,7 @@ import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import type { IpPool } from '../model/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { collect, findOwnerless } from './collect.ts';
 import { createDockerIpam } from './docker-ipam.ts';
 import { addressSpace, createNetworkAddresses } from './network-addresses.ts';
@@ -65,6 +66,7 @@ class Lab {
 
   ipam(node: string) {
     return createDockerIpam({
+      usedRanges: () => [],
       node,
       writer: this.writer,
       now: () => new Date(),
@@ -110,6 +112,27 @@ class Lab {
         options: {},
       };
       draft.put('DockerNetwork', `${node}/${id}`, network);
+    }, signal);
+  }
+
+  /** CreateEndpoint with an address that was asked for before. */
+  async connect(
+    node: string,
+    networkId: string,
+    { endpointId, address: given }: { readonly endpointId: string; readonly address: string },
+  ): Promise<void> {
+    await this.writer.write((draft) => {
+      const network = draft.get('DockerNetwork', `${node}/${networkId}`);
+      assert.ok(network);
+      const addresses = [parseAddress(given)];
+      this.#plans.bindEndpoint(draft, { node, network, endpointId, addresses });
+      const name = endpointName(node, endpointId);
+      draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+        kind: 'WorkloadEndpoint',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name, namespace: endpointNamespace },
+        spec: { node, endpoint: endpointId, interfaceName: 'cali0', orchestrator: 'libnetwork' },
+      });
     }, signal);
   }
 }
@@ -290,4 +313,21 @@ test('a PoolID whose record was lost works all the same', () =>
     }, signal);
     assert.match(await lab.address('host-a', poolId), /^10\.99\.0\./);
     await assert.rejects(lab.address('host-a', 'something else'), { code: 'ipam/unknown-pool-id' });
+  }));
+
+test('an address that Docker gave back before its endpoint can be asked for again, and no other', () =>
+  withIpam(async (lab) => {
+    const pool = await lab.pool('host-a', '10.99.0.0/24');
+    const poolId = String(pool['PoolID']);
+    await lab.adopt('host-a', 'net1', [pool]);
+    for (const address of ['10.99.0.7', '10.99.0.8']) {
+      await lab.address('host-a', poolId, address);
+      await lab.connect('host-a', 'net1', { endpointId: `of${address}`, address });
+    }
+    const isTaken = { code: 'ipam/address-taken' };
+    await assert.rejects(lab.address('host-a', poolId, '10.99.0.7'), isTaken);
+    await lab.release('host-a', poolId, '10.99.0.7');
+    assert.equal(await lab.address('host-a', poolId, '10.99.0.7'), '10.99.0.7');
+    await assert.rejects(lab.address('host-a', poolId, '10.99.0.7'), isTaken);
+    await assert.rejects(lab.address('host-a', poolId, '10.99.0.8'), isTaken);
   }));

@@ -7,6 +7,7 @@ import type { DockerPool } from '../model/docker-network.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { asHost } from './allocate.ts';
 import { releaseAddress, requestAddress, reserve } from './addresses.ts';
+import type { UsedRange } from './default-pools.ts';
 import { poolRecord, poolsOfRecord, releasePool, requestPool } from './docker-pools.ts';
 import { addressSpace } from './network-addresses.ts';
 
@@ -48,6 +49,8 @@ export interface DockerIpamDeps {
   /** A short text that was never given before. */
   readonly nonce: () => string;
   readonly stamp: (pool: IpPool) => IpPool;
+  /** Ranges of this host that a new subnet must not overlap. */
+  readonly usedRanges: () => readonly UsedRange[];
 }
 
 const gatewayKey = 'com.docker.network.gateway';
@@ -71,9 +74,11 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     signal: AbortSignal,
   ): Promise<object> => {
     const asked = parsePoolRequest(request);
+    const used = asked.subnet === undefined ? [] : deps.usedRanges();
     const plan = (draft: Draft) => {
       if (asked.family === 6 && asked.subnet === undefined) refuseLoop(draft, node, now());
-      const record = requestPool(draft, { ...asked, node, nonce: nonce(), now: now(), stamp });
+      const facts = { node, nonce: nonce(), now: now(), stamp, used };
+      const record = requestPool(draft, { ...asked, ...facts });
       return { record, pool: shownPool(draft, record) };
     };
     const { result } = await writer.write(plan, signal);

@@ -1,9 +1,10 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
-import { cidrCovers, cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
+import { cidrCovers, cidrFamily, cidrsOverlap, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import type { UsedRange } from './default-pools.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 import {
@@ -23,6 +24,8 @@ import { blockKind, removeBlock } from './records.ts';
 export interface PoolRequest extends PoolFacts {
   readonly node: string;
   readonly now: Date;
+  /** Ranges that a subnet without an IP pool must not overlap. */
+  readonly used?: readonly UsedRange[];
   /** Gives a new resource uid and creation time. */
   readonly stamp: (pool: IpPool) => IpPool;
 }
@@ -156,6 +159,10 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
     throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
   }
   checkSubnet(subnet);
+  const inUse = request.used?.find(({ cidr }) => cidrsOverlap(cidr, subnet));
+  if (inUse !== undefined) {
+    throw new CalicoError('ipam/subnet-in-use', { subnet, what: inUse.what, cidr: inUse.cidr });
+  }
   const pool = request.stamp(subnetPool(subnet, { [madeForSubnet]: subnet }));
   draft.put('IPPool', pool.metadata.name, pool);
   return pool.metadata.name;

@@ -14,6 +14,7 @@ export const workloadInterfaces = 'cali+';
 
 export const chainNames = {
   forward: 'cali-FORWARD',
+  forwardingGuard: 'cali-fwd-guard',
   input: 'cali-INPUT',
   output: 'cali-OUTPUT',
   prerouting: 'cali-PREROUTING',

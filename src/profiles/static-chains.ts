@@ -93,7 +93,6 @@ function notLoopback(fromWorkload: Match): Rule {
 function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions): StaticRules {
   const from = { kind: 'inInterface', name: workloadInterfaces } as const;
   const to = { kind: 'outInterface', name: workloadInterfaces } as const;
-  const accepted = { kind: 'markSet', bits: markBits.accept } as const;
   return {
     table: 'filter',
     chains: [
@@ -124,19 +123,45 @@ function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions):
     ],
     hooks: [
       insertedJump('INPUT', chainNames.input),
-      {
-        chain: 'FORWARD',
-        inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.forward } }],
-        appended: [
-          {
-            matches: [accepted],
-            action: { kind: 'accept' },
-            comment: 'Policy explicitly accepted packet.',
-          },
-        ],
-      },
+      forwardHook,
       insertedJump('OUTPUT', chainNames.output),
     ],
+  };
+}
+
+const forwardHook: Hook = {
+  chain: 'FORWARD',
+  inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.forward } }],
+  appended: [
+    {
+      matches: [{ kind: 'markSet', bits: markBits.accept }],
+      action: { kind: 'accept' },
+      comment: 'Policy explicitly accepted packet.',
+    },
+  ],
+};
+
+/** Bridges of Docker's, whose packets its own rules judge, or none where it writes none for IPv6. */
+const dockerBridges = ['docker0', 'docker_gwbridge', 'br-+'];
+
+/**
+ * What makes a host that forwards for its containers no router between its own interfaces: the last rule of
+ * FORWARD drops what neither comes from nor goes to a container. The hook takes the place of the usual one.
+ */
+export function forwardingGuard(): { readonly chain: Chain; readonly hook: Hook } {
+  const returned = [workloadInterfaces, ...dockerBridges].flatMap((name): readonly Rule[] => [
+    { matches: [{ kind: 'inInterface', name }], action: { kind: 'return' } },
+    { matches: [{ kind: 'outInterface', name }], action: { kind: 'return' } },
+  ]);
+  const drop: Rule = {
+    matches: [],
+    action: { kind: 'drop' },
+    comment: 'Forwarding was switched on for containers only',
+  };
+  const jump: Rule = { matches: [], action: { kind: 'jump', chain: chainNames.forwardingGuard } };
+  return {
+    chain: { name: chainNames.forwardingGuard, rules: [...returned, drop] },
+    hook: { ...forwardHook, appended: [...forwardHook.appended, jump] },
   };
 }
 

@@ -34,6 +34,8 @@ const releases = {
   },
 } as const;
 
+const managers = ['dbus', 'firewalld', 'network-manager', 'radvd', 'systemd', 'ufw'];
+
 /** The folder in which root file systems are kept from run to run: $CALICO_LAB_CACHE, or below /var/cache. */
 export function cacheFolder(): string {
   return process.env['CALICO_LAB_CACHE'] ?? '/var/cache/calico-cnm';
@@ -46,6 +48,12 @@ export function cacheFolder(): string {
  */
 export async function engineRoot(engine: Engine): Promise<string> {
   return debianRoot(releases[engine]);
+}
+
+/** The folder of a Debian 12 with Docker, and the firewalls and network managers that people have beside it. */
+export async function managedRoot(): Promise<string> {
+  const { suite, packages, options } = releases['20.10'];
+  return debianRoot({ suite, packages: [...packages, ...managers], options });
 }
 
 /** The folder of a Debian (12 or 13) with nothing but what every Debian has. */
@@ -84,7 +92,7 @@ export async function startDockerd(
   // Without systemd, control groups are made in the file system; below one of the machine's own name.
   const groups = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent'];
   const dockerd = machine.spawn(['dockerd', ...groups, `/${machine.name}`, ...flags], env);
-  const deadline = Date.now() + 60_000;
+  const deadline = Date.now() + 180_000;
   while (!(await answers(machine.path('/run/docker.sock')))) {
     if (dockerd.status !== undefined || Date.now() > deadline) {
       await dockerd.end('SIGKILL');

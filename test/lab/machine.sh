@@ -1,5 +1,6 @@
 #!/bin/sh
-# A machine of namespaces: machine.sh hold NAME ROOT CHECKOUT BACKEND UPLINK
+# A machine of namespaces: machine.sh hold NAME ROOT CHECKOUT BACKEND UPLINK DISK
+# DISK is a folder for what outlives the machine, or nothing.
 # It lives until its standard input ends, so that it goes with the process that started it, however that ends.
 set -eu
 
@@ -34,7 +35,13 @@ mount_root() {
   # Docker's overlay2 cannot lie on an overlay, and what lives in memory leaves nothing on the disk.
   for folder in run tmp dev/shm var/lib/docker var/lib/containerd var/lib/calico; do
     mkdir -p "$folder"
-    mount -t tmpfs -o mode=755 machine "$folder"
+    case $disk:$folder in
+    /*:var/lib/*)
+      mkdir -p "$disk/$folder"
+      mount --bind "$disk/$folder" "$folder"
+      ;;
+    *) mount -t tmpfs -o mode=755 machine "$folder" ;;
+    esac
   done
   chmod 1777 tmp dev/shm
   mkdir -p "./$checkout" run/lock
@@ -82,7 +89,7 @@ connect_uplink() {
 }
 
 boot() {
-  name=$1 root=$2 checkout=$3 backend=$4 uplink=$5
+  name=$1 root=$2 checkout=$3 backend=$4 uplink=$5 disk=$6
   # Read from the outer /proc, which tells the outer process id.
   read -r pid _ </proc/self/stat
   mount_root

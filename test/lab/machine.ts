@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly backend: IptablesBackend;
   /** With an uplink it has a default route, by way of a router that knows no container's address. */
   readonly uplink: boolean;
+  /** A folder that keeps Docker's data and ours from one machine to the next; nothing is kept without. */
+  readonly disk?: string;
 }
 
 /** Addresses of the uplink; the far ones are beyond the router. All are for documentation. */
@@ -48,7 +50,15 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const name = `calico-lab-${process.pid}-${++machinesMade}`;
   const holder = spawn(
     `${import.meta.dirname}/machine.sh`,
-    ['hold', name, options.root, checkout, options.backend, options.uplink ? 'yes' : 'no'],
+    [
+      'hold',
+      name,
+      options.root,
+      checkout,
+      options.backend,
+      options.uplink ? 'yes' : 'no',
+      options.disk ?? '',
+    ],
     // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
     { stdio: 'pipe', detached: true, env: environment },
   );

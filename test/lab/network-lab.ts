@@ -14,6 +14,8 @@ export interface LabKind {
   readonly datastore: 'sqlite' | 'etcd';
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
+  /** Whether ufw, firewalld and the usual network managers are installed; on the older engine only. */
+  readonly managers?: boolean;
 }
 
 /** Each engine with each firewall and each datastore at least once. */

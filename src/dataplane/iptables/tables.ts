@@ -39,6 +39,9 @@ export class IptablesTables {
   readonly #restore: string;
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
+  #isInForce = false;
+  /** How often what we had written to FORWARD was found gone: packets went by unjudged until it was back. */
+  losses = 0;
 
   constructor(
     runner: ToolRunner,
@@ -107,6 +110,7 @@ export class IptablesTables {
       actual.set(name, this.#taken(name, present));
       return lines.length === 0 ? [] : [{ name, lines }];
     });
+    this.#isInForce = true;
     if (parts.length === 0) return { transactions: 0, lines: 0 };
     const input = parts
       .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
@@ -138,6 +142,7 @@ export class IptablesTables {
     const saved = new Map(
       [...parseSave(stdout)].map(([name, chains]) => [name, new Map(chains)] as const),
     );
+    if (this.#isInForce && !this.#isHooked(saved)) this.losses++;
     for (const name of tableNames) {
       const { chains, hooks, dirty } = this.#table(name);
       const present = saved.get(name) ?? new Map<string, readonly SavedRule[]>();
@@ -149,6 +154,12 @@ export class IptablesTables {
       }
     }
     return saved;
+  }
+
+  #isHooked(saved: ReadonlyMap<TableName, SavedTable>): boolean {
+    const [jump] = this.#table('filter').hooks.get('FORWARD')?.inserted ?? [];
+    const rules = saved.get('filter')?.get('FORWARD') ?? [];
+    return rules.some(({ hash }) => hash === jump?.hash);
   }
 
   /** What is there when the present wishes have been written. */
@@ -166,11 +177,12 @@ export class IptablesTables {
         else table.set(chain, rules.map(toSaved));
       } else {
         const hook = hooks.get(chain);
-        const foreign = (table.get(chain) ?? []).filter(({ hash }) => hash === undefined);
+        const { judging, refusing } = foreignRules(table.get(chain) ?? []);
         table.set(chain, [
           ...(hook?.inserted ?? []).map(toSaved),
-          ...foreign,
+          ...judging,
           ...(hook?.appended ?? []).map(toSaved),
+          ...refusing,
         ]);
       }
     }
@@ -216,11 +228,12 @@ function hookLines(
   present: readonly SavedRule[],
 ): readonly string[] {
   const { inserted, appended } = hook ?? { inserted: [], appended: [] };
-  const foreign = present.filter(({ hash }) => hash === undefined);
+  const { judging, refusing } = foreignRules(present);
   const wanted = [
     ...inserted.map(({ hash }) => hash),
-    ...foreign.map(() => undefined),
+    ...judging.map(() => undefined),
     ...appended.map(({ hash }) => hash),
+    ...refusing.map(() => undefined),
   ];
   const isPlaced =
     wanted.length === present.length &&
@@ -229,9 +242,30 @@ function hookLines(
   return [
     ...present.filter(({ hash }) => hash !== undefined).map(({ spec }) => `-D ${chain} ${spec}`),
     ...inserted.map(({ text }, index) => `-I ${chain} ${index + 1} ${text}`),
-    ...appended.map(({ text }) => `-A ${chain} ${text}`),
+    ...appended.map(({ text }, index) =>
+      refusing.length === 0
+        ? `-A ${chain} ${text}`
+        : `-I ${chain} ${inserted.length + judging.length + index + 1} ${text}`,
+    ),
   ];
 }
+
+/**
+ * The rules of others: those that judge single packets, and, from the first that refuses whatever comes, the
+ * rest. That first one is a default like the chain's policy, and what we append comes before it.
+ */
+function foreignRules(present: readonly SavedRule[]): {
+  readonly judging: readonly SavedRule[];
+  readonly refusing: readonly SavedRule[];
+} {
+  const foreign = present.filter(({ hash }) => hash === undefined);
+  const first = foreign.findIndex(({ spec }) => refusesAll.test(spec));
+  const end = first < 0 ? foreign.length : first;
+  return { judging: foreign.slice(0, end), refusing: foreign.slice(end) };
+}
+
+/** The last is ufw's chain for the default `reject`. */
+const refusesAll = /^-j (DROP|REJECT( --reject-with \S+)?|ufw6?-reject-forward)$/;
 
 function isSame(wanted: readonly RenderedRule[], present: readonly SavedRule[]): boolean {
   return (

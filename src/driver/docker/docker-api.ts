@@ -5,8 +5,10 @@ import type { z } from 'zod';
 import { orAborted } from '../../async/deadline.ts';
 import { CalicoError, describe } from '../../errors/error.ts';
 import { firstIssue } from '../../model/entry.ts';
+import { EngineProcess } from './engine-process.ts';
 import {
   containerList,
+  containerStart,
   engineInfo,
   event,
   networkInfo,
@@ -19,8 +21,8 @@ import {
 
 /**
  * What we ask Docker. Every question may hang while dockerd boots, so none is asked without a deadline, and
- * a question that still hangs is not asked again: the next one waits for the same answer. Container inspect is
- * never used, as it waits for the lock that a starting container holds.
+ * a question that still hangs is not asked again: the next one waits for the same answer. Container inspect waits
+ * for the lock that a starting container holds, and is never used inside a call of Docker's.
  */
 export interface DockerApi {
   readonly address: string;
@@ -40,20 +42,41 @@ export interface DockerApi {
   /** The container of exactly this name. */
   containerNamed(name: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
 
+  /** How a container's last start went; `undefined` if there is none. May wait for the container's lock: only outside of Docker's calls. */
+  lastStart(id: string, signal: AbortSignal): Promise<LastStart | undefined>;
+
+  /** Starts a container; one that runs is left alone. */
+  start(id: string, signal: AbortSignal): Promise<void>;
+
   /** Network and container events from the moment this resolves; ends when the connection does. */
   events(signal: AbortSignal): Promise<AsyncIterable<DockerEvent>>;
+}
+
+/** How a container's last start went, by Docker's own words. */
+export interface LastStart {
+  readonly name: string;
+  /** Empty if it did not fail. */
+  readonly error: string;
+  readonly hasRestartPolicy: boolean;
 }
 
 /** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
 export function createDockerApi(address: string): DockerApi {
   const docker = new Docker(connection(address));
   const pending = new Map<string, Promise<unknown>>();
+  const engine = address.startsWith('unix://') ? new EngineProcess() : undefined;
+  const checkEngine = () => {
+    if (engine?.mayBeAsked() === false) {
+      throw new CalicoError('docker/unavailable', { address, why: 'dockerd does not run' });
+    }
+  };
 
   const ask = async <S extends z.ZodType>(
     question: { readonly what: string; readonly schema: S; readonly send: () => Promise<unknown> },
     signal: AbortSignal,
   ): Promise<z.infer<S>> => {
     const { what, schema, send } = question;
+    checkEngine();
     let flight = pending.get(what);
     if (flight === undefined) {
       flight = send().finally(() => pending.delete(what));
@@ -105,7 +128,38 @@ export function createDockerApi(address: string): DockerApi {
       const found = await listContainers({ name: [pattern] }, signal);
       return found.find(({ Names }) => Names.includes(`/${name}`));
     },
-    events: async (signal) => readEvents(await openEvents(docker, address, signal), signal),
+    lastStart: async (id, signal) => {
+      const found = await ask(
+        {
+          what: `container ${id}`,
+          schema: containerStart.optional(),
+          send: () => docker.getContainer(id).inspect(),
+        },
+        signal,
+      );
+      return found === undefined
+        ? undefined
+        : {
+            name: found.Name.slice(1),
+            error: found.State.Error,
+            hasRestartPolicy: !['', 'no'].includes(found.HostConfig.RestartPolicy.Name),
+          };
+    },
+    start: async (id, signal) => {
+      checkEngine();
+      const started = docker.getContainer(id).start({ abortSignal: signal });
+      await started.catch((error: unknown) => {
+        throw new CalicoError(
+          'docker/unavailable',
+          { address, why: describe(error) },
+          { cause: error },
+        );
+      });
+    },
+    events: async (signal) => {
+      checkEngine();
+      return readEvents(await openEvents(docker, address, signal), signal);
+    },
   };
 }
 

@@ -63,6 +63,12 @@ export const containerList = z.array(
 
 export type ContainerInfo = z.infer<typeof containerList>[number];
 
+export const containerStart = z.object({
+  Name: z.string(),
+  State: z.object({ Error: z.string() }),
+  HostConfig: z.object({ RestartPolicy: z.object({ Name: z.string() }) }),
+});
+
 export const event = z.object({
   Type: z.string().optional(),
   Action: z.string().optional(),

@@ -19,6 +19,8 @@ const engine: DockerApi = {
   address: 'unix:///nowhere',
   engine: () => Promise.resolve({ id: 'engine', isRootless: false }),
   network: () => Promise.resolve(undefined),
+  lastStart: async () => undefined,
+  start: async () => undefined,
   networks: () => Promise.resolve([]),
   containers: () => Promise.resolve([container]),
   containerNamed: (name) => Promise.resolve(name === 'app' ? container : undefined),

@@ -1,0 +1,166 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { cacheFolder, engines } from '../lab/engine.ts';
+import { startHost } from '../lab/host.ts';
+import { NetworkLab, startLab } from '../lab/network-lab.ts';
+
+const environment = { NODENAME: 'host-1' };
+const open = Array.from({ length: 9 }, (_, index) => `open${index + 1}`);
+const locked = Array.from({ length: 10 }, (_, index) => `locked${index + 1}`);
+/** Asks one that its labels lock, and one that is open, again and again; what it gets is in its log. */
+const prober = `while :; do
+  timeout 1 wget -qO /dev/null locked1:8080 && echo LEAK
+  timeout 1 wget -qO /dev/null open1:8080 && echo reached
+  sleep 0.1
+done`;
+
+for (const engine of engines) {
+  describe(
+    `twenty containers that start again by themselves, Docker ${engine}`,
+    { timeout: 600_000 },
+    () => {
+      let disk: string;
+      let lab: NetworkLab;
+      before(async () => {
+        mkdirSync(cacheFolder(), { recursive: true });
+        disk = mkdtempSync(`${cacheFolder()}/disk-`);
+        lab = await boot();
+        await lab.network('web');
+        await lab.network('fixed', '--subnet', '10.88.0.0/24');
+        await lab.calico('profile', 'add', 'locked');
+        await lab.calico(
+          'profile',
+          'locked',
+          'rule',
+          'add',
+          'inbound',
+          'deny',
+          'tcp',
+          'to',
+          'ports',
+          '8080',
+        );
+        const again = ['--restart', 'always'];
+        await Promise.all([
+          ...open.map((name, index) =>
+            lab.server(
+              name,
+              ...again,
+              ...(index < 5
+                ? ['--net', 'web']
+                : ['--net', 'fixed', '--ip', `10.88.0.${100 + index}`]),
+            ),
+          ),
+          ...locked.map((name) =>
+            lab.server(
+              name,
+              ...again,
+              '--net',
+              'web',
+              '--label',
+              'org.projectcalico.profile=locked',
+            ),
+          ),
+        ]);
+        await lab.docker(
+          'run',
+          '-d',
+          '--name',
+          'prober',
+          ...again,
+          '--net',
+          'web',
+          'calico-test',
+          'sh',
+          '-c',
+          prober,
+        );
+        await isAsItWas(0);
+      });
+      after(async () => {
+        await lab[Symbol.asyncDispose]();
+        rmSync(disk, { recursive: true, force: true });
+      });
+
+      async function boot(): Promise<NetworkLab> {
+        const host = await startHost({ engine, uplink: true, disk });
+        await host.startCalico(environment);
+        await host.startDocker();
+        return new NetworkLab(host, undefined, environment);
+      }
+
+      /** All run, those that may be reached were, the others never, and nobody waited for a plugin. */
+      async function isAsItWas(reachedBefore: number): Promise<void> {
+        const states = async () =>
+          (await lab.docker('ps', '-a', '--format', '{{.Names}} {{.State}}')).split('\n');
+        const areUp = async () =>
+          (await states()).filter((line) => line.endsWith(' running')).length === 20;
+        assert.ok(await lab.eventually(areUp, 150_000), (await states()).join());
+        const probed = () => lab.docker('logs', 'prober');
+        const isReached = async () => countReached(await probed()) > reachedBefore + 5;
+        assert.ok(await lab.eventually(isReached, 60_000), 'the allowed probe works');
+        assert.doesNotMatch(await probed(), /LEAK/);
+        assert.ok((await lab.dropped('locked1', /Profile locked/)) > 0);
+        assert.doesNotMatch(lab.host.dockerLog(), /retrying in/);
+        for (const index of [5, 6, 7, 8]) {
+          assert.equal(await lab.address(`open${index + 1}`, 'fixed'), `10.88.0.${100 + index}`);
+        }
+        assert.equal((await lab.calicoResult('status')).status, 0);
+      }
+
+      const countReached = (log: string) =>
+        log.split('\n').filter((line) => line === 'reached').length;
+
+      test('after a kill of dockerd and calico-cnm all are up, with policy in force throughout', async () => {
+        const reached = countReached(await lab.docker('logs', 'prober'));
+        await lab.host.killDocker();
+        await lab.host.killCalico();
+        await lab.host.startCalico(environment);
+        await lab.host.startDocker();
+        await isAsItWas(reached);
+      });
+
+      test('after a power cut and a boot all are up, with policy in force throughout', async () => {
+        const reached = countReached(await lab.docker('logs', 'prober'));
+        await lab[Symbol.asyncDispose]();
+        lab = await boot();
+        await isAsItWas(reached);
+      });
+    },
+  );
+
+  describe(`a boot without a datastore, Docker ${engine}`, { timeout: 240_000 }, () => {
+    let lab: NetworkLab;
+    before(async () => {
+      lab = await startLab({ engine, backend: 'nft', datastore: 'etcd' });
+    });
+    after(async () => lab[Symbol.asyncDispose]());
+
+    test('containers that failed to start only for that are started when it is back, and no others', async () => {
+      await lab.network('web');
+      await lab.server('app', '--net', 'web', '--restart', 'always');
+      await lab.server('stopped', '--net', 'web', '--restart', 'unless-stopped');
+      await lab.docker('stop', '-t', '0', 'stopped');
+      await lab.client('once', '--net', 'web');
+      await lab.docker('stop', '-t', '0', 'once');
+      await lab.host.killDocker();
+      await lab.host.killCalico();
+      await lab.etcd?.stop();
+      await lab.host.startCalico(lab.environment);
+      await lab.host.startDocker();
+      await lab.refused('start', 'once');
+      const state = (name: string) => lab.docker('inspect', '-f', '{{.State.Status}}', name);
+      const failed = async () =>
+        /datastore/.test(await lab.docker('inspect', '-f', '{{.State.Error}}', 'app'));
+      assert.ok(await lab.eventually(failed, 30_000));
+      assert.equal(await state('app'), 'exited');
+      await lab.etcd?.start();
+      assert.ok(await lab.eventually(async () => (await state('app')) === 'running', 60_000));
+      await lab.client('inside', '--net', 'web');
+      assert.ok(await lab.reaches('inside', 'app'));
+      assert.equal(await state('stopped'), 'exited');
+      assert.equal(await state('once'), 'exited');
+    });
+  });
+}
