@@ -71,8 +71,8 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
  * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
  * address that is another host's or another network's. That of an endpoint which still exists stays: the call may
  * be a repeated one. But it may also come from a dockerd that was killed, and that says no more of its endpoints
- * than this; so the address can be asked for again. With a
- * PoolID of the plugin of 2019 nothing happens: its addresses went with their endpoints.
+ * than this; so that very address can be asked for again. With a PoolID of the plugin of 2019 nothing happens: its
+ * addresses went with their endpoints.
  */
 export function releaseAddress(
   draft: Draft,

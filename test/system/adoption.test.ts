@@ -94,6 +94,8 @@ describe('a datastore that the plugin of 2019 left', { timeout: 600_000 }, () =>
 
   before(async () => {
     host = await startHost({ engine: '20.10', uplink: true });
+    // As dockerd does, which does not run here.
+    await host.run(['sysctl', '-q', '-w', 'net.ipv4.ip_forward=1']);
     etcd = await startEtcd({ enter: host.machine.enterNetwork, port: 2379 });
     for (const [key, value] of left) etcd.etcdctl('put', '--', key, value);
     for (const address of [one, two] as const) await leaveContainer(host, address);

@@ -20,10 +20,10 @@ describe('an engine that cannot be asked', { timeout: 600_000 }, () => {
     const { stdout } = await lab.calicoResult('status');
     assert.match(stdout, /quarantine/);
     const format = '{{(index .NetworkSettings.Networks "web").EndpointID}}';
-    const endpoint = await lab.docker('inspect', '-f', format, 'app');
+    const endpoint = await lab.docker('inspect', '-f', format, 'inside');
     await lab.onlyAfter({
       probe: () => lab.reaches('inside', address),
-      // In quarantine a container has no name yet: its endpoint stands for it.
+      // In quarantine a container has no name yet: its endpoint stands for it. What it sends goes nowhere.
       droppedAt: `endpoint ${endpoint.slice(0, 12)}`,
       change: () => lab.host.run(['ln', '-s', '/run/docker.sock', '/run/late.sock']),
     });
