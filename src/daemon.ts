@@ -1,11 +1,12 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { Agent } from './agent/agent.ts';
 import { collectGarbage } from './agent/garbage-collector.ts';
 import { openKernelSockets } from './agent/kernel-sockets.ts';
 import { createLinks } from './agent/links.ts';
 import { statusReport } from './agent/status.ts';
+import { strandedCheck, wayChecks } from './agent/way-checks.ts';
 import { backoffMs, pause, withDeadline } from './async/deadline.ts';
 import type { Settings } from './config/settings.ts';
 import { HeldHostPorts } from './dataplane/held-host-ports.ts';
@@ -28,7 +29,7 @@ import { keepInSyncWithDocker } from './driver/docker-sync.ts';
 import { createEndpoints } from './driver/endpoints.ts';
 import { createExternalConnectivity } from './driver/external-connectivity.ts';
 import { indexLocalEndpoints } from './driver/local-endpoints.ts';
-import { networkDriverMethods } from './driver/network-driver.ts';
+import { networkCapabilities, networkDriverMethods } from './driver/network-driver.ts';
 import { createNetworks } from './driver/networks.ts';
 import {
   createPluginServer,
@@ -38,7 +39,9 @@ import {
   type Method,
 } from './driver/plugin-server.ts';
 import { keepTagsShared } from './driver/shared-tags.ts';
+import type { SocketFile } from './driver/socket-file.ts';
 import { createStamp } from './driver/stamp.ts';
+import { strandedNetworks } from './driver/stranded-networks.ts';
 import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
 import {
@@ -57,6 +60,7 @@ import { createNetworkAddresses } from './ipam/network-addresses.ts';
 import { startControlServer } from './telemetry/control-server.ts';
 import { createLogger, type Logger } from './telemetry/log.ts';
 import { createMetrics } from './telemetry/metrics.ts';
+import { lastRefusal } from './serving-lock.ts';
 import { version } from './version.ts';
 
 const readyMs = 4000;
@@ -66,15 +70,16 @@ const collectIntervalMs = 30_000;
  * The daemon: builds the parts, ties them together, and runs until the signal is aborted. What running
  * containers need stays in the kernel when it ends.
  */
-export async function runDaemon(settings: Settings, signal: AbortSignal): Promise<void> {
+export async function runDaemon(
+  settings: Settings,
+  { signal, managed }: { readonly signal: AbortSignal; readonly managed: SocketFile | undefined },
+): Promise<void> {
   requireNetworkRoot(readFileSync('/proc/self/status', 'utf8'));
   const now = () => new Date();
   const startedAt = now();
-  const log = createLogger({
-    level: settings.logLevel,
-    write: (line) => process.stderr.write(line),
-    now,
-  });
+  // Docker logs what a plugin writes to stderr as errors of its own.
+  const output = managed === undefined ? process.stderr : process.stdout;
+  const log = createLogger({ level: settings.logLevel, write: (line) => output.write(line), now });
   const node = nodeName(settings.nodeName);
   const stamp = createStamp({ now, uuid: randomUUID });
   const metrics = createMetrics();
@@ -185,20 +190,24 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
     log,
     isDatastoreBack: () => mirror.health.inSyncSince !== undefined,
   });
-  const server = await createPluginServer({
-    methods: {
-      ...methods,
-      'Plugin.Activate': methodWithoutBody(() => ({ Implements: ['NetworkDriver', 'IpamDriver'] })),
-      'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
-      'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
-    },
-    onCall: (call) => {
-      recordCall(log, call);
-      if (call.error !== undefined) failedStarts.refused(call.callId, call.error.code);
-      metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
-      metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
-    },
-  });
+  const serverWith = (scope: 'local' | 'global') =>
+    createPluginServer({
+      methods: {
+        ...methods,
+        ...networkCapabilities(scope),
+        'Plugin.Activate': methodWithoutBody(() => ({
+          Implements: ['NetworkDriver', 'IpamDriver'],
+        })),
+        'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
+        'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
+      },
+      onCall: (call) => {
+        recordCall(log, call);
+        if (call.error !== undefined) failedStarts.refused(call.callId, call.error.code);
+        metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
+        metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
+      },
+    });
 
   const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
   monitor.start();
@@ -219,12 +228,15 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
+  const server = await serverWith('local');
   await server.listen(socketFiles);
+  const managedServer = managed && (await serverWith(settings.scope));
+  if (managed !== undefined) managedServer?.serve(managed);
   await notifySystemd(runner, signal);
   const control = await startControlServer({
     file: settings.controlSocket,
     metrics,
-    status: () => {
+    status: async () => {
       metrics.quarantined.set(local.quarantined().length);
       return statusReport({
         version,
@@ -235,10 +247,15 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
         local,
         firewall,
         families,
-        sockets: socketFiles,
+        // In a managed plugin the host's folders lie below /host.
+        sockets: socketFiles.map((file) => file.replace(/^\/host\//, '/')),
         connected: () => connectedRanges(sockets.rtnetlink),
         dockerPools: dockerAddressPools,
         hostProblems: engineProblem === undefined ? [] : [engineProblem],
+        moreChecks: [
+          ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
+          ...(await strandedNetworks({ docker, mirror, node }, signal)).map(strandedCheck),
+        ],
       });
     },
     work: () => ({
@@ -294,7 +311,7 @@ export async function runDaemon(settings: Settings, signal: AbortSignal): Promis
 
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
   log.info('calico-cnm stops; running containers keep their network');
-  await server.close();
+  await Promise.all([server.close(), managedServer?.close()]);
   await control.close();
   await monitor.close();
   await following;

@@ -1,7 +1,6 @@
 import { text } from 'node:stream/consumers';
-import { runCommand } from './cli/program.ts';
 import { settingsFile } from './config/load.ts';
-import { runDaemon } from './daemon.ts';
+import { startDaemon } from './start-daemon.ts';
 
 // What a library should do otherwise is no news for those who run a command.
 process.noDeprecation = true;
@@ -11,11 +10,21 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.once(signal, () => stopping.abort());
 }
 
-process.exitCode = await runCommand(process.argv.slice(2), {
-  environment: process.env,
-  settingsFile,
-  out: (written) => process.stdout.write(written),
-  error: (written) => process.stderr.write(written),
-  readInput: () => text(process.stdin),
-  run: (settings) => runDaemon(settings, stopping.signal),
-});
+const argv = process.argv.slice(2);
+const error = (written: string) => process.stderr.write(written);
+const run = () => startDaemon({ environment: process.env, signal: stopping.signal, error });
+
+if (argv.length === 1 && argv[0] === 'run') {
+  process.exitCode = await run();
+} else {
+  // The commands are loaded when one of them is wanted: a daemon starts faster without.
+  const { runCommand } = await import('./cli/program.ts');
+  process.exitCode = await runCommand(argv, {
+    environment: process.env,
+    settingsFile,
+    out: (written) => process.stdout.write(written),
+    error,
+    readInput: () => text(process.stdin),
+    run,
+  });
+}

@@ -106,6 +106,7 @@ async function withHosts(
           : [],
       ),
     containerNamed: () => answer(undefined),
+    enabledPlugins: () => answer([]),
     lastStart: () => answer(undefined),
     start: () => answer(undefined),
     events: () => Promise.reject(new Error('not here')),

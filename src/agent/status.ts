@@ -39,6 +39,7 @@ export interface StatusSources {
   /** The networks that this host is in, and what Docker takes those of its own from. */
   readonly connected: () => readonly UsedRange[];
   readonly dockerPools: () => readonly UsedRange[];
+  readonly moreChecks: readonly Check[];
 }
 
 /** All that `calico-cnm status` shows, as it is now. */
@@ -125,6 +126,7 @@ function checks(sources: StatusSources): Check[] {
       { connected: sources.connected(), dockerPools: sources.dockerPools() },
     ),
     ...forwardingProblems(sources),
+    ...sources.moreChecks,
     ...profiles.map(([name, problem]) => ({
       name: `Profile ${dockerNameOf(name)}`,
       ok: false,

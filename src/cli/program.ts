@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
 import { loadSettings } from '../config/load.ts';
-import type { Settings } from '../config/settings.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import { createStamp } from '../driver/stamp.ts';
 import { CalicoError, describe } from '../errors/error.ts';
@@ -26,8 +25,8 @@ export interface CliWorld {
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
   readonly readInput: () => Promise<string>;
-  /** Runs the daemon until it is told to stop. */
-  readonly run: (settings: Settings) => Promise<void>;
+  /** Runs the daemon until it is told to stop; answers its exit status. */
+  readonly run: () => Promise<number>;
 }
 
 /** Runs one command line; answers the exit status: 0 if all is well, 1 if not, 2 for a wrong command. */
@@ -52,10 +51,8 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
       writeErr: world.error,
       outputError: (text, write) => write(usageError(text)),
     });
-  addHostCommands(program, context, () => {
-    const loaded = loadSettings(world.environment, world.settingsFile);
-    for (const note of loaded.notes) world.error(`calico-cnm: ${note}\n`);
-    return world.run(loaded.settings);
+  addHostCommands(program, context, async () => {
+    status = await world.run();
   });
   program
     .command('status')

@@ -98,6 +98,8 @@ const examples: { readonly [K in SettingKey]: Example } = {
     refused: [['/run/docker.sock', /must be an address such as/]],
   },
   pluginDirectory: anyText('/run/a', '/run/b'),
+  managedSocket: anyText('/run/a.sock', '/run/b.sock'),
+  scope: words('local', 'global'),
   controlSocket: anyText('/run/a.sock', '/run/b.sock'),
   logLevel: words('error', 'warn', 'info', 'debug'),
   mtuBytes: whole(576, 65535),

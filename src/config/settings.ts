@@ -143,6 +143,14 @@ export const settingsSchema = z.object({
     name: 'CALICO_PLUGIN_DIR',
     help: 'folder in which Docker looks for plugin sockets',
   }),
+  managedSocket: text.optional().register(settingMeanings, {
+    name: 'CALICO_MANAGED_SOCKET',
+    help: 'set by the managed plugin: the socket on which Docker calls it by its own name',
+  }),
+  scope: choice(['local', 'global']).prefault('local').register(settingMeanings, {
+    name: 'CALICO_SCOPE',
+    help: 'scope of the managed plugin: local, or global for networks of Swarm services; -d calico is always local',
+  }),
   controlSocket: text.prefault('/run/calico/calico-cnm.sock').register(settingMeanings, {
     name: 'CALICO_CONTROL_SOCKET',
     help: 'socket on which the daemon answers status, health and metrics',

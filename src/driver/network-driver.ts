@@ -26,18 +26,24 @@ export interface NetworkDriverDeps {
 }
 
 /**
- * The calls of Docker's network driver API, Docker 20.10 to 29. Scope is always `local`: a network is made on
- * each host, and the datastore makes those of one name belong together; `global` needs a swarm manager on
- * every Docker since 2018.
+ * What the driver tells of itself. Scope `local`: a network is made on each host, and the datastore makes those
+ * of one name belong together. `global` is for Swarm: such a network is made by a manager, and Docker takes it
+ * from managed plugins only.
  */
-export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<string, Method>> {
-  const { networks, endpoints, gateways, connectivity } = deps;
+export function networkCapabilities(scope: 'local' | 'global'): Readonly<Record<string, Method>> {
   return {
     'NetworkDriver.GetCapabilities': methodWithoutBody(() => ({
-      Scope: 'local',
+      Scope: scope,
       ConnectivityScope: 'global',
       GwAllocChecker: true,
     })),
+  };
+}
+
+/** The calls of Docker's network driver API, Docker 20.10 to 29. */
+export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<string, Method>> {
+  const { networks, endpoints, gateways, connectivity } = deps;
+  return {
     'NetworkDriver.GwAllocCheck': method(optionsRequest, async ({ Options }) => {
       // An internal network has no gateway; every other one shows its next hop as gateway.
       const skip = Options['com.docker.network.internal'] === true;

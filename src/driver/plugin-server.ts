@@ -1,11 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import { dirname } from 'node:path';
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { CalicoError, toCalicoError } from '../errors/error.ts';
 import { firstIssue } from '../model/entry.ts';
+import { listenOnSocketFile, type SocketFile } from './socket-file.ts';
 
 /**
  * Docker's plugin protocol: POST of one JSON object to `/<Driver>.<Method>` on a Unix socket.
@@ -57,6 +55,9 @@ export interface PluginServer {
   /** Serves on the socket files; each replaces a stale one of its name. */
   listen(socketFiles: readonly string[]): Promise<void>;
 
+  /** Serves on a socket that listens already. */
+  serve(socket: SocketFile): void;
+
   /** Takes no new calls, lets the running ones end (at most 10 s), removes the sockets. */
   close(): Promise<void>;
 }
@@ -70,26 +71,23 @@ export async function createPluginServer(options: PluginServerOptions): Promise<
   const stopping = new AbortController();
   const app = createApp(options, stopping.signal);
   await app.ready();
-  const servers: Listener[] = [];
+  const sockets: SocketFile[] = [];
+  const serve = (socket: SocketFile): void => {
+    socket.serve((request, response) => app.routing(request, response));
+    sockets.push(socket);
+  };
   return {
+    serve,
     listen: async (socketFiles) => {
-      for (const file of socketFiles) servers.push(await listenOn(app, file));
+      for (const file of socketFiles) serve(await listenOnSocketFile(file));
     },
     close: async () => {
-      const closing = servers.splice(0);
       const force = setTimeout(() => stopping.abort(), drainMs);
-      await Promise.all(closing.map(({ server }) => closeServer(server)));
+      await Promise.all(sockets.splice(0).map((socket) => socket.close()));
       clearTimeout(force);
-      await Promise.all(closing.map(removeSocket));
       await app.close();
     },
   };
-}
-
-interface Listener {
-  readonly server: Server;
-  readonly file: string;
-  readonly inode: number;
 }
 
 function createApp(
@@ -168,39 +166,4 @@ function parseBody(body: unknown, takesBody: boolean): unknown {
       { cause: error },
     );
   }
-}
-
-/** Listens beside the wanted name and renames, so that the socket is never there without somebody behind it. */
-async function listenOn(app: FastifyInstance, file: string): Promise<Listener> {
-  await mkdir(dirname(file), { recursive: true, mode: 0o755 });
-  const server = createServer(
-    { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 },
-    (request, response) => app.routing(request, response),
-  );
-  server.timeout = 0;
-  const temporary = `${file}.${process.pid}`;
-  await rm(temporary, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(
-        new CalicoError('driver/cannot-listen', { file, why: error.message }, { cause: error }),
-      ),
-    );
-    server.listen(temporary, resolve);
-  });
-  await chmod(temporary, 0o660);
-  await rename(temporary, file);
-  return { server, file, inode: (await stat(file)).ino };
-}
-
-/** Leaves a socket alone that a newer process has put in the place of ours. */
-async function removeSocket({ file, inode }: Listener): Promise<void> {
-  const present = await stat(file).catch(() => undefined);
-  if (present?.ino === inode) await rm(file, { force: true });
-}
-
-function closeServer(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-  });
 }

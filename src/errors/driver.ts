@@ -58,6 +58,11 @@ export const driverErrors = {
     (d: { endpoint: string; addresses: string }) =>
       `endpoint ${d.endpoint} exists with other addresses (${d.addresses}); remove its container and start it anew`,
   ),
+  'driver/host-is-served': entry(
+    'state',
+    (d: { way: string; by: string }) =>
+      `the ${d.way} does not start, as this host is served by the ${d.by}; stop that one first (systemctl disable --now calico-cnm, or docker plugin disable)`,
+  ),
   'driver/cannot-listen': entry(
     'state',
     (d: { file: string; why: string }) =>

@@ -14,7 +14,7 @@ export interface ControlServer {
  */
 export async function startControlServer(options: {
   readonly file: string;
-  readonly status: () => StatusReport;
+  readonly status: () => Promise<StatusReport>;
   readonly metrics: Metrics;
   /** The work counted since the start, for the metrics of the same names. */
   readonly work: () => WorkDone;
@@ -23,7 +23,7 @@ export async function startControlServer(options: {
   const app = fastify();
   app.get('/status', async () => status());
   app.get('/health', async (_request, reply) => {
-    const report = status();
+    const report = await status();
     const failing = report.checks.filter(({ ok }) => !ok).map(({ name }) => name);
     return reply.code(isHealthy(report) ? 200 : 503).send({ healthy: isHealthy(report), failing });
   });

@@ -15,6 +15,8 @@ export interface Libc {
   eventfd(initial: number, flags: number): number;
   write(fd: number, data: Buffer, length: number): number;
   if_nametoindex(name: string): number;
+  flock(fd: number, operation: number): number;
+  mount(source: string, target: string, type: string, flags: number, data: string): number;
   /** The number of the last error, to be read at once after the call that failed. */
   errno(): number;
   /** `send` on a thread of the pool, for what takes the kernel long. */
@@ -49,6 +51,10 @@ export function loadLibc(): Libc {
     eventfd: library.func('int eventfd(uint initial, int flags)'),
     write: library.func('int write(int fd, const void *data, size_t length)'),
     if_nametoindex: library.func('uint if_nametoindex(const char *name)'),
+    flock: library.func('int flock(int fd, int operation)'),
+    mount: library.func(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+    ),
     errno: () => koffi.errno(),
     sendElsewhere: (fd, data) =>
       new Promise((resolve, reject) => {

@@ -13,6 +13,7 @@ import {
   event,
   networkInfo,
   networkList,
+  pluginList,
   type ContainerInfo,
   type DockerEvent,
   type Engine,
@@ -35,6 +36,9 @@ export interface DockerApi {
 
   /** All networks, without their endpoints. */
   networks(signal: AbortSignal): Promise<readonly NetworkInfo[]>;
+
+  /** Names of the managed plugins that are enabled, with their tags. */
+  enabledPlugins(signal: AbortSignal): Promise<readonly string[]>;
 
   /** All containers, running or not. */
   containers(signal: AbortSignal): Promise<readonly ContainerInfo[]>;
@@ -122,6 +126,11 @@ export function createDockerApi(address: string): DockerApi {
       ),
     networks: (signal) =>
       ask({ what: 'networks', schema: networkList, send: () => docker.listNetworks() }, signal),
+    enabledPlugins: async (signal) => {
+      const question = { what: 'plugins', schema: pluginList, send: () => docker.listPlugins() };
+      const plugins = await ask(question, signal);
+      return plugins.filter(({ Enabled }) => Enabled).map(({ Name }) => Name);
+    },
     containers: (signal) => listContainers({}, signal),
     containerNamed: async (name, signal) => {
       const pattern = `^/${name.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}$`;

@@ -49,6 +49,9 @@ export type NetworkInfo = z.infer<typeof networkInfo>;
 
 export const networkList = z.array(networkInfo);
 
+/** Managed plugins. */
+export const pluginList = z.array(z.object({ Name: z.string(), Enabled: z.boolean() }));
+
 export const containerList = z.array(
   z.object({
     Id: z.string(),

@@ -19,6 +19,7 @@ const engine: DockerApi = {
   address: 'unix:///nowhere',
   engine: () => Promise.resolve({ id: 'engine', isRootless: false }),
   network: () => Promise.resolve(undefined),
+  enabledPlugins: async () => [],
   lastStart: async () => undefined,
   start: async () => undefined,
   networks: () => Promise.resolve([]),

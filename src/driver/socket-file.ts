@@ -1,0 +1,54 @@
+import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { createServer, type RequestListener } from 'node:http';
+import { dirname } from 'node:path';
+import { CalicoError, describe } from '../errors/error.ts';
+
+/** A Unix socket on which Docker's calls come in. */
+export interface SocketFile {
+  /** Hands over the calls, those that have come before as well. */
+  serve(handler: RequestListener): void;
+
+  /** Takes no new calls, waits for the running ones, and removes the file. */
+  close(): Promise<void>;
+}
+
+/**
+ * Listens on a socket file, in the place of a stale one of its name. Calls wait until somebody serves them. It
+ * listens beside the wanted name and renames, so that the file is never there without somebody behind it.
+ * Throws `driver/cannot-listen`.
+ */
+export async function listenOnSocketFile(file: string): Promise<SocketFile> {
+  const { promise: handler, resolve: serve } = Promise.withResolvers<RequestListener>();
+  const server = createServer(
+    { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 },
+    (request, response) => {
+      void handler.then((handle) => handle(request, response));
+    },
+  );
+  server.timeout = 0;
+  const temporary = `${file}.${process.pid}`;
+  try {
+    await mkdir(dirname(file), { recursive: true, mode: 0o755 });
+    await rm(temporary, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(temporary, resolve);
+    });
+    await chmod(temporary, 0o660);
+    await rename(temporary, file);
+  } catch (error) {
+    throw new CalicoError('driver/cannot-listen', { file, why: describe(error) }, { cause: error });
+  }
+  const { ino } = await stat(file);
+  return {
+    serve,
+    close: async () => {
+      await new Promise<void>((resolve) => {
+        server.close(() => resolve());
+      });
+      // A newer process may have put a socket in the place of ours.
+      const present = await stat(file).catch(() => undefined);
+      if (present?.ino === ino) await rm(file, { force: true });
+    },
+  };
+}

@@ -1,0 +1,63 @@
+import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { refused } from './dataplane/netlink/errno.ts';
+import { loadLibc } from './dataplane/netlink/libc.ts';
+import { describe } from './errors/error.ts';
+
+/**
+ * What is special in the root file system of a managed plugin (plugin/build, config.json). Everything else is there
+ * under the host's own paths.
+ */
+
+const hostSysctl = '/host/proc/sys/net';
+const ownSysctl = '/proc/sys/net';
+const bind = 4096;
+
+/** Where the host finds the command line of a managed plugin. */
+export const commandFile = '/var/lib/calico/bin/calico-cnm';
+
+/**
+ * Docker mounts `/proc/sys` read-only in a plugin: the host's `/proc/sys/net` is put in its place. Throws
+ * `kernel/refused` (without CAP_SYS_ADMIN).
+ */
+export function makeSysctlWritable(): void {
+  if (!existsSync(hostSysctl)) return;
+  const libc = loadLibc();
+  if (libc.mount(hostSysctl, ownSysctl, '', bind, '') < 0) {
+    throw refused(`make ${ownSysctl} writable`, libc.errno());
+  }
+}
+
+/**
+ * Writes a command for the host's users that runs the plugin's own program inside of the plugin, with the plugin's
+ * settings. It names this process, so it is written at each start. Answers why it could not, or nothing.
+ */
+export function writeCommand(
+  environment: Readonly<Record<string, string | undefined>>,
+): string | undefined {
+  const settings = Object.entries(environment).flatMap(([name, value]) =>
+    value === undefined || value === '' || !/^[A-Z][A-Z0-9_]*$/.test(name)
+      ? []
+      : [`export ${name}=${quoted(value)}`],
+  );
+  const script = [
+    '#!/bin/sh',
+    '# Written by the managed plugin at each start: its command line, run inside of the plugin.',
+    ...settings,
+    `exec nsenter --target ${process.pid} --mount -- ${process.execPath} ${process.argv[1] ?? ''} "$@"`,
+    '',
+  ].join('\n');
+  try {
+    mkdirSync(dirname(commandFile), { recursive: true });
+    writeFileSync(`${commandFile}.new`, script, { mode: 0o700 });
+    chmodSync(`${commandFile}.new`, 0o700);
+    renameSync(`${commandFile}.new`, commandFile);
+    return undefined;
+  } catch (error) {
+    return describe(error);
+  }
+}
+
+function quoted(value: string): string {
+  return `'${value.replaceAll("'", String.raw`'\''`)}'`;
+}

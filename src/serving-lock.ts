@@ -1,0 +1,44 @@
+import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadLibc } from './dataplane/netlink/libc.ts';
+import { CalicoError } from './errors/error.ts';
+
+/** The two ways to run on a host; only one of them serves it at a time, as both write the same kernel. */
+export type Way = 'systemd daemon' | 'managed plugin';
+
+// Source: linux/fcntl.h.
+const lockExclusive = 2;
+const lockNonBlocking = 4;
+
+/**
+ * Makes this process the one that serves the host, until it ends in any way: the kernel drops the lock with it.
+ * The lock is a file in a folder of `/run` that both ways see. Throws `driver/host-is-served`, and leaves word of it
+ * for the one that serves.
+ */
+export function takeHost(folder: string, way: Way): void {
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  const file = join(folder, 'serving.lock');
+  const fd = openSync(file, 'a');
+  if (loadLibc().flock(fd, lockExclusive | lockNonBlocking) < 0) {
+    closeSync(fd);
+    const by = readFileSync(file, 'utf8').trim();
+    const error = new CalicoError('driver/host-is-served', { way, by });
+    writeFileSync(refusalFile(folder), `${new Date().toISOString()}: ${error.message}\n`);
+    throw error;
+  }
+  writeFileSync(file, `${way} (process ${process.pid})\n`);
+  rmSync(refusalFile(folder), { force: true });
+}
+
+/** Who else wanted to serve this host and was refused since we do: when, and the sentence. */
+export function lastRefusal(folder: string): string | undefined {
+  try {
+    return readFileSync(refusalFile(folder), 'utf8').trim();
+  } catch {
+    return undefined;
+  }
+}
+
+function refusalFile(folder: string): string {
+  return join(folder, 'refused');
+}

@@ -1,0 +1,54 @@
+import { dirname } from 'node:path';
+import { loadSettings, settingsFile } from './config/load.ts';
+import type { Settings } from './config/settings.ts';
+import { listenOnSocketFile } from './driver/socket-file.ts';
+import { CalicoError, describe } from './errors/error.ts';
+import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
+import { takeHost } from './serving-lock.ts';
+
+/** sysexits.h: EX_UNAVAILABLE; the service manager does not try again by itself. */
+const unavailable = 69;
+
+export interface DaemonWorld {
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  readonly signal: AbortSignal;
+  /** For what ends the start, a line. */
+  readonly error: (text: string) => void;
+}
+
+/**
+ * Starts the daemon and answers its exit status when it has ended. Docker looks for a managed plugin's socket half
+ * a second after its start, and then only every three seconds. So that one listens as soon as the settings are
+ * known to make sense, before most of the program is loaded; calls wait meanwhile.
+ */
+export async function startDaemon({ environment, signal, error }: DaemonWorld): Promise<number> {
+  try {
+    const { settings, notes } = loadSettings(environment, settingsFile);
+    for (const note of notes) error(`calico-cnm: ${note}\n`);
+    const managed = await startManaged(settings, environment, error);
+    const { runDaemon } = await import('./daemon.ts');
+    await runDaemon(settings, { signal, managed });
+    return 0;
+  } catch (thrown) {
+    error(`calico-cnm: ${describe(thrown)}\n`);
+    return thrown instanceof CalicoError && thrown.code === 'driver/host-is-served'
+      ? unavailable
+      : 1;
+  }
+}
+
+async function startManaged(
+  { managedSocket, controlSocket }: Settings,
+  environment: DaemonWorld['environment'],
+  error: DaemonWorld['error'],
+) {
+  takeHost(
+    dirname(controlSocket),
+    managedSocket === undefined ? 'systemd daemon' : 'managed plugin',
+  );
+  if (managedSocket === undefined) return undefined;
+  makeSysctlWritable();
+  const problem = writeCommand(environment);
+  if (problem !== undefined) error(`calico-cnm: no command line for the host: ${problem}\n`);
+  return listenOnSocketFile(managedSocket);
+}

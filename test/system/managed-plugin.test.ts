@@ -1,0 +1,180 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startHost } from '../lab/host.ts';
+import { ManagedPluginLab, pluginName } from '../lab/managed-plugin.ts';
+
+const isLong = process.env['CALICO_TEST_LONG'] === '1';
+
+for (const engine of isLong ? (['28.5', '20.10'] as const) : (['28.5'] as const)) {
+  describe(`the managed plugin, Docker ${engine}`, { timeout: 600_000 }, () => suite(engine));
+}
+
+function suite(engine: '20.10' | '28.5'): void {
+  let lab: ManagedPluginLab;
+  before(async () => {
+    const host = await startHost({ engine, uplink: true });
+    lab = new ManagedPluginLab(host);
+    await lab.start('--live-restore');
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  test('a setting that makes no sense stops enable, and one line of the log says which', async () => {
+    await lab.docker('plugin', 'set', pluginName, 'CALICO_MTU=7');
+    await lab.refused('plugin', 'enable', pluginName);
+    assert.match(
+      lab.host.dockerLog(),
+      /CALICO_MTU=\S*7\S* \(from the environment\): must be a whole number/,
+    );
+    assert.match(
+      await lab.refused('plugin', 'set', pluginName, 'CALICO_COLOUR=red'),
+      /not found|no such|CALICO_COLOUR/i,
+    );
+  });
+
+  test('it is enabled, and the host has its command line', async () => {
+    await lab.docker('plugin', 'set', pluginName, 'CALICO_MTU=1400', 'CALICO_LOG_LEVEL=debug');
+    await lab.docker('plugin', 'enable', pluginName);
+    assert.match(await lab.calico('status'), /all is well/);
+    assert.ok(
+      await lab.eventually(async () => lab.host.dockerLog().includes('calico-cnm serves Docker')),
+    );
+  });
+
+  test('the tour works by its own name and by the plain ones', async () => {
+    await lab.docker(
+      'network',
+      'create',
+      '-d',
+      pluginName,
+      '--ipam-driver',
+      pluginName,
+      '--ipv6',
+      'own',
+    );
+    await lab.docker('network', 'create', '-d', 'calico', '--ipam-driver', 'calico-ipam', 'plain');
+    for (const [network, other] of [
+      ['own', 'plain'],
+      ['plain', 'own'],
+    ] as const) {
+      await lab.server(`${network}app`, '--net', network);
+      await lab.client(`${network}client`, '--net', network);
+      assert.ok(await lab.eventually(() => lab.reaches(`${network}client`, `${network}app`)));
+      assert.match(
+        await lab.docker('exec', `${network}app`, 'cat', '/sys/class/net/eth0/mtu'),
+        /^1400$/,
+      );
+      const address = await lab.address(`${network}app`, network);
+      await lab.client('outside', '--net', other);
+      await lab.onlyAfter({
+        probe: () => lab.reaches('outside', address),
+        droppedAt: `${network}app`,
+        change: () =>
+          lab.calico('profile', network, 'rule', 'add', 'inbound', 'allow', 'from', 'tag', other),
+      });
+      await lab.docker('rm', '-f', 'outside');
+    }
+    assert.ok(await lab.reaches('ownclient', await lab.address6('ownapp', 'own')));
+    const scopes = await lab.docker(
+      'network',
+      'ls',
+      '--format',
+      '{{.Name}} {{.Scope}}',
+      '-f',
+      'type=custom',
+    );
+    assert.deepEqual(scopes.split('\n').toSorted(), ['own local', 'plain local']);
+  });
+
+  test('the node has the name of the host', async () => {
+    const host = await lab.host.run(['hostname']);
+    assert.match(await lab.calico('status'), new RegExp(` on ${host}, since`));
+  });
+
+  test('it is not disabled while a network uses it', async () => {
+    assert.match(await lab.refused('plugin', 'disable', pluginName), /in use/);
+  });
+
+  for (const network of ['own', 'plain']) {
+    test(`its process dies: no packet of network ${network} is lost, and new containers start`, async () => {
+      await lab.losesNothing(network, async () => {
+        await lab.killProcess();
+        await lab.isWellAgain();
+      });
+      await lab.startsAnother(network);
+    });
+  }
+
+  test('dockerd is killed and started again: no packet is lost, and new containers start', async () => {
+    await lab.losesNothing('own', async () => {
+      await lab.host.killDocker();
+      await lab.host.startDocker('--live-restore');
+      await lab.isWellAgain();
+    });
+    for (const network of ['own', 'plain']) await lab.startsAnother(network);
+  });
+
+  test('it is replaced by another version: no packet is lost, and everything is still there', async () => {
+    const before = await lab.calico('get', 'ippool');
+    await lab.losesNothing('own', async () => {
+      await lab.docker('plugin', 'disable', '-f', pluginName);
+      await lab.docker('plugin', 'rm', '-f', pluginName);
+      await lab.create('newer');
+      await lab.docker('plugin', 'enable', pluginName);
+      await lab.isWellAgain();
+    });
+    assert.match(await lab.calico('version'), /newer/);
+    assert.equal(await lab.calico('get', 'ippool'), before);
+    for (const network of ['own', 'plain']) await lab.startsAnother(network);
+  });
+
+  test('a daemon beside it does not start, and both sides say so', async () => {
+    const { status, stderr } = await lab.host.exec(['calico-cnm', 'run']);
+    assert.equal(status, 69);
+    assert.match(
+      stderr,
+      /^calico-cnm: the systemd daemon does not start, as this host is served by the managed plugin \(process \d+\)[^\n]*\n$/,
+    );
+    assert.match(
+      (await lab.host.exec(['calico-cnm', 'status'])).stdout,
+      /FAIL {2}one way only: .*systemd daemon/,
+    );
+  });
+
+  test('the host moves to the daemon: plain networks stay, status lists the others', async () => {
+    await lab.losesNothing('plain', async () => {
+      await lab.docker('plugin', 'disable', '-f', pluginName);
+      await lab.host.startCalico();
+    });
+    await lab.startsAnother('plain');
+    const { status, stdout } = await lab.host.exec(['calico-cnm', 'status']);
+    assert.equal(status, 1);
+    assert.match(
+      stdout,
+      /network own: it was made with driver calico-cnm:test, which is not enabled/,
+    );
+    assert.doesNotMatch(stdout, /network plain:/);
+    await lab.refused('plugin', 'enable', pluginName);
+    assert.match(
+      lab.host.dockerLog(),
+      /the managed plugin does not start, as this host is served by the systemd daemon/,
+    );
+  });
+
+  test('and back', async () => {
+    await lab.losesNothing('plain', async () => {
+      await lab.host.stopCalico();
+      await lab.docker('plugin', 'enable', pluginName);
+      await lab.isWellAgain();
+    });
+    for (const network of ['own', 'plain']) await lab.startsAnother(network);
+  });
+
+  test('it is removed without a trace in Docker, and the data stay', async () => {
+    await lab.clear();
+    assert.match(await lab.calico('ipam', 'check'), /^0 problems found$/m);
+    await lab.docker('plugin', 'disable', pluginName);
+    await lab.docker('plugin', 'rm', pluginName);
+    assert.equal(await lab.docker('plugin', 'ls', '-q'), '');
+    assert.equal((await lab.host.exec(['test', '-e', '/var/lib/calico/calico.db'])).status, 0);
+  });
+}
