@@ -15,7 +15,8 @@ const error = (written: string) => process.stderr.write(written);
 const run = () => startDaemon({ environment: process.env, signal: stopping.signal, error });
 
 if (argv.length === 1 && argv[0] === 'run') {
-  process.exitCode = await run();
+  // Whatever is still open must not keep a daemon that has failed.
+  process.exit(await run());
 } else {
   // The commands are loaded when one of them is wanted: a daemon starts faster without.
   const { runCommand } = await import('./cli/program.ts');

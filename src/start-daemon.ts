@@ -1,4 +1,5 @@
 import { dirname } from 'node:path';
+import { pause } from './async/deadline.ts';
 import { loadSettings, settingsFile } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
 import { listenOnSocketFile } from './driver/socket-file.ts';
@@ -8,6 +9,7 @@ import { takeHost } from './serving-lock.ts';
 
 /** sysexits.h: EX_UNAVAILABLE; the service manager does not try again by itself. */
 const unavailable = 69;
+const againMs = 5000;
 
 export interface DaemonWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -22,15 +24,19 @@ export interface DaemonWorld {
  * known to make sense, before most of the program is loaded; calls wait meanwhile.
  */
 export async function startDaemon({ environment, signal, error }: DaemonWorld): Promise<number> {
+  let isListening = false;
   try {
     const { settings, notes } = loadSettings(environment, settingsFile);
     for (const note of notes) error(`calico-cnm: ${note}\n`);
     const managed = await startManaged(settings, environment, error);
+    isListening = managed !== undefined;
     const { runDaemon } = await import('./daemon.ts');
     await runDaemon(settings, { signal, managed });
     return 0;
   } catch (thrown) {
     error(`calico-cnm: ${describe(thrown)}\n`);
+    // Docker starts a plugin again at once, as often as it ends.
+    if (isListening) await pause(againMs, signal);
     return thrown instanceof CalicoError && thrown.code === 'driver/host-is-served'
       ? unavailable
       : 1;

@@ -52,7 +52,12 @@ export class ManagedPluginLab extends NetworkLab {
 
   async isWellAgain(): Promise<void> {
     const isWell = async () => (await this.calicoResult('status')).status === 0;
-    assert.ok(await this.eventually(isWell, 30_000), (await this.calicoResult('status')).stdout);
+    assert.ok(await this.eventually(isWell, 30_000), await this.whatIsWrong());
+  }
+
+  async whatIsWrong(): Promise<string> {
+    const { stdout, stderr } = await this.calicoResult('status');
+    return `${stdout}${stderr}${this.host.dockerLog().split('\n').slice(-20).join('\n')}`;
   }
 
   /** Kills the plugin's process, as a crash does. */
