@@ -45,9 +45,9 @@ describe('plugin/build', { skip, timeout: 900_000 }, () => {
       'iptables-legacy',
       'nft',
     ]) {
-      await outputOf(['chroot', join(folder, 'one/rootfs'), `/usr/sbin/${tool}`, '--version']);
+      await outputOf(['/usr/sbin/chroot', join(folder, 'one/rootfs'), `/usr/sbin/${tool}`, '--version']);
     }
-    await outputOf(['chroot', join(folder, 'one/rootfs'), '/usr/sbin/ipset', 'version']);
+    await outputOf(['/usr/sbin/chroot', join(folder, 'one/rootfs'), '/usr/sbin/ipset', 'version']);
   });
 
   test('for arm64 every program and library is for arm64', async () => {
