@@ -45,7 +45,12 @@ describe('plugin/build', { skip, timeout: 900_000 }, () => {
       'iptables-legacy',
       'nft',
     ]) {
-      await outputOf(['/usr/sbin/chroot', join(folder, 'one/rootfs'), `/usr/sbin/${tool}`, '--version']);
+      await outputOf([
+        '/usr/sbin/chroot',
+        join(folder, 'one/rootfs'),
+        `/usr/sbin/${tool}`,
+        '--version',
+      ]);
     }
     await outputOf(['/usr/sbin/chroot', join(folder, 'one/rootfs'), '/usr/sbin/ipset', 'version']);
   });

@@ -19,11 +19,13 @@ import {
   type Engine,
   type NetworkInfo,
 } from './messages.ts';
+import { SharedQuestions } from './shared-questions.ts';
 
 /**
  * What we ask Docker. Every question may hang while dockerd boots, so none is asked without a deadline, and
- * a question that still hangs is not asked again: the next one waits for the same answer. Container inspect waits
- * for the lock that a starting container holds, and is never used inside a call of Docker's.
+ * a question that still hangs is not asked a second time: the next ones wait until it has been answered.
+ * Container inspect waits for the lock that a starting container holds, and is never used inside a call of
+ * Docker's.
  */
 export interface DockerApi {
   readonly address: string;
@@ -67,7 +69,7 @@ export interface LastStart {
 /** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
 export function createDockerApi(address: string): DockerApi {
   const docker = new Docker(connection(address));
-  const pending = new Map<string, Promise<unknown>>();
+  const questions = new SharedQuestions();
   const engine = address.startsWith('unix://') ? new EngineProcess() : undefined;
   const checkEngine = () => {
     if (engine?.mayBeAsked() === false) {
@@ -81,13 +83,7 @@ export function createDockerApi(address: string): DockerApi {
   ): Promise<z.infer<S>> => {
     const { what, schema, send } = question;
     checkEngine();
-    let flight = pending.get(what);
-    if (flight === undefined) {
-      flight = send().finally(() => pending.delete(what));
-      flight.catch(() => undefined);
-      pending.set(what, flight);
-    }
-    const answer = await orAborted(flight, signal).catch((error: unknown) => {
+    const answer = await orAborted(questions.ask(what, send), signal).catch((error: unknown) => {
       if (isNotFound(error)) return undefined;
       throw new CalicoError(
         'docker/unavailable',

@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SharedQuestions } from './shared-questions.ts';
+
+/** An engine whose answers are given one by one, and tell their number. */
+function engine() {
+  const open: ((isAnswered: boolean) => void)[] = [];
+  let sent = 0;
+  const send = () => {
+    const number = ++sent;
+    return new Promise<number>((resolve, reject) => {
+      open.push((isAnswered) =>
+        isAnswered ? resolve(number) : reject(new Error(`no answer ${number}`)),
+      );
+    });
+  };
+  return { send, sent: () => sent, answer: (isAnswered = true) => open.shift()?.(isAnswered) };
+}
+
+test('who asks while a question is under way gets an answer that was begun later, and shares it', async () => {
+  const questions = new SharedQuestions();
+  const { send, sent, answer } = engine();
+  const first = questions.ask('containers', send);
+  const second = questions.ask('containers', send);
+  const third = questions.ask('containers', send);
+  assert.equal(sent(), 1);
+  answer();
+  assert.equal(await first, 1);
+  answer();
+  assert.deepEqual(await Promise.all([second, third]), [2, 2]);
+  assert.equal(sent(), 2);
+});
+
+test('a question that fails is asked anew for those who waited, and other questions do not wait', async () => {
+  const questions = new SharedQuestions();
+  const { send, answer } = engine();
+  const first = questions.ask('containers', send);
+  const second = questions.ask('containers', send);
+  assert.equal(await questions.ask('info', async () => 'here'), 'here');
+  answer(false);
+  await assert.rejects(first, /no answer 1/);
+  answer();
+  assert.equal(await second, 2);
+  const later = questions.ask('containers', send);
+  answer();
+  assert.equal(await later, 3);
+});
