@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { engines } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
 describe('an engine that cannot be asked', { timeout: 600_000 }, () => {
@@ -147,28 +148,30 @@ describe('what has no owner any more', { timeout: 600_000 }, () => {
   });
 });
 
-describe('a killed dockerd', { timeout: 600_000 }, () => {
-  let lab: NetworkLab;
-  before(async () => {
-    lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });
-  });
-  after(async () => lab[Symbol.asyncDispose]());
+for (const engine of engines) {
+  describe(`a killed dockerd, ${engine}`, { timeout: 600_000 }, () => {
+    let lab: NetworkLab;
+    before(async () => {
+      lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
+    });
+    after(async () => lab[Symbol.asyncDispose]());
 
-  test('containers that start again work on both kinds of IPAM', async () => {
-    await lab.network('web');
-    await lab.docker('network', 'create', '--driver', 'calico', 'plain');
-    await lab.server('app', '--net', 'web', '--restart', 'always');
-    await lab.server('papp', '--net', 'plain', '--restart', 'always');
-    await lab.host.killDocker();
-    await lab.host.startDocker();
-    const isUp = async (name: string) =>
-      (await lab.docker('inspect', '-f', '{{.State.Running}}', name)) === 'true';
-    assert.ok(
-      await lab.eventually(async () => (await isUp('app')) && (await isUp('papp')), 20_000),
-    );
-    await lab.client('inside', '--net', 'web');
-    await lab.client('pinside', '--net', 'plain');
-    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app'), 5000));
-    assert.ok(await lab.eventually(() => lab.reaches('pinside', 'papp'), 5000));
+    test('containers that start again work on both kinds of IPAM', async () => {
+      await lab.network('web');
+      await lab.docker('network', 'create', '--driver', 'calico', 'plain');
+      await lab.server('app', '--net', 'web', '--restart', 'always');
+      await lab.server('papp', '--net', 'plain', '--restart', 'always');
+      await lab.host.killDocker();
+      await lab.host.startDocker();
+      const isUp = async (name: string) =>
+        (await lab.docker('inspect', '-f', '{{.State.Running}}', name)) === 'true';
+      assert.ok(
+        await lab.eventually(async () => (await isUp('app')) && (await isUp('papp')), 20_000),
+      );
+      await lab.client('inside', '--net', 'web');
+      await lab.client('pinside', '--net', 'plain');
+      assert.ok(await lab.eventually(() => lab.reaches('inside', 'app')));
+      assert.ok(await lab.eventually(() => lab.reaches('pinside', 'papp')));
+    });
   });
-});
+}
