@@ -9,7 +9,11 @@ import { takeHost } from './serving-lock.ts';
 
 /** sysexits.h: EX_UNAVAILABLE; the service manager does not try again by itself. */
 const unavailable = 69;
-const againMs = 5000;
+/**
+ * Docker starts a plugin that ends again at once, and of an `enable` that fails the second attempt kills what the
+ * next `enable` has started. So a managed plugin that cannot start waits until Docker gives up (13 s) and ends it.
+ */
+const lingerMs = 30_000;
 
 export interface DaemonWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -24,19 +28,16 @@ export interface DaemonWorld {
  * known to make sense, before most of the program is loaded; calls wait meanwhile.
  */
 export async function startDaemon({ environment, signal, error }: DaemonWorld): Promise<number> {
-  let isListening = false;
   try {
     const { settings, notes } = loadSettings(environment, settingsFile);
     for (const note of notes) error(`calico-cnm: ${note}\n`);
     const managed = await startManaged(settings, environment, error);
-    isListening = managed !== undefined;
     const { runDaemon } = await import('./daemon.ts');
     await runDaemon(settings, { signal, managed });
     return 0;
   } catch (thrown) {
     error(`calico-cnm: ${describe(thrown)}\n`);
-    // Docker starts a plugin again at once, as often as it ends.
-    if (isListening) await pause(againMs, signal);
+    if ((environment['CALICO_MANAGED_SOCKET'] ?? '') !== '') await pause(lingerMs, signal);
     return thrown instanceof CalicoError && thrown.code === 'driver/host-is-served'
       ? unavailable
       : 1;
