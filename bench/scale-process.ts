@@ -116,19 +116,23 @@ execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
 
 const control = join(folder, 'control.sock');
 function startDaemon(): ChildProcess {
-  const daemon = spawn(process.execPath, [join(folder, 'dist/main.js'), 'run'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: {
-      PATH: process.env['PATH'],
-      NODENAME: node,
-      CALICO_DATASTORE_FILE: file,
-      CALICO_PLUGIN_DIR: folder,
-      CALICO_CONTROL_SOCKET: control,
-      CALICO_IPTABLES_BACKEND: backend,
-      CALICO_LOG_LEVEL: 'error',
-      DOCKER_HOST: `unix://${folder}/none.sock`,
+  const daemon = spawn(
+    process.execPath,
+    ['--max-semi-space-size=4', join(folder, 'dist/main.js'), 'run'],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: {
+        PATH: process.env['PATH'],
+        NODENAME: node,
+        CALICO_DATASTORE_FILE: file,
+        CALICO_PLUGIN_DIR: folder,
+        CALICO_CONTROL_SOCKET: control,
+        CALICO_IPTABLES_BACKEND: backend,
+        CALICO_LOG_LEVEL: 'error',
+        DOCKER_HOST: `unix://${folder}/none.sock`,
+      },
     },
-  });
+  );
   children.push(daemon);
   return daemon;
 }

@@ -6,6 +6,7 @@ import type { BackgroundProcess } from './process.ts';
 /** Node of the version that ships, and the program, as the machines see them. */
 export const calicoProgram: readonly string[] = [
   `${checkout}/node_modules/.bin/node`,
+  '--max-semi-space-size=4',
   `${checkout}/src/main.ts`,
 ];
 
