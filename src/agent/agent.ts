@@ -18,6 +18,7 @@ import type { Logger } from '../telemetry/log.ts';
 import { ContainerPaths } from './container-paths.ts';
 import { EndpointRoutes } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
+import { InheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
@@ -78,6 +79,7 @@ export class Agent {
   readonly containers: ContainerPaths;
   readonly ports: PublishedPorts;
   readonly #flows: FlowEnder;
+  readonly #inherited: InheritedFlows;
   #waiters: Waiter[] = [];
   #seen = 0n;
   #applied = -1n;
@@ -110,6 +112,7 @@ export class Agent {
     this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
     const { netfilter } = sockets;
     this.#flows = new FlowEnder({ netfilter, engine: this.engine, families });
+    this.#inherited = new InheritedFlows(netfilter);
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
     this.#forwarding = new GuardedIpv6Forwarding({
       tables: this.#tables.get(6),
@@ -239,6 +242,7 @@ export class Agent {
           this.#nat.setEndpoint(id, local);
           this.ports.setEndpoint(id, local);
           this.#flows.setEndpoint(change.before?.value, local);
+          this.#inherited.setEndpoint(local);
           this.#endpointRoutes.setEndpoint(id, local);
           this.containers.setEndpoint(id, local);
           break;
@@ -315,6 +319,7 @@ export class Agent {
     this.sets.applyRemovals();
     this.ports.finish();
     this.#flows.endForbidden();
+    this.#inherited.end(this.#deps.families);
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
     this.#settle();

@@ -319,6 +319,23 @@ function networksSuite(kind: LabKind): void {
     });
   });
 
+  cleanly(
+    'an address that another container gets does not bring the flows of the one before',
+    async () => {
+      await lab.network('heirs', '--subnet', '10.94.0.0/24');
+      const start = (name: string) => lab.client(name, '--net', 'heirs', '--ip', '10.94.0.9');
+      await start('first');
+      await lab.client('peer', '--net', 'heirs');
+      assert.ok(await lab.pings('peer', '10.94.0.9'));
+      const flows = () => lab.host.run(['conntrack', '-L', '-p', 'icmp', '-d', '10.94.0.9']);
+      await lab.docker('rm', '-f', 'first');
+      assert.match(await flows(), /dst=10\.94\.0\.9 /);
+      await start('second');
+      assert.equal(await flows(), '');
+      assert.ok(await lab.pings('peer', '10.94.0.9'));
+    },
+  );
+
   cleanly('a default Profile goes with its last network, an edited one stays', async () => {
     await lab.network('brief');
     await lab.network('edited');
