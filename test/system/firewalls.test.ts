@@ -24,6 +24,7 @@ async function startFirewallLab(
   await lab.client('inside', '--net', 'web');
   await lab.client('outside', '--net', 'other');
   await lab.server('bridged');
+  await lab.server('published', '--net', 'web', '-p', '8088:8080');
   const server =
     "import socket\ns = socket.create_server(('0.0.0.0', 7777))\nwhile True: s.accept()[0].close()";
   host.spawn(['python3', '-c', server]);
@@ -56,6 +57,13 @@ function probes(lab: NetworkLab) {
     },
     toBridge: async () => lab.reaches('inside', await bridged()),
     fromBridge: async () => lab.reaches('bridged', await app()),
+    /** An outside client at a published port. */
+    toPublished: async () => {
+      const ask =
+        'exec 3<>/dev/tcp/203.0.113.2/8088; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3';
+      const from = ['ip', 'netns', 'exec', 'router', 'timeout', '2', 'bash', '-c', ask];
+      return (await lab.host.exec(from)).stdout.trim().endsWith('hello');
+    },
   };
 }
 
@@ -65,7 +73,7 @@ async function isBackAfter(
   what: string,
   change: () => Promise<unknown>,
 ): Promise<void> {
-  const { app, inside, forbidden } = probes(lab);
+  const { app, inside, forbidden, toPublished } = probes(lab);
   const to = await app();
   const gap = await gapDuring(lab, { from: 'outside', to }, change);
   const ended = Date.now();
@@ -75,6 +83,7 @@ async function isBackAfter(
   assert.ok(await lab.eventually(async () => !(await forbidden()), 2000), what);
   assert.ok(Date.now() - ended < 5000);
   assert.ok(await inside(), what);
+  assert.ok(await lab.eventually(toPublished, 2000), what);
   const flows = await lab.host.run([
     'sh',
     '-c',
@@ -95,7 +104,20 @@ async function bridgeRow(lab: NetworkLab): Promise<void> {
   await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...words);
 }
 
-describe('beside ufw', { timeout: 240_000 }, () => {
+/** A published port is open, and a Profile's rule sees the client's own address. */
+async function publishedRow(lab: NetworkLab): Promise<void> {
+  const { toPublished } = probes(lab);
+  assert.ok(await lab.eventually(toPublished));
+  const words = ['deny', 'tcp', 'from', 'cidr', '203.0.113.1/32'];
+  await lab.calico('profile', 'web', 'rule', 'add', '--at', '1', 'inbound', ...words);
+  await lab.onlyAfter({
+    probe: toPublished,
+    droppedAt: 'published',
+    change: () => lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...words),
+  });
+}
+
+describe('beside ufw', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   const ufw = (...words: readonly string[]) => lab.host.run(['ufw', ...words]);
   before(async () => {
@@ -138,6 +160,16 @@ describe('beside ufw', { timeout: 240_000 }, () => {
 
   test('to a bridge container: Docker; from one: the Profile', () => bridgeRow(lab));
 
+  test('a published port: Profiles, and ufw route rules', async () => {
+    await publishedRow(lab);
+    const { toPublished } = probes(lab);
+    const to = ['to', await lab.address('published', 'web'), 'port', '8080'];
+    await ufw('route', 'deny', 'proto', 'tcp', ...to);
+    assert.ok(await lab.eventually(async () => !(await toPublished())));
+    await ufw('route', 'delete', 'deny', 'proto', 'tcp', ...to);
+    assert.ok(await lab.eventually(toPublished));
+  });
+
   test('status names it', async () => {
     assert.match(await lab.calico('status'), /ufw is on/);
   });
@@ -155,7 +187,7 @@ describe('beside ufw', { timeout: 240_000 }, () => {
   });
 });
 
-describe('beside firewalld', { timeout: 240_000 }, () => {
+describe('beside firewalld', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   const firewall = (...words: readonly string[]) => lab.host.run(['firewall-cmd', ...words]);
   before(async () => {
@@ -195,6 +227,16 @@ describe('beside firewalld', { timeout: 240_000 }, () => {
   });
 
   test('to a bridge container: Docker; from one: the Profile', () => bridgeRow(lab));
+
+  test('a published port: Profiles alone, as firewalld passes what is translated', async () => {
+    await publishedRow(lab);
+    const { toPublished } = probes(lab);
+    const rule = 'rule family=ipv4 source address=203.0.113.1/32 drop';
+    await firewall('--policy=calico-to', `--add-rich-rule=${rule}`);
+    assert.ok(await toPublished());
+    assert.match(await lab.host.run(['nft', 'list', 'ruleset']), /ct status dnat accept/);
+    await firewall('--policy=calico-to', `--remove-rich-rule=${rule}`);
+  });
 
   test('status names it, and says so when its zone is missing', async () => {
     assert.match(await lab.calico('status'), /firewalld is on/);
