@@ -11,10 +11,12 @@ export default async function* report(events: AsyncIterable<TestEvent>): AsyncGe
   for await (const event of events) {
     if (event.type !== 'test:pass' && event.type !== 'test:fail') continue;
     const { name, skip, details, file = '' } = event.data;
-    if (details.type === 'suite') continue;
+    // A suite counts only if it is skipped as a whole, for then its tests are not told.
     if (skip !== undefined && skip !== false) {
       skipped++;
       yield `skipped: ${name}: ${String(skip)} (${file})\n`;
+    } else if (details.type === 'suite') {
+      continue;
     } else if (event.type === 'test:pass') {
       passed++;
     } else {
