@@ -100,7 +100,7 @@ export class ManagedPluginLab extends NetworkLab {
     );
     assert.equal(got, 'hello');
     const problems = async () =>
-      /^0 problems found$/m.test((await this.host.exec(['calico-cnm', 'ipam', 'check'])).stdout);
+      /^no problems found$/m.test((await this.host.exec(['calico-cnm', 'ipam', 'check'])).stdout);
     assert.ok(await this.eventually(problems, 10_000), 'no address leaks');
   }
 }
