@@ -1,4 +1,3 @@
-import { request } from 'node:http';
 import { startLab } from '../test/lab/network-lab.ts';
 import { kindOf, median, table } from './measure.ts';
 
@@ -105,19 +104,7 @@ function ratio(network: string): string {
 
 /** Processes started, table transactions, netlink requests and datastore transactions since the start. */
 async function counters(): Promise<readonly number[]> {
-  const socketPath = lab.host.path('/run/calico/calico-cnm.sock');
-  const text = await new Promise<string>((resolve, reject) => {
-    const asked = request({ socketPath, path: '/metrics' }, (response) => {
-      let body = '';
-      response.setEncoding('utf8');
-      response.on('data', (chunk: string) => {
-        body += chunk;
-      });
-      response.on('end', () => resolve(body));
-    });
-    asked.on('error', reject);
-    asked.end();
-  });
+  const text = await lab.metrics();
   return ['forks', 'table_transactions', 'netlink_requests', 'datastore_transactions'].map((name) =>
     Number(new RegExp(`^calico_${name}_total (\\S+)$`, 'm').exec(text)?.[1]),
   );

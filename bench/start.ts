@@ -1,4 +1,3 @@
-import { request } from 'node:http';
 import { kindOf, median, table } from './measure.ts';
 import { startLab, type NetworkLab } from '../test/lab/network-lab.ts';
 
@@ -77,21 +76,7 @@ async function round(): Promise<void> {
 
 /** The daemon's own counters that matter here. */
 async function counters(of: NetworkLab): Promise<ReadonlyMap<string, number>> {
-  const text = await new Promise<string>((resolve, reject) => {
-    const asked = request(
-      { socketPath: of.host.path('/run/calico/calico-cnm.sock'), path: '/metrics' },
-      (response) => {
-        let body = '';
-        response.setEncoding('utf8');
-        response.on('data', (chunk: string) => {
-          body += chunk;
-        });
-        response.on('end', () => resolve(body));
-      },
-    );
-    asked.on('error', reject);
-    asked.end();
-  });
+  const text = await of.metrics();
   const wanted =
     /^(calico_(?:forks|table_transactions|netlink_requests|datastore_transactions)_total|calico_docker_call_seconds_sum\S*|process_resident_memory_bytes) (\S+)$/gm;
   return new Map([...text.matchAll(wanted)].map(([, name = '', value]) => [name, Number(value)]));

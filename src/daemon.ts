@@ -129,6 +129,8 @@ export async function runDaemon(
     stamp,
     createProfiles: settings.createProfiles,
   });
+  const programmed = (endpointId: string, revision: bigint, stop: AbortSignal) =>
+    agent.programmed(endpointId, revision, stop);
   const onSeveralNetworks = (sandbox: string) => agent.containers.isMixed(sandbox);
   const endpoints = createEndpoints({
     node,
@@ -142,7 +144,7 @@ export async function runDaemon(
     log,
     defaultMtuBytes: () => settings.mtuBytes ?? defaultMtuBytes(sockets.rtnetlink),
     interfacePrefix: settings.interfacePrefix,
-    programmed: (endpointId, revision, stop) => agent.programmed(endpointId, revision, stop),
+    programmed,
     onSeveralNetworks,
   });
   const connectivity = createExternalConnectivity({
@@ -152,7 +154,7 @@ export async function runDaemon(
     heldPorts,
     families,
     isAlive: isNamespaceInUse,
-    programmed: (endpointId, revision, stop) => agent.programmed(endpointId, revision, stop),
+    programmed,
   });
   const ipam = createDockerIpam({
     node,

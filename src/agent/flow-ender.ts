@@ -1,9 +1,9 @@
-import { deleteFlow, listFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
+import { endFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { hostCidr, splitCidr } from '../ip/cidr.ts';
+import { hostCidr } from '../ip/cidr.ts';
 import { selectorId } from '../model/selector/canonical.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { evaluateProfiles, type Packet } from '../profiles/evaluate.ts';
 import type { PolicyEngine } from '../profiles/policy-engine.ts';
 
@@ -30,9 +30,9 @@ export class FlowEnder {
 
   /** A local endpoint as it was and is. */
   setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
-    for (const address of addressesOf(before)) this.#byAddress.delete(address);
+    for (const address of endpointAddresses(before)) this.#byAddress.delete(address);
     if (now === undefined) return;
-    for (const address of addressesOf(now)) this.#byAddress.set(address, now);
+    for (const address of endpointAddresses(now)) this.#byAddress.set(address, now);
   }
 
   /** Flows may go on that no rule allows; they are looked at when the kernel has the present rules. */
@@ -44,15 +44,7 @@ export class FlowEnder {
   endForbidden(): number {
     if (!this.#mustLook) return 0;
     this.#mustLook = false;
-    let ended = 0;
-    for (const family of this.#families) {
-      for (const flow of listFlows(this.#netfilter, family)) {
-        if (this.#isAllowed(flow)) continue;
-        deleteFlow(this.#netfilter, flow);
-        ended++;
-      }
-    }
-    return ended;
+    return endFlows(this.#netfilter, this.#families, (flow) => !this.#isAllowed(flow));
   }
 
   /** Flows that concern no endpoint of this host are not ours to judge. */
@@ -78,8 +70,4 @@ export class FlowEnder {
     });
     return isAllowed;
   }
-}
-
-function addressesOf(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
-  return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { GroupWriter } from '../datastore/group-writer.ts';
 import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { emptyDocker } from '../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import { endpointEntryId, newEndpoint } from '../driver/endpoint-record.ts';
 import { indexLocalEndpoints } from '../driver/local-endpoints.ts';
@@ -68,7 +69,7 @@ async function withHosts(
     return value;
   };
   const docker: DockerApi = {
-    address: 'unix:///fake',
+    ...emptyDocker,
     engine: () => {
       asked++;
       return answer({
@@ -76,7 +77,6 @@ async function withHosts(
         isRootless: false,
       });
     },
-    network: () => answer(undefined),
     networks: () =>
       answer(
         !engine.isAlwaysAnother
@@ -105,11 +105,6 @@ async function withHosts(
             ]
           : [],
       ),
-    containerNamed: () => answer(undefined),
-    enabledPlugins: () => answer([]),
-    lastStart: () => answer(undefined),
-    start: () => answer(undefined),
-    events: () => Promise.reject(new Error('not here')),
   };
   const remove = (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string) =>
     writer.write((draft) => draft.remove(kind, id), never).then(() => undefined);

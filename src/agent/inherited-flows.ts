@@ -1,8 +1,7 @@
-import { deleteFlow, listFlows } from '../dataplane/netlink/conntrack.ts';
+import { endFlows } from '../dataplane/netlink/conntrack.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { splitCidr } from '../ip/cidr.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 
 /**
  * Ends the flows of an address that another endpoint has now. To the kernel they are established, so their packets
@@ -21,8 +20,7 @@ export class InheritedFlows {
   /** A local endpoint as it is now. */
   setEndpoint(endpoint: WorkloadEndpoint | undefined): void {
     if (endpoint === undefined) return;
-    for (const network of endpoint.spec.ipNetworks ?? []) {
-      const { address } = splitCidr(network);
+    for (const address of endpointAddresses(endpoint)) {
       const before = this.#owners.get(address);
       this.#owners.set(address, endpoint.spec.endpoint);
       if (before !== undefined && before !== endpoint.spec.endpoint) this.#inherited.add(address);
@@ -34,11 +32,8 @@ export class InheritedFlows {
     if (this.#inherited.size === 0) return;
     const inherited = new Set(this.#inherited);
     this.#inherited.clear();
-    for (const family of families) {
-      for (const flow of listFlows(this.#netfilter, family)) {
-        const ends = [flow.source, flow.destination, flow.answerer];
-        if (ends.some((address) => inherited.has(address))) deleteFlow(this.#netfilter, flow);
-      }
-    }
+    endFlows(this.#netfilter, families, ({ source, destination, answerer }) =>
+      [source, destination, answerer].some((address) => inherited.has(address)),
+    );
   }
 }

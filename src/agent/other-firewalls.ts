@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { processIds, processName } from '../dataplane/processes.ts';
 import type { Check } from '../telemetry/status-report.ts';
 
 /**
@@ -38,20 +39,14 @@ function firewalld(): Check {
 }
 
 function isUfwOn(): boolean {
-  return /^ENABLED=["']?yes/im.test(contents(ufwConfiguration));
+  try {
+    return /^ENABLED=["']?yes/im.test(readFileSync(ufwConfiguration, 'utf8'));
+  } catch {
+    return false;
+  }
 }
 
 /** Whether a process of that name runs on the host. */
 function runs(name: string): boolean {
-  return readdirSync('/proc').some(
-    (entry) => /^\d+$/.test(entry) && contents(`/proc/${entry}/comm`).trim() === name,
-  );
-}
-
-function contents(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '';
-  }
+  return processIds().some((pid) => processName(pid) === name);
 }

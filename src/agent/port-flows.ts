@@ -1,5 +1,5 @@
 import { listAddresses } from '../dataplane/netlink/address.ts';
-import { deleteFlow, listFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
+import { endFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { protocolNumbers } from '../ip/port-protocol.ts';
@@ -34,11 +34,7 @@ export class PortFlows {
     const ports = new Set(
       changed.map((rule) => key(protocolNumbers[rule.protocol], rule.hostPort)),
     );
-    for (const family of families) {
-      for (const flow of listFlows(this.#netfilter, family)) {
-        if (isStale(flow, { ofHost, containers, ports })) deleteFlow(this.#netfilter, flow);
-      }
-    }
+    endFlows(this.#netfilter, families, (flow) => isStale(flow, { ofHost, containers, ports }));
   }
 }
 

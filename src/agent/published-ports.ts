@@ -4,14 +4,8 @@ import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { portBindings } from '../driver/port-bindings.ts';
 import { describe } from '../errors/error.ts';
-import { familyOf, type IpFamily } from '../ip/address.ts';
-import {
-  admitsPublished,
-  anyAddress4,
-  isLoopback,
-  publishedPorts,
-  targetAddress,
-} from '../model/published-port.ts';
+import { anyAddress4, familyOf, isLoopback, type IpFamily } from '../ip/address.ts';
+import { admitsPublished, publishedPorts, targetAddress } from '../model/published-port.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { HostPortChains, type HostPortRule } from '../profiles/host-port-chains.ts';
 import type { Logger } from '../telemetry/log.ts';

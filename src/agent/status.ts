@@ -2,6 +2,7 @@ import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { forwards } from '../dataplane/host-settings.ts';
 import type { LocalEndpoints } from '../driver/local-endpoints.ts';
+import { networkProfiles } from '../driver/network-profile.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily } from '../ip/cidr.ts';
 import type { UsedRange } from '../ipam/default-pools.ts';
@@ -121,10 +122,7 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It leads to its container all the same; end what else uses it, then look again.',
     })),
     ...otherFirewalls(),
-    ...rangeOverlaps(
-      [...mirror.list('IPPool').values()].map(({ value }) => value),
-      { connected: sources.connected(), dockerPools: sources.dockerPools() },
-    ),
+    ...overlaps(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profiles.map(([name, problem]) => ({
@@ -140,6 +138,13 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It is treated as absent; mend or delete it.',
     })),
   ];
+}
+
+/** Nothing is known of pools before the datastore was read. */
+function overlaps({ mirror, connected, dockerPools }: StatusSources): Check[] {
+  if (!mirror.inSync) return [];
+  const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
+  return rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
 }
 
 /** Families in which containers have addresses and the host forwards nothing. */
@@ -185,7 +190,7 @@ function networks({ mirror, node, local }: StatusSources): StatusReport['network
       id: network.id.slice(0, 12),
       subnets: network.subnets.map(({ cidr }) => cidr),
       nextHops: [network.nextHop4, network.nextHop6].filter((hop) => hop !== undefined),
-      profiles: network.options.profiles ?? (network.name === undefined ? [] : [network.name]),
+      profiles: [...networkProfiles(network)],
       endpoints: counts.get(network.id) ?? 0,
     }));
 }

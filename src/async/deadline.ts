@@ -19,13 +19,13 @@ export function* backoffMs(firstMs: number, longestMs: number): Generator<number
   for (let delayMs = firstMs; ; delayMs = Math.min(delayMs * 2, longestMs)) yield delayMs;
 }
 
-/** The promise's outcome, or a rejection when the signal is aborted first; the promise itself goes on. */
+/** The promise's outcome, or a rejection when the signal is aborted first; the promise goes on, and may fail unheard. */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const stop = () =>
       reject(signal.reason instanceof Error ? signal.reason : new Error('aborted'));
-    if (signal.aborted) return stop();
-    signal.addEventListener('abort', stop, { once: true });
+    if (signal.aborted) stop();
+    else signal.addEventListener('abort', stop, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
   });
 }

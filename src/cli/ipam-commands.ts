@@ -3,12 +3,12 @@ import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
-import { cidrContains, hostCidr, type Cidr } from '../ip/cidr.ts';
-import { sharersOf } from '../ipam/addresses.ts';
+import { cidrContains, type Cidr } from '../ip/cidr.ts';
+import { sharersOf, userOf } from '../ipam/addresses.ts';
 import { describeHolder, lookUpHolder } from '../ipam/allocate.ts';
 import { release } from '../ipam/records.ts';
 import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
-import { containerName, endpointTitle } from '../model/workload-endpoint.ts';
+import { containerName, endpointTitle, hasAddress } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { counted, formatCount, formatTable } from './table.ts';
 
@@ -74,7 +74,7 @@ function holderText(mirror: LiveMirror, address: IpAddress): string {
 
 function containerOf(mirror: LiveMirror, address: IpAddress): string | undefined {
   for (const { value } of mirror.list('WorkloadEndpoint').values()) {
-    if (value.spec.ipNetworks?.includes(hostCidr(address)) === true) return containerName(value);
+    if (hasAddress(value, address)) return containerName(value);
   }
   return undefined;
 }
@@ -122,10 +122,10 @@ function releaseUnused(draft: Draft, address: IpAddress): void {
   const found = lookUpHolder(draft, address);
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
   const { block, holder } = found;
-  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
-    if (endpoint.spec.ipNetworks?.includes(hostCidr(address)) !== true) continue;
-    const user = `${endpointTitle(endpoint)} on host ${endpoint.spec.node}`;
-    throw new CalicoError('ipam/address-taken', { address, holder: user });
+  const user = userOf(draft, address);
+  if (user !== undefined) {
+    const title = `${endpointTitle(user)} on host ${user.spec.node}`;
+    throw new CalicoError('ipam/address-taken', { address, holder: title });
   }
   if (sharersOf(holder) !== undefined) {
     throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });

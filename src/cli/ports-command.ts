@@ -1,7 +1,8 @@
 import type { Command } from 'commander';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';
-import { hostAndPort, publishedPorts } from '../model/published-port.ts';
+import { addressAndPort } from '../ip/address.ts';
+import { publishedPorts } from '../model/published-port.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { formatTable } from './table.ts';
@@ -54,7 +55,7 @@ function lines(
   return publishedPorts(endpoint)
     .toSorted((a, b) => a.port - b.port)
     .map(({ protocol, hostIp, hostPort, port }) => ({
-      from: hostAndPort(hostIp, hostPort),
+      from: addressAndPort(hostIp, hostPort),
       to: `${port}/${protocol.toLowerCase()}`,
     }));
 }

@@ -1,4 +1,5 @@
 import type { Draft } from '../datastore/writer.ts';
+import { newProfileSpec } from '../driver/network-profile.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
@@ -18,16 +19,11 @@ export function addProfile(draft: Draft, dockerName: string, stamp: Stamp): stri
   if (draft.get('Profile', name) !== undefined) {
     throw new CalicoError('datastore/exists', { kind: 'Profile', name: dockerName });
   }
-  const tag = tagFor(dockerName);
   const profile: Profile = {
     kind: 'Profile',
     apiVersion: 'projectcalico.org/v3',
     metadata: { name },
-    spec: {
-      labelsToApply: { [tag]: '' },
-      ingress: [{ action: 'Allow', source: { selector: `has(${tag})` } }],
-      egress: [{ action: 'Allow' }],
-    },
+    spec: newProfileSpec(dockerName),
   };
   draft.put('Profile', name, stamp(profile));
   return `Profile ${dockerName} created\n`;

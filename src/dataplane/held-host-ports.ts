@@ -1,5 +1,5 @@
 import { CalicoError } from '../errors/error.ts';
-import { familyOf } from '../ip/address.ts';
+import { addressAndPort } from '../ip/address.ts';
 import { openHostPort, type HostPort, type HostPortSocket } from './host-port-socket.ts';
 import type { RelayTarget } from './loopback-relay.ts';
 import type { Libc } from './netlink/libc.ts';
@@ -38,8 +38,7 @@ export class HeldHostPorts {
     const holder = this.#held.get(key);
     if (holder?.owner === owner) return wanted.port;
     if (holder !== undefined) {
-      const { address, port } = wanted;
-      const where = `${familyOf(address) === 6 ? `[${address}]` : address}:${port}`;
+      const where = addressAndPort(wanted.address, wanted.port);
       throw new CalicoError('port/taken', { where });
     }
     const held: Held = { owner, socket: undefined };

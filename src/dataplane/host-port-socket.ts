@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 import { createServer, type AddressInfo } from 'node:net';
 import { CalicoError, describe } from '../errors/error.ts';
-import { addressToBytes, familyOf, type IpAddress } from '../ip/address.ts';
+import { addressAndPort, addressToBytes, familyOf, type IpAddress } from '../ip/address.ts';
 import { protocolNumbers, type PortProtocol } from '../ip/port-protocol.ts';
 import { relayConnection, relayDatagrams, type RelayTarget } from './loopback-relay.ts';
 import { errnoName } from './netlink/errno.ts';
@@ -127,7 +127,7 @@ class SystemError extends Error {
 }
 
 function bindFailure({ address, port }: HostPort, error: unknown): CalicoError {
-  const where = `${familyOf(address) === 6 ? `[${address}]` : address}:${port}`;
+  const where = addressAndPort(address, port);
   const code = error instanceof Error && 'code' in error ? error.code : undefined;
   const cause = { cause: error };
   switch (code) {

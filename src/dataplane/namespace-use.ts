@@ -1,4 +1,5 @@
-import { readdirSync, readlinkSync, statSync } from 'node:fs';
+import { readlinkSync, statSync } from 'node:fs';
+import { processIds } from './processes.ts';
 
 /**
  * Whether any process is in the network namespace that a path leads to. A namespace that only a mount keeps, as
@@ -8,9 +9,7 @@ export function isNamespaceInUse(path: string): boolean {
   const inode = inodeOf(path);
   if (inode === undefined) return false;
   const link = `net:[${inode}]`;
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .some((pid) => namespaceLink(pid) === link);
+  return processIds().some((pid) => namespaceLink(pid) === link);
 }
 
 function inodeOf(path: string): number | undefined {

@@ -1,12 +1,17 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
-import { describe } from '../errors/error.ts';
+import { describe, isCalicoError } from '../errors/error.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { containerOf, lookUpContainer, type ContainerLookup } from './container-lookup.ts';
 import type { DockerApi } from './docker/docker-api.ts';
-import type { ContainerInfo, DockerEvent, Engine } from './docker/messages.ts';
+import {
+  containerName,
+  type ContainerInfo,
+  type DockerEvent,
+  type Engine,
+} from './docker/messages.ts';
 import { describeEndpoint } from './endpoint-description.ts';
 import { annotation } from './endpoint-record.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
@@ -78,6 +83,10 @@ async function compareAll(deps: DockerSyncDeps, signal: AbortSignal): Promise<vo
   for (const container of containers) await describeContainer(deps, container, signal);
 }
 
+/**
+ * A rename is told before the old name is given back, so Docker lists the container under both names then: the
+ * event knows which is the new one.
+ */
 async function onEvent(
   deps: DockerSyncDeps,
   event: DockerEvent,
@@ -94,27 +103,34 @@ async function onEvent(
   if (containerId === undefined || deps.local.ofContainer(containerId).length === 0) return;
   const containers = await deps.docker.containers(withDeadline(signal, answerMs));
   const container = containers.find(({ Id }) => Id === containerId);
-  if (container !== undefined) await describeContainer(deps, container, signal);
+  if (container === undefined) return;
+  await describeContainer(deps, container, signal, isRename ? Attributes['name'] : undefined);
 }
 
-/** Writes what Docker says of one container to its endpoints; nothing is written where nothing changed. */
+/**
+ * Writes what Docker says of one container to its endpoints; nothing is written where nothing changed. Throws
+ * what the datastore does.
+ */
 async function describeContainer(
   deps: DockerSyncDeps,
   info: ContainerInfo,
   signal: AbortSignal,
+  name = containerName(info),
 ): Promise<void> {
-  const name = info.Names[0]?.slice(1);
   if (name === undefined) return;
   const container = containerOf(info, name);
   for (const id of deps.local.ofContainer(info.Id)) {
     const endpoint = deps.mirror.get('WorkloadEndpoint', id)?.value;
     const networkName = endpoint && networkOf(deps, endpoint)?.name;
-    if (networkName !== undefined) {
-      await writeDescription(
-        deps,
-        { id, lookup: { kind: 'found', networkName, container } },
-        signal,
-      );
+    if (networkName === undefined) continue;
+    const lookup = { kind: 'found', networkName, container } as const;
+    try {
+      await writeDescription(deps, { id, lookup }, signal);
+    } catch (error) {
+      // What was removed meanwhile needs no description; else the caller begins anew.
+      if (isCalicoError(error, 'driver/unknown-endpoint', 'driver/unknown-network')) continue;
+      deps.log.warn('container could not be described', { container: name, why: describe(error) });
+      throw error;
     }
   }
 }
@@ -139,11 +155,13 @@ async function tryRelease(deps: DockerSyncDeps, id: string, signal: AbortSignal)
     signal,
   );
   if (lookup.kind === 'unknown') return;
-  await writeDescription(deps, { id, lookup }, signal);
-  deps.log.info('endpoint released from quarantine', {
-    container: lookup.container.name,
-    endpoint: endpoint.spec.endpoint,
-  });
+  const named = { container: lookup.container.name, endpoint: endpoint.spec.endpoint };
+  try {
+    await writeDescription(deps, { id, lookup }, signal);
+    deps.log.info('endpoint released from quarantine', named);
+  } catch (error) {
+    deps.log.warn('endpoint stays in quarantine', { ...named, why: describe(error) });
+  }
 }
 
 async function writeDescription(
@@ -151,19 +169,15 @@ async function writeDescription(
   what: { readonly id: string; readonly lookup: Extract<ContainerLookup, { kind: 'found' }> },
   signal: AbortSignal,
 ): Promise<void> {
-  const { writer, local, stamp, log } = deps;
-  try {
-    await writer.write(
-      (draft) => describeEndpoint(draft, { ...what, ofSandbox: local.ofSandbox, stamp }),
-      signal,
-    );
-    const endpoint = deps.mirror.get('WorkloadEndpoint', what.id)?.value;
-    const sandbox = endpoint && annotation(endpoint, 'sandbox');
-    if (sandbox !== undefined && what.lookup.container.hasSeveralNetworks)
-      deps.onSeveralNetworks(sandbox);
-  } catch (error) {
-    log.warn('container could not be described', { endpoint: what.id, why: describe(error) });
-  }
+  const { mirror, writer, local, stamp } = deps;
+  await writer.write(
+    (draft) => describeEndpoint(draft, { ...what, ofSandbox: local.ofSandbox, stamp }),
+    signal,
+  );
+  const endpoint = mirror.get('WorkloadEndpoint', what.id)?.value;
+  const sandbox = endpoint && annotation(endpoint, 'sandbox');
+  if (sandbox !== undefined && what.lookup.container.hasSeveralNetworks)
+    deps.onSeveralNetworks(sandbox);
 }
 
 function networkOf({ mirror, node }: DockerSyncDeps, endpoint: WorkloadEndpoint) {

@@ -1,7 +1,7 @@
 import type { DockerNetwork } from '../model/docker-network.ts';
 import { labelValueFor, resourceNameFor } from '../model/names.ts';
 import { profileTags, type Profile } from '../model/profile.ts';
-import { isolationProfileName } from './network-profile.ts';
+import { networkIsolation, networkProfiles } from './network-profile.ts';
 import { mergeSelections, selectionFromLabels, type Selection } from './selection.ts';
 
 /** What Docker says of the container behind an endpoint. */
@@ -41,10 +41,8 @@ export function endpointPolicy(
   const { selection: own, problems } = selectionFromLabels(container?.labels ?? {});
   const chosen = mergeSelections(connection, own);
   const names = [...chosen.profiles, ...networkProfiles(network)].map(resourceNameFor);
-  const isolation =
-    network.internal && network.name !== undefined ? [isolationProfileName(network.name)] : [];
   return {
-    profiles: [...new Set([...isolation, ...names])],
+    profiles: [...new Set([...networkIsolation(network), ...names])],
     labels: { ...network.options.labels, ...chosen.labels, ...builtIn(network, container) },
     problems,
   };
@@ -60,10 +58,6 @@ export function tagsOf(
     return found === undefined ? [] : profileTags(found);
   });
   return [...new Set(tags)].toSorted();
-}
-
-function networkProfiles(network: DockerNetwork): readonly string[] {
-  return network.options.profiles ?? (network.name === undefined ? [] : [network.name]);
 }
 
 function builtIn(

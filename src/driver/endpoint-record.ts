@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { IpAddress } from '../ip/address.ts';
-import { hostCidr, splitCidr } from '../ip/cidr.ts';
+import { hostCidr } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import {
   endpointAnnotations,
@@ -177,11 +177,6 @@ export function annotation(
   key: keyof typeof endpointAnnotations,
 ): string | undefined {
   return endpoint.metadata.annotations?.[endpointAnnotations[key]];
-}
-
-/** The addresses of an endpoint. */
-export function endpointAddresses(endpoint: WorkloadEndpoint): readonly IpAddress[] {
-  return (endpoint.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
 }
 
 function listed(

@@ -5,7 +5,7 @@ import { CalicoError } from '../errors/error.ts';
 import { familyOf, type IpAddress } from '../ip/address.ts';
 import { parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { AddressPlans } from './address-plans.ts';
 import { lookUpContainer, type ContainerLookup } from './container-lookup.ts';
@@ -14,7 +14,6 @@ import { describeEndpoint } from './endpoint-description.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import {
   annotation,
-  endpointAddresses,
   endpointEntryId,
   hostInterfaceName,
   macFor,

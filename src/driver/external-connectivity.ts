@@ -4,12 +4,16 @@ import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts'
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../errors/error.ts';
-import { familyOf, type IpFamily } from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
 import {
+  addressAndPort,
   anyAddress4,
   anyAddress6,
-  hostAndPort,
+  familyOf,
+  isUnspecified,
+  type IpFamily,
+} from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import {
   publishedPorts,
   targetAddress,
   withPublishedPorts,
@@ -192,7 +196,7 @@ class Taking {
       }
     }
     const range = firstHostPort === 0 ? 0 : `${firstHostPort}-${lastHostPort}`;
-    throw new CalicoError('port/range-taken', { where: hostAndPort(first, range) });
+    throw new CalicoError('port/range-taken', { where: addressAndPort(first, range) });
   }
 
   /** Lets the kernel choose a port. */
@@ -248,7 +252,7 @@ function hostIps(endpoint: WorkloadEndpoint, { hostIp, firstHostPort }: AskedPor
   const possible = wanted.filter((address) => targetAddress(endpoint, address) !== undefined);
   if (possible.length > 0) return possible;
   const [first = anyAddress4] = wanted;
-  const where = hostAndPort(first, firstHostPort);
+  const where = addressAndPort(first, firstHostPort);
   throw new CalicoError('port/no-address', { where, family: familyOf(first) });
 }
 
@@ -257,9 +261,7 @@ function fits(published: PublishedPort, asked: AskedPort): boolean {
   return (
     published.protocol === asked.protocol &&
     published.port === asked.port &&
-    (asked.hostIp === undefined
-      ? hostIp === anyAddress4 || hostIp === anyAddress6
-      : hostIp === asked.hostIp) &&
+    (asked.hostIp === undefined ? isUnspecified(hostIp) : hostIp === asked.hostIp) &&
     (asked.firstHostPort === 0 ||
       (hostPort >= asked.firstHostPort && hostPort <= asked.lastHostPort))
   );

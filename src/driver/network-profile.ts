@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { DockerNetwork } from '../model/docker-network.ts';
 import { formatJson } from '../model/json.ts';
 import { resourceNameFor, tagFor } from '../model/names.ts';
 import type { Profile } from '../model/profile.ts';
@@ -9,17 +10,32 @@ export const madeByDriver = 'docker.projectcalico.org/made-by-driver';
 /** The name that people gave to what a mapped name stands for. */
 export const dockerNameAnnotation = 'docker.projectcalico.org/name';
 
-/**
- * The Profile that a network's name stands for: its own name as tag; in from that tag; out to everywhere.
- * It is the default of Calico's Docker plugin since 2015.
- */
+/** The Profile that a network's name stands for. */
 export function networkProfile(dockerName: string): Profile {
+  return driverMade(resourceNameFor(dockerName), dockerName, newProfileSpec(dockerName));
+}
+
+/**
+ * What a new Profile says: its own name as tag; in from that tag; out to everywhere. It is the default of
+ * Calico's Docker plugin since 2015.
+ */
+export function newProfileSpec(dockerName: string): Profile['spec'] {
   const tag = tagFor(dockerName);
-  return driverMade(resourceNameFor(dockerName), dockerName, {
+  return {
     labelsToApply: { [tag]: '' },
     ingress: [{ action: 'Allow', source: { selector: `has(${tag})` } }],
     egress: [{ action: 'Allow' }],
-  });
+  };
+}
+
+/** The Profiles that a network gives its containers, by Docker's names: those of `-o profiles=`, or its own. */
+export function networkProfiles({ name, options }: DockerNetwork): readonly string[] {
+  return options.profiles ?? (name === undefined ? [] : [name]);
+}
+
+/** The name of the Profile that isolates a network, if it is internal. */
+export function networkIsolation({ name, internal }: DockerNetwork): readonly string[] {
+  return internal && name !== undefined ? [isolationProfileName(name)] : [];
 }
 
 const isolationPrefix = 'xi--';

@@ -2,7 +2,7 @@ import type { Draft } from '../datastore/writer.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import { resourceNameFor } from '../model/names.ts';
 import { containerName, endpointTitle } from '../model/workload-endpoint.ts';
-import { isolationProfileName } from './network-profile.ts';
+import { networkIsolation, networkProfiles } from './network-profile.ts';
 
 /** Who goes by a Profile: `network web of host-1`, `container app`, or `endpoint …` whose container is not known. */
 export function profileUsers(draft: Draft, profile: string): readonly string[] {
@@ -20,10 +20,6 @@ export function profileUsers(draft: Draft, profile: string): readonly string[] {
 }
 
 /** The Profiles that a network gives its containers, its isolation among them. */
-function profilesOfNetwork({ name, internal, options }: DockerNetwork): readonly string[] {
-  if (name === undefined) return (options.profiles ?? []).map(resourceNameFor);
-  return [
-    ...(options.profiles ?? [name]).map(resourceNameFor),
-    ...(internal ? [isolationProfileName(name)] : []),
-  ];
+function profilesOfNetwork(network: DockerNetwork): readonly string[] {
+  return [...networkProfiles(network).map(resourceNameFor), ...networkIsolation(network)];
 }

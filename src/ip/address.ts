@@ -33,6 +33,24 @@ export function familyOf(address: IpAddress): IpFamily {
   return address.includes(':') ? 6 : 4;
 }
 
+/** The unspecified address of each family: no address at all, or any (RFC 1122, RFC 4291). */
+export const anyAddress4 = brandAddress('0.0.0.0');
+export const anyAddress6 = brandAddress('::');
+
+export function isUnspecified(address: IpAddress): boolean {
+  return address === anyAddress4 || address === anyAddress6;
+}
+
+/** Whether an address means this host to itself only. */
+export function isLoopback(address: IpAddress): boolean {
+  return address === '::1' || address.startsWith('127.');
+}
+
+/** `0.0.0.0:8080`, `[::]:8080` (RFC 3986). */
+export function addressAndPort(address: IpAddress, port: number | string): string {
+  return `${familyOf(address) === 6 ? `[${address}]` : address}:${port}`;
+}
+
 /** Number of bits of an address of the family: 32 or 128. */
 export function addressBits(family: IpFamily): 32 | 128 {
   return family === 4 ? 32 : 128;

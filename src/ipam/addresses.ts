@@ -4,7 +4,12 @@ import type { IpAddress } from '../ip/address.ts';
 import { cidrContains } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
-import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import {
+  endpointName,
+  endpointNamespace,
+  hasAddress,
+  type WorkloadEndpoint,
+} from '../model/workload-endpoint.ts';
 import { allocate, assign, describeHolder, lookUpHolder } from './allocate.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
@@ -148,6 +153,14 @@ export function sharersOf({ secondary }: AllocationAttributes): readonly string[
 export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
   const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
   return draft.get('WorkloadEndpoint', id) !== undefined;
+}
+
+/** The endpoint of any host that uses an address. */
+export function userOf(draft: Draft, address: IpAddress): WorkloadEndpoint | undefined {
+  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
+    if (hasAddress(endpoint, address)) return endpoint;
+  }
+  return undefined;
 }
 
 function requestSpecific(

@@ -3,7 +3,7 @@ import type { IpAddress } from '../ip/address.ts';
 import { heldAddresses } from './block.ts';
 import { isLiving, sharersOf } from './addresses.ts';
 import { lookUpHolder } from './allocate.ts';
-import { releasePool } from './docker-pools.ts';
+import { poolIdsOfNetworks, releasePool } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
 import { release, describeHolder as rewriteHolder } from './records.ts';
 
@@ -44,13 +44,9 @@ export function findOwnerless(draft: Draft, node: string): readonly Ownerless[] 
       }
     }
   }
-  const used = new Set<string>();
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    for (const { poolId } of network.subnets) if (poolId !== undefined) used.add(poolId);
-  }
-  for (const [, record] of draft.entries('DockerPool')) {
-    const isLost = record.node === node && !used.has(record.poolId);
-    if (isLost) finds.push({ kind: 'pool', poolId: record.poolId });
+  const used = poolIdsOfNetworks(draft, node);
+  for (const [, { poolId }] of draft.group('DockerPool', node)) {
+    if (!used.has(poolId)) finds.push({ kind: 'pool', poolId });
   }
   return finds;
 }

@@ -1,14 +1,27 @@
 import { z } from 'zod';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
-import { parseAddress, type IpAddress, type IpFamily } from '../ip/address.ts';
+import {
+  anyAddress4,
+  anyAddress6,
+  isUnspecified,
+  parseAddress,
+  type IpAddress,
+  type IpFamily,
+} from '../ip/address.ts';
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { asHost } from './allocate.ts';
 import { releaseAddress, requestAddress, reserve } from './addresses.ts';
 import type { UsedRange } from './default-pools.ts';
-import { poolRecord, poolsOfRecord, releasePool, requestPool } from './docker-pools.ts';
+import {
+  poolIdsOfNetworks,
+  poolRecord,
+  poolsOfRecord,
+  releasePool,
+  requestPool,
+} from './docker-pools.ts';
 import { addressSpace } from './network-addresses.ts';
 
 /** Docker's IPAM driver API. Source: moby, libnetwork/ipams/remote/api; Docker 20.10 to 29. */
@@ -190,7 +203,7 @@ function gatewayAddress(
 ): IpAddress {
   const { record, address, now } = request;
   if (address === undefined) {
-    return record.nextHop ?? parseAddress(record.family === 4 ? '0.0.0.0' : '::');
+    return record.nextHop ?? (record.family === 4 ? anyAddress4 : anyAddress6);
   }
   if (address !== record.nextHop) reserve(draft, { record, address, type: 'gateway', now });
   return address;
@@ -201,13 +214,10 @@ function gatewayAddress(
  * keeps what it got until it has one to its liking: so there are many that no network uses, all new.
  */
 function refuseLoop(draft: Draft, node: string, now: Date): void {
-  const used = new Set<string>();
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    for (const { poolId } of network.subnets) if (poolId !== undefined) used.add(poolId);
-  }
+  const used = poolIdsOfNetworks(draft, node);
   let unused = 0;
-  for (const [, pool] of draft.entries('DockerPool')) {
-    const isAny = pool.node === node && pool.family === 6 && pool.subnet === undefined;
+  for (const [, pool] of draft.group('DockerPool', node)) {
+    const isAny = pool.family === 6 && pool.subnet === undefined;
     const isNew = now.getTime() - Date.parse(pool.createdAt) < unusedMs;
     if (isAny && isNew && !used.has(pool.poolId)) unused++;
   }
@@ -221,8 +231,4 @@ function wantedAddress(given: string | undefined): IpAddress | undefined {
   if (given === undefined || given === '') return undefined;
   const address = parseAddress(given);
   return isUnspecified(address) ? undefined : address;
-}
-
-function isUnspecified(address: IpAddress): boolean {
-  return address === parseAddress('0.0.0.0') || address === parseAddress('::');
 }

@@ -68,6 +68,15 @@ export function poolRecord(
   );
 }
 
+/** The PoolIDs that networks of a host go by. */
+export function poolIdsOfNetworks(draft: Draft, node: string): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const [, network] of draft.group('DockerNetwork', node)) {
+    for (const { poolId } of network.subnets) if (poolId !== undefined) ids.add(poolId);
+  }
+  return ids;
+}
+
 /** Drops a record, and with the last one the IP pool that was made for its subnet; nothing if we know of none. */
 export function releasePool(draft: Draft, poolId: string, node: string): void {
   if (!isOwnPoolId(poolId)) return;

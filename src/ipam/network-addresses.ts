@@ -1,14 +1,21 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrContains, hostCidr, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { assign, describeHolder, lookUpHolder } from './allocate.ts';
-import { handleFor, isLiving, reserve, sharersOf, type AddressFacts } from './addresses.ts';
-import { removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
+import {
+  holderWith,
+  isLiving,
+  reserve,
+  sharersOf,
+  userOf,
+  type AddressFacts,
+} from './addresses.ts';
+import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
@@ -100,7 +107,8 @@ export function createNetworkAddresses(clock: Clock) {
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {
         const found = lookUpHolder(draft, address);
-        if (found === undefined || !isNobody(found.holder) || isUsed(draft, address)) continue;
+        if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
+          continue;
         release(draft, found.block, { address, holder: found.holder });
       }
     },
@@ -110,13 +118,6 @@ export function createNetworkAddresses(clock: Clock) {
 /** Whether an allocation says nothing of its owner, as those of the plugin of 2019. */
 function isNobody({ handle_id, secondary = {} }: AllocationAttributes): boolean {
   return handle_id === undefined && Object.keys(secondary).length === 0;
-}
-
-function isUsed(draft: Draft, address: IpAddress): boolean {
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    if (spec.ipNetworks?.includes(hostCidr(address)) === true) return true;
-  }
-  return false;
 }
 
 interface AdoptedSubnet {
@@ -156,10 +157,7 @@ function recordOf(draft: Draft, node: string, { family, cidr, gateway }: Subnet)
   const byGateway = records.find(({ poolId }) => parsePoolId(poolId).nonce === own);
   if (byGateway !== undefined) return byGateway;
   // Without a gateway (an internal network): the last request for this subnet that no network has yet.
-  const taken = new Set<string>();
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    for (const { poolId } of network.subnets) if (poolId !== undefined) taken.add(poolId);
-  }
+  const taken = poolIdsOfNetworks(draft, node);
   return records
     .filter(({ poolId, subnet }) => !taken.has(poolId) && (subnet === undefined || subnet === cidr))
     .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))[0];
@@ -268,7 +266,7 @@ function holderFor(
     endpoint: endpointId,
     ...(network.name === undefined ? {} : { networkName: network.name }),
   };
-  return { handle_id: handleFor(node, address), secondary: { ...facts } };
+  return holderWith(address, facts);
 }
 
 function poolNonce(network: DockerNetwork, address: IpAddress): string {

@@ -1,7 +1,10 @@
-import { familyOf, parseAddress, tryParseAddress, type IpAddress } from '../ip/address.ts';
-import { splitCidr } from '../ip/cidr.ts';
+import { anyAddress4, familyOf, tryParseAddress, type IpAddress } from '../ip/address.ts';
 import { portProtocol, type PortProtocol } from '../ip/port-protocol.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from './workload-endpoint.ts';
+import {
+  endpointAddresses,
+  endpointAnnotations,
+  type WorkloadEndpoint,
+} from './workload-endpoint.ts';
 
 /** One port of the host that leads to a port of the container. */
 export interface PublishedPort {
@@ -11,18 +14,6 @@ export interface PublishedPort {
   readonly hostPort: number;
   /** The container's. */
   readonly port: number;
-}
-
-export const anyAddress4 = parseAddress('0.0.0.0');
-export const anyAddress6 = parseAddress('::');
-
-export function isUnspecified(address: IpAddress): boolean {
-  return address === anyAddress4 || address === anyAddress6;
-}
-
-/** Whether an address means this host to itself only. */
-export function isLoopback(address: IpAddress): boolean {
-  return address === '::1' || address.startsWith('127.');
 }
 
 /** The published ports of an endpoint; ports without a host port, and what makes no sense, are passed over. */
@@ -66,12 +57,7 @@ export function targetAddress(
   endpoint: WorkloadEndpoint,
   hostIp: IpAddress,
 ): IpAddress | undefined {
-  const addresses = (endpoint.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
+  const addresses = endpointAddresses(endpoint);
   const same = addresses.find((address) => familyOf(address) === familyOf(hostIp));
   return same ?? (hostIp === '::1' ? addresses[0] : undefined);
-}
-
-/** `0.0.0.0:8080`, `[::]:8080`. */
-export function hostAndPort(hostIp: IpAddress, port: number | string): string {
-  return `${familyOf(hostIp) === 6 ? `[${hostIp}]` : hostIp}:${port}`;
 }

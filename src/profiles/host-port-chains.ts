@@ -1,7 +1,6 @@
-import type { IpAddress, IpFamily } from '../ip/address.ts';
+import { isUnspecified, type IpAddress, type IpFamily } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { protocolNumbers, type PortProtocol } from '../ip/port-protocol.ts';
-import { isUnspecified } from '../model/published-port.ts';
 import {
   connectionMarkBits,
   type Chain,

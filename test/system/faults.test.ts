@@ -109,6 +109,20 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
       },
     });
   });
+
+  test('status names the datastore also when a daemon starts without it and without a snapshot', async () => {
+    const { host, etcd } = lab;
+    await host.killCalico();
+    await etcd?.stop();
+    await host.run(['rm', '/var/lib/calico/snapshot.json']);
+    await host.startCalico(lab.environment);
+    const { status, stdout } = await lab.calicoResult('status');
+    assert.equal(status, 1);
+    assert.match(stdout, /^ +FAIL +datastore: .*http:\/\/127\.0\.0\.1:2379/m);
+    await etcd?.start();
+    const isWell = async () => (await lab.calicoResult('status')).status === 0;
+    assert.ok(await lab.eventually(isWell, 8000));
+  });
 });
 
 describe('what has no owner any more', { timeout: 600_000 }, () => {

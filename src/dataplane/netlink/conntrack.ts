@@ -28,6 +28,17 @@ export interface Flow {
   readonly tuple: Buffer;
 }
 
+/** Ends the flows that are to end, so that their next packets are judged as new; answers how many. */
+export function endFlows(
+  socket: NetlinkSocket,
+  families: readonly IpFamily[],
+  isToEnd: (flow: Flow) => boolean,
+): number {
+  const flows = families.flatMap((family) => listFlows(socket, family)).filter(isToEnd);
+  for (const flow of flows) deleteFlow(socket, flow);
+  return flows.length;
+}
+
 /** All flows of a family. */
 export function listFlows(socket: NetlinkSocket, family: IpFamily): readonly Flow[] {
   const header = Buffer.of(family === 4 ? 2 : 10, 0, 0, 0);

@@ -1,4 +1,5 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { processIds, processName } from '../../dataplane/processes.ts';
 
 /**
  * Tells whether dockerd runs, so that nobody wakes it by asking: systemd listens on its socket in its stead
@@ -16,16 +17,11 @@ export class EngineProcess {
   mayBeAsked(): boolean {
     if (!existsSync(`${this.#root}run/systemd/system`)) return true;
     if (this.#known !== undefined && this.#isDockerd(this.#known)) return true;
-    this.#known = readdirSync(`${this.#root}proc`).find((pid) => this.#isDockerd(pid));
+    this.#known = processIds(this.#root).find((pid) => this.#isDockerd(pid));
     return this.#known !== undefined;
   }
 
   #isDockerd(pid: string): boolean {
-    if (!/^\d+$/.test(pid)) return false;
-    try {
-      return readFileSync(`${this.#root}proc/${pid}/comm`, 'utf8') === 'dockerd\n';
-    } catch {
-      return false;
-    }
+    return processName(pid, this.#root) === 'dockerd';
   }
 }

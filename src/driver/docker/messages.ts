@@ -66,6 +66,14 @@ export const containerList = z.array(
 
 export type ContainerInfo = z.infer<typeof containerList>[number];
 
+/**
+ * The container's own name without the leading slash; `--link` gives it others (`/other/alias`), and while it is
+ * being renamed it has two.
+ */
+export function containerName({ Names }: ContainerInfo): string | undefined {
+  return Names.map((name) => name.slice(1)).find((name) => !name.includes('/'));
+}
+
 export const containerStart = z.object({
   Name: z.string(),
   State: z.object({ Error: z.string() }),

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { emptyDocker } from './docker-api.fixture.ts';
 import type { DockerApi } from './docker-api.ts';
 import type { ContainerInfo } from './messages.ts';
 import { withoutPolicyLabels } from './policy-labels.ts';
@@ -16,16 +17,9 @@ const container: ContainerInfo = {
 };
 
 const engine: DockerApi = {
-  address: 'unix:///nowhere',
-  engine: () => Promise.resolve({ id: 'engine', isRootless: false }),
-  network: () => Promise.resolve(undefined),
-  enabledPlugins: async () => [],
-  lastStart: async () => undefined,
-  start: async () => undefined,
-  networks: () => Promise.resolve([]),
-  containers: () => Promise.resolve([container]),
-  containerNamed: (name) => Promise.resolve(name === 'app' ? container : undefined),
-  events: () => Promise.reject(new Error('no events')),
+  ...emptyDocker,
+  containers: async () => [container],
+  containerNamed: async (name) => (name === 'app' ? container : undefined),
 };
 
 test('labels that choose policy are not seen, others are', async () => {

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { backoffMs, orAborted, pause } from './deadline.ts';
+
+test('orAborted answers as the promise does, unless the signal is aborted first', async () => {
+  const stop = new AbortController();
+  assert.equal(await orAborted(Promise.resolve(1), stop.signal), 1);
+  await assert.rejects(orAborted(Promise.reject(new Error('own')), stop.signal), /^Error: own$/);
+  const waiting = orAborted(new Promise(() => {}), stop.signal);
+  stop.abort(new Error('enough'));
+  await assert.rejects(waiting, /^Error: enough$/);
+});
+
+test('orAborted hears a promise that fails after it was given up, also if it was from the start', async () => {
+  const unheard: unknown[] = [];
+  const note = (reason: unknown) => unheard.push(reason);
+  process.on('unhandledRejection', note);
+  try {
+    const late = new Promise((_, reject) => setTimeout(() => reject(new Error('late')), 5));
+    const before = AbortSignal.abort(new Error('enough'));
+    await assert.rejects(orAborted(late, before), /^Error: enough$/);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.deepEqual(unheard, []);
+  } finally {
+    process.off('unhandledRejection', note);
+  }
+});
+
+test('delays double up to the longest', () => {
+  const delays = backoffMs(100, 500);
+  assert.deepEqual(
+    Array.from({ length: 5 }, () => delays.next().value),
+    [100, 200, 400, 500, 500],
+  );
+});
+
+test('a pause ends early and quietly when the signal is aborted', async () => {
+  const started = performance.now();
+  await pause(60_000, AbortSignal.timeout(5));
+  assert.ok(performance.now() - started < 30_000);
+});

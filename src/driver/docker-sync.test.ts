@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { pause } from '../async/deadline.ts';
+import { GroupWriter } from '../datastore/group-writer.ts';
+import { LiveMirror } from '../datastore/live-mirror.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { Writer } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import { parseAddress } from '../ip/address.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import { emptyDocker } from './docker/docker-api.fixture.ts';
+import type { DockerApi } from './docker/docker-api.ts';
+import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
+import { keepInSyncWithDocker } from './docker-sync.ts';
+import { endpointEntryId, newEndpoint, withContainer } from './endpoint-record.ts';
+import { indexLocalEndpoints } from './local-endpoints.ts';
+
+const patience = AbortSignal.timeout(60_000);
+const networkId = 'a'.repeat(64);
+const endpointId = 'e'.repeat(64);
+
+/** What Docker has and tells, and whether the datastore takes writes. */
+interface World {
+  names: readonly string[];
+  events: DockerEvent[];
+  isDatastoreAway: boolean;
+  /** Whether events are read: all that was before has been compared. */
+  isListening: boolean;
+  /** How many writes were refused. */
+  refused: number;
+}
+
+function worldWithApp(): World {
+  return { names: ['/app'], events: [], isDatastoreAway: false, isListening: false, refused: 0 };
+}
+
+/** A container that was called `app` when it joined, kept in sync with the world until `use` is done. */
+async function withContainerInSync(
+  world: World,
+  use: (nameBecomes: (name: string) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const store = await openSqliteStore(':memory:');
+  const mirror = new LiveMirror(store);
+  const local = indexLocalEndpoints(mirror, 'host');
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, patience);
+  const writer = new GroupWriter(mirror);
+  await writer.write((draft) => {
+    const network: DockerNetwork = {
+      id: networkId,
+      node: 'host',
+      name: 'web',
+      ipam: 'docker',
+      internal: false,
+      ipv4: true,
+      ipv6: false,
+      subnets: [],
+      options: {},
+    };
+    draft.put('DockerNetwork', `host/${networkId}`, network);
+    const addresses = [parseAddress('10.0.0.1')];
+    const facts = { node: 'host', network, endpointId, addresses, mac: 'ca:00:00:00:00:01' };
+    const endpoint = newEndpoint(
+      { ...facts, options: {} },
+      { profiles: [], labels: {}, problems: [] },
+    );
+    const container = { id: 'c1', name: 'app', labels: {}, hasSeveralNetworks: false };
+    draft.put(
+      'WorkloadEndpoint',
+      endpointEntryId('host', endpointId),
+      withContainer(endpoint, container),
+    );
+  }, patience);
+
+  const refusing: Writer = {
+    write: async (plan, signal) => {
+      if (!world.isDatastoreAway) return writer.write(plan, signal);
+      world.refused++;
+      throw new CalicoError('datastore/unavailable', { endpoint: 'x', why: 'away' });
+    },
+  };
+  const log = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
+  const syncing = keepInSyncWithDocker(
+    {
+      node: 'host',
+      docker: fakeDocker(world),
+      mirror,
+      writer: refusing,
+      networks: {
+        create: async () => undefined,
+        remove: async () => undefined,
+        learnName: async () => undefined,
+      },
+      local,
+      stamp: (resource) => resource,
+      log,
+      onSeveralNetworks: () => undefined,
+      onEngine: () => undefined,
+    },
+    stop.signal,
+  );
+  try {
+    await use(async (name) => {
+      const workload = () =>
+        mirror.get('WorkloadEndpoint', endpointEntryId('host', endpointId))?.value.spec.workload;
+      await until(() => workload() === name);
+      assert.equal(workload(), name);
+    });
+  } finally {
+    stop.abort();
+    await Promise.all([syncing, running]);
+    await store.close();
+  }
+}
+
+function fakeDocker(world: World): DockerApi {
+  const container = (): ContainerInfo => ({
+    Id: 'c1',
+    Names: [...world.names],
+    State: 'running',
+    Labels: {},
+  });
+  return {
+    ...emptyDocker,
+    containers: async () => [container()],
+    async events(signal) {
+      async function* tell(): AsyncGenerator<DockerEvent> {
+        world.isListening = true;
+        while (!signal.aborted) {
+          const next = world.events.shift();
+          if (next === undefined) await pause(5, signal);
+          else yield next;
+        }
+      }
+      return tell();
+    },
+  };
+}
+
+/** Waits until it is so, ten seconds at most. */
+async function until(isSo: () => boolean): Promise<void> {
+  for (const end = Date.now() + 10_000; !isSo() && Date.now() < end;) await pause(5, patience);
+}
+
+function renamed(name: string): DockerEvent {
+  return {
+    Type: 'container',
+    Action: 'rename',
+    Actor: { ID: 'c1', Attributes: { name, oldName: '/app' } },
+  };
+}
+
+test('a rename counts also while Docker still lists the old name before the new one', async () => {
+  const world = worldWithApp();
+  await withContainerInSync(world, async (nameBecomes) => {
+    await until(() => world.isListening);
+    world.names = ['/app', '/renamed'];
+    world.events.push(renamed('renamed'));
+    await nameBecomes('renamed');
+  });
+});
+
+test('a rename while the datastore is away is written when it is back', async () => {
+  const world = worldWithApp();
+  await withContainerInSync(world, async (nameBecomes) => {
+    await until(() => world.isListening);
+    world.isDatastoreAway = true;
+    world.names = ['/renamed'];
+    world.events.push(renamed('renamed'));
+    await until(() => world.refused > 0);
+    world.isDatastoreAway = false;
+    await nameBecomes('renamed');
+  });
+});
+
+test("a container's name is its own, not the one that a link gave it", async () => {
+  const world = worldWithApp();
+  await withContainerInSync(world, async (nameBecomes) => {
+    await until(() => world.isListening);
+    world.names = ['/blog/db', '/db'];
+    world.events.push({
+      Type: 'network',
+      Action: 'connect',
+      Actor: { ID: networkId, Attributes: { container: 'c1' } },
+    });
+    await nameBecomes('db');
+  });
+});
