@@ -5,10 +5,9 @@ import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import { emptyDocker } from '../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
-import { endpointEntryId, newEndpoint } from '../driver/endpoint-record.ts';
+import { plainEndpoint, plainNetwork } from '../driver/endpoint.fixture.ts';
+import { endpointEntryId } from '../driver/endpoint-record.ts';
 import { indexLocalEndpoints } from '../driver/local-endpoints.ts';
-import { parseAddress } from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
 const never = AbortSignal.timeout(60_000);
@@ -40,24 +39,13 @@ async function withHosts(
   await writer.write((draft) => {
     for (const node of ['a', 'b']) {
       for (const id of [present, gone]) {
-        const network: DockerNetwork = {
-          id,
-          node,
-          ipam: 'docker',
-          internal: false,
-          ipv4: true,
-          ipv6: false,
-          subnets: [],
-          options: {},
-        };
+        const network = plainNetwork(node, id);
         draft.put('DockerNetwork', `${node}/${id}`, network);
-        const addresses = [parseAddress(id === present ? '10.0.0.1' : '10.0.0.2')];
-        const facts = { node, network, endpointId: id, addresses, mac: 'ca:00:00:00:00:01' };
-        const policy = { profiles: [], labels: {}, problems: [] };
+        const address = id === present ? '10.0.0.1' : '10.0.0.2';
         draft.put(
           'WorkloadEndpoint',
           endpointEntryId(node, id),
-          newEndpoint({ ...facts, options: {} }, policy),
+          plainEndpoint(network, id, address),
         );
       }
     }

@@ -6,13 +6,12 @@ import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
-import { parseAddress } from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
 import { emptyDocker } from './docker/docker-api.fixture.ts';
 import type { DockerApi } from './docker/docker-api.ts';
 import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
 import { keepInSyncWithDocker } from './docker-sync.ts';
-import { endpointEntryId, newEndpoint, withContainer } from './endpoint-record.ts';
+import { plainEndpoint, plainNetwork } from './endpoint.fixture.ts';
+import { endpointEntryId, withContainer } from './endpoint-record.ts';
 import { indexLocalEndpoints } from './local-endpoints.ts';
 
 const patience = AbortSignal.timeout(60_000);
@@ -47,24 +46,9 @@ async function withContainerInSync(
   await mirror.reached(0n, patience);
   const writer = new GroupWriter(mirror);
   await writer.write((draft) => {
-    const network: DockerNetwork = {
-      id: networkId,
-      node: 'host',
-      name: 'web',
-      ipam: 'docker',
-      internal: false,
-      ipv4: true,
-      ipv6: false,
-      subnets: [],
-      options: {},
-    };
+    const network = { ...plainNetwork('host', networkId), name: 'web' };
     draft.put('DockerNetwork', `host/${networkId}`, network);
-    const addresses = [parseAddress('10.0.0.1')];
-    const facts = { node: 'host', network, endpointId, addresses, mac: 'ca:00:00:00:00:01' };
-    const endpoint = newEndpoint(
-      { ...facts, options: {} },
-      { profiles: [], labels: {}, problems: [] },
-    );
+    const endpoint = plainEndpoint(network, endpointId, '10.0.0.1');
     const container = { id: 'c1', name: 'app', labels: {}, hasSeveralNetworks: false };
     draft.put(
       'WorkloadEndpoint',
