@@ -47,7 +47,7 @@ export async function gapDuring(
   );
   const command = `exec nsenter -t ${pid} -n python3 /run/prober.py ${to} <>/run/prober.end`;
   const running = lab.host.spawn(['sh', '-c', command]);
-  await lab.eventually(async () => running.output().includes('ready'), 10_000);
+  await lab.eventually(async () => running.output().includes('ready'));
   await happens();
   await new Promise((resolve) => setTimeout(resolve, 1000));
   await lab.host.run(['sh', '-c', 'echo >/run/prober.end']);

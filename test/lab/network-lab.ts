@@ -192,7 +192,7 @@ export class NetworkLab implements AsyncDisposable {
   }
 
   /** Asks again until the answer is yes; patiently, as the machine may be busy with other things. */
-  async eventually(ask: () => Promise<boolean>, patienceMs = 10_000): Promise<boolean> {
+  async eventually(ask: () => Promise<boolean>, patienceMs = 30_000): Promise<boolean> {
     const end = Date.now() + patienceMs;
     for (;;) {
       if (await ask()) return true;

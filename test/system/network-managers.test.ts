@@ -103,9 +103,9 @@ print('bound', flush=True)
 print(s.recv(100).decode().strip(), os.path.exists('/run/docker/plugins/calico.sock'), flush=True)
 s.recv(100)`;
     const systemd = lab.host.spawn(['python3', '-c', listener]);
-    assert.ok(await lab.eventually(async () => systemd.output().includes('bound'), 5000));
+    assert.ok(await lab.eventually(async () => systemd.output().includes('bound')));
     await lab.host.startCalico({ NOTIFY_SOCKET: '/run/notify' });
-    assert.ok(await lab.eventually(async () => systemd.output().includes('READY=1'), 10_000));
+    assert.ok(await lab.eventually(async () => systemd.output().includes('READY=1')));
     assert.match(systemd.output(), /READY=1 True/);
   });
 });

@@ -81,10 +81,10 @@ function policySuite(kind: LabKind): void {
       change: () => lab.calico('container', 'app', 'profile', 'append', 'other'),
     });
     await lab.docker('rename', 'app', 'renamed');
-    assert.ok(await lab.eventually(() => has('renamed'), 10_000));
+    assert.ok(await lab.eventually(() => has('renamed')));
     assert.ok(await lab.reaches('outside', address));
     await lab.docker('rename', 'renamed', 'app');
-    assert.ok(await lab.eventually(() => has('app'), 10_000));
+    assert.ok(await lab.eventually(() => has('app')));
     await lab.calico('container', 'app', 'profile', 'remove', 'other');
     assert.ok(await lab.eventually(async () => !(await lab.reaches('outside', address))));
   });
@@ -258,13 +258,11 @@ function policySuite(kind: LabKind): void {
         .toSorted()
         .join('\n');
     await lab.host.startCalico(lab.environment);
-    await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000);
+    await lab.eventually(async () => (await lab.calicoResult('status')).status === 0);
     const before = await chains();
     await lab.host.killCalico();
     await lab.host.startCalico(lab.environment);
-    assert.ok(
-      await lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 5000),
-    );
+    assert.ok(await lab.eventually(async () => (await lab.calicoResult('status')).status === 0));
     assert.equal(await chains(), before);
     stream.signal('SIGINT');
     await stream.exited;

@@ -50,8 +50,7 @@ function portsSuite(kind: LabKind): void {
     const line = rules.split('\n').find((rule) => rule.includes(text));
     return Number(/^\[(\d+):/.exec(line ?? '')?.[1] ?? Number.NaN);
   };
-  const isWell = () =>
-    lab.eventually(async () => (await lab.calicoResult('status')).status === 0, 10_000);
+  const isWell = () => lab.eventually(async () => (await lab.calicoResult('status')).status === 0);
 
   before(async () => {
     lab = await startLab(kind);
@@ -375,7 +374,7 @@ function portsSuite(kind: LabKind): void {
       (await lab.calicoResult('status')).stdout.includes(
         'FAIL  published port: Bind for 0.0.0.0:8080 failed: port is already allocated',
       );
-    assert.ok(await lab.eventually(says, 10_000));
+    assert.ok(await lab.eventually(says));
     assert.match(await lab.refused('run', '--rm', '-p', '8080:80', 'calico-test', 'true'), /8080/);
     await thief.end('SIGKILL');
     assert.ok(await isWell(), (await lab.calicoResult('status')).stdout);
@@ -401,6 +400,6 @@ function portsSuite(kind: LabKind): void {
       (await lab.docker('inspect', '-f', '{{.State.Running}}', 'always')).trim() === 'true';
     assert.ok(await lab.eventually(runs, 20_000), lab.host.dockerLog().slice(-3000));
     await serve('always');
-    assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 6090), 5000));
+    assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 6090)));
   });
 }

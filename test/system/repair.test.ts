@@ -61,7 +61,7 @@ function repairSuite(kind: LabKind): void {
         return firstAndLast.every((rule) => isOurs(rule ?? ''));
       });
     };
-    assert.ok(await lab.eventually(isInPlace, 5000), (await state()).ipv4);
+    assert.ok(await lab.eventually(isInPlace), (await state()).ipv4);
   }
 
   /** All that is there and that packets do not change: rules in their order, sets, routes, addresses. */
@@ -82,7 +82,7 @@ function repairSuite(kind: LabKind): void {
   /** Waits until the state is as wanted; if it does not come, shows what differs. */
   async function comesBack<Part>(look: () => Promise<Part>, wanted: Part): Promise<void> {
     const isBack = async () => isDeepStrictEqual(await look(), wanted);
-    if (!(await lab.eventually(isBack, 5000))) assert.deepEqual(await look(), wanted);
+    if (!(await lab.eventually(isBack))) assert.deepEqual(await look(), wanted);
   }
 
   /** Packets that rules of others have counted. */
