@@ -10,7 +10,7 @@ import { createVeth } from '../src/dataplane/netlink/link.ts';
 import { GroupWriter } from '../src/datastore/group-writer.ts';
 import { LiveMirror } from '../src/datastore/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
-import { networkProfile } from '../src/driver/network-profile.ts';
+import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import { parseRuleWords } from '../src/profiles/rule-words.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';

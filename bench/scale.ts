@@ -9,8 +9,11 @@ import { ToolRunner } from '../src/dataplane/process.ts';
 import { GroupWriter } from '../src/datastore/group-writer.ts';
 import { LiveMirror } from '../src/datastore/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
-import { hostInterfaceName, temporaryInterfaceName } from '../src/driver/endpoint-record.ts';
-import { networkProfile } from '../src/driver/network-profile.ts';
+import {
+  hostInterfaceName,
+  temporaryInterfaceName,
+} from '../src/driver/endpoints/endpoint-record.ts';
+import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import type { WorkloadEndpoint } from '../src/model/workload-endpoint.ts';
 import { parseRuleWords } from '../src/profiles/rule-words.ts';

@@ -26,22 +26,22 @@ import { FailedStarts } from './driver/failed-starts.ts';
 import type { Engine } from './driver/docker/messages.ts';
 import { withoutPolicyLabels } from './driver/docker/policy-labels.ts';
 import { keepInSyncWithDocker } from './driver/docker-sync.ts';
-import { createEndpoints } from './driver/endpoints.ts';
-import { createExternalConnectivity } from './driver/external-connectivity.ts';
-import { indexLocalEndpoints } from './driver/local-endpoints.ts';
+import { createEndpoints } from './driver/endpoints/endpoints.ts';
+import { createExternalConnectivity } from './driver/ports/external-connectivity.ts';
+import { indexLocalEndpoints } from './driver/endpoints/local-endpoints.ts';
 import { networkCapabilities, networkDriverMethods } from './driver/network-driver.ts';
-import { createNetworks } from './driver/networks.ts';
+import { createNetworks } from './driver/networks/networks.ts';
 import {
   createPluginServer,
   method,
   methodWithoutBody,
   type CallRecord,
   type Method,
-} from './driver/plugin-server.ts';
-import { keepTagsShared } from './driver/shared-tags.ts';
-import type { SocketFile } from './driver/socket-file.ts';
-import { createStamp } from './driver/stamp.ts';
-import { strandedNetworks } from './driver/stranded-networks.ts';
+} from './driver/plugin/plugin-server.ts';
+import { keepTagsShared } from './driver/endpoints/shared-tags.ts';
+import type { SocketFile } from './driver/plugin/socket-file.ts';
+import { createStamp } from './model/stamp.ts';
+import { strandedNetworks } from './driver/networks/stranded-networks.ts';
 import { CalicoError, describe } from './errors/error.ts';
 import { datastoreOptions, defaultPools } from './daemon-settings.ts';
 import {

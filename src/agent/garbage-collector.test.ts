@@ -5,9 +5,9 @@ import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import { emptyDocker } from '../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
-import { plainEndpoint, plainNetwork } from '../driver/endpoint.fixture.ts';
-import { endpointEntryId } from '../driver/endpoint-record.ts';
-import { indexLocalEndpoints } from '../driver/local-endpoints.ts';
+import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixture.ts';
+import { endpointEntryId } from '../driver/endpoints/endpoint-record.ts';
+import { indexLocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
 const never = AbortSignal.timeout(60_000);

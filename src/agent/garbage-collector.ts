@@ -2,7 +2,7 @@ import { pause, withDeadline } from '../async/deadline.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
-import type { LocalEndpoints } from '../driver/local-endpoints.ts';
+import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { describe } from '../errors/error.ts';
 import { collect, findOwnerless, ownerlessKey, type Ownerless } from '../ipam/collect.ts';
 import type { Logger } from '../telemetry/log.ts';

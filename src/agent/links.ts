@@ -1,7 +1,7 @@
 import { ignoreRouterAdvertisements } from '../dataplane/host-settings.ts';
 import { configureHostEnd, createVeth, deleteLinkElsewhere } from '../dataplane/netlink/link.ts';
 import { isRefusal } from '../dataplane/netlink/socket.ts';
-import type { Links } from '../driver/endpoints.ts';
+import type { Links } from '../driver/endpoints/endpoints.ts';
 import { describe } from '../errors/error.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { KernelSockets } from './kernel-sockets.ts';

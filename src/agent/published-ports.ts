@@ -2,7 +2,7 @@ import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts'
 import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
-import { portBindings } from '../driver/port-bindings.ts';
+import { portBindings } from '../driver/ports/port-bindings.ts';
 import { describe } from '../errors/error.ts';
 import { anyAddress4, familyOf, isLoopback, type IpFamily } from '../ip/address.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../model/published-port.ts';

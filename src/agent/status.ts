@@ -1,8 +1,8 @@
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { forwards } from '../dataplane/host-settings.ts';
-import type { LocalEndpoints } from '../driver/local-endpoints.ts';
-import { networkProfiles } from '../driver/network-profile.ts';
+import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
+import { networkProfiles } from '../driver/networks/network-profile.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily } from '../ip/cidr.ts';
 import type { UsedRange } from '../ipam/default-pools.ts';

@@ -1,4 +1,4 @@
-import type { StrandedNetwork } from '../driver/stranded-networks.ts';
+import type { StrandedNetwork } from '../driver/networks/stranded-networks.ts';
 import type { Check } from '../telemetry/status-report.ts';
 
 /** What `status` says of the two ways to run on a host: as a daemon, or as a managed plugin. */

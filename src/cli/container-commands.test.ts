@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeEndpoint } from '../driver/endpoint-description.ts';
-import { endpointEntryId, newEndpoint } from '../driver/endpoint-record.ts';
-import { endpointPolicy } from '../driver/endpoint-policy.ts';
-import { isolationProfile, networkProfile } from '../driver/network-profile.ts';
-import { emptySelection } from '../driver/selection.ts';
+import { describeEndpoint } from '../driver/endpoints/endpoint-description.ts';
+import { endpointEntryId, newEndpoint } from '../driver/endpoints/endpoint-record.ts';
+import { endpointPolicy } from '../driver/endpoints/endpoint-policy.ts';
+import { isolationProfile, networkProfile } from '../driver/networks/network-profile.ts';
+import { emptySelection } from '../driver/endpoints/selection.ts';
 import { parseAddress } from '../ip/address.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';

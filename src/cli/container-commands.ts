@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import type { Draft } from '../datastore/writer.ts';
-import { annotation, withChosenProfiles } from '../driver/endpoint-record.ts';
-import { networkEntryId } from '../driver/networks.ts';
-import { isIsolationProfileName } from '../driver/network-profile.ts';
-import { shareTags } from '../driver/shared-tags.ts';
+import { annotation, withChosenProfiles } from '../driver/endpoints/endpoint-record.ts';
+import { networkEntryId } from '../driver/networks/networks.ts';
+import { isIsolationProfileName } from '../driver/networks/network-profile.ts';
+import { shareTags } from '../driver/endpoints/shared-tags.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
 import { containerName, type WorkloadEndpoint } from '../model/workload-endpoint.ts';

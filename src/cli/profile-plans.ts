@@ -1,5 +1,5 @@
 import type { Draft } from '../datastore/writer.ts';
-import { newProfileSpec } from '../driver/network-profile.ts';
+import { newProfileSpec } from '../driver/networks/network-profile.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';

@@ -1,5 +1,5 @@
 import type { Draft } from '../datastore/writer.ts';
-import { profileUsers } from '../driver/profile-users.ts';
+import { profileUsers } from '../driver/networks/profile-users.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/profile.ts';

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
 import { loadSettings } from '../config/load.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
-import { createStamp } from '../driver/stamp.ts';
+import { createStamp } from '../model/stamp.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';

@@ -1,5 +1,5 @@
 import type { Draft } from '../datastore/writer.ts';
-import { profileUsers } from '../driver/profile-users.ts';
+import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import { cidrCovers, cidrsOverlap } from '../ip/cidr.ts';
 import { removePool } from '../ipam/docker-pools.ts';

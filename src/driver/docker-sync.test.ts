@@ -10,9 +10,9 @@ import { emptyDocker } from './docker/docker-api.fixture.ts';
 import type { DockerApi } from './docker/docker-api.ts';
 import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
 import { keepInSyncWithDocker } from './docker-sync.ts';
-import { plainEndpoint, plainNetwork } from './endpoint.fixture.ts';
-import { endpointEntryId, withContainer } from './endpoint-record.ts';
-import { indexLocalEndpoints } from './local-endpoints.ts';
+import { plainEndpoint, plainNetwork } from './endpoints/endpoint.fixture.ts';
+import { endpointEntryId, withContainer } from './endpoints/endpoint-record.ts';
+import { indexLocalEndpoints } from './endpoints/local-endpoints.ts';
 
 const patience = AbortSignal.timeout(60_000);
 const networkId = 'a'.repeat(64);

@@ -4,7 +4,11 @@ import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { containerOf, lookUpContainer, type ContainerLookup } from './container-lookup.ts';
+import {
+  containerOf,
+  lookUpContainer,
+  type ContainerLookup,
+} from './endpoints/container-lookup.ts';
 import type { DockerApi } from './docker/docker-api.ts';
 import {
   containerName,
@@ -12,11 +16,11 @@ import {
   type DockerEvent,
   type Engine,
 } from './docker/messages.ts';
-import { describeEndpoint } from './endpoint-description.ts';
-import { annotation } from './endpoint-record.ts';
-import type { LocalEndpoints } from './local-endpoints.ts';
-import { networkEntryId, type Networks } from './networks.ts';
-import type { Stamp } from './stamp.ts';
+import { describeEndpoint } from './endpoints/endpoint-description.ts';
+import { annotation } from './endpoints/endpoint-record.ts';
+import type { LocalEndpoints } from './endpoints/local-endpoints.ts';
+import { networkEntryId, type Networks } from './networks/networks.ts';
+import type { Stamp } from '../model/stamp.ts';
 
 export interface DockerSyncDeps {
   readonly node: string;

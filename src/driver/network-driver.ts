@@ -1,5 +1,5 @@
-import type { Endpoints } from './endpoints.ts';
-import type { ExternalConnectivity } from './external-connectivity.ts';
+import type { Endpoints } from './endpoints/endpoints.ts';
+import type { ExternalConnectivity } from './ports/external-connectivity.ts';
 import {
   createEndpointRequest,
   createNetworkRequest,
@@ -8,9 +8,9 @@ import {
   networkRequest,
   optionsRequest,
   programRequest,
-} from './messages.ts';
-import type { Networks } from './networks.ts';
-import { method, methodWithoutBody, type Method } from './plugin-server.ts';
+} from './plugin/messages.ts';
+import type { Networks } from './networks/networks.ts';
+import { method, methodWithoutBody, type Method } from './plugin/plugin-server.ts';
 
 /** Where a container's default route leads may change while it runs; Docker tells the driver. */
 export interface GatewayChanges {

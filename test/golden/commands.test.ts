@@ -2,7 +2,7 @@ import { after, before, test } from 'node:test';
 import { startCommandLine, type CommandLine } from '../../src/cli/command-line.fixture.ts';
 import { formatStatus } from '../../src/cli/status-text.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
-import { networkProfile } from '../../src/driver/network-profile.ts';
+import { networkProfile } from '../../src/driver/networks/network-profile.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { hostCidr, parseCidr } from '../../src/ip/cidr.ts';
 import { newBlock } from '../../src/ipam/block.ts';

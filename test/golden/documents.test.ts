@@ -3,7 +3,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 import { retiredSettings, settingMeanings, settingsSchema } from '../../src/config/settings.ts';
-import { networkOptionKeys } from '../../src/driver/network-options.ts';
+import { networkOptionKeys } from '../../src/driver/networks/network-options.ts';
 
 /** The documents say what the program does. */
 

@@ -1,4 +1,4 @@
-import { isPolicyLabel } from '../selection.ts';
+import { isPolicyLabel } from '../endpoints/selection.ts';
 import type { DockerApi } from './docker-api.ts';
 import type { ContainerInfo } from './messages.ts';
 

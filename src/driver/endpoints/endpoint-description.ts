@@ -1,13 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Draft } from '../datastore/writer.ts';
-import { CalicoError } from '../errors/error.ts';
-import { parseJson } from '../model/json.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import { parseJson } from '../../model/json.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
 import type { ContainerLookup } from './container-lookup.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import { annotation, withAnnotation, withContainer, withPolicy } from './endpoint-record.ts';
-import { nameNetwork, networkEntryId } from './networks.ts';
-import type { Stamp } from './stamp.ts';
+import { nameNetwork, networkEntryId } from '../networks/networks.ts';
+import type { Stamp } from '../../model/stamp.ts';
 import { selectionFromOptions } from './selection.ts';
 import { shareTags } from './shared-tags.ts';
 

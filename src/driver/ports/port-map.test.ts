@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isCalicoError } from '../errors/error.ts';
+import { isCalicoError } from '../../errors/error.ts';
 import { parsePortMap } from './port-map.ts';
 
 const key = 'com.docker.network.portmap';

@@ -1,4 +1,4 @@
-import type { Metadata } from '../model/fields.ts';
+import type { Metadata } from './fields.ts';
 
 /** Gives a new resource its uid and creation time. */
 export type Stamp = <Resource extends { readonly metadata: Metadata }>(

@@ -1,7 +1,7 @@
-import type { DockerNetwork } from '../model/docker-network.ts';
-import { labelValueFor, resourceNameFor } from '../model/names.ts';
-import { profileTags, type Profile } from '../model/profile.ts';
-import { networkIsolation, networkProfiles } from './network-profile.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
+import { labelValueFor, resourceNameFor } from '../../model/names.ts';
+import { profileTags, type Profile } from '../../model/profile.ts';
+import { networkIsolation, networkProfiles } from '../networks/network-profile.ts';
 import { mergeSelections, selectionFromLabels, type Selection } from './selection.ts';
 
 /** What Docker says of the container behind an endpoint. */

@@ -1,15 +1,15 @@
-import { KeyedMutex } from '../async/keyed-mutex.ts';
-import type { Mirror } from '../datastore/mirror.ts';
-import type { Draft, Writer } from '../datastore/writer.ts';
-import { CalicoError } from '../errors/error.ts';
-import { familyOf, type IpAddress } from '../ip/address.ts';
-import { parseInterfaceAddress } from '../ip/cidr.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
-import { endpointAddresses, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
-import type { Logger } from '../telemetry/log.ts';
-import type { AddressPlans } from './address-plans.ts';
+import { KeyedMutex } from '../../async/keyed-mutex.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import { familyOf, type IpAddress } from '../../ip/address.ts';
+import { parseInterfaceAddress } from '../../ip/cidr.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import type { AddressPlans } from '../networks/address-plans.ts';
 import { lookUpContainer, type ContainerLookup } from './container-lookup.ts';
-import type { DockerApi } from './docker/docker-api.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
 import { describeEndpoint } from './endpoint-description.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import {
@@ -27,9 +27,9 @@ import type {
   EndpointRequest,
   JoinRequest,
   JoinResponse,
-} from './messages.ts';
-import { networkEntryId } from './networks.ts';
-import type { Stamp } from './stamp.ts';
+} from '../plugin/messages.ts';
+import { networkEntryId } from '../networks/networks.ts';
+import type { Stamp } from '../../model/stamp.ts';
 import { selectionFromOptions } from './selection.ts';
 import { shareTags } from './shared-tags.ts';
 

@@ -3,11 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { GroupWriter } from '../datastore/group-writer.ts';
-import { LiveMirror } from '../datastore/live-mirror.ts';
-import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { GroupWriter } from '../../datastore/group-writer.ts';
+import { LiveMirror } from '../../datastore/live-mirror.ts';
+import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { AddressPlans } from './address-plans.ts';
-import { createNetworkRequest } from './messages.ts';
+import { createNetworkRequest } from '../plugin/messages.ts';
 import { createNetworks } from './networks.ts';
 
 const signal = AbortSignal.timeout(60_000);

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Mirror } from '../datastore/mirror.ts';
-import type { Draft, Writer } from '../datastore/writer.ts';
-import { describe } from '../errors/error.ts';
-import type { Profile } from '../model/profile.ts';
-import { profileTags } from '../model/profile.ts';
-import type { Logger } from '../telemetry/log.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
+import { describe } from '../../errors/error.ts';
+import type { Profile } from '../../model/profile.ts';
+import { profileTags } from '../../model/profile.ts';
+import type { Logger } from '../../telemetry/log.ts';
 import { tagsOf } from './endpoint-policy.ts';
 import { annotation, withSharedTags } from './endpoint-record.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';

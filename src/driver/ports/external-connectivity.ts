@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
-import { KeyedMutex } from '../async/keyed-mutex.ts';
-import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts';
-import type { Mirror } from '../datastore/mirror.ts';
-import type { Draft, Writer } from '../datastore/writer.ts';
-import { CalicoError, isCalicoError } from '../errors/error.ts';
+import { KeyedMutex } from '../../async/keyed-mutex.ts';
+import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
+import { CalicoError, isCalicoError } from '../../errors/error.ts';
 import {
   addressAndPort,
   anyAddress4,
@@ -11,18 +11,18 @@ import {
   familyOf,
   isUnspecified,
   type IpFamily,
-} from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
+} from '../../ip/address.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
 import {
   publishedPorts,
   targetAddress,
   withPublishedPorts,
   type PublishedPort,
-} from '../model/published-port.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
-import { annotation, endpointEntryId, withAnnotation } from './endpoint-record.ts';
-import type { EndpointRequest, ProgramRequest } from './messages.ts';
-import { networkEntryId } from './networks.ts';
+} from '../../model/published-port.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { annotation, endpointEntryId, withAnnotation } from '../endpoints/endpoint-record.ts';
+import type { EndpointRequest, ProgramRequest } from '../plugin/messages.ts';
+import { networkEntryId } from '../networks/networks.ts';
 import { portBindings } from './port-bindings.ts';
 import { parsePortMap, type AskedPort } from './port-map.ts';
 

@@ -1,15 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Draft, Writer } from '../datastore/writer.ts';
-import { CalicoError } from '../errors/error.ts';
-import type { IpFamily } from '../ip/address.ts';
-import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
-import { parseAddress } from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { parseCidr, parseInterfaceAddress } from '../../ip/cidr.ts';
+import { parseAddress } from '../../ip/address.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
 import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
-import type { CreateNetworkRequest } from './messages.ts';
+import type { CreateNetworkRequest } from '../plugin/messages.ts';
 import { parseNetworkOptions, type CreateOptions } from './network-options.ts';
 import { dropNetworkProfiles, ensureNetworkProfiles } from './profiles-of-networks.ts';
-import type { Stamp } from './stamp.ts';
+import type { Stamp } from '../../model/stamp.ts';
 
 const genericKey = 'com.docker.network.generic';
 const internalKey = 'com.docker.network.internal';

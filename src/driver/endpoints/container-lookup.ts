@@ -1,7 +1,7 @@
-import { describe } from '../errors/error.ts';
-import { withDeadline } from '../async/deadline.ts';
-import type { ContainerInfo } from './docker/messages.ts';
-import type { DockerApi } from './docker/docker-api.ts';
+import { describe } from '../../errors/error.ts';
+import { withDeadline } from '../../async/deadline.ts';
+import type { ContainerInfo } from '../docker/messages.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
 import type { Container } from './endpoint-policy.ts';
 
 /** Whose endpoint it is; or why Docker cannot say so now. */

@@ -1,6 +1,6 @@
-import { withDeadline } from '../async/deadline.ts';
-import type { Mirror } from '../datastore/mirror.ts';
-import type { DockerApi } from './docker/docker-api.ts';
+import { withDeadline } from '../../async/deadline.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
 import { networkEntryId } from './networks.ts';
 
 /** The names of the plain sockets, which the daemon and the managed plugin both offer. */

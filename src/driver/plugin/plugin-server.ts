@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { z } from 'zod';
-import { CalicoError, toCalicoError } from '../errors/error.ts';
-import { firstIssue } from '../model/entry.ts';
+import { CalicoError, toCalicoError } from '../../errors/error.ts';
+import { firstIssue } from '../../model/entry.ts';
 import { listenOnSocketFile, type SocketFile } from './socket-file.ts';
 
 /**

@@ -1,10 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseAddress } from '../ip/address.ts';
-import { parseCidr } from '../ip/cidr.ts';
+import { parseAddress } from '../../ip/address.ts';
+import { parseCidr } from '../../ip/cidr.ts';
 import { portBindings } from './port-bindings.ts';
-import { publishedPorts, withPublishedPorts, type PublishedPort } from '../model/published-port.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import {
+  publishedPorts,
+  withPublishedPorts,
+  type PublishedPort,
+} from '../../model/published-port.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
 
 const endpoint: WorkloadEndpoint = {
   kind: 'WorkloadEndpoint',

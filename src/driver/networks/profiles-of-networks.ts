@@ -1,6 +1,6 @@
-import type { Draft } from '../datastore/writer.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
-import { resourceNameFor } from '../model/names.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
+import { resourceNameFor } from '../../model/names.ts';
 import {
   isUneditedDriverProfile,
   isolationProfile,
@@ -8,7 +8,7 @@ import {
   networkProfile,
 } from './network-profile.ts';
 import { profileUsers } from './profile-users.ts';
-import type { Stamp } from './stamp.ts';
+import type { Stamp } from '../../model/stamp.ts';
 
 /**
  * Makes the Profiles that a network's name stands for, where they are missing. One that is there is written

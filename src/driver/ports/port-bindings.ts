@@ -1,7 +1,13 @@
-import type { PortToHold } from '../dataplane/held-host-ports.ts';
-import { anyAddress4, anyAddress6, familyOf, parseAddress, type IpFamily } from '../ip/address.ts';
-import { targetAddress, type PublishedPort } from '../model/published-port.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { PortToHold } from '../../dataplane/held-host-ports.ts';
+import {
+  anyAddress4,
+  anyAddress6,
+  familyOf,
+  parseAddress,
+  type IpFamily,
+} from '../../ip/address.ts';
+import { targetAddress, type PublishedPort } from '../../model/published-port.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
 
 const loopback6 = parseAddress('::1');
 

@@ -1,7 +1,7 @@
 import { chmod, mkdir, rename, rm, stat } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
 import { dirname } from 'node:path';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError, describe } from '../../errors/error.ts';
 
 /** A Unix socket on which Docker's calls come in. */
 export interface SocketFile {

@@ -1,7 +1,7 @@
-import type { Draft } from '../datastore/writer.ts';
-import type { IpAddress, IpFamily } from '../ip/address.ts';
-import type { Cidr } from '../ip/cidr.ts';
-import type { DockerNetwork, NetworkSubnet } from '../model/docker-network.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import type { Cidr } from '../../ip/cidr.ts';
+import type { DockerNetwork, NetworkSubnet } from '../../model/docker-network.ts';
 
 /** One subnet as CreateNetwork tells it. */
 export interface RequestedSubnet {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseAddress } from '../ip/address.ts';
-import { parseCidr } from '../ip/cidr.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
+import { parseAddress } from '../../ip/address.ts';
+import { parseCidr } from '../../ip/cidr.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
 import { joinResponse } from './join-response.ts';
 
 const network: DockerNetwork = {

@@ -1,5 +1,5 @@
-import { CalicoError, describe } from '../errors/error.ts';
-import { parseLabel, parseProfiles } from './network-options.ts';
+import { CalicoError, describe } from '../../errors/error.ts';
+import { parseLabel, parseProfiles } from '../networks/network-options.ts';
 
 /** Whether a label of a container may choose something for it. */
 export function isPolicyLabel(key: string): boolean {

@@ -1,16 +1,16 @@
 import { createHash } from 'node:crypto';
-import type { IpAddress } from '../ip/address.ts';
-import { hostCidr } from '../ip/cidr.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { hostCidr } from '../../ip/cidr.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
 import {
   endpointAnnotations,
   endpointName,
   endpointNamespace,
   orchestrator,
   type WorkloadEndpoint,
-} from '../model/workload-endpoint.ts';
+} from '../../model/workload-endpoint.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
-import { isIsolationProfileName } from './network-profile.ts';
+import { isIsolationProfileName } from '../networks/network-profile.ts';
 
 /**
  * The WorkloadEndpoint of a Docker endpoint: what is written at CreateEndpoint, and how it changes when Join
