@@ -1,6 +1,6 @@
 import { text } from 'node:stream/consumers';
 import { settingsFile } from './config/load.ts';
-import { startDaemon } from './start-daemon.ts';
+import { startDaemon } from './daemon/start-daemon.ts';
 
 // What a library should do otherwise is no news for those who run a command.
 process.noDeprecation = true;

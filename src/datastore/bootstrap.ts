@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ClusterInformation } from '../model/cluster-information.ts';
 import type { Node } from '../model/node.ts';
+import type { Stamp } from '../model/stamp.ts';
 import type { Tier } from '../model/tier.ts';
 import type { Draft } from './writer.ts';
 
@@ -11,10 +12,7 @@ import type { Draft } from './writer.ts';
  */
 export function bootstrap(
   draft: Draft,
-  {
-    nodeName,
-    stamp,
-  }: { readonly nodeName: string; readonly stamp: <T extends Stamped>(of: T) => T },
+  { nodeName, stamp }: { readonly nodeName: string; readonly stamp: Stamp },
 ): boolean {
   const isNew = draft.get('ClusterInformation', 'default') === undefined;
   if (isNew) draft.put('ClusterInformation', 'default', stamp(clusterInformation()));
@@ -26,8 +24,6 @@ export function bootstrap(
   }
   return isNew;
 }
-
-type Stamped = ClusterInformation | Tier | Node;
 
 const apiVersion = 'projectcalico.org/v3';
 

@@ -1,7 +1,7 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadLibc } from './dataplane/netlink/libc.ts';
-import { CalicoError } from './errors/error.ts';
+import { loadLibc } from '../dataplane/netlink/libc.ts';
+import { CalicoError } from '../errors/error.ts';
 
 /** The two ways to run on a host; only one of them serves it at a time, as both write the same kernel. */
 export type Way = 'systemd daemon' | 'managed plugin';

@@ -1,49 +1,39 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { Agent } from './agent/agent.ts';
-import { collectGarbage } from './agent/garbage-collector.ts';
-import { openKernelSockets } from './agent/kernel-sockets.ts';
-import { createLinks } from './agent/links.ts';
-import { statusReport } from './agent/status.ts';
-import { strandedCheck, wayChecks } from './agent/way-checks.ts';
-import { backoffMs, pause, withDeadline } from './async/deadline.ts';
-import type { Settings } from './config/settings.ts';
-import { HeldHostPorts } from './dataplane/held-host-ports.ts';
-import { Ipv6Forwarding } from './dataplane/host-settings.ts';
-import { chooseBackend } from './dataplane/iptables/backend.ts';
-import { isNamespaceInUse } from './dataplane/namespace-use.ts';
-import { KernelMonitor } from './dataplane/netlink/monitor.ts';
-import { ToolRunner } from './dataplane/process.ts';
-import { bootstrap } from './datastore/bootstrap.ts';
-import { GroupWriter } from './datastore/group-writer.ts';
-import { LiveMirror } from './datastore/live-mirror.ts';
-import { openDatastore } from './datastore/open-datastore.ts';
-import { keepSnapshot, readSnapshot } from './datastore/snapshot.ts';
-import type { Draft } from './datastore/writer.ts';
-import { createDockerApi } from './driver/docker/docker-api.ts';
-import { FailedStarts } from './driver/failed-starts.ts';
-import type { Engine } from './driver/docker/messages.ts';
-import { withoutPolicyLabels } from './driver/docker/policy-labels.ts';
-import { keepInSyncWithDocker } from './driver/docker-sync.ts';
-import { createEndpoints } from './driver/endpoints/endpoints.ts';
-import { createExternalConnectivity } from './driver/ports/external-connectivity.ts';
-import { indexLocalEndpoints } from './driver/endpoints/local-endpoints.ts';
-import { networkCapabilities, networkDriverMethods } from './driver/network-driver.ts';
-import { createNetworks } from './driver/networks/networks.ts';
-import {
-  createPluginServer,
-  method,
-  methodWithoutBody,
-  type CallRecord,
-  type Method,
-} from './driver/plugin/plugin-server.ts';
-import { keepTagsShared } from './driver/endpoints/shared-tags.ts';
-import type { SocketFile } from './driver/plugin/socket-file.ts';
-import { createStamp } from './model/stamp.ts';
-import { strandedNetworks } from './driver/networks/stranded-networks.ts';
-import { CalicoError, describe } from './errors/error.ts';
-import { datastoreOptions, defaultPools } from './daemon-settings.ts';
+import { Agent } from '../agent/agent.ts';
+import { collectGarbage } from '../agent/garbage-collector.ts';
+import { openKernelSockets } from '../agent/kernel-sockets.ts';
+import { createLinks } from '../agent/links.ts';
+import { statusReport } from '../agent/status.ts';
+import { strandedCheck, wayChecks } from '../agent/way-checks.ts';
+import type { Settings } from '../config/settings.ts';
+import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
+import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
+import { chooseBackend } from '../dataplane/iptables/backend.ts';
+import { isNamespaceInUse } from '../dataplane/namespace-use.ts';
+import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
+import { ToolRunner } from '../dataplane/process.ts';
+import { GroupWriter } from '../datastore/group-writer.ts';
+import { LiveMirror } from '../datastore/live-mirror.ts';
+import { openDatastore } from '../datastore/open-datastore.ts';
+import { keepSnapshot, readSnapshot } from '../datastore/snapshot.ts';
+import { createDockerApi } from '../driver/docker/docker-api.ts';
+import { FailedStarts } from '../driver/failed-starts.ts';
+import type { Engine } from '../driver/docker/messages.ts';
+import { withoutPolicyLabels } from '../driver/docker/policy-labels.ts';
+import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
+import { createEndpoints } from '../driver/endpoints/endpoints.ts';
+import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
+import { indexLocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
+import { networkDriverMethods } from '../driver/network-driver.ts';
+import { createNetworks } from '../driver/networks/networks.ts';
+import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
+import type { SocketFile } from '../driver/plugin/socket-file.ts';
+import { createStamp } from '../model/stamp.ts';
+import { strandedNetworks } from '../driver/networks/stranded-networks.ts';
+import { CalicoError, describe } from '../errors/error.ts';
+import { datastoreOptions } from '../daemon-settings.ts';
 import {
   connectedRanges,
   defaultMtuBytes,
@@ -52,18 +42,18 @@ import {
   nodeName,
   rangesInUse,
   requireNetworkRoot,
-} from './host.ts';
-import type { IpFamily } from './ip/address.ts';
-import { makeDefaultPool } from './ipam/default-pools.ts';
-import { addressSpaces, capabilities, createDockerIpam } from './ipam/docker-ipam.ts';
-import { createNetworkAddresses } from './ipam/network-addresses.ts';
-import { startControlServer } from './telemetry/control-server.ts';
-import { createLogger, type Logger } from './telemetry/log.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+} from '../host.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { createDockerIpam } from '../ipam/docker-ipam.ts';
+import { createNetworkAddresses } from '../ipam/network-addresses.ts';
+import { startControlServer } from '../telemetry/control-server.ts';
+import { createLogger } from '../telemetry/log.ts';
+import { createMetrics } from '../telemetry/metrics.ts';
+import { makeFirstContents } from './first-contents.ts';
+import { pluginServers } from './plugin-servers.ts';
 import { lastRefusal } from './serving-lock.ts';
-import { version } from './version.ts';
+import { version } from '../version.ts';
 
-const readyMs = 4000;
 const collectIntervalMs = 30_000;
 
 /**
@@ -164,52 +154,38 @@ export async function runDaemon(
     stamp,
     usedRanges: () => connectedRanges(sockets.rtnetlink),
   });
-  const initialised = initialise();
-  const ready = async (stop: AbortSignal): Promise<void> => {
-    try {
-      await Promise.race([initialised, rejectAtEnd(withDeadline(stop, readyMs))]);
-    } catch (error) {
-      throw mirror.whyNotInSync(error);
-    }
-  };
-  const methods = withReady(
+  const initialised = makeFirstContents(
     {
-      ...networkDriverMethods({
-        networks,
-        endpoints,
-        gateways: agent.containers,
-        connectivity,
-      }),
-      'IpamDriver.RequestPool': method(ipam.requestPool.schema, ipam.requestPool.answer),
-      'IpamDriver.ReleasePool': method(ipam.releasePool.schema, ipam.releasePool.answer),
-      'IpamDriver.RequestAddress': method(ipam.requestAddress.schema, ipam.requestAddress.answer),
-      'IpamDriver.ReleaseAddress': method(ipam.releaseAddress.schema, ipam.releaseAddress.answer),
+      node,
+      settings,
+      families,
+      mirror,
+      writer,
+      stamp,
+      log,
+      rangesInUse: () => rangesInUse(sockets.rtnetlink),
     },
-    ready,
+    signal,
   );
   const failedStarts = new FailedStarts({
     docker,
     log,
     isDatastoreBack: () => mirror.health.inSyncSince !== undefined,
   });
-  const serverWith = (scope: 'local' | 'global') =>
-    createPluginServer({
-      methods: {
-        ...methods,
-        ...networkCapabilities(scope),
-        'Plugin.Activate': methodWithoutBody(() => ({
-          Implements: ['NetworkDriver', 'IpamDriver'],
-        })),
-        'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
-        'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
-      },
-      onCall: (call) => {
-        recordCall(log, call);
-        if (call.error !== undefined) failedStarts.refused(call.callId, call.error.code);
-        metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
-        metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
-      },
-    });
+  const serverWith = pluginServers({
+    network: networkDriverMethods({
+      networks,
+      endpoints,
+      gateways: agent.containers,
+      connectivity,
+    }),
+    ipam,
+    initialised,
+    whyNotReady: (error) => mirror.whyNotInSync(error),
+    log,
+    metrics,
+    onRefused: (callId, { code }) => failedStarts.refused(callId, code),
+  });
 
   const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
   monitor.start();
@@ -320,69 +296,10 @@ export async function runDaemon(
   await saving;
   await datastore.close();
   sockets.close();
-
-  /** Makes what every datastore holds, as soon as it can be read. */
-  async function initialise(): Promise<void> {
-    const delays = backoffMs(100, 2000);
-    while (!signal.aborted) {
-      try {
-        await mirror.reached(0n, signal);
-        await writer.write(firstContents, signal);
-        return;
-      } catch (error) {
-        if (signal.aborted) return;
-        log.error('the datastore cannot be initialised; it is tried again', {
-          why: describe(error),
-        });
-        await pause(delays.next().value, signal);
-      }
-    }
-  }
-
-  function firstContents(draft: Draft): void {
-    bootstrap(draft, { nodeName: node, stamp });
-    const hasPools = [...draft.entries('IPPool')].length > 0;
-    if (settings.noDefaultPools || hasPools) return;
-    for (const pool of defaultPools(settings, families)) {
-      const used = rangesInUse(sockets.rtnetlink);
-      makeDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
-    }
-  }
 }
 
 /** Tells systemd that the plugin sockets listen, if it is systemd that started us (sd_notify(3), by its tool). */
 async function notifySystemd(runner: ToolRunner, signal: AbortSignal): Promise<void> {
   if (process.env['NOTIFY_SOCKET'] === undefined) return;
   await runner.run(['systemd-notify', '--ready'], { debianPackage: 'systemd' }, signal);
-}
-
-/** Lets calls wait until the datastore has been read, but not for long. */
-function withReady(
-  methods: Readonly<Record<string, Method>>,
-  ready: (signal: AbortSignal) => Promise<void>,
-): Readonly<Record<string, Method>> {
-  return Object.fromEntries(
-    Object.entries(methods).map(([name, { takesBody, answer }]) => [
-      name,
-      {
-        takesBody,
-        answer: async (body: unknown, signal: AbortSignal) => {
-          if (takesBody) await ready(signal);
-          return answer(body, signal);
-        },
-      },
-    ]),
-  );
-}
-
-function rejectAtEnd(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('too late')), { once: true });
-  });
-}
-
-function recordCall(log: Logger, { method: name, callId, durationMs, error }: CallRecord): void {
-  const facts = { method: name, call: callId, ms: durationMs.toFixed(1) };
-  if (error === undefined) log.debug('call answered', facts);
-  else log.warn('call refused', { ...facts, code: error.code, why: error.message });
 }

@@ -1,9 +1,9 @@
 import { dirname } from 'node:path';
-import { pause } from './async/deadline.ts';
-import { loadSettings, settingsFile } from './config/load.ts';
-import type { Settings } from './config/settings.ts';
-import { listenOnSocketFile } from './driver/plugin/socket-file.ts';
-import { CalicoError, describe } from './errors/error.ts';
+import { pause } from '../async/deadline.ts';
+import { loadSettings, settingsFile } from '../config/load.ts';
+import type { Settings } from '../config/settings.ts';
+import { listenOnSocketFile } from '../driver/plugin/socket-file.ts';
+import { CalicoError, describe } from '../errors/error.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { takeHost } from './serving-lock.ts';
 

@@ -1,8 +1,8 @@
 import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { refused } from './dataplane/netlink/errno.ts';
-import { loadLibc } from './dataplane/netlink/libc.ts';
-import { describe } from './errors/error.ts';
+import { refused } from '../dataplane/netlink/errno.ts';
+import { loadLibc } from '../dataplane/netlink/libc.ts';
+import { describe } from '../errors/error.ts';
 
 /**
  * What is special in the root file system of a managed plugin (plugin/build, config.json). Everything else is there

@@ -1,0 +1,60 @@
+import { randomBytes } from 'node:crypto';
+import { backoffMs, pause } from '../async/deadline.ts';
+import type { Settings } from '../config/settings.ts';
+import { defaultPools } from '../daemon-settings.ts';
+import { bootstrap } from '../datastore/bootstrap.ts';
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { Draft, Writer } from '../datastore/writer.ts';
+import { describe } from '../errors/error.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { makeDefaultPool, type UsedRange } from '../ipam/default-pools.ts';
+import type { Stamp } from '../model/stamp.ts';
+import type { Logger } from '../telemetry/log.ts';
+
+export interface FirstContentsDeps {
+  readonly node: string;
+  readonly settings: Settings;
+  readonly families: readonly IpFamily[];
+  readonly mirror: LiveMirror;
+  readonly writer: Writer;
+  readonly stamp: Stamp;
+  readonly log: Logger;
+  /** Ranges that a default pool must not overlap. */
+  readonly rangesInUse: () => readonly UsedRange[];
+}
+
+/**
+ * Makes what every datastore holds, as soon as it can be read: cluster, tier and Node, and the default pools if
+ * there is no pool at all. Tried again until it succeeds or the signal is aborted.
+ */
+export async function makeFirstContents(
+  deps: FirstContentsDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  const { mirror, writer, log } = deps;
+  const delays = backoffMs(100, 2000);
+  while (!signal.aborted) {
+    try {
+      await mirror.reached(0n, signal);
+      await writer.write((draft) => firstContents(draft, deps), signal);
+      return;
+    } catch (error) {
+      if (signal.aborted) return;
+      log.error('the datastore cannot be initialised; it is tried again', {
+        why: describe(error),
+      });
+      await pause(delays.next().value, signal);
+    }
+  }
+}
+
+function firstContents(draft: Draft, deps: FirstContentsDeps): void {
+  const { node, settings, families, stamp } = deps;
+  bootstrap(draft, { nodeName: node, stamp });
+  const hasPools = [...draft.entries('IPPool')].length > 0;
+  if (settings.noDefaultPools || hasPools) return;
+  for (const pool of defaultPools(settings, families)) {
+    const used = deps.rangesInUse();
+    makeDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
+  }
+}
