@@ -21,7 +21,7 @@ import { keepSnapshot, readSnapshot } from '../datastore/snapshot.ts';
 import { createDockerApi } from '../driver/docker/docker-api.ts';
 import { FailedStarts } from '../driver/failed-starts.ts';
 import type { Engine } from '../driver/docker/messages.ts';
-import { withoutPolicyLabels } from '../driver/docker/policy-labels.ts';
+import { withoutPolicyLabels } from '../driver/endpoints/policy-labels.ts';
 import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
 import { createEndpoints } from '../driver/endpoints/endpoints.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';

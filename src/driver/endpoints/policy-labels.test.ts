@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { emptyDocker } from './docker-api.fixture.ts';
-import type { DockerApi } from './docker-api.ts';
-import type { ContainerInfo } from './messages.ts';
+import { emptyDocker } from '../docker/docker-api.fixture.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
+import type { ContainerInfo } from '../docker/messages.ts';
 import { withoutPolicyLabels } from './policy-labels.ts';
 
 const container: ContainerInfo = {

@@ -1,6 +1,6 @@
-import { isPolicyLabel } from '../endpoints/selection.ts';
-import type { DockerApi } from './docker-api.ts';
-import type { ContainerInfo } from './messages.ts';
+import { isPolicyLabel } from './selection.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
+import type { ContainerInfo } from '../docker/messages.ts';
 
 /** The same engine, whose containers have no labels that choose Profiles or labels (`CALICO_LABEL_ENDPOINTS`). */
 export function withoutPolicyLabels(docker: DockerApi): DockerApi {
