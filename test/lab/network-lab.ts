@@ -6,6 +6,7 @@ import { startHost, type Host } from './host.ts';
 import type { IptablesBackend } from './machine.ts';
 import { callPlugin, getText, type PluginAnswer } from './plugin-client.ts';
 import type { CommandResult } from './process.ts';
+import { words } from './words.ts';
 
 /** What one run of a suite is made on. */
 export interface LabKind {
@@ -75,32 +76,14 @@ export class NetworkLab implements AsyncDisposable {
 
   network(name: string, ...options: readonly string[]): Promise<string> {
     return this.docker(
-      'network',
-      'create',
-      '--driver',
-      'calico',
-      '--ipam-driver',
-      'calico-ipam',
-      ...options,
-      name,
+      ...words`network create --driver calico --ipam-driver calico-ipam ${options} ${name}`,
     );
   }
 
   /** A container that serves `hello` on port 8080; answers nothing before it does. */
   async server(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker(
-      'run',
-      '-d',
-      '--name',
-      name,
-      ...options,
-      'calico-test',
-      'httpd',
-      '-f',
-      '-p',
-      '8080',
-      '-h',
-      '/www',
+      ...words`run -d --name ${name} ${options} calico-test httpd -f -p 8080 -h /www`,
     );
   }
 
@@ -112,16 +95,7 @@ export class NetworkLab implements AsyncDisposable {
   /** Whether a container gets the page at an address or name. */
   async reaches(from: string, to: string): Promise<boolean> {
     const url = `http://${to.includes(':') ? `[${to}]` : to}:8080/`;
-    const { stdout } = await this.host.exec([
-      'docker',
-      'exec',
-      from,
-      'timeout',
-      '2',
-      'wget',
-      '-qO-',
-      url,
-    ]);
+    const { stdout } = await this.host.exec(words`docker exec ${from} timeout 2 wget -qO- ${url}`);
     return stdout.trim() === 'hello';
   }
 
@@ -133,17 +107,7 @@ export class NetworkLab implements AsyncDisposable {
   }
 
   async pings(from: string, to: string): Promise<boolean> {
-    const { status } = await this.host.exec([
-      'docker',
-      'exec',
-      from,
-      'ping',
-      '-c',
-      '1',
-      '-W',
-      '1',
-      to,
-    ]);
+    const { status } = await this.host.exec(words`docker exec ${from} ping -c 1 -W 1 ${to}`);
     return status === 0;
   }
 

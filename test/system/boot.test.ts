@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { cacheFolder, engines } from '../lab/engine.ts';
 import { startHost } from '../lab/host.ts';
 import { NetworkLab, startLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 const environment = { NODENAME: 'host-1' };
 const open = Array.from({ length: 9 }, (_, index) => `open${index + 1}`);
@@ -29,18 +30,7 @@ for (const engine of engines) {
         await lab.network('web');
         await lab.network('fixed', '--subnet', '10.88.0.0/24');
         await lab.calico('profile', 'add', 'locked');
-        await lab.calico(
-          'profile',
-          'locked',
-          'rule',
-          'add',
-          'inbound',
-          'deny',
-          'tcp',
-          'to',
-          'ports',
-          '8080',
-        );
+        await lab.calico(...words`profile locked rule add inbound deny tcp to ports 8080`);
         const again = ['--restart', 'always'];
         await Promise.all([
           ...open.map((name, index) =>
@@ -53,28 +43,11 @@ for (const engine of engines) {
             ),
           ),
           ...locked.map((name) =>
-            lab.server(
-              name,
-              ...again,
-              '--net',
-              'web',
-              '--label',
-              'org.projectcalico.profile=locked',
-            ),
+            lab.server(name, ...words`${again} --net web --label org.projectcalico.profile=locked`),
           ),
         ]);
         await lab.docker(
-          'run',
-          '-d',
-          '--name',
-          'prober',
-          ...again,
-          '--net',
-          'web',
-          'calico-test',
-          'sh',
-          '-c',
-          prober,
+          ...words`run -d --name prober ${again} --net web calico-test sh -c ${prober}`,
         );
         await isAsItWas(0);
       });

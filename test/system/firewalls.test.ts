@@ -4,6 +4,7 @@ import { gapDuring } from '../lab/gap.ts';
 import { startHost } from '../lab/host.ts';
 import { checkout } from '../lab/machine.ts';
 import { NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 /** docs/firewalls.md, row by row, with the real ufw and firewalld. */
 
@@ -41,18 +42,9 @@ function probes(lab: NetworkLab) {
     toFar: () => lab.pings('inside', far),
     toHost: async () => {
       const [address = '', port = ''] = hostPort.split(':');
-      const tried = await lab.host.exec([
-        'docker',
-        'exec',
-        'inside',
-        'timeout',
-        '2',
-        'nc',
-        '-w',
-        '1',
-        address,
-        port,
-      ]);
+      const tried = await lab.host.exec(
+        words`docker exec inside timeout 2 nc -w 1 ${address} ${port}`,
+      );
       return tried.status === 0;
     },
     toBridge: async () => lab.reaches('inside', await bridged()),

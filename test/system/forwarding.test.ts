@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { startHost } from '../lab/host.ts';
 import { NetworkLab, type LabKind } from '../lab/network-lab.ts';
 import { addSecondInterface, routesBetweenInterfaces } from '../lab/second-interface.ts';
+import { words } from '../lab/words.ts';
 
 const kinds: readonly LabKind[] = [
   { engine: '20.10', backend: 'nft', datastore: 'sqlite', managers: true },
@@ -95,32 +96,10 @@ for (const kind of kinds) {
     test('bridge containers with IPv6 are not hurt', async () => {
       await lab.docker('network', 'create', '--ipv6', '--subnet', '2001:db8:77::/64', 'six');
       await lab.server('bridged', '--net', 'six');
-      await lab.host.run([
-        'ip',
-        '-n',
-        'router',
-        '-6',
-        'route',
-        'add',
-        '2001:db8:77::/64',
-        'via',
-        '2001:db8:113::2',
-      ]);
+      await lab.host.run(words`ip -n router -6 route add 2001:db8:77::/64 via 2001:db8:113::2`);
       const probe = async () =>
-        (
-          await lab.host.exec([
-            'docker',
-            'exec',
-            'bridged',
-            'ping',
-            '-6',
-            '-c',
-            '1',
-            '-W',
-            '1',
-            '2001:db8:100::1',
-          ])
-        ).status === 0;
+        (await lab.host.exec(words`docker exec bridged ping -6 -c 1 -W 1 2001:db8:100::1`))
+          .status === 0;
       assert.ok(await lab.eventually(probe));
     });
 

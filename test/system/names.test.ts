@@ -4,6 +4,7 @@ import { startNameServer, type NameServer } from '../lab/name-server.ts';
 import { engines } from '../lab/engine.ts';
 import { startHost } from '../lab/host.ts';
 import { NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 for (const engine of engines) {
   describe(
@@ -48,19 +49,9 @@ for (const engine of engines) {
 
       /** The address that a container finds for a name; empty if none. */
       async function resolves(container: string, name: string): Promise<string> {
-        const { stdout } = await lab.host.exec([
-          'docker',
-          'exec',
-          container,
-          'timeout',
-          '8',
-          'ping',
-          '-c',
-          '1',
-          '-W',
-          '1',
-          name,
-        ]);
+        const { stdout } = await lab.host.exec(
+          words`docker exec ${container} timeout 8 ping -c 1 -W 1 ${name}`,
+        );
         return /PING \S+ \(([0-9.]+)\)/.exec(stdout)?.[1] ?? '';
       }
 
@@ -72,15 +63,7 @@ for (const engine of engines) {
       });
 
       test('--dns and --dns-search are used', async () => {
-        await lab.client(
-          'searcher',
-          '--net',
-          'web',
-          '--dns',
-          '198.51.100.1',
-          '--dns-search',
-          'corp.test',
-        );
+        await lab.client('searcher', ...words`--net web --dns 198.51.100.1 --dns-search corp.test`);
         assert.equal(await resolves('searcher', 'printer'), '198.51.100.9');
         assert.equal(await resolves('searcher', 'app'), await lab.address('app', 'web'));
         assert.equal(await resolves('inside', 'printer'), '');
@@ -128,10 +111,7 @@ for (const engine of engines) {
       test('host.docker.internal reaches the host as its own rules say', async () => {
         await lab.client(
           'caller',
-          '--net',
-          'web',
-          '--add-host',
-          'host.docker.internal:host-gateway',
+          ...words`--net web --add-host host.docker.internal:host-gateway`,
         );
         assert.equal(await resolves('caller', 'host.docker.internal'), '172.17.0.1');
         assert.ok(await lab.pings('caller', 'host.docker.internal'));

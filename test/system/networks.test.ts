@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 for (const kind of labKinds)
   describe(kindName(kind), { timeout: 600_000 }, () => networksSuite(kind));
@@ -27,14 +28,7 @@ function networksSuite(kind: LabKind): void {
   cleanly('--subnet, --gateway, --ip-range, --aux-address and --ip are kept', async () => {
     await lab.network(
       'ranged',
-      '--subnet',
-      '10.99.0.0/24',
-      '--gateway',
-      '10.99.0.1',
-      '--ip-range',
-      '10.99.0.128/25',
-      '--aux-address',
-      'printer=10.99.0.130',
+      ...words`--subnet 10.99.0.0/24 --gateway 10.99.0.1 --ip-range 10.99.0.128/25 --aux-address printer=10.99.0.130`,
     );
     await lab.server('app', '--net', 'ranged', '--ip', '10.99.0.50');
     assert.equal(await lab.address('app', 'ranged'), '10.99.0.50');
@@ -52,25 +46,11 @@ function networksSuite(kind: LabKind): void {
     const routes = await lab.docker('exec', 'one', 'ip', 'route');
     assert.match(routes, /default via 10\.99\.0\.1 dev eth0/);
     const said = await lab.refused(
-      'run',
-      '--rm',
-      '--net',
-      'ranged',
-      '--ip',
-      '10.99.0.50',
-      'calico-test',
-      'true',
+      ...words`run --rm --net ranged --ip 10.99.0.50 calico-test true`,
     );
     assert.match(said, /10\.99\.0\.50 is in use by/);
     const auxiliary = await lab.refused(
-      'run',
-      '--rm',
-      '--net',
-      'ranged',
-      '--ip',
-      '10.99.0.130',
-      'calico-test',
-      'true',
+      ...words`run --rm --net ranged --ip 10.99.0.130 calico-test true`,
     );
     assert.match(auxiliary, /10\.99\.0\.130 is in use by the network as its auxiliary address/);
     assert.match(await lab.calico('get', 'ippool'), /10\.99\.0\.0\/24/);
@@ -83,43 +63,19 @@ function networksSuite(kind: LabKind): void {
   cleanly('what cannot be had is refused in one sentence', async () => {
     assert.match(
       await lab.refused(
-        'network',
-        'create',
-        '-d',
-        'calico',
-        '--ipam-driver',
-        'calico-ipam',
-        '--ipam-opt',
-        'pool=nowhere',
-        'net1',
+        ...words`network create -d calico --ipam-driver calico-ipam --ipam-opt pool=nowhere net1`,
       ),
       /no enabled IP pool "nowhere".*default-ipv4-ippool/,
     );
     assert.match(
       await lab.refused(
-        'network',
-        'create',
-        '-d',
-        'calico',
-        '--ipam-driver',
-        'calico-ipam',
-        '--subnet',
-        '10.0.0.0/8',
-        'net1',
+        ...words`network create -d calico --ipam-driver calico-ipam --subnet 10.0.0.0/8 net1`,
       ),
       /10\.0\.0\.0\/8 overlaps IP pool default-ipv4-ippool/,
     );
     assert.match(
       await lab.refused(
-        'network',
-        'create',
-        '-d',
-        'calico',
-        '--ipam-driver',
-        'calico-ipam',
-        '-o',
-        'colour=red',
-        'net1',
+        ...words`network create -d calico --ipam-driver calico-ipam -o colour=red net1`,
       ),
       /unknown network option "colour"; known: /,
     );
@@ -190,20 +146,7 @@ function networksSuite(kind: LabKind): void {
     await lab.server('redapp', '--net', 'red');
     await lab.server('blueapp', '--net', 'blue');
     await lab.client('stranger', '--net', 'third');
-    await lab.docker(
-      'create',
-      '--name',
-      'both',
-      '--net',
-      'red',
-      'calico-test',
-      'httpd',
-      '-f',
-      '-p',
-      '8080',
-      '-h',
-      '/www',
-    );
+    await lab.docker(...words`create --name both --net red calico-test httpd -f -p 8080 -h /www`);
     await lab.docker('network', 'connect', 'blue', 'both');
     await lab.docker('start', 'both');
     const reachable = async () => {
@@ -242,18 +185,7 @@ function networksSuite(kind: LabKind): void {
     ]) {
       const [first = '', ...rest] = order;
       await lab.docker(
-        'create',
-        '--name',
-        'many',
-        '--net',
-        first,
-        'calico-test',
-        'httpd',
-        '-f',
-        '-p',
-        '8080',
-        '-h',
-        '/www',
+        ...words`create --name many --net ${first} calico-test httpd -f -p 8080 -h /www`,
       );
       for (const network of rest) await lab.docker('network', 'connect', network, 'many');
       await lab.docker('start', 'many');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 for (const kind of labKinds)
   describe(kindName(kind), { timeout: 600_000 }, () => policySuite(kind));
@@ -38,20 +39,7 @@ function policySuite(kind: LabKind): void {
   });
 
   test('a deny rule before the others is counted under its own number', async () => {
-    await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'add',
-      '--at',
-      '1',
-      'inbound',
-      'deny',
-      'tcp',
-      'to',
-      'ports',
-      '8080',
-    );
+    await lab.calico(...words`profile web rule add --at 1 inbound deny tcp to ports 8080`);
     assert.equal(await lab.reaches('inside', 'app'), false);
     assert.ok((await lab.dropped('app', /inbound: Profile web, rule 1/)) > 0);
     await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', '--at', '1');
@@ -90,19 +78,7 @@ function policySuite(kind: LabKind): void {
   });
 
   test('outbound rules hold as well', async () => {
-    await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'add',
-      '--at',
-      '1',
-      'outbound',
-      'deny',
-      'to',
-      'cidr',
-      '198.51.100.0/24',
-    );
+    await lab.calico(...words`profile web rule add --at 1 outbound deny to cidr 198.51.100.0/24`);
     await lab.onlyAfter({
       probe: () => lab.pings('inside', '198.51.100.1'),
       droppedAt: 'inside',
@@ -159,69 +135,24 @@ function policySuite(kind: LabKind): void {
     const address = await lab.address('app', 'web');
     await lab.calico('profile', 'add', 'monitors');
     await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'add',
-      'inbound',
-      'allow',
-      'from',
-      'selector',
-      "role == 'probe'",
+      ...words`profile web rule add inbound allow from selector ${"role == 'probe'"}`,
     );
     const fetch = `wget -qO- http://${address}:8080/`;
     const once = (...options: readonly string[]) =>
-      lab.host.exec([
-        'docker',
-        'run',
-        '--rm',
-        '--net',
-        'other',
-        ...options,
-        'calico-test',
-        'sh',
-        '-c',
-        `timeout 2 ${fetch}; exit $?`,
-      ]);
+      lab.host.exec(
+        words`docker run --rm --net other ${options} calico-test sh -c ${`timeout 2 ${fetch}; exit $?`}`,
+      );
     assert.notEqual((await once()).status, 0);
     const labelled = await once('--label', 'org.projectcalico.label.role=probe');
     assert.equal(labelled.stdout.trim(), 'hello');
     await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'remove',
-      'inbound',
-      'allow',
-      'from',
-      'selector',
-      "role == 'probe'",
+      ...words`profile web rule remove inbound allow from selector ${"role == 'probe'"}`,
     );
-    await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'add',
-      'inbound',
-      'allow',
-      'from',
-      'tag',
-      'monitors',
-    );
+    await lab.calico(...words`profile web rule add inbound allow from tag monitors`);
     assert.notEqual((await once()).status, 0);
     const profiled = await once('--label', 'org.projectcalico.profile=monitors');
     assert.equal(profiled.stdout.trim(), 'hello');
-    await lab.calico(
-      'profile',
-      'web',
-      'rule',
-      'remove',
-      'inbound',
-      'allow',
-      'from',
-      'tag',
-      'monitors',
-    );
+    await lab.calico(...words`profile web rule remove inbound allow from tag monitors`);
   });
 
   test('host and container reach each other as documented', async () => {

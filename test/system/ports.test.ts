@@ -4,6 +4,7 @@ import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/networ
 import { calicoProgram } from '../lab/daemon.ts';
 import { checkout, uplinkAddresses } from '../lab/machine.ts';
 import type { BackgroundProcess } from '../lab/process.ts';
+import { words } from '../lab/words.ts';
 
 const kinds: readonly LabKind[] = [
   { engine: '20.10', backend: 'legacy', datastore: 'sqlite' },
@@ -115,18 +116,7 @@ function portsSuite(kind: LabKind): void {
       probe: () => answers(router, 'tcp', hostAddress, 8080),
       droppedAt: 'app',
       change: () =>
-        lab.host.run([
-          'ip',
-          '-n',
-          'router',
-          'route',
-          'replace',
-          '203.0.113.0/24',
-          'dev',
-          'downlink',
-          'src',
-          far,
-        ]),
+        lab.host.run(words`ip -n router route replace 203.0.113.0/24 dev downlink src ${far}`),
     });
     assert.equal(await ask(router, 'tcp', hostAddress, 8080), `app ${far}`);
     const back = ['203.0.113.0/24', 'dev', 'downlink', 'src', routerAddress];
@@ -142,19 +132,7 @@ function portsSuite(kind: LabKind): void {
     await lab.onlyAfter({
       probe: () => answers(router, 'tcp', hostAddress, 8090),
       droppedAt: 'strict',
-      change: () =>
-        lab.calico(
-          'profile',
-          'strict',
-          'rule',
-          'add',
-          'inbound',
-          'allow',
-          'tcp',
-          'to',
-          'ports',
-          '80',
-        ),
+      change: () => lab.calico(...words`profile strict rule add inbound allow tcp to ports 80`),
     });
     assert.match(await ask([], 'tcp', '127.0.0.1', 8090), /^strict /);
     await lab.docker('rm', '-f', 'strict');

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startHost } from '../lab/host.ts';
 import { NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 for (const kind of [
   { engine: '20.10', backend: 'nft' },
@@ -67,15 +68,7 @@ for (const kind of [
         /172\.18\.\d+\.\d+\/16/,
       ) ?? [''];
       const refused = await lab.refused(
-        'network',
-        'create',
-        '--driver',
-        'calico',
-        '--ipam-driver',
-        'calico-ipam',
-        '--subnet',
-        range,
-        'same',
+        ...words`network create --driver calico --ipam-driver calico-ipam --subnet ${range} same`,
       );
       assert.match(refused, /overlaps the network of interface br-/);
       assert.equal((await lab.calicoResult('status')).status, 0);
