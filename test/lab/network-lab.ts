@@ -92,6 +92,14 @@ export class NetworkLab implements AsyncDisposable {
     await this.docker('run', '-d', '--name', name, ...options, 'calico-test');
   }
 
+  /** Two networks, `web` with the server `app` and the client `inside`, `other` with the client `outside`. */
+  async tour(...networkOptions: readonly string[]): Promise<void> {
+    for (const name of ['web', 'other']) await this.network(name, ...networkOptions);
+    await this.server('app', '--net', 'web');
+    await this.client('inside', '--net', 'web');
+    await this.client('outside', '--net', 'other');
+  }
+
   /** Whether a container gets the page at an address or name. */
   async reaches(from: string, to: string): Promise<boolean> {
     const url = `http://${to.includes(':') ? `[${to}]` : to}:8080/`;

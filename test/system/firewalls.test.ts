@@ -19,11 +19,7 @@ async function startFirewallLab(
   await startFirewall(lab);
   await host.startCalico();
   await host.startDocker();
-  await lab.network('web');
-  await lab.network('other');
-  await lab.server('app', '--net', 'web');
-  await lab.client('inside', '--net', 'web');
-  await lab.client('outside', '--net', 'other');
+  await lab.tour();
   await lab.server('bridged');
   await lab.server('published', '--net', 'web', '-p', '8088:8080');
   const server =
@@ -57,6 +53,17 @@ function probes(lab: NetworkLab) {
       return (await lab.host.exec(from)).stdout.trim().endsWith('hello');
     },
   };
+}
+
+/** Container to host: the firewall opens it, a Profile's rule closes it. */
+async function hostRow(lab: NetworkLab, open: () => Promise<unknown>): Promise<void> {
+  const { toHost } = probes(lab);
+  assert.equal(await toHost(), false);
+  await open();
+  assert.ok(await lab.eventually(toHost));
+  await lab.calico(...words`profile web rule add --at 1 outbound deny tcp to ports 7777`);
+  assert.ok(await lab.eventually(async () => !(await toHost())));
+  await lab.calico(...words`profile web rule remove outbound deny tcp to ports 7777`);
 }
 
 /** Policy is in force again after a change, how soon is printed; what began in between does not go on. */
@@ -138,14 +145,7 @@ describe('beside ufw', { timeout: 600_000 }, () => {
   });
 
   test('container to host: Profiles first, then ufw', async () => {
-    const { toHost } = probes(lab);
-    assert.equal(await toHost(), false);
-    await ufw('allow', '7777/tcp');
-    assert.ok(await lab.eventually(toHost));
-    const words = ['deny', 'tcp', 'to', 'ports', '7777'];
-    await lab.calico('profile', 'web', 'rule', 'add', '--at', '1', 'outbound', ...words);
-    assert.ok(await lab.eventually(async () => !(await toHost())));
-    await lab.calico('profile', 'web', 'rule', 'remove', 'outbound', ...words);
+    await hostRow(lab, () => ufw('allow', '7777/tcp'));
   });
 
   test('to a bridge container: Docker; from one: the Profile', () => bridgeRow(lab));
@@ -206,14 +206,7 @@ describe('beside firewalld', { timeout: 600_000 }, () => {
   });
 
   test('container to host: Profiles first, then the zone calico', async () => {
-    const { toHost } = probes(lab);
-    assert.equal(await toHost(), false);
-    await firewall('--zone=calico', '--add-port=7777/tcp');
-    assert.ok(await lab.eventually(toHost));
-    const words = ['deny', 'tcp', 'to', 'ports', '7777'];
-    await lab.calico('profile', 'web', 'rule', 'add', '--at', '1', 'outbound', ...words);
-    assert.ok(await lab.eventually(async () => !(await toHost())));
-    await lab.calico('profile', 'web', 'rule', 'remove', 'outbound', ...words);
+    await hostRow(lab, () => firewall('--zone=calico', '--add-port=7777/tcp'));
   });
 
   test('to a bridge container: Docker; from one: the Profile', () => bridgeRow(lab));

@@ -6,11 +6,7 @@ describe('a host without a default route', { timeout: 120_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' }, {}, false);
-    await lab.network('web', '--ipv6');
-    await lab.network('other', '--ipv6');
-    await lab.server('app', '--net', 'web');
-    await lab.client('inside', '--net', 'web');
-    await lab.client('outside', '--net', 'other');
+    await lab.tour('--ipv6');
   });
   after(async () => lab[Symbol.asyncDispose]());
 

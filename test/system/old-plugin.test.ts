@@ -15,11 +15,7 @@ describe('the bugs of the 2019 plugin', { timeout: 600_000 }, () => {
       { engine: '20.10', backend: 'nft', datastore: 'etcd' },
       { NODENAME: node, CALICO_IPV4POOL_CIDR: '10.65.0.0/16' },
     );
-    await lab.network('web');
-    await lab.network('other');
-    await lab.server('app', '--net', 'web');
-    await lab.client('inside', '--net', 'web');
-    await lab.client('outside', '--net', 'other');
+    await lab.tour();
   });
   after(async () => lab[Symbol.asyncDispose]());
 

@@ -11,11 +11,7 @@ function policySuite(kind: LabKind): void {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab(kind);
-    await lab.network('web');
-    await lab.network('other');
-    await lab.server('app', '--net', 'web');
-    await lab.client('inside', '--net', 'web');
-    await lab.client('outside', '--net', 'other');
+    await lab.tour();
   });
   after(async () => lab[Symbol.asyncDispose]());
 

@@ -17,11 +17,7 @@ function repairSuite(kind: LabKind): void {
   let link = '';
   before(async () => {
     lab = await startLab(kind);
-    await lab.network('web', '--ipv6');
-    await lab.network('other');
-    await lab.server('app', '--net', 'web');
-    await lab.client('inside', '--net', 'web');
-    await lab.client('outside', '--net', 'other');
+    await lab.tour('--ipv6');
     address = await lab.address('app', 'web');
     address6 = await lab.address6('app', 'web');
     const route = await lab.host.run(['ip', 'route', 'get', address]);
