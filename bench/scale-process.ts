@@ -43,12 +43,7 @@ for (const name of [receiver, sender]) ip('netns', 'add', name);
 
 // What is installed is built; that starts sooner and is smaller than what is translated as it is read.
 const checkout = join(import.meta.dirname, '..');
-execFileSync(`${checkout}/node_modules/.bin/tsc`, [
-  '-p',
-  `${checkout}/tsconfig.build.json`,
-  '--outDir',
-  join(folder, 'dist'),
-]);
+execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
 copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
 symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
 

@@ -4,18 +4,36 @@ import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 
 /**
- * Adds Debian packages to the bill of materials that npm wrote (CycloneDX 1.5), and takes out of it what differs from
- * build to build: bill-of-materials.ts SECONDS NPM-BOM <PACKAGES >BOM. PACKAGES are paragraphs of `dpkg-deb -f`.
+ * Adds Debian packages to the bill of materials that npm wrote (CycloneDX 1.5), and takes out of it what is not in the
+ * program (plugin/bundle.ts says what is) and what differs from build to build:
+ * bill-of-materials.ts SECONDS NPM-BOM BUNDLED <PACKAGES >BOM. PACKAGES are paragraphs of `dpkg-deb -f`.
  */
 
+const named = z.looseObject({ name: z.string(), version: z.string(), 'bom-ref': z.string() });
 const bill = z.looseObject({
-  metadata: z.looseObject({}),
-  components: z.array(z.unknown()),
+  metadata: z.looseObject({ component: z.looseObject({ 'bom-ref': z.string() }) }),
+  components: z.array(named),
+  dependencies: z.array(z.looseObject({ ref: z.string(), dependsOn: z.array(z.string()) })),
 });
+const bundled = z.array(z.object({ name: z.string(), version: z.string() }));
 
-const [, , seconds = '', npmBillFile = ''] = process.argv;
+const [, , seconds = '', npmBillFile = '', bundledFile = ''] = process.argv;
 const npmBill = bill.parse(JSON.parse(readFileSync(npmBillFile, 'utf8')));
-const components = [...npmBill.components, ...(await text(process.stdin)).split('\n\n').flatMap(debian)];
+const inProgram = new Set(
+  bundled
+    .parse(JSON.parse(readFileSync(bundledFile, 'utf8')))
+    .map(({ name, version }) => `${name}@${version}`),
+);
+/** What is beside the program: Node, and the native library. */
+const besides = /^(node-linux-\w+|koffi|@koromix\/.+)$/;
+const shipped = npmBill.components.filter(
+  ({ name, version }) => inProgram.has(`${name}@${version}`) || besides.test(name),
+);
+const references = new Set([
+  npmBill.metadata.component['bom-ref'],
+  ...shipped.map((component) => component['bom-ref']),
+]);
+const components = [...shipped, ...(await text(process.stdin)).split('\n\n').flatMap(debian)];
 const digest = createHash('sha256').update(JSON.stringify(components)).digest('hex');
 const complete = {
   ...npmBill,
@@ -25,6 +43,12 @@ const complete = {
     timestamp: new Date(Number(seconds) * 1000).toISOString(),
   },
   components,
+  dependencies: npmBill.dependencies
+    .filter(({ ref }) => references.has(ref))
+    .map(({ ref, dependsOn }) => ({
+      ref,
+      dependsOn: dependsOn.filter((other) => references.has(other)),
+    })),
 };
 process.stdout.write(`${JSON.stringify(complete, null, 2)}\n`);
 

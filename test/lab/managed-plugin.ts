@@ -32,9 +32,12 @@ export class ManagedPluginLab extends NetworkLab {
   ): Promise<void> {
     const folder = `/tmp/plugin-${version}`;
     await this.host.run(['cp', '-a', await managedPluginFolder(), folder]);
-    await this.host.run(['sh', '-c', `cat >${folder}/rootfs/app/dist/version.js`], {
-      input: `export const version = '${version}';\n`,
-    });
+    const setVersion = `sed -i 's/^var version = ".*"/var version = "${version}"/'`;
+    await this.host.run([
+      'sh',
+      '-c',
+      `${setVersion} $(find ${folder}/rootfs/app/dist -name '*.js')`,
+    ]);
     const manifest = change(readFileSync(`${checkout}/config.json`, 'utf8'));
     await this.host.run(['sh', '-c', `cat >${folder}/config.json`], { input: manifest });
     await this.docker('plugin', 'create', pluginName, folder);
@@ -130,5 +133,4 @@ export async function managedPluginFolder(): Promise<string> {
   return folder;
 }
 
-const sources =
-  'src config.json package.json package-lock.json tsconfig.json tsconfig.build.json plugin';
+const sources = 'src config.json package.json package-lock.json tsconfig.json plugin';
