@@ -34,7 +34,15 @@ const releases = {
   },
 } as const;
 
-const managers = ['dbus', 'firewalld', 'network-manager', 'radvd', 'systemd', 'ufw'];
+const besideDocker = [
+  'dbus',
+  'docker-compose',
+  'firewalld',
+  'network-manager',
+  'radvd',
+  'systemd',
+  'ufw',
+];
 
 /** The folder in which root file systems are kept from run to run: $CALICO_LAB_CACHE, or below /var/cache. */
 export function cacheFolder(): string {
@@ -50,10 +58,10 @@ export async function engineRoot(engine: Engine): Promise<string> {
   return debianRoot(releases[engine]);
 }
 
-/** The folder of a Debian 12 with Docker, and the firewalls and network managers that people have beside it. */
-export async function managedRoot(): Promise<string> {
+/** The folder of a Debian 12 with Docker and what people have beside it: firewalls, network managers, docker-compose 1.29. */
+export async function furnishedRoot(): Promise<string> {
   const { suite, packages, options } = releases['20.10'];
-  return debianRoot({ suite, packages: [...packages, ...managers], options });
+  return debianRoot({ suite, packages: [...packages, ...besideDocker], options });
 }
 
 /** The folder of a Debian (12 or 13) with nothing but what every Debian has. */

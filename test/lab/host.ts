@@ -1,5 +1,5 @@
 import { startCalicoDaemon } from './daemon.ts';
-import { engineRoot, managedRoot, startDockerd, type Engine } from './engine.ts';
+import { engineRoot, furnishedRoot, startDockerd, type Engine } from './engine.ts';
 import { ensureTestImage } from './image.ts';
 import { startMachine, type IptablesBackend, type Machine } from './machine.ts';
 import type { BackgroundProcess, CommandOptions, CommandResult } from './process.ts';
@@ -13,8 +13,8 @@ export interface HostOptions {
   readonly uplink?: boolean;
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
-  /** Whether ufw, firewalld and the usual network managers are installed; on the older engine only. */
-  readonly managers?: boolean;
+  /** Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
+  readonly furnished?: boolean;
   /** A folder that keeps Docker's data and ours from one host to the next, which then is the same one after a reboot. */
   readonly disk?: string;
 }
@@ -22,7 +22,7 @@ export interface HostOptions {
 /** Makes a host in namespaces of its own. Docker is installed on it and does not run yet. */
 export async function startHost(options: HostOptions): Promise<Host> {
   const machine = await startMachine({
-    root: options.managers === true ? await managedRoot() : await engineRoot(options.engine),
+    root: options.furnished === true ? await furnishedRoot() : await engineRoot(options.engine),
     backend: options.backend ?? 'nft',
     uplink: options.uplink ?? false,
     ...(options.disk === undefined ? {} : { disk: options.disk }),

@@ -15,8 +15,8 @@ export interface LabKind {
   readonly datastore: 'sqlite' | 'etcd';
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
-  /** Whether ufw, firewalld and the usual network managers are installed; on the older engine only. */
-  readonly managers?: boolean;
+  /** Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
+  readonly furnished?: boolean;
 }
 
 /** Each engine with each firewall and each datastore at least once. */

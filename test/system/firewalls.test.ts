@@ -14,7 +14,7 @@ const hostPort = '203.0.113.2:7777';
 async function startFirewallLab(
   startFirewall: (lab: NetworkLab) => Promise<void>,
 ): Promise<NetworkLab> {
-  const host = await startHost({ engine: '20.10', managers: true, uplink: true });
+  const host = await startHost({ engine: '20.10', furnished: true, uplink: true });
   const lab = new NetworkLab(host, undefined, {});
   await startFirewall(lab);
   await host.startCalico();

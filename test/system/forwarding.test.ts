@@ -6,7 +6,7 @@ import { addSecondInterface, routesBetweenInterfaces } from '../lab/second-inter
 import { words } from '../lab/words.ts';
 
 const kinds: readonly LabKind[] = [
-  { engine: '20.10', backend: 'nft', datastore: 'sqlite', managers: true },
+  { engine: '20.10', backend: 'nft', datastore: 'sqlite', furnished: true },
   { engine: '28.5', backend: 'legacy', datastore: 'sqlite' },
 ];
 const forwarding4 = '/proc/sys/net/ipv4/ip_forward';
@@ -19,7 +19,7 @@ for (const kind of kinds) {
     before(async () => {
       lab = new NetworkLab(await startHost({ ...kind, uplink: true }), undefined, {});
       await addSecondInterface(lab.host.machine);
-      if (kind.managers === true) await advertiseRouter();
+      if (kind.furnished === true) await advertiseRouter();
       await lab.host.run(['sh', '-c', `echo 0 >${forwarding4}; echo 0 >${forwarding6}`]);
     });
     after(async () => lab[Symbol.asyncDispose]());
@@ -70,7 +70,7 @@ for (const kind of kinds) {
       assert.match(rules, new RegExp(`^-A FORWARD ${guarded}$`, 'm'));
     });
 
-    if (kind.managers === true) {
+    if (kind.furnished === true) {
       test('keeps the default route that a router advertises', async () => {
         assert.equal(await setting(advertisements), '2');
         assert.match(await advertisedRoute(), /via fe80/);

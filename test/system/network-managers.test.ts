@@ -14,7 +14,7 @@ describe('beside network managers', { timeout: 180_000 }, () => {
       engine: '20.10',
       backend: 'nft',
       datastore: 'sqlite',
-      managers: true,
+      furnished: true,
     });
     await lab.network('web');
     await lab.server('app', '--net', 'web');
