@@ -184,6 +184,7 @@ export async function runDaemon(
     whyNotReady: (error) => mirror.whyNotInSync(error),
     log,
     metrics,
+    onActivated: () => connectivity.engineBegan(),
     onRefused: (callId, { code }) => failedStarts.refused(callId, code),
   });
 

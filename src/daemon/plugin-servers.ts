@@ -23,6 +23,8 @@ export interface PluginServersDeps {
   readonly whyNotReady: (error: unknown) => CalicoError;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of Docker's first call to a plugin, which it makes once in its life. */
+  readonly onActivated: () => void;
   /** Told of a call that was refused. */
   readonly onRefused: (callId: string, error: CalicoError) => void;
 }
@@ -50,9 +52,10 @@ export function pluginServers(
       methods: {
         ...methods,
         ...networkCapabilities(scope),
-        'Plugin.Activate': methodWithoutBody(() => ({
-          Implements: ['NetworkDriver', 'IpamDriver'],
-        })),
+        'Plugin.Activate': methodWithoutBody(() => {
+          deps.onActivated();
+          return { Implements: ['NetworkDriver', 'IpamDriver'] };
+        }),
         'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
         'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
       },

@@ -201,6 +201,34 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
     assert.match(await lab.host.run(['ip', 'link', 'show', 'calib2b2b2b2b2b']), /[<,]UP[,>]/);
   });
 
+  test('a port belongs to the container that starts with it, until Docker says or begins anew', async () => {
+    const any = { PoolID: poolId, Address: '', Options: null };
+    const { Address } = await accepted('IpamDriver.RequestAddress', any);
+    const other = { NetworkID, EndpointID: 'd4'.repeat(32) };
+    await accepted('NetworkDriver.CreateEndpoint', {
+      ...createEndpoint({ Interface: { Address } }),
+      ...other,
+    });
+    const SandboxKey = '/var/run/docker/netns/d4d4d4d4d4d4';
+    await accepted('NetworkDriver.Join', { ...joined, ...other, SandboxKey });
+    const Options = { 'com.docker.network.portmap': [{ Proto: 6, Port: 80, HostPort: 6400 }] };
+    const program = 'NetworkDriver.ProgramExternalConnectivity';
+    const revoke = 'NetworkDriver.RevokeExternalConnectivity';
+    // Neither has a process yet, as in Docker before 28 until both are programmed.
+    await accepted(program, { ...ids, Options });
+    await refused(program, { ...other, Options }, /0\.0\.0\.0:6400.*port is already allocated/);
+    await accepted(revoke, ids);
+    await accepted(program, { ...other, Options });
+    await refused(program, { ...ids, Options }, /port is already allocated/);
+    await accepted('Plugin.Activate');
+    await accepted(program, { ...ids, Options });
+    for (const endpoint of [other, ids]) await accepted(revoke, endpoint);
+    for (const method of ['Leave', 'DeleteEndpoint'])
+      await accepted(`NetworkDriver.${method}`, other);
+    const release = { PoolID: poolId, Address: String(Address).replace('/32', '') };
+    await accepted('IpamDriver.ReleaseAddress', release);
+  });
+
   test('Leave, DeleteEndpoint, DeleteNetwork twice leave nothing', async () => {
     for (const method of ['Leave', 'Leave', 'DeleteEndpoint', 'DeleteEndpoint']) {
       await accepted(`NetworkDriver.${method}`, ids);

@@ -34,6 +34,8 @@ export interface ExternalConnectivity {
   /** Publishes what the request lists, and nothing else; all of it or nothing. Throws `port/…`. */
   program(request: ProgramRequest, signal: AbortSignal): Promise<void>;
   revoke(request: EndpointRequest, signal: AbortSignal): Promise<void>;
+  /** Docker has begun anew: endpoints of its life before may be gone without a word. */
+  engineBegan(): void;
 }
 
 export interface ExternalConnectivityDeps {
@@ -54,6 +56,8 @@ const mostChoices = 20;
 export function createExternalConnectivity(deps: ExternalConnectivityDeps): ExternalConnectivity {
   const { node, mirror, writer } = deps;
   const oneAtATime = new KeyedMutex();
+  /** Endpoints that this life of Docker has asked ports for and will revoke itself. */
+  const expected = new Set<string>();
   const endpointOf = (endpointId: string) =>
     mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId))?.value;
 
@@ -66,7 +70,8 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     const asked = network?.internal === true ? [] : parsePortMap(request.Options);
     const before = publishedPorts(endpoint);
     if (asked.length === 0 && before.length === 0) return;
-    const taking = new Taking(deps, endpoint);
+    const taking = new Taking(deps, endpoint, expected);
+    expected.add(endpointId);
     try {
       const ports = await taking.takeAll(asked, before);
       const { revision } = await writer.write((draft) => {
@@ -75,6 +80,7 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
       }, signal);
       await deps.programmed(endpointId, revision, signal);
     } catch (error) {
+      expected.delete(endpointId);
       try {
         await undo(endpointId, before);
       } finally {
@@ -113,6 +119,7 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     { EndpointID: endpointId }: EndpointRequest,
     signal: AbortSignal,
   ): Promise<void> => {
+    expected.delete(endpointId);
     if (publishedPorts(endpointOf(endpointId)).length === 0) return;
     const { revision } = await writer.write((draft) => publish(draft, endpointId, []), signal);
     await deps.programmed(endpointId, revision, signal);
@@ -122,6 +129,7 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     program: (request, signal) =>
       oneAtATime.run(request.EndpointID, () => program(request, signal)),
     revoke: (request, signal) => oneAtATime.run(request.EndpointID, () => revoke(request, signal)),
+    engineBegan: () => expected.clear(),
   };
 }
 
@@ -129,13 +137,19 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
 class Taking {
   readonly #deps: ExternalConnectivityDeps;
   readonly #endpoint: WorkloadEndpoint;
+  readonly #expected: ReadonlySet<string>;
   readonly #taken: PortToHold[] = [];
   /** IDs of endpoints of containers that run no more, whose ports it took over. */
   readonly stale = new Set<string>();
 
-  constructor(deps: ExternalConnectivityDeps, endpoint: WorkloadEndpoint) {
+  constructor(
+    deps: ExternalConnectivityDeps,
+    endpoint: WorkloadEndpoint,
+    expected: ReadonlySet<string>,
+  ) {
     this.#deps = deps;
     this.#endpoint = endpoint;
+    this.#expected = expected;
   }
 
   /** Takes a host port for each; of those that the endpoint has already, a repeated call gets the same. */
@@ -228,7 +242,8 @@ class Taking {
 
   /**
    * After a crash of Docker, containers begin anew before anybody says that their old endpoints are gone. A
-   * port of a container that runs no more, or of another endpoint of this one, is free.
+   * port of a container that runs no more, or of another endpoint of this one, is free. One that is about to
+   * start has no process yet (Docker before 28 makes its namespace last), but this life of Docker asked for it.
    */
   #takeOver(binding: PortToHold): void {
     const { heldPorts, mirror, node, isAlive } = this.#deps;
@@ -237,7 +252,8 @@ class Taking {
     const other = mirror.get('WorkloadEndpoint', endpointEntryId(node, holder))?.value;
     const sandbox = other === undefined ? undefined : annotation(other, 'sandbox');
     const isOwn = sandbox !== undefined && sandbox === annotation(this.#endpoint, 'sandbox');
-    if (sandbox !== undefined && !isOwn && isAlive(sandbox)) return;
+    const isKept = this.#expected.has(holder) || (sandbox !== undefined && isAlive(sandbox));
+    if (other !== undefined && !isOwn && isKept) return;
     heldPorts.release(holder, binding);
     this.stale.add(holder);
   }
