@@ -105,14 +105,16 @@ export class ContainerPaths {
       const endpoint = this.#endpoints.get(id);
       return endpoint === undefined ? [] : [endpoint];
     });
-    const isPlain =
-      !this.#mixed.has(sandbox) &&
-      endpoints.length <= 1 &&
-      endpoints.every((endpoint) => this.#networkOf(endpoint)?.internal !== true);
+    const isInternal = (one: WorkloadEndpoint) => this.#networkOf(one)?.internal === true;
+    const internal = endpoints.filter(isInternal);
+    const isPlain = !this.#mixed.has(sandbox) && endpoints.length <= 1 && internal.length === 0;
     if (isPlain) return;
     if (endpoints.length > 1) this.#mixed.add(sandbox);
     try {
-      const paths = endpoints.flatMap((endpoint) => this.#pathsOf(endpoint));
+      // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
+      // as the container has the tags of its internal networks there as well.
+      const others = endpoints.filter((one) => !isInternal(one));
+      const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
       applyContainerRoutes(this.#deps.libc, sandbox, paths);
     } catch (error) {
       if (isNamespaceGone(error)) return;
