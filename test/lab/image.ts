@@ -19,6 +19,24 @@ export async function ensureTestImage(machine: Machine): Promise<void> {
   await machine.run(['docker', 'import', ...changes, '-', testImage], { input });
 }
 
+/**
+ * Gives the machine's Docker an image under each of the names, in the place of what a registry has there: its
+ * containers serve the test image's page on all of the ports, and stop at once.
+ */
+export async function makeStandIns(
+  machine: Pick<Machine, 'run'>,
+  names: readonly string[],
+  ports: readonly number[],
+): Promise<void> {
+  const serve = `trap 'exit 0' TERM; for port in ${ports.join(' ')}; do httpd -p $port -h /www; done
+    tail -f /dev/null & wait`;
+  const command = `CMD ${JSON.stringify(['sh', '-c', serve])}`;
+  const container = await machine.run(['docker', 'create', testImage]);
+  const image = await machine.run(['docker', 'commit', '-c', command, container]);
+  await machine.run(['docker', 'rm', container]);
+  for (const name of names) await machine.run(['docker', 'tag', image, name]);
+}
+
 /** The archive of the image's files, in the ustar form. */
 export function testImageArchive(busybox: Uint8Array, applets: readonly string[]): Uint8Array {
   const links = applets.filter((applet) => applet !== 'busybox');
