@@ -1,14 +1,7 @@
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { checkout, type Machine } from './machine.ts';
+import type { Machine } from './machine.ts';
 import type { BackgroundProcess } from './process.ts';
-
-/** Node of the version that ships, and the program, as the machines see them. */
-export const calicoProgram: readonly string[] = [
-  `${checkout}/node_modules/.bin/node`,
-  '--max-semi-space-size=4',
-  `${checkout}/src/main.ts`,
-];
 
 const socket = '/run/docker/plugins/calico.sock';
 
@@ -17,7 +10,7 @@ export async function startCalicoDaemon(
   machine: Machine,
   env: Readonly<Record<string, string>> = {},
 ): Promise<BackgroundProcess> {
-  const daemon = machine.spawn([...calicoProgram, 'run'], env);
+  const daemon = machine.spawn(['calico-cnm', 'run'], env);
   const deadline = Date.now() + 30_000;
   while (!(await activates(machine.path(socket)))) {
     if (daemon.status !== undefined || Date.now() > deadline) {

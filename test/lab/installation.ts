@@ -1,4 +1,4 @@
-import { checkout } from './machine.ts';
+import { checkout } from './built.ts';
 import type { CommandOptions, CommandResult } from './process.ts';
 import { runCommand } from './process.ts';
 

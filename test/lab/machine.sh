@@ -1,6 +1,6 @@
 #!/bin/sh
-# A machine of namespaces: machine.sh hold NAME ROOT CHECKOUT BACKEND UPLINK DISK
-# DISK is a folder for what outlives the machine, or nothing.
+# A machine of namespaces: machine.sh hold NAME ROOT CHECKOUT BACKEND UPLINK DISK PROGRAM
+# DISK is a folder for what outlives the machine, or nothing; PROGRAM is the calico-cnm that it has as a command.
 # It lives until its standard input ends, so that it goes with the process that started it, however that ends.
 set -eu
 
@@ -64,8 +64,8 @@ configure() {
       ln -sf "/usr/sbin/$tool-$backend$suffix" "/etc/alternatives/$tool$suffix"
     done
   done
-  printf '#!/bin/sh\nexec "%s/node_modules/.bin/node" "%s/src/main.ts" "$@"\n' \
-    "$checkout" "$checkout" >/usr/local/bin/calico-cnm
+  printf '#!/bin/sh\nexec "%s/node_modules/.bin/node" --max-semi-space-size=4 "%s" "$@"\n' \
+    "$checkout" "$program" >/usr/local/bin/calico-cnm
   chmod 755 /usr/local/bin/calico-cnm
   # A bare root has no ip; whoever starts the machine then brings lo up from outside.
   if command -v ip >/dev/null; then ip link set lo up; fi
@@ -89,7 +89,7 @@ connect_uplink() {
 }
 
 boot() {
-  name=$1 root=$2 checkout=$3 backend=$4 uplink=$5 disk=$6
+  name=$1 root=$2 checkout=$3 backend=$4 uplink=$5 disk=$6 program=$7
   # Read from the outer /proc, which tells the outer process id.
   read -r pid _ </proc/self/stat
   mount_root

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { builtProgram, checkout } from './built.ts';
 import {
   BackgroundProcess,
   outputOrThrow,
@@ -34,9 +34,6 @@ export const uplinkAddresses = {
   farV6: '2001:db8:100::1',
 } as const;
 
-/** The folder of the checkout, seen under the same path (read-only) by every machine. */
-export const checkout = resolve(import.meta.dirname, '../..');
-
 const environment = {
   PATH: '/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/bin',
   HOME: '/root',
@@ -58,6 +55,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       options.backend,
       options.uplink ? 'yes' : 'no',
       options.disk ?? '',
+      `${await builtProgram()}/main.js`,
     ],
     // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
     { stdio: 'pipe', detached: true, env: environment },

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import assert from 'node:assert/strict';
 import type { Host } from './host.ts';
-import { checkout } from './machine.ts';
+import { checkout } from './built.ts';
 import { NetworkLab } from './network-lab.ts';
 import { outputOf, type CommandResult } from './process.ts';
 

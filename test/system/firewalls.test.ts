@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { gapDuring } from '../lab/gap.ts';
 import { startHost } from '../lab/host.ts';
-import { checkout } from '../lab/machine.ts';
+import { checkout } from '../lab/built.ts';
 import { NetworkLab } from '../lab/network-lab.ts';
 import { words } from '../lab/words.ts';
 

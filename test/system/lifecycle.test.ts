@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startHost, type Host } from '../lab/host.ts';
 import { copyCheckout, dumpHost } from '../lab/installation.ts';
-import { checkout } from '../lab/machine.ts';
+import { checkout } from '../lab/built.ts';
 import { pingStream } from '../lab/ping-stream.ts';
 
 const source = '/root/a checkout/calico-cnm';

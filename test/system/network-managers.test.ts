@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { checkout } from '../lab/machine.ts';
+import { checkout } from '../lab/built.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
 /** The real systemd-networkd and NetworkManager, told by their administrator to manage whatever is Ethernet. */

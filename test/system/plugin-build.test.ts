@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { checkout } from '../lab/machine.ts';
+import { checkout } from '../lab/built.ts';
 import { outputOf } from '../lab/process.ts';
 
 const isLong = process.env['CALICO_TEST_LONG'] === '1';

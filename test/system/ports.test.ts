@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
-import { calicoProgram } from '../lab/daemon.ts';
-import { checkout, uplinkAddresses } from '../lab/machine.ts';
+import { checkout } from '../lab/built.ts';
+import { uplinkAddresses } from '../lab/machine.ts';
 import type { BackgroundProcess } from '../lab/process.ts';
 import { words } from '../lab/words.ts';
 
@@ -13,7 +13,7 @@ const kinds: readonly LabKind[] = [
 
 for (const kind of kinds) describe(kindName(kind), { timeout: 800_000 }, () => portsSuite(kind));
 
-const talk = [calicoProgram[0] ?? '', `${checkout}/test/lab/talk.ts`];
+const talk = [`${checkout}/node_modules/.bin/node`, `${checkout}/test/lab/talk.ts`];
 const router = ['ip', 'netns', 'exec', 'router'];
 const { host: hostAddress, hostV6, router: routerAddress, routerV6, far } = uplinkAddresses;
 

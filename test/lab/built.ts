@@ -1,0 +1,55 @@
+import { createHash } from 'node:crypto';
+import { existsSync, globSync, mkdirSync, readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { outputOf } from './process.ts';
+
+/** The folder of the checkout, seen under the same path (read-only) by every machine. */
+export const checkout = resolve(import.meta.dirname, '../..');
+
+const environment = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' };
+
+/** The program as it is installed: one file and what it loads (plugin/bundle.ts). */
+export function builtProgram(): Promise<string> {
+  return built('program', ['plugin/bundle.ts'], (folder) => [
+    `${checkout}/node_modules/.bin/node`,
+    `${checkout}/plugin/bundle.ts`,
+    folder,
+  ]);
+}
+
+/**
+ * A folder below build/, under the same path in every machine, that a command makes of the program's sources and
+ * the named files. It is made anew only when those have changed; several processes may ask at once.
+ */
+export async function built(
+  name: string,
+  sources: readonly string[],
+  command: (folder: string) => readonly string[],
+): Promise<string> {
+  const folder = `${checkout}/build/${name}`;
+  const digest = digestOf(['src/**/*.ts', 'package-lock.json', ...sources]);
+  const stamp = `${folder}.sources`;
+  if (existsSync(folder) && existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) {
+    return folder;
+  }
+  mkdirSync(`${checkout}/build`, { recursive: true });
+  const script = `
+    [ -e "$0" ] && [ "$(cat "$0.sources" 2>/dev/null)" = "$1" ] && exit
+    digest=$1; shift
+    "$@" && printf %s "$digest" >"$0.sources"`;
+  await outputOf(
+    ['flock', `${folder}.lock`, 'sh', '-c', script, folder, digest, ...command(folder)],
+    { timeoutMs: 600_000, env: environment },
+  );
+  return folder;
+}
+
+function digestOf(patterns: readonly string[]): string {
+  const files = globSync([...patterns], { cwd: checkout }).toSorted();
+  const hash = createHash('sha256');
+  for (const file of files) {
+    if (file.endsWith('.test.ts')) continue;
+    hash.update(`${file}\0`).update(readFileSync(`${checkout}/${file}`));
+  }
+  return hash.digest('hex');
+}
