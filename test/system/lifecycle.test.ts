@@ -111,7 +111,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     const before = await current();
     const stream = await pingStream(host, 'one', await addressOf('two'));
     // It gets as far as to bring the datastore to a format of its own.
-    const [format, daemon] = ['src/datastore/sqlite-format.ts', 'src/daemon.ts'].map(
+    const [format, daemon] = ['src/datastore/sqlite-format.ts', 'src/daemon/daemon.ts'].map(
       (file) => `${source}/${file}`,
     );
     assert.ok(format !== undefined && daemon !== undefined);
