@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { checkout } from './machine.ts';
+import { checkout } from './built.ts';
 
 /** A command that a page shows, and the output that it shows of it. */
 interface PageCommand {
