@@ -43,6 +43,9 @@ export interface CallRecord {
   readonly callId: string;
   readonly durationMs: number;
   readonly error: CalicoError | undefined;
+  /** The bodies of request and answer, where the call got so far. */
+  readonly asked?: unknown;
+  readonly answered?: unknown;
 }
 
 export interface PluginServerOptions {
@@ -110,20 +113,23 @@ function createApp(
   for (const [name, { answer, takesBody }] of Object.entries(methods)) {
     app.post(`/${name}`, async (request, reply) => {
       const started = performance.now();
-      const finish = (error?: CalicoError) =>
+      let asked: unknown;
+      const finish = (end: Pick<CallRecord, 'error' | 'answered'>) =>
         onCall({
           method: name,
           callId: request.id,
           durationMs: performance.now() - started,
-          error,
+          asked,
+          ...end,
         });
       try {
-        const result = await answer(parseBody(request.body, takesBody), stopping);
-        finish();
+        asked = parseBody(request.body, takesBody);
+        const result = await answer(asked, stopping);
+        finish({ error: undefined, answered: result });
         return await reply.send(JSON.stringify(result));
       } catch (thrown) {
         const error = toCalicoError(thrown);
-        finish(error);
+        finish({ error });
         return await reply.code(500).send(failure(`${error.message} [${request.id}]`));
       }
     });
