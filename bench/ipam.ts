@@ -46,7 +46,7 @@ async function measure(options: DatastoreOptions): Promise<readonly string[]> {
     stamp: (pool) => pool,
   });
   const answered = await ipam.requestPool.answer(
-    { Pool: undefined, SubPool: undefined, Options: {}, V6: false },
+    { AddressSpace: undefined, Pool: undefined, SubPool: undefined, Options: {}, V6: false },
     signal,
   );
   const PoolID = 'PoolID' in answered ? String(answered.PoolID) : '';

@@ -63,6 +63,7 @@ async function withHosts(
       return answer({
         id: engine.isAlwaysAnother ? `engine-${asked}` : 'engine',
         isRootless: false,
+        swarm: { isManager: false, isInTouch: false },
       });
     },
     networks: () =>

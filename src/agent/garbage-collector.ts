@@ -4,7 +4,13 @@ import type { Draft, Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { describe } from '../errors/error.ts';
-import { collect, findOwnerless, ownerlessKey, type Ownerless } from '../ipam/collect.ts';
+import {
+  collect,
+  findOwnerless,
+  ownerlessKey,
+  type Ownerless,
+  type SwarmFacts,
+} from '../ipam/collect.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface GarbageCollectorDeps {
@@ -26,9 +32,12 @@ interface Look {
   readonly networks: ReadonlySet<string>;
   readonly endpoints: ReadonlySet<string>;
   readonly ownerless: ReadonlyMap<string, Ownerless>;
+  readonly swarm: SwarmFacts;
 }
 
 const answerMs = 5000;
+/** How much one transaction collects: each address is a block and a handle, and etcd takes 128 operations. */
+const mostAtOnce = 40;
 
 /**
  * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
@@ -56,7 +65,7 @@ export async function collectGarbage(
 async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
   const { docker, mirror, local, node, writer } = deps;
   const deadline = withDeadline(signal, answerMs);
-  const [{ id: engineId }, networks, containers] = await Promise.all([
+  const [{ id: engineId, swarm: role }, networks, containers] = await Promise.all([
     docker.engine(deadline),
     docker.networks(deadline),
     docker.containers(deadline),
@@ -77,12 +86,18 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
   const gone = [...mirror.list('DockerNetwork').values()]
     .filter(({ value }) => value.node === node && !present.has(value.id))
     .map(({ value }) => value.id);
-  const { result } = await writer.write((draft) => findOwnerless(draft, node), deadline);
+  const swarm: SwarmFacts = {
+    isManager: role.isManager,
+    // Docker lists the swarm's networks only while the manager reaches the others.
+    ...(role.isInTouch ? { networks: present } : {}),
+  };
+  const { result } = await writer.write((draft) => findOwnerless(draft, node, swarm), deadline);
   return {
     engineId,
     networks: new Set(gone),
     endpoints: new Set(endpoints),
     ownerless: new Map(result.map((find) => [ownerlessKey(find), find])),
+    swarm,
   };
 }
 
@@ -110,16 +125,23 @@ async function collectBoth(
     log.info('network that Docker does not have collected', { network });
   }
   // What belonged to these has no owner either, which needs no second look of its own.
-  const isTheirs = (find: Ownerless) =>
-    find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
+  const isTheirs = (find: Ownerless) => {
+    if (find.kind === 'claim') return false;
+    return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
+  };
   const plan = (draft: Draft) => {
-    const finds = findOwnerless(draft, node).filter(
-      (find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find),
-    );
-    collect(draft, node, finds);
+    const finds = findOwnerless(draft, node, now.swarm)
+      .filter((find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find))
+      .slice(0, mostAtOnce);
+    collect(draft, node, finds, now.swarm);
     return finds;
   };
-  const { result: finds } = await writer.write(plan, signal);
+  const finds: Ownerless[] = [];
+  for (;;) {
+    const { result } = await writer.write(plan, signal);
+    finds.push(...result);
+    if (result.length < mostAtOnce) break;
+  }
   if (finds.length === 0) return;
   log.info('addresses and pools without owner collected', {
     count: finds.length,

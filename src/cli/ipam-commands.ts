@@ -5,6 +5,7 @@ import { CalicoError } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { cidrContains, type Cidr } from '../ip/cidr.ts';
 import { sharersOf, userOf } from '../ipam/addresses.ts';
+import { validClaims } from '../ipam/claims.ts';
 import { describeHolder, lookUpHolder } from '../ipam/allocate.ts';
 import { release } from '../ipam/records.ts';
 import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
@@ -127,7 +128,7 @@ function releaseUnused(draft: Draft, address: IpAddress): void {
     const title = `${endpointTitle(user)} on host ${user.spec.node}`;
     throw new CalicoError('ipam/address-taken', { address, holder: title });
   }
-  if (sharersOf(holder) !== undefined) {
+  if (sharersOf(holder) !== undefined || validClaims(draft, holder).length > 0) {
     throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
   }
   release(draft, block, { address, holder });

@@ -185,6 +185,7 @@ export async function runDaemon(
     log,
     metrics,
     onActivated: () => connectivity.engineBegan(),
+    logsBodies: settings.logLevel === 'debug',
     onRefused: (callId, { code }) => failedStarts.refused(callId, code),
   });
 

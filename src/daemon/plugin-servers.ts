@@ -25,6 +25,8 @@ export interface PluginServersDeps {
   readonly metrics: Metrics;
   /** Told of Docker's first call to a plugin, which it makes once in its life. */
   readonly onActivated: () => void;
+  /** Whether the log has what each call asked and was answered. */
+  readonly logsBodies: boolean;
   /** Told of a call that was refused. */
   readonly onRefused: (callId: string, error: CalicoError) => void;
 }
@@ -57,10 +59,10 @@ export function pluginServers(
           return { Implements: ['NetworkDriver', 'IpamDriver'] };
         }),
         'IpamDriver.GetCapabilities': methodWithoutBody(() => capabilities),
-        'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces),
+        'IpamDriver.GetDefaultAddressSpaces': methodWithoutBody(() => addressSpaces(scope)),
       },
       onCall: (call) => {
-        logCall(log, call);
+        logCall(log, call, deps.logsBodies);
         if (call.error !== undefined) deps.onRefused(call.callId, call.error);
         metrics.calls.inc({ method: call.method, outcome: call.error?.code ?? 'ok' });
         metrics.callSeconds.observe({ method: call.method }, call.durationMs / 1000);
@@ -100,8 +102,14 @@ function rejectAtEnd(signal: AbortSignal): Promise<never> {
   });
 }
 
-function logCall(log: Logger, { method: name, callId, durationMs, error }: CallRecord): void {
-  const facts = { method: name, call: callId, ms: durationMs.toFixed(1) };
+function logCall(log: Logger, call: CallRecord, logsBodies: boolean): void {
+  const { method: name, callId, durationMs, error, asked, answered } = call;
+  const facts = {
+    method: name,
+    call: callId,
+    ms: durationMs.toFixed(1),
+    ...(logsBodies ? { asked: JSON.stringify(asked), answered: JSON.stringify(answered) } : {}),
+  };
   if (error === undefined) log.debug('call answered', facts);
   else log.warn('call refused', { ...facts, code: error.code, why: error.message });
 }

@@ -74,6 +74,8 @@ async function withContainerInSync(
       networks: {
         create: async () => undefined,
         remove: async () => undefined,
+        allocate: async () => undefined,
+        free: async () => undefined,
         learnName: async () => undefined,
       },
       local,

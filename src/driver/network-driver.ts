@@ -57,8 +57,15 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
       await networks.remove(NetworkID, signal);
       return {};
     }),
-    'NetworkDriver.AllocateNetwork': method(optionsRequest, async ({ Options }) => ({ Options })),
-    'NetworkDriver.FreeNetwork': method(networkRequest, async () => ({})),
+    // The options that are answered reach the hosts on which tasks run, in CreateNetwork.
+    'NetworkDriver.AllocateNetwork': method(createNetworkRequest, async (request, signal) => {
+      await networks.allocate(request, signal);
+      return { Options: request.Options };
+    }),
+    'NetworkDriver.FreeNetwork': method(networkRequest, async ({ NetworkID }, signal) => {
+      await networks.free(NetworkID, signal);
+      return {};
+    }),
     'NetworkDriver.CreateEndpoint': method(createEndpointRequest, async (request, signal) => {
       const { mac } = await endpoints.create(request, signal);
       return { Interface: mac === undefined ? {} : { MacAddress: mac } };

@@ -10,7 +10,8 @@ import {
   hasAddress,
   type WorkloadEndpoint,
 } from '../model/workload-endpoint.ts';
-import { allocate, assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { allocate, assign, checkAffinity, describeHolder, lookUpHolder } from './allocate.ts';
+import { mayUse, releaseUser } from './claims.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
@@ -88,20 +89,20 @@ export function releaseAddress(
   const found = lookUpHolder(draft, address);
   if (found === undefined) return;
   const { block, holder } = found;
-  const { nonce } = parsePoolId(request.poolId);
   const secondary = holder.secondary ?? {};
   const sharers = sharersOf(holder);
   if (sharers !== undefined) {
-    const left = sharers.filter((sharer) => sharer !== `${node}/${nonce}`);
+    const left = sharers.filter((sharer) => sharer !== sharerOf(request));
     if (left.length === sharers.length) return;
     if (left.length === 0) return release(draft, block, { address, holder });
     const shared = { ...holder, secondary: { ...secondary, holders: left.join(',') } };
     return rewriteHolder(draft, block, { address, holder: shared });
   }
+  const { nonce } = parsePoolId(request.poolId);
   if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
   const { endpoint } = secondary;
   if (endpoint === undefined || !isLiving(draft, node, endpoint)) {
-    return release(draft, block, { address, holder });
+    return releaseUser(draft, { address, block, holder });
   }
   const givenBack = { ...holder, secondary: { ...secondary, givenBackBy: endpoint } };
   rewriteHolder(draft, block, { address, holder: givenBack });
@@ -122,7 +123,7 @@ export function reserve(
 ): void {
   const { record, address, type, now } = request;
   const { nonce } = parsePoolId(record.poolId);
-  const sharer = `${record.node}/${nonce}`;
+  const sharer = sharerOf(record);
   checkInside(draft, record, address);
   const found = lookUpHolder(draft, address);
   if (found === undefined) {
@@ -143,6 +144,15 @@ export function reserve(
   const secondary = { ...own, type: own['type'] ?? type, holders: [...sharers, sharer].join(',') };
   rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
 }
+
+/** By what a pool shares an address: `host/nonce`; Swarm's manager shares with pools of its own host as well. */
+function sharerOf({ node, poolId }: { readonly node: string; readonly poolId: string }): string {
+  const { forSwarm, nonce } = parsePoolId(poolId);
+  return `${forSwarm === true ? swarmSharer : ''}${node}/${nonce}`;
+}
+
+/** What the sharers that are pools of Swarm's manager begin with. */
+export const swarmSharer = 'swarm:';
 
 /** The hosts and pools that share a reserved address; `undefined` for an address of an endpoint. */
 export function sharersOf({ secondary }: AllocationAttributes): readonly string[] | undefined {
@@ -185,9 +195,28 @@ function requestSpecific(
   const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
   if (found !== undefined && isGivenBack && secondary['pool'] === facts.pool) {
     draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
-    release(draft, found.block, { address, holder: found.holder });
+    releaseUser(draft, { address, ...found });
   }
-  assign(draft, { node, address, holder: holderWith(address, facts), now });
+  assignToUser(draft, { address, facts, now });
+}
+
+/** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */
+export function assignToUser(
+  draft: Draft,
+  {
+    address,
+    facts,
+    now,
+  }: { readonly address: IpAddress; readonly facts: AddressFacts; readonly now: Date },
+): void {
+  const { node, network } = facts;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined || !mayUse(draft, found.holder, network)) {
+    return assign(draft, { node, address, holder: holderWith(address, facts), now });
+  }
+  checkAffinity(draft, { node, block: found.block, address });
+  const secondary = { ...found.holder.secondary, ...facts };
+  rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
 }
 
 function addressFacts(draft: Draft, { record, container }: AddressRequest): AddressFacts {
@@ -219,18 +248,18 @@ function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
   });
 }
 
-function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
+export function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
   if (isInside(draft, record, address)) return;
   const { where } = describeSource(draft, record);
   throw new CalicoError('ipam/address-outside', { address, where });
 }
 
-function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
+export function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
   if (record.subnet !== undefined) return cidrContains(record.subnet, address);
   return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
 }
 
-function describeSource(
+export function describeSource(
   draft: Draft,
   record: DockerPool,
 ): { readonly where: string; readonly size: string } {

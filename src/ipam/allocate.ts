@@ -80,16 +80,28 @@ export function assign(
   const existing = findBlock(draft, address, poolBlockSize(pool));
   const block =
     existing ?? claimBlock(draft, { cidr: cidrOf(address, poolBlockSize(pool)), host: node, now });
-  const owner = blockHost(block);
-  const isStrict = draft.get('IpamConfig', 'config')?.strict_affinity === true;
-  if (isStrict && owner !== node) {
-    throw new CalicoError('ipam/address-elsewhere', { address, owner: owner ?? 'no host' });
-  }
+  checkAffinity(draft, { node, block, address });
   const present = holderOf(block, address);
   if (present !== undefined) {
     throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(present) });
   }
   hold(draft, block, { address, holder: request.holder });
+}
+
+/** Throws `ipam/address-elsewhere` where affinity is strict and the block is another host's. */
+export function checkAffinity(
+  draft: Draft,
+  {
+    node,
+    block,
+    address,
+  }: { readonly node: string; readonly block: Block; readonly address: IpAddress },
+): void {
+  const owner = blockHost(block);
+  const isStrict = draft.get('IpamConfig', 'config')?.strict_affinity === true;
+  if (isStrict && owner !== node) {
+    throw new CalicoError('ipam/address-elsewhere', { address, owner: owner ?? 'no host' });
+  }
 }
 
 /** Who holds an address now; `undefined` if nobody does. */
@@ -104,7 +116,8 @@ export function lookUpHolder(
 
 /** A holder in words, for messages. */
 export function describeHolder({ handle_id, secondary = {} }: AllocationAttributes): string {
-  const { container, endpoint, networkName, network, node, type, pod, namespace } = secondary;
+  const { container, endpoint, networkName, network, node, type, pod, namespace, swarm } =
+    secondary;
   const on = node === undefined ? '' : ` on host ${node}`;
   if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
   if (type !== undefined) return `the network as its ${type} address${on}`;
@@ -112,6 +125,7 @@ export function describeHolder({ handle_id, secondary = {} }: AllocationAttribut
   const of = where === undefined ? '' : ` of network ${where}`;
   if (container !== undefined) return `container ${container}${of}${on}`;
   if (endpoint !== undefined) return `endpoint ${endpoint.slice(0, 12)}${of}${on}`;
+  if (swarm !== undefined) return 'a task or service of the swarm';
   return `${handle_id ?? 'an unknown owner'}${on}`;
 }
 

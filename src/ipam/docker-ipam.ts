@@ -13,8 +13,10 @@ import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { asHost } from './allocate.ts';
-import { releaseAddress, requestAddress, reserve } from './addresses.ts';
+import { isInside, releaseAddress, requestAddress, reserve } from './addresses.ts';
+import { claimOf } from './claims.ts';
 import type { UsedRange } from './default-pools.ts';
+import { isLinkLocal } from './next-hop.ts';
 import {
   poolIdsOfNetworks,
   poolRecord,
@@ -22,7 +24,8 @@ import {
   releasePool,
   requestPool,
 } from './docker-pools.ts';
-import { addressSpace } from './network-addresses.ts';
+import { addressSpace, swarmAddressSpace } from './network-addresses.ts';
+import { claimAddress, releaseClaim } from './swarm-addresses.ts';
 
 /** Docker's IPAM driver API. Source: moby, libnetwork/ipams/remote/api; Docker 20.10 to 29. */
 
@@ -37,6 +40,7 @@ const text = z
 const poolId = z.string().min(1, 'must not be empty');
 
 const requestPoolRequest = z.object({
+  AddressSpace: text,
   Pool: text,
   SubPool: text,
   Options: optionMap,
@@ -74,10 +78,16 @@ const unusedMs = 5000;
 
 export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
 
-export const addressSpaces = {
-  LocalDefaultAddressSpace: addressSpace,
-  GlobalDefaultAddressSpace: addressSpace,
-} as const;
+/**
+ * One address space for all, so that Docker 27 and later does not look for overlaps; but for Swarm a second one, in
+ * which its manager asks.
+ */
+export function addressSpaces(scope: 'local' | 'global') {
+  return {
+    LocalDefaultAddressSpace: addressSpace,
+    GlobalDefaultAddressSpace: scope === 'global' ? swarmAddressSpace : addressSpace,
+  };
+}
 
 /** The calls that have a body. */
 export function createDockerIpam(deps: DockerIpamDeps) {
@@ -109,6 +119,7 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     const plan = (draft: Draft): IpAddress => {
       const record = poolRecord(draft, request.PoolID, { node, now: now(), stamp });
       if (isGateway) return gatewayAddress(draft, { record, address, now: now() });
+      if (record.swarm !== undefined) return claimAddress(draft, { record, address, now: now() });
       const container = request.Options[containerKey];
       return requestAddress(draft, { record, address, container, now: now() });
     };
@@ -135,10 +146,11 @@ export function createDockerIpam(deps: DockerIpamDeps) {
       answer: async ({ PoolID, Address }, signal) => {
         const address = wantedAddress(Address.replace(/\/\d+$/, ''));
         if (address === undefined) return {};
-        await writer.write(
-          (draft) => releaseAddress(draft, { node, poolId: PoolID, address }),
-          signal,
-        );
+        await writer.write((draft) => {
+          const released = { node, poolId: PoolID, address };
+          releaseAddress(draft, released);
+          releaseClaim(draft, released);
+        }, signal);
         return {};
       },
     } satisfies IpamCall<typeof releaseAddressRequest>,
@@ -147,18 +159,20 @@ export function createDockerIpam(deps: DockerIpamDeps) {
 
 interface AskedPool {
   readonly family: IpFamily;
+  readonly forSwarm?: boolean;
   readonly subnet?: Cidr;
   readonly range?: Cidr;
   readonly ipPools?: readonly string[];
 }
 
 function parsePoolRequest(request: z.infer<typeof requestPoolRequest>): AskedPool {
-  const { Pool, SubPool, Options, V6 } = request;
+  const { AddressSpace, Pool, SubPool, Options, V6 } = request;
   const given = Pool === undefined ? undefined : parseCidr(Pool);
   const range = SubPool === undefined ? undefined : parseCidr(SubPool);
   const ipPools = parsePoolOptions(Options);
   return {
     family: given === undefined ? (V6 ? 6 : 4) : cidrFamily(given),
+    ...(AddressSpace === swarmAddressSpace ? { forSwarm: true } : {}),
     // An unspecified base address asks for any subnet of that size, of which we have no notion.
     ...(given === undefined || isUnspecified(splitCidr(given).address) ? {} : { subnet: given }),
     ...(range === undefined ? {} : { range }),
@@ -202,8 +216,14 @@ function gatewayAddress(
   },
 ): IpAddress {
   const { record, address, now } = request;
-  if (address === undefined) {
-    return record.nextHop ?? (record.family === 4 ? anyAddress4 : anyAddress6);
+  const ownHop = record.nextHop ?? (record.family === 4 ? anyAddress4 : anyAddress6);
+  if (address === undefined) return ownHop;
+  if (isLinkLocal(address) && !isInside(draft, record, address)) {
+    // The gateway of a Swarm network is the next hop that its first manager chose. Later managers go by it; a host
+    // on which tasks run has one of its own, as each network of a host needs another.
+    if (record.swarm === undefined) return ownHop;
+    draft.put('DockerPool', claimOf(record), { ...record, nextHop: address });
+    return address;
   }
   if (address !== record.nextHop) reserve(draft, { record, address, type: 'gateway', now });
   return address;

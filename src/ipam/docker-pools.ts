@@ -37,7 +37,7 @@ export function poolRecordId(node: string, nonce: string): string {
 
 /** Makes the record of a request, and an IP pool for a new subnet; throws `ipam/…`. */
 export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
-  const { node, family, subnet, range, ipPools, nonce, now } = request;
+  const { node, family, subnet, range, ipPools, forSwarm, nonce, now } = request;
   const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
   if (subnet === undefined) candidatePools(draft, { node, family, names: ipPools });
   const record: DockerPool = {
@@ -49,6 +49,7 @@ export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
     ...(ipPools === undefined ? {} : { ipPools: [...ipPools] }),
     ...(ipPool === undefined ? {} : { ipPool }),
     nextHop: chooseNextHop(draft, { node, family, nonce }),
+    ...(forSwarm === true ? { swarm: {} } : {}),
     createdAt: now.toISOString(),
   };
   draft.put('DockerPool', poolRecordId(node, nonce), record);

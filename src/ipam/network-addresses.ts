@@ -8,6 +8,7 @@ import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { assign, describeHolder, lookUpHolder } from './allocate.ts';
 import {
+  assignToUser,
   holderWith,
   isLiving,
   reserve,
@@ -16,13 +17,18 @@ import {
   type AddressFacts,
 } from './addresses.ts';
 import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
+import { claimOf, mayUse } from './claims.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
 import { describeHolder as rewriteHolder, release } from './records.ts';
+import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
-/** The name of our address space, the same for local and global networks. */
+/** The name of our address space. */
 export const addressSpace = 'CalicoAddressSpace';
+
+/** The one in which Swarm's manager asks, by which it is told from the hosts on which tasks run. */
+export const swarmAddressSpace = 'CalicoSwarmAddressSpace';
 
 /** One subnet as Docker tells it when a network is made. */
 interface Subnet {
@@ -63,7 +69,9 @@ export function createNetworkAddresses(clock: Clock) {
         readonly subnets: readonly Subnet[];
       },
     ): Adopted => {
-      const isOurs = request.subnets.some((subnet) => subnet.addressSpace === addressSpace);
+      const isOurs = request.subnets.some(
+        ({ addressSpace: space }) => space === addressSpace || space === swarmAddressSpace,
+      );
       const subnets = request.subnets.map((subnet) =>
         isOurs
           ? adoptPool(draft, { ...request, subnet, now: clock.now() })
@@ -85,6 +93,8 @@ export function createNetworkAddresses(clock: Clock) {
         if (pool?.metadata.annotations?.[hostLocal] === network.node) removePool(draft, pool);
       }
     },
+    allocateNetwork,
+    freeNetwork,
     bindEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
       for (const address of endpoint.addresses) {
         if (endpoint.network.ipam === 'docker') {
@@ -135,6 +145,9 @@ function adoptPool(
   if (record === undefined) {
     throw new CalicoError('ipam/unknown-pool-id', { poolId: subnet.cidr });
   }
+  // Outside of a swarm Docker from 24 on makes networks of scope global by itself.
+  const { swarm, ...plain } = record;
+  if (swarm !== undefined) draft.put('DockerPool', claimOf(record), plain);
   for (const address of Object.values(subnet.auxiliary)) {
     reserve(draft, { record, address, type: 'auxiliary', now });
   }
@@ -144,10 +157,13 @@ function adoptPool(
   };
 }
 
-function recordOf(draft: Draft, node: string, { family, cidr, gateway }: Subnet) {
+function recordOf(draft: Draft, node: string, subnet: Subnet) {
+  const { family, cidr, gateway } = subnet;
+  const isGlobal = subnet.addressSpace === swarmAddressSpace;
   const records: DockerPool[] = [];
   for (const [, record] of draft.group('DockerPool', node)) {
-    if (record.family === family) records.push(record);
+    const isUsable = record.swarm === undefined || (isGlobal && record.swarm.network === undefined);
+    if (record.family === family && isUsable) records.push(record);
   }
   const byNextHop = records.find(({ nextHop }) => nextHop === gateway);
   if (byNextHop !== undefined) return byNextHop;
@@ -212,12 +228,12 @@ function bindOwnAddress(
   endpoint: EndpointAddresses,
   { address, now }: { readonly address: IpAddress; readonly now: Date },
 ): void {
-  const { node, endpointId } = endpoint;
+  const { node, endpointId, network } = endpoint;
   const found = lookUpHolder(draft, address);
-  if (found === undefined) {
+  if (found === undefined || mayUse(draft, found.holder, network.id)) {
     // Its record was lost, but Docker holds it: it is this endpoint's again.
-    const pool = poolNonce(endpoint.network, address);
-    return assign(draft, { node, address, holder: holderFor(endpoint, { address, pool }), now });
+    const facts = factsOf(endpoint, poolNonce(network, address));
+    return assignToUser(draft, { address, facts, now });
   }
   const { block, holder } = found;
   const { secondary = {} } = holder;
@@ -229,10 +245,10 @@ function bindOwnAddress(
   if (isOther) {
     throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
   }
-  const bound = holderFor(endpoint, { address, pool: secondary['pool'] ?? '' });
+  const facts = factsOf(endpoint, secondary['pool'] ?? '');
   rewriteHolder(draft, block, {
     address,
-    holder: { ...holder, secondary: { ...secondary, ...bound.secondary } },
+    holder: { ...holder, secondary: { ...secondary, ...facts } },
   });
 }
 
@@ -252,21 +268,17 @@ function bindDockerAddress(
     }
     release(draft, found.block, { address, holder: found.holder });
   }
-  assign(draft, { node, address, holder: holderFor(endpoint, { address, pool: 'docker' }), now });
+  assign(draft, { node, address, holder: holderWith(address, factsOf(endpoint, 'docker')), now });
 }
 
-function holderFor(
-  { node, network, endpointId }: EndpointAddresses,
-  { address, pool }: { readonly address: IpAddress; readonly pool: string },
-) {
-  const facts: AddressFacts = {
+function factsOf({ node, network, endpointId }: EndpointAddresses, pool: string): AddressFacts {
+  return {
     node,
     pool,
     network: network.id,
     endpoint: endpointId,
     ...(network.name === undefined ? {} : { networkName: network.name }),
   };
-  return holderWith(address, facts);
 }
 
 function poolNonce(network: DockerNetwork, address: IpAddress): string {

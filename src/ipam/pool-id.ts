@@ -8,6 +8,8 @@ export interface PoolFacts {
   readonly subnet?: Cidr;
   readonly range?: Cidr;
   readonly ipPools?: readonly string[];
+  /** Whether Swarm's manager asked for it, for the tasks of all hosts. */
+  readonly forSwarm?: boolean;
   /** Tells two requests for the same apart. */
   readonly nonce: string;
 }
@@ -15,10 +17,12 @@ export interface PoolFacts {
 const prefix = 'calico';
 
 /** For example `calico;v=4;subnet=10.99.0.0/16;range=10.99.4.0/24;id=1f2e3d4c`. */
-export function formatPoolId({ family, subnet, range, ipPools, nonce }: PoolFacts): string {
+export function formatPoolId(facts: PoolFacts): string {
+  const { family, subnet, range, ipPools, forSwarm, nonce } = facts;
   return [
     prefix,
     `v=${family}`,
+    ...(forSwarm === true ? ['for=swarm'] : []),
     ...(subnet === undefined ? [] : [`subnet=${subnet}`]),
     ...(range === undefined ? [] : [`range=${range}`]),
     ...(ipPools === undefined ? [] : [`pools=${ipPools.join(',')}`]),
@@ -49,6 +53,7 @@ export function parsePoolId(poolId: string): PoolFacts {
   return {
     family: family === '4' ? 4 : 6,
     nonce,
+    ...(values.get('for') === 'swarm' ? { forSwarm: true } : {}),
     ...(subnet === undefined ? {} : { subnet: parseCidr(subnet) }),
     ...(range === undefined ? {} : { range: parseCidr(range) }),
     ...(ipPools === undefined ? {} : { ipPools: ipPools.split(',') }),

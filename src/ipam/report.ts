@@ -87,7 +87,8 @@ export function checkIpam(mirror: Mirror): readonly string[] {
   const handles = new Map<string, number>();
   for (const [address, { handle_id: handle, secondary }] of held) {
     if (handle !== undefined) handles.set(handle, (handles.get(handle) ?? 0) + 1);
-    if (!inUse.has(address) && secondary?.['holders'] === undefined) {
+    const isShared = secondary?.['holders'] !== undefined || secondary?.['swarm'] !== undefined;
+    if (!inUse.has(address) && !isShared) {
       problems.push(
         `${address} is allocated (${handle ?? 'without a handle, as the plugin of 2019 did'}), but no endpoint uses it; free it with calico-cnm ipam release ${address}`,
       );

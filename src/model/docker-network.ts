@@ -72,6 +72,15 @@ export const dockerPool = z.looseObject({
   /** The IP pool that this request made or uses, where it has a subnet. */
   ipPool: z.exactOptional(z.string()),
   nextHop: z.exactOptional(address),
+  /** Where Swarm's manager asked for it, for the tasks of all hosts. */
+  swarm: z.exactOptional(
+    z.looseObject({
+      /** The network's ID, once the manager has told it. */
+      network: z.exactOptional(z.string()),
+      /** Another manager leads now and has asked for a pool of its own for the network. */
+      isReplaced: z.exactOptional(z.boolean()),
+    }),
+  ),
   createdAt: z.string(),
 });
 

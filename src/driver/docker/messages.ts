@@ -11,9 +11,21 @@ function mapOf<S extends z.ZodType>(schema: S) {
 }
 
 export const engineInfo = z
-  .object({ ID: z.string(), SecurityOptions: z.union([z.array(z.string()), z.null()]).optional() })
-  .transform(({ ID, SecurityOptions }) => ({
+  .object({
+    ID: z.string(),
+    SecurityOptions: z.union([z.array(z.string()), z.null()]).optional(),
+    Swarm: z
+      .object({ ControlAvailable: z.boolean(), Error: z.string(), Nodes: z.int() })
+      .partial()
+      .optional(),
+  })
+  .transform(({ ID, SecurityOptions, Swarm = {} }) => ({
     id: ID,
+    swarm: {
+      isManager: Swarm.ControlAvailable === true,
+      /** Whether it is a manager that reaches the leader: nodes are counted by it. */
+      isInTouch: (Swarm.Error ?? '') === '' && (Swarm.Nodes ?? 0) > 0,
+    },
     isRootless: (SecurityOptions ?? []).some((option) => option.startsWith('name=rootless')),
   }));
 

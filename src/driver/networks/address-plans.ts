@@ -43,6 +43,19 @@ export interface AddressPlans {
   /** At DeleteNetwork: what `adoptSubnets` made. */
   dropSubnets(draft: Draft, network: DockerNetwork): void;
 
+  /** At AllocateNetwork: the pools that Swarm's manager asked for are from now on this network's, on all hosts. */
+  allocateNetwork(
+    draft: Draft,
+    request: {
+      readonly node: string;
+      readonly networkId: string;
+      readonly subnets: readonly RequestedSubnet[];
+    },
+  ): void;
+
+  /** At FreeNetwork: what Swarm's managers have had for the network. */
+  freeNetwork(draft: Draft, networkId: string): void;
+
   /** At CreateEndpoint: the addresses are from now on this endpoint's. */
   bindEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
 

@@ -20,6 +20,8 @@ const addresses: AddressPlans = {
     nextHop6: undefined,
   }),
   dropSubnets: () => undefined,
+  allocateNetwork: () => undefined,
+  freeNetwork: () => undefined,
   bindEndpoint: () => undefined,
   releaseEndpoint: () => undefined,
   releaseAdopted: () => undefined,

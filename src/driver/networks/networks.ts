@@ -20,6 +20,10 @@ const ipv6Key = 'com.docker.network.enable_ipv6';
 export interface Networks {
   create(request: CreateNetworkRequest, signal: AbortSignal): Promise<void>;
   remove(networkId: string, signal: AbortSignal): Promise<void>;
+  /** For Swarm's manager: the network is to be, on whichever host a task of it comes to run. */
+  allocate(request: CreateNetworkRequest, signal: AbortSignal): Promise<void>;
+  /** For Swarm's manager: the network is no more. */
+  free(networkId: string, signal: AbortSignal): Promise<void>;
   /** Records the name that Docker has for a network of ours, and makes its Profile; unknown IDs are ignored. */
   learnName(networkId: string, name: string, signal: AbortSignal): Promise<void>;
 }
@@ -45,13 +49,17 @@ export function createNetworks(deps: NetworksDeps): Networks {
   const createPlan = (draft: Draft, request: CreateNetworkRequest, asked: AskedNetwork): void => {
     const existing = draft.get('DockerNetwork', id(request.NetworkID));
     if (existing !== undefined) {
-      if (isSameNetwork(existing, asked)) return;
-      throw new CalicoError('driver/network-differs', { network: request.NetworkID });
+      if (!isSameNetwork(existing, asked)) {
+        throw new CalicoError('driver/network-differs', { network: request.NetworkID });
+      }
+      if (hasSameGateways(existing, asked)) return;
+      // Docker keeps no network of Swarm over its restart: it asks for the pools anew and makes the network again.
     }
     const { create, subnets, ...facts } = asked;
     const adopted = addresses.adoptSubnets(draft, { node, networkId: request.NetworkID, subnets });
     const nextHop4 = create.nextHop4 ?? adopted.nextHop4;
     const nextHop6 = create.nextHop6 ?? adopted.nextHop6;
+    const name = create.name ?? existing?.name;
     const network: DockerNetwork = {
       id: request.NetworkID,
       node,
@@ -59,7 +67,7 @@ export function createNetworks(deps: NetworksDeps): Networks {
       ipam: adopted.ipam,
       subnets: [...adopted.subnets],
       options: create.options,
-      ...(create.name === undefined ? {} : { name: create.name }),
+      ...(name === undefined ? {} : { name }),
       ...(nextHop4 === undefined ? {} : { nextHop4 }),
       ...(nextHop6 === undefined ? {} : { nextHop6 }),
     };
@@ -80,6 +88,13 @@ export function createNetworks(deps: NetworksDeps): Networks {
         addresses.dropSubnets(draft, network);
         dropNetworkProfiles(draft, network);
       }, signal);
+    },
+    allocate: async (request, signal) => {
+      const allocated = { node, networkId: request.NetworkID, subnets: requestedSubnets(request) };
+      await writer.write((draft) => addresses.allocateNetwork(draft, allocated), signal);
+    },
+    free: async (networkId, signal) => {
+      await writer.write((draft) => addresses.freeNetwork(draft, networkId), signal);
     },
     learnName: async (networkId, name, signal) => {
       await writer.write((draft) => nameNetwork(draft, { id: id(networkId), name, stamp }), signal);
@@ -122,12 +137,19 @@ function askedNetwork(
     internal: request.Options[internalKey] === true,
     ipv4: request.Options[ipv4Key] !== false && request.IPv4Data.length > 0,
     ipv6: request.Options[ipv6Key] === true && request.IPv6Data.length > 0,
-    subnets: [
-      ...request.IPv4Data.map((data) => requestedSubnet(4, data)),
-      ...request.IPv6Data.map((data) => requestedSubnet(6, data)),
-    ],
+    subnets: requestedSubnets(request),
     create: { ...create, options },
   };
+}
+
+function requestedSubnets({
+  IPv4Data,
+  IPv6Data,
+}: CreateNetworkRequest): readonly RequestedSubnet[] {
+  return [
+    ...IPv4Data.map((data) => requestedSubnet(4, data)),
+    ...IPv6Data.map((data) => requestedSubnet(6, data)),
+  ];
 }
 
 function requestedSubnet(
@@ -146,6 +168,14 @@ function requestedSubnet(
       ]),
     ),
   };
+}
+
+/** Whether a repeated CreateNetwork speaks of the pools that the network has. */
+function hasSameGateways(existing: DockerNetwork, asked: AskedNetwork): boolean {
+  return isDeepStrictEqual(
+    existing.subnets.map(({ gateway }) => gateway),
+    asked.subnets.map(({ gateway }) => gateway),
+  );
 }
 
 /** Whether a repeated CreateNetwork says what the first one said. */

@@ -1,0 +1,179 @@
+import assert from 'node:assert/strict';
+import { GroupWriter } from '../datastore/group-writer.ts';
+import { LiveMirror } from '../datastore/live-mirror.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { parseAddress } from '../ip/address.ts';
+import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
+import type { DockerNetwork } from '../model/docker-network.ts';
+import type { IpPool } from '../model/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import { createDockerIpam } from './docker-ipam.ts';
+import { addressSpace, createNetworkAddresses } from './network-addresses.ts';
+
+export const signal = AbortSignal.timeout(120_000);
+export const nodes = ['host-a', 'host-b'] as const;
+
+export const defaultPool: IpPool = {
+  kind: 'IPPool',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'default-ipv4-ippool' },
+  spec: { cidr: parseCidr('10.65.0.0/26'), blockSize: 29, nodeSelector: 'all()' },
+};
+
+/** Uses address management on a datastore of its own. */
+export async function withIpam(use: (lab: Lab) => Promise<void>): Promise<void> {
+  const store = await openSqliteStore(':memory:');
+  const mirror = new LiveMirror(store);
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, signal);
+  const writer = new GroupWriter(mirror);
+  await writer.write((draft) => {
+    draft.put('IPPool', 'default-ipv4-ippool', defaultPool);
+    for (const name of nodes) {
+      draft.put('Node', name, {
+        kind: 'Node',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name, labels: { rack: name } },
+        spec: {},
+      });
+    }
+  }, signal);
+  try {
+    await use(new Lab(mirror, writer));
+  } finally {
+    stop.abort();
+    await store.close();
+    await running;
+  }
+}
+
+/** Docker on two hosts, as far as address management sees it. */
+export class Lab {
+  readonly mirror: LiveMirror;
+  readonly writer: GroupWriter;
+  readonly #plans = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
+  #made = 0;
+
+  constructor(mirror: LiveMirror, writer: GroupWriter) {
+    this.mirror = mirror;
+    this.writer = writer;
+  }
+
+  ipam(node: string) {
+    return createDockerIpam({
+      usedRanges: () => [],
+      node,
+      writer: this.writer,
+      now: () => new Date(),
+      nonce: () => `n${this.#made++}`,
+      stamp: (pool) => pool,
+    });
+  }
+
+  async pool(
+    node: string,
+    subnet?: string,
+    range?: string,
+    space?: string,
+  ): Promise<Record<string, unknown>> {
+    const request = {
+      AddressSpace: space,
+      Pool: subnet,
+      SubPool: range,
+      Options: {},
+      V6: false,
+    };
+    return { ...(await this.ipam(node).requestPool.answer(request, signal)) };
+  }
+
+  async address(
+    node: string,
+    poolId: string,
+    wanted?: string,
+    options: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
+    const request = { PoolID: poolId, Address: wanted, Options: { ...options } };
+    const answer = await this.ipam(node).requestAddress.answer(request, signal);
+    return parseInterfaceAddress('Address' in answer ? String(answer.Address) : '').address;
+  }
+
+  async release(node: string, poolId: string, address: string): Promise<void> {
+    await this.ipam(node).releaseAddress.answer({ PoolID: poolId, Address: address }, signal);
+  }
+
+  /** CreateNetwork with the pools that were asked for before. */
+  async adopt(node: string, id: string, pools: readonly Record<string, unknown>[]): Promise<void> {
+    const subnets = pools.map((pool) => ({
+      family: 4 as const,
+      addressSpace,
+      cidr: parseCidr(String(pool['Pool'])),
+      gateway: parseInterfaceAddress(gatewayOf(pool)).address,
+      auxiliary: {},
+    }));
+    await this.writer.write((draft) => {
+      const adopted = this.#plans.adoptSubnets(draft, { node, networkId: id, subnets });
+      const network: DockerNetwork = {
+        id,
+        node,
+        ipam: adopted.ipam,
+        internal: false,
+        ipv4: true,
+        ipv6: false,
+        subnets: [...adopted.subnets],
+        options: {},
+      };
+      draft.put('DockerNetwork', `${node}/${id}`, network);
+    }, signal);
+  }
+
+  /** AllocateNetwork of Swarm's manager, for a network of one subnet. */
+  async allocate(node: string, networkId: string, cidr: string, gateway: string): Promise<void> {
+    const subnet = { family: 4 as const, cidr: parseCidr(cidr), gateway: parseAddress(gateway) };
+    const request = { node, networkId, subnets: [{ ...subnet, addressSpace, auxiliary: {} }] };
+    await this.writer.write((draft) => this.#plans.allocateNetwork(draft, request), signal);
+  }
+
+  /** FreeNetwork of Swarm's manager. */
+  async free(networkId: string): Promise<void> {
+    await this.writer.write((draft) => this.#plans.freeNetwork(draft, networkId), signal);
+  }
+
+  /** DeleteNetwork. */
+  async removeNetwork(node: string, id: string): Promise<void> {
+    await this.writer.write((draft) => draft.remove('DockerNetwork', `${node}/${id}`), signal);
+  }
+
+  /** DeleteEndpoint. */
+  async disconnect(node: string, endpointId: string): Promise<void> {
+    const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
+    await this.writer.write((draft) => draft.remove('WorkloadEndpoint', id), signal);
+  }
+
+  /** CreateEndpoint with an address that was asked for before. */
+  async connect(
+    node: string,
+    networkId: string,
+    { endpointId, address: given }: { readonly endpointId: string; readonly address: string },
+  ): Promise<void> {
+    await this.writer.write((draft) => {
+      const network = draft.get('DockerNetwork', `${node}/${networkId}`);
+      assert.ok(network);
+      const addresses = [parseAddress(given)];
+      this.#plans.bindEndpoint(draft, { node, network, endpointId, addresses });
+      const name = endpointName(node, endpointId);
+      draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+        kind: 'WorkloadEndpoint',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name, namespace: endpointNamespace },
+        spec: { node, endpoint: endpointId, interfaceName: 'cali0', orchestrator: 'libnetwork' },
+      });
+    }, signal);
+  }
+}
+
+export function gatewayOf(pool: Record<string, unknown>): string {
+  const data: unknown = pool['Data'];
+  assert.ok(typeof data === 'object' && data !== null && 'com.docker.network.gateway' in data);
+  return String(data['com.docker.network.gateway']);
+}
