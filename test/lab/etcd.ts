@@ -28,6 +28,8 @@ export interface EtcdSettings {
   /** A command that is put in front, for another network namespace. */
   readonly enter?: readonly string[];
   readonly port?: number;
+  /** Where it listens; 127.0.0.1 if not given. */
+  readonly address?: string;
   /** Serves TLS with this certificate, and asks clients for one of the same CA. */
   readonly tls?: CertificateFiles;
 }
@@ -38,7 +40,7 @@ export async function startEtcd(options: EtcdSettings = {}): Promise<Etcd> {
   const client = options.port ?? (await freePort());
   const peer = options.port === undefined ? await freePort() : options.port + 1;
   const { tls } = options;
-  const endpoint = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${client}`;
+  const endpoint = `${tls === undefined ? 'http' : 'https'}://${options.address ?? '127.0.0.1'}:${client}`;
   const enter = options.enter ?? [];
   let child: ChildProcess | undefined;
 
