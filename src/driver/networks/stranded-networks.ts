@@ -32,7 +32,9 @@ export async function strandedNetworks(
       docker.networks(deadline),
       docker.enabledPlugins(deadline),
     ]);
-    const isServed = (driver: string) => plainNames.has(driver) || plugins.includes(driver);
+    // Of a network that Swarm makes by a node's configuration, Docker does not say who hands out the addresses.
+    const isServed = (driver: string) =>
+      driver === '' || plainNames.has(driver) || plugins.includes(driver);
     return networks
       .filter(({ Id }) => mirror.get('DockerNetwork', networkEntryId(node, Id)) !== undefined)
       .flatMap(({ Name, Driver, IPAM }) => {
