@@ -8,6 +8,8 @@ import type { DockerApi } from '../driver/docker/docker-api.ts';
 import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixture.ts';
 import { endpointEntryId } from '../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
+import { parseCidr } from '../ip/cidr.ts';
+import { createDockerIpam } from '../ipam/docker-ipam.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
 const never = AbortSignal.timeout(60_000);
@@ -162,4 +164,67 @@ test('an engine that does not answer, or is another one, proves nothing', () => 
     await looks(3);
     assert.equal(left().length, all.length - 2);
   });
+});
+
+test('much that has no owner goes in transactions that etcd takes', async () => {
+  const store = await openSqliteStore(':memory:');
+  const sizes: number[] = [];
+  const mirror = new LiveMirror({
+    endpoint: store.endpoint,
+    get: (key, signal) => store.get(key, signal),
+    list: (prefix, signal) => store.list(prefix, signal),
+    commit: (transaction, signal) => {
+      sizes.push(transaction.compares.length);
+      return store.commit(transaction, signal);
+    },
+    watch: (prefix, revision, signal) => store.watch(prefix, revision, signal),
+    close: () => store.close(),
+  });
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, never);
+  const writer = new GroupWriter(mirror);
+  await writer.write((draft) => {
+    draft.put('IPPool', 'pool', {
+      kind: 'IPPool',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'pool' },
+      spec: { cidr: parseCidr('10.65.0.0/24'), blockSize: 26, nodeSelector: 'all()' },
+    });
+  }, never);
+  let made = 0;
+  const ipam = createDockerIpam({
+    node: 'a',
+    writer,
+    now: () => new Date(),
+    nonce: () => `n${made++}`,
+    stamp: (pool) => pool,
+    usedRanges: () => [],
+  });
+  const PoolID = 'calico;v=4;id=x';
+  const request = { PoolID, Address: undefined, Options: {} };
+  const many = Array.from({ length: 200 }, () => ipam.requestAddress.answer(request, never));
+  await Promise.all(many);
+  assert.equal(mirror.list('Handle').size, 200);
+  const silent = () => undefined;
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local: indexLocalEndpoints(mirror, 'a'),
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      removeNetwork: async () => undefined,
+      removeEndpoint: async () => undefined,
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (mirror.list('Handle').size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  await collecting;
+  await running;
+  await store.close();
+  assert.ok(Math.max(...sizes) <= 128, `operations at once: ${sizes.join()}`);
 });
