@@ -103,10 +103,15 @@ export class Lab {
   }
 
   /** CreateNetwork with the pools that were asked for before. */
-  async adopt(node: string, id: string, pools: readonly Record<string, unknown>[]): Promise<void> {
+  async adopt(
+    node: string,
+    id: string,
+    pools: readonly Record<string, unknown>[],
+    space: string = addressSpace,
+  ): Promise<void> {
     const subnets = pools.map((pool) => ({
       family: 4 as const,
-      addressSpace,
+      addressSpace: space,
       cidr: parseCidr(String(pool['Pool'])),
       gateway: parseInterfaceAddress(gatewayOf(pool)).address,
       auxiliary: {},

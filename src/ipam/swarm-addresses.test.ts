@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { heldAddresses } from './block.ts';
-import { collect, findOwnerless } from './collect.ts';
+import { collect, findOwnerless, type SwarmFacts } from './collect.ts';
 import { gatewayOf, signal, withIpam, type Lab } from './ipam-lab.fixture.ts';
 import { swarmAddressSpace } from './network-addresses.ts';
 import { checkIpam } from './report.ts';
@@ -246,3 +246,79 @@ for (const subnet of [undefined, '10.99.0.0/26']) {
       { numRuns: 40 },
     ));
 }
+
+/** A pool that Swarm's manager asks for, tied to the network. */
+async function managerPool(lab: Lab, host: HostName, subnet?: string): Promise<string> {
+  const pool = await lab.pool(host, subnet, undefined, swarmAddressSpace);
+  const gateway = gatewayOf(pool).split('/')[0] ?? '';
+  await lab.allocate(host, network, String(pool['Pool']), gateway);
+  return String(pool['PoolID']);
+}
+
+test('what a manager claimed is given up when its host is none any more, or the network is gone', async () => {
+  for (const swarm of [{ isManager: false }, { isManager: true, networks: new Set<string>() }]) {
+    await withIpam(async (lab) => {
+      await lab.address('host-a', await managerPool(lab, 'host-a'));
+      const look = (facts: SwarmFacts) =>
+        lab.writer.write(
+          (draft) => collect(draft, 'host-a', findOwnerless(draft, 'host-a', facts), facts),
+          signal,
+        );
+      for (const networks of [undefined, new Set([network])]) {
+        const facts = { isManager: true, ...(networks === undefined ? {} : { networks }) };
+        assert.equal((await look(facts)).result, 0);
+      }
+      assert.equal((await look(swarm)).result, 1);
+      assert.equal((await look(swarm)).result, 1);
+      assert.equal(lab.mirror.list('DockerPool').size, 0);
+      assert.equal(lab.mirror.list('Handle').size, 0);
+    });
+  }
+});
+
+test('a manager and the tasks of its own host share the gateway that the user chose', () =>
+  withIpam(async (lab) => {
+    const options = { RequestAddressType: 'com.docker.network.gateway' };
+    const pools = [
+      String((await lab.pool('host-a', '10.99.0.0/24', undefined, swarmAddressSpace))['PoolID']),
+      String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']),
+      String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']),
+    ];
+    for (const [index, poolId] of pools.entries()) {
+      const host = index === 2 ? 'host-b' : 'host-a';
+      assert.equal(await lab.address(host, poolId, '10.99.0.1', options), '10.99.0.1');
+    }
+    await assert.rejects(lab.address('host-a', pools[0] ?? '', '10.99.0.1'), isTaken);
+    for (const [index, poolId] of pools.entries()) {
+      await lab.release(index === 2 ? 'host-b' : 'host-a', poolId, '10.99.0.1');
+    }
+    assert.equal(lab.mirror.list('Handle').size, 0);
+  }));
+
+test('with strict affinity the task of another host is refused, with the reason', () =>
+  withIpam(async (lab) => {
+    await lab.writer.write((draft) => {
+      draft.put('IpamConfig', 'config', { auto_allocate_blocks: true, strict_affinity: true });
+    }, signal);
+    const address = await lab.address('host-a', await managerPool(lab, 'host-a'));
+    const pool = await lab.pool('host-b');
+    await lab.adopt('host-b', network, [pool]);
+    await assert.rejects(lab.address('host-b', String(pool['PoolID']), address), {
+      code: 'ipam/address-elsewhere',
+    });
+  }));
+
+test('outside of a swarm a network of scope global has addresses as any other', () =>
+  withIpam(async (lab) => {
+    const pool = await lab.pool('host-a', undefined, undefined, swarmAddressSpace);
+    const poolId = String(pool['PoolID']);
+    await lab.adopt('host-a', 'net1', [pool], swarmAddressSpace);
+    const address = await lab.address('host-a', poolId);
+    await lab.connect('host-a', 'net1', { endpointId: 'endpoint1', address });
+    const facts = { isManager: false };
+    const lost = await lab.writer.write((draft) => findOwnerless(draft, 'host-a', facts), signal);
+    assert.deepEqual(lost.result, []);
+    await lab.disconnect('host-a', 'endpoint1');
+    await lab.release('host-a', poolId, address);
+    assert.equal(lab.mirror.list('Handle').size, 0);
+  }));

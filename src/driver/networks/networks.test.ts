@@ -8,14 +8,18 @@ import { LiveMirror } from '../../datastore/live-mirror.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { AddressPlans } from './address-plans.ts';
 import { createNetworkRequest } from '../plugin/messages.ts';
-import { createNetworks } from './networks.ts';
+import { createNetworks, type Networks } from './networks.ts';
 
 const signal = AbortSignal.timeout(60_000);
 
 const addresses: AddressPlans = {
   adoptSubnets: (_draft, { subnets }) => ({
     ipam: 'calico',
-    subnets: subnets.map(({ family, cidr }) => ({ family, cidr })),
+    subnets: subnets.map(({ family, cidr, gateway }) => ({
+      family,
+      cidr,
+      ...(gateway === undefined ? {} : { gateway }),
+    })),
     nextHop4: undefined,
     nextHop6: undefined,
   }),
@@ -27,14 +31,11 @@ const addresses: AddressPlans = {
   releaseAdopted: () => undefined,
 };
 
-/** What is stored when Docker has made a network with the `-o` options. */
-async function created(
+/** Lets a test make networks on a datastore of its own. */
+async function withNetworks<Result>(
   createProfiles: boolean,
-  generic: Readonly<Record<string, string>>,
-): Promise<{
-  readonly profiles: readonly string[];
-  readonly chosen: readonly string[] | undefined;
-}> {
+  use: (networks: Networks, mirror: LiveMirror) => Promise<Result>,
+): Promise<Result> {
   const folder = await mkdtemp(join(tmpdir(), 'calico-networks-'));
   const stop = new AbortController();
   const store = await openSqliteStore(join(folder, 'calico.db'));
@@ -49,6 +50,18 @@ async function created(
       stamp: (resource) => resource,
       createProfiles,
     });
+    return await use(networks, mirror);
+  } finally {
+    stop.abort();
+    await running;
+    await store.close();
+    await rm(folder, { recursive: true });
+  }
+}
+
+/** What is stored when Docker has made a network with the `-o` options. */
+function created(createProfiles: boolean, generic: Readonly<Record<string, string>>) {
+  return withNetworks(createProfiles, async (networks, mirror) => {
     const request = createNetworkRequest.parse({
       NetworkID: 'n1',
       Options: { 'com.docker.network.generic': generic },
@@ -61,13 +74,21 @@ async function created(
       profiles: [...mirror.list('Profile').keys()],
       chosen: mirror.get('DockerNetwork', 'host-1/n1')?.value.options.profiles,
     };
-  } finally {
-    stop.abort();
-    await running;
-    await store.close();
-    await rm(folder, { recursive: true });
-  }
+  });
 }
+
+test('a network that Docker makes again with another pool has that one, and keeps its name', () =>
+  withNetworks(true, async (networks, mirror) => {
+    for (const gateway of ['169.254.1.1', '169.254.2.2']) {
+      const IPv4Data = [{ Pool: '0.0.0.0/0', Gateway: `${gateway}/32` }];
+      const request = createNetworkRequest.parse({ NetworkID: 'n1', IPv4Data });
+      await networks.create(request, signal);
+      if (gateway === '169.254.1.1') await networks.learnName('n1', 'web', signal);
+      const { subnets, name } = mirror.get('DockerNetwork', 'host-1/n1')?.value ?? assert.fail();
+      assert.deepEqual(subnets, [{ family: 4, cidr: '0.0.0.0/0', gateway }]);
+      assert.equal(name, 'web');
+    }
+  }));
 
 test('a network has the Profile of its name', async () => {
   assert.deepEqual(await created(true, {}), { profiles: ['web'], chosen: undefined });
