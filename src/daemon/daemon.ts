@@ -6,7 +6,7 @@ import { collectGarbage } from '../agent/garbage-collector.ts';
 import { openKernelSockets } from '../agent/kernel-sockets.ts';
 import { createLinks } from '../agent/links.ts';
 import { statusReport } from '../agent/status.ts';
-import { strandedCheck, wayChecks } from '../agent/way-checks.ts';
+import { dockerChecks, wayChecks } from '../agent/way-checks.ts';
 import type { Settings } from '../config/settings.ts';
 import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
@@ -31,7 +31,6 @@ import { createNetworks } from '../driver/networks/networks.ts';
 import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import type { SocketFile } from '../driver/plugin/socket-file.ts';
 import { createStamp } from '../model/stamp.ts';
-import { strandedNetworks } from '../driver/networks/stranded-networks.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import {
@@ -234,7 +233,7 @@ export async function runDaemon(
         hostProblems: engineProblem === undefined ? [] : [engineProblem],
         moreChecks: [
           ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
-          ...(await strandedNetworks({ docker, mirror, node }, signal)).map(strandedCheck),
+          ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
       });
     },

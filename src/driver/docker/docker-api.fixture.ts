@@ -10,6 +10,7 @@ export const emptyDocker: DockerApi = {
   }),
   network: async () => undefined,
   networks: async () => [],
+  services: async () => [],
   containers: async () => [],
   containerNamed: async () => undefined,
   enabledPlugins: async () => [],

@@ -14,10 +14,12 @@ import {
   networkInfo,
   networkList,
   pluginList,
+  serviceList,
   type ContainerInfo,
   type DockerEvent,
   type Engine,
   type NetworkInfo,
+  type ServiceInfo,
 } from './messages.ts';
 import { SharedQuestions } from './shared-questions.ts';
 
@@ -41,6 +43,9 @@ export interface DockerApi {
 
   /** Names of the managed plugins that are enabled, with their tags. */
   enabledPlugins(signal: AbortSignal): Promise<readonly string[]>;
+
+  /** The services of the swarm; an error unless this host is a manager. */
+  services(signal: AbortSignal): Promise<readonly ServiceInfo[]>;
 
   /** All containers, running or not. */
   containers(signal: AbortSignal): Promise<readonly ContainerInfo[]>;
@@ -127,6 +132,8 @@ export function createDockerApi(address: string): DockerApi {
       const plugins = await ask(question, signal);
       return plugins.filter(({ Enabled }) => Enabled).map(({ Name }) => Name);
     },
+    services: (signal) =>
+      ask({ what: 'services', schema: serviceList, send: () => docker.listServices() }, signal),
     containers: (signal) => listContainers({}, signal),
     containerNamed: async (name, signal) => {
       const pattern = `^/${name.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}$`;

@@ -64,6 +64,31 @@ export const networkList = z.array(networkInfo);
 /** Managed plugins. */
 export const pluginList = z.array(z.object({ Name: z.string(), Enabled: z.boolean() }));
 
+/** Services of a swarm, with the addresses that stand for all their tasks. */
+export const serviceList = z.array(
+  z.object({
+    Spec: z.object({ Name: z.string() }),
+    Endpoint: z
+      .object({
+        VirtualIPs: z
+          .union([
+            z.array(
+              z
+                .object({ NetworkID: z.string(), Addr: z.string().optional() })
+                .transform(({ NetworkID, Addr }) => ({ NetworkID, Addr: Addr ?? '' })),
+            ),
+            z.null(),
+          ])
+          .optional()
+          .transform((value) => value ?? []),
+      })
+      .optional()
+      .transform((value) => value ?? { VirtualIPs: [] }),
+  }),
+);
+
+export type ServiceInfo = z.infer<typeof serviceList>[number];
+
 export const containerList = z.array(
   z.object({
     Id: z.string(),
