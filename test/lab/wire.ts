@@ -8,6 +8,8 @@ const path = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** The port of the wire's etcd. */
 const etcdPort = 2379;
 const bridgeAddress = '203.0.113.1';
+/** What the machines have as name server: Docker looks for images' registries, and is to fail at once. */
+const nameServer = '192.0.2.53';
 
 /**
  * One Ethernet that several machines share: a bridge in a machine of its own, on which an etcd runs that all of
@@ -69,7 +71,8 @@ export class Wire implements AsyncDisposable {
       '-ec',
       `ip address add ${address}/24 dev uplink
        ip link set uplink up
-       ip route add default via ${bridgeAddress}`,
+       ip route add default via ${bridgeAddress}
+       ip route add unreachable ${nameServer}`,
     ]);
     return address;
   }
