@@ -1,4 +1,5 @@
-import type { Etcd3, IOptions, IWatchResponse } from 'etcd3';
+import { ConstantBackoff, noop } from 'cockatiel';
+import { Etcd3, type IOptions, type IWatchResponse } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
@@ -19,23 +20,16 @@ const callMs = 2000;
 const keepaliveMs = 6000;
 const pageSize = 5000;
 
-/**
- * Opens etcd; nothing is asked of it yet. The client library is loaded here, as hosts without etcd need none
- * of it. Throws `datastore/bad-file`.
- */
+/** Opens etcd; nothing is asked of it yet. Throws `datastore/bad-file`. */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
   const endpoint = options.endpoints.join(',');
-  const [{ Etcd3: Client }, policies, credentials] = await Promise.all([
-    import('etcd3'),
-    tunedPolicies(),
-    readCredentials(options),
-  ]);
+  const credentials = await readCredentials(options);
   const { username, password } = options;
-  const client = new Client({
+  const client = new Etcd3({
     hosts: [...options.endpoints],
     ...credentials,
     ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
-    ...policies,
+    ...tunedPolicies(),
   });
   return new EtcdStore(client, endpoint);
 }
@@ -44,8 +38,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
  * The library's own policies repeat a compare-and-swap that may have been applied, and block every call for
  * seconds after one slow answer; here a call is made once, with a deadline.
  */
-async function tunedPolicies(): Promise<Omit<IOptions, 'hosts'>> {
-  const { ConstantBackoff, noop } = await import('cockatiel');
+function tunedPolicies(): Omit<IOptions, 'hosts'> {
   return {
     faultHandling: {
       host: () => noop,
