@@ -57,7 +57,7 @@ export class SwarmLab implements AsyncDisposable {
   /** A service whose tasks serve `hello` on port 8080. */
   async service(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker(
-      ...words`service create -d --no-resolve-image --stop-grace-period 1s --restart-delay 1s
+      ...words`service create -d --no-resolve-image --stop-grace-period 1s --restart-delay 0s
         --name ${name} ${options} calico-test httpd -f -p 8080 -h /www`,
     );
   }

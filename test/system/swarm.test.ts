@@ -7,6 +7,8 @@ import { managedPluginFolder, pluginName } from '../lab/managed-plugin.ts';
 import { startSwarmLab, type SwarmHost, type SwarmLab } from '../lab/swarm.ts';
 import { words } from '../lab/words.ts';
 
+/** No look for a registry, and no patience with a server that ends only by force. */
+const swift = '--no-resolve-image --stop-grace-period 1s --restart-delay 0s';
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 
 /** The commands of docs/swarm.md, block by block. */
@@ -99,8 +101,8 @@ describe('a swarm of two managers and a worker, Docker 28.5', { timeout: 600_000
 
   test('a rolling update, and a node that is drained', async () => {
     await lab.docker(
-      ...words`service update -d --no-resolve-image --env-add ROUND=2 --update-parallelism 2
-        --update-monitor 0s --stop-grace-period 1s app`,
+      ...words`service update -d --no-resolve-image --env-add ROUND=2 --update-parallelism 3
+        --update-monitor 0s app`,
     );
     assert.ok(await lab.asked.lab.eventually(async () => isUpdated(lab, 'app'), 120_000));
     await lab.runs('app', 6);
@@ -299,7 +301,7 @@ async function runBlock(
       .replaceAll('calico-cnm:0.1', pluginName)
       .replaceAll('http://ETCD:2379', `${lab.wire.etcd.endpoint} CALICO_LOG_LEVEL=debug`)
       .replaceAll('build/plugin', await managedPluginFolder())
-      .replaceAll('service create', 'service create -d --no-resolve-image --stop-grace-period 1s')
+      .replaceAll('service create', `service create -d ${swift}`)
       .replaceAll('IMAGE', 'calico-test');
     await host.run(['sh', '-c', filled]);
   }
