@@ -4,7 +4,6 @@ import { listAddresses } from './dataplane/netlink/address.ts';
 import { listLinks } from './dataplane/netlink/link.ts';
 import { listRoutes } from './dataplane/netlink/route.ts';
 import type { NetlinkSocket } from './dataplane/netlink/socket.ts';
-import { CalicoError } from './errors/error.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from './ip/cidr.ts';
 import { dockerDefaultRanges, type UsedRange } from './ipam/default-pools.ts';
 
@@ -14,25 +13,6 @@ const nodeNameFile = '/var/lib/calico/nodename';
 const dockerConfig = '/etc/docker/daemon.json';
 const smallestMtu = 576;
 const usualMtu = 1500;
-
-/** Numbers of capabilities in linux/capability.h. */
-const netAdmin = 12n;
-const netRaw = 13n;
-
-/**
- * Throws `cli/no-network-root` unless this process may change the network. `status` is the text of
- * /proc/self/status, whose line CapEff has the effective capabilities.
- */
-export function requireNetworkRoot(status: string): void {
-  const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);
-  const missing = [
-    ...((effective >> netAdmin) & 1n ? [] : ['CAP_NET_ADMIN']),
-    ...((effective >> netRaw) & 1n ? [] : ['CAP_NET_RAW']),
-  ];
-  if (missing.length === 0) return;
-  const why = `it does not have ${missing.join(' and ')}`;
-  throw new CalicoError('cli/no-network-root', { why });
-}
 
 /** The name of this host in the datastore: as given, as Calico's own tools left it, or the host name. */
 export function nodeName(given: string | undefined): string {

@@ -1,7 +1,6 @@
 import type { Command } from 'commander';
 import { cleanHost } from '../agent/clean.ts';
-import { datastoreOptions } from '../daemon-settings.ts';
-import { refuseNewer } from '../datastore/sqlite-format.ts';
+import { checkStart } from '../daemon/check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';
@@ -26,7 +25,7 @@ export function addHostCommands(
     .description('run the daemon that serves Docker and keeps the policy of this host')
     .option('--check', 'only say what would keep it from starting')
     .action(async ({ check }: { readonly check?: true }) => {
-      if (check) checkStart(context);
+      if (check) await checkStart(context.settings());
       else await run();
     });
   program
@@ -39,12 +38,6 @@ export function addHostCommands(
     .action(({ list, keep }: CleanOptions) =>
       list ? listNetworks(context) : clean(context, (keep ?? '').split(',')),
     );
-}
-
-/** Throws what keeps the daemon from starting: a setting, or a datastore that a newer program has written. */
-function checkStart(context: CliContext): void {
-  const datastore = datastoreOptions(context.settings());
-  if (datastore.kind === 'sqlite') refuseNewer(datastore.file);
 }
 
 async function clean(context: CliContext, keep: readonly string[]): Promise<void> {

@@ -1,5 +1,4 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Agent } from '../agent/agent.ts';
 import { collectGarbage } from '../agent/garbage-collector.ts';
@@ -40,7 +39,6 @@ import {
   hasIpv6,
   nodeName,
   rangesInUse,
-  requireNetworkRoot,
 } from '../host.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { createDockerIpam } from '../ipam/docker-ipam.ts';
@@ -63,7 +61,6 @@ export async function runDaemon(
   settings: Settings,
   { signal, managed }: { readonly signal: AbortSignal; readonly managed: SocketFile | undefined },
 ): Promise<void> {
-  requireNetworkRoot(readFileSync('/proc/self/status', 'utf8'));
   const now = () => new Date();
   const startedAt = now();
   // Docker logs what a plugin writes to stderr as errors of its own.

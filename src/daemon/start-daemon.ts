@@ -1,10 +1,13 @@
+import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { pause } from '../async/deadline.ts';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { listenOnSocketFile } from '../driver/plugin/socket-file.ts';
 import { CalicoError, describe } from '../errors/error.ts';
+import { checkStart } from './check-start.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
+import { requireNetworkRoot } from './network-root.ts';
 import { takeHost } from './serving-lock.ts';
 
 /** sysexits.h: EX_UNAVAILABLE; the service manager does not try again by itself. */
@@ -24,13 +27,15 @@ export interface DaemonWorld {
 
 /**
  * Starts the daemon and answers its exit status when it has ended. Docker looks for a managed plugin's socket half
- * a second after its start, and then only every three seconds. So that one listens as soon as the settings are
- * known to make sense, before most of the program is loaded; calls wait meanwhile.
+ * a second after its start, and then only every three seconds, and takes it for started once it listens. So that one
+ * listens as soon as it is known that it can run, before most of the program is loaded; calls wait meanwhile.
  */
 export async function startDaemon({ environment, signal, error }: DaemonWorld): Promise<number> {
   try {
     const { settings, notes } = loadSettings(environment, settingsFile);
     for (const note of notes) error(`calico-cnm: ${note}\n`);
+    requireNetworkRoot(readFileSync('/proc/self/status', 'utf8'));
+    await checkStart(settings);
     const managed = await startManaged(settings, environment, error);
     const { runDaemon } = await import('./daemon.ts');
     await runDaemon(settings, { signal, managed });

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { DatabaseSync } from 'node:sqlite';
-import { CalicoError } from '../errors/error.ts';
+import { CalicoError, describe } from '../errors/error.ts';
 
 /**
  * The format of the SQLite file, and the steps from each format to the next. The file's `user_version` is the
@@ -54,16 +54,25 @@ export async function migrate(database: DatabaseSync, file: string): Promise<voi
   }
 }
 
-/** Throws `datastore/too-new` for a file of a newer program; the file is only read, and need not be there. */
+/**
+ * Throws `datastore/too-new` for a file of a newer program, and `datastore/unavailable` for one that cannot be read;
+ * the file is only read, and need not be there.
+ */
 export function refuseNewer(file: string): void {
   if (!existsSync(file)) return;
-  const database = new DatabaseSync(file, { readOnly: true, timeout: busyMs });
-  try {
-    const found = formatOf(database);
-    if (found <= sqliteFormat) return;
+  const found = formatOfFile(file);
+  if (found > sqliteFormat) {
     throw new CalicoError('datastore/too-new', { endpoint: file, found, known: sqliteFormat });
-  } finally {
-    database.close();
+  }
+}
+
+function formatOfFile(file: string): number {
+  try {
+    using database = new DatabaseSync(file, { readOnly: true, timeout: busyMs });
+    return formatOf(database);
+  } catch (error) {
+    const why = describe(error);
+    throw new CalicoError('datastore/unavailable', { endpoint: file, why }, { cause: error });
   }
 }
 

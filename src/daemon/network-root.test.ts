@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { requireNetworkRoot } from './host.ts';
+import { requireNetworkRoot } from './network-root.ts';
 
 const status = (capabilities: string) =>
   `Name:\tnode\nUid:\t0\t0\t0\t0\nCapEff:\t${capabilities}\n`;
