@@ -1,12 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync, globSync, mkdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { outputOf } from './process.ts';
+import { outputOf, ownEnvironment } from './process.ts';
 
 /** The folder of the checkout, seen under the same path (read-only) by every machine. */
 export const checkout = resolve(import.meta.dirname, '../..');
-
-const environment = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' };
 
 /** The program as it is installed: one file and what it loads (plugin/bundle.ts). */
 export function builtProgram(): Promise<string> {
@@ -39,7 +37,7 @@ export async function built(
     "$@" && printf %s "$digest" >"$0.sources"`;
   await outputOf(
     ['flock', `${folder}.lock`, 'sh', '-c', script, folder, digest, ...command(folder)],
-    { timeoutMs: 600_000, env: environment },
+    { timeoutMs: 600_000, env: ownEnvironment() },
   );
   return folder;
 }

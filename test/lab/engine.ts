@@ -3,7 +3,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Machine } from './machine.ts';
-import { outputOf, type BackgroundProcess } from './process.ts';
+import { outputOf, ownEnvironment, type BackgroundProcess } from './process.ts';
 
 /** A Docker Engine to test on: the oldest and the newest that Debian has. */
 export type Engine = '20.10' | '28.5';
@@ -86,7 +86,7 @@ async function debianRoot(release: {
   const include = packages.length === 0 ? [] : [`--include=${packages.join(',')}`];
   await outputOf(
     ['flock', `${folder}.lock`, 'sh', '-c', script, folder, ...options, ...include, suite],
-    { timeoutMs: 600_000, env: commandEnvironment() },
+    { timeoutMs: 600_000, env: ownEnvironment() },
   );
   return folder;
 }
@@ -124,11 +124,4 @@ function answers(socketPath: string): Promise<boolean> {
     asked.on('error', () => resolve(false));
     asked.end();
   });
-}
-
-function commandEnvironment(): Record<string, string> {
-  const entries = Object.entries(process.env);
-  return Object.fromEntries(
-    entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
-  );
 }

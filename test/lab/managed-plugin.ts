@@ -1,10 +1,9 @@
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import assert from 'node:assert/strict';
 import type { Host } from './host.ts';
-import { checkout } from './built.ts';
+import { built, checkout } from './built.ts';
 import { NetworkLab } from './network-lab.ts';
-import { outputOf, type CommandResult } from './process.ts';
+import type { CommandResult } from './process.ts';
 
 /** The reference under which the tests know the plugin. */
 export const pluginName = 'calico-cnm:test';
@@ -17,17 +16,17 @@ export class ManagedPluginLab extends NetworkLab {
     super(host, undefined, {});
   }
 
-  /** Starts Docker with the flags and makes the plugin; it is not enabled yet. */
+  /** Starts Docker with the flags. */
   async start(...dockerFlags: readonly string[]): Promise<void> {
     // As systemd has it: what Docker mounts later is seen in the plugin as well.
     await this.host.run(['mount', '--make-rshared', '/']);
     await this.host.startDocker(...dockerFlags);
-    await this.create('test');
   }
 
-  /** Makes the plugin of the version; the manifest may be changed before. */
+  /** Makes the plugin of the version under a reference, not enabled; the manifest may be changed before. */
   async create(
     version: string,
+    reference: string = pluginName,
     change: (manifest: string) => string = (same) => same,
   ): Promise<void> {
     const folder = `/tmp/plugin-${version}`;
@@ -40,7 +39,7 @@ export class ManagedPluginLab extends NetworkLab {
     ]);
     const manifest = change(readFileSync(`${checkout}/config.json`, 'utf8'));
     await this.host.run(['sh', '-c', `cat >${folder}/config.json`], { input: manifest });
-    await this.docker('plugin', 'create', pluginName, folder);
+    await this.docker('plugin', 'create', reference, folder);
     await this.host.run(['rm', '-rf', folder]);
   }
 
@@ -63,11 +62,16 @@ export class ManagedPluginLab extends NetworkLab {
     return `${stdout}${stderr}${this.host.dockerLog().split('\n').slice(-20).join('\n')}`;
   }
 
+  /** The plugin's process, as the host counts. */
+  async processId(): Promise<string> {
+    const lock = await this.host.run(['cat', '/run/calico/serving.lock']);
+    return /process (\d+)/.exec(lock)?.[1] ?? '';
+  }
+
   /** Kills the plugin's process, as a crash does. */
   async killProcess(): Promise<void> {
     const lock = await this.host.run(['cat', '/run/calico/serving.lock']);
-    const pid = /process (\d+)/.exec(lock)?.[1] ?? '';
-    await this.host.run(['kill', '-9', pid]);
+    await this.host.run(['kill', '-9', await this.processId()]);
     const isGone = async () => (await this.host.run(['cat', '/run/calico/serving.lock'])) !== lock;
     assert.ok(await this.eventually(isGone, 30_000), 'Docker starts the plugin again');
   }
@@ -108,29 +112,11 @@ export class ManagedPluginLab extends NetworkLab {
   }
 }
 
-/**
- * The folder of the managed plugin, under the same path in every machine. It is built (plugin/build, half a minute)
- * unless it was built of the same sources already.
- */
-export async function managedPluginFolder(): Promise<string> {
-  const folder = `${checkout}/build/plugin`;
-  const environment = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' };
-  const listed = await outputOf(
-    [
-      'sh',
-      '-c',
-      `cd ${checkout} && sha256sum $(find ${sources} -type f ! -name '*.test.ts' | sort)`,
-    ],
-    { env: environment },
-  );
-  const digest = createHash('sha256').update(listed).digest('hex');
-  const stamp = `${checkout}/build/plugin.sources`;
-  if (existsSync(stamp) && existsSync(folder) && readFileSync(stamp, 'utf8') === digest) {
-    return folder;
-  }
-  await outputOf([`${checkout}/plugin/build`, folder], { timeoutMs: 600_000, env: environment });
-  writeFileSync(stamp, digest);
-  return folder;
+/** The folder of the managed plugin, under the same path in every machine; plugin/build makes it in half a minute. */
+export function managedPluginFolder(): Promise<string> {
+  const made = ['plugin/*.ts', 'plugin/build', 'plugin/packages*', 'config.json', 'package.json'];
+  return built('plugin', [...made, 'tsconfig.json'], (folder) => [
+    `${checkout}/plugin/build`,
+    folder,
+  ]);
 }
-
-const sources = 'src config.json package.json package-lock.json tsconfig.json plugin';

@@ -73,6 +73,14 @@ export function outputOrThrow(argv: readonly string[], result: CommandResult): s
   throw new Error(`${argv.join(' ')}: exit status ${result.status}: ${said}`);
 }
 
+/** The environment of the tests themselves, for what downloads: proxies and certificates are known by it. */
+export function ownEnvironment(): Record<string, string> {
+  const entries = Object.entries(process.env);
+  return Object.fromEntries(
+    entries.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+  );
+}
+
 /** A program in the background, behind an nsenter that waits for it. */
 export class BackgroundProcess {
   readonly #child: ChildProcess;

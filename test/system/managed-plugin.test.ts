@@ -6,9 +6,8 @@ import { ManagedPluginLab, pluginName } from '../lab/managed-plugin.ts';
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
 
-for (const engine of ['28.5', '20.10'] as const) {
-  describe(`the managed plugin, Docker ${engine}`, { timeout: 600_000, skip }, () => suite(engine));
-}
+describe('the managed plugin, Docker 28.5', { timeout: 600_000 }, () => suite('28.5'));
+describe('the managed plugin, Docker 20.10', { timeout: 600_000, skip }, () => suite('20.10'));
 
 function suite(engine: '20.10' | '28.5'): void {
   let lab: ManagedPluginLab;
@@ -16,6 +15,7 @@ function suite(engine: '20.10' | '28.5'): void {
     const host = await startHost({ engine, uplink: true });
     lab = new ManagedPluginLab(host);
     await lab.start('--live-restore');
+    await lab.create('test');
   });
   after(async () => lab[Symbol.asyncDispose]());
 
@@ -39,6 +39,14 @@ function suite(engine: '20.10' | '28.5'): void {
     assert.ok(
       await lab.eventually(async () => lab.host.dockerLog().includes('calico-cnm serves Docker')),
     );
+  });
+
+  test('Docker gives it a /proc/sys that cannot be written, but for the network settings', async () => {
+    const pid = await lab.processId();
+    const mounts = await lab.host.run(['grep', '/proc/sys', `/proc/${pid}/mountinfo`]);
+    const isReadOnly = (place: string) =>
+      new RegExp(` ${place} (ro|rw)`).exec(mounts)?.[1] === 'ro';
+    assert.deepEqual(['/proc/sys', '/proc/sys/net'].map(isReadOnly), [true, false], mounts);
   });
 
   test('the tour works by its own name and by the plain ones', async () => {

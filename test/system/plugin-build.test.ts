@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
-import { outputOf } from '../lab/process.ts';
+import { outputOf, ownEnvironment } from '../lab/process.ts';
 
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
@@ -26,7 +26,7 @@ describe('plugin/build', { skip, timeout: 900_000 }, () => {
   const build = (processor: string, name: string) =>
     outputOf([`${checkout}/plugin/build`, '--processor', processor, join(folder, name)], {
       timeoutMs: 600_000,
-      env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' },
+      env: ownEnvironment(),
     });
   const digestOf = (said: string) => /sha256 of its files ([0-9a-f]{64})/.exec(said)?.[1];
 

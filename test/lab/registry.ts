@@ -1,0 +1,47 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Machine } from './machine.ts';
+import { outputOf } from './process.ts';
+
+/** A container registry of a machine's own; Docker speaks plain HTTP with one on the loopback. */
+export interface Registry extends AsyncDisposable {
+  /** What a reference in it begins with. */
+  readonly address: string;
+}
+
+/** Starts Debian's docker-registry in the machine's network; what is pushed lies in a folder that goes with it. */
+export async function startRegistry(machine: Machine): Promise<Registry> {
+  const address = '127.0.0.1:5000';
+  const { PATH = '' } = process.env;
+  const folder = mkdtempSync(join(tmpdir(), 'calico-registry-'));
+  const settings = {
+    version: 0.1,
+    storage: { filesystem: { rootdirectory: join(folder, 'data') } },
+    http: { addr: address },
+  };
+  // JSON is YAML.
+  writeFileSync(join(folder, 'config.yml'), JSON.stringify(settings));
+  const [command = '', ...rest]: readonly string[] = [
+    ...machine.enterNetwork,
+    'docker-registry',
+    'serve',
+    join(folder, 'config.yml'),
+  ];
+  const registry = spawn(command, rest, { stdio: 'ignore', env: { PATH } });
+  const listens = `until ss -Hltn 'src ${address}' | grep -q .; do sleep 0.1; done`;
+  await outputOf([...machine.enterNetwork, 'timeout', '60', 'sh', '-c', listens], {
+    env: { PATH },
+  });
+  return {
+    address,
+    [Symbol.asyncDispose]: async () => {
+      const exited = once(registry, 'exit');
+      registry.kill();
+      await exited;
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
