@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { cleanHost } from '../agent/clean.ts';
-import { checkStart } from '../daemon/check-start.ts';
+import { checkStart } from '../check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';

@@ -1,6 +1,6 @@
-import type { Settings } from '../config/settings.ts';
-import { datastoreOptions } from '../daemon-settings.ts';
-import { refuseNewer } from '../datastore/sqlite-format.ts';
+import type { Settings } from './config/settings.ts';
+import { datastoreOptions } from './daemon-settings.ts';
+import { refuseNewer } from './datastore/sqlite-format.ts';
 
 /**
  * Throws what keeps the daemon from starting and will not change by itself: `datastore/too-new` for a file that a newer
@@ -11,7 +11,7 @@ export async function checkStart(settings: Settings): Promise<void> {
   if (datastore.kind === 'sqlite') {
     refuseNewer(datastore.file);
   } else {
-    const { readCredentials } = await import('../datastore/etcd-credentials.ts');
+    const { readCredentials } = await import('./datastore/etcd-credentials.ts');
     await readCredentials(datastore);
   }
 }
