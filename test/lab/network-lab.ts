@@ -138,9 +138,14 @@ export class NetworkLab implements AsyncDisposable {
     );
   }
 
+  /** What `calico-cnm status` is made of. */
+  status(): ReturnType<typeof fetchStatus> {
+    return fetchStatus(this.host.path('/run/calico/calico-cnm.sock'));
+  }
+
   /** Packets of a container that were dropped, by `calico-cnm status`; all rules whose text matches. */
   async dropped(container: string, rule: RegExp = /./): Promise<number> {
-    const { drops } = await fetchStatus(this.host.path('/run/calico/calico-cnm.sock'));
+    const { drops } = await this.status();
     return drops
       .filter((drop) => drop.container === container && rule.test(drop.rule))
       .reduce((sum, { packets }) => sum + packets, 0);
