@@ -52,6 +52,14 @@ export class Page {
   }
 }
 
+/** The commands of each block of a page, for a test that runs them in an order and on hosts of its own choice. */
+export function commandBlocks(name: string): readonly (readonly string[])[] {
+  const commands = commandsOf(readFileSync(`${checkout}/${name}`, 'utf8'));
+  return [...Map.groupBy(commands, ({ block }) => block).values()].map((block) =>
+    block.map(({ text }) => text),
+  );
+}
+
 interface Block {
   readonly section: string;
   readonly lines: { readonly line: number; readonly text: string }[];

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { checkCalls, loggedCalls, type LoggedCall } from '../lab/call-log.ts';
-import { checkout } from '../lab/built.ts';
 import { managedPluginFolder, pluginName } from '../lab/managed-plugin.ts';
+import { commandBlocks } from '../lab/page.ts';
 import { startSwarmLab, type SwarmHost, type SwarmLab } from '../lab/swarm.ts';
 import { words } from '../lab/words.ts';
 
@@ -305,17 +304,4 @@ async function runBlock(
       .replaceAll('IMAGE', 'calico-test');
     await host.run(['sh', '-c', filled]);
   }
-}
-
-/** Indented paragraphs of a document, each as its commands: lines that begin with the prompt `#`. */
-function commandBlocks(file: string): readonly (readonly string[])[] {
-  const blocks: string[][] = [];
-  let block: string[] | undefined;
-  for (const line of readFileSync(`${checkout}/${file}`, 'utf8').split('\n')) {
-    const isIndented = line.startsWith('    ');
-    if (!isIndented) block = undefined;
-    else if (block === undefined) blocks.push((block = []));
-    if (line.startsWith('    # ')) block?.push(line.slice('    # '.length));
-  }
-  return blocks;
 }
