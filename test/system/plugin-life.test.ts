@@ -93,8 +93,10 @@ describe('the managed plugin by way of a registry', { timeout: 600_000 }, () => 
     await lab.docker(...words`network create -d calico --ipam-driver calico-ipam plain`);
     await lab.docker(...words`network create -d ${first} --ipam-driver ${first} own`);
     for (const network of ['plain', 'own']) {
-      await lab.server(`${network}app`, '--net', network, '--restart', 'always');
-      await lab.client(`${network}client`, '--net', network);
+      // Docker without --live-restore stops them when it is back; they do not heed SIGTERM.
+      const common = words`--net ${network} --stop-timeout 1`;
+      await lab.server(`${network}app`, ...common, '--restart', 'always');
+      await lab.client(`${network}client`, ...common);
       assert.match(await lab.address(`${network}app`, network), /^10\.99\./);
     }
     const mtu = await lab.docker(...words`exec plainapp cat /sys/class/net/eth0/mtu`);
