@@ -6,13 +6,13 @@ const answerMs = 5000;
 
 /** Asks the running daemon for its status; throws `cli/not-running`. */
 export async function fetchStatus(socket: string): Promise<StatusReport> {
-  let text: string;
   try {
-    text = await get(socket, '/status');
+    const { status, text } = await get(socket, '/status');
+    if (status !== 200) throw new Error(`it answers ${status}: ${text}`);
+    return statusReport.parse(JSON.parse(text));
   } catch (error) {
     throw new CalicoError('cli/not-running', { socket, why: describe(error) }, { cause: error });
   }
-  return statusReport.parse(JSON.parse(text));
 }
 
 /** Whether a daemon answers at all. */
@@ -25,13 +25,18 @@ export async function isRunning(socket: string): Promise<boolean> {
   }
 }
 
-function get(socketPath: string, path: string): Promise<string> {
+function get(
+  socketPath: string,
+  path: string,
+): Promise<{ readonly status: number | undefined; readonly text: string }> {
   return new Promise((resolve, reject) => {
     const asked = request({ socketPath, path, timeout: answerMs }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject);
-      response.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
+      response.on('end', () =>
+        resolve({ status: response.statusCode, text: Buffer.concat(chunks).toString('utf8') }),
+      );
     });
     asked.on('timeout', () => asked.destroy(new Error('no answer within 5 s')));
     asked.on('error', reject);

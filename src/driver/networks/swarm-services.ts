@@ -13,12 +13,13 @@ export interface VirtualAddress {
 /**
  * Virtual addresses that Swarm gave its services on networks of ours. Docker sets up what stands behind such an
  * address on overlay networks alone, and does not tell the driver which addresses are virtual. None on a host that
- * is no manager, and while Docker does not answer.
+ * is no manager, and while Docker or the datastore does not answer.
  */
 export async function virtualAddresses(
   { docker, mirror }: { readonly docker: DockerApi; readonly mirror: Mirror },
   signal: AbortSignal,
 ): Promise<readonly VirtualAddress[]> {
+  if (!mirror.inSync) return [];
   const networks = new Set(
     [...mirror.list('DockerPool').values()].flatMap(({ value }) => value.swarm?.network ?? []),
   );
