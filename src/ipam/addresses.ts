@@ -15,7 +15,7 @@ import { mayUse, releaseUser } from './claims.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
-import { describeHolder as rewriteHolder, release } from './records.ts';
+import { release, rewriteHolder } from './records.ts';
 
 /** Addresses as Docker's IPAM calls take and return them. */
 
@@ -60,17 +60,31 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
     requestSpecific(draft, request, { address, facts });
     return address;
   }
-  for (const source of [record, ...siblings(draft, record)]) {
+  return allocateFrom(draft, [record, ...siblings(draft, record)], {
+    holder: (free) => holderWith(free, facts),
+    now: request.now,
+  });
+}
+
+/** Takes an address of the first of the sources that has one; throws `ipam/full`, which names the first. */
+export function allocateFrom(
+  draft: Draft,
+  sources: readonly [DockerPool, ...DockerPool[]],
+  request: {
+    readonly holder: (free: IpAddress) => AllocationAttributes;
+    readonly now: Date;
+  },
+): IpAddress {
+  for (const source of sources) {
     const found = allocate(draft, {
-      node: record.node,
+      node: source.node,
       pools: poolsOfRecord(draft, source),
       range: source.range ?? source.subnet,
-      holder: (free) => holderWith(free, facts),
-      now: request.now,
+      ...request,
     });
     if (found !== undefined) return found;
   }
-  throw new CalicoError('ipam/full', describeSource(draft, record));
+  throw new CalicoError('ipam/full', describeSource(draft, sources[0]));
 }
 
 /**
@@ -259,7 +273,7 @@ export function isInside(draft: Draft, record: DockerPool, address: IpAddress): 
   return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
 }
 
-export function describeSource(
+function describeSource(
   draft: Draft,
   record: DockerPool,
 ): { readonly where: string; readonly size: string } {

@@ -2,8 +2,9 @@ import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress } from '../ip/address.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { AllocationAttributes, Block } from '../model/ipam.ts';
+import { poolRecordId } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
-import { describeHolder, release } from './records.ts';
+import { release, rewriteHolder } from './records.ts';
 
 /**
  * An address of a Swarm network is held twice: by the manager that chose it for a task, and by the host on which
@@ -20,7 +21,7 @@ export interface Held {
 
 /** By what a pool of Swarm's manager claims: the datastore id of its record. */
 export function claimOf({ node, poolId }: Pick<DockerPool, 'node' | 'poolId'>): string {
-  return `${node}/${parsePoolId(poolId).nonce}`;
+  return poolRecordId(node, parsePoolId(poolId).nonce);
 }
 
 /** The claims on an address, void ones too. */
@@ -61,7 +62,7 @@ export function mayUse(
 export function releaseUser(draft: Draft, held: Held): void {
   const { swarm } = held.holder.secondary ?? {};
   if (swarm === undefined) return release(draft, held.block, held);
-  describeHolder(draft, held.block, {
+  rewriteHolder(draft, held.block, {
     address: held.address,
     holder: { ...held.holder, secondary: { swarm } },
   });
@@ -72,7 +73,7 @@ export function putClaims(draft: Draft, held: Held, claims: readonly string[]): 
   const { swarm: _, ...user } = held.holder.secondary ?? {};
   if (claims.length === 0 && !hasUser(held.holder)) return release(draft, held.block, held);
   const secondary = claims.length === 0 ? user : { ...user, swarm: claims.join(',') };
-  describeHolder(draft, held.block, {
+  rewriteHolder(draft, held.block, {
     address: held.address,
     holder: { ...held.holder, secondary },
   });

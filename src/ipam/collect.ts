@@ -7,7 +7,7 @@ import { lookUpHolder } from './allocate.ts';
 import { claimsOn, isVoid, putClaims, releaseUser } from './claims.ts';
 import { poolIdsOfNetworks, releasePool } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
-import { release, describeHolder as rewriteHolder } from './records.ts';
+import { release, rewriteHolder } from './records.ts';
 import { poolsOfNetwork } from './swarm-addresses.ts';
 
 /** Something of this host that has no owner any more. */

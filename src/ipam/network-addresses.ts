@@ -21,7 +21,7 @@ import { claimOf, mayUse } from './claims.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
-import { describeHolder as rewriteHolder, release } from './records.ts';
+import { release, rewriteHolder } from './records.ts';
 import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
 /** The name of our address space. */

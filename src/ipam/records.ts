@@ -83,7 +83,7 @@ export function hold(
 }
 
 /** Describes the holder of a held address anew; its handle stays. */
-export function describeHolder(
+export function rewriteHolder(
   draft: Draft,
   block: Block,
   held: { readonly address: IpAddress; readonly holder: AllocationAttributes },

@@ -3,10 +3,10 @@ import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import type { Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
-import { checkInside, describeSource, handleFor, isInside } from './addresses.ts';
-import { allocate, assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
+import { assign, describeHolder, lookUpHolder } from './allocate.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
-import { poolsOfRecord, releasePool } from './docker-pools.ts';
+import { releasePool } from './docker-pools.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
@@ -81,16 +81,8 @@ export function claimAddress(
     handle_id: handleFor('swarm', free),
     secondary: { swarm: claim },
   });
-  const sources = [record, ...siblings(draft, record)];
-  if (address === undefined) {
-    for (const source of sources) {
-      const range = source.range ?? source.subnet;
-      const pools = poolsOfRecord(draft, source);
-      const found = allocate(draft, { node, pools, range, holder, now });
-      if (found !== undefined) return found;
-    }
-    throw new CalicoError('ipam/full', describeSource(draft, record));
-  }
+  const sources = [record, ...siblings(draft, record)] as const;
+  if (address === undefined) return allocateFrom(draft, sources, { holder, now });
   const source = sources.find((one) => isInside(draft, one, address)) ?? record;
   checkInside(draft, source, address);
   const found = lookUpHolder(draft, address);
