@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GroupWriter } from '../datastore/group-writer.ts';
-import { LiveMirror } from '../datastore/live-mirror.ts';
-import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
 import { emptyDocker } from '../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixture.ts';
@@ -31,13 +29,10 @@ async function withHosts(
     readonly looks: (count: number) => Promise<void>;
   }) => Promise<void>,
 ): Promise<void> {
-  const store = await openSqliteStore(':memory:');
-  const mirror = new LiveMirror(store);
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
   const local = indexLocalEndpoints(mirror, 'a');
   const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, never);
-  const writer = new GroupWriter(mirror);
   await writer.write((draft) => {
     for (const node of ['a', 'b']) {
       for (const id of [present, gone]) {
@@ -133,8 +128,6 @@ async function withHosts(
   } finally {
     stop.abort();
     await collecting;
-    await running;
-    await store.close();
   }
 }
 
@@ -167,9 +160,8 @@ test('an engine that does not answer, or is another one, proves nothing', () => 
 });
 
 test('much that has no owner goes in transactions that etcd takes', async () => {
-  const store = await openSqliteStore(':memory:');
   const sizes: number[] = [];
-  const mirror = new LiveMirror({
+  await using mirrored = await openMirroredStore((store) => ({
     endpoint: store.endpoint,
     get: (key, signal) => store.get(key, signal),
     list: (prefix, signal) => store.list(prefix, signal),
@@ -179,11 +171,9 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
     },
     watch: (prefix, revision, signal) => store.watch(prefix, revision, signal),
     close: () => store.close(),
-  });
+  }));
+  const { mirror, writer } = mirrored;
   const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, never);
-  const writer = new GroupWriter(mirror);
   await writer.write((draft) => {
     draft.put('IPPool', 'pool', {
       kind: 'IPPool',
@@ -224,7 +214,5 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
   while (mirror.list('Handle').size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   stop.abort();
   await collecting;
-  await running;
-  await store.close();
   assert.ok(Math.max(...sizes) <= 128, `operations at once: ${sizes.join()}`);
 });

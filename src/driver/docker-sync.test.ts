@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pause } from '../async/deadline.ts';
-import { GroupWriter } from '../datastore/group-writer.ts';
-import { LiveMirror } from '../datastore/live-mirror.ts';
-import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { emptyDocker } from './docker/docker-api.fixture.ts';
@@ -38,13 +36,10 @@ async function withContainerInSync(
   world: World,
   use: (nameBecomes: (name: string) => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  const store = await openSqliteStore(':memory:');
-  const mirror = new LiveMirror(store);
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
   const local = indexLocalEndpoints(mirror, 'host');
   const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, patience);
-  const writer = new GroupWriter(mirror);
   await writer.write((draft) => {
     const network = { ...plainNetwork('host', networkId), name: 'web' };
     draft.put('DockerNetwork', `host/${networkId}`, network);
@@ -95,8 +90,7 @@ async function withContainerInSync(
     });
   } finally {
     stop.abort();
-    await Promise.all([syncing, running]);
-    await store.close();
+    await syncing;
   }
 }
 

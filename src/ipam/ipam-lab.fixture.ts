@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { GroupWriter } from '../datastore/group-writer.ts';
-import { LiveMirror } from '../datastore/live-mirror.ts';
-import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { GroupWriter } from '../datastore/group-writer.ts';
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
@@ -22,12 +22,8 @@ export const defaultPool: IpPool = {
 
 /** Uses address management on a datastore of its own. */
 export async function withIpam(use: (lab: Lab) => Promise<void>): Promise<void> {
-  const store = await openSqliteStore(':memory:');
-  const mirror = new LiveMirror(store);
-  const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, signal);
-  const writer = new GroupWriter(mirror);
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
   await writer.write((draft) => {
     draft.put('IPPool', 'default-ipv4-ippool', defaultPool);
     for (const name of nodes) {
@@ -39,13 +35,7 @@ export async function withIpam(use: (lab: Lab) => Promise<void>): Promise<void> 
       });
     }
   }, signal);
-  try {
-    await use(new Lab(mirror, writer));
-  } finally {
-    stop.abort();
-    await store.close();
-    await running;
-  }
+  await use(new Lab(mirror, writer));
 }
 
 /** Docker on two hosts, as far as address management sees it. */

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { GroupWriter } from '../../datastore/group-writer.ts';
-import { LiveMirror } from '../../datastore/live-mirror.ts';
-import { openSqliteStore } from '../../datastore/sqlite-store.ts';
+import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
 import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import { serviceList } from '../docker/messages.ts';
 import { virtualAddresses } from './swarm-services.ts';
@@ -10,11 +8,8 @@ import { virtualAddresses } from './swarm-services.ts';
 const signal = AbortSignal.timeout(60_000);
 
 test('services with a virtual address on a network of ours are named, others are not', async () => {
-  const store = await openSqliteStore(':memory:');
-  const mirror = new LiveMirror(store);
-  const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, signal);
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
   const named = serviceList.parse([
     {
       Spec: { Name: 'ours' },
@@ -37,7 +32,7 @@ test('services with a virtual address on a network of ours are named, others are
   };
   assert.deepEqual(await virtualAddresses({ docker, mirror }, signal), []);
   assert.equal(asked, 0, 'without a network of Swarm nobody is asked');
-  await new GroupWriter(mirror).write((draft) => {
+  await writer.write((draft) => {
     draft.put('DockerPool', 'a/1', {
       poolId: 'calico;v=4;for=swarm;id=1',
       node: 'a',
@@ -51,7 +46,4 @@ test('services with a virtual address on a network of ours are named, others are
   ]);
   const worker = { ...emptyDocker, services: () => Promise.reject(new Error('no manager')) };
   assert.deepEqual(await virtualAddresses({ docker: worker, mirror }, signal), []);
-  stop.abort();
-  await running;
-  await store.close();
 });
