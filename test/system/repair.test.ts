@@ -114,9 +114,11 @@ function repairSuite(kind: LabKind): void {
     ['an interface, for a moment', () => `ip link set ${link} down; ip link set ${link} up`],
     ['one rule of a chain of ours', () => 'iptables -D cali-tw-web 1'],
     ['our rule in FORWARD', () => 'iptables -D FORWARD 1; ip6tables -D FORWARD 1'],
+    // In one transaction: between two commands the daemon has the rule in INPUT back, and the chain is in use.
     [
       'a chain of ours',
-      () => 'iptables -D INPUT 1; iptables -F cali-INPUT; iptables -X cali-INPUT',
+      () =>
+        String.raw`printf '*filter\n-D INPUT 1\n-F cali-INPUT\n-X cali-INPUT\nCOMMIT\n' | iptables-restore -n`,
     ],
     ['the IPv6 raw table', () => 'ip6tables -t raw -F'],
   ];
