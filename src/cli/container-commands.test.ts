@@ -137,6 +137,13 @@ test('the tags of a choice on one network are carried on the others', async () =
   }
 });
 
+test('to show is what a command without a verb does', async () => {
+  using cli = await host(web);
+  const shown = await cli.ok(['container', 'app', 'profile', 'show']);
+  assert.equal(await cli.ok(['container', 'app', 'profile']), shown);
+  assert.equal(await cli.ok(['container', 'app']), shown);
+});
+
 for (const [argv, said] of [
   [['container', 'app', 'profile', 'append', 'nothing'], 'Profile nothing does not exist'],
   [['container', 'nobody', 'profile', 'show'], 'no endpoint belongs to a container nobody; '],

@@ -14,9 +14,9 @@ import { formatTable } from './table.ts';
 /** `container NAME profile …`: the Profiles of a running container, changed at once. */
 export function addContainerCommands(program: Command, context: CliContext): void {
   program
-    .command('container <name> <words...>')
+    .command('container <name> [words...]')
     .description('show and change the Profiles of a running container')
-    .usage('[options] NAME profile show|append|set|remove [PROFILE…]')
+    .usage('[options] NAME [profile show|append|set|remove [PROFILE…]]')
     .option('--node <node>', 'the host, where containers of that name run on several')
     .addHelpText('after', help)
     .action(
@@ -36,7 +36,7 @@ export function addContainerCommands(program: Command, context: CliContext): voi
 }
 
 const help = `
-  container app profile show             what it has on each of its networks
+  container app profile show             what it has on each of its networks; the same as container app
   container app profile append db web    these after its present ones
   container app profile set db           these alone; set without any: none, all its traffic is dropped
   container app profile remove db
@@ -57,7 +57,7 @@ interface Found {
 /** `undefined` for a mere look. */
 function parseChange(
   container: string,
-  [noun, verb, ...profiles]: readonly string[],
+  [noun = 'profile', verb, ...profiles]: readonly string[],
 ): Change | undefined {
   const isLook = verb === undefined || verb === 'show';
   if (noun === 'profile' && isLook && profiles.length === 0) return undefined;

@@ -64,6 +64,19 @@ test('names that Docker allows and Calico does not are used as Docker has them',
   );
 });
 
+test('to show is what a command without a verb does', async () => {
+  using cli = await profiles('web', 'other');
+  assert.equal(await cli.ok(['profile']), await cli.ok(words('profile show')));
+  assert.equal(await cli.ok(words('profile web')), await cli.ok(words('profile web show')));
+});
+
+test('a rule is removed by its number', async () => {
+  using cli = await profiles('web');
+  await cli.ok(words('profile web rule add inbound allow udp'));
+  const shown = await cli.ok(words('profile web rule remove inbound 1'));
+  assert.match(shown, /inbound:\n {4}1 {2}allow udp\n/);
+});
+
 test('a Profile may be called as a command is', async () => {
   using cli = await profiles('add', 'show', 'rule');
   assert.match(await cli.ok(words('profile show show')), /^show\n/);
@@ -119,11 +132,11 @@ test('a Profile in use is removed only with --no-check', async () => {
 for (const [command, said] of [
   [
     'profile web rule add inbound --at 3 allow',
-    'calico-cnm: --at 3: there is 1 rule inbound in Profile web',
+    'calico-cnm: place 3: there is 1 rule inbound in Profile web',
   ],
   [
     'profile web rule remove inbound --at 2',
-    'calico-cnm: --at 2: there is 1 rule inbound in Profile web',
+    'calico-cnm: place 2: there is 1 rule inbound in Profile web',
   ],
   [
     'profile web rule remove inbound allow udp',
@@ -135,9 +148,9 @@ for (const [command, said] of [
   ],
   [
     'profile web rule remove inbound',
-    'calico-cnm: rule remove: needs --at NUMBER, or the words of the rule',
+    'calico-cnm: rule remove: needs the number of the rule, or its words',
   ],
-  ['profile web rule add inbound --at 0 allow', 'calico-cnm: --at 0: must be 1 or more'],
+  ['profile web rule add inbound --at 0 allow', 'calico-cnm: place 0: must be 1 or more'],
   ['profile web rule add sideways allow', 'calico-cnm: "sideways": must be inbound or outbound'],
   ['profile web rule add inbound', 'calico-cnm: rule: an action is missing at the end'],
   ['profile web tag add', 'calico-cnm: tag add: needs a tag'],
@@ -146,6 +159,13 @@ for (const [command, said] of [
     'profile web paint',
     'calico-cnm: profile web paint: is not understood; see calico-cnm profile --help',
   ],
+  [
+    'profile web rule remove inbound 2',
+    'calico-cnm: place 2: there is 1 rule inbound in Profile web',
+  ],
+  ['profile web rule remove inbound 0', 'calico-cnm: place 0: must be 1 or more'],
+  ['profile add', 'calico-cnm: profile add: needs a name'],
+  ['profile db', 'calico-cnm: Profile db does not exist'],
   ['profile add web', 'calico-cnm: Profile web already exists'],
   ['profile remove db', 'calico-cnm: Profile db does not exist'],
 ] as const) {

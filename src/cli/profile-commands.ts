@@ -24,10 +24,10 @@ import { detailProfiles, listProfiles } from './profile-text.ts';
  */
 export function addProfileCommands(program: Command, context: CliContext): void {
   program
-    .command('profile <words...>')
+    .command('profile [words...]')
     .description('show and change Profiles by words')
     .usage(
-      '[options] add|remove|show [NAME]\n       calico-cnm profile [options] NAME show|tag|rule …',
+      '[options] [add|remove|show] [NAME]\n       calico-cnm profile [options] NAME show|tag|rule …',
     )
     .option('--at <number>', 'place of the rule, from 1')
     .option('--detailed', 'show every Profile with its rules and who uses it')
@@ -46,14 +46,14 @@ const help = `
   profile add db                       a Profile with its own tag; in from that tag, out to everywhere
   profile remove db                    refused while containers or networks use it, unless --no-check
   profile show                         all Profiles; with --detailed their rules and users as well
-  profile show db                      tags and rules, numbered; the same as profile db show
+  profile show db                      tags and rules, numbered; the same as profile db show and profile db
   profile db tag show
   profile db tag add legacy            its containers carry one more tag
   profile db tag remove legacy
   profile db rule show
   profile db rule add inbound allow tcp from tag web to ports 5432
   profile db rule add inbound --at 1 deny from cidr 10.9.0.0/16
-  profile db rule remove inbound --at 1
+  profile db rule remove inbound 1
   profile db rule remove inbound deny from cidr 10.9.0.0/16
   profile db rule json > rules         all rules as JSON
   profile db rule update < rules       replace all rules
@@ -86,7 +86,9 @@ function planOf(words: readonly string[], options: PlanOptions): Plan {
   const plan =
     words.length <= 2
       ? (wholePlan(first, second, options) ??
-        (second === 'show' ? (draft: Draft) => showProfile(draft, first) : undefined))
+        (second === undefined || second === 'show'
+          ? (draft: Draft) => showProfile(draft, first)
+          : undefined))
       : second === 'tag'
         ? tagPlan(first, third, rest)
         : second === 'rule'
@@ -104,8 +106,13 @@ function wholePlan(
   name: string | undefined,
   { detailed, check, stamp }: PlanOptions,
 ): Plan | undefined {
-  if (verb === 'show' && name === undefined) return detailed ? detailProfiles : listProfiles;
-  if (name === undefined) return undefined;
+  if ((verb === '' || verb === 'show') && name === undefined) {
+    return detailed ? detailProfiles : listProfiles;
+  }
+  if (name === undefined) {
+    if (verb !== 'add' && verb !== 'remove') return undefined;
+    throw new CalicoError('cli/bad-argument', { what: `profile ${verb}`, why: 'needs a name' });
+  }
   if (verb === 'show') return (draft) => showProfile(draft, name);
   if (verb === 'add') return (draft) => addProfile(draft, name, stamp);
   if (verb === 'remove') return (draft) => removeProfile(draft, name, { force: !check });
@@ -136,7 +143,14 @@ function rulePlan(
     return (draft) => updateRules(draft, profile, input);
   }
   if (verb === 'add') return (draft) => addRule(draft, profile, ruleChange(words, at));
-  if (verb === 'remove') return (draft) => removeRule(draft, profile, ruleChange(words, at));
+  if (verb === 'remove') {
+    const [direction, place = '', ...more] = words;
+    const isPlace = /^\d+$/.test(place) && more.length === 0 && at === undefined;
+    const change = isPlace
+      ? ruleChange([direction ?? ''], parsePlace(place))
+      : ruleChange(words, at);
+    return (draft) => removeRule(draft, profile, change);
+  }
   return undefined;
 }
 
@@ -152,5 +166,5 @@ function ruleChange(
 function parsePlace(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new CalicoError('cli/bad-argument', { what: `--at ${text}`, why: 'must be 1 or more' });
+  throw new CalicoError('cli/bad-argument', { what: `place ${text}`, why: 'must be 1 or more' });
 }

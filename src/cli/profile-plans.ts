@@ -133,7 +133,7 @@ export function removeRule(draft: Draft, dockerName: string, change: RuleChange)
 function indexOfRule(dockerName: string, change: RuleChange, rules: readonly PolicyRule[]): number {
   const { at, words, direction } = change;
   if (at === undefined && words.length === 0) {
-    const why = 'needs --at NUMBER, or the words of the rule';
+    const why = 'needs the number of the rule, or its words';
     throw new CalicoError('cli/bad-argument', { what: 'rule remove', why });
   }
   if (at !== undefined && at > rules.length) throw noSuchPlace(dockerName, change, rules.length);
@@ -149,7 +149,7 @@ function indexOfRule(dockerName: string, change: RuleChange, rules: readonly Pol
 
 function noSuchPlace(dockerName: string, { direction, at }: RuleChange, count: number) {
   return new CalicoError('cli/bad-argument', {
-    what: `--at ${at ?? ''}`,
+    what: `place ${at ?? ''}`,
     why: `there ${count === 1 ? 'is' : 'are'} ${counted(count, 'rule')} ${direction} in Profile ${dockerName}`,
   });
 }

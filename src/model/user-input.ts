@@ -58,9 +58,10 @@ const profileRules = z.looseObject({
   egress: z.array(policyRule).prefault([]),
 });
 
-/** The kind that a word names: `ippool`, `ippools`, `IPPool`. Throws `model/unknown-kind`. */
+/** The kind that a word names: `ippool`, `ippools`, `IPPool`; `wep` as in calicoctl. Throws `model/unknown-kind`. */
 export function resourceKind(word: string): ResourceKind {
-  const wanted = word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
+  const one = word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
+  const wanted = one === 'wep' ? 'workloadendpoint' : one;
   const found = resourceKinds.find((kind) => kind.toLowerCase() === wanted);
   if (found !== undefined) return found;
   throw new CalicoError('model/unknown-kind', { kind: word, known: resourceKinds.join(', ') });

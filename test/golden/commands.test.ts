@@ -235,7 +235,11 @@ const kinds = [
 test('get of every kind as a table', async () => {
   golden(
     'get-table',
-    await session(...kinds.map((kind) => `get ${kind}`), 'get profile web proj_default'),
+    await session(
+      ...kinds.map((kind) => `get ${kind}`),
+      'get profiles web proj_default',
+      'get wep',
+    ),
   );
 });
 
