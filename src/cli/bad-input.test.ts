@@ -181,7 +181,11 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
   ['apply -f /', 1, /^cannot read \/: .*EISDIR/],
   ['ipam show --ip 10.99.0', 1, /^"10\.99\.0" is not an IP address$/],
   ['ipam release 10.99.0.6', 1, /^address 10\.99\.0\.6 is not in use; /],
-  ['ipam release 10.99.0.5', 1, /^address 10\.99\.0\.5 is in use by app on host host-1; /],
+  [
+    'ipam release 10.99.0.5',
+    1,
+    /^address 10\.99\.0\.5 is in use by container app .*on host host-1; /,
+  ],
   ['status', 1, /^the daemon does not run on this host, or not for you /],
   ['status -o xml', 1, /^--output xml: must be text or json$/],
   [

@@ -4,12 +4,11 @@ import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { cidrContains, type Cidr } from '../ip/cidr.ts';
-import { sharersOf, userOf } from '../ipam/addresses.ts';
+import { sharersOf } from '../ipam/addresses.ts';
 import { validClaims } from '../ipam/claims.ts';
-import { describeHolder, lookUpHolder } from '../ipam/allocate.ts';
+import { addressTaken, describeHolder, endpointsOf, lookUpHolder, userOf } from '../ipam/holder.ts';
 import { release } from '../ipam/records.ts';
 import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
-import { containerName, endpointTitle, hasAddress } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { counted, formatCount, formatTable } from './table.ts';
 
@@ -55,14 +54,14 @@ export function addIpamCommands(program: Command, context: CliContext): void {
 function holderText(mirror: LiveMirror, address: IpAddress): string {
   const holder = holderOfAddress(mirror, address);
   if (holder !== undefined) {
-    const container = containerOf(mirror, address);
-    const attributes = Object.entries({
-      ...(container === undefined ? {} : { container }),
-      ...holder.secondary,
-    });
+    const endpoints = mirror.list('WorkloadEndpoint').values();
+    const user = userOf(
+      endpoints.map(({ value }) => value),
+      address,
+    );
     return [
-      `${address} is in use by ${describeHolder(holder)}\n`,
-      ...attributes.map(([key, value]) => `  ${key}: ${value}\n`),
+      `${address} is in use by ${describeHolder(holder, user)}\n`,
+      ...Object.entries(holder.secondary ?? {}).map(([key, value]) => `  ${key}: ${value}\n`),
     ].join('');
   }
   const pool = [...mirror.list('IPPool').values()].find(({ value }) =>
@@ -71,13 +70,6 @@ function holderText(mirror: LiveMirror, address: IpAddress): string {
   return pool === undefined
     ? `${address} is in no IP pool\n`
     : `${address} is free, in IP pool ${pool.value.metadata.name}\n`;
-}
-
-function containerOf(mirror: LiveMirror, address: IpAddress): string | undefined {
-  for (const { value } of mirror.list('WorkloadEndpoint').values()) {
-    if (hasAddress(value, address)) return containerName(value);
-  }
-  return undefined;
 }
 
 function borrowedText(mirror: LiveMirror): string {
@@ -123,14 +115,11 @@ function releaseUnused(draft: Draft, address: IpAddress): void {
   const found = lookUpHolder(draft, address);
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
   const { block, holder } = found;
-  const user = userOf(draft, address);
-  if (user !== undefined) {
-    const title = `${endpointTitle(user)} on host ${user.spec.node}`;
-    throw new CalicoError('ipam/address-taken', { address, holder: title });
-  }
-  if (sharersOf(holder) !== undefined || validClaims(draft, holder).length > 0) {
-    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
-  }
+  const isUsed =
+    userOf(endpointsOf(draft), address) !== undefined ||
+    sharersOf(holder) !== undefined ||
+    validClaims(draft, holder).length > 0;
+  if (isUsed) throw addressTaken(draft, address, holder);
   release(draft, block, { address, holder });
 }
 

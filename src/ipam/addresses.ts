@@ -4,14 +4,10 @@ import type { IpAddress } from '../ip/address.ts';
 import { cidrContains } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
-import {
-  endpointName,
-  endpointNamespace,
-  hasAddress,
-  type WorkloadEndpoint,
-} from '../model/workload-endpoint.ts';
-import { allocate, assign, checkAffinity, describeHolder, lookUpHolder } from './allocate.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import { allocate, assign, checkAffinity } from './allocate.ts';
 import { mayUse, releaseUser } from './claims.ts';
+import { addressTaken, lookUpHolder } from './holder.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
@@ -153,7 +149,7 @@ export function reserve(
     sharers.length > 0 && !sharers.some((other) => other.startsWith(`${record.node}/`));
   if (sharers.includes(sharer)) return;
   if (!isOwnPlain && !isShareable) {
-    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
+    throw addressTaken(draft, address, holder);
   }
   const secondary = { ...own, type: own['type'] ?? type, holders: [...sharers, sharer].join(',') };
   rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
@@ -177,14 +173,6 @@ export function sharersOf({ secondary }: AllocationAttributes): readonly string[
 export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
   const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
   return draft.get('WorkloadEndpoint', id) !== undefined;
-}
-
-/** The endpoint of any host that uses an address. */
-export function userOf(draft: Draft, address: IpAddress): WorkloadEndpoint | undefined {
-  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
-    if (hasAddress(endpoint, address)) return endpoint;
-  }
-  return undefined;
 }
 
 function requestSpecific(

@@ -20,7 +20,8 @@ import {
 } from '../model/ipam.ts';
 import { poolBlockSize, type IpPool } from '../model/ip-pool.ts';
 import { holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
-import { blockSizeFor, poolOf, reservedRanges } from './pools.ts';
+import { addressTaken } from './holder.ts';
+import { poolOf, reservedRanges } from './pools.ts';
 import { affinityKind, blockKind, claimBlock, findBlock, getBlock, hold } from './records.ts';
 
 /** An address that is wanted: any of some pools, or of a range inside one. */
@@ -83,7 +84,7 @@ export function assign(
   checkAffinity(draft, { node, block, address });
   const present = holderOf(block, address);
   if (present !== undefined) {
-    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(present) });
+    throw addressTaken(draft, address, present);
   }
   hold(draft, block, { address, holder: request.holder });
 }
@@ -102,31 +103,6 @@ export function checkAffinity(
   if (isStrict && owner !== node) {
     throw new CalicoError('ipam/address-elsewhere', { address, owner: owner ?? 'no host' });
   }
-}
-
-/** Who holds an address now; `undefined` if nobody does. */
-export function lookUpHolder(
-  draft: Draft,
-  address: IpAddress,
-): { readonly block: Block; readonly holder: AllocationAttributes } | undefined {
-  const block = findBlock(draft, address, blockSizeFor(draft, address));
-  const holder = block === undefined ? undefined : holderOf(block, address);
-  return block === undefined || holder === undefined ? undefined : { block, holder };
-}
-
-/** A holder in words, for messages. */
-export function describeHolder({ handle_id, secondary = {} }: AllocationAttributes): string {
-  const { container, endpoint, networkName, network, node, type, pod, namespace, swarm } =
-    secondary;
-  const on = node === undefined ? '' : ` on host ${node}`;
-  if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
-  if (type !== undefined) return `the network as its ${type} address${on}`;
-  const where = networkName ?? network?.slice(0, 12);
-  const of = where === undefined ? '' : ` of network ${where}`;
-  if (container !== undefined) return `container ${container}${of}${on}`;
-  if (endpoint !== undefined) return `endpoint ${endpoint.slice(0, 12)}${of}${on}`;
-  if (swarm !== undefined) return 'a task or service of the swarm';
-  return `${handle_id ?? 'an unknown owner'}${on}`;
 }
 
 function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | undefined): boolean {

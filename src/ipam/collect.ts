@@ -3,7 +3,7 @@ import type { IpAddress } from '../ip/address.ts';
 import { heldAddresses } from './block.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import { isLiving, sharersOf, swarmSharer } from './addresses.ts';
-import { lookUpHolder } from './allocate.ts';
+import { lookUpHolder } from './holder.ts';
 import { claimsOn, isVoid, putClaims, releaseUser } from './claims.ts';
 import { poolIdsOfNetworks, releasePool } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';

@@ -6,18 +6,18 @@ import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-n
 import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
-import { assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { assign } from './allocate.ts';
 import {
   assignToUser,
   holderWith,
   isLiving,
   reserve,
   sharersOf,
-  userOf,
   type AddressFacts,
 } from './addresses.ts';
 import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
+import { addressTaken, endpointsOf, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
@@ -117,7 +117,11 @@ export function createNetworkAddresses(clock: Clock) {
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {
         const found = lookUpHolder(draft, address);
-        if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
+        if (
+          found === undefined ||
+          !isNobody(found.holder) ||
+          userOf(endpointsOf(draft), address) !== undefined
+        )
           continue;
         release(draft, found.block, { address, holder: found.holder });
       }
@@ -243,7 +247,7 @@ function bindOwnAddress(
     secondary['node'] !== node ||
     (present !== undefined && present !== endpointId && isLiving(draft, node, present));
   if (isOther) {
-    throw new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder) });
+    throw addressTaken(draft, address, holder);
   }
   const facts = factsOf(endpoint, secondary['pool'] ?? '');
   rewriteHolder(draft, block, {

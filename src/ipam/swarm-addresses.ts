@@ -1,12 +1,12 @@
 import type { Draft } from '../datastore/writer.ts';
-import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import type { Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
-import { assign, describeHolder, lookUpHolder } from './allocate.ts';
+import { assign } from './allocate.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
 import { releasePool } from './docker-pools.ts';
+import { addressTaken, lookUpHolder } from './holder.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
@@ -96,8 +96,7 @@ export function claimAddress(
     ? secondary['network'] !== undefined && secondary['network'] === record.swarm?.network
     : claimsOn(found.holder).length > 0;
   if (!isOfTask || validClaims(draft, found.holder).length > 0) {
-    const described = describeHolder(found.holder);
-    throw new CalicoError('ipam/address-taken', { address, holder: described });
+    throw addressTaken(draft, address, found.holder);
   }
   putClaims(draft, { address, ...found }, [claim]);
   return address;

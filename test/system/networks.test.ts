@@ -48,7 +48,7 @@ function networksSuite(kind: LabKind): void {
     const said = await lab.refused(
       ...words`run --rm --net ranged --ip 10.99.0.50 calico-test true`,
     );
-    assert.match(said, /10\.99\.0\.50 is in use by/);
+    assert.match(said, /10\.99\.0\.50 is in use by container app of network ranged on host/);
     const auxiliary = await lab.refused(
       ...words`run --rm --net ranged --ip 10.99.0.130 calico-test true`,
     );

@@ -1,0 +1,64 @@
+import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
+import type { IpAddress } from '../ip/address.ts';
+import type { AllocationAttributes, Block } from '../model/ipam.ts';
+import { containerName, hasAddress, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { holderOf } from './block.ts';
+import { blockSizeFor } from './pools.ts';
+import { findBlock } from './records.ts';
+
+/** Who holds an address: as it is recorded, and in words. */
+
+/** Who holds an address now; `undefined` if nobody does. */
+export function lookUpHolder(
+  draft: Draft,
+  address: IpAddress,
+): { readonly block: Block; readonly holder: AllocationAttributes } | undefined {
+  const block = findBlock(draft, address, blockSizeFor(draft, address));
+  const holder = block === undefined ? undefined : holderOf(block, address);
+  return block === undefined || holder === undefined ? undefined : { block, holder };
+}
+
+/** The endpoint of any host that uses an address. */
+export function userOf(
+  endpoints: Iterable<WorkloadEndpoint>,
+  address: IpAddress,
+): WorkloadEndpoint | undefined {
+  for (const endpoint of endpoints) if (hasAddress(endpoint, address)) return endpoint;
+  return undefined;
+}
+
+/** All endpoints, for `userOf`. */
+export function* endpointsOf(draft: Draft): Generator<WorkloadEndpoint> {
+  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) yield endpoint;
+}
+
+/** The refusal of an address that somebody has, which says who. */
+export function addressTaken(
+  draft: Draft,
+  address: IpAddress,
+  holder: AllocationAttributes,
+): CalicoError {
+  const user = userOf(endpointsOf(draft), address);
+  return new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder, user) });
+}
+
+/** A holder in words, for messages; the endpoint that uses the address knows its container, the record may not. */
+export function describeHolder(
+  { handle_id, secondary = {} }: AllocationAttributes,
+  user: WorkloadEndpoint | undefined,
+): string {
+  const { endpoint, networkName, network, type, pod, namespace, swarm } = secondary;
+  const node = secondary['node'] ?? user?.spec.node;
+  const container = (user && containerName(user)) ?? secondary['container'];
+  const on = node === undefined ? '' : ` on host ${node}`;
+  if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
+  if (type !== undefined) return `the network as its ${type} address${on}`;
+  const where = networkName ?? network?.slice(0, 12);
+  const of = where === undefined ? '' : ` of network ${where}`;
+  if (container !== undefined) return `container ${container}${of}${on}`;
+  const id = endpoint ?? user?.spec.endpoint;
+  if (id !== undefined) return `endpoint ${id.slice(0, 12)}${of}${on}`;
+  if (swarm !== undefined) return 'a task or service of the swarm';
+  return `${handle_id ?? 'an unknown owner'}${on}`;
+}
