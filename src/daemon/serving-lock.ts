@@ -12,8 +12,8 @@ const lockNonBlocking = 4;
 
 /**
  * Makes this process the one that serves the host, until it ends in any way: the kernel drops the lock with it.
- * The lock is a file in a folder of `/run` that both ways see. Throws `driver/host-is-served`, and leaves word of it
- * for the one that serves.
+ * The lock is a file in a folder of `/run` that both ways see. Throws `driver/runs-already`; or `driver/host-is-served`,
+ * and leaves word of it for the one that serves.
  */
 export function takeHost(folder: string, way: Way): void {
   mkdirSync(folder, { recursive: true, mode: 0o755 });
@@ -22,6 +22,10 @@ export function takeHost(folder: string, way: Way): void {
   if (loadLibc().flock(fd, lockExclusive | lockNonBlocking) < 0) {
     closeSync(fd);
     const by = readFileSync(file, 'utf8').trim();
+    // Started twice by mistake is no contest of two ways: the one that serves is well.
+    if (way === 'systemd daemon' && by.startsWith(way)) {
+      throw new CalicoError('driver/runs-already', { process: by.replace(/\D/g, '') });
+    }
     const error = new CalicoError('driver/host-is-served', { way, by });
     writeFileSync(refusalFile(folder), `${new Date().toISOString()}: ${error.message}\n`);
     throw error;

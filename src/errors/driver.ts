@@ -63,6 +63,11 @@ export const driverErrors = {
     (d: { way: string; by: string }) =>
       `the ${d.way} does not start, as this host is served by the ${d.by}; stop that one first (systemctl disable --now calico-cnm, or docker plugin disable)`,
   ),
+  'driver/runs-already': entry(
+    'state',
+    (d: { process: string }) =>
+      `the daemon runs on this host already (process ${d.process}); calico-cnm status shows how it is`,
+  ),
   'driver/cannot-listen': entry(
     'state',
     (d: { file: string; why: string }) =>
