@@ -52,7 +52,7 @@ async function measure(options: DatastoreOptions): Promise<readonly string[]> {
   const PoolID = 'PoolID' in answered ? String(answered.PoolID) : '';
   const rates: string[] = [];
   for (const { callers, count } of [
-    { callers: 1, count: 1000 },
+    { callers: 1, count: 4000 },
     { callers: 64, count: 10_000 },
   ]) {
     const before = writer.transactions;
@@ -80,7 +80,7 @@ function bareCommits(file: string): string {
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
   database.exec('CREATE TABLE entry (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID');
   const write = database.prepare('INSERT OR REPLACE INTO entry VALUES (?, ?)');
-  const count = 1000;
+  const count = 4000;
   const started = performance.now();
   for (let n = 0; n < count; n++) {
     database.exec('BEGIN IMMEDIATE');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { checkCalls, loggedCalls, type LoggedCall } from '../lab/call-log.ts';
+import { engines } from '../lab/engine.ts';
 import { managedPluginFolder, pluginName } from '../lab/managed-plugin.ts';
 import { commandBlocks } from '../lab/page.ts';
 import { startSwarmLab, type SwarmHost, type SwarmLab } from '../lab/swarm.ts';
@@ -8,128 +9,136 @@ import { words } from '../lab/words.ts';
 
 /** No look for a registry, and no patience with a server that ends only by force. */
 const swift = '--no-resolve-image --stop-grace-period 1s --restart-delay 0s';
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
+const skipLong =
+  process.env['CALICO_TEST_LONG'] === '1' ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
 
 /** The commands of docs/swarm.md, block by block. */
 const [setUp = [], first = [], published = [], near = []] = commandBlocks('docs/swarm.md');
 
-describe('a swarm of two managers and a worker, Docker 28.5', { timeout: 600_000 }, () => {
-  let lab: SwarmLab;
-  before(async () => {
-    await managedPluginFolder();
-    lab = await startSwarmLab({ engine: '28.5', hosts: 3 });
-    await Promise.all(lab.hosts.map((host) => runBlock(lab, host, setUp)));
-    await lab.form(2);
-  });
-  after(async () => lab[Symbol.asyncDispose]());
-
-  test('a service gets its addresses, and its name leads to all of its tasks', async () => {
-    await runBlock(lab, lab.asked, first);
-    await lab.runs('app', 3);
-    const addresses = [...(await lab.addresses('app', 'web')).values()].flat();
-    assert.equal(new Set(addresses).size, 3);
-    for (const host of lab.hosts) {
-      const [container = assert.fail(`a task runs on ${host.name}`)] = await lab.containers(
-        host,
-        'app',
-      );
-      const resolved = await lab.asked.lab.eventually(async () => {
-        const shown = await host.lab.docker('exec', container, 'nslookup', 'app');
-        return addresses.every((address) => shown.includes(address));
+for (const engine of engines) {
+  const skip = engine === '20.10' ? skipLong : false;
+  describe(
+    `a swarm of two managers and a worker, Docker ${engine}`,
+    { timeout: 600_000, skip },
+    () => {
+      let lab: SwarmLab;
+      before(async () => {
+        await managedPluginFolder();
+        lab = await startSwarmLab({ engine, hosts: 3 });
+        await Promise.all(lab.hosts.map((host) => runBlock(lab, host, setUp)));
+        await lab.form(2);
       });
-      assert.ok(resolved, `${host.name} knows all tasks`);
-    }
-  });
+      after(async () => lab[Symbol.asyncDispose]());
 
-  test('tasks of one host reach each other; those of another when the host has routes', async () => {
-    await lab.docker('service', 'scale', '-d', 'app=6');
-    await lab.runs('app', 6);
-    const addresses = await lab.addresses('app', 'web');
-    for (const host of lab.hosts) {
-      const [container = ''] = await lab.containers(host, 'app');
-      for (const address of addresses.get(host) ?? []) {
-        assert.ok(await host.lab.reaches(container, address), `${address} on ${host.name}`);
-      }
-    }
-    await routeToTasks(lab, addresses);
-    const [[nearer, [local = '']] = assert.fail(), [far, [remote = '']] = assert.fail()] =
-      addresses;
-    const [container = ''] = await lab.containers(nearer, 'app');
-    assert.ok(
-      await nearer.lab.reaches(container, remote),
-      `${local} reaches ${remote} on ${far.name}`,
-    );
-  });
+      test('a service gets its addresses, and its name leads to all of its tasks', async () => {
+        await runBlock(lab, lab.asked, first);
+        await lab.runs('app', 3);
+        const addresses = [...(await lab.addresses('app', 'web')).values()].flat();
+        assert.equal(new Set(addresses).size, 3);
+        for (const host of lab.hosts) {
+          const [container = assert.fail(`a task runs on ${host.name}`)] = await lab.containers(
+            host,
+            'app',
+          );
+          const resolved = await lab.asked.lab.eventually(async () => {
+            const shown = await host.lab.docker('exec', container, 'nslookup', 'app');
+            return addresses.every((address) => shown.includes(address));
+          });
+          assert.ok(resolved, `${host.name} knows all tasks`);
+        }
+      });
 
-  test('ports are published on the hosts of the tasks; containers of docker run use the network', async () => {
-    await runBlock(lab, lab.asked, published);
-    await lab.runs('edge', 3);
-    for (const { host, name } of lab.hosts) {
-      const ask =
-        'exec 3<>/dev/tcp/127.0.0.1/8000; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3';
-      const serves = async () =>
-        (await host.exec(['timeout', '2', 'bash', '-c', ask])).stdout.trim().endsWith('hello');
-      assert.ok(await lab.asked.lab.eventually(serves), `port 8000 on ${name}`);
-    }
-    const [, , worker = assert.fail()] = lab.hosts;
-    const [address = ''] = (await lab.addresses('app', 'web')).get(worker) ?? [];
-    await worker.lab.client('guest', '--network', 'web');
-    assert.ok(await worker.lab.reaches('guest', address));
-    await worker.lab.docker('rm', '-f', 'guest');
-  });
+      test('tasks of one host reach each other; those of another when the host has routes', async () => {
+        await lab.docker('service', 'scale', '-d', 'app=6');
+        await lab.runs('app', 6);
+        const addresses = await lab.addresses('app', 'web');
+        for (const host of lab.hosts) {
+          const [container = ''] = await lab.containers(host, 'app');
+          for (const address of addresses.get(host) ?? []) {
+            assert.ok(await host.lab.reaches(container, address), `${address} on ${host.name}`);
+          }
+        }
+        await routeToTasks(lab, addresses);
+        const [[nearer, [local = '']] = assert.fail(), [far, [remote = '']] = assert.fail()] =
+          addresses;
+        const [container = ''] = await lab.containers(nearer, 'app');
+        assert.ok(
+          await nearer.lab.reaches(container, remote),
+          `${local} reaches ${remote} on ${far.name}`,
+        );
+      });
 
-  test('a virtual address leads nowhere, and status says so; an ingress network is refused', async () => {
-    await lab.service('virtual', '--network', 'web', '--replicas', '1');
-    await lab.runs('virtual', 1);
-    const { status, stdout } = await lab.asked.lab.calicoResult('status');
-    assert.equal(status, 1);
-    assert.match(stdout, /service virtual: its virtual address 10\.65\.\d+\.\d+ leads nowhere/);
-    assert.match(
-      await lab.asked.lab.refused(...words`network create --ingress -d ${pluginName} mesh`),
-      /only overlay driver is currently supported for ingress network/,
-    );
-    await lab.docker('service', 'rm', 'virtual');
-    await lab.asked.lab.isWellAgain();
-  });
+      test('ports are published on the hosts of the tasks; containers of docker run use the network', async () => {
+        await runBlock(lab, lab.asked, published);
+        await lab.runs('edge', 3);
+        for (const { host, name } of lab.hosts) {
+          const ask =
+            'exec 3<>/dev/tcp/127.0.0.1/8000; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3';
+          const serves = async () =>
+            (await host.exec(['timeout', '2', 'bash', '-c', ask])).stdout.trim().endsWith('hello');
+          assert.ok(await lab.asked.lab.eventually(serves), `port 8000 on ${name}`);
+        }
+        const [, , worker = assert.fail()] = lab.hosts;
+        const [address = ''] = (await lab.addresses('app', 'web')).get(worker) ?? [];
+        await worker.lab.client('guest', '--network', 'web');
+        assert.ok(await worker.lab.reaches('guest', address));
+        await worker.lab.docker('rm', '-f', 'guest');
+      });
 
-  test('the plain sockets are of scope local, the managed one of scope global', async () => {
-    assert.match(await lab.docker('network', 'ls', '-f', 'name=web'), / swarm$/m);
-    const plain = await lab.asked.lab.call('NetworkDriver.GetCapabilities');
-    assert.equal(plain.body['Scope'], 'local');
-  });
+      test('a virtual address leads nowhere, and status says so; an ingress network is refused', async () => {
+        await lab.service('virtual', '--network', 'web', '--replicas', '1');
+        await lab.runs('virtual', 1);
+        const { status, stdout } = await lab.asked.lab.calicoResult('status');
+        assert.equal(status, 1);
+        assert.match(stdout, /service virtual: its virtual address 10\.65\.\d+\.\d+ leads nowhere/);
+        assert.match(
+          await lab.asked.lab.refused(...words`network create --ingress -d ${pluginName} mesh`),
+          /only overlay driver is currently supported for ingress network/,
+        );
+        await lab.docker('service', 'rm', 'virtual');
+        await lab.asked.lab.isWellAgain();
+      });
 
-  test('a rolling update, and a node that is drained', async () => {
-    await lab.docker(
-      ...words`service update -d --no-resolve-image --env-add ROUND=2 --update-parallelism 3
+      test('the plain sockets are of scope local, the managed one of scope global', async () => {
+        assert.match(await lab.docker('network', 'ls', '-f', 'name=web'), / swarm$/m);
+        const plain = await lab.asked.lab.call('NetworkDriver.GetCapabilities');
+        assert.equal(plain.body['Scope'], 'local');
+      });
+
+      test('a rolling update, and a node that is drained', async () => {
+        await lab.docker(
+          ...words`service update -d --no-resolve-image --env-add ROUND=2 --update-parallelism 3
         --update-monitor 0s app`,
-    );
-    assert.ok(await lab.asked.lab.eventually(async () => isUpdated(lab, 'app'), 120_000));
-    await lab.runs('app', 6);
-    const [, , worker = assert.fail()] = lab.hosts;
-    await lab.docker(...words`node update --availability drain ${worker.name}`);
-    const isDrained = async () => (await lab.containers(worker, 'app')).length === 0;
-    assert.ok(await lab.asked.lab.eventually(isDrained, 60_000));
-    const tasks = await lab.runs('app', 6);
-    assert.ok(tasks.every(({ node }) => node !== worker.name));
-    await lab.docker(...words`node update --availability active ${worker.name}`);
-  });
+        );
+        assert.ok(await lab.asked.lab.eventually(async () => isUpdated(lab, 'app'), 120_000));
+        await lab.runs('app', 6);
+        const [, , worker = assert.fail()] = lab.hosts;
+        await lab.docker(...words`node update --availability drain ${worker.name}`);
+        const isDrained = async () => (await lab.containers(worker, 'app')).length === 0;
+        assert.ok(await lab.asked.lab.eventually(isDrained, 60_000));
+        const tasks = await lab.runs('app', 6);
+        assert.ok(tasks.every(({ node }) => node !== worker.name));
+        await lab.docker(...words`node update --availability active ${worker.name}`);
+      });
 
-  test('another manager leads: what runs keeps its address, and what comes gets a free one', async () => {
-    const [former, next = assert.fail()] = lab.hosts;
-    const kept = new Set([...(await lab.addresses('app', 'web')).values()].flat());
-    lab.asked = next;
-    await lab.docker('node', 'demote', former?.name ?? '');
-    await lab.docker('service', 'scale', '-d', 'app=9');
-    await lab.runs('app', 9);
-    const now = [...(await lab.addresses('app', 'web')).values()].flat();
-    assert.equal(new Set(now).size, 9);
-    assert.deepEqual(kept.difference(new Set(now)), new Set());
-  });
+      test('another manager leads: what runs keeps its address, and what comes gets a free one', async () => {
+        const [former, next = assert.fail()] = lab.hosts;
+        const kept = new Set([...(await lab.addresses('app', 'web')).values()].flat());
+        lab.asked = next;
+        await lab.docker('node', 'demote', former?.name ?? '');
+        await lab.docker('service', 'scale', '-d', 'app=9');
+        await lab.runs('app', 9);
+        const now = [...(await lab.addresses('app', 'web')).values()].flat();
+        assert.equal(new Set(now).size, 9);
+        assert.deepEqual(kept.difference(new Set(now)), new Set());
+      });
 
-  test('no address was held twice, and none is left when all is removed', async () => {
-    assert.ok((await removeAll(lab)) > 50, 'the log has the calls');
-  });
-});
+      test('no address was held twice, and none is left when all is removed', async () => {
+        assert.ok((await removeAll(lab)) > 50, 'the log has the calls');
+      });
+    },
+  );
+}
 
 describe('node-local networks of a swarm, Docker 20.10', { timeout: 600_000 }, () => {
   let lab: SwarmLab;
@@ -182,9 +191,7 @@ describe('node-local networks of a swarm, Docker 20.10', { timeout: 600_000 }, (
   });
 });
 
-const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
-
-describe('200 tasks on three managers and a worker', { timeout: 1_200_000, skip }, () => {
+describe('200 tasks on three managers and a worker', { timeout: 1_200_000, skip: skipLong }, () => {
   let lab: SwarmLab;
   const died: { readonly host: string; readonly at: number }[] = [];
   let callsBefore: readonly LoggedCall[] = [];
