@@ -338,8 +338,11 @@ function portsSuite(kind: LabKind): void {
       await lab.docker('rm', '-f', 'many');
       return now - before;
     };
-    assert.equal(await cost('20000:80'), 2);
-    assert.equal(await cost('20000-20205:20000-20205'), 2);
+    // What else is going on, as chains that go when nobody has used them for a minute, adds to some of them.
+    const least = async (ports: string) =>
+      Math.min(await cost(ports), await cost(ports), await cost(ports));
+    assert.equal(await least('20000:80'), 2);
+    assert.equal(await least('20000-20205:20000-20205'), 2);
   });
 
   test('a daemon that was killed holds the ports again, and says which it cannot', async () => {
