@@ -80,11 +80,16 @@ export class NetworkLab implements AsyncDisposable {
     );
   }
 
-  /** A container that serves `hello` on port 8080; answers nothing before it does. */
+  /** A container that serves `hello` on port 8080; it does when this returns. */
   async server(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker(
       ...words`run -d --name ${name} ${options} calico-test httpd -f -p 8080 -h /www`,
     );
+    const pid = `$(docker inspect -f '{{.State.Pid}}' "$0")`;
+    // A socket of that port (0x1F90) that listens (0A), whatever its address.
+    const listens = `grep -q ':1F90 [0-9A-F]*:0000 0A' /proc/${pid}/net/tcp*`;
+    const serves = async () => (await this.host.exec(['sh', '-c', listens, name])).status === 0;
+    assert.ok(await this.eventually(serves), `${name} serves`);
   }
 
   /** A container that only waits. */

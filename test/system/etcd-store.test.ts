@@ -96,7 +96,7 @@ async function retried<T>(ask: () => Promise<T>): Promise<T> {
     try {
       return await ask();
     } catch (error) {
-      if (attempt > 20) throw error;
+      if (attempt > 100) throw error;
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }

@@ -107,6 +107,7 @@ async function publishedRow(lab: NetworkLab): Promise<void> {
   assert.ok(await lab.eventually(toPublished));
   const words = ['deny', 'tcp', 'from', 'cidr', '203.0.113.1/32'];
   await lab.calico('profile', 'web', 'rule', 'add', '--at', '1', 'inbound', ...words);
+  assert.ok(await lab.eventually(async () => !(await toPublished())));
   await lab.onlyAfter({
     probe: toPublished,
     droppedAt: 'published',
@@ -187,7 +188,7 @@ describe('beside firewalld', { timeout: 600_000 }, () => {
       await host.run(['sh', '-c', 'mkdir -p /run/dbus && dbus-daemon --system --fork --nopidfile']);
       host.spawn(['firewalld', '--nofork']);
       const runs = async () => (await host.exec(['firewall-cmd', '--state'])).status === 0;
-      assert.ok(await started.eventually(runs, 20_000));
+      assert.ok(await started.eventually(runs));
     });
   });
   after(async () => lab[Symbol.asyncDispose]());

@@ -181,7 +181,7 @@ describe('netlink against ip and ipset', () => {
     await deleteLinkElsewhere(rtnetlink, 'cali0');
     await deleteLinkElsewhere(rtnetlink, 'cali0');
     execFileSync('ip', ['netns', 'exec', namespace, 'nft', 'add', 'table', 'ip', 'x']);
-    for (let wait = 0; wait < 50 && !events.some(({ kind }) => kind === 'nftables'); wait++) {
+    for (let wait = 0; wait < 500 && !events.some(({ kind }) => kind === 'nftables'); wait++) {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     assert.ok(

@@ -65,15 +65,15 @@ describe('beside network managers', { timeout: 180_000 }, () => {
       };
       await hostFiles('install');
       const told = lab.host.spawn(command);
-      assert.ok(await lab.eventually(isSettled, 20_000), told.output());
+      assert.ok(await lab.eventually(isSettled), told.output());
       await new Promise((resolve) => setTimeout(resolve, 2000));
       await areLeftAlone(states);
       await told.end('SIGTERM');
       await areLeftAlone(async () => ['unmanaged', 'unmanaged']);
       await hostFiles('remove');
       const untold = lab.host.spawn(command);
-      assert.ok(await lab.eventually(isSettled, 20_000), untold.output());
-      assert.ok(await lab.eventually(areTaken, 20_000), (await states()).join());
+      assert.ok(await lab.eventually(isSettled), untold.output());
+      assert.ok(await lab.eventually(areTaken), (await states()).join());
       await untold.end('SIGTERM');
     });
   }

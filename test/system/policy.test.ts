@@ -36,7 +36,7 @@ function policySuite(kind: LabKind): void {
 
   test('a deny rule before the others is counted under its own number', async () => {
     await lab.calico(...words`profile web rule add --at 1 inbound deny tcp to ports 8080`);
-    assert.equal(await lab.reaches('inside', 'app'), false);
+    assert.ok(await lab.eventually(async () => !(await lab.reaches('inside', 'app'))));
     assert.ok((await lab.dropped('app', /inbound: Profile web, rule 1/)) > 0);
     await lab.calico('profile', 'web', 'rule', 'remove', 'inbound', '--at', '1');
     assert.ok(await lab.eventually(() => lab.reaches('inside', 'app')));
@@ -75,8 +75,10 @@ function policySuite(kind: LabKind): void {
 
   test('outbound rules hold as well', async () => {
     await lab.calico(...words`profile web rule add --at 1 outbound deny to cidr 198.51.100.0/24`);
+    const probe = () => lab.pings('inside', '198.51.100.1');
+    assert.ok(await lab.eventually(async () => !(await probe())));
     await lab.onlyAfter({
-      probe: () => lab.pings('inside', '198.51.100.1'),
+      probe,
       droppedAt: 'inside',
       change: () => lab.calico('profile', 'web', 'rule', 'remove', 'outbound', '--at', '1'),
     });

@@ -112,8 +112,10 @@ function portsSuite(kind: LabKind): void {
       ['deny', 'tcp', 'to', 'ports', '80'],
     ];
     for (const rule of rules) await lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...rule);
+    const probe = () => answers(router, 'tcp', hostAddress, 8080);
+    assert.ok(await lab.eventually(async () => !(await probe())));
     await lab.onlyAfter({
-      probe: () => answers(router, 'tcp', hostAddress, 8080),
+      probe,
       droppedAt: 'app',
       change: () =>
         lab.host.run(words`ip -n router route replace 203.0.113.0/24 dev downlink src ${far}`),
@@ -309,7 +311,6 @@ function portsSuite(kind: LabKind): void {
     const hears = (name: string) =>
       lab.eventually(
         async () => client.output().trim().split('\n').at(-1)?.startsWith(name) === true,
-        5000,
       );
     await published('first', '--net', 'web', '-p', '5353:80/udp');
     assert.ok(await hears('first '), 'a flow that was there before the port was published');
