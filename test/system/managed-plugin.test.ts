@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startHost } from '../lab/host.ts';
+import { unlessLong } from '../lab/long.ts';
 import { ManagedPluginLab, pluginName } from '../lab/managed-plugin.ts';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong();
 
 describe('the managed plugin, Docker 28.5', { timeout: 600_000 }, () => suite('28.5'));
 describe('the managed plugin, Docker 20.10', { timeout: 600_000, skip }, () => suite('20.10'));

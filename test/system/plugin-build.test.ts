@@ -12,10 +12,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
+import { unlessLong } from '../lab/long.ts';
 import { outputOf, ownEnvironment } from '../lab/process.ts';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong();
 // Source: ELF specification, e_machine.
 const elfMachine = { amd64: 62, arm64: 183 };
 

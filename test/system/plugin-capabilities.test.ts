@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { z } from 'zod';
 import { startHost } from '../lab/host.ts';
+import { unlessLong } from '../lab/long.ts';
 import { ManagedPluginLab, pluginName } from '../lab/managed-plugin.ts';
 import { checkout } from '../lab/built.ts';
 import { words } from '../lab/words.ts';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'takes a minute; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong('takes a minute');
 
 const manifest = z.looseObject({
   linux: z.looseObject({ capabilities: z.array(z.string()) }),

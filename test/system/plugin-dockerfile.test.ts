@@ -7,13 +7,13 @@ import { checkout } from '../lab/built.ts';
 import { bareRoot, engines, type Engine } from '../lab/engine.ts';
 import { startHost } from '../lab/host.ts';
 import { copyCheckout } from '../lab/installation.ts';
+import { unlessLong } from '../lab/long.ts';
 import { ManagedPluginLab, pluginName } from '../lab/managed-plugin.ts';
 import { outputOf, ownEnvironment } from '../lab/process.ts';
 import { startProxy } from '../lab/proxy.ts';
 import { words } from '../lab/words.ts';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong();
 const certificates = '/etc/ssl/certs/ca-certificates.crt';
 const epoch = '1700000000';
 

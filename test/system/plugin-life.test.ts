@@ -4,13 +4,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeAuthority } from '../lab/certificates.ts';
 import { startEtcd, type Etcd } from '../lab/etcd.ts';
 import { startHost } from '../lab/host.ts';
+import { unlessLong } from '../lab/long.ts';
 import { ManagedPluginLab } from '../lab/managed-plugin.ts';
 import { startRegistry, type Registry } from '../lab/registry.ts';
 import { words } from '../lab/words.ts';
 
 const tls = '/etc/calico/tls';
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'Docker waits 13 s for it; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong('Docker waits 13 s for it');
 
 /** From a registry and back, with an etcd that hosts share, and a Docker without --live-restore. */
 describe('the managed plugin by way of a registry', { timeout: 600_000 }, () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { checkCalls, loggedCalls, type LoggedCall } from '../lab/call-log.ts';
 import { engines } from '../lab/engine.ts';
+import { unlessLong } from '../lab/long.ts';
 import { managedPluginFolder, pluginName } from '../lab/managed-plugin.ts';
 import { commandBlocks } from '../lab/page.ts';
 import { startSwarmLab, type SwarmHost, type SwarmLab } from '../lab/swarm.ts';
@@ -9,17 +10,15 @@ import { words } from '../lab/words.ts';
 
 /** No look for a registry, and no patience with a server that ends only by force. */
 const swift = '--no-resolve-image --stop-grace-period 1s --restart-delay 0s';
-const skipLong =
-  process.env['CALICO_TEST_LONG'] === '1' ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong();
 
 /** The commands of docs/swarm.md, block by block. */
 const [setUp = [], first = [], published = [], near = []] = commandBlocks('docs/swarm.md');
 
 for (const engine of engines) {
-  const skip = engine === '20.10' ? skipLong : false;
   describe(
     `a swarm of two managers and a worker, Docker ${engine}`,
-    { timeout: 600_000, skip },
+    { timeout: 600_000, skip: engine === '20.10' && skip },
     () => {
       let lab: SwarmLab;
       before(async () => {
@@ -191,7 +190,7 @@ describe('node-local networks of a swarm, Docker 20.10', { timeout: 600_000 }, (
   });
 });
 
-describe('200 tasks on three managers and a worker', { timeout: 1_200_000, skip: skipLong }, () => {
+describe('200 tasks on three managers and a worker', { timeout: 1_200_000, skip }, () => {
   let lab: SwarmLab;
   const died: { readonly host: string; readonly at: number }[] = [];
   let callsBefore: readonly LoggedCall[] = [];
