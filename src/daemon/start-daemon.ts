@@ -43,9 +43,10 @@ export async function startDaemon({ environment, signal, error }: DaemonWorld): 
   } catch (thrown) {
     error(`calico-cnm: ${describe(thrown)}\n`);
     if ((environment['CALICO_MANAGED_SOCKET'] ?? '') !== '') await pause(lingerMs, signal);
-    return thrown instanceof CalicoError && thrown.code === 'driver/host-is-served'
-      ? unavailable
-      : 1;
+    const isServed =
+      thrown instanceof CalicoError &&
+      (thrown.code === 'driver/host-is-served' || thrown.code === 'driver/runs-already');
+    return isServed ? unavailable : 1;
   }
 }
 
