@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
-import { bareRoot, engines, type Engine } from '../lab/engine.ts';
+import { bareRoot, type Engine } from '../lab/engine.ts';
 import { startHost } from '../lab/host.ts';
 import { copyCheckout } from '../lab/installation.ts';
 import { unlessLong } from '../lab/long.ts';
@@ -17,13 +17,25 @@ const skip = unlessLong();
 const certificates = '/etc/ssl/certs/ca-certificates.crt';
 const epoch = '1700000000';
 
-for (const engine of engines) {
-  describe(`plugin/Dockerfile, Docker ${engine}`, { timeout: 1_200_000, skip }, () =>
-    whatMustBeTrueOn(engine),
-  );
+/** The engine that builds, and by which of its two builders. */
+interface Kind {
+  readonly engine: Engine;
+  readonly builder: 'classic' | 'BuildKit';
 }
 
-function whatMustBeTrueOn(engine: Engine): void {
+// The newer client has BuildKit by a plugin of its own only, buildx, which Debian's docker-cli goes without.
+const kinds: readonly Kind[] = [
+  { engine: '20.10', builder: 'classic' },
+  { engine: '20.10', builder: 'BuildKit' },
+  { engine: '28.5', builder: 'classic' },
+];
+
+for (const kind of kinds) {
+  const name = `plugin/Dockerfile, Docker ${kind.engine}, ${kind.builder}`;
+  describe(name, { timeout: 1_200_000, skip }, () => whatMustBeTrueOf(kind));
+}
+
+function whatMustBeTrueOf({ engine, builder }: Kind): void {
   let lab: ManagedPluginLab;
   before(async () => {
     lab = new ManagedPluginLab(await startHost({ engine }));
@@ -43,7 +55,10 @@ function whatMustBeTrueOn(engine: Engine): void {
       .replaceAll('DIR', '/root/plugin')
       .replaceAll('NAME:TAG', pluginName)
       .replace('docker build', `docker build ${way}`);
-    await lab.host.run(['sh', '-ec', `cd /root/calico-cnm; ${script}`], { timeoutMs: 900_000 });
+    await lab.host.run(['sh', '-ec', `cd /root/calico-cnm; ${script}`], {
+      timeoutMs: 900_000,
+      env: { DOCKER_BUILDKIT: builder === 'BuildKit' ? '1' : '0' },
+    });
   });
 
   test('its files are those of plugin/build', async () => {
