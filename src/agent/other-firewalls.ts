@@ -8,7 +8,8 @@ import type { Check } from '../telemetry/status-report.ts';
  */
 
 const ufwConfiguration = '/etc/ufw/ufw.conf';
-const firewalldZone = '/etc/firewalld/zones/calico.xml';
+/** Where plugin/install and where the Debian package put it. */
+const firewalldZones = ['/etc/firewalld/zones/calico.xml', '/usr/lib/firewalld/zones/calico.xml'];
 
 /** One line for each firewall that is on; firewalld without our zone refuses all that containers send. */
 export function otherFirewalls(): Check[] {
@@ -23,7 +24,7 @@ const ufw: Check = {
 };
 
 function firewalld(): Check {
-  return existsSync(firewalldZone)
+  return firewalldZones.some((file) => existsSync(file))
     ? {
         name: 'firewalld',
         ok: true,

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { existsSync, globSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, globSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { outputOf, ownEnvironment } from './process.ts';
 
@@ -46,7 +46,7 @@ function digestOf(patterns: readonly string[]): string {
   const files = globSync([...patterns], { cwd: checkout }).toSorted();
   const hash = createHash('sha256');
   for (const file of files) {
-    if (file.endsWith('.test.ts')) continue;
+    if (file.endsWith('.test.ts') || !statSync(`${checkout}/${file}`).isFile()) continue;
     hash.update(`${file}\0`).update(readFileSync(`${checkout}/${file}`));
   }
   return hash.digest('hex');

@@ -39,6 +39,7 @@ const besideDocker = [
   'docker-compose',
   'firewalld',
   'network-manager',
+  'openssh-server',
   'radvd',
   'systemd',
   'ufw',

@@ -13,19 +13,23 @@ export interface HostOptions {
   readonly uplink?: boolean;
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
-  /** Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
+  /** Whether systemd, ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
   readonly furnished?: boolean;
-  /** A folder that keeps Docker's data and ours from one host to the next, which then is the same one after a reboot. */
+  /** A folder that keeps what is written from one host to the next, which then is the same one after a reboot. */
   readonly disk?: string;
+  /** As of a machine (machine.ts). */
+  readonly hostname?: string;
+  readonly systemd?: boolean;
+  readonly bare?: boolean;
 }
 
-/** Makes a host in namespaces of its own. Docker is installed on it and does not run yet. */
+/** Makes a host in namespaces of its own. Docker is installed on it and does not run yet, but by systemd. */
 export async function startHost(options: HostOptions): Promise<Host> {
   const machine = await startMachine({
+    ...options,
     root: options.furnished === true ? await furnishedRoot() : await engineRoot(options.engine),
     backend: options.backend ?? 'nft',
     uplink: options.uplink ?? false,
-    ...(options.disk === undefined ? {} : { disk: options.disk }),
   });
   return new Host(machine, options.dockerEnvironment ?? {});
 }

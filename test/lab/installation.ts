@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { checkout } from './built.ts';
 import type { CommandOptions, CommandResult } from './process.ts';
 import { runCommand } from './process.ts';
@@ -17,13 +18,34 @@ export async function copyCheckout(machine: Commands, folder: string): Promise<v
   );
   const input = Buffer.from(stdout, 'base64');
   await machine.run(['sh', '-c', 'mkdir -p "$0" && tar x -C "$0"', folder], { input });
-  // The machine's own one is that of the other tests.
-  await machine.run(['rm', '-f', '/usr/local/bin/calico-cnm']);
+}
+
+/** Puts npm.sh in the place of npm, so that nothing is downloaded and an installation takes seconds. */
+export async function standInForNpm(machine: Commands): Promise<void> {
+  const standIn = `printf '#!/bin/sh\\nCHECKOUT="%s" exec "%s/test/lab/npm.sh" "$@"\\n' "$0" "$0"`;
+  const write = `${standIn} >/usr/local/bin/npm && chmod 755 /usr/local/bin/npm`;
+  await machine.run(['sh', '-c', write, checkout]);
 }
 
 /** What of a host an installation could leave: by name, lines that are the same when nothing changed. */
-export async function dumpHost(machine: Commands): Promise<Readonly<Record<string, string[]>>> {
-  const dumps: Record<string, string[]> = {};
+export type HostDump = Readonly<Record<string, readonly string[]>>;
+
+/** That nothing of a host is otherwise than it was; names only what is. */
+export async function assertUntouched(machine: Commands, before: HostDump): Promise<void> {
+  const now = await dumpHost(machine);
+  const changes = Object.entries(now).flatMap(([name, lines]) => {
+    const known = before[name] ?? [];
+    return [
+      ...known.filter((line) => !lines.includes(line)).map((line) => `- ${name}: ${line}`),
+      ...lines.filter((line) => !known.includes(line)).map((line) => `+ ${name}: ${line}`),
+    ];
+  });
+  assert.deepEqual(changes, []);
+  assert.deepEqual(now, before);
+}
+
+export async function dumpHost(machine: Commands): Promise<HostDump> {
+  const dumps: Record<string, readonly string[]> = {};
   for (const [name, command] of Object.entries(looks)) {
     const text = await machine.run(['sh', '-c', command]);
     dumps[name] = text
@@ -46,7 +68,7 @@ const looks = {
   sets: 'ipset list -n',
   settings:
     'sysctl -a 2>/dev/null | grep "^net\\." | grep -v "conntrack_count\\|expect_count\\|\\.veth\\|stable_secret"',
-  // Docker's own stores change by themselves.
+  // Docker's own stores change by themselves, and systemd notes each container and each log.
   files:
-    'find /etc /usr/local /run /var/lib /var/log \\( -path "/run/docker/*" -o -path "/var/lib/docker/*" -o -path "/run/containerd/*" -o -path "/var/lib/containerd/*" \\) -prune -o -print | sort; ls -d /run/docker/plugins/* 2>/dev/null; true',
+    'find /etc /usr/local /run /var/lib /var/log \\( -path /run/systemd/transient -o -path "/run/systemd/journal/streams/*" -o -path "/run/docker/*" -o -path "/var/lib/docker/*" -o -path "/run/containerd/*" -o -path "/var/lib/containerd/*" \\) -prune -o -print | sort; ls -d /run/docker/plugins/* 2>/dev/null; true',
 } as const;

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { builtProgram, checkout } from './built.ts';
 import {
   BackgroundProcess,
@@ -20,8 +21,14 @@ export interface MachineOptions {
   readonly backend: IptablesBackend;
   /** With an uplink it has a default route, by way of a router that knows no container's address. */
   readonly uplink: boolean;
-  /** A folder that keeps Docker's data and ours from one machine to the next; nothing is kept without. */
+  /** A folder that keeps what it writes from one machine to the next; nothing is kept without. */
   readonly disk?: string;
+  /** What it calls itself; a name that no other machine has, if not given. */
+  readonly hostname?: string;
+  /** Whether its first process is systemd, which the root must have; it starts what is enabled. */
+  readonly systemd?: boolean;
+  /** Whether it has no calico-cnm: for what installs it. */
+  readonly bare?: boolean;
 }
 
 /** Addresses of the uplink; the far ones are beyond the router. All are for documentation. */
@@ -50,12 +57,14 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     [
       'hold',
       name,
+      options.hostname ?? name,
       options.root,
       checkout,
       options.backend,
       options.uplink ? 'yes' : 'no',
       options.disk ?? '',
-      `${await builtProgram()}/main.js`,
+      options.bare === true ? '' : `${await builtProgram()}/main.js`,
+      options.systemd === true ? 'systemd' : 'none',
     ],
     // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
     { stdio: 'pipe', detached: true, env: environment },
@@ -108,6 +117,20 @@ export class Machine implements AsyncDisposable {
     const started = new BackgroundProcess(this.#entered(argv), { ...environment, ...env });
     this.#processes.push(started);
     return started;
+  }
+
+  /** Waits until it has ended by itself; answers how its first process ended. */
+  async ended(): Promise<number | null> {
+    const end = Date.now() + 60_000;
+    while (this.#holder.exitCode === null) {
+      if (Date.now() > end) throw new Error(`machine ${this.name} does not end`);
+      // Who goes down stops all processes first. The nsenter in front of one then stops as well, and must go on: its
+      // machine has ended when it has taken note of the end of its program.
+      for (const process of this.#processes) process.signal('SIGCONT');
+      await sleep(50);
+    }
+    await Promise.all(this.#processes.map((process) => process.exited));
+    return this.#holder.exitCode;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

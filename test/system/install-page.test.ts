@@ -7,9 +7,9 @@ import { Page } from '../lab/page.ts';
 import { outputOf, ownEnvironment } from '../lab/process.ts';
 import { startRegistry, type Registry } from '../lab/registry.ts';
 import { words } from '../lab/words.ts';
+import { unlessLong } from '../lab/long.ts';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-const skip = isLong ? false : 'takes minutes; CALICO_TEST_LONG=1 runs it';
+const skip = unlessLong();
 const registryAddress = '127.0.0.1:5000';
 const dockerLog = '/tmp/dockerd.log';
 
@@ -23,11 +23,9 @@ describe('docs/install.md', { timeout: 1_200_000, skip }, () => {
       .replaceAll('journalctl -u docker', `cat ${dockerLog}`),
   );
   before(async () => {
-    const host = await startHost({ engine: '28.5', uplink: true });
+    const host = await startHost({ engine: '28.5', uplink: true, bare: true });
     lab = new ManagedPluginLab(host);
     registry = await startRegistry(host.machine);
-    // The machine's own one is that of other tests.
-    await host.run(words`rm -f /usr/local/bin/calico-cnm`);
     await lab.start('--live-restore');
   });
   after(async () => {

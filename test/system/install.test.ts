@@ -7,24 +7,22 @@ import { copyCheckout } from '../lab/installation.ts';
 import { startMachine, type Machine } from '../lab/machine.ts';
 import { outputOf } from '../lab/process.ts';
 import { startProxy, type Proxy } from '../lab/proxy.ts';
+import { unlessLong } from '../lab/long.ts';
 
 const source = '/root/calico-cnm';
 const certificates = '/etc/ssl/certs/ca-certificates.crt';
 
-const isLong = process.env['CALICO_TEST_LONG'] === '1';
-
 describe('a bare Debian 12', { timeout: 900_000 }, () => whatMustBeTrueOf('bookworm'));
-describe(
-  'a bare Debian 13',
-  { timeout: 900_000, skip: isLong ? false : 'takes minutes: CALICO_TEST_LONG=1' },
-  () => whatMustBeTrueOf('trixie'),
+describe('a bare Debian 13', { timeout: 900_000, skip: unlessLong() }, () =>
+  whatMustBeTrueOf('trixie'),
 );
 
 function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
   let machine: Machine;
   let proxy: Proxy;
   before(async () => {
-    machine = await startMachine({ root: await bareRoot(suite), backend: 'nft', uplink: false });
+    const root = await bareRoot(suite);
+    machine = await startMachine({ root, backend: 'nft', uplink: false, bare: true });
     await outputOf([...machine.enterNetwork, 'ip', 'link', 'set', 'lo', 'up']);
     proxy = await startProxy(machine);
     await copyCheckout(machine, source);

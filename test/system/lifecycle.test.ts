@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startHost, type Host } from '../lab/host.ts';
-import { copyCheckout, dumpHost } from '../lab/installation.ts';
+import {
+  assertUntouched,
+  copyCheckout,
+  dumpHost,
+  standInForNpm,
+  type HostDump,
+} from '../lab/installation.ts';
 import { checkout } from '../lab/built.ts';
 import { pingStream } from '../lab/ping-stream.ts';
 
@@ -11,18 +17,12 @@ const library = '/usr/local/lib/calico-cnm';
 /** The whole life of an installation, on a host that has Docker; the libraries are not downloaded here. */
 describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
   let host: Host;
-  let untouched: Awaited<ReturnType<typeof dumpHost>>;
+  let untouched: HostDump;
   before(async () => {
-    host = await startHost({ engine: '28.5', backend: 'nft', uplink: true });
+    host = await startHost({ engine: '28.5', uplink: true, bare: true });
     await host.startDocker();
     await copyCheckout(host, source);
-    const standIn = `printf '#!/bin/sh\\nCHECKOUT="%s" exec "%s/test/lab/npm.sh" "$@"\\n' "$0" "$0"`;
-    await host.run([
-      'sh',
-      '-c',
-      `${standIn} >/usr/local/bin/npm && chmod 755 /usr/local/bin/npm`,
-      checkout,
-    ]);
+    await standInForNpm(host);
     untouched = await dumpHost(host);
   });
   after(async () => {
@@ -66,7 +66,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     const { status, stderr } = await install({ PATH: `/tmp/rootless:/usr/sbin:/usr/bin` });
     assert.equal(status, 1);
     assert.match(stderr, /^calico-cnm: this Docker is rootless: .*\n$/);
-    assert.deepEqual(await dumpHost(host), untouched);
+    await assertUntouched(host, untouched);
   });
 
   test('it installs from a path with a space', async () => {
@@ -159,7 +159,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     assert.equal(status, 0, stdout + stderr);
     assert.equal((await host.docker('ps', '-q')).split('\n').length, 2, 'containers go on');
     assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
-    assert.deepEqual(await dumpHost(host), untouched);
+    await assertUntouched(host, untouched);
   });
 
   test('Docker does not look for what is gone when it starts again', async () => {
@@ -180,7 +180,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     assert.equal(status, 0, stdout + stderr);
     await host.startDocker();
     assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
-    assert.deepEqual(await dumpHost(host), untouched);
+    await assertUntouched(host, untouched);
     assert.doesNotMatch(host.dockerLog(), /retrying in|Unable to connect to plugin/);
   });
 });
