@@ -86,26 +86,30 @@ mount_root() {
   cd /
 }
 
-# What it shares with the machines beside it, it cannot change.
+# systemd writes to what it finds; what its machine shares with those beside it, it cannot change. In other machines
+# nothing is covered, as else the kernel lets no user namespace mount a /proc of its own.
 mount_kernel() {
   mount -t proc proc proc
-  if [ "$init" = systemd ]; then
-    # By which the journal tells one boot from the next.
-    cat /proc/sys/kernel/random/uuid >/mnt/boot_id
-    mount --bind /mnt/boot_id proc/sys/kernel/random/boot_id
+  mount -t sysfs sysfs sys
+  if [ "$init" != systemd ]; then
+    mount --rbind /sys/fs/cgroup sys/fs/cgroup
+    return
   fi
+  # By which the journal tells one boot from the next.
+  cat /proc/sys/kernel/random/uuid >/mnt/boot_id
+  mount --bind /mnt/boot_id proc/sys/kernel/random/boot_id
   mount --bind proc/sys/net proc/sys/net
   mount --rbind proc/sys proc/sys
   mount -o remount,ro,bind proc/sys
-  mount -t sysfs sysfs sys
   mount -o remount,ro,bind sys
-  case $init in
-  systemd) mount -t cgroup2 cgroup sys/fs/cgroup ;;
-  *) mount --rbind /sys/fs/cgroup sys/fs/cgroup ;;
-  esac
+  mount -t cgroup2 cgroup sys/fs/cgroup
 }
 
 mount_devices() {
+  if [ "$init" != systemd ]; then
+    mount --rbind /dev dev
+    return
+  fi
   mount -t tmpfs -o mode=755 machine dev
   for device in null zero full random urandom tty; do cp -a "/dev/$device" dev; done
   mkdir dev/pts
