@@ -197,7 +197,7 @@ function policySuite(kind: LabKind): void {
     await stream.exited;
     const counts = /(\d+) packets transmitted, (\d+) received/.exec(stream.output());
     const [sent, received] = [Number(counts?.[1]), Number(counts?.[2])];
-    assert.ok(sent > 200, stream.output());
+    assert.ok(sent > 20, stream.output());
     // The very last one may have been on its way.
     assert.ok(received >= sent - 1, stream.output());
     assert.ok(await lab.reaches('inside', 'app'));
