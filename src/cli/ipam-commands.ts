@@ -3,12 +3,13 @@ import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
-import { cidrContains, type Cidr } from '../ip/cidr.ts';
+import type { Cidr } from '../ip/cidr.ts';
 import { sharersOf } from '../ipam/addresses.ts';
 import { validClaims } from '../ipam/claims.ts';
-import { addressTaken, describeHolder, endpointsOf, lookUpHolder, userOf } from '../ipam/holder.ts';
+import { addressTaken, describeHolder, lookUpHolder, userOf } from '../ipam/holder.ts';
+import { poolOf } from '../ipam/pools.ts';
 import { release } from '../ipam/records.ts';
-import { borrowedAddresses, checkIpam, holderOfAddress, poolUsage } from '../ipam/report.ts';
+import { borrowedAddresses, checkIpam, poolUsage } from '../ipam/report.ts';
 import type { CliContext } from './context.ts';
 import { counted, formatCount, formatTable } from './table.ts';
 
@@ -22,8 +23,11 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .option('--show-blocks', 'each block of each pool')
     .option('--show-borrowed', "addresses from other hosts' blocks")
     .action(async ({ ip, showBlocks, showBorrowed }: ShowOptions) => {
-      const shown = await context.withStore(async ({ mirror }) => {
-        if (ip !== undefined) return holderText(mirror, parseAddress(ip));
+      const shown = await context.withStore(async ({ mirror, write }) => {
+        if (ip !== undefined) {
+          const address = parseAddress(ip);
+          return write((draft) => holderText(draft, address));
+        }
         return showBorrowed === true
           ? borrowedText(mirror)
           : usageText(mirror, showBlocks === true);
@@ -51,25 +55,18 @@ export function addIpamCommands(program: Command, context: CliContext): void {
 }
 
 /** Who holds an address, and all that is noted of it. */
-function holderText(mirror: LiveMirror, address: IpAddress): string {
-  const holder = holderOfAddress(mirror, address);
+function holderText(draft: Draft, address: IpAddress): string {
+  const holder = lookUpHolder(draft, address)?.holder;
   if (holder !== undefined) {
-    const endpoints = mirror.list('WorkloadEndpoint').values();
-    const user = userOf(
-      endpoints.map(({ value }) => value),
-      address,
-    );
     return [
-      `${address} is in use by ${describeHolder(holder, user)}\n`,
+      `${address} is in use by ${describeHolder(holder, userOf(draft, address))}\n`,
       ...Object.entries(holder.secondary ?? {}).map(([key, value]) => `  ${key}: ${value}\n`),
     ].join('');
   }
-  const pool = [...mirror.list('IPPool').values()].find(({ value }) =>
-    cidrContains(value.spec.cidr, address),
-  );
+  const pool = poolOf(draft, address);
   return pool === undefined
     ? `${address} is in no IP pool\n`
-    : `${address} is free, in IP pool ${pool.value.metadata.name}\n`;
+    : `${address} is free, in IP pool ${pool.metadata.name}\n`;
 }
 
 function borrowedText(mirror: LiveMirror): string {
@@ -116,7 +113,7 @@ function releaseUnused(draft: Draft, address: IpAddress): void {
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
   const { block, holder } = found;
   const isUsed =
-    userOf(endpointsOf(draft), address) !== undefined ||
+    userOf(draft, address) !== undefined ||
     sharersOf(holder) !== undefined ||
     validClaims(draft, holder).length > 0;
   if (isUsed) throw addressTaken(draft, address, holder);

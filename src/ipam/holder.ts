@@ -20,17 +20,11 @@ export function lookUpHolder(
 }
 
 /** The endpoint of any host that uses an address. */
-export function userOf(
-  endpoints: Iterable<WorkloadEndpoint>,
-  address: IpAddress,
-): WorkloadEndpoint | undefined {
-  for (const endpoint of endpoints) if (hasAddress(endpoint, address)) return endpoint;
+export function userOf(draft: Draft, address: IpAddress): WorkloadEndpoint | undefined {
+  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
+    if (hasAddress(endpoint, address)) return endpoint;
+  }
   return undefined;
-}
-
-/** All endpoints, for `userOf`. */
-export function* endpointsOf(draft: Draft): Generator<WorkloadEndpoint> {
-  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) yield endpoint;
 }
 
 /** The refusal of an address that somebody has, which says who. */
@@ -39,8 +33,8 @@ export function addressTaken(
   address: IpAddress,
   holder: AllocationAttributes,
 ): CalicoError {
-  const user = userOf(endpointsOf(draft), address);
-  return new CalicoError('ipam/address-taken', { address, holder: describeHolder(holder, user) });
+  const title = describeHolder(holder, userOf(draft, address));
+  return new CalicoError('ipam/address-taken', { address, holder: title });
 }
 
 /** A holder in words, for messages; the endpoint that uses the address knows its container, the record may not. */

@@ -17,7 +17,7 @@ import {
 } from './addresses.ts';
 import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
-import { addressTaken, endpointsOf, lookUpHolder, userOf } from './holder.ts';
+import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
@@ -117,11 +117,7 @@ export function createNetworkAddresses(clock: Clock) {
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {
         const found = lookUpHolder(draft, address);
-        if (
-          found === undefined ||
-          !isNobody(found.holder) ||
-          userOf(endpointsOf(draft), address) !== undefined
-        )
+        if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
           continue;
         release(draft, found.block, { address, holder: found.holder });
       }

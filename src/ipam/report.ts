@@ -51,18 +51,6 @@ export function borrowedAddresses(mirror: Mirror): readonly Borrowed[] {
   );
 }
 
-/** Who holds an address; `undefined` if it is free. */
-export function holderOfAddress(
-  mirror: Mirror,
-  address: IpAddress,
-): AllocationAttributes | undefined {
-  for (const block of allBlocks(mirror)) {
-    if (!cidrContains(block.cidr, address)) continue;
-    for (const [held, holder] of heldAddresses(block)) if (held === address) return holder;
-  }
-  return undefined;
-}
-
 /** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
 export function checkIpam(mirror: Mirror): readonly string[] {
   const problems: string[] = [];
