@@ -143,15 +143,15 @@ function rulePlan(
     return (draft) => updateRules(draft, profile, input);
   }
   if (verb === 'add') return (draft) => addRule(draft, profile, ruleChange(words, at));
-  if (verb === 'remove') {
-    const [direction, place = '', ...more] = words;
-    const isPlace = /^\d+$/.test(place) && more.length === 0 && at === undefined;
-    const change = isPlace
-      ? ruleChange([direction ?? ''], parsePlace(place))
-      : ruleChange(words, at);
-    return (draft) => removeRule(draft, profile, change);
-  }
+  if (verb === 'remove') return (draft) => removeRule(draft, profile, removal(words, at));
   return undefined;
+}
+
+/** A rule to be removed, by its words or, as none begins so, by its number alone. */
+function removal(words: readonly string[], at: number | undefined): RuleChange {
+  const [direction = '', place = '', ...more] = words;
+  const isPlace = /^\d+$/.test(place) && more.length === 0 && at === undefined;
+  return isPlace ? ruleChange([direction], parsePlace(place)) : ruleChange(words, at);
 }
 
 function ruleChange(
