@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { startHost, type Host } from './host.ts';
 import { ensureTestImage } from './image.ts';
+import { uplinkAddresses } from './machine.ts';
 import { NetworkLab } from './network-lab.ts';
+import { pingStream } from './ping-stream.ts';
 import { words } from './words.ts';
 
 /** How a first process ends by which Linux would start the machine again (reboot(2), in a process namespace). */
@@ -55,6 +57,22 @@ export class SystemdLab extends NetworkLab {
     const isWell = async () => (await status()).status === 0;
     if (await this.eventually(isWell)) return;
     assert.fail(`${(await status()).stdout}${(await this.journal(0, '-ucalico-cnm')).join('\n')}`);
+  }
+
+  /** The daemon's process, as systemd counts. */
+  mainProcess(): Promise<string> {
+    return this.property('calico-cnm', 'MainPID');
+  }
+
+  /** Streams from `inside` to `app` and from there to the host arrive whole; the daemon is well afterwards. */
+  async losesNothing(meanwhile: () => Promise<unknown>): Promise<void> {
+    const streams = [
+      await pingStream(this.host, 'inside', await this.address('app', 'web')),
+      await pingStream(this.host, 'app', uplinkAddresses.host),
+    ];
+    await meanwhile();
+    await this.isWell();
+    assert.deepEqual(await Promise.all(streams.map((stream) => stream.lost())), [0, 0]);
   }
 
   /** The host as it is after `systemctl reboot`. */

@@ -7,8 +7,6 @@ import {
   standInForNpm,
   type HostDump,
 } from '../lab/installation.ts';
-import { uplinkAddresses } from '../lab/machine.ts';
-import { pingStream } from '../lab/ping-stream.ts';
 import { startSystemdLab, type SystemdLab } from '../lab/systemd.ts';
 import { words } from '../lab/words.ts';
 import { unlessLong } from '../lab/long.ts';
@@ -40,19 +38,10 @@ describe(
     const uninstall = (...options: readonly string[]) =>
       lab.host.exec([`${source}/plugin/uninstall`, ...options], { timeoutMs: 120_000 });
     const release = () => lab.host.run(words`readlink /usr/local/lib/calico-cnm/current`);
-    const mainProcess = () => lab.property(unit, 'MainPID');
     const isEnabledAndRuns = async () => {
       assert.equal(await lab.systemctl('is-enabled', unit), 'enabled');
       assert.equal(await lab.state(unit), 'active');
       await lab.isWell();
-    };
-    const losesNothing = async (meanwhile: () => Promise<unknown>) => {
-      const streams = [
-        await pingStream(lab.host, 'inside', await lab.address('app', 'web')),
-        await pingStream(lab.host, 'app', uplinkAddresses.host),
-      ];
-      await meanwhile();
-      assert.deepEqual(await Promise.all(streams.map((stream) => stream.lost())), [0, 0]);
     };
 
     test('installed, its unit is enabled and runs, and Docker uses it', async () => {
@@ -63,16 +52,16 @@ describe(
     });
 
     test('run again it changes nothing', async () => {
-      const before = [await mainProcess(), await release()];
+      const before = [await lab.mainProcess(), await release()];
       assert.match(await installed(), /nothing was changed/);
-      assert.deepEqual([await mainProcess(), await release()], before);
+      assert.deepEqual([await lab.mainProcess(), await release()], before);
     });
 
     test('an upgrade loses no packet', async () => {
-      const before = [await mainProcess(), await release()];
+      const before = [await lab.mainProcess(), await release()];
       await lab.host.run(['sh', '-c', `echo '// newer' >>${source}/src/version.ts`]);
-      await losesNothing(installed);
-      assert.notEqual(await mainProcess(), before[0]);
+      await lab.losesNothing(installed);
+      assert.notEqual(await lab.mainProcess(), before[0]);
       assert.notEqual(await release(), before[1]);
       await isEnabledAndRuns();
     });
@@ -81,7 +70,7 @@ describe(
       const before = await release();
       const daemon = `${source}/src/daemon/daemon.ts`;
       await lab.host.run(['sed', '-i', '/const datastore = await/a process.exit(7);', daemon]);
-      await losesNothing(async () => {
+      await lab.losesNothing(async () => {
         const { status, stderr } = await install();
         assert.equal(status, 1);
         assert.match(stderr, /the new daemon is not well, so the one before runs again/);
@@ -92,11 +81,11 @@ describe(
     });
 
     test('uninstall refuses while there are networks, and the daemon runs on', async () => {
-      const before = await mainProcess();
+      const before = await lab.mainProcess();
       const { status, stderr } = await uninstall();
       assert.equal(status, 1);
       assert.match(stderr, /these networks use calico:/);
-      assert.equal(await mainProcess(), before);
+      assert.equal(await lab.mainProcess(), before);
     });
 
     test('uninstalled, its unit is stopped and gone, and the host is as before', async () => {

@@ -4,8 +4,6 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { debianPackages, leftOfPackage } from '../lab/debian-package.ts';
 import { cacheFolder } from '../lab/engine.ts';
-import { uplinkAddresses } from '../lab/machine.ts';
-import { pingStream } from '../lab/ping-stream.ts';
 import { startSystemdLab, type SystemdLab } from '../lab/systemd.ts';
 import { words } from '../lab/words.ts';
 import { unlessLong } from '../lab/long.ts';
@@ -37,7 +35,6 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
     assert.equal(status, 0, stderr);
   };
   const isEnabled = async () => (await lab.host.exec(words`systemctl is-enabled ${unit}`)).stdout;
-  const mainProcess = () => lab.property(unit, 'MainPID');
   /** What firewalld knows. */
   const zones = () => lab.host.run(words`firewall-cmd --get-zones`);
   const again = words`--restart always --stop-signal KILL`;
@@ -61,17 +58,6 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
     const dropped = await lab.dropped('app');
     assert.equal(await lab.reaches('outside', await lab.address('app', 'web')), false);
     assert.ok((await lab.dropped('app')) > dropped, 'the other network is dropped');
-  };
-
-  /** Streams between containers and to the host arrive whole. */
-  const losesNothing = async (meanwhile: () => Promise<unknown>) => {
-    const streams = [
-      await pingStream(lab.host, 'inside', await lab.address('app', 'web')),
-      await pingStream(lab.host, 'app', uplinkAddresses.host),
-    ];
-    await meanwhile();
-    await lab.isWell();
-    assert.deepEqual(await Promise.all(streams.map((stream) => stream.lost())), [0, 0]);
   };
 
   test('Docker is that of its own unit, with the control groups of systemd', async () => {
@@ -102,22 +88,22 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
   });
 
   test('installed again it is as before', async () => {
-    await losesNothing(() => succeeds('-i', '/root/present.deb'));
+    await lab.losesNothing(() => succeeds('-i', '/root/present.deb'));
     assert.equal(await isEnabled(), 'enabled\n');
   });
 
   test('killed, it is started again, and no packet is lost', async () => {
-    const before = await mainProcess();
-    await losesNothing(async () => {
+    const before = await lab.mainProcess();
+    await lab.losesNothing(async () => {
       await lab.systemctl('kill', '-s', 'KILL', unit);
       const runsAgain = async () =>
-        (await lab.state(unit)) === 'active' && (await mainProcess()) !== before;
+        (await lab.state(unit)) === 'active' && (await lab.mainProcess()) !== before;
       assert.ok(await lab.eventually(runsAgain));
     });
   });
 
   test('restarted, no packet is lost', async () => {
-    await losesNothing(() => lab.systemctl('restart', unit));
+    await lab.losesNothing(() => lab.systemctl('restart', unit));
     await policyHolds();
   });
 
@@ -133,7 +119,7 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
     };
     const before = await pids();
     await liveRestore(true);
-    await losesNothing(() => lab.systemctl('restart', 'docker'));
+    await lab.losesNothing(() => lab.systemctl('restart', 'docker'));
     assert.equal(await pids(), before);
     await liveRestore(false);
     await policyHolds();
@@ -158,9 +144,9 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
   });
 
   test('a newer one takes its place, and no packet is lost', async () => {
-    const before = await mainProcess();
-    await losesNothing(() => succeeds('-i', '/root/newer.deb'));
-    assert.notEqual(await mainProcess(), before);
+    const before = await lab.mainProcess();
+    await lab.losesNothing(() => succeeds('-i', '/root/newer.deb'));
+    assert.notEqual(await lab.mainProcess(), before);
     assert.match(await lab.calico('version'), /^calico-cnm 99\.0/);
     await policyHolds();
   });
@@ -191,16 +177,16 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
     assert.ok(firewall <= started, `firewalld is there at ${firewall}, it starts at ${started}`);
     await listenedBeforeDocker();
     await policyHolds();
-    await losesNothing(() => succeeds('-i', '/root/newer.deb'));
+    await lab.losesNothing(() => succeeds('-i', '/root/newer.deb'));
   });
 
   test('with a setting that makes no sense dpkg ends with 1 and one line; the one before runs on', async () => {
-    const before = await mainProcess();
+    const before = await lab.mainProcess();
     await lab.host.run(['sh', '-c', `echo CALICO_LOG_LEVEL=loud >>${settings}`]);
     const { status, stderr } = await dpkg('-i', '/root/newer.deb');
     assert.equal(status, 1);
     assert.match(stderr, /^calico-cnm: [^\n]*CALICO_LOG_LEVEL[^\n]*$/m);
-    assert.equal(await mainProcess(), before);
+    assert.equal(await lab.mainProcess(), before);
     await policyHolds();
   });
 
