@@ -1,16 +1,16 @@
 import { ConstantBackoff, noop } from 'cockatiel';
-import { Etcd3, type IOptions, type IWatchResponse } from 'etcd3';
+import { Etcd3, WatchClient, type IOptions } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
   CommitResult,
   Datastore,
-  KeyChange,
   KeyValue,
   Listing,
   Transaction,
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
+import { watchEtcd } from './etcd-watch.ts';
 
 const callMs = 2000;
 /**
@@ -18,20 +18,31 @@ const callMs = 2000;
  * (`--grpc-keepalive-min-time`). Calls do not wait for a ping to find out: they have a deadline.
  */
 const keepaliveMs = 6000;
-const pageSize = 5000;
+/**
+ * A page of a listing is so large, by what the values of the page before were like: a call has its deadline, and
+ * etcd counts the keys of all later pages with each. Keys a page, at first and at most.
+ */
+const pageBytes = 2 << 20;
+const [firstPageKeys, mostPageKeys] = [500, 5000];
+/** No answer is larger, whatever the values are like; the library's own limit are 4 MiB. */
+const mostReceivedBytes = 64 << 20;
 
 /** Opens etcd; nothing is asked of it yet. Throws `datastore/bad-file`. */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
   const endpoint = options.endpoints.join(',');
   const credentials = await readCredentials(options);
   const { username, password } = options;
-  const client = new Etcd3({
+  const client = new Client({
     hosts: [...options.endpoints],
     ...credentials,
     ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
     ...tunedPolicies(),
   });
   return new EtcdStore(client, endpoint);
+}
+
+class Client extends Etcd3 {
+  readonly watches = new WatchClient(this.pool);
 }
 
 /**
@@ -51,16 +62,17 @@ function tunedPolicies(): Omit<IOptions, 'hosts'> {
       'grpc.keepalive_timeout_ms': 1500,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
+      'grpc.max_receive_message_length': mostReceivedBytes,
     },
   };
 }
 
 class EtcdStore implements Datastore {
   readonly endpoint: string;
-  readonly #client: Etcd3;
+  readonly #client: Client;
   readonly #closing = new AbortController();
 
-  constructor(client: Etcd3, endpoint: string) {
+  constructor(client: Client, endpoint: string) {
     this.#client = client;
     this.endpoint = endpoint;
   }
@@ -73,24 +85,27 @@ class EtcdStore implements Datastore {
 
   async list(prefix: string, signal: AbortSignal): Promise<Listing> {
     const items: KeyValue[] = [];
-    const end = endOfPrefix(prefix);
+    const range_end = endOfPrefix(prefix);
     let revision = 0n;
     let key = Buffer.from(prefix);
+    let limit = firstPageKeys;
     for (;;) {
       signal.throwIfAborted();
-      const page = await this.#call(() =>
-        this.#client.kv.range({
-          key,
-          range_end: end,
-          limit: pageSize,
-          revision: revision.toString(),
-        }),
-      );
+      const asked = { key, range_end, limit, revision: revision.toString() };
+      let page;
+      try {
+        page = await this.#client.kv.range(asked);
+      } catch (error) {
+        if (limit === 1 || !isTooLargeAnswer(error)) throw this.#unavailable(error);
+        limit = Math.ceil(limit / 8);
+        continue;
+      }
       if (revision === 0n) revision = BigInt(page.header.revision);
-      items.push(...page.kvs.map(toKeyValue));
+      for (const kv of page.kvs) items.push(toKeyValue(kv));
       const last = page.kvs.at(-1)?.key;
       if (!page.more || last === undefined) return { revision, items };
       key = Buffer.concat([last, Buffer.of(0)]);
+      limit = keysOfPageAfter(page.kvs);
     }
   }
 
@@ -166,50 +181,14 @@ class EtcdStore implements Datastore {
     signal: AbortSignal,
   ): AsyncGenerator<ChangeBatch> {
     const stop = AbortSignal.any([signal, this.#closing.signal]);
-    const received: IWatchResponse[] = [];
-    let lost: Error | undefined;
-    let wake = (): void => undefined;
-    const watcher = this.#client
-      .watch()
-      .prefix(prefix)
-      .startRevision((afterRevision + 1n).toString())
-      .watcher();
-    const lose = (error: unknown) => {
-      lost = error instanceof Error ? error : new Error('the watch was cancelled');
-      wake();
-    };
-    watcher.on('error', lose);
-    watcher.on('disconnected', lose);
-    watcher.on('end', () => lose(undefined));
-    watcher.on('data', (response) => {
-      received.push(response);
-      wake();
-    });
-    const onStop = () => wake();
-    stop.addEventListener('abort', onStop);
+    const range = { key: Buffer.from(prefix), rangeEnd: endOfPrefix(prefix), afterRevision };
     try {
-      for (;;) {
-        for (const response of received.splice(0)) {
-          const batch = toBatch(response);
-          if (batch.changes.length > 0) yield batch;
-        }
-        if (stop.aborted) return;
-        if (lost !== undefined) throw this.#watchLost(lost);
-        if (received.length > 0) continue;
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-    } finally {
-      stop.removeEventListener('abort', onStop);
-      watcher.removeAllListeners('end');
-      watcher.cancel().catch(() => undefined);
+      yield* watchEtcd(this.#client.watches, range, stop);
+    } catch (cause) {
+      const { endpoint } = this;
+      if (stop.aborted) return;
+      throw new CalicoError('datastore/watch-lost', { endpoint, why: describe(cause) }, { cause });
     }
-  }
-
-  #watchLost(cause: Error): CalicoError {
-    const { endpoint } = this;
-    return new CalicoError('datastore/watch-lost', { endpoint, why: describe(cause) }, { cause });
   }
 
   async close(): Promise<void> {
@@ -253,17 +232,16 @@ function toKeyValue(kv: {
   };
 }
 
-function toBatch(response: IWatchResponse): ChangeBatch {
-  const changes = response.events.map(({ type, kv }): KeyChange => {
-    const { key, value, modRevision } = toKeyValue(kv);
-    return { key, value: type === 'Delete' ? undefined : value, modRevision };
-  });
-  return { revision: BigInt(response.header.revision), changes: lastOfEachKey(changes) };
+/** How many keys make a page of the size that a page is to have, if the values go on like these. */
+function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: Buffer }[]): number {
+  const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+  const fitting = Math.floor((pageBytes * kvs.length) / Math.max(bytes, 1));
+  return Math.min(Math.max(fitting, 1), mostPageKeys);
 }
 
-/** A batch may span several revisions; only the last change of a key counts. */
-function lastOfEachKey(changes: readonly KeyChange[]): readonly KeyChange[] {
-  return [...new Map(changes.map((change) => [change.key, change])).values()];
+/** Whether what etcd answered is larger than this client takes. */
+function isTooLargeAnswer(error: unknown): boolean {
+  return /Received message larger than max/.test(describe(error));
 }
 
 function endOfPrefix(prefix: string): Buffer {

@@ -1,12 +1,19 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { datastoreContract } from '../../src/datastore/contract.fixture.ts';
+import type { Datastore } from '../../src/datastore/datastore.ts';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
 import { GroupWriter } from '../../src/datastore/group-writer.ts';
 import { LiveMirror } from '../../src/datastore/live-mirror.ts';
 import { startEtcd, type Etcd } from '../lab/etcd.ts';
 
-const signal = AbortSignal.timeout(110_000);
+const signal = AbortSignal.timeout(process.env['CALICO_TEST_LONG'] === '1' ? 600_000 : 110_000);
+
+/** Values of one size. */
+interface Many {
+  readonly count: number;
+  readonly bytes: number;
+}
 
 describe('etcd', () => {
   let etcd: Etcd;
@@ -59,6 +66,47 @@ describe('etcd', () => {
     assert.equal(outcome, stored === undefined ? 'failed' : 'committed');
     await store.close();
   });
+
+  // Above gRPC's 4 MiB in one page of 5,000, and in one answer of a watch behind so many.
+  const manyValues = async (store: Datastore, { count, bytes }: Many): Promise<void> => {
+    etcd.etcdctl('del', '--prefix', '/');
+    const value = 'v'.repeat(bytes);
+    const keys = Array.from({ length: count }, (_, index) => `/calico/${index}`);
+    const perTransaction = Math.min(100, Math.floor((1 << 20) / bytes));
+    for (let from = 0; from < count; from += perTransaction) {
+      const writes = keys.slice(from, from + perTransaction).map((key) => ({ key, value }));
+      await store.commit({ compares: [], writes }, signal);
+    }
+  };
+
+  const many: readonly Many[] = [
+    { count: 6000, bytes: 1300 },
+    { count: 300, bytes: 300_000 },
+    ...(process.env['CALICO_TEST_LONG'] === '1' ? [{ count: 250_000, bytes: 1270 }] : []),
+  ];
+  for (const { count, bytes } of many) {
+    test(`${count} values of ${bytes} bytes are listed, and watched by one who is behind`, async () => {
+      const store = await open();
+      const start = BigInt(headerOf(etcd.etcdctl('get', '/x', '-w', 'json')).header.revision);
+      await manyValues(store, { count, bytes });
+      const { items } = await store.list('/calico/', signal);
+      assert.equal(items.length, count);
+      assert.ok(items.every(({ value }) => value.length === bytes));
+      const size = new Map<bigint, number>();
+      for (const { modRevision } of items) {
+        size.set(modRevision, (size.get(modRevision) ?? 0) + 1);
+      }
+      let seen = 0;
+      for await (const { changes } of store.watch('/calico/', start, signal)) {
+        const written = changes.filter(({ value }) => value !== undefined);
+        const inBatch = Map.groupBy(written, ({ modRevision }) => modRevision);
+        for (const [revision, group] of inBatch) assert.equal(group.length, size.get(revision));
+        seen += written.length;
+        if (seen >= count) break;
+      }
+      await store.close();
+    });
+  }
 
   test('a mirror whose history was compacted away lists anew and tells what changed meanwhile', async () => {
     const store = await open();
