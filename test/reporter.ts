@@ -2,7 +2,8 @@ import type { TestEvent } from 'node:test/reporters';
 
 /**
  * A reporter for node:test that writes what the last line of the test command is made of: the numbers of
- * passed, failed and skipped tests (suites are not counted), and a line for each failed and skipped one.
+ * passed, failed and skipped tests, and a line for each failed and skipped one. A suite is counted where its
+ * tests do not tell: when it is skipped as a whole, and when something outside of its tests failed, a hook say.
  */
 // node:test takes a reporter from the default export.
 // oxlint-disable-next-line import/no-default-export
@@ -11,18 +12,20 @@ export default async function* report(events: AsyncIterable<TestEvent>): AsyncGe
   for await (const event of events) {
     if (event.type !== 'test:pass' && event.type !== 'test:fail') continue;
     const { name, skip, details, file = '' } = event.data;
-    // A suite counts only if it is skipped as a whole, for then its tests are not told.
+    const isSuite = details.type === 'suite';
     if (skip !== undefined && skip !== false) {
       skipped++;
       yield `skipped: ${name}: ${String(skip)} (${file})\n`;
-    } else if (details.type === 'suite') {
-      continue;
     } else if (event.type === 'test:pass') {
-      passed++;
-    } else {
+      if (!isSuite) passed++;
+    } else if (!isSuite || !failedByItsTests(event.data.details.error)) {
       failed++;
-      yield `failed: ${name} (${file})\n`;
+      yield `failed: ${name}${isSuite ? ' (outside of its tests)' : ''} (${file})\n`;
     }
   }
   yield `counts ${passed} ${failed} ${skipped}\n`;
+}
+
+function failedByItsTests(error: Error): boolean {
+  return 'failureType' in error && error.failureType === 'subtestsFailed';
 }

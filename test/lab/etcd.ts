@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ended, tracked } from './children.ts';
 
 /** A real etcd with a data folder of its own, removed with it. */
 export interface Etcd extends AsyncDisposable {
@@ -80,7 +81,7 @@ export async function startEtcd(options: EtcdSettings = {}): Promise<Etcd> {
             `--key-file=${tls.key}`,
           ]),
     ];
-    child = spawn(command, rest, { stdio: 'ignore' });
+    child = tracked('etcd', spawn(command, rest, { stdio: 'ignore' }));
     for (let attempt = 0; ; attempt++) {
       try {
         etcdctl('endpoint', 'health');
@@ -95,10 +96,9 @@ export async function startEtcd(options: EtcdSettings = {}): Promise<Etcd> {
     const stopping = child;
     child = undefined;
     if (stopping === undefined || stopping.exitCode !== null) return;
-    const exited = new Promise((resolve) => stopping.once('exit', resolve));
     stopping.kill('SIGCONT');
     stopping.kill('SIGTERM');
-    await exited;
+    await ended('etcd', stopping);
   };
   await start();
   return {

@@ -1,23 +1,21 @@
 import assert from 'node:assert/strict';
 import { checkout } from './built.ts';
 import type { CommandOptions, CommandResult } from './process.ts';
-import { runCommand } from './process.ts';
+import { outputOf, ownEnvironment } from './process.ts';
 
 /** Who runs commands: a machine, or a host. */
 interface Commands {
   exec(argv: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   run(argv: readonly string[], options?: CommandOptions): Promise<string>;
+  path(inside: string): string;
 }
 
-/** Puts a copy of this checkout into a machine, without what is built or installed in it. */
+/** Puts a copy of this checkout into a machine: what git tracks, or would if it were added. */
 export async function copyCheckout(machine: Commands, folder: string): Promise<void> {
-  const excluded = ['./node_modules', './.git', './dist'].map((name) => `--exclude=${name}`);
-  const { stdout } = await runCommand(
-    ['sh', '-c', 'cd "$0" && tar c "$@" . | base64 -w0', checkout, ...excluded],
-    { env: { PATH: '/usr/bin:/bin' } },
-  );
-  const input = Buffer.from(stdout, 'base64');
-  await machine.run(['sh', '-c', 'mkdir -p "$0" && tar x -C "$0"', folder], { input });
+  await machine.run(['mkdir', '-p', folder]);
+  const files = 'git ls-files -z --cached --others --exclude-standard --deduplicate';
+  const copy = `set -o pipefail; cd "$0"; ${files} | tar c --null -T - | tar x -C "$1"`;
+  await outputOf(['bash', '-c', copy, checkout, machine.path(folder)], { env: ownEnvironment() });
 }
 
 /** Puts npm.sh in the place of npm, so that nothing is downloaded and an installation takes seconds. */

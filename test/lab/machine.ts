@@ -1,8 +1,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { builtProgram, checkout } from './built.ts';
+import { ended, tracked } from './children.ts';
 import {
   BackgroundProcess,
   outputOrThrow,
@@ -52,29 +52,37 @@ let machinesMade = 0;
 /** Makes a machine: network, mount, uts, ipc and process namespaces of its own over the given root. */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const name = `calico-lab-${process.pid}-${++machinesMade}`;
-  const holder = spawn(
-    `${import.meta.dirname}/machine.sh`,
-    [
-      'hold',
-      name,
-      options.hostname ?? name,
-      options.root,
-      checkout,
-      options.backend,
-      options.uplink ? 'yes' : 'no',
-      options.disk ?? '',
-      options.bare === true ? '' : `${await builtProgram()}/main.js`,
-      options.systemd === true ? 'systemd' : 'none',
-    ],
-    // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
-    { stdio: 'pipe', detached: true, env: environment },
+  const holder = tracked(
+    name,
+    spawn(
+      `${import.meta.dirname}/machine.sh`,
+      [
+        'hold',
+        name,
+        options.hostname ?? name,
+        options.root,
+        checkout,
+        options.backend,
+        options.uplink ? 'yes' : 'no',
+        options.disk ?? '',
+        options.bare === true ? '' : `${await builtProgram()}/main.js`,
+        options.systemd === true ? 'systemd' : 'none',
+      ],
+      // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
+      { stdio: 'pipe', detached: true, env: environment },
+    ),
   );
   const errors: Buffer[] = [];
   holder.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
+  // Its output ends with it.
+  const timer = setTimeout(() => holder.kill('SIGKILL'), 60_000);
   for await (const line of createInterface({ input: holder.stdout })) {
     const pid = /^ready (\d+)$/.exec(line)?.[1];
-    if (pid !== undefined) return new Machine(name, Number(pid), holder);
+    if (pid === undefined) continue;
+    clearTimeout(timer);
+    return new Machine(name, Number(pid), holder);
   }
+  clearTimeout(timer);
   throw new Error(`machine ${name} did not start: ${Buffer.concat(errors).toString().trim()}`);
 }
 
@@ -129,16 +137,15 @@ export class Machine implements AsyncDisposable {
       for (const process of this.#processes) process.signal('SIGCONT');
       await sleep(50);
     }
-    await Promise.all(this.#processes.map((process) => process.exited));
+    await Promise.all(this.#processes.map((process) => process.ended()));
     return this.#holder.exitCode;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#holder.exitCode !== null || this.#holder.signalCode !== null) return;
-    const exited = once(this.#holder, 'exit', { signal: AbortSignal.timeout(20_000) });
     this.#holder.stdin?.end();
-    await exited;
-    await Promise.all(this.#processes.map((process) => process.exited));
+    await ended(this.name, this.#holder);
+    await Promise.all(this.#processes.map((process) => process.ended()));
     if (this.#holder.exitCode !== 0) {
       throw new Error(`machine ${this.name} was not removed cleanly: ${this.#holder.exitCode}`);
     }

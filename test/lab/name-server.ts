@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { tracked } from './children.ts';
 
 /** A name server of the tests. */
 export type NameServer = Disposable;
@@ -19,7 +20,10 @@ export async function startNameServer(
     address,
     JSON.stringify(names),
   ];
-  const server = spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(server.stdout, 'data');
+  const server = tracked(
+    'name server',
+    spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] }),
+  );
+  await once(server.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
   return { [Symbol.dispose]: () => server.kill() };
 }

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { ended, tracked } from './children.ts';
 
 /** How a command ended; the status is the shell's: 128 + n after signal n, 124 when its time was over. */
 export interface CommandResult {
@@ -33,7 +34,10 @@ export function runCommand(
   const [command = '', ...rest] = argv;
   const timeoutMs = options.timeoutMs ?? 60_000;
   return new Promise((resolve, reject) => {
-    const child = spawn(command, rest, { env: { ...options.env }, stdio: 'pipe' });
+    const child = tracked(
+      argv.join(' '),
+      spawn(command, rest, { env: { ...options.env }, stdio: 'pipe' }),
+    );
     const output = collectOutput(child);
     let timedOut = false;
     const timer = setTimeout(() => {
@@ -84,6 +88,7 @@ export function ownEnvironment(): Record<string, string> {
 /** A program in the background, behind an nsenter that waits for it. */
 export class BackgroundProcess {
   readonly #child: ChildProcess;
+  readonly #name: string;
   readonly #output: ReturnType<typeof collectOutput>;
   /** Settles with the exit status when the program has ended. */
   readonly exited: Promise<number>;
@@ -91,7 +96,11 @@ export class BackgroundProcess {
 
   constructor(argv: readonly string[], env: Readonly<Record<string, string>>) {
     const [command = '', ...rest] = argv;
-    this.#child = spawn(command, rest, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#name = argv.join(' ');
+    this.#child = tracked(
+      this.#name,
+      spawn(command, rest, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] }),
+    );
     this.#output = collectOutput(this.#child);
     this.exited = new Promise((resolve, reject) => {
       this.#child.once('error', reject);
@@ -126,10 +135,16 @@ export class BackgroundProcess {
     this.signal(signal);
     const timer = setTimeout(() => this.signal('SIGKILL'), 20_000);
     try {
-      return await this.exited;
+      return await this.ended(40_000);
     } finally {
       clearTimeout(timer);
     }
+  }
+
+  /** Waits until it has ended, and answers its exit status; throws when that takes longer. */
+  async ended(patienceMs?: number): Promise<number> {
+    await ended(this.#name, this.#child, patienceMs);
+    return this.exited;
   }
 }
 

@@ -5,6 +5,7 @@ import { createServer, request } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { tracked } from './children.ts';
 import type { Machine } from './machine.ts';
 
 /** A web proxy for a machine that has no way out: for what an installation downloads. */
@@ -47,8 +48,8 @@ export async function startProxy(machine: Machine): Promise<Proxy> {
     join(import.meta.dirname, 'proxy-relay.ts'),
     socketFile,
   ];
-  const relay = spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] });
-  await once(relay.stdout, 'data');
+  const relay = tracked('proxy', spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] }));
+  await once(relay.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
   const url = 'http://127.0.0.1:3128';
   return {
     environment: {

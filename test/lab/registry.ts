@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { ended, tracked } from './children.ts';
 import type { Machine } from './machine.ts';
 import { outputOf } from './process.ts';
 
@@ -30,7 +30,7 @@ export async function startRegistry(machine: Machine): Promise<Registry> {
     'serve',
     join(folder, 'config.yml'),
   ];
-  const registry = spawn(command, rest, { stdio: 'ignore', env: { PATH } });
+  const registry = tracked('registry', spawn(command, rest, { stdio: 'ignore', env: { PATH } }));
   const listens = `until ss -Hltn 'src ${address}' | grep -q .; do sleep 0.1; done`;
   await outputOf([...machine.enterNetwork, 'timeout', '60', 'sh', '-c', listens], {
     env: { PATH },
@@ -38,9 +38,8 @@ export async function startRegistry(machine: Machine): Promise<Registry> {
   return {
     address,
     [Symbol.asyncDispose]: async () => {
-      const exited = once(registry, 'exit');
       registry.kill();
-      await exited;
+      await ended('registry', registry);
       rmSync(folder, { recursive: true });
     },
   };

@@ -1,0 +1,59 @@
+import type { ChildProcess } from 'node:child_process';
+import { after } from 'node:test';
+
+/** How long a child may take to end unless told otherwise, and again when it is killed. */
+const patienceMs = 20_000;
+
+const running = new Map<ChildProcess, string>();
+
+/**
+ * Notes a child of the tests under a name. A suite ends its children itself; those that still run when its file
+ * has ended, as one of its hooks failed, are ended here, and the run has failed by each of them.
+ */
+export function tracked<Child extends ChildProcess>(name: string, child: Child): Child {
+  running.set(child, name);
+  child.once('exit', () => running.delete(child));
+  // One that could not be started.
+  child.once('error', () => running.delete(child));
+  return child;
+}
+
+/** Waits until a child has ended; kills it, and throws, when that takes longer (in milliseconds). */
+export async function ended(name: string, child: ChildProcess, ms = patienceMs): Promise<void> {
+  if (await endsWithin(child, ms)) return;
+  child.kill('SIGKILL');
+  await endsWithin(child, patienceMs);
+  throw new Error(`${name} did not end within ${ms / 1000} s and was killed`);
+}
+
+async function endsWithin(child: ChildProcess, ms: number): Promise<boolean> {
+  const hasEnded = () => child.exitCode !== null || child.signalCode !== null;
+  if (hasEnded()) return true;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  child.once('exit', resolve);
+  await promise;
+  clearTimeout(timer);
+  child.off('exit', resolve);
+  return hasEnded();
+}
+
+async function endAll(): Promise<void> {
+  const left = [...running];
+  await Promise.all(
+    left.map(async ([child, name]) => {
+      // What holds a machine removes it when its input ends; everything else is killed.
+      if (child.stdin === null) {
+        child.kill('SIGCONT');
+        child.kill('SIGKILL');
+      } else {
+        child.stdin.end();
+      }
+      await ended(name, child).catch(() => undefined);
+    }),
+  );
+  if (left.length > 0) throw new Error(`left running: ${left.map(([, name]) => name).join(', ')}`);
+}
+
+// Benches use the lab without a test runner.
+if (process.env['NODE_TEST_CONTEXT'] !== undefined) after(endAll);
