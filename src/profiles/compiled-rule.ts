@@ -72,6 +72,11 @@ export function compileRule(rule: PolicyRule): CompiledRule {
   if (hasIcmp && !icmpProtocols.has(protocol ?? 0)) {
     throw new Error('icmp needs protocol ICMP or ICMPv6');
   }
+  if (
+    [rule.icmp, rule.notICMP].some((icmp) => icmp?.code !== undefined && icmp.type === undefined)
+  ) {
+    throw new Error('an icmp code needs its type');
+  }
   return compiled;
 }
 

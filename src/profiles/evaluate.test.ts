@@ -137,6 +137,16 @@ test('a Profile that is missing denies, and the verdict names it', () => {
   assert.deepEqual(verdict, { isAllowed: false, profile: 'gone' });
 });
 
+test('an icmp code without its type is not taken for every type: the Profile denies', () => {
+  const { problem } = compileProfile('p', {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'p' },
+    spec: { ingress: [{ action: 'Allow', protocol: 'ICMP', icmp: { code: 4 } }] },
+  });
+  assert.equal(problem, 'Profile p: ingress rule 1: an icmp code needs its type');
+});
+
 function address(index: number): IpAddress {
   return addresses[index] ?? assert.fail();
 }

@@ -1,5 +1,5 @@
 import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { selectorId } from '../model/selector/canonical.ts';
 import { formatJson } from '../model/json.ts';
 import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
@@ -27,8 +27,8 @@ const portSlots = 15;
 /**
  * Renders one rule for one family; nothing if the rule cannot concern the family. Allow sets the accept mark
  * and returns; Deny counts and drops; Pass leaves the Profile. What iptables cannot say in one rule (several
- * networks, more than fifteen ports) becomes blocks of alternatives that work on two scratch marks.
- * Source of the scheme: Calico, felix/rules.
+ * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that
+ * work on two scratch marks. Source of the scheme: Calico, felix/rules.
  */
 export function renderPolicyRule(rule: CompiledRule, place: RulePlace): RenderedPolicyRule {
   const plan = planMatches(rule, place.family);
@@ -43,52 +43,73 @@ export function renderPolicyRule(rule: CompiledRule, place: RulePlace): Rendered
   return { rules: [...prepared, ...verdict.rules], dropsSet: verdict.dropsSet };
 }
 
+/** Criteria that must all hold, for a rule of a block, which stands alone. */
+type Alternative = readonly Match[];
+
 interface MatchPlan {
-  /** What one rule can hold. */
+  /** What one rule can hold: one protocol, and one network on each side, be it negated or not. */
   readonly plain: readonly Match[];
   /** Alternatives, one of each list must hold. */
-  readonly blocks: readonly (readonly Match[])[];
+  readonly blocks: readonly (readonly Alternative[])[];
   /** None of these may hold. */
-  readonly exclusions: readonly Match[];
+  readonly exclusions: readonly Alternative[];
 }
 
 function planMatches(rule: CompiledRule, family: IpFamily): MatchPlan | undefined {
   if (rule.ipVersion !== undefined && rule.ipVersion !== family) return undefined;
   if (rule.protocol === (family === 4 ? 58 : 1)) return undefined;
-  const source = planEntity(rule.source, family, 'source');
-  const destination = planEntity(rule.destination, family, 'destination');
+  // A protocol that is wanted says all that one which is not wanted could say.
+  if (rule.protocol !== undefined && rule.protocol === rule.notProtocol) return undefined;
+  const source = planEntity(rule.source, { family, side: 'source', protocol: rule.protocol });
+  const destination = planEntity(rule.destination, {
+    family,
+    side: 'destination',
+    protocol: rule.protocol,
+  });
   if (source === undefined || destination === undefined) return undefined;
   const sides = [source, destination];
-  const ported = rule.protocol ?? 0;
   return {
     plain: [
-      ...(rule.protocol === undefined ? [] : [protocolMatch(rule.protocol, false)]),
-      ...(rule.notProtocol === undefined ? [] : [protocolMatch(rule.notProtocol, true)]),
+      ...protocolMatches(rule),
       ...sides.flatMap(({ plain }) => plain),
       ...icmpMatches(rule, family),
     ],
-    // A rule of a block stands alone, and ports need their protocol in the same rule.
-    blocks: sides.flatMap(({ blocks }) => blocks.map((block) => withProtocol(block, ported))),
+    blocks: sides.flatMap(({ blocks }) => blocks),
     exclusions: sides.flatMap(({ exclusions }) => exclusions),
   };
 }
 
-function withProtocol(block: readonly Match[], protocol: number): readonly Match[] {
-  const needsProtocol = block.some(
-    ({ kind }) => kind === 'sourcePorts' || kind === 'destinationPorts',
-  );
-  return needsProtocol ? [protocolMatch(protocol, false), ...block] : block;
+function protocolMatches({ protocol, notProtocol }: CompiledRule): readonly Match[] {
+  if (protocol !== undefined) return [protocolMatch(protocol, false)];
+  return notProtocol === undefined ? [] : [protocolMatch(notProtocol, true)];
 }
+
+type Side = 'source' | 'destination';
 
 function planEntity(
   entity: CompiledEntity,
-  family: IpFamily,
-  side: 'source' | 'destination',
+  {
+    family,
+    side,
+    protocol = 0,
+  }: { readonly family: IpFamily; readonly side: Side; readonly protocol: number | undefined },
 ): MatchPlan | undefined {
-  const nets = entity.nets.filter((net) => cidrFamily(net) === family);
-  if (nets.length === 0 && entity.nets.length > 0) return undefined;
-  const notNets = entity.notNets.filter((net) => cidrFamily(net) === family);
+  const ofFamily = (net: Cidr) => cidrFamily(net) === family;
+  // What holds every address is no criterion, and iptables-nft cannot say its opposite.
+  if (entity.nets.length > 0 && !entity.nets.some(ofFamily)) return undefined;
+  if (entity.notNets.some((net) => ofFamily(net) && holdsAll(net))) return undefined;
+  const nets = entity.nets.some((net) => ofFamily(net) && holdsAll(net))
+    ? []
+    : entity.nets.filter(ofFamily);
+  const notNets = entity.notNets.filter(ofFamily);
   const portGroups = groupPorts(entity.ports);
+  const notPortGroups = groupPorts(entity.notPorts);
+  const isNotNetPlain = notNets.length === 1 && nets.length !== 1;
+  // Ports need their protocol in the same rule.
+  const alone = (ports: readonly PortRange[]): Alternative => [
+    protocolMatch(protocol, false),
+    portsMatch(side, ports, false),
+  ];
   return {
     plain: [
       ...(nets.length === 1 ? nets.map((net) => netMatch(side, net)) : []),
@@ -99,23 +120,30 @@ function planEntity(
         ? []
         : [setMatch(side, selectorSet(family, selectorId(entity.notSelector)), true)]),
       ...(portGroups.length === 1 ? portGroups.map((ports) => portsMatch(side, ports, false)) : []),
-      ...groupPorts(entity.notPorts).map((ports) => portsMatch(side, ports, true)),
-      ...(notNets.length === 1
-        ? notNets.map((net) => ({ ...netMatch(side, net), negated: true }))
+      ...(notPortGroups.length === 1
+        ? notPortGroups.map((ports) => portsMatch(side, ports, true))
         : []),
+      ...(isNotNetPlain ? notNets.map((net) => ({ ...netMatch(side, net), negated: true })) : []),
     ],
     blocks: [
-      ...(nets.length > 1 ? [nets.map((net) => netMatch(side, net))] : []),
-      ...(portGroups.length > 1 ? [portGroups.map((ports) => portsMatch(side, ports, false))] : []),
+      ...(nets.length > 1 ? [nets.map((net) => [netMatch(side, net)])] : []),
+      ...(portGroups.length > 1 ? [portGroups.map(alone)] : []),
     ],
-    exclusions: notNets.length > 1 ? notNets.map((net) => netMatch(side, net)) : [],
+    exclusions: [
+      ...(isNotNetPlain ? [] : notNets.map((net) => [netMatch(side, net)])),
+      ...(notPortGroups.length > 1 ? notPortGroups.map(alone) : []),
+    ],
   };
+}
+
+function holdsAll(net: Cidr): boolean {
+  return splitCidr(net).prefixLength === 0;
 }
 
 /** Marks scratch0 if one alternative of every block holds and no exclusion does. */
 function blockRules(
-  blocks: readonly (readonly Match[])[],
-  exclusions: readonly Match[],
+  blocks: readonly (readonly Alternative[])[],
+  exclusions: readonly Alternative[],
 ): readonly Rule[] {
   const { scratch0, scratch1 } = markBits;
   const both = scratch0 | scratch1;
@@ -125,11 +153,7 @@ function blockRules(
   for (const [index, block] of blocks.entries()) {
     const bits = index === 0 ? scratch0 : scratch1;
     if (index > 0) rules.push({ matches: [], action: { kind: 'clearMark', bits: scratch1 } });
-    const shared = block.filter(({ kind }) => kind === 'protocol');
-    for (const alternative of block) {
-      if (alternative.kind === 'protocol') continue;
-      rules.push({ matches: [...shared, alternative], action: { kind: 'setMark', bits } });
-    }
+    for (const matches of block) rules.push({ matches, action: { kind: 'setMark', bits } });
     if (index > 0) {
       rules.push({
         matches: [{ kind: 'markClear', bits: scratch1 }],
@@ -137,8 +161,8 @@ function blockRules(
       });
     }
   }
-  for (const exclusion of exclusions) {
-    rules.push({ matches: [exclusion], action: { kind: 'clearMark', bits: scratch0 } });
+  for (const matches of exclusions) {
+    rules.push({ matches, action: { kind: 'clearMark', bits: scratch0 } });
   }
   return rules;
 }
@@ -234,19 +258,15 @@ function protocolMatch(protocol: number, negated: boolean): Match {
   return { kind: 'protocol', protocol, negated };
 }
 
-function netMatch(side: 'source' | 'destination', net: Cidr): Match {
+function netMatch(side: Side, net: Cidr): Match {
   return { kind: side === 'source' ? 'sourceNet' : 'destinationNet', net };
 }
 
-function setMatch(side: 'source' | 'destination', set: string, negated: boolean): Match {
+function setMatch(side: Side, set: string, negated: boolean): Match {
   return { kind: side === 'source' ? 'sourceSet' : 'destinationSet', set, negated };
 }
 
-function portsMatch(
-  side: 'source' | 'destination',
-  ports: readonly PortRange[],
-  negated: boolean,
-): Match {
+function portsMatch(side: Side, ports: readonly PortRange[], negated: boolean): Match {
   return { kind: side === 'source' ? 'sourcePorts' : 'destinationPorts', ports, negated };
 }
 

@@ -7,3 +7,10 @@ test('names that are too long, or could be taken for hashed ones, are hashed as 
   assert.equal(limitedId('felix', '_2345', 10), 'felix_kMQI');
   assert.equal(limitedId('cali-pri-', 'web', 28), 'cali-pri-web');
 });
+
+test('a name that iptables-restore could read as something else is hashed', () => {
+  for (const name of ['a b', 'x\n-A INPUT -j ACCEPT', '"', 'ä', "'"]) {
+    assert.match(limitedId('cali-pri-', name, 28), /^cali-pri-_[A-Za-z0-9_-]{18}$/);
+  }
+  assert.equal(limitedId('cali-pri-', 'kns.a-b_c,d', 28), 'cali-pri-kns.a-b_c,d');
+});
