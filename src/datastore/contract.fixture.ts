@@ -74,6 +74,59 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal(results.filter(({ kind }) => kind === 'committed').length, 1);
     }));
 
+  const ranged = (store: Datastore, prefix: string, afterRevision: bigint) =>
+    store.commit(
+      {
+        compares: [],
+        ranges: [{ prefix, afterRevision }],
+        writes: [{ key: '/calico/outcome', value: 'written' }],
+      },
+      signal,
+    );
+
+  test('a range holds until a key of it is made or changed; removals and other keys do not count', () =>
+    withStore(async (store) => {
+      await put(store, '/calico/pools/a', 'one');
+      const { revision: last } = await put(store, '/calico/pools/b', 'one');
+      await put(store, '/calico/poolsandmore', 'other');
+      await put(store, '/calico/pool', 'other');
+      assert.equal((await ranged(store, '/calico/pools/', last)).kind, 'committed');
+      assert.equal((await ranged(store, '/calico/empty/', 0n)).kind, 'committed');
+      const { revision: made } = await put(store, '/calico/pools/c', 'new');
+      const conflict = await ranged(store, '/calico/pools/', last);
+      assert.equal(conflict.kind, 'conflict');
+      assert.equal(conflict.kind === 'conflict' ? conflict.newestInRanges : undefined, made);
+      assert.equal((await ranged(store, '/calico/pools/', made)).kind, 'committed');
+      const { revision: changed } = await put(store, '/calico/pools/a', 'two', last - 1n);
+      assert.ok(changed > made);
+      assert.equal((await ranged(store, '/calico/pools/', made)).kind, 'conflict');
+      const removals = ['a', 'b', 'c'].map((name) => ({
+        key: `/calico/pools/${name}`,
+        value: undefined,
+      }));
+      await store.commit({ compares: [], writes: removals }, signal);
+      assert.equal((await ranged(store, '/calico/pools/', 0n)).kind, 'committed');
+    }));
+
+  test('of many writers that each want to be the first of a range exactly one wins', () =>
+    withStore(async (store) => {
+      const { revision } = await store.list('/calico/', signal);
+      const results = await Promise.all(
+        Array.from({ length: 30 }, (_, index) =>
+          store.commit(
+            {
+              compares: [],
+              ranges: [{ prefix: '/calico/first/', afterRevision: revision }],
+              writes: [{ key: `/calico/first/${index}`, value: 'x' }],
+            },
+            signal,
+          ),
+        ),
+      );
+      assert.equal(results.filter(({ kind }) => kind === 'committed').length, 1);
+      assert.equal((await store.list('/calico/first/', signal)).items.length, 1);
+    }));
+
   test('a watch tells every later change once, a transaction in one piece', () =>
     withStore(async (store) => {
       const { revision } = await store.list('/calico/', signal);

@@ -18,6 +18,16 @@ export interface Compare {
   readonly modRevision: bigint;
 }
 
+/**
+ * Holds if no key that begins with the prefix was written after the revision: nothing new came, nothing that is
+ * there changed. Removals are not noticed; a decision that something is *not* there stands without it. Both
+ * stores look at every key of the prefix, so it is to be a narrow one.
+ */
+export interface RangeCompare {
+  readonly prefix: string;
+  readonly afterRevision: bigint;
+}
+
 /** A new value for a key, or its removal (`undefined`). */
 export interface Write {
   readonly key: string;
@@ -27,17 +37,22 @@ export interface Write {
 /** All writes, or none if one comparison fails. A key may be written once; removing an absent key is no error. */
 export interface Transaction {
   readonly compares: readonly Compare[];
+  readonly ranges?: readonly RangeCompare[];
   readonly writes: readonly Write[];
 }
 
 export type CommitResult =
   /** Applied; every key written now has this revision. */
   | { readonly kind: 'committed'; readonly revision: bigint }
-  /** Not applied; what the compared keys hold (absent keys are not in the map), read in the same step. */
+  /**
+   * Not applied; what the compared keys hold (absent keys are not in the map), and the newest write in a compared
+   * range after its revision, if there is one; read in the same step.
+   */
   | {
       readonly kind: 'conflict';
       readonly revision: bigint;
       readonly current: ReadonlyMap<string, KeyValue>;
+      readonly newestInRanges?: bigint;
     };
 
 /** All that is below a prefix at one revision. */

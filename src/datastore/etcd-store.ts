@@ -1,12 +1,14 @@
 import { ConstantBackoff, noop } from 'cockatiel';
-import { Etcd3, WatchClient, type IOptions } from 'etcd3';
+import { Etcd3, WatchClient, type ICompare, type IOptions, type IRangeRequest } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
   CommitResult,
+  Compare,
   Datastore,
   KeyValue,
   Listing,
+  RangeCompare,
   Transaction,
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
@@ -111,28 +113,28 @@ class EtcdStore implements Datastore {
 
   async commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
     signal.throwIfAborted();
-    const { compares, writes } = transaction;
+    const { compares, ranges = [], writes } = transaction;
     try {
       const response = await this.#client.kv.txn({
-        compare: compares.map(({ key, modRevision }) => ({
-          key: Buffer.from(key),
-          result: 'Equal',
-          target: 'Mod',
-          mod_revision: modRevision.toString(),
-        })),
+        compare: [...compares.map(toCompare), ...ranges.map(toRangeCompare)],
         success: writes.map(({ key, value }) =>
           value === undefined
             ? { request_delete_range: { key: Buffer.from(key) } }
             : { request_put: { key: Buffer.from(key), value: Buffer.from(value) } },
         ),
-        failure: compares.map(({ key }) => ({ request_range: { key: Buffer.from(key) } })),
+        failure: [
+          ...compares.map(({ key }) => ({ request_range: { key: Buffer.from(key) } })),
+          ...ranges.map((range) => ({ request_range: newestWrite(range) })),
+        ],
       });
       const revision = BigInt(response.header.revision);
       if (response.succeeded) return { kind: 'committed', revision };
-      const kvs = response.responses.flatMap(({ response_range }) =>
+      const found = response.responses.map(({ response_range }) =>
         response_range.kvs.map(toKeyValue),
       );
-      return { kind: 'conflict', revision, current: new Map(kvs.map((kv) => [kv.key, kv])) };
+      const kvs = found.slice(0, compares.length).flat();
+      const current = new Map(kvs.map((kv) => [kv.key, kv]));
+      return { kind: 'conflict', revision, current, ...newestOf(found.slice(compares.length)) };
     } catch (error) {
       return this.#outcomeOf(transaction, error);
     }
@@ -218,6 +220,45 @@ class EtcdStore implements Datastore {
 function isRefused(error: unknown): boolean {
   if (refusalOf(describe(error)) !== undefined) return true;
   return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH/.test(describe(error));
+}
+
+function toCompare({ key, modRevision }: Compare): ICompare {
+  return {
+    key: Buffer.from(key),
+    result: 'Equal',
+    target: 'Mod',
+    mod_revision: modRevision.toString(),
+  };
+}
+
+/** A comparison with `range_end` holds if it holds for every key of the range. Source: etcd API v3, Compare. */
+function toRangeCompare({ prefix, afterRevision }: RangeCompare): ICompare {
+  return {
+    key: Buffer.from(prefix),
+    range_end: endOfPrefix(prefix),
+    result: 'Less',
+    target: 'Mod',
+    mod_revision: (afterRevision + 1n).toString(),
+  };
+}
+
+/** Asks for the key of the range that was written last, if that was after the revision. */
+function newestWrite({ prefix, afterRevision }: RangeCompare): IRangeRequest {
+  return {
+    key: Buffer.from(prefix),
+    range_end: endOfPrefix(prefix),
+    min_mod_revision: (afterRevision + 1n).toString(),
+    sort_target: 'Mod',
+    sort_order: 'Descend',
+    limit: 1,
+    keys_only: true,
+  };
+}
+
+function newestOf(found: readonly (readonly KeyValue[])[]): { readonly newestInRanges?: bigint } {
+  const [first, ...others] = found.flat().map(({ modRevision }) => modRevision);
+  if (first === undefined) return {};
+  return { newestInRanges: others.reduce((a, b) => (a > b ? a : b), first) };
 }
 
 function toKeyValue(kv: {

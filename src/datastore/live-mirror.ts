@@ -9,14 +9,7 @@ import {
   type EntryValue,
 } from '../model/entries.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
-import type {
-  CommitResult,
-  Datastore,
-  KeyChange,
-  KeyValue,
-  Listing,
-  Transaction,
-} from './datastore.ts';
+import type { CommitResult, Datastore, KeyChange, Listing, Transaction } from './datastore.ts';
 import { follow } from './follow.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { EntryChange, EntryChanges, Mirror, Stored, WrittenValues } from './mirror.ts';
@@ -49,7 +42,7 @@ interface Waiter {
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
   readonly #tables: Tables = emptyTables();
-  readonly #groups = new IdsByKey();
+  readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
   readonly #problems = new Map<string, string>();
@@ -130,7 +123,7 @@ export class LiveMirror implements Mirror {
   }
 
   group(kind: EntryKind, group: string): ReadonlySet<string> {
-    return this.#groups.ids(`${kind} ${group}`);
+    return this.#groups.get(kind)?.ids(group) ?? new Set();
   }
 
   reached(revision: bigint, signal: AbortSignal): Promise<void> {
@@ -146,7 +139,7 @@ export class LiveMirror implements Mirror {
     try {
       const result = await this.datastore.commit(transaction, signal);
       if (result.kind === 'committed') await this.reached(result.revision, signal);
-      else await this.#sawWhatConflicted(transaction, result.current, signal);
+      else await this.#sawWhatConflicted(transaction, result, signal);
       return result;
     } finally {
       for (const key of sent) this.#sent.delete(key);
@@ -161,12 +154,13 @@ export class LiveMirror implements Mirror {
   }
 
   /**
-   * Resolves when every key that had changed has changed here, too. The store's revision would not do: etcd
-   * counts writes that concern none of our keys, of which the watch tells nothing.
+   * Resolves when every key that had changed has changed here, too, and what was written in a range is here. The
+   * store's revision would not do: etcd counts writes that concern none of our keys, of which the watch tells
+   * nothing.
    */
   #sawWhatConflicted(
     { compares }: Transaction,
-    current: ReadonlyMap<string, KeyValue>,
+    { current, newestInRanges = 0n }: CommitResult & { readonly kind: 'conflict' },
     signal: AbortSignal,
   ): Promise<void> {
     const changed = compares.filter(
@@ -177,6 +171,7 @@ export class LiveMirror implements Mirror {
       if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
     }
     const isHere = () =>
+      this.#revision >= newestInRanges &&
       changed.every(({ key, modRevision }) => this.#modRevisionOf(key) !== modRevision);
     return this.#wait(isHere, signal);
   }
@@ -267,14 +262,12 @@ export class LiveMirror implements Mirror {
       readonly now: Stored<EntryValue<K>> | undefined;
     },
   ): void {
-    const groupOf = (stored: Stored<EntryValue<K>> | undefined) => {
-      const group = stored === undefined ? undefined : entryTypeOf[kind].group(id, stored.value);
-      return group === undefined ? undefined : `${kind} ${group}`;
-    };
-    const [before, now] = [groupOf(change.before), groupOf(change.now)];
-    if (before === now) return;
-    this.#groups.remove(before, id);
-    this.#groups.add(now, id);
+    const groupsOf = (stored: Stored<EntryValue<K>> | undefined) =>
+      stored === undefined ? [] : entryTypeOf[kind].groups(id, stored.value);
+    const [before, now] = [groupsOf(change.before), groupsOf(change.now)];
+    const groups = this.#groups.get(kind);
+    for (const group of before) if (!now.includes(group)) groups?.remove(group, id);
+    for (const group of now) groups?.add(group, id);
   }
 
   #decode<K extends EntryKind>(

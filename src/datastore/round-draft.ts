@@ -1,5 +1,5 @@
 import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/entries.ts';
-import type { Compare, Transaction, Write } from './datastore.ts';
+import type { Compare, RangeCompare, Transaction, Write } from './datastore.ts';
 import type { Mirror, WrittenValues } from './mirror.ts';
 import type { Draft } from './writer.ts';
 
@@ -18,15 +18,19 @@ export class RoundDraft implements Draft, WrittenValues {
   readonly #cells: Cells = emptyCells();
   /** How to undo each change of a cell, in the order of the changes. */
   readonly #undo: (() => void)[] = [];
+  /** The prefixes of keys that nobody else is to have written to. */
+  readonly #ranges = new Set<string>();
+  readonly #revision: bigint;
   #touchedKeys = 0;
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
+    this.#revision = mirror.revision;
   }
 
-  /** How many keys the transaction would compare. */
+  /** How many keys and ranges the transaction would compare. */
   get touchedKeys(): number {
-    return this.#touchedKeys;
+    return this.#touchedKeys + this.#ranges.size;
   }
 
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
@@ -35,7 +39,12 @@ export class RoundDraft implements Draft, WrittenValues {
     return this.#mirror.get(kind, id)?.value;
   }
 
-  *entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
+  entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
+    if (entryTypeOf[kind].isObserved) this.expectNoOther(kind, '');
+    return this.#entries(kind);
+  }
+
+  *#entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
     const cells = this.#cells[kind];
     for (const [id, { value }] of this.#mirror.list(kind)) {
       if (cells.get(id)?.isWritten !== true) yield [id, value];
@@ -45,7 +54,16 @@ export class RoundDraft implements Draft, WrittenValues {
     }
   }
 
-  *group<K extends EntryKind>(
+  group<K extends EntryKind>(
+    kind: K,
+    group: string,
+  ): Iterable<readonly [id: string, value: EntryValue<K>]> {
+    // The ids of an observed kind begin with their group.
+    if (entryTypeOf[kind].isObserved) this.expectNoOther(kind, `${group}/`);
+    return this.#group(kind, group);
+  }
+
+  *#group<K extends EntryKind>(
     kind: K,
     group: string,
   ): Iterable<readonly [id: string, value: EntryValue<K>]> {
@@ -56,7 +74,7 @@ export class RoundDraft implements Draft, WrittenValues {
     }
     for (const [id, { value, isWritten }] of cells) {
       if (!isWritten || value === undefined) continue;
-      if (entryTypeOf[kind].group(id, value) === group) yield [id, value];
+      if (entryTypeOf[kind].groups(id, value).includes(group)) yield [id, value];
     }
   }
 
@@ -77,6 +95,13 @@ export class RoundDraft implements Draft, WrittenValues {
     });
   }
 
+  expectNoOther(kind: EntryKind, idPrefix: string): void {
+    const prefix = entryTypeOf[kind].key(idPrefix);
+    if (this.#ranges.has(prefix)) return;
+    this.#ranges.add(prefix);
+    this.#undo.push(() => this.#ranges.delete(prefix));
+  }
+
   written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
     return this.#cells[kind].get(id)?.value;
   }
@@ -85,7 +110,9 @@ export class RoundDraft implements Draft, WrittenValues {
     const compares: Compare[] = [];
     const writes: Write[] = [];
     for (const kind of entryKinds) this.#collect(kind, compares, writes);
-    return { compares, writes };
+    const afterRevision = this.#revision;
+    const ranges = [...this.#ranges].map((prefix): RangeCompare => ({ prefix, afterRevision }));
+    return { compares, ranges, writes };
   }
 
   /** A point to come back to. */

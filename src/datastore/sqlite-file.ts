@@ -8,6 +8,7 @@ import type {
   KeyChange,
   KeyValue,
   Listing,
+  RangeCompare,
   Transaction,
 } from './datastore.ts';
 import { busyMs, migrate } from './sqlite-format.ts';
@@ -82,6 +83,9 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
   const selectRange = database.prepare(
     'SELECT key, value, mod_revision FROM entry WHERE key >= ? AND key < ? ORDER BY key',
   );
+  const selectNewest = database.prepare(
+    'SELECT max(mod_revision) AS newest FROM entry WHERE key >= ? AND key < ?',
+  );
   const selectChanges = database.prepare(
     `SELECT max(revision) AS revision, key, value FROM log LEFT JOIN entry USING (key)
      WHERE revision > ? AND key >= ? AND key < ? GROUP BY key ORDER BY key`,
@@ -112,14 +116,26 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
     return { revision: integer(row?.['revision']), compacted: integer(row?.['compacted']) };
   };
 
+  /** The newest write in a range, if that was after its revision. */
+  const newestWrite = ({ prefix, afterRevision }: RangeCompare): readonly bigint[] => {
+    const newest = selectNewest.get(prefix, endOf(prefix))?.['newest'] ?? null;
+    return newest === null || integer(newest) <= afterRevision ? [] : [integer(newest)];
+  };
+
   /** Applies one transaction inside the open SQLite transaction; answers the revision it would have. */
-  const apply = ({ compares, writes }: Transaction, next: bigint): CommitResult => {
+  const apply = (transaction: Transaction, next: bigint): CommitResult => {
+    const { compares, ranges = [], writes } = transaction;
     const held = compares.map(({ key }) => get(key)).filter((found) => found !== undefined);
     const current = new Map(held.map((found) => [found.key, found]));
     const holds = compares.every(
       ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) === modRevision,
     );
-    if (!holds) return { kind: 'conflict', revision: next - 1n, current };
+    const [first, ...others] = ranges.flatMap(newestWrite);
+    if (!holds || first !== undefined) {
+      const newest = others.reduce((a, b) => (a > b ? a : b), first ?? 0n);
+      const inRanges = first === undefined ? {} : { newestInRanges: newest };
+      return { kind: 'conflict', revision: next - 1n, current, ...inRanges };
+    }
     if (writes.length === 0) return { kind: 'committed', revision: next - 1n };
     for (const { key, value } of writes) {
       if (value === undefined) remove.run(key);

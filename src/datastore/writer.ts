@@ -8,10 +8,14 @@ export interface Draft {
   /** The value, with the changes that this and earlier plans of the round made. */
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
 
-  /** All values of a kind, with the changes of the round; not compared at commit. */
+  /**
+   * All values of a kind, with the changes of the round. Of a kind that is `observed` (see `entryTypes`) the commit
+   * holds only if nobody has made or changed one meanwhile, so that a plan may rest on what is not among them; of
+   * others see `expectNoOther`.
+   */
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]>;
 
-  /** The values of one group of a kind (see `entryTypes`), with the changes of the round; not compared. */
+  /** The values of one group of a kind (see `entryTypes`), with the changes of the round; observed as `entries`. */
   group<K extends EntryKind>(
     kind: K,
     group: string,
@@ -25,6 +29,13 @@ export interface Draft {
 
   /** The commit holds only if this entry still is as it was read here, absent ones included. */
   expect(kind: EntryKind, id: string): void;
+
+  /**
+   * The commit holds only if of the kind nothing whose id begins so was made or changed since it was read here: for
+   * a decision that rests on what is not there. Removals are not noticed. To be narrow, for the store looks at each
+   * such entry, and whoever writes one of them makes the round run again.
+   */
+  expectNoOther(kind: EntryKind, idPrefix: string): void;
 }
 
 /** What a plan answered, and the revision that has its changes; without changes the one that was read. */

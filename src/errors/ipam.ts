@@ -41,6 +41,11 @@ export const ipamErrors = {
     (d: { address: string; owner: string }) =>
       `address ${d.address} is in a block of host ${d.owner}, and strict affinity does not lend it; choose another`,
   ),
+  'ipam/block-overlaps': entry(
+    'state',
+    (d: { address: string; cidr: string; other: string }) =>
+      `address ${d.address} cannot be given out: its block ${d.cidr} overlaps block ${d.other} of another size, which is in use; choose another address, or remove the containers of that block`,
+  ),
   'ipam/address-not-held': entry(
     'state',
     (d: { address: string }) => `address ${d.address} is not in use; there is nothing to release`,

@@ -20,9 +20,10 @@ import {
 } from '../model/ipam.ts';
 import { poolBlockSize, type IpPool } from '../model/ip-pool.ts';
 import { holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
-import { addressTaken } from './holder.ts';
+import { addressTaken, userOf } from './holder.ts';
+import { blocksHolding, blocksOfOtherSizes, expectNoOverlap } from './overlapping-blocks.ts';
 import { poolOf, reservedRanges } from './pools.ts';
-import { affinityKind, blockKind, claimBlock, findBlock, getBlock, hold } from './records.ts';
+import { affinityKind, blockKind, claimBlock, getBlock, hold, removeBlock } from './records.ts';
 
 /** An address that is wanted: any of some pools, or of a range inside one. */
 export interface AllocationRequest {
@@ -48,10 +49,13 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
   const { range } = request;
   const isUsable = (address: IpAddress) =>
     (range === undefined || cidrContains(range, address)) &&
-    !reserved.some((network) => cidrContains(network, address));
+    !reserved.some((network) => cidrContains(network, address)) &&
+    userOf(draft, address) === undefined;
   const take = (block: Block): IpAddress | undefined => {
     const address = nextFree(block, isUsable);
-    if (address !== undefined) hold(draft, block, { address, holder: request.holder(address) });
+    if (address === undefined) return undefined;
+    expectPool(draft, request.pools, address);
+    hold(draft, block, { address, holder: request.holder(address) });
     return address;
   };
   for (const block of ownOpenBlocks(draft, request)) {
@@ -63,7 +67,16 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
   return config?.strict_affinity === true ? undefined : borrow(draft, request, take);
 }
 
-/** Gives one address to a holder; throws `ipam/address-taken`, `-outside` or `-elsewhere`. */
+/** An address is given out only as long as its pool is as it was read. */
+function expectPool(draft: Draft, pools: readonly IpPool[], address: IpAddress): void {
+  const pool = pools.find(({ spec }) => cidrContains(spec.cidr, address));
+  if (pool !== undefined) draft.expect('IPPool', pool.metadata.name);
+}
+
+/**
+ * Gives one address to a holder; throws `ipam/address-taken`, `-outside`, `-elsewhere` or `ipam/block-overlaps`. What
+ * an endpoint of any host uses is taken, whatever the blocks say, unless the caller knows it to be the holder's.
+ */
 export function assign(
   draft: Draft,
   request: {
@@ -71,6 +84,7 @@ export function assign(
     readonly address: IpAddress;
     readonly holder: AllocationAttributes;
     readonly now: Date;
+    readonly isUsersOwn?: boolean;
   },
 ): void {
   const { node, address, now } = request;
@@ -78,15 +92,59 @@ export function assign(
   if (pool === undefined) {
     throw new CalicoError('ipam/address-outside', { address, where: 'any IP pool' });
   }
-  const existing = findBlock(draft, address, poolBlockSize(pool));
-  const block =
-    existing ?? claimBlock(draft, { cidr: cidrOf(address, poolBlockSize(pool)), host: node, now });
-  checkAffinity(draft, { node, block, address });
-  const present = holderOf(block, address);
-  if (present !== undefined) {
-    throw addressTaken(draft, address, present);
+  for (const block of blocksHolding(draft, address)) {
+    const present = holderOf(block, address);
+    if (present !== undefined) throw addressTaken(draft, address, present);
   }
+  if (request.isUsersOwn !== true && userOf(draft, address) !== undefined) {
+    throw addressTaken(draft, address, {});
+  }
+  const [existing] = blocksHolding(draft, address);
+  const block = existing ?? claimFor(draft, { node, address, pool, now });
+  checkAffinity(draft, { node, block, address });
+  expectPool(draft, [pool], address);
   hold(draft, block, { address, holder: request.holder });
+}
+
+/** Claims the block that one address lies in; throws `ipam/block-overlaps`. */
+function claimFor(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly address: IpAddress;
+    readonly pool: IpPool;
+    readonly now: Date;
+  },
+): Block {
+  const { node, address, pool, now } = request;
+  const blockSize = poolBlockSize(pool);
+  const cidr = cidrOf(address, blockSize);
+  const others = blocksOfOtherSizes(draft, { family: familyOf(address), blockSize })(cidr);
+  const used = others.find((other) => !isEmptyBlock(other));
+  if (used !== undefined) {
+    throw new CalicoError('ipam/block-overlaps', { address, cidr, other: used.cidr });
+  }
+  return claimFree(draft, { cidr, others, node, now });
+}
+
+/** Claims a block in the place of empty ones of other sizes. */
+function claimFree(
+  draft: Draft,
+  {
+    cidr,
+    others,
+    node,
+    now,
+  }: {
+    readonly cidr: Cidr;
+    readonly others: readonly Block[];
+    readonly node: string;
+    readonly now: Date;
+  },
+): Block {
+  for (const other of others) removeBlock(draft, other);
+  expectNoOverlap(draft, cidr);
+  return claimBlock(draft, { cidr, host: node, now });
 }
 
 /** Throws `ipam/address-elsewhere` where affinity is strict and the block is another host's. */
@@ -153,6 +211,7 @@ function claimUsable(
   }
   const limit = config?.maxBlocksPerHost ?? 0;
   const most = limit === 0 ? defaultBlockLimit : limit;
+  const overlapping = overlapsIn(draft);
   const isFresh = (cidr: Cidr) => getBlock(draft, cidr) === undefined;
   const isReclaimable = (cidr: Cidr) => {
     const block = getBlock(draft, cidr);
@@ -161,6 +220,8 @@ function claimUsable(
   for (const isCandidate of [isFresh, isReclaimable]) {
     for (const cidr of blockOrder(request)) {
       if (!isCandidate(cidr)) continue;
+      const others = overlapping(cidr);
+      if (!others.every(isEmptyBlock)) continue;
       const isAnyUsable = nextFree(newBlock(cidr, node, now), isUsable) !== undefined;
       if (!isAnyUsable) continue;
       if (owned >= most) throw new CalicoError('ipam/block-limit', { node, limit: most });
@@ -169,10 +230,22 @@ function claimUsable(
       if (formerHost !== undefined) {
         draft.remove(affinityKind(cidrFamily(cidr)), `${formerHost}/${cidr}`);
       }
-      return claimBlock(draft, { cidr, host: node, now });
+      return claimFree(draft, { cidr, others, node, now });
     }
   }
   return undefined;
+}
+
+/** The blocks of other sizes that share addresses with a network; those of one size are looked for once. */
+function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
+  const bySize = new Map<number, (cidr: Cidr) => readonly Block[]>();
+  return (cidr) => {
+    const blockSize = splitCidr(cidr).prefixLength;
+    const known = bySize.get(blockSize);
+    const overlaps = known ?? blocksOfOtherSizes(draft, { family: cidrFamily(cidr), blockSize });
+    if (known === undefined) bySize.set(blockSize, overlaps);
+    return overlaps(cidr);
+  };
 }
 
 /** An empty block whose host has held it for a minute may be taken over when nothing else is free. */

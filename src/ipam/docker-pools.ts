@@ -14,6 +14,7 @@ import {
   poolCovering,
   poolOverlapping,
 } from './pools.ts';
+import { expectBlocksWithin } from './overlapping-blocks.ts';
 import { blockKind, removeBlock } from './records.ts';
 
 /**
@@ -127,8 +128,9 @@ export function subnetPool(subnet: Cidr, annotations: Readonly<Record<string, st
   };
 }
 
-/** Removes an IP pool with all its blocks. */
+/** Removes an IP pool with all its blocks, if none was made or changed meanwhile. */
 export function removePool(draft: Draft, pool: IpPool): void {
+  expectBlocksWithin(draft, pool.spec.cidr);
   for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
     if (cidrCovers(pool.spec.cidr, block.cidr)) removeBlock(draft, block);
   }
@@ -159,8 +161,8 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
         cidr: covering.spec.cidr,
       });
     }
-    // Written as it is: whoever removes the pool at this moment finds that it changed.
-    draft.put('IPPool', covering.metadata.name, covering);
+    // Whoever removes it at this moment looks for networks that use it, and finds that one came.
+    draft.expect('IPPool', covering.metadata.name);
     return covering.metadata.name;
   }
   const overlapping = poolOverlapping(draft, subnet);

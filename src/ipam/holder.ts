@@ -2,10 +2,9 @@ import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress } from '../ip/address.ts';
 import type { AllocationAttributes, Block } from '../model/ipam.ts';
-import { containerName, hasAddress, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { containerName, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { holderOf } from './block.ts';
-import { blockSizeFor } from './pools.ts';
-import { findBlock } from './records.ts';
+import { blocksHolding } from './overlapping-blocks.ts';
 
 /** Who holds an address: as it is recorded, and in words. */
 
@@ -14,16 +13,16 @@ export function lookUpHolder(
   draft: Draft,
   address: IpAddress,
 ): { readonly block: Block; readonly holder: AllocationAttributes } | undefined {
-  const block = findBlock(draft, address, blockSizeFor(draft, address));
-  const holder = block === undefined ? undefined : holderOf(block, address);
-  return block === undefined || holder === undefined ? undefined : { block, holder };
+  for (const block of blocksHolding(draft, address)) {
+    const holder = holderOf(block, address);
+    if (holder !== undefined) return { block, holder };
+  }
+  return undefined;
 }
 
-/** The endpoint of any host that uses an address. */
+/** The endpoint of any host that uses an address, whatever the blocks say. */
 export function userOf(draft: Draft, address: IpAddress): WorkloadEndpoint | undefined {
-  for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
-    if (hasAddress(endpoint, address)) return endpoint;
-  }
+  for (const [, endpoint] of draft.group('WorkloadEndpoint', address)) return endpoint;
   return undefined;
 }
 

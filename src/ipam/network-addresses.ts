@@ -21,7 +21,7 @@ import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping } from './pools.ts';
-import { release, rewriteHolder } from './records.ts';
+import { putBlock, release, rewriteHolder } from './records.ts';
 import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
 /** The name of our address space. */
@@ -262,11 +262,14 @@ function bindDockerAddress(
   const found = lookUpHolder(draft, address);
   if (found !== undefined) {
     const stale = found.holder.secondary?.['endpoint'];
-    if (stale === endpoint.endpointId) return;
+    if (stale === endpoint.endpointId) return putBlock(draft, found.block);
     if (stale !== undefined) {
       draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, stale)}`);
     }
     release(draft, found.block, { address, holder: found.holder });
+  }
+  for (const [id, { spec }] of draft.group('WorkloadEndpoint', address)) {
+    if (spec.node === node) draft.remove('WorkloadEndpoint', id);
   }
   assign(draft, { node, address, holder: holderWith(address, factsOf(endpoint, 'docker')), now });
 }

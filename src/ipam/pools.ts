@@ -3,7 +3,6 @@ import { CalicoError } from '../errors/error.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
 import { cidrContains, cidrCovers, cidrsOverlap, type Cidr } from '../ip/cidr.ts';
 import {
-  poolBlockSize,
   poolFamily,
   poolIsEnabled,
   poolIsManual,
@@ -88,12 +87,6 @@ export function poolCovering(draft: Draft, network: Cidr): IpPool | undefined {
 /** A pool that shares addresses with a network. */
 export function poolOverlapping(draft: Draft, network: Cidr): IpPool | undefined {
   return allPools(draft).find((pool) => cidrsOverlap(pool.spec.cidr, network));
-}
-
-/** Block size of the pool of an address. */
-export function blockSizeFor(draft: Draft, address: IpAddress): number | undefined {
-  const pool = poolOf(draft, address);
-  return pool === undefined ? undefined : poolBlockSize(pool);
 }
 
 /** Ranges that must not be handed out unasked. */

@@ -1,7 +1,6 @@
 import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { familyOf } from '../ip/address.ts';
-import { cidrFamily, cidrOf, type Cidr } from '../ip/cidr.ts';
+import { cidrFamily, type Cidr } from '../ip/cidr.ts';
 import { blockHost, isNobodys, type AllocationAttributes, type Block } from '../model/ipam.ts';
 import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
 
@@ -24,24 +23,6 @@ export function getBlock(draft: Draft, cidr: Cidr): Block | undefined {
 
 export function putBlock(draft: Draft, block: Block): void {
   draft.put(blockKind(cidrFamily(block.cidr)), block.cidr, block);
-}
-
-/** The block that holds an address, wherever it came from; pools may have different block sizes. */
-export function findBlock(
-  draft: Draft,
-  address: IpAddress,
-  blockSize: number | undefined,
-): Block | undefined {
-  if (blockSize !== undefined) {
-    const block = getBlock(draft, cidrOf(address, blockSize));
-    if (block !== undefined) return block;
-  }
-  const [shortest, longest] = familyOf(address) === 4 ? [20, 32] : [116, 128];
-  for (let length = longest; length >= shortest; length--) {
-    const block = getBlock(draft, cidrOf(address, length));
-    if (block !== undefined) return block;
-  }
-  return undefined;
 }
 
 /** Makes a block this host's: the claim and the block itself. One that was given up is taken over. */

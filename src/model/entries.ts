@@ -2,13 +2,13 @@ import type { z } from 'zod';
 import { clusterInformation } from './cluster-information.ts';
 import { dockerNetwork, dockerPool } from './docker-network.ts';
 import { entryType, type EntryType } from './entry.ts';
-import { affinity, block, blockHost, handle, hasFree, ipamConfig } from './ipam.ts';
+import { affinity, block, blockHost, handle, hasFree, ipamConfig, type Block } from './ipam.ts';
 import { ipPool } from './ip-pool.ts';
 import { ipReservation } from './ip-reservation.ts';
 import { node } from './node.ts';
 import { profile } from './profile.ts';
 import { tier } from './tier.ts';
-import { workloadEndpoint } from './workload-endpoint.ts';
+import { endpointAddresses, workloadEndpoint } from './workload-endpoint.ts';
 
 /** Everything that Calico or we store lies below this. */
 export const rootPrefix = '/calico/';
@@ -64,8 +64,14 @@ function affinitySegment(family: 'ipv4' | 'ipv6') {
 }
 
 /** The first part of an id of two. */
-function firstPart(id: string): string {
-  return id.slice(0, id.indexOf('/'));
+function firstPart(id: string): readonly string[] {
+  return [id.slice(0, id.indexOf('/'))];
+}
+
+/** The host that can allocate from a block. */
+function groupOfBlock(_: string, value: Block): readonly string[] {
+  const host = hasFree(value) ? blockHost(value) : undefined;
+  return host === undefined ? [] : [host];
 }
 
 /**
@@ -76,14 +82,23 @@ function firstPart(id: string): string {
  * affinities; `<node>/<id>` for the Docker kinds; `config` for the IPAM configuration.
  *
  * Groups: the host of affinities and Docker kinds; of blocks the host that can allocate from it, so a full
- * block has none.
+ * block has none; of endpoints their addresses.
+ *
+ * Observed: pools, reservations and the Docker kinds. A plan that looks through them to find that there is no other
+ * (an overlapping pool, a next hop in use, a network that still uses a pool) is run again if one came meanwhile.
  */
 export const entryTypes = {
-  IPPool: entryType({ label: 'IPPool', prefix: `${v3}/ippools/`, schema: ipPool }),
+  IPPool: entryType({
+    label: 'IPPool',
+    prefix: `${v3}/ippools/`,
+    schema: ipPool,
+    isObserved: true,
+  }),
   IPReservation: entryType({
     label: 'IPReservation',
     prefix: `${v3}/ipreservations/`,
     schema: ipReservation,
+    isObserved: true,
   }),
   Profile: entryType({ label: 'Profile', prefix: `${v3}/profiles/`, schema: profile }),
   WorkloadEndpoint: entryType({
@@ -91,6 +106,7 @@ export const entryTypes = {
     prefix: `${v3}/workloadendpoints/`,
     schema: workloadEndpoint,
     segment: namespaced,
+    groups: (_, value) => endpointAddresses(value),
   }),
   Node: entryType({ label: 'Node', prefix: `${v3}/nodes/`, schema: node }),
   ClusterInformation: entryType({
@@ -104,28 +120,28 @@ export const entryTypes = {
     prefix: `${ipam}/assignment/ipv4/block/`,
     schema: block,
     segment: cidrSegment,
-    group: (_, value) => (hasFree(value) ? blockHost(value) : undefined),
+    groups: groupOfBlock,
   }),
   Block6: entryType({
     label: 'IPAM block',
     prefix: `${ipam}/assignment/ipv6/block/`,
     schema: block,
     segment: cidrSegment,
-    group: (_, value) => (hasFree(value) ? blockHost(value) : undefined),
+    groups: groupOfBlock,
   }),
   Affinity4: entryType({
     label: 'block affinity',
     prefix: `${ipam}/host/`,
     schema: affinity,
     segment: affinitySegment('ipv4'),
-    group: firstPart,
+    groups: firstPart,
   }),
   Affinity6: entryType({
     label: 'block affinity',
     prefix: `${ipam}/host/`,
     schema: affinity,
     segment: affinitySegment('ipv6'),
-    group: firstPart,
+    groups: firstPart,
   }),
   Handle: entryType({ label: 'IPAM handle', prefix: `${ipam}/handle/`, schema: handle }),
   IpamConfig: entryType({
@@ -139,14 +155,16 @@ export const entryTypes = {
     prefix: `${docker}/`,
     schema: dockerNetwork,
     segment: hostScoped('/network/'),
-    group: firstPart,
+    groups: firstPart,
+    isObserved: true,
   }),
   DockerPool: entryType({
     label: 'Docker pool',
     prefix: `${docker}/`,
     schema: dockerPool,
     segment: hostScoped('/pool/'),
-    group: firstPart,
+    groups: firstPart,
+    isObserved: true,
   }),
 } as const;
 

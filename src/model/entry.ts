@@ -19,8 +19,13 @@ export interface EntryType<Value> {
   readonly decode: (key: string, text: string) => Value;
   readonly encode: (value: Value) => string;
   readonly schema: z.ZodType<Value>;
-  /** The group that an entry belongs to, such as its host; those of one group can be found without a search. */
-  readonly group: (id: string, value: Value) => string | undefined;
+  /** The groups that an entry belongs to, such as its host; those of one group can be found without a search. */
+  readonly groups: (id: string, value: Value) => readonly string[];
+  /**
+   * Whether a plan that lists entries of the kind, or one group of it, is carried out only if none was made or
+   * changed meanwhile. For kinds of few entries that change seldom; their ids begin with their group.
+   */
+  readonly isObserved: boolean;
 }
 
 /** Makes an entry type whose key is a prefix followed by the id, mapped by `segment` and back. */
@@ -32,7 +37,8 @@ export function entryType<Value>(options: {
     readonly write: (id: string) => string;
     readonly read: (text: string) => string | undefined;
   };
-  readonly group?: (id: string, value: Value) => string | undefined;
+  readonly groups?: (id: string, value: Value) => readonly string[];
+  readonly isObserved?: boolean;
 }): EntryType<Value> {
   const { label, prefix, schema } = options;
   const write = options.segment?.write ?? ((id: string) => id);
@@ -45,7 +51,8 @@ export function entryType<Value>(options: {
     idOf: (key) => (key.startsWith(prefix) ? read(key.slice(prefix.length)) : undefined),
     decode: (key, text) => decodeWith(schema, key, text),
     encode: formatJson,
-    group: options.group ?? (() => undefined),
+    groups: options.groups ?? (() => []),
+    isObserved: options.isObserved ?? false,
   };
 }
 

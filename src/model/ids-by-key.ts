@@ -1,31 +1,38 @@
-/** An index: sets of ids by key, without empty ones. */
+/** An index: sets of ids by key, without empty ones. A key with one id, as most have, costs no set. */
 export class IdsByKey {
-  readonly #sets = new Map<string, Set<string>>();
+  readonly #ids = new Map<string, string | Set<string>>();
 
   /** Nothing if there is no key. */
   add(key: string | undefined, id: string): void {
     if (key === undefined) return;
-    const ids = this.#sets.get(key);
-    if (ids === undefined) this.#sets.set(key, new Set([id]));
-    else ids.add(id);
+    const present = this.#ids.get(key);
+    if (present === undefined) this.#ids.set(key, id);
+    else if (typeof present !== 'string') present.add(id);
+    else if (present !== id) this.#ids.set(key, new Set([present, id]));
   }
 
   remove(key: string | undefined, id: string): void {
     if (key === undefined) return;
-    const ids = this.#sets.get(key);
-    if (ids === undefined) return;
-    ids.delete(id);
-    if (ids.size === 0) this.#sets.delete(key);
+    const present = this.#ids.get(key);
+    if (present === undefined) return;
+    if (typeof present === 'string') {
+      if (present === id) this.#ids.delete(key);
+      return;
+    }
+    present.delete(id);
+    if (present.size === 0) this.#ids.delete(key);
   }
 
-  /** The ids of a key; live, so not to be kept. */
+  /** The ids of a key; not to be kept, as they may change. */
   ids(key: string | undefined): ReadonlySet<string> {
-    return (key === undefined ? undefined : this.#sets.get(key)) ?? none;
+    const present = key === undefined ? undefined : this.#ids.get(key);
+    if (present === undefined) return none;
+    return typeof present === 'string' ? new Set([present]) : present;
   }
 
   /** Keys that have ids. */
   keys(): Iterable<string> {
-    return this.#sets.keys();
+    return this.#ids.keys();
   }
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { IpAddress } from '../ip/address.ts';
-import { hostCidr, splitCidr } from '../ip/cidr.ts';
+import { splitCidr } from '../ip/cidr.ts';
 import { net, resource, resourceName } from './fields.ts';
 
 /** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
@@ -48,11 +48,6 @@ export function endpointName(node: string, endpointId: string): string {
 /** The addresses of an endpoint; none of one that is not there. */
 export function endpointAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
   return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
-}
-
-/** Whether an address is the endpoint's. */
-export function hasAddress({ spec }: WorkloadEndpoint, address: IpAddress): boolean {
-  return spec.ipNetworks?.includes(hostCidr(address)) === true;
 }
 
 /** Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. */

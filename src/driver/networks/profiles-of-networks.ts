@@ -11,8 +11,8 @@ import { profileUsers } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 /**
- * Makes the Profiles that a network's name stands for, where they are missing. One that is there is written
- * again as it is, so that whoever removes it at this moment finds that it changed.
+ * Makes the Profiles that a network's name stands for, where they are missing. Whoever removes one at this moment
+ * looks for networks that go by it, and finds that one came.
  */
 export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stamp: Stamp): void {
   if (network.name === undefined) return;
@@ -22,7 +22,8 @@ export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stam
   ];
   for (const profile of wanted) {
     const { name } = profile.metadata;
-    draft.put('Profile', name, draft.get('Profile', name) ?? stamp(profile));
+    if (draft.get('Profile', name) === undefined) draft.put('Profile', name, stamp(profile));
+    else draft.expect('Profile', name);
   }
 }
 

@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { applyResource, deleteResource } from './resource-plans.ts';
+import type { Datastore } from '../datastore/datastore.ts';
+import type { LiveMirror } from '../datastore/live-mirror.ts';
+import { openWriters } from '../datastore/writers.fixture.ts';
+import { isCalicoError } from '../errors/error.ts';
+import { parseInterfaceAddress, cidrsOverlap, parseCidr, type Cidr } from '../ip/cidr.ts';
+import { entryTypes } from '../model/entries.ts';
+import type { IpPool } from '../model/ip-pool.ts';
+import { heldAddresses } from '../ipam/block.ts';
+import { createDockerIpam } from '../ipam/docker-ipam.ts';
+import { createNetworkAddresses } from '../ipam/network-addresses.ts';
+
+/**
+ * Several hosts and commands on one datastore, at the same time: whatever they ask, no two pools, no two blocks
+ * overlap at any moment, and no address is given out twice.
+ */
+
+const signal = AbortSignal.timeout(300_000);
+
+/** Subnets that overlap in many ways, and block sizes that fit some of them. */
+const subnets = [
+  '10.9.0.0/16',
+  '10.9.0.0/24',
+  '10.9.0.0/27',
+  '10.9.0.16/28',
+  '10.9.0.32/27',
+  '10.9.7.0/24',
+  '10.8.0.0/15',
+].map((text) => parseCidr(text));
+
+const step = fc.record({
+  kind: fc.constantFrom(
+    'pool',
+    'pool',
+    'address',
+    'address',
+    'specific',
+    'release',
+    'release-pool',
+    'apply',
+    'delete',
+    'docker-network',
+    'foreign-pool',
+    'foreign-delete',
+  ),
+  host: fc.nat(2),
+  subnet: fc.constantFrom(...subnets),
+  blockSize: fc.constantFrom(26, 27, 28, 29),
+  pick: fc.nat(40),
+});
+
+type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
+
+/** The tests that hold on every store; `open` makes one more connection, to an empty store after `empty`. */
+export function ownersContract(options: {
+  readonly open: () => Promise<Datastore>;
+  readonly empty: () => Promise<void>;
+  readonly runs: number;
+}): void {
+  test('whatever several hosts ask at the same time, nothing overlaps and no address has two owners', () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {
+        await options.empty();
+        await using crowd = await openWriters(4, options.open);
+        const [watching, ...mirrors] = crowd.mirrors;
+        const [, ...writers] = crowd.writers;
+        const faults = watchForOverlaps(watching ?? assert.fail());
+        const hosts = mirrors.map((mirror, index) =>
+          host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
+        );
+        const given = new Map<string, string>();
+        // All hosts go on at their own pace, each one step after the other.
+        await Promise.all(
+          hosts.map(async (one, index) => {
+            for (const each of steps.filter((any) => any.host === index)) {
+              await act(one, each, given);
+            }
+          }),
+        );
+        const revisions = mirrors.map(({ revision }) => revision);
+        await watching?.reached(
+          revisions.reduce((a, b) => (a > b ? a : b)),
+          signal,
+        );
+        assert.deepEqual(faults, []);
+      }),
+      { numRuns: options.runs },
+    ));
+
+  test('of two subnets that overlap, asked for at the same moment, one has a pool', async () => {
+    await options.empty();
+    await using crowd = await openWriters(2, options.open);
+    const hosts = crowd.writers.map((writer, index) =>
+      host(`host-${index}`, { writer, mirror: crowd.mirrors[index] ?? assert.fail() }),
+    );
+    const [first = assert.fail(), second = assert.fail()] = hosts;
+    for (let third = 0; third < 20; third++) {
+      const asked = [
+        first.askPool(parseCidr(`10.${third}.0.0/16`)),
+        second.askPool(parseCidr(`10.${third}.7.0/24`)),
+      ];
+      const answers = await Promise.allSettled(asked);
+      const taken: string[] = [];
+      for (const [index, answer] of answers.entries()) {
+        if (answer.status === 'rejected') continue;
+        taken.push(
+          await (hosts[index] ?? first)
+            .askAddress(answer.value, `10.${third}.7.0`)
+            .catch(() => 'refused'),
+        );
+      }
+      assert.ok(taken.filter((one) => one !== 'refused').length <= 1, 'one address has two owners');
+      const made = [...first.mirror.list('IPPool').values()].filter(({ value }) =>
+        cidrsOverlap(value.spec.cidr, parseCidr(`10.${third}.0.0/16`)),
+      );
+      assert.equal(made.length, 1, made.map(({ id }) => id).join());
+    }
+  });
+}
+
+interface Host {
+  readonly node: string;
+  readonly mirror: LiveMirror;
+  readonly pools: string[];
+  readonly addresses: { readonly poolId: string; readonly address: string }[];
+  askPool(subnet: Cidr): Promise<string>;
+  askAddress(poolId: string, address?: string): Promise<string>;
+  releaseAddress(poolId: string, address: string): Promise<void>;
+  releasePool(poolId: string): Promise<void>;
+  apply(pool: IpPool): Promise<void>;
+  remove(name: string): Promise<void>;
+  adopt(networkId: string, cidr: Cidr): Promise<void>;
+  /** As a tool that knows nothing of us makes or removes a pool: without a look at others, and leaving its blocks. */
+  foreign(
+    name: string,
+    pool: { readonly subnet: Cidr; readonly blockSize: number } | undefined,
+  ): Promise<void>;
+}
+
+let nonces = 0;
+
+function host(
+  node: string,
+  {
+    mirror,
+    writer,
+  }: {
+    readonly mirror: LiveMirror;
+    readonly writer: Parameters<typeof createDockerIpam>[0]['writer'];
+  },
+): Host {
+  const ipam = createDockerIpam({
+    usedRanges: () => [],
+    node,
+    writer,
+    now: () => new Date(),
+    nonce: () => `n${nonces++}`,
+    stamp: (pool) => pool,
+  });
+  const plans = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
+  const context = { stamp: <R>(resource: R) => resource, versionOf: () => undefined };
+  return {
+    node,
+    mirror,
+    pools: [],
+    addresses: [],
+    askPool: async (subnet) => {
+      const request = {
+        AddressSpace: undefined,
+        Pool: subnet,
+        SubPool: undefined,
+        Options: {},
+        V6: false,
+      };
+      const answer = await ipam.requestPool.answer(request, signal);
+      return 'PoolID' in answer ? String(answer.PoolID) : assert.fail();
+    },
+    askAddress: async (poolId, address) => {
+      const request = { PoolID: poolId, Address: address, Options: {} };
+      const answer = await ipam.requestAddress.answer(request, signal);
+      return parseInterfaceAddress('Address' in answer ? String(answer.Address) : '').address;
+    },
+    releaseAddress: async (poolId, address) => {
+      await ipam.releaseAddress.answer({ PoolID: poolId, Address: address }, signal);
+    },
+    releasePool: async (poolId) => {
+      await ipam.releasePool.answer({ PoolID: poolId }, signal);
+    },
+    apply: async (pool) => {
+      await writer.write((draft) => applyResource(draft, pool, context), signal);
+    },
+    remove: async (name) => {
+      await writer.write((draft) => deleteResource(draft, 'IPPool', name), signal);
+    },
+    foreign: async (name, pool) => {
+      const value =
+        pool === undefined
+          ? undefined
+          : entryTypes.IPPool.encode(poolNamed(name, pool.subnet, pool.blockSize));
+      const writes = [{ key: entryTypes.IPPool.key(name), value }];
+      await mirror.datastore.commit({ compares: [], writes }, signal);
+    },
+    adopt: async (networkId, cidr) => {
+      const subnet = {
+        family: 4 as const,
+        cidr,
+        addressSpace: undefined,
+        gateway: undefined,
+        auxiliary: {},
+      };
+      await writer.write(
+        (draft) => plans.adoptSubnets(draft, { node, networkId, subnets: [subnet] }),
+        signal,
+      );
+    },
+  };
+}
+
+/** Carries out one step; a refusal with one of our sentences is as good an answer. */
+async function act(
+  one: Host,
+  { kind, subnet, blockSize, pick }: Step,
+  given: Map<string, string>,
+): Promise<void> {
+  const poolId = one.pools[pick % Math.max(one.pools.length, 1)];
+  const held = one.addresses[pick % Math.max(one.addresses.length, 1)];
+  try {
+    if (kind === 'pool') one.pools.push(await one.askPool(subnet));
+    if (kind === 'docker-network') await one.adopt(`net-${one.node}-${pick}`, subnet);
+    if (kind === 'foreign-pool') await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize });
+    if (kind === 'foreign-delete') await one.foreign(`foreign-${pick % 3}`, undefined);
+    if (kind === 'delete') await one.remove(`pool-${pick % 4}`);
+    if (kind === 'apply') await one.apply(poolNamed(`pool-${pick % 4}`, subnet, blockSize));
+    if (poolId === undefined) return;
+    if (kind === 'address' || kind === 'specific') {
+      const wanted = kind === 'specific' ? `10.9.0.${pick}` : undefined;
+      const address = await one.askAddress(poolId, wanted);
+      assert.equal(given.get(address), undefined, `${address} has two owners`);
+      given.set(address, one.node);
+      one.addresses.push({ poolId, address });
+    }
+    if (kind === 'release' && held !== undefined) {
+      one.addresses.splice(one.addresses.indexOf(held), 1);
+      given.delete(held.address);
+      await one.releaseAddress(held.poolId, held.address);
+    }
+    if (kind === 'release-pool') {
+      one.pools.splice(one.pools.indexOf(poolId), 1);
+      // What Docker has of a pool it gives back before the pool.
+      for (const { address } of one.addresses.filter((each) => each.poolId === poolId)) {
+        given.delete(address);
+        await one.releaseAddress(poolId, address);
+      }
+      const kept = one.addresses.filter((each) => each.poolId !== poolId);
+      one.addresses.splice(0, one.addresses.length, ...kept);
+      await one.releasePool(poolId);
+    }
+  } catch (error) {
+    if (!isCalicoError(error) || error.code.startsWith('datastore/')) {
+      if (!isCalicoError(error, 'datastore/not-found')) throw error;
+    }
+  }
+}
+
+function poolNamed(name: string, cidr: Cidr, blockSize: number): IpPool {
+  return {
+    kind: 'IPPool',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: { cidr, blockSize },
+  };
+}
+
+/** Looks at pools and blocks after every change; answers the list that faults are put in. */
+function watchForOverlaps(mirror: LiveMirror): readonly string[] {
+  const faults: string[] = [];
+  mirror.subscribe(() => {
+    const pools = [...mirror.list('IPPool').values()].map(
+      ({ id, value }) => [id, value.spec.cidr] as const,
+    );
+    const blocks = [...mirror.list('Block4').values()].map(({ value }) => value);
+    const blockNames = blocks.map(({ cidr }) => [`block ${cidr}`, cidr] as const);
+    const own = pools.filter(([name]) => !name.startsWith('foreign-'));
+    for (const list of [own, blockNames]) {
+      for (const [index, [name, cidr]] of list.entries()) {
+        for (const [other, second] of list.slice(index + 1)) {
+          if (cidrsOverlap(cidr, second))
+            faults.push(`${name} (${cidr}) overlaps ${other} (${second})`);
+        }
+      }
+    }
+    const held = blocks.flatMap((block) => [...heldAddresses(block)].map(([address]) => address));
+    if (new Set(held).size !== held.length) faults.push('an address is held in two blocks');
+  });
+  return faults;
+}

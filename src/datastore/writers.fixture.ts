@@ -1,0 +1,28 @@
+import type { Datastore } from './datastore.ts';
+import { GroupWriter } from './group-writer.ts';
+import { LiveMirror } from './live-mirror.ts';
+
+/** Writers of one datastore, each with a connection and a mirror of its own, as processes have. */
+export interface Writers extends AsyncDisposable {
+  readonly mirrors: readonly LiveMirror[];
+  readonly writers: readonly GroupWriter[];
+}
+
+/** Opens them, in sync; `open` makes one more connection to the same datastore. */
+export async function openWriters(count: number, open: () => Promise<Datastore>): Promise<Writers> {
+  const stores = await Promise.all(Array.from({ length: count }, open));
+  const mirrors = stores.map((store) => new LiveMirror(store));
+  const stop = new AbortController();
+  const running = mirrors.map((mirror) => mirror.run(stop.signal));
+  const signal = AbortSignal.timeout(60_000);
+  await Promise.all(mirrors.map((mirror) => mirror.reached(0n, signal)));
+  return {
+    mirrors,
+    writers: mirrors.map((mirror) => new GroupWriter(mirror)),
+    [Symbol.asyncDispose]: async () => {
+      stop.abort();
+      await Promise.all(running);
+      await Promise.all(stores.map((store) => store.close()));
+    },
+  };
+}
