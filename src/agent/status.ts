@@ -22,6 +22,7 @@ import {
 import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
+import { failureChecks } from './apply-failures.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
@@ -106,9 +107,10 @@ function checks(sources: StatusSources): Check[] {
       detail:
         agentHealth.inSyncSince === undefined
           ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
-          : `as wanted since ${agentHealth.inSyncSince.toISOString()}`,
+          : `${agentHealth.failures.length === 0 ? 'as wanted' : 'all else as wanted'} since ${agentHealth.inSyncSince.toISOString()}`,
       remedy: 'It is tried again by itself; see the last error.',
     },
+    ...failureChecks(agentHealth.failures, mirror),
     {
       name: 'firewall',
       ok: true,
@@ -208,9 +210,11 @@ function describeEndpoint(
   const state =
     quarantine !== undefined
       ? `quarantine: ${quarantine}`
-      : agent.isRouted(endpoint)
-        ? 'ready'
-        : 'no route';
+      : !agent.isRouted(endpoint)
+        ? 'no route'
+        : agent.isProgrammed(endpoint)
+          ? 'ready'
+          : 'policy not in force';
   return {
     container: endpointTitle(endpoint),
     network: network?.value.name ?? '',
