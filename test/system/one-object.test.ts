@@ -8,7 +8,18 @@ import {
 } from '../../src/driver/endpoints/local-endpoints.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
-import { eventually, here, KernelAgent, pool, profile } from '../lab/kernel-agent.ts';
+import { parseSelector } from '../../src/model/selector/parse.ts';
+import { selectorId } from '../../src/model/selector/canonical.ts';
+import { selectorSet } from '../../src/profiles/names.ts';
+import {
+  endpoint,
+  endpointId,
+  eventually,
+  here,
+  KernelAgent,
+  pool,
+  profile,
+} from '../lab/kernel-agent.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();
@@ -199,6 +210,51 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
     assert.ok(await eventually(() => failures().length === 0), status().join('\n'));
     await lab.settled();
     assert.match(sh('iptables-nft -S cali-pri-strange'), new RegExp(`match-set ${set} src`));
+    await lab.leave(facts);
+  });
+
+  test('a full set that a Deny rule looks into: its Profile denies everything, and nothing else does', async () => {
+    const guard = profile('guard', [
+      { action: 'Deny', source: { selector: 'has(bad)' } },
+      { action: 'Allow' },
+    ]);
+    const set = selectorSet(4, selectorId(parseSelector('has(bad)')));
+    sh(`ipset create ${set} hash:net family inet maxelem 1`);
+    const facts = {
+      name: 'guarded',
+      networks: ['10.65.8.1'],
+      profiles: ['guard'],
+      interfaceName: 'cali00guarded',
+    };
+    const bad = (name: string, network: string) =>
+      endpoint({
+        name,
+        node: 'there',
+        networks: [network],
+        profiles: [],
+        interfaceName: 'cali1',
+        labels: { bad: '' },
+      });
+    await lab.write((draft) => {
+      draft.put('Profile', 'guard', guard);
+      draft.put('WorkloadEndpoint', endpointId('bad1'), bad('bad1', '10.9.0.1'));
+    });
+    await lab.join(facts);
+    assert.match(sh('iptables-nft -S cali-pri-guard'), /set-xmark 0x10000/, 'it lets pass');
+    await lab.write((draft) => {
+      draft.put('WorkloadEndpoint', endpointId('bad2'), bad('bad2', '10.9.0.2'));
+    });
+    await lab.settled();
+    assert.deepEqual(failures(), [`member 10.9.0.2/32 of the address set ${set}`]);
+    const said = status().join('\n');
+    assert.match(said, /kernel: member 10\.9\.0\.2\/32 .*endpoint bad2 on there.*HASH_FULL/);
+    assert.match(said, /Profile guard: ingress rule 1: member 10\.9\.0\.2\/32/);
+    assert.doesNotMatch(sh('iptables-nft -S cali-pri-guard'), /set-xmark|RETURN/);
+    assert.match(sh('iptables-nft -S cali-pri-web'), /set-xmark 0x10000/);
+    await lab.write((draft) => draft.remove('WorkloadEndpoint', endpointId('bad1')));
+    assert.ok(await eventually(() => failures().length === 0), status().join('\n'));
+    await lab.settled();
+    assert.match(sh('iptables-nft -S cali-pri-guard'), /set-xmark 0x10000/);
     await lab.leave(facts);
   });
 
