@@ -11,6 +11,7 @@ import {
   type Ownerless,
   type SwarmFacts,
 } from '../ipam/collect.ts';
+import { allocateUsed } from '../ipam/heal.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface GarbageCollectorDeps {
@@ -136,6 +137,15 @@ async function collectBoth(
     collect(draft, node, finds, now.swarm);
     return finds;
   };
+  const healed = await writer.write(
+    (draft) => allocateUsed(draft, { endpointIds: deps.local.all(), now: new Date() }),
+    signal,
+  );
+  if (healed.result.length > 0) {
+    log.warn('addresses in use were free in their blocks; they are allocated again', {
+      addresses: healed.result,
+    });
+  }
   const finds: Ownerless[] = [];
   for (;;) {
     const { result } = await writer.write(plan, signal);

@@ -24,6 +24,7 @@ import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
 import { failureChecks } from './apply-failures.ts';
 import { otherFirewalls } from './other-firewalls.ts';
+import { tunnelChecks } from './pool-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
 export interface StatusSources {
@@ -70,10 +71,10 @@ export function statusReport(sources: StatusSources): StatusReport {
       const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
       return endpoint === undefined ? [] : [describeEndpoint(sources, endpoint)];
     }),
-    pools: poolUsage(mirror).map(({ name, cidr, total, used }) => ({
+    pools: poolUsage(mirror).map(({ name, cidr, total, free }) => ({
       name,
       cidr,
-      free: (total - used).toString(),
+      free: free.toString(),
       total: total.toString(),
     })),
     drops: drops(sources),
@@ -124,7 +125,7 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It leads to its container all the same; end what else uses it, then look again.',
     })),
     ...otherFirewalls(),
-    ...overlaps(sources),
+    ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profiles.map(([name, problem]) => ({
@@ -143,10 +144,11 @@ function checks(sources: StatusSources): Check[] {
 }
 
 /** Nothing is known of pools before the datastore was read. */
-function overlaps({ mirror, connected, dockerPools }: StatusSources): Check[] {
+function poolChecks({ mirror, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
-  return rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
+  const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
+  return [...ranges, ...tunnelChecks(pools)];
 }
 
 /** Families in which containers have addresses and the host forwards nothing. */

@@ -3,16 +3,18 @@ import { CalicoError } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrCovers, cidrFamily, cidrsOverlap, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
-import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import { poolFamily, poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
 import type { UsedRange } from './default-pools.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 import {
+  allPools,
   candidatePools,
   hostLocal,
   madeForSubnet,
-  poolCovering,
+  partsOf,
   poolOverlapping,
+  refuseOtherUses,
 } from './pools.ts';
 import { expectBlocksWithin } from './overlapping-blocks.ts';
 import { blockKind, removeBlock } from './records.ts';
@@ -41,13 +43,19 @@ export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
   const { node, family, subnet, range, ipPools, forSwarm, nonce, now } = request;
   const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
   if (subnet === undefined) candidatePools(draft, { node, family, names: ipPools });
+  const ipPoolCidrs = Object.fromEntries(
+    (ipPools ?? []).flatMap((name) => {
+      const named = draft.get('IPPool', name);
+      return named === undefined ? [] : [[name, named.spec.cidr]];
+    }),
+  );
   const record: DockerPool = {
     poolId: formatPoolId(request),
     node,
     family,
     ...(subnet === undefined ? {} : { subnet }),
     ...(range === undefined ? {} : { range }),
-    ...(ipPools === undefined ? {} : { ipPools: [...ipPools] }),
+    ...(ipPools === undefined ? {} : { ipPools: [...ipPools], ipPoolCidrs }),
     ...(ipPool === undefined ? {} : { ipPool }),
     nextHop: chooseNextHop(draft, { node, family, nonce }),
     ...(forSwarm === true ? { swarm: {} } : {}),
@@ -86,25 +94,29 @@ export function releasePool(draft: Draft, poolId: string, node: string): void {
   const record = draft.get('DockerPool', id);
   if (record === undefined) return;
   draft.remove('DockerPool', id);
-  if (record.ipPool !== undefined) dropUnusedPool(draft, record.ipPool);
+  if (record.ipPool !== undefined) dropUnusedPools(draft, record.ipPool);
 }
 
-/** The pools that addresses of a record may come from. */
+/** The pools that addresses of a record may come from; of one that was split, its parts. */
 export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool[] {
-  if (record.ipPool === undefined) {
+  const { subnet } = record;
+  if (record.ipPool === undefined || subnet === undefined) {
     return candidatePools(draft, {
       node: record.node,
       family: record.family,
       names: record.ipPools,
+      cidrs: record.ipPoolCidrs,
     });
   }
   const pool = draft.get('IPPool', record.ipPool);
   if (pool !== undefined) return [pool];
+  const parts = poolsForSubnet(allPools(draft).filter(poolIsEnabled), subnet);
+  if (parts.length > 0) return parts;
   throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
 }
 
 /** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
-export function subnetPoolName(subnet: Cidr): string {
+export function subnetPoolName(subnet: string): string {
   return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
 }
 
@@ -145,7 +157,7 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
       why: `it does not hold --ip-range ${range}`,
     });
   }
-  const covering = poolCovering(draft, subnet);
+  const [covering, ...others] = poolsForSubnet(allPools(draft), subnet);
   if (ipPools !== undefined) {
     const isNamed = covering !== undefined && ipPools.includes(covering.metadata.name);
     if (!isNamed) {
@@ -153,17 +165,8 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
     }
   }
   if (covering !== undefined) {
-    const owner = covering.metadata.annotations?.[hostLocal];
-    if (owner !== undefined) {
-      throw new CalicoError('ipam/subnet-overlaps', {
-        subnet,
-        pool: covering.metadata.name,
-        cidr: covering.spec.cidr,
-      });
-    }
-    // Whoever removes it at this moment looks for networks that use it, and finds that one came.
-    draft.expect('IPPool', covering.metadata.name);
-    return covering.metadata.name;
+    for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
+    return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);
   }
   const overlapping = poolOverlapping(draft, subnet);
   if (overlapping !== undefined) {
@@ -180,6 +183,23 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
   return pool.metadata.name;
 }
 
+/** The pool that holds a subnet, or those that such a one was split into. */
+function poolsForSubnet(pools: readonly IpPool[], subnet: Cidr): readonly IpPool[] {
+  const covering = pools.find(({ spec }) => cidrCovers(spec.cidr, subnet));
+  return covering === undefined ? partsOf(pools, subnet) : [covering];
+}
+
+/** Throws why a subnet cannot be of a pool that is there. */
+function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
+  const { metadata, spec } = pool;
+  if (metadata.annotations?.[hostLocal] !== undefined) {
+    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
+  }
+  refuseOtherUses(pool);
+  // Whoever removes it at this moment looks for networks that use it, and finds that one came.
+  draft.expect('IPPool', metadata.name);
+}
+
 function checkSubnet(subnet: Cidr): void {
   const family: IpFamily = cidrFamily(subnet);
   const { prefixLength } = splitCidr(subnet);
@@ -188,9 +208,13 @@ function checkSubnet(subnet: Cidr): void {
   }
 }
 
-function dropUnusedPool(draft: Draft, name: string): void {
-  const pool = draft.get('IPPool', name);
-  if (pool?.metadata.annotations?.[madeForSubnet] === undefined) return;
+/** Removes the pool of that name that was made for a subnet, or its parts, if no record of any host refers to it. */
+function dropUnusedPools(draft: Draft, name: string): void {
   for (const [, record] of draft.entries('DockerPool')) if (record.ipPool === name) return;
-  removePool(draft, pool);
+  for (const pool of allPools(draft)) {
+    const subnet = pool.metadata.annotations?.[madeForSubnet];
+    // Parts of a pool have its annotations.
+    const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
+    if (madeAs === name) removePool(draft, pool);
+  }
 }
