@@ -19,7 +19,7 @@ import { staticRules, type StaticOptions } from '../profiles/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import { ContainerPaths } from './container-paths.ts';
-import { EndpointRoutes } from './endpoint-routes.ts';
+import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
 import { InheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
@@ -247,13 +247,14 @@ export class Agent {
           break;
         case 'WorkloadEndpoint': {
           const now = change.now?.value;
-          const local = now?.spec.node === node ? now : undefined;
+          const ofHost = now?.spec.node === node ? now : undefined;
+          const local = hasOwnInterface(ofHost) ? ofHost : undefined;
           this.engine.setEndpoint(id, now);
           this.#nat.setEndpoint(id, local);
           this.ports.setEndpoint(id, local);
           this.#flows.setEndpoint(change.before?.value, local);
           this.#inherited.setEndpoint(local);
-          this.#endpointRoutes.setEndpoint(id, local);
+          this.#endpointRoutes.setEndpoint(id, ofHost);
           this.containers.setEndpoint(id, local);
           break;
         }

@@ -6,6 +6,7 @@ import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isWorkloadInterface } from '../profiles/names.ts';
 
 /**
  * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
@@ -22,6 +23,8 @@ export class EndpointRoutes {
   readonly #nextHops: Claims<IpAddress>;
   /** Networks that are no single address: a route to one could take the host's own traffic. */
   readonly #unfit = new Set<Cidr>();
+  /** Endpoints whose interface is no container's. */
+  readonly #strangers = new Map<string, WorkloadEndpoint>();
 
   constructor(routes: Routes, families: readonly IpFamily[]) {
     this.#routes = routes;
@@ -36,8 +39,12 @@ export class EndpointRoutes {
     });
   }
 
-  /** A local endpoint as it is now; `undefined`: it is gone. */
-  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+  /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
+  setEndpoint(id: string, now: WorkloadEndpoint | undefined): void {
+    const isStranger = now !== undefined && !hasOwnInterface(now);
+    if (isStranger) this.#strangers.set(id, now);
+    else this.#strangers.delete(id);
+    const endpoint = isStranger ? undefined : now;
     const before = this.#endpoints.get(id);
     for (const network of before?.spec.ipNetworks ?? []) this.#byDestination.remove(network, id);
     this.#byNetwork.remove(networkIdOf(before), id);
@@ -72,11 +79,16 @@ export class EndpointRoutes {
 
   /** Why there is no route to some networks that endpoints have. */
   failures(): readonly ApplyFailure[] {
-    return [...this.#unfit].map((net) => ({
+    const networks = [...this.#unfit].map((net) => ({
       what: `route to ${net}`,
       why: 'an endpoint of this host must have single addresses, not a network',
       net,
     }));
+    const strangers = [...this.#strangers.values()].map(({ metadata, spec }) => ({
+      what: `endpoint ${metadata.name}`,
+      why: `${spec.interfaceName} is not the interface of a container: its name must begin with cali`,
+    }));
+    return [...networks, ...strangers];
   }
 
   #route(destination: Cidr): void {
@@ -104,6 +116,11 @@ export class EndpointRoutes {
       isWanted ? [{ interface: endpoint.spec.interfaceName, address: hop }] : [],
     );
   }
+}
+
+/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
+export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
+  return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
 }
 
 function networkIdOf(endpoint: WorkloadEndpoint | undefined): string | undefined {

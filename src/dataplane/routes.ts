@@ -2,7 +2,7 @@ import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { cidrFamily, hostCidr, type Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
-import { addHostAddress, listAddresses } from './netlink/address.ts';
+import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
 import { listLinks, type Link } from './netlink/link.ts';
 import {
   deleteRoute,
@@ -42,6 +42,8 @@ export class Routes {
   readonly #socket: NetlinkSocket;
   readonly #wanted = new Map<string, WantedRoute>();
   readonly #addresses = new Map<string, WantedAddress>();
+  /** Those that we gave and that are wanted no more. */
+  readonly #goneAddresses = new Map<string, WantedAddress>();
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
   readonly #links = new Map<string, Link>();
   readonly #hasAddress = new Set<string>();
@@ -69,12 +71,14 @@ export class Routes {
 
   wantAddress(address: WantedAddress): void {
     this.#addresses.set(addressKey(address), address);
+    this.#goneAddresses.delete(addressKey(address));
   }
 
   unwantAddress(address: WantedAddress): void {
-    this.#addresses.delete(addressKey(address));
-    this.#hasAddress.delete(addressKey(address));
-    this.#refused.delete(addressKey(address));
+    const key = addressKey(address);
+    this.#addresses.delete(key);
+    this.#refused.delete(key);
+    if (this.#hasAddress.delete(key)) this.#goneAddresses.set(key, address);
   }
 
   /** The interface as the kernel now has it; `undefined`: it is gone. */
@@ -129,6 +133,7 @@ export class Routes {
   apply(): void {
     this.#planChanged();
     this.#addAddresses();
+    this.#removeAddresses();
     for (const [key, route] of this.#delta.removals()) {
       if (!this.#kept.isDue(key)) continue;
       const about = { what: `removal of the route to ${route.destination}` };
@@ -196,14 +201,15 @@ export class Routes {
         (one) => routeKey(one) === routeKey(route) && (one.metric ?? 0) === metricOf(route),
       );
       const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
-      const foreign = rivals.find(
+      const mayReplace = rivals.some(
         ({ protocol, linkIndex }) =>
-          protocol !== ourProtocol && nameOf.get(linkIndex ?? 0)?.startsWith('cali') !== true,
+          protocol === ourProtocol || nameOf.get(linkIndex ?? 0)?.startsWith('cali') === true,
       );
-      if (foreign === undefined) {
+      if (mayReplace) {
         replaceRoute(this.#socket, route);
-      } else if (route.type !== 'local' || foreign.type !== 'local') {
-        const name = nameOf.get(foreign.linkIndex ?? 0);
+      } else if (route.type !== 'local' || rivals[0]?.type !== 'local') {
+        // One of a type that we never make, such as that of a broadcast address, is not among those listed.
+        const name = nameOf.get(rivals[0]?.linkIndex ?? 0);
         const by = name === undefined ? '' : ` by ${name}`;
         throw new Error(`this host has another route there${by}`, { cause: error });
       }
@@ -252,6 +258,19 @@ export class Routes {
           // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
           if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
         }
+      });
+    }
+  }
+
+  #removeAddresses(): void {
+    for (const [key, { interface: name, address }] of this.#goneAddresses) {
+      const link = this.#links.get(name);
+      if (link === undefined) this.#goneAddresses.delete(key);
+      if (link === undefined || !this.#kept.isDue(key)) continue;
+      const what = `removal of the next hop ${address} from ${name}`;
+      this.#try(this.#kept, key, { what, net: hostCidr(address) }, () => {
+        removeHostAddress(this.#socket, { linkIndex: link.index, address });
+        this.#goneAddresses.delete(key);
       });
     }
   }

@@ -7,7 +7,7 @@ import type { SetFault } from '../ruleset/address-set.ts';
 import { countingSets, dropChains, restMembers, restSet } from './drop-reasons.ts';
 import { FamilyGroups } from './family-groups.ts';
 import { groupName, setsOfGroup } from './group-chains.ts';
-import { workloadsSet } from './names.ts';
+import { isWorkloadInterface, workloadsSet } from './names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
 import { compileProfile, type CompiledProfile, type DropMeaning } from './profile-chains.ts';
 import { SelectorSets } from './selector-sets.ts';
@@ -191,6 +191,8 @@ export class PolicyEngine {
 
   #wantedPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
     const { interfaceName, profiles = [] } = endpoint.spec;
+    // The interfaces of others are not looked at by our chains.
+    if (!isWorkloadInterface(interfaceName)) return undefined;
     const rivals = [...this.#byInterface.ids(interfaceName)];
     // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
     if (rivals.some((rival) => rival < id)) return undefined;
