@@ -216,3 +216,60 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
   await collecting;
   assert.ok(Math.max(...sizes) <= 128, `operations at once: ${sizes.join()}`);
 });
+
+test('what cannot be collected is told, and stops nothing else', async () => {
+  await using mirrored = await openMirroredStore();
+  const { mirror, writer } = mirrored;
+  const local = indexLocalEndpoints(mirror, 'a');
+  const ids = ['1', '2', '3'].map((digit) => digit.repeat(64));
+  await writer.write((draft) => {
+    for (const id of ids) {
+      const network = plainNetwork('a', id);
+      draft.put('DockerNetwork', `a/${id}`, network);
+      const endpoint = plainEndpoint(network, id, '10.0.0.1');
+      draft.put('WorkloadEndpoint', endpointEntryId('a', id), endpoint);
+    }
+    draft.put('DockerPool', 'a/n0', {
+      poolId: 'calico;v=4;id=n0',
+      node: 'a',
+      family: 4,
+      createdAt: new Date().toISOString(),
+    });
+  }, never);
+  const warnings: string[] = [];
+  const silent = () => undefined;
+  const stop = new AbortController();
+  const remove = async (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string): Promise<void> => {
+    if (id.includes('2222')) throw new Error('the bad one');
+    await writer.write((draft) => draft.remove(kind, id), never);
+  };
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local,
+      log: {
+        error: silent,
+        info: silent,
+        debug: silent,
+        warn: (_, fields) =>
+          warnings.push(`${String(fields?.['count'])} ${String(fields?.['why'])}`),
+      },
+      removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
+      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (warnings.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  await collecting;
+  assert.deepEqual(
+    [...mirror.list('DockerNetwork').keys(), ...mirror.list('WorkloadEndpoint').keys()],
+    [`a/${ids[1]}`, endpointEntryId('a', ids[1] ?? '')],
+  );
+  assert.equal(mirror.list('DockerPool').size, 0);
+  assert.deepEqual(new Set(warnings), new Set(['2 the bad one']));
+});

@@ -1,6 +1,8 @@
 import { pause, withDeadline } from '../async/deadline.ts';
 import type { Mirror } from '../datastore/mirror.ts';
-import type { Draft, Writer } from '../datastore/writer.ts';
+import { isMirrorLocked } from '../datastore/lock.ts';
+import { writeAll, writeInSteps } from '../datastore/steps.ts';
+import type { Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { describe } from '../errors/error.ts';
@@ -11,7 +13,6 @@ import {
   type Ownerless,
   type SwarmFacts,
 } from '../ipam/collect.ts';
-import { allocateUsed } from '../ipam/heal.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface GarbageCollectorDeps {
@@ -37,8 +38,6 @@ interface Look {
 }
 
 const answerMs = 5000;
-/** How much one transaction collects: each address is a block and a handle, and etcd takes 128 operations. */
-const mostAtOnce = 40;
 
 /**
  * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
@@ -50,17 +49,27 @@ export async function collectGarbage(
 ): Promise<void> {
   let before: Look | undefined;
   while (!signal.aborted) {
-    try {
-      const now = await look(deps, signal);
-      if (before?.engineId === now.engineId) await collectBoth(deps, { before, now }, signal);
-      before = now;
-    } catch (error) {
-      // An engine that boots or cannot be asked proves nothing; the looks begin anew.
-      before = undefined;
-      if (!signal.aborted) deps.log.debug('nothing collected', { why: describe(error) });
-    }
+    if (!isMirrorLocked(deps.mirror)) before = await collectOnce(deps, before, signal);
     await pause(deps.intervalMs, signal);
   }
+}
+
+/** Answers what looks ownerless now; what cannot be collected is told and looked at again the next time. */
+async function collectOnce(
+  deps: GarbageCollectorDeps,
+  before: Look | undefined,
+  signal: AbortSignal,
+): Promise<Look | undefined> {
+  let now: Look | undefined;
+  try {
+    now = await look(deps, signal);
+    if (before?.engineId === now.engineId) await collectBoth(deps, { before, now }, signal);
+  } catch (error) {
+    // An engine that boots or cannot be asked proves nothing; the looks begin anew.
+    const level = now === undefined ? 'debug' : 'warn';
+    if (!signal.aborted) deps.log[level]('nothing collected', { why: describe(error) });
+  }
+  return now;
 }
 
 async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
@@ -117,44 +126,60 @@ async function collectBoth(
       ),
     ),
   );
+  const failures: unknown[] = [];
+  const attempt = async (what: () => Promise<void>): Promise<void> => {
+    try {
+      await what();
+    } catch (error) {
+      failures.push(error);
+    }
+  };
   for (const endpoint of endpoints) {
-    await deps.removeEndpoint(endpoint, signal);
-    log.info('endpoint without container collected', { endpoint });
+    await attempt(async () => {
+      await deps.removeEndpoint(endpoint, signal);
+      log.info('endpoint without container collected', { endpoint });
+    });
   }
   for (const network of networks) {
-    await deps.removeNetwork(network, signal);
-    log.info('network that Docker does not have collected', { network });
+    await attempt(async () => {
+      await deps.removeNetwork(network, signal);
+      log.info('network that Docker does not have collected', { network });
+    });
   }
   // What belonged to these has no owner either, which needs no second look of its own.
   const isTheirs = (find: Ownerless) => {
     if (find.kind === 'claim') return false;
     return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
   };
-  const plan = (draft: Draft) => {
-    const finds = findOwnerless(draft, node, now.swarm)
-      .filter((find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find))
-      .slice(0, mostAtOnce);
-    collect(draft, node, finds, now.swarm);
-    return finds;
-  };
-  const healed = await writer.write(
-    (draft) => allocateUsed(draft, { endpointIds: deps.local.all(), now: new Date() }),
+  const { result: finds } = await writer.write(
+    (draft) =>
+      findOwnerless(draft, node, now.swarm).filter(
+        (find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find),
+      ),
     signal,
   );
-  if (healed.result.length > 0) {
-    log.warn('addresses in use were free in their blocks; they are allocated again', {
-      addresses: healed.result,
-    });
-  }
-  const finds: Ownerless[] = [];
-  for (;;) {
-    const { result } = await writer.write(plan, signal);
-    finds.push(...result);
-    if (result.length < mostAtOnce) break;
-  }
-  if (finds.length === 0) return;
+  const failed = await writeInSteps(finds, (step) =>
+    writeAll(writer, (draft) => collect(draft, node, step, now.swarm), signal),
+  );
+  reportCollected(log, finds.length - failed.length, finds);
+  failures.push(...failed.map(({ error }) => error));
+  reportFailures(log, failures);
+}
+
+function reportCollected(log: Logger, count: number, finds: readonly Ownerless[]): void {
+  if (count === 0) return;
   log.info('addresses and pools without owner collected', {
-    count: finds.length,
+    count,
     what: finds.slice(0, 10).map(ownerlessKey),
+  });
+}
+
+/** Everything was tried; what failed is ownerless still, and tried again. */
+function reportFailures(log: Logger, failures: readonly unknown[]): void {
+  const [first] = failures;
+  if (first === undefined) return;
+  log.warn('not everything without owner could be collected; it is tried again', {
+    count: failures.length,
+    why: describe(first),
   });
 }

@@ -22,9 +22,7 @@ import {
 import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
-import { failureChecks } from './apply-failures.ts';
 import { otherFirewalls } from './other-firewalls.ts';
-import { tunnelChecks } from './pool-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
 export interface StatusSources {
@@ -71,10 +69,10 @@ export function statusReport(sources: StatusSources): StatusReport {
       const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
       return endpoint === undefined ? [] : [describeEndpoint(sources, endpoint)];
     }),
-    pools: poolUsage(mirror).map(({ name, cidr, total, free }) => ({
+    pools: poolUsage(mirror).map(({ name, cidr, total, used }) => ({
       name,
       cidr,
-      free: free.toString(),
+      free: (total - used).toString(),
       total: total.toString(),
     })),
     drops: drops(sources),
@@ -108,10 +106,9 @@ function checks(sources: StatusSources): Check[] {
       detail:
         agentHealth.inSyncSince === undefined
           ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
-          : `${agentHealth.failures.length === 0 ? 'as wanted' : 'all else as wanted'} since ${agentHealth.inSyncSince.toISOString()}`,
+          : `as wanted since ${agentHealth.inSyncSince.toISOString()}`,
       remedy: 'It is tried again by itself; see the last error.',
     },
-    ...failureChecks(agentHealth.failures, mirror),
     {
       name: 'firewall',
       ok: true,
@@ -125,7 +122,7 @@ function checks(sources: StatusSources): Check[] {
       remedy: 'It leads to its container all the same; end what else uses it, then look again.',
     })),
     ...otherFirewalls(),
-    ...poolChecks(sources),
+    ...overlaps(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profiles.map(([name, problem]) => ({
@@ -144,11 +141,10 @@ function checks(sources: StatusSources): Check[] {
 }
 
 /** Nothing is known of pools before the datastore was read. */
-function poolChecks({ mirror, connected, dockerPools }: StatusSources): Check[] {
+function overlaps({ mirror, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
-  const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
-  return [...ranges, ...tunnelChecks(pools)];
+  return rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
 }
 
 /** Families in which containers have addresses and the host forwards nothing. */
@@ -212,11 +208,9 @@ function describeEndpoint(
   const state =
     quarantine !== undefined
       ? `quarantine: ${quarantine}`
-      : !agent.isRouted(endpoint)
-        ? 'no route'
-        : agent.isProgrammed(endpoint)
-          ? 'ready'
-          : 'policy not in force';
+      : agent.isRouted(endpoint)
+        ? 'ready'
+        : 'no route';
   return {
     container: endpointTitle(endpoint),
     network: network?.value.name ?? '',

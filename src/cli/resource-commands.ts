@@ -10,9 +10,12 @@ import {
   type Resource,
   type ResourceKind,
 } from '../model/user-input.ts';
+import { writeInSteps, type Failed } from '../datastore/steps.ts';
+import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
 import { applyResource, deleteResource, resourceId } from './resource-plans.ts';
 import { formatResources, readResources } from './resource-table.ts';
+import type { Store } from './store.ts';
 
 const formats = ['table', 'yaml', 'json'] as const;
 
@@ -39,17 +42,7 @@ export function addResourceCommands(program: Command, context: CliContext): void
       if (resources.length === 0) {
         throw new CalicoError('cli/bad-document', { where: filename, why: 'holds no resource' });
       }
-      const done = await context.withStore(({ write, mirror }) => {
-        const versionOf = (kind: ResourceKind, id: string) =>
-          mirror.get(kind, id)?.modRevision.toString();
-        const { stamp } = context;
-        return write((draft) =>
-          resources.map((resource) => applyResource(draft, resource, { stamp, versionOf })),
-        );
-      });
-      for (const [index, resource] of resources.entries()) {
-        context.out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
-      }
+      await context.withStore((store) => applyAll(store, resources, context));
     });
   program
     .command('delete [kind] [names...]')
@@ -62,14 +55,78 @@ export function addResourceCommands(program: Command, context: CliContext): void
         { filename }: Partial<FileOption>,
       ) => {
         const targets = await deletionTargets(context, { word, names, filename });
-        await context.withStore(({ write }) =>
-          write((draft) => {
-            for (const { kind, id } of targets) deleteResource(draft, kind, id);
-          }),
-        );
-        for (const { kind, id } of targets) context.out(`${kind} ${id} deleted\n`);
+        await context.withStore((store) => deleteAll(store, targets, context));
       },
     );
+}
+
+/**
+ * Writes nothing if one of them would be refused; then in as many transactions as they need. What could not be
+ * written all the same, because of others who write, is told by name.
+ */
+async function applyAll(
+  { mirror, write, rehearse }: Store,
+  resources: readonly Resource[],
+  { stamp, out }: CliContext,
+): Promise<void> {
+  const versionOf = (kind: ResourceKind, id: string) =>
+    mirror.get(kind, id)?.modRevision.toString();
+  const plan = (some: readonly Resource[]) => (draft: Draft) =>
+    some.map((resource) => applyResource(draft, resource, { stamp, versionOf }));
+  rehearse(plan(resources));
+  const failed = await writeInSteps(resources, async (step) => {
+    const done = await write(plan(step));
+    for (const [index, resource] of step.entries()) {
+      out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
+    }
+  });
+  throwFailed(failed, resources.length, (resource) => [resource.kind, resourceId(resource)]);
+}
+
+/** What is to be deleted. */
+interface Target {
+  readonly kind: ResourceKind;
+  readonly id: string;
+}
+
+/** As `applyAll`. */
+async function deleteAll(
+  { writeAll, rehearse }: Store,
+  targets: readonly Target[],
+  { out }: CliContext,
+): Promise<void> {
+  const plan = (some: readonly Target[]) => (draft: Draft) => {
+    // What is gone was there when it was rehearsed: it went a step before.
+    const left = some.filter(({ kind, id }) => draft.get(kind, id) !== undefined);
+    const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
+    return all.includes('more') ? 'more' : 'done';
+  };
+  rehearse((draft) => {
+    for (const { kind, id } of targets) deleteResource(draft, kind, id);
+  });
+  const failed = await writeInSteps(targets, async (step) => {
+    await writeAll(plan(step));
+    for (const { kind, id } of step) out(`${kind} ${id} deleted\n`);
+  });
+  throwFailed(failed, targets.length, ({ kind, id }) => [kind, id]);
+}
+
+/** Says of each item that was not written that it was not, if others were; throws if there is one. */
+function throwFailed<Item>(
+  failed: readonly Failed<Item>[],
+  count: number,
+  title: (item: Item) => readonly [kind: string, id: string],
+): void {
+  const [first] = failed;
+  if (first === undefined) return;
+  if (failed.length === count && count === 1) throw first.error;
+  const names = failed.map(({ item }) => title(item).join(' '));
+  const which = names.length > 5 ? `${names.slice(0, 5).join(', ')}, …` : names.join(', ');
+  throw new CalicoError(
+    'cli/partly-written',
+    { failed: failed.length, count, which, why: describe(first.error) },
+    { cause: first.error },
+  );
 }
 
 interface OutputOption {
@@ -118,7 +175,7 @@ async function deletionTargets(
     readonly names: readonly string[];
     readonly filename: string | undefined;
   },
-): Promise<readonly { readonly kind: ResourceKind; readonly id: string }[]> {
+): Promise<readonly Target[]> {
   const { word, names, filename } = asked;
   if (filename !== undefined) {
     const resources = parseResources(await readText(filename, context));

@@ -1,3 +1,4 @@
+import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError, describe } from '../errors/error.ts';
@@ -66,8 +67,8 @@ export function applyResource(
   }
 }
 
-/** Removes a resource; throws `datastore/not-found`, or why it must stay. */
-export function deleteResource(draft: Draft, kind: ResourceKind, id: string): void {
+/** Removes a resource, or part of it, as `removePool` does; throws `datastore/not-found`, or why it must stay. */
+export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Progress {
   if (kind === 'Tier' || kind === 'ClusterInformation') {
     throw new CalicoError('model/invalid', {
       kind,
@@ -82,9 +83,11 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): vo
   if (kind === 'Profile') {
     refuseIfUsed(draft, id, 'or use profile remove --no-check, and its containers get no traffic');
   }
-  if (kind !== 'IPPool') return draft.remove(kind, id);
-  const pool = draft.get('IPPool', id);
-  if (pool === undefined) return;
+  const pool = kind === 'IPPool' ? draft.get(kind, id) : undefined;
+  if (pool === undefined) {
+    draft.remove(kind, id);
+    return 'done';
+  }
   const used = addressesInUse(draft, pool);
   if (used > 0) {
     throw invalid(
@@ -93,7 +96,7 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): vo
       `${used} of its addresses ${used === 1 ? 'is' : 'are'} in use; remove containers and networks first (calico-cnm ipam show --ip says whose an address is)`,
     );
   }
-  removePool(draft, pool);
+  return removePool(draft, pool);
 }
 
 /** Throws `model/invalid` for rules that cannot be enforced. */

@@ -1,6 +1,8 @@
 import { GroupWriter } from '../datastore/group-writer.ts';
 import { LiveMirror } from '../datastore/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
+import { RoundDraft } from '../datastore/round-draft.ts';
+import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /** The datastore as one command sees it. */
@@ -8,6 +10,10 @@ export interface Store {
   readonly mirror: LiveMirror;
   /** Carries out a plan; resolves when its changes are durable. */
   readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
+  /** Carries out a plan until it says that it is done. */
+  readonly writeAll: (plan: (draft: Draft) => Progress) => Promise<void>;
+  /** What a plan would answer, or throw; nothing is written. */
+  readonly rehearse: <Result>(plan: (draft: Draft) => Result) => Result;
 }
 
 const readMs = 5000;
@@ -32,6 +38,8 @@ export async function withStore<T>(
     return await use({
       mirror,
       write: async (plan) => (await writer.write(plan, AbortSignal.timeout(writeMs))).result,
+      writeAll: (plan) => writeAll(writer, plan, AbortSignal.timeout(writeMs)),
+      rehearse: (plan) => plan(new RoundDraft(mirror)),
     });
   } finally {
     stop.abort();

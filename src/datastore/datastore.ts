@@ -42,7 +42,7 @@ export interface Transaction {
 }
 
 export type CommitResult =
-  /** Applied; every key written now has this revision. */
+  /** Applied; every key written has this revision. Of removals whose answer was lost it is the latest possible. */
   | { readonly kind: 'committed'; readonly revision: bigint }
   /**
    * Not applied; what the compared keys hold (absent keys are not in the map), and the newest write in a compared

@@ -143,6 +143,10 @@ class EtcdStore implements Datastore {
   /** What became of a transaction whose answer did not come. */
   async #outcomeOf({ compares, writes }: Transaction, error: unknown): Promise<CommitResult> {
     const why = describe(error);
+    if (isTooLarge(why)) {
+      const what = `${this.endpoint} says: ${why}; its --max-txn-ops and --max-request-bytes say how much it takes`;
+      throw new CalicoError('datastore/too-large', { what }, { cause: error });
+    }
     let present: ReadonlyMap<string, KeyValue>;
     let revision: bigint;
     try {
@@ -160,8 +164,9 @@ class EtcdStore implements Datastore {
     if (untouched) throw this.#unavailable(error);
     const applied = writes.every(({ key, value }) => present.get(key)?.value === value);
     if (!applied) return { kind: 'conflict', revision, current: present };
-    const written = writes.map(({ key }) => present.get(key)?.modRevision ?? 0n);
-    return { kind: 'committed', revision: written.reduce((a, b) => (a > b ? a : b), 0n) };
+    const [written] = writes.flatMap(({ key }) => present.get(key)?.modRevision ?? []);
+    // What was only removed tells no revision; it was at the latest that of this look.
+    return { kind: 'committed', revision: written ?? revision };
   }
 
   async #readTogether(
@@ -214,6 +219,13 @@ class EtcdStore implements Datastore {
     }
     return new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
   }
+}
+
+/** Whether etcd refused a transaction for its size, of which it then has done nothing. */
+function isTooLarge(why: string): boolean {
+  return /too many operations|request is too large|grpc: received message larger than max/.test(
+    why,
+  );
 }
 
 /** Whether the call was never taken up, so that nothing can have been applied. */

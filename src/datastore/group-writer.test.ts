@@ -106,3 +106,32 @@ test('a value that cannot be read is reported, and writing over it is refused', 
     );
     assert.ok(mirror.problems().has(key));
   }));
+
+test('a plan for more than a transaction holds is refused before anything is written; others go on', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const put = (draft: Draft, count: number, name: string) => {
+      for (let index = 0; index < count; index++) draft.put('Handle', `${name}${index}`, {});
+    };
+    const [most, tooMany, small] = await Promise.allSettled([
+      writer.write((draft) => put(draft, 127, 'most'), signal),
+      writer.write((draft) => put(draft, 128, 'many'), signal),
+      writer.write((draft) => put(draft, 1, 'small'), signal),
+    ]);
+    assert.deepEqual([most?.status, small?.status], ['fulfilled', 'fulfilled']);
+    const said = tooMany?.status === 'rejected' ? String(tooMany.reason) : '';
+    assert.match(said, /nothing was written: .*\(129 keys of at most 128\)/);
+    assert.equal(mirror.list('Handle').size, 128);
+  }));
+
+test('plans whose values fill more than a transaction holds are committed in several', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const big = (kilobytes: number): Handle => ({ block: { ['b'.repeat(kilobytes * 1000)]: 1 } });
+    const written = [1, 2, 3, 4, 5, 6, 7, 8].map((id) =>
+      writer.write((draft) => draft.put('Handle', `h${id}`, big(600)), signal),
+    );
+    const alone = writer.write((draft) => draft.put('Handle', 'alone', big(1700)), signal);
+    await assert.rejects(alone, { code: 'datastore/too-large' });
+    await Promise.all(written);
+    assert.equal(mirror.list('Handle').size, 8);
+    assert.equal(writer.transactions, 4);
+  }));

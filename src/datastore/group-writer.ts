@@ -1,13 +1,13 @@
-import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
+import { CalicoError, toCalicoError } from '../errors/error.ts';
+import type { Transaction } from './datastore.ts';
+import { expectLock, isLocked, lockedError } from './lock.ts';
 import type { Mirror } from './mirror.ts';
 import { RoundDraft } from './round-draft.ts';
+import { excessOf } from './transaction-size.ts';
 import type { Draft, Writer, Written } from './writer.ts';
 
-/**
- * How many keys one transaction may touch: etcd refuses more than 128 operations unless told otherwise, and
- * each key costs a comparison and a write.
- */
-const mostKeys = 100;
+/** With so many keys a round is large enough; a plan that comes last may touch some more. */
+const enoughKeys = 100;
 const mostAttempts = 30;
 
 interface Queued {
@@ -19,6 +19,14 @@ interface Queued {
 /** Tells the caller that the round is durable. */
 type Outcome = (revision: bigint) => void;
 
+/** A plan that is in the round. */
+interface Accepted {
+  readonly queued: Queued;
+  readonly outcome: Outcome;
+  /** The draft as it was before. */
+  readonly savepoint: number;
+}
+
 /**
  * The writer of one process: one transaction is under way at a time; what arrives meanwhile makes the next.
  */
@@ -26,6 +34,8 @@ export class GroupWriter implements Writer {
   readonly #mirror: Mirror;
   #queue: Queued[] = [];
   #running = false;
+  /** When the mirror has the outcome of the last transaction, if it had not in time. */
+  #whenHere: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Transactions committed or attempted since the start. */
   transactions = 0;
   /** Plans that have been carried out. */
@@ -56,43 +66,91 @@ export class GroupWriter implements Writer {
   }
 
   async #round(): Promise<void> {
-    const accepted: { readonly queued: Queued; readonly outcome: Outcome }[] = [];
+    const accepted: Accepted[] = [];
     try {
+      await this.#readable();
       const draft = new RoundDraft(this.#mirror);
-      while (this.#queue.length > 0 && draft.touchedKeys < mostKeys) {
-        const queued = this.#queue[0];
+      while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
+        const queued = this.#queue.shift();
         if (queued === undefined) break;
-        const outcome = tryPlan(draft, queued);
-        if (outcome === 'too-large' && accepted.length > 0) break;
-        this.#queue.shift();
-        if (typeof outcome === 'function') accepted.push({ queued, outcome });
+        const savepoint = draft.save();
+        const outcome = this.#try(draft, queued);
+        if (outcome !== undefined) accepted.push({ queued, outcome, savepoint });
       }
       await this.#commit(draft, accepted);
     } catch (error) {
-      const known = isCalicoError(error) ? error : this.#unavailable(error);
+      const known = toCalicoError(error);
       for (const { queued } of accepted) queued.reject(known);
     }
   }
 
-  async #commit(
-    draft: RoundDraft,
-    accepted: readonly { readonly queued: Queued; readonly outcome: Outcome }[],
-  ): Promise<void> {
-    const transaction = draft.transaction();
+  /** Plans read the mirror: they wait until it has what the plans before them wrote. */
+  async #readable(): Promise<void> {
+    if (this.#whenHere === undefined) return;
+    try {
+      await this.#whenHere(AbortSignal.timeout(readableMs));
+      this.#whenHere = undefined;
+    } catch {
+      const error = this.#behind();
+      for (const { reject } of this.#queue.splice(0)) reject(error);
+    }
+  }
+
+  async #commit(draft: RoundDraft, accepted: Accepted[]): Promise<void> {
+    const transaction = this.#fitting(draft, accepted);
     let { revision } = this.#mirror;
     if (transaction.writes.length > 0) {
       this.transactions++;
       const result = await this.#mirror.commit(transaction, AbortSignal.timeout(commitMs), draft);
-      if (result.kind === 'conflict') return this.#again(accepted.map(({ queued }) => queued));
+      this.#whenHere = result.whenHere;
+      if (result.kind === 'conflict') {
+        if (result.whenHere !== undefined) throw this.#behind();
+        return this.#again(accepted.map(({ queued }) => queued));
+      }
       revision = result.revision;
     }
     this.plans += accepted.length;
     for (const { outcome } of accepted) outcome(revision);
   }
 
-  #unavailable(cause: unknown): CalicoError {
+  /** The plans that fit one transaction, at least one; the others come first in the next. */
+  #fitting(draft: RoundDraft, accepted: Accepted[]): Transaction {
+    for (;;) {
+      expectLock(draft, this.#mirror);
+      const transaction = draft.transaction();
+      const excess = excessOf(transaction);
+      if (excess === undefined) return transaction;
+      const later = accepted.splice(Math.ceil(accepted.length / 2));
+      const [first] = later;
+      if (first === undefined) throw new CalicoError('datastore/too-large', { what: excess });
+      draft.restore(first.savepoint);
+      this.#queue.unshift(...later.map(({ queued }) => queued));
+    }
+  }
+
+  /** Runs one plan; what fails is told to its caller and leaves nothing in the draft. */
+  #try(draft: RoundDraft, queued: Queued): Outcome | undefined {
+    const savepoint = draft.save();
+    const before = draft.writtenKeys;
+    try {
+      const wasLocked = isLocked(draft);
+      const outcome = queued.run(draft);
+      if (wasLocked && draft.writtenKeys > before && isLocked(draft)) {
+        throw lockedError(this.#mirror.datastore.endpoint);
+      }
+      return outcome;
+    } catch (error) {
+      draft.restore(savepoint);
+      queued.reject(error);
+      return undefined;
+    }
+  }
+
+  /** Nothing was written, as what has been read is not what there is. */
+  #behind(): CalicoError {
     const { endpoint } = this.#mirror.datastore;
-    return new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
+    const why = 'its watch has not told yet what was written';
+    return new CalicoError('datastore/unavailable', { endpoint, why });
   }
 
   /** The mirror has what made the round fail; the same plans come first in the next. */
@@ -109,23 +167,8 @@ export class GroupWriter implements Writer {
   }
 }
 
-/** How long a commit and its way back into the mirror may take, in milliseconds. */
+/** How long a commit may take, in milliseconds. */
 const commitMs = 4500;
 
-/** Runs one plan; what fails is told to its caller and leaves nothing in the draft. */
-function tryPlan(draft: RoundDraft, queued: Queued): Outcome | 'failed' | 'too-large' {
-  const savepoint = draft.save();
-  const before = draft.touchedKeys;
-  try {
-    const outcome = queued.run(draft);
-    if (draft.touchedKeys > mostKeys && before > 0) {
-      draft.restore(savepoint);
-      return 'too-large';
-    }
-    return outcome;
-  } catch (error) {
-    draft.restore(savepoint);
-    queued.reject(error);
-    return 'failed';
-  }
-}
+/** How long a round waits for what the one before wrote, in milliseconds. */
+const readableMs = 2500;

@@ -9,13 +9,30 @@ import {
   type EntryValue,
 } from '../model/entries.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
-import type { CommitResult, Datastore, KeyChange, Listing, Transaction } from './datastore.ts';
+import type {
+  CommitResult,
+  Compare,
+  Datastore,
+  KeyChange,
+  Listing,
+  Transaction,
+} from './datastore.ts';
 import { follow } from './follow.ts';
 import type { Snapshot } from './snapshot.ts';
-import type { EntryChange, EntryChanges, Mirror, Stored, WrittenValues } from './mirror.ts';
+import type {
+  EntryChange,
+  EntryChanges,
+  Mirror,
+  MirroredResult,
+  Stored,
+  WrittenValues,
+} from './mirror.ts';
 
 /** The entries of each kind by id. */
 type Tables = { readonly [K in EntryKind]: Map<string, Stored<EntryValue<K>>> };
+
+/** How long a commit waits for its way back here, in milliseconds. */
+const wayBackMs = 2500;
 
 /** Whether the mirror follows its datastore now. */
 export interface MirrorHealth {
@@ -134,13 +151,21 @@ export class LiveMirror implements Mirror {
     transaction: Transaction,
     signal: AbortSignal,
     values?: WrittenValues,
-  ): Promise<CommitResult> {
+  ): Promise<MirroredResult> {
     const sent = values === undefined ? [] : this.#remember(transaction, values);
     try {
       const result = await this.datastore.commit(transaction, signal);
-      if (result.kind === 'committed') await this.reached(result.revision, signal);
-      else await this.#sawWhatConflicted(transaction, result, signal);
-      return result;
+      const isHere =
+        result.kind === 'committed'
+          ? this.#hasWritten(transaction, result.revision)
+          : this.#hasConflicting(transaction, result);
+      const whenHere = (stop: AbortSignal) => this.#wait(isHere, stop);
+      try {
+        await whenHere(AbortSignal.timeout(wayBackMs));
+        return result;
+      } catch {
+        return { ...result, whenHere };
+      }
     } finally {
       for (const key of sent) this.#sent.delete(key);
     }
@@ -154,15 +179,26 @@ export class LiveMirror implements Mirror {
   }
 
   /**
-   * Resolves when every key that had changed has changed here, too, and what was written in a range is here. The
+   * Holds when all that was written is in. Mostly the revision tells; that of a removal whose answer was lost is
+   * known only to be no later, and it is in when the keys have changed.
+   */
+  #hasWritten({ compares, writes }: Transaction, revision: bigint): () => boolean {
+    const written = new Set(writes.map(({ key }) => key));
+    const changed = compares.filter(({ key }) => written.has(key));
+    const isChanged = () => changed.every((compare) => this.#differs(compare));
+    return () =>
+      this.#isLive && (this.#revision >= revision || (changed.length > 0 && isChanged()));
+  }
+
+  /**
+   * Holds when every key that had changed has changed here, too, and what was written in a range is here. The
    * store's revision would not do: etcd counts writes that concern none of our keys, of which the watch tells
    * nothing.
    */
-  #sawWhatConflicted(
+  #hasConflicting(
     { compares }: Transaction,
     { current, newestInRanges = 0n }: CommitResult & { readonly kind: 'conflict' },
-    signal: AbortSignal,
-  ): Promise<void> {
+  ): () => boolean {
     const changed = compares.filter(
       ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) !== modRevision,
     );
@@ -170,10 +206,12 @@ export class LiveMirror implements Mirror {
       const why = this.#problems.get(key);
       if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
     }
-    const isHere = () =>
-      this.#revision >= newestInRanges &&
-      changed.every(({ key, modRevision }) => this.#modRevisionOf(key) !== modRevision);
-    return this.#wait(isHere, signal);
+    return () =>
+      this.#revision >= newestInRanges && changed.every((compare) => this.#differs(compare));
+  }
+
+  #differs({ key, modRevision }: Compare): boolean {
+    return this.#modRevisionOf(key) !== modRevision;
   }
 
   #modRevisionOf(key: string): bigint {

@@ -26,6 +26,14 @@ export interface EntryChanges {
   readonly changes: readonly EntryChange[];
 }
 
+/**
+ * What became of a commit. That the mirror has not been told of it yet says nothing of its fate: then `whenHere`
+ * is there, and resolves when its outcome can be read; rejects with the signal's reason.
+ */
+export type MirroredResult = CommitResult & {
+  readonly whenHere?: (signal: AbortSignal) => Promise<void>;
+};
+
 /** The typed values that a transaction writes. */
 export interface WrittenValues {
   written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
@@ -60,14 +68,16 @@ export interface Mirror {
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
 
   /**
-   * Commits, and waits until the outcome can be read here: our own writes, or what made them conflict. The
-   * values that the texts were made from, if given, become those of the mirror, without being parsed again.
+   * Commits, and waits for some time until the outcome can be read here: our own writes, or what made them
+   * conflict. Throws what the datastore does, and nothing once that has answered, but `datastore/corrupt` for a
+   * conflict with what cannot be read. The values that the texts were made from, if given, become those of the
+   * mirror, without being parsed again.
    */
   commit(
     transaction: Transaction,
     signal: AbortSignal,
     values?: WrittenValues,
-  ): Promise<CommitResult>;
+  ): Promise<MirroredResult>;
 
   /** Calls the listener for every batch, in order, after the mirror holds it; answers the way to stop. */
   subscribe(listener: (changes: EntryChanges) => void): () => void;

@@ -22,6 +22,7 @@ export class RoundDraft implements Draft, WrittenValues {
   readonly #ranges = new Set<string>();
   readonly #revision: bigint;
   #touchedKeys = 0;
+  #writtenKeys = 0;
 
   constructor(mirror: Mirror) {
     this.#mirror = mirror;
@@ -31,6 +32,11 @@ export class RoundDraft implements Draft, WrittenValues {
   /** How many keys and ranges the transaction would compare. */
   get touchedKeys(): number {
     return this.#touchedKeys + this.#ranges.size;
+  }
+
+  /** How many keys have been put or removed. */
+  get writtenKeys(): number {
+    return this.#writtenKeys;
   }
 
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
@@ -138,8 +144,11 @@ export class RoundDraft implements Draft, WrittenValues {
     const cells = this.#cells[kind];
     const before = cells.get(id);
     cells.set(id, cell);
+    const isNewlyWritten = cell.isWritten && before?.isWritten !== true;
     if (before === undefined) this.#touchedKeys++;
+    if (isNewlyWritten) this.#writtenKeys++;
     this.#undo.push(() => {
+      if (isNewlyWritten) this.#writtenKeys--;
       if (before !== undefined) {
         cells.set(id, before);
         return;

@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { CalicoError } from '../errors/error.ts';
 import type { Datastore } from './datastore.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
@@ -16,15 +17,16 @@ const onFailure = (why: string) => {
   throw new Error(why);
 };
 
+const away = () => new CalicoError('datastore/unavailable', { endpoint: 'x', why: 'away' });
+
 /** A store that can be away: then no listing answers. */
 function awayUntil(store: Datastore, isBack: () => boolean): Datastore {
   return {
     endpoint: store.endpoint,
     get: (key, stop) => store.get(key, stop),
-    list: (prefix, stop) =>
-      isBack() ? store.list(prefix, stop) : Promise.reject(new Error('away')),
+    list: (prefix, stop) => (isBack() ? store.list(prefix, stop) : Promise.reject(away())),
     commit: (transaction, stop) =>
-      isBack() ? store.commit(transaction, stop) : Promise.reject(new Error('away')),
+      isBack() ? store.commit(transaction, stop) : Promise.reject(away()),
     watch: (prefix, after, stop) => store.watch(prefix, after, stop),
     close: () => store.close(),
   };
@@ -62,8 +64,8 @@ test('a mirror whose store is away has the last snapshot, and then what became o
 
     let isBack = false;
     const stop = new AbortController();
-    const away = awayUntil(store, () => isBack);
-    const mirror = new LiveMirror(away, () => readSnapshot(file, store.endpoint));
+    const sometimes = awayUntil(store, () => isBack);
+    const mirror = new LiveMirror(sometimes, () => readSnapshot(file, store.endpoint));
     assert.throws(() => mirror.list('Handle'), { code: 'datastore/not-in-sync' });
     const told: EntryChanges[] = [];
     mirror.subscribe((changes) => told.push(changes));

@@ -52,9 +52,10 @@ export interface Written<Result> {
  */
 export interface Writer {
   /**
-   * Runs the plan and resolves when its changes are durable and readable in the mirror. A plan that throws
-   * rejects this call alone and leaves nothing of its own in the round. Throws `datastore/unavailable`,
-   * `datastore/outcome-unknown`, or `datastore/contended` after too many rounds.
+   * Runs the plan and resolves when its changes are durable, mostly also readable in the mirror; plans that come
+   * later read them in any case. A plan that throws rejects this call alone and leaves nothing of its own in the
+   * round. Throws `datastore/unavailable`, `datastore/too-large`, `datastore/locked` or, after too many rounds,
+   * `datastore/contended` if it was certainly not carried out, `datastore/outcome-unknown` else.
    */
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>>;
 }

@@ -7,6 +7,11 @@ export const cliErrors = {
     (d: { socket: string; why: string }) =>
       `the daemon does not run on this host, or not for you (${d.socket}: ${d.why}); start it (systemctl start calico-cnm), and be root`,
   ),
+  'cli/partly-written': entry(
+    'state',
+    (d: { failed: number; count: number; which: string; why: string }) =>
+      `${d.failed} of ${d.count} resources were left as they are (${d.which}): ${d.why}; the others are done`,
+  ),
   'cli/bad-argument': entry('input', (d: { what: string; why: string }) => `${d.what}: ${d.why}`),
   'cli/profile-in-use': entry(
     'state',

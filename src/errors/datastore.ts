@@ -20,6 +20,16 @@ export const datastoreErrors = {
     (d: { endpoint: string; why: string }) =>
       `datastore ${d.endpoint} broke off during a write (${d.why}); whether it was applied is not known`,
   ),
+  'datastore/too-large': entry(
+    'state',
+    (d: { what: string }) =>
+      `nothing was written: the change is larger than one transaction of the datastore may be (${d.what}); make it in smaller steps`,
+  ),
+  'datastore/locked': entry(
+    'unavailable',
+    (d: { endpoint: string }) =>
+      `datastore ${d.endpoint} is locked for maintenance (ClusterInformation default: datastoreReady is false), so nothing is written; when that is done, unlock it (calico-cnm datastore unlock, or calicoctl datastore migrate unlock)`,
+  ),
   'datastore/watch-lost': entry(
     'unavailable',
     (d: { endpoint: string; why: string }) =>

@@ -1,3 +1,4 @@
+import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { heldAddresses } from './block.ts';
@@ -85,21 +86,22 @@ function isAbandoned({ swarm }: DockerPool, { isManager, networks }: SwarmFacts)
   return networks !== undefined && !networks.has(swarm.network);
 }
 
-/** A plan that frees what was found, if it still has no owner; answers how many it freed. */
+/** A plan that frees what was found, if it still has no owner; answers as `removePool` does. */
 export function collect(
   draft: Draft,
   node: string,
   finds: readonly Ownerless[],
   swarm?: SwarmFacts,
-): number {
+): Progress {
   const still = new Set(findOwnerless(draft, node, swarm).map(ownerlessKey));
   const lost = finds.filter((find) => still.has(ownerlessKey(find)));
   for (const find of lost) {
-    if (find.kind === 'pool') releasePool(draft, find.poolId, find.node);
-    else if (find.kind === 'claim') collectClaims(draft, find);
+    if (find.kind === 'pool') {
+      if (releasePool(draft, find.poolId, find.node) === 'more') return 'more';
+    } else if (find.kind === 'claim') collectClaims(draft, find);
     else collectAddress(draft, node, find.address);
   }
-  return lost.length;
+  return 'done';
 }
 
 function collectAddress(draft: Draft, node: string, address: IpAddress): void {
@@ -121,7 +123,6 @@ function collectClaims(
 ): void {
   const found = lookUpHolder(draft, address);
   if (found === undefined) return;
-  for (const claim of claims) draft.expect('DockerPool', claim);
   const left = claimsOn(found.holder).filter((claim) => !claims.includes(claim));
   putClaims(draft, { address, ...found }, left);
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { writeAll } from '../datastore/steps.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import {
@@ -134,7 +135,7 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     releasePool: {
       schema: releasePoolRequest,
       answer: async ({ PoolID }, signal) => {
-        await writer.write((draft) => releasePool(draft, PoolID, node), signal);
+        await writeAll(writer, (draft) => releasePool(draft, PoolID, node), signal);
         return {};
       },
     } satisfies IpamCall<typeof releasePoolRequest>,

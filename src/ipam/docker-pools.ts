@@ -1,23 +1,23 @@
+import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
-import type { IpFamily } from '../ip/address.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { cidrCovers, cidrFamily, cidrsOverlap, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
-import { poolFamily, poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
+import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import { heldAddresses, holderOf } from './block.ts';
 import type { UsedRange } from './default-pools.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 import {
-  allPools,
   candidatePools,
   hostLocal,
   madeForSubnet,
-  partsOf,
+  poolCovering,
   poolOverlapping,
-  refuseOtherUses,
 } from './pools.ts';
 import { expectBlocksWithin } from './overlapping-blocks.ts';
-import { blockKind, removeBlock } from './records.ts';
+import { blockKind, getBlock, release, removeBlock } from './records.ts';
 
 /**
  * The pools that Docker asks our IPAM for. Each request has a record of its own on its host; an IP pool that
@@ -43,19 +43,13 @@ export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
   const { node, family, subnet, range, ipPools, forSwarm, nonce, now } = request;
   const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
   if (subnet === undefined) candidatePools(draft, { node, family, names: ipPools });
-  const ipPoolCidrs = Object.fromEntries(
-    (ipPools ?? []).flatMap((name) => {
-      const named = draft.get('IPPool', name);
-      return named === undefined ? [] : [[name, named.spec.cidr]];
-    }),
-  );
   const record: DockerPool = {
     poolId: formatPoolId(request),
     node,
     family,
     ...(subnet === undefined ? {} : { subnet }),
     ...(range === undefined ? {} : { range }),
-    ...(ipPools === undefined ? {} : { ipPools: [...ipPools], ipPoolCidrs }),
+    ...(ipPools === undefined ? {} : { ipPools: [...ipPools] }),
     ...(ipPool === undefined ? {} : { ipPool }),
     nextHop: chooseNextHop(draft, { node, family, nonce }),
     ...(forSwarm === true ? { swarm: {} } : {}),
@@ -87,36 +81,38 @@ export function poolIdsOfNetworks(draft: Draft, node: string): ReadonlySet<strin
   return ids;
 }
 
-/** Drops a record, and with the last one the IP pool that was made for its subnet; nothing if we know of none. */
-export function releasePool(draft: Draft, poolId: string, node: string): void {
-  if (!isOwnPoolId(poolId)) return;
+/**
+ * Drops a record, and with the last one the IP pool that was made for its subnet; nothing if we know of none.
+ * Answers as `removePool` does.
+ */
+export function releasePool(draft: Draft, poolId: string, node: string): Progress {
+  if (!isOwnPoolId(poolId)) return 'done';
   const id = poolRecordId(node, parsePoolId(poolId).nonce);
   const record = draft.get('DockerPool', id);
-  if (record === undefined) return;
+  if (record === undefined) return 'done';
+  if (record.ipPool !== undefined && dropUnusedPool(draft, record.ipPool, id) === 'more') {
+    return 'more';
+  }
   draft.remove('DockerPool', id);
-  if (record.ipPool !== undefined) dropUnusedPools(draft, record.ipPool);
+  return 'done';
 }
 
-/** The pools that addresses of a record may come from; of one that was split, its parts. */
+/** The pools that addresses of a record may come from. */
 export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool[] {
-  const { subnet } = record;
-  if (record.ipPool === undefined || subnet === undefined) {
+  if (record.ipPool === undefined) {
     return candidatePools(draft, {
       node: record.node,
       family: record.family,
       names: record.ipPools,
-      cidrs: record.ipPoolCidrs,
     });
   }
   const pool = draft.get('IPPool', record.ipPool);
   if (pool !== undefined) return [pool];
-  const parts = poolsForSubnet(allPools(draft).filter(poolIsEnabled), subnet);
-  if (parts.length > 0) return parts;
   throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
 }
 
 /** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
-export function subnetPoolName(subnet: string): string {
+export function subnetPoolName(subnet: Cidr): string {
   return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
 }
 
@@ -140,13 +136,37 @@ export function subnetPool(subnet: Cidr, annotations: Readonly<Record<string, st
   };
 }
 
-/** Removes an IP pool with all its blocks, if none was made or changed meanwhile. */
-export function removePool(draft: Draft, pool: IpPool): void {
+/** How many keys a step of a pool's removal touches: as many again may go with the last one. */
+const stepKeys = 60;
+
+/**
+ * Removes an IP pool with all its blocks, if none was made or changed meanwhile. Of a pool that has more of them
+ * than a transaction holds only some go, and the pool stays: `more` says that this plan is to be carried out again.
+ */
+export function removePool(draft: Draft, pool: IpPool): Progress {
   expectBlocksWithin(draft, pool.spec.cidr);
+  let left = stepKeys;
   for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
-    if (cidrCovers(pool.spec.cidr, block.cidr)) removeBlock(draft, block);
+    if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
+    const held = [...heldAddresses(block)];
+    // The block, its affinity, and a handle for each address at most.
+    const keys = held.length + 2;
+    if (keys > left && left < stepKeys) return 'more';
+    if (keys > stepKeys) {
+      for (const [address] of held.slice(0, stepKeys)) releaseHeld(draft, block.cidr, address);
+      return 'more';
+    }
+    removeBlock(draft, block);
+    left -= keys;
   }
   draft.remove('IPPool', pool.metadata.name);
+  return 'done';
+}
+
+function releaseHeld(draft: Draft, cidr: Cidr, address: IpAddress): void {
+  const block = getBlock(draft, cidr);
+  const holder = block && holderOf(block, address);
+  if (block !== undefined && holder !== undefined) release(draft, block, { address, holder });
 }
 
 function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: Cidr }): string {
@@ -157,7 +177,7 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
       why: `it does not hold --ip-range ${range}`,
     });
   }
-  const [covering, ...others] = poolsForSubnet(allPools(draft), subnet);
+  const covering = poolCovering(draft, subnet);
   if (ipPools !== undefined) {
     const isNamed = covering !== undefined && ipPools.includes(covering.metadata.name);
     if (!isNamed) {
@@ -165,8 +185,17 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
     }
   }
   if (covering !== undefined) {
-    for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
-    return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);
+    const owner = covering.metadata.annotations?.[hostLocal];
+    if (owner !== undefined) {
+      throw new CalicoError('ipam/subnet-overlaps', {
+        subnet,
+        pool: covering.metadata.name,
+        cidr: covering.spec.cidr,
+      });
+    }
+    // Whoever removes it at this moment looks for networks that use it, and finds that one came.
+    draft.expect('IPPool', covering.metadata.name);
+    return covering.metadata.name;
   }
   const overlapping = poolOverlapping(draft, subnet);
   if (overlapping !== undefined) {
@@ -183,23 +212,6 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
   return pool.metadata.name;
 }
 
-/** The pool that holds a subnet, or those that such a one was split into. */
-function poolsForSubnet(pools: readonly IpPool[], subnet: Cidr): readonly IpPool[] {
-  const covering = pools.find(({ spec }) => cidrCovers(spec.cidr, subnet));
-  return covering === undefined ? partsOf(pools, subnet) : [covering];
-}
-
-/** Throws why a subnet cannot be of a pool that is there. */
-function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
-  const { metadata, spec } = pool;
-  if (metadata.annotations?.[hostLocal] !== undefined) {
-    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
-  }
-  refuseOtherUses(pool);
-  // Whoever removes it at this moment looks for networks that use it, and finds that one came.
-  draft.expect('IPPool', metadata.name);
-}
-
 function checkSubnet(subnet: Cidr): void {
   const family: IpFamily = cidrFamily(subnet);
   const { prefixLength } = splitCidr(subnet);
@@ -208,13 +220,12 @@ function checkSubnet(subnet: Cidr): void {
   }
 }
 
-/** Removes the pool of that name that was made for a subnet, or its parts, if no record of any host refers to it. */
-function dropUnusedPools(draft: Draft, name: string): void {
-  for (const [, record] of draft.entries('DockerPool')) if (record.ipPool === name) return;
-  for (const pool of allPools(draft)) {
-    const subnet = pool.metadata.annotations?.[madeForSubnet];
-    // Parts of a pool have its annotations.
-    const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
-    if (madeAs === name) removePool(draft, pool);
+/** Nothing happens to a pool that somebody made, or that another record refers to than the one that goes. */
+function dropUnusedPool(draft: Draft, name: string, without: string): Progress {
+  const pool = draft.get('IPPool', name);
+  if (pool?.metadata.annotations?.[madeForSubnet] === undefined) return 'done';
+  for (const [id, record] of draft.entries('DockerPool')) {
+    if (record.ipPool === name && id !== without) return 'done';
   }
+  return removePool(draft, pool);
 }

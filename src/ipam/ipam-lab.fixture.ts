@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { GroupWriter } from '../datastore/group-writer.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import { writeAll } from '../datastore/steps.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
@@ -131,7 +132,7 @@ export class Lab {
 
   /** FreeNetwork of Swarm's manager. */
   async free(networkId: string): Promise<void> {
-    await this.writer.write((draft) => this.#plans.freeNetwork(draft, networkId), signal);
+    await writeAll(this.writer, (draft) => this.#plans.freeNetwork(draft, networkId), signal);
   }
 
   /** DeleteNetwork. */

@@ -1,7 +1,8 @@
+import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrContains, cidrCovers, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
@@ -15,7 +16,7 @@ import {
   sharersOf,
   type AddressFacts,
 } from './addresses.ts';
-import { poolIdsOfNetworks, removePool, subnetPool } from './docker-pools.ts';
+import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
 import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
@@ -86,13 +87,14 @@ export function createNetworkAddresses(clock: Clock) {
         nextHop6: hop(6),
       };
     },
-    dropSubnets: (draft: Draft, network: DockerNetwork): void => {
-      if (network.ipam !== 'docker') return;
+    dropSubnets: (draft: Draft, network: DockerNetwork): Progress => {
+      if (network.ipam !== 'docker') return 'done';
       for (const { cidr } of network.subnets) {
-        const isOwn = ({ metadata, spec }: IpPool) =>
-          metadata.annotations?.[hostLocal] === network.node && cidrCovers(cidr, spec.cidr);
-        for (const pool of allPools(draft).filter(isOwn)) removePool(draft, pool);
+        const pool = draft.get('IPPool', subnetPoolName(cidr));
+        if (pool?.metadata.annotations?.[hostLocal] !== network.node) continue;
+        if (removePool(draft, pool) === 'more') return 'more';
       }
+      return 'done';
     },
     allocateNetwork,
     freeNetwork,
@@ -191,9 +193,9 @@ function adoptDockerSubnet(
   },
 ): AdoptedSubnet {
   const { node, subnet, networkId } = request;
-  dropStalePools(draft, node, subnet.cidr);
+  const stale = dropStalePool(draft, node, subnet.cidr);
   const other = poolOverlapping(draft, subnet.cidr);
-  if (other !== undefined) {
+  if (other !== undefined && other.metadata.name !== stale?.metadata.name) {
     const host = other.metadata.annotations?.[hostLocal];
     const owner =
       host === undefined
@@ -201,7 +203,7 @@ function adoptDockerSubnet(
         : `a network of host ${host} (${other.spec.cidr})`;
     throw new CalicoError('ipam/docker-subnet-taken', { subnet: subnet.cidr, owner });
   }
-  const pool = request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
+  const pool = stale ?? request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
   draft.put('IPPool', pool.metadata.name, pool);
   const { family } = subnet;
   return {
@@ -210,18 +212,18 @@ function adoptDockerSubnet(
   };
 }
 
-/** Pools of networks of this host that are gone without a word. */
-function dropStalePools(draft: Draft, node: string, cidr: Cidr): void {
-  const isUsed = (pool: IpPool) => {
-    for (const [, network] of draft.group('DockerNetwork', node)) {
-      if (network.subnets.some((subnet) => subnet.cidr === pool.spec.cidr)) return true;
-    }
-    return false;
-  };
-  for (const pool of allPools(draft)) {
-    const isOwn = pool.metadata.annotations?.[hostLocal] === node;
-    if (isOwn && pool.spec.cidr === cidr && !isUsed(pool)) removePool(draft, pool);
+/**
+ * Drops the pool of a network of this host that is gone without a word. One too large for that is answered: it
+ * will do for the new network, and who has its addresses has them no more as soon as Docker gives them out.
+ */
+function dropStalePool(draft: Draft, node: string, cidr: Cidr): IpPool | undefined {
+  for (const [, network] of draft.group('DockerNetwork', node)) {
+    if (network.subnets.some((subnet) => subnet.cidr === cidr)) return undefined;
   }
+  const isStale = ({ metadata, spec }: IpPool) =>
+    metadata.annotations?.[hostLocal] === node && spec.cidr === cidr;
+  const stale = allPools(draft).find(isStale);
+  return stale !== undefined && removePool(draft, stale) === 'more' ? stale : undefined;
 }
 
 function bindOwnAddress(

@@ -260,10 +260,11 @@ test('what a manager claimed is given up when its host is none any more, or the 
     await withIpam(async (lab) => {
       await lab.address('host-a', await managerPool(lab, 'host-a'));
       const look = (facts: SwarmFacts) =>
-        lab.writer.write(
-          (draft) => collect(draft, 'host-a', findOwnerless(draft, 'host-a', facts), facts),
-          signal,
-        );
+        lab.writer.write((draft) => {
+          const finds = findOwnerless(draft, 'host-a', facts);
+          collect(draft, 'host-a', finds, facts);
+          return finds.length;
+        }, signal);
       for (const networks of [undefined, new Set([network])]) {
         const facts = { isManager: true, ...(networks === undefined ? {} : { networks }) };
         assert.equal((await look(facts)).result, 0);

@@ -1,13 +1,13 @@
+import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import type { Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
-import { endpointAnnotations } from '../model/workload-endpoint.ts';
 import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
 import { assign } from './allocate.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
 import { releasePool } from './docker-pools.ts';
-import { addressTaken, lookUpHolder, userOf } from './holder.ts';
+import { addressTaken, lookUpHolder } from './holder.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
@@ -51,9 +51,12 @@ export function allocateNetwork(
   }
 }
 
-/** Drops the pools of a network that is no more, those of earlier managers too. */
-export function freeNetwork(draft: Draft, networkId: string): void {
-  for (const { poolId, node } of poolsOfNetwork(draft, networkId)) releasePool(draft, poolId, node);
+/** Drops a pool of a network that is no more, until none is left, those of earlier managers too. */
+export function freeNetwork(draft: Draft, networkId: string): Progress {
+  const [first, ...others] = poolsOfNetwork(draft, networkId);
+  if (first === undefined) return 'done';
+  const progress = releasePool(draft, first.poolId, first.node);
+  return others.length > 0 ? 'more' : progress;
 }
 
 /** The pools that managers of any host have asked for a network. */
@@ -88,10 +91,7 @@ export function claimAddress(
   checkInside(draft, source, address);
   const found = lookUpHolder(draft, address);
   if (found === undefined) {
-    const { annotations } = userOf(draft, address)?.metadata ?? {};
-    const network = annotations?.[endpointAnnotations.network];
-    const isUsersOwn = network !== undefined && network === record.swarm?.network;
-    assign(draft, { node, address, holder: holder(address), now, isUsersOwn });
+    assign(draft, { node, address, holder: holder(address), now });
     return address;
   }
   const { secondary = {} } = found.holder;

@@ -94,8 +94,7 @@ function compileNumbered(rule: PolicyRule, place: string): CompiledRule {
   }
 }
 
-/** A Profile that denies everything, and why. */
-export function denyAll(name: string, problem: string): CompiledProfile {
+function denyAll(name: string, problem: string): CompiledProfile {
   return { name, ingress: [], egress: [], problem };
 }
 

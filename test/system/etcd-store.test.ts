@@ -67,6 +67,56 @@ describe('etcd', () => {
     await store.close();
   });
 
+  test('a transaction that is too large for etcd is told to be certainly not applied', async () => {
+    const store = await open();
+    etcd.etcdctl('del', '--prefix', '/');
+    const sizes = [
+      { count: 129, bytes: 10 },
+      // More than etcd takes, and more than its connection does.
+      { count: 10, bytes: 180_000 },
+      { count: 10, bytes: 400_000 },
+    ];
+    for (const { count, bytes } of sizes) {
+      const writes = Array.from({ length: count }, (_, index) => ({
+        key: `/calico/${index}`,
+        value: 'v'.repeat(bytes),
+      }));
+      const compares = writes.map(({ key }) => ({ key, modRevision: 0n }));
+      await assert.rejects(store.commit({ compares, writes }, signal), {
+        code: 'datastore/too-large',
+      });
+    }
+    assert.deepEqual((await store.list('/calico/', signal)).items, []);
+    await store.close();
+  });
+
+  test('the largest plans that the writer lets through are such that etcd takes them', async () => {
+    const store = await open();
+    etcd.etcdctl('del', '--prefix', '/');
+    const stop = new AbortController();
+    const mirror = new LiveMirror(store);
+    const running = mirror.run(stop.signal);
+    await mirror.reached(0n, signal);
+    const writer = new GroupWriter(mirror);
+    await writer.write((draft) => {
+      for (let index = 0; index < 127; index++) draft.put('Handle', `h${index}`, {});
+    }, signal);
+    let refused = 0;
+    for (const kilobytes of [1400, 1450, 1490, 1499, 1505]) {
+      const block = { ['b'.repeat(kilobytes * 1000)]: 1 };
+      try {
+        await writer.write((draft) => draft.put('Handle', `b${kilobytes}`, { block }), signal);
+      } catch (error) {
+        assert.match(String(error), /nothing was written: .* MB of at most 1\.5 MB/);
+        refused++;
+      }
+    }
+    assert.deepEqual([refused, mirror.list('Handle').size], [1, 127 + 4]);
+    stop.abort();
+    await running;
+    await store.close();
+  });
+
   // Above gRPC's 4 MiB in one page of 5,000, and in one answer of a watch behind so many.
   const manyValues = async (store: Datastore, { count, bytes }: Many): Promise<void> => {
     etcd.etcdctl('del', '--prefix', '/');

@@ -123,7 +123,7 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
   const join = async (request: JoinRequest, signal: AbortSignal): Promise<JoinResponse> => {
     const { NetworkID: networkId, EndpointID: endpointId, SandboxKey: sandbox } = request;
     const looking = lookUpContainer(deps.docker, { networkId, endpointId }, signal);
-    const { network, endpoint } = joining(networkId, endpointId);
+    const { network, endpoint } = await joining(request, signal);
     // Docker is asked while the kernel makes the veth: neither needs the other.
     await links.createVeth({
       hostName: hostInterfaceName(endpointId),
@@ -157,15 +157,24 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
     });
   };
 
-  /** What CreateEndpoint left for Join. */
-  const joining = (networkId: string, endpointId: string) => {
-    const network = mirror.get('DockerNetwork', networkEntryId(node, networkId))?.value;
-    if (network === undefined)
-      throw new CalicoError('driver/unknown-network', { network: networkId });
-    const endpoint = mirror.get('WorkloadEndpoint', entryId(endpointId))?.value;
-    if (endpoint === undefined)
-      throw new CalicoError('driver/unknown-endpoint', { endpoint: endpointId });
-    return { network, endpoint };
+  /** What CreateEndpoint left for Join. Where the mirror is late with it, a plan waits for it. */
+  const joining = async (request: JoinRequest, signal: AbortSignal) => {
+    const { NetworkID: networkId, EndpointID: endpointId } = request;
+    const known = {
+      network: mirror.get('DockerNetwork', networkEntryId(node, networkId))?.value,
+      endpoint: mirror.get('WorkloadEndpoint', entryId(endpointId))?.value,
+    };
+    if (known.network !== undefined && known.endpoint !== undefined) {
+      return { network: known.network, endpoint: known.endpoint };
+    }
+    const plan = (draft: Draft) => {
+      const network = knownNetwork(draft, networkId);
+      const endpoint = draft.get('WorkloadEndpoint', entryId(endpointId));
+      if (endpoint === undefined)
+        throw new CalicoError('driver/unknown-endpoint', { endpoint: endpointId });
+      return { network, endpoint };
+    };
+    return (await writer.write(plan, signal)).result;
   };
 
   const reportJoin = (

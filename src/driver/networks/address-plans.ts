@@ -1,3 +1,4 @@
+import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import type { Cidr } from '../../ip/cidr.ts';
@@ -41,7 +42,7 @@ export interface AddressPlans {
   ): AdoptedSubnets;
 
   /** At DeleteNetwork: what `adoptSubnets` made. */
-  dropSubnets(draft: Draft, network: DockerNetwork): void;
+  dropSubnets(draft: Draft, network: DockerNetwork): Progress;
 
   /** At AllocateNetwork: the pools that Swarm's manager asked for are from now on this network's, on all hosts. */
   allocateNetwork(
@@ -54,7 +55,7 @@ export interface AddressPlans {
   ): void;
 
   /** At FreeNetwork: what Swarm's managers have had for the network. */
-  freeNetwork(draft: Draft, networkId: string): void;
+  freeNetwork(draft: Draft, networkId: string): Progress;
 
   /** At CreateEndpoint: the addresses are from now on this endpoint's. */
   bindEndpoint(draft: Draft, endpoint: EndpointAddresses): void;

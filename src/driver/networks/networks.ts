@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { writeAll } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
@@ -81,20 +82,25 @@ export function createNetworks(deps: NetworksDeps): Networks {
       await writer.write((draft) => createPlan(draft, request, asked), signal);
     },
     remove: async (networkId, signal) => {
-      await writer.write((draft) => {
-        const network = draft.get('DockerNetwork', id(networkId));
-        if (network === undefined) return;
-        draft.remove('DockerNetwork', id(networkId));
-        addresses.dropSubnets(draft, network);
-        dropNetworkProfiles(draft, network);
-      }, signal);
+      await writeAll(
+        writer,
+        (draft) => {
+          const network = draft.get('DockerNetwork', id(networkId));
+          if (network === undefined) return 'done';
+          if (addresses.dropSubnets(draft, network) === 'more') return 'more';
+          draft.remove('DockerNetwork', id(networkId));
+          dropNetworkProfiles(draft, network);
+          return 'done';
+        },
+        signal,
+      );
     },
     allocate: async (request, signal) => {
       const allocated = { node, networkId: request.NetworkID, subnets: requestedSubnets(request) };
       await writer.write((draft) => addresses.allocateNetwork(draft, allocated), signal);
     },
     free: async (networkId, signal) => {
-      await writer.write((draft) => addresses.freeNetwork(draft, networkId), signal);
+      await writeAll(writer, (draft) => addresses.freeNetwork(draft, networkId), signal);
     },
     learnName: async (networkId, name, signal) => {
       await writer.write((draft) => nameNetwork(draft, { id: id(networkId), name, stamp }), signal);

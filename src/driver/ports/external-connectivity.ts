@@ -90,10 +90,8 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     }
   };
 
-  /** What was written before an error; Docker removes the endpoint then, but ports are free at once. */
+  /** What was, or may have been, written before an error; Docker removes the endpoint then, but ports are free at once. */
   const undo = async (endpointId: string, before: readonly PublishedPort[]): Promise<void> => {
-    const endpoint = endpointOf(endpointId);
-    if (endpoint === undefined || isDeepStrictEqual(publishedPorts(endpoint), before)) return;
     await writer.write((draft) => publish(draft, endpointId, before), AbortSignal.timeout(5000));
   };
 

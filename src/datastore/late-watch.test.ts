@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ChangeBatch, CommitResult, Datastore } from './datastore.ts';
+import { openMirroredStore } from './mirrored-store.fixture.ts';
+
+/** What a write was told, where the watch tells of it late or not at all. */
+
+const signal = AbortSignal.timeout(60_000);
+
+/** Holds back what a watch tells. */
+class Gate {
+  #isOpen = true;
+  readonly #wake: (() => void)[] = [];
+
+  close(): void {
+    this.#isOpen = false;
+  }
+
+  open(): void {
+    this.#isOpen = true;
+    for (const wake of this.#wake.splice(0)) wake();
+  }
+
+  async *through(
+    batches: AsyncIterable<ChangeBatch>,
+    stop: AbortSignal,
+  ): AsyncGenerator<ChangeBatch> {
+    stop.addEventListener('abort', () => this.open());
+    for await (const batch of batches) {
+      while (!this.#isOpen) await new Promise<void>((resolve) => this.#wake.push(resolve));
+      yield batch;
+    }
+  }
+}
+
+function gated(store: Datastore, gate: Gate): Datastore {
+  return {
+    endpoint: store.endpoint,
+    get: (key, stop) => store.get(key, stop),
+    list: (prefix, stop) => store.list(prefix, stop),
+    commit: (transaction, stop) => store.commit(transaction, stop),
+    watch: (prefix, after, stop) => gate.through(store.watch(prefix, after, stop), stop),
+    close: () => store.close(),
+  };
+}
+
+const handleKey = (id: string) => `/calico/ipam/v2/handle/${id}`;
+
+test('what was committed is told so, however late the watch is; later plans wait for it', async () => {
+  const gate = new Gate();
+  await using late = await openMirroredStore((store) => gated(store, gate));
+  const { mirror, writer } = late;
+  gate.close();
+  const { revision } = await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
+  assert.equal((await mirror.datastore.get(handleKey('a'), signal))?.modRevision, revision);
+  assert.equal(mirror.get('Handle', 'a'), undefined);
+  const after = writer.write((draft) => draft.get('Handle', 'a'), signal);
+  gate.open();
+  assert.deepEqual((await after).result, {});
+});
+
+test('where the watch stays away, nothing is written on top of what it has not told', async () => {
+  const gate = new Gate();
+  await using late = await openMirroredStore((store) => gated(store, gate));
+  const { mirror, writer } = late;
+  gate.close();
+  await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
+  const transactions = writer.transactions;
+  const blind = writer.write((draft) => draft.put('Handle', 'b', {}), signal);
+  await assert.rejects(blind, { code: 'datastore/unavailable' });
+  assert.equal(writer.transactions, transactions);
+  gate.open();
+  await writer.write((draft) => draft.put('Handle', 'b', {}), signal);
+  assert.ok(mirror.get('Handle', 'a') !== undefined && mirror.get('Handle', 'b') !== undefined);
+});
+
+test('a conflict that the watch has not told of is no outage of the write: it was certainly not applied', async () => {
+  const gate = new Gate();
+  await using late = await openMirroredStore((store) => gated(store, gate));
+  const { mirror, writer } = late;
+  gate.close();
+  const key = handleKey('a');
+  await mirror.datastore.commit({ compares: [], writes: [{ key, value: '{"block":{}}' }] }, signal);
+  const mine = writer.write((draft) => draft.put('Handle', 'a', { deleted: true }), signal);
+  await assert.rejects(mine, { code: 'datastore/unavailable' });
+  assert.equal((await mirror.datastore.get(key, signal))?.value, '{"block":{}}');
+  gate.open();
+  await writer.write((draft) => draft.put('Handle', 'a', { deleted: true }), signal);
+  assert.equal(mirror.get('Handle', 'a')?.value.deleted, true);
+});
+
+test('a removal whose revision is known only by its latest is done when the keys are gone', async () => {
+  const vague = (result: CommitResult): CommitResult => ({
+    ...result,
+    revision: result.revision + 1000n,
+  });
+  await using store = await openMirroredStore((real) => ({
+    ...gated(real, new Gate()),
+    commit: async (transaction, stop) => {
+      const result = await real.commit(transaction, stop);
+      return transaction.writes.every(({ value }) => value === undefined) ? vague(result) : result;
+    },
+  }));
+  const { mirror, writer } = store;
+  await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
+  await writer.write((draft) => draft.remove('Handle', 'a'), signal);
+  assert.equal(mirror.get('Handle', 'a'), undefined);
+  // Nobody waits for a revision that never comes.
+  await writer.write((draft) => draft.put('Handle', 'b', {}), signal);
+});
