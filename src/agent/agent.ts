@@ -250,7 +250,7 @@ export class Agent {
         }
         case 'IPPool':
           this.#nat.setPool(id, change.now?.value);
-          this.containers.poolsChanged();
+          this.containers.allChanged();
           break;
         case 'DockerNetwork': {
           const local = change.now?.value.node === node ? change.now.value : undefined;
@@ -300,6 +300,7 @@ export class Agent {
     if (this.#mustResync) {
       this.sets.resync();
       this.routes.resync();
+      this.containers.allChanged();
       for (const tables of this.#tables.values()) tables.invalidate();
       this.#mustResync = false;
     }
@@ -369,6 +370,7 @@ export class Agent {
   #look(): void {
     try {
       if (this.sets.recheck()) this.#kick();
+      this.containers.retry();
       if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
     } catch (error) {
       this.#fail(describe(error));

@@ -11,7 +11,11 @@ import { cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork, NetworkSubnet } from '../model/docker-network.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { poolFamily, poolIsEnabled } from '../model/ip-pool.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import {
+  endpointAnnotations,
+  endpointTitle,
+  type WorkloadEndpoint,
+} from '../model/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface ContainerPathsDeps {
@@ -23,6 +27,9 @@ export interface ContainerPathsDeps {
 /**
  * The routes inside containers that Docker's answer to Join cannot give: on several networks the default
  * route is one network's, and an internal network has none.
+ *
+ * What a container needs follows from our own endpoints in it and from the interfaces that are seen in its network
+ * namespace. Docker is not asked: what it answers of a container lags behind what it has done.
  */
 export class ContainerPaths {
   readonly #deps: ContainerPathsDeps;
@@ -31,8 +38,10 @@ export class ContainerPaths {
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new Map<string, string>();
   readonly #byEndpoint = new Map<string, string>();
-  /** Containers that Docker has on other networks as well. */
-  readonly #mixed = new Set<string>();
+  /** The containers that will be looked at soon. */
+  readonly #waiting = new Set<string>();
+  /** The containers whose routes could not be set, and why. */
+  readonly #failed = new Map<string, string>();
 
   constructor(deps: ContainerPathsDeps) {
     this.#deps = deps;
@@ -50,20 +59,17 @@ export class ContainerPaths {
       this.#byInterface.delete(before.spec.interfaceName);
       this.#byEndpoint.delete(before.spec.endpoint);
       this.#endpoints.delete(id);
-      const sandbox = sandboxOf(before);
-      if (sandbox !== undefined && this.#bySandbox.ids(sandbox).size === 0) {
-        this.#mixed.delete(sandbox);
-      }
     }
-    if (endpoint === undefined) {
-      if (before !== undefined) this.#applySoon(sandboxOf(before));
-      return;
+    if (endpoint !== undefined) {
+      this.#endpoints.set(id, endpoint);
+      this.#bySandbox.add(sandboxOf(endpoint), id);
+      this.#byInterface.set(endpoint.spec.interfaceName, id);
+      this.#byEndpoint.set(endpoint.spec.endpoint, id);
     }
-    this.#endpoints.set(id, endpoint);
-    this.#bySandbox.add(sandboxOf(endpoint), id);
-    this.#byInterface.set(endpoint.spec.interfaceName, id);
-    this.#byEndpoint.set(endpoint.spec.endpoint, id);
-    if (sandboxOf(before) !== sandboxOf(endpoint)) this.#applySoon(sandboxOf(endpoint));
+    const [left, entered] = [sandboxOf(before), sandboxOf(endpoint)];
+    if (left === entered) return;
+    this.changed(left);
+    this.changed(entered);
   }
 
   setNetwork(id: string, network: DockerNetwork | undefined): void {
@@ -71,58 +77,79 @@ export class ContainerPaths {
     else this.#networks.set(id, network);
   }
 
-  /** The peers of networks that use all pools have changed. */
-  poolsChanged(): void {
-    for (const sandbox of this.#bySandbox.keys()) this.#applySoon(sandbox);
-  }
-
   /** The container's end of an interface is in its place and up. */
   linkIsUp(interfaceName: string): void {
     const endpoint = this.#endpoints.get(this.#byInterface.get(interfaceName) ?? '');
-    if (endpoint !== undefined) this.#applySoon(sandboxOf(endpoint));
+    this.changed(sandboxOf(endpoint));
   }
 
-  /** The container has, or had, other networks; its default route may not be ours. */
-  isMixed(sandbox: string): void {
-    this.#mixed.add(sandbox);
-    this.#applySoon(sandbox);
+  /** Docker moved the default route of an endpoint's container, or may have. */
+  gatewayChanged(endpointId: string): void {
+    this.changed(sandboxOf(this.endpoint(endpointId)));
   }
 
-  /** The endpoint does not carry its container's default route. */
-  leadsElsewhere(endpointId: string): void {
-    const endpoint = this.endpoint(endpointId);
-    const sandbox = endpoint === undefined ? undefined : sandboxOf(endpoint);
-    if (sandbox !== undefined) this.isMixed(sandbox);
+  /** A container's interfaces, or what it needs, may be other ones: it is looked at soon. */
+  changed(sandbox: string | undefined): void {
+    if (sandbox === undefined || this.#waiting.has(sandbox)) return;
+    this.#waiting.add(sandbox);
+    setImmediate(() => {
+      this.#waiting.delete(sandbox);
+      this.#apply(sandbox);
+    });
   }
 
-  #applySoon(sandbox: string | undefined): void {
-    if (sandbox === undefined) return;
-    setImmediate(() => this.#apply(sandbox));
+  /** All containers are looked at: their peers may be other ones, or word of a change was lost. */
+  allChanged(): void {
+    for (const sandbox of this.#bySandbox.keys()) this.changed(sandbox);
+  }
+
+  /** Looks once more at the containers whose routes could not be set. */
+  retry(): void {
+    for (const sandbox of this.#failed.keys()) this.changed(sandbox);
+  }
+
+  /** The containers that have not the routes that they need, and why. */
+  problems(): readonly { readonly container: string; readonly why: string }[] {
+    return [...this.#failed].map(([sandbox, why]) => {
+      const [endpoint] = this.#endpointsIn(sandbox);
+      return { container: endpoint === undefined ? sandbox : endpointTitle(endpoint), why };
+    });
   }
 
   #apply(sandbox: string): void {
-    const endpoints = [...this.#bySandbox.ids(sandbox)].toSorted().flatMap((id) => {
-      const endpoint = this.#endpoints.get(id);
-      return endpoint === undefined ? [] : [endpoint];
-    });
+    const endpoints = this.#endpointsIn(sandbox);
     const isInternal = (one: WorkloadEndpoint) => this.#networkOf(one)?.internal === true;
     const internal = endpoints.filter(isInternal);
-    const isPlain = !this.#mixed.has(sandbox) && endpoints.length <= 1 && internal.length === 0;
-    if (isPlain) return;
-    if (endpoints.length > 1) this.#mixed.add(sandbox);
     try {
       // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
       // as the container has the tags of its internal networks there as well.
       const others = endpoints.filter((one) => !isInternal(one));
       const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
-      applyContainerRoutes(this.#deps.libc, sandbox, paths);
+      const isPlain = endpoints.length <= 1 && internal.length === 0;
+      applyContainerRoutes(this.#deps.libc, sandbox, { paths, isPlain });
+      this.#failed.delete(sandbox);
     } catch (error) {
-      if (isNamespaceGone(error)) return;
-      this.#deps.log.warn('routes in a container could not be set', {
-        container: endpoints[0]?.spec.workload,
-        why: describe(error),
+      if (isNamespaceGone(error)) {
+        this.#failed.delete(sandbox);
+        return;
+      }
+      const why = describe(error);
+      const isNew = !this.#failed.has(sandbox);
+      this.#failed.set(sandbox, why);
+      if (!isNew) return;
+      const [endpoint] = endpoints;
+      this.#deps.log.warn('routes in a container could not be set; it is tried again', {
+        container: endpoint?.spec.workload,
+        why,
       });
     }
+  }
+
+  #endpointsIn(sandbox: string): readonly WorkloadEndpoint[] {
+    return [...this.#bySandbox.ids(sandbox)].toSorted().flatMap((id) => {
+      const endpoint = this.#endpoints.get(id);
+      return endpoint === undefined ? [] : [endpoint];
+    });
   }
 
   #pathsOf(endpoint: WorkloadEndpoint): readonly ContainerPath[] {

@@ -121,6 +121,13 @@ function checks(sources: StatusSources): Check[] {
       detail,
       remedy: 'It leads to its container all the same; end what else uses it, then look again.',
     })),
+    ...agent.containers.problems().map(({ container, why }) => ({
+      name: `container ${container}`,
+      ok: false,
+      detail: `it does not reach all of its networks, as its routes could not be set: ${why}`,
+      remedy:
+        'It is tried again by itself; if it stays, connect the container to its networks anew.',
+    })),
     ...otherFirewalls(),
     ...overlaps(sources),
     ...forwardingProblems(sources),

@@ -62,7 +62,7 @@ function describe(cli: CommandLine, one: DockerNetwork, name = 'app') {
       lookup: {
         kind: 'found',
         networkName: one.name ?? '',
-        container: { id: 'c1', name, labels: {}, hasSeveralNetworks: false },
+        container: { id: 'c1', name, labels: {} },
       },
       sandbox: '/run/docker/netns/1',
       ofSandbox: () => [idOn(web), idOn(closed)],

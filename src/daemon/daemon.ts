@@ -117,7 +117,6 @@ export async function runDaemon(
   });
   const programmed = (endpointId: string, revision: bigint, stop: AbortSignal) =>
     agent.programmed(endpointId, revision, stop);
-  const onSeveralNetworks = (sandbox: string) => agent.containers.isMixed(sandbox);
   const endpoints = createEndpoints({
     node,
     mirror,
@@ -131,7 +130,6 @@ export async function runDaemon(
     defaultMtuBytes: () => settings.mtuBytes ?? defaultMtuBytes(sockets.rtnetlink),
     interfacePrefix: settings.interfacePrefix,
     programmed,
-    onSeveralNetworks,
   });
   const connectivity = createExternalConnectivity({
     node,
@@ -261,7 +259,7 @@ export async function runDaemon(
             local,
             stamp,
             log,
-            onSeveralNetworks,
+            onNetworksChanged: (sandbox) => agent.containers.changed(sandbox),
             onEngine,
           },
           signal,

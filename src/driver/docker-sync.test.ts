@@ -76,7 +76,7 @@ async function withContainerInSync(
       local,
       stamp: (resource) => resource,
       log,
-      onSeveralNetworks: () => undefined,
+      onNetworksChanged: () => undefined,
       onEngine: () => undefined,
     },
     stop.signal,

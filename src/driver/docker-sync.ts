@@ -31,8 +31,8 @@ export interface DockerSyncDeps {
   readonly local: LocalEndpoints;
   readonly stamp: Stamp;
   readonly log: Logger;
-  /** Told of containers that Docker has on several networks, whose default route may lead to another one. */
-  readonly onSeveralNetworks: (sandbox: string) => void;
+  /** Told of a container that was connected to a network or disconnected from one, ours or not. */
+  readonly onNetworksChanged: (sandbox: string) => void;
   /** Told which engine answers, each time that it begins to. */
   readonly onEngine: (engine: Engine) => void;
 }
@@ -180,8 +180,7 @@ async function writeDescription(
   );
   const endpoint = mirror.get('WorkloadEndpoint', what.id)?.value;
   const sandbox = endpoint && annotation(endpoint, 'sandbox');
-  if (sandbox !== undefined && what.lookup.container.hasSeveralNetworks)
-    deps.onSeveralNetworks(sandbox);
+  if (sandbox !== undefined) deps.onNetworksChanged(sandbox);
 }
 
 function networkOf({ mirror, node }: DockerSyncDeps, endpoint: WorkloadEndpoint) {

@@ -14,8 +14,8 @@ import { method, methodWithoutBody, type Method } from './plugin/plugin-server.t
 
 /** Where a container's default route leads may change while it runs; Docker tells the driver. */
 export interface GatewayChanges {
-  /** The endpoint does not carry the container's default route any more, or never did. */
-  leadsElsewhere(endpointId: string): void;
+  /** The endpoint carries its container's default route from now on, or does no more. */
+  gatewayChanged(endpointId: string): void;
 }
 
 export interface NetworkDriverDeps {
@@ -81,11 +81,12 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
       return {};
     }),
     'NetworkDriver.ProgramExternalConnectivity': method(programRequest, async (request, signal) => {
+      gateways.gatewayChanged(request.EndpointID);
       await connectivity.program(request, signal);
       return {};
     }),
     'NetworkDriver.RevokeExternalConnectivity': method(endpointRequest, async (request, signal) => {
-      gateways.leadsElsewhere(request.EndpointID);
+      gateways.gatewayChanged(request.EndpointID);
       await connectivity.revoke(request, signal);
       return {};
     }),

@@ -19,6 +19,7 @@ import {
   listRoutes,
   ourProtocol,
   replaceRoute,
+  routeTables,
   type Route,
 } from '../../src/dataplane/netlink/route.ts';
 import { isRefusal, NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
@@ -117,16 +118,26 @@ describe('netlink against ip and ipset', () => {
     addHostAddress(rtnetlink, { linkIndex: index, address: parseAddress('fe80::7') });
     assert.match(ip('-6', 'addr', 'show', 'dev', 'cali0'), /fe80::7\/128/);
     const rule = {
+      family: 4,
       from: parseCidr('10.65.0.1/32'),
       to: parseCidr('10.65.0.0/16'),
       priority: 100,
       table: 7,
-    };
-    const ours = () => listPolicyRules(rtnetlink, 4).filter(({ priority }) => priority === 100);
-    addPolicyRule(rtnetlink, rule);
-    addPolicyRule(rtnetlink, rule);
-    assert.deepEqual(ours(), [rule]);
-    deletePolicyRule(rtnetlink, rule);
+      isWithoutDefault: false,
+    } as const;
+    const main = { priority: 101, table: routeTables.main, isWithoutDefault: true } as const;
+    const rules = [rule, { ...main, family: 4 }, { ...main, family: 6 }] as const;
+    const ours = () =>
+      [4, 6].flatMap((family) =>
+        listPolicyRules(rtnetlink, family === 4 ? 4 : 6).filter(
+          ({ priority }) => priority === 100 || priority === 101,
+        ),
+      );
+    for (const one of rules) addPolicyRule(rtnetlink, one);
+    for (const one of rules) addPolicyRule(rtnetlink, one);
+    assert.deepEqual(ours(), rules);
+    assert.match(ip('-6', 'rule'), /101:\s+from all lookup main suppress_prefixlength 0/);
+    for (const one of rules) deletePolicyRule(rtnetlink, one);
     assert.deepEqual(ours(), []);
   });
 

@@ -8,7 +8,15 @@ const deleteLink = 17;
 const getLink = 18;
 const setLink = 19;
 
-const attributes = { address: 1, name: 3, mtu: 4, operationalState: 16, info: 18, afSpec: 26 };
+const attributes = {
+  address: 1,
+  name: 3,
+  mtu: 4,
+  operationalState: 16,
+  info: 18,
+  afSpec: 26,
+  otherNamespace: 37,
+};
 const infoKind = 1;
 const infoData = 2;
 const vethPeer = 1;
@@ -29,6 +37,8 @@ export interface Link {
   readonly isUp: boolean;
   /** Whether the other end is up as well, so that packets pass. */
   readonly hasCarrier: boolean;
+  /** Whether it leads into another network namespace: the other end of a veth, or what lies below, is there. */
+  readonly leadsOut: boolean;
 }
 
 /** A veth pair with both ends here; the host's end is up. */
@@ -160,6 +170,7 @@ export function readLink(payload: Buffer): Link {
     mtuBytes: found.get(attributes.mtu)?.readUInt32LE(0) ?? 0,
     isUp: (flags & flagUp) !== 0,
     hasCarrier: found.get(attributes.operationalState)?.[0] === operationalUp,
+    leadsOut: found.has(attributes.otherNamespace),
   };
 }
 

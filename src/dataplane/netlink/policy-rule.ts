@@ -1,5 +1,5 @@
 import type { IpFamily } from '../../ip/address.ts';
-import { cidrFamily, cidrOf, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { cidrOf, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { address, readAddress, readAttributes, u32 } from './attributes.ts';
 import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
@@ -8,16 +8,19 @@ import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 const newRule = 32;
 const deleteRuleType = 33;
 const getRule = 34;
-const attributes = { destination: 1, source: 2, priority: 6, table: 15 };
+const attributes = { destination: 1, source: 2, priority: 6, suppressPrefixLength: 14, table: 15 };
 const headerBytes = 12;
 const actionToTable = 1;
 
-/** Packets from, or to, a network look up `table`. */
+/** Packets from, or to, a network look up `table`; all packets of the family, if neither is given. */
 export interface PolicyRule {
+  readonly family: IpFamily;
   readonly from?: Cidr;
   readonly to?: Cidr;
   readonly priority: number;
   readonly table: number;
+  /** Whether the table's default routes are passed over (`suppress_prefixlength 0`), so that later rules decide. */
+  readonly isWithoutDefault?: boolean;
 }
 
 /** Equivalent: `ip rule add from S to D lookup T priority P`; that it exists is no error. */
@@ -60,22 +63,23 @@ export function listPolicyRules(socket: NetlinkSocket, family: IpFamily): readon
         found.get(attributes.destination),
       ];
       return {
+        family,
         ...(source === undefined ? {} : { from: cidrOf(readAddress(source), payload[2] ?? 0) }),
         ...(destination === undefined
           ? {}
           : { to: cidrOf(readAddress(destination), payload[1] ?? 0) }),
         priority: found.get(attributes.priority)?.readUInt32LE(0) ?? 0,
         table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
+        isWithoutDefault: found.get(attributes.suppressPrefixLength)?.readInt32LE(0) === 0,
       };
     });
 }
 
-function encode({ from, to, priority, table }: PolicyRule): Buffer {
+function encode({ family, from, to, priority, table, isWithoutDefault }: PolicyRule): Buffer {
   const source = from === undefined ? undefined : splitCidr(from);
   const destination = to === undefined ? undefined : splitCidr(to);
-  const isIpv6 = cidrFamilyOf(from, to) === 6;
   const header = Buffer.alloc(headerBytes);
-  header.writeUInt8(isIpv6 ? 10 : 2, 0);
+  header.writeUInt8(family === 6 ? 10 : 2, 0);
   header.writeUInt8(destination?.prefixLength ?? 0, 1);
   header.writeUInt8(source?.prefixLength ?? 0, 2);
   header.writeUInt8(table < 256 ? table : 0, 4);
@@ -86,12 +90,8 @@ function encode({ from, to, priority, table }: PolicyRule): Buffer {
     ...(destination === undefined ? [] : [address(attributes.destination, destination.address)]),
     u32(attributes.priority, priority),
     u32(attributes.table, table),
+    ...(isWithoutDefault === true ? [u32(attributes.suppressPrefixLength, 0)] : []),
   ]);
-}
-
-function cidrFamilyOf(from: Cidr | undefined, to: Cidr | undefined): IpFamily {
-  const one = from ?? to;
-  return one === undefined ? 4 : cidrFamily(one);
 }
 
 function describe({ from, to }: PolicyRule): string {

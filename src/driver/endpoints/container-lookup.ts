@@ -53,6 +53,5 @@ export function containerOf(info: ContainerInfo, name: string): Container {
     id: info.Id,
     name,
     labels: info.Labels,
-    hasSeveralNetworks: Object.keys(info.NetworkSettings?.Networks ?? {}).length > 1,
   };
 }

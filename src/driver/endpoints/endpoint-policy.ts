@@ -9,8 +9,6 @@ export interface Container {
   readonly id: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
-  /** Whether Docker has it on more than this one network. */
-  readonly hasSeveralNetworks: boolean;
 }
 
 /** Labels that every endpoint has of itself; the values are Docker's names, mapped where Calico needs it. */

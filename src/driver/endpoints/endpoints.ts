@@ -73,8 +73,6 @@ export interface EndpointsDeps {
   readonly interfacePrefix: string;
   /** Resolves when the kernel has what the datastore said of the endpoint at that revision. */
   readonly programmed: (endpointId: string, revision: bigint, signal: AbortSignal) => Promise<void>;
-  /** Told of containers that Docker has on several networks, whose default route may lead to another one. */
-  readonly onSeveralNetworks: (sandbox: string) => void;
 }
 
 export function createEndpoints(deps: EndpointsDeps): Endpoints {
@@ -145,9 +143,6 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
       signal,
     );
     await deps.programmed(endpointId, revision, signal);
-    if (lookup.kind === 'found' && lookup.container.hasSeveralNetworks) {
-      deps.onSeveralNetworks(sandbox);
-    }
     reportJoin(endpoint, { lookup, problems });
     return joinResponse({
       network,
