@@ -22,6 +22,7 @@ import {
 import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
+import { datastoreCheck } from './datastore-check.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
@@ -82,24 +83,13 @@ export function statusReport(sources: StatusSources): StatusReport {
 
 function checks(sources: StatusSources): Check[] {
   const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
-  const { inSyncSince, lastError: mirrorError, snapshotOf } = mirror.health;
-  const fromSnapshot =
-    snapshotOf === undefined ? '' : `from a snapshot of ${snapshotOf.toISOString()}; `;
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
   const used = profilesInUse(sources);
   const profiles = [...agent.engine.problems()].filter(([name]) => used.has(name));
   return [
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
-    {
-      name: 'datastore',
-      ok: inSyncSince !== undefined,
-      detail:
-        inSyncSince === undefined
-          ? `${fromSnapshot}${mirror.datastore.endpoint}: ${mirrorError ?? 'not read yet'}`
-          : `${mirror.datastore.endpoint}, in sync since ${inSyncSince.toISOString()}`,
-      remedy: 'Running containers are not concerned; make the datastore reachable again.',
-    },
+    datastoreCheck(mirror),
     {
       name: 'kernel',
       ok: agentHealth.inSyncSince !== undefined,

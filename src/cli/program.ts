@@ -9,6 +9,7 @@ import { version } from '../version.ts';
 import { addContainerCommands } from './container-commands.ts';
 import type { CliContext } from './context.ts';
 import { fetchStatus } from './control-client.ts';
+import { addDatastoreCommands } from './datastore-commands.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
 import { addPortsCommand } from './ports-command.ts';
@@ -72,6 +73,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   addContainerCommands(program, context);
   addIpamCommands(program, context);
   addPortsCommand(program, context);
+  addDatastoreCommands(program, context);
   program
     .command('version')
     .description('print the version')

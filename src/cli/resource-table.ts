@@ -28,7 +28,7 @@ const headers: Readonly<Record<ResourceKind, readonly string[]>> = {
   WorkloadEndpoint: ['container', 'node', 'addresses', 'interface', 'profiles'],
   Node: ['name', 'labels'],
   Tier: ['name', 'order'],
-  ClusterInformation: ['name', 'guid', 'type'],
+  ClusterInformation: ['name', 'guid', 'type', 'datastore ready'],
 };
 
 function row(resource: Resource): readonly string[] {
@@ -76,7 +76,12 @@ function row(resource: Resource): readonly string[] {
     case 'Tier':
       return [name, String(resource.spec.order ?? '')];
     case 'ClusterInformation':
-      return [name, resource.spec.clusterGUID ?? '', resource.spec.clusterType ?? ''];
+      return [
+        name,
+        resource.spec.clusterGUID ?? '',
+        resource.spec.clusterType ?? '',
+        String(resource.spec.datastoreReady ?? true),
+      ];
     default:
       return [];
   }

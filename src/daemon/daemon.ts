@@ -15,6 +15,7 @@ import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../dataplane/process.ts';
 import { GroupWriter } from '../datastore/group-writer.ts';
 import { LiveMirror } from '../datastore/live-mirror.ts';
+import { isMirrorLocked, lockedError } from '../datastore/lock.ts';
 import { openDatastore } from '../datastore/open-datastore.ts';
 import { keepSnapshot, readSnapshot } from '../datastore/snapshot.ts';
 import { createDockerApi } from '../driver/docker/docker-api.ts';
@@ -164,7 +165,7 @@ export async function runDaemon(
   const failedStarts = new FailedStarts({
     docker,
     log,
-    isDatastoreBack: () => mirror.health.inSyncSince !== undefined,
+    isDatastoreBack: () => mirror.health.inSyncSince !== undefined && !isMirrorLocked(mirror),
   });
   const serverWith = pluginServers({
     network: networkDriverMethods({
@@ -175,7 +176,8 @@ export async function runDaemon(
     }),
     ipam,
     initialised,
-    whyNotReady: (error) => mirror.whyNotInSync(error),
+    whyNotReady: (error) =>
+      isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync(error),
     log,
     metrics,
     onActivated: () => connectivity.engineBegan(),

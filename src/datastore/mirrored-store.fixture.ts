@@ -3,9 +3,29 @@ import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
-/** An empty store in memory that is followed, until it is disposed of. */
-export interface MirroredStore extends AsyncDisposable {
+/** A mirror that follows, until it is disposed of. */
+export interface Followed extends AsyncDisposable {
   readonly mirror: LiveMirror;
+}
+
+/** Follows a store, which is closed when it is no more; in sync. */
+export async function followed(store: Datastore): Promise<Followed> {
+  const mirror = new LiveMirror(store);
+  const stop = new AbortController();
+  const running = mirror.run(stop.signal);
+  await mirror.reached(0n, AbortSignal.timeout(60_000));
+  return {
+    mirror,
+    [Symbol.asyncDispose]: async () => {
+      stop.abort();
+      await running;
+      await store.close();
+    },
+  };
+}
+
+/** An empty store in memory that is followed, until it is disposed of. */
+export interface MirroredStore extends Followed {
   readonly writer: GroupWriter;
 }
 
@@ -13,18 +33,10 @@ export interface MirroredStore extends AsyncDisposable {
 export async function openMirroredStore(
   seen: (store: Datastore) => Datastore = (store) => store,
 ): Promise<MirroredStore> {
-  const store = await openSqliteStore(':memory:');
-  const mirror = new LiveMirror(seen(store));
-  const stop = new AbortController();
-  const running = mirror.run(stop.signal);
-  await mirror.reached(0n, AbortSignal.timeout(60_000));
+  const following = await followed(seen(await openSqliteStore(':memory:')));
   return {
-    mirror,
-    writer: new GroupWriter(mirror),
-    [Symbol.asyncDispose]: async () => {
-      stop.abort();
-      await running;
-      await store.close();
-    },
+    mirror: following.mirror,
+    writer: new GroupWriter(following.mirror),
+    [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
   };
 }

@@ -1,4 +1,5 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
+import { isMirrorLocked } from '../datastore/lock.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
@@ -133,7 +134,11 @@ async function describeContainer(
     } catch (error) {
       // What was removed meanwhile needs no description; else the caller begins anew.
       if (isCalicoError(error, 'driver/unknown-endpoint', 'driver/unknown-network')) continue;
-      deps.log.warn('container could not be described', { container: name, why: describe(error) });
+      const level = isCalicoError(error, 'datastore/locked') ? 'debug' : 'warn';
+      deps.log[level]('container could not be described', {
+        container: name,
+        why: describe(error),
+      });
       throw error;
     }
   }
@@ -143,7 +148,7 @@ async function describeContainer(
 async function releaseQuarantine(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
   let delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
   while (!signal.aborted) {
-    const waiting = deps.local.quarantined();
+    const waiting = isMirrorLocked(deps.mirror) ? [] : deps.local.quarantined();
     if (waiting.length === 0) delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
     for (const id of waiting) await tryRelease(deps, id, signal);
     await pause(waiting.length === 0 ? noQuarantineMs : delays.next().value, signal);

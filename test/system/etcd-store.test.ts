@@ -5,6 +5,7 @@ import type { Datastore } from '../../src/datastore/datastore.ts';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
 import { GroupWriter } from '../../src/datastore/group-writer.ts';
 import { LiveMirror } from '../../src/datastore/live-mirror.ts';
+import { lockContract } from '../../src/datastore/lock.fixture.ts';
 import { startEtcd, type Etcd } from '../lab/etcd.ts';
 
 const signal = AbortSignal.timeout(process.env['CALICO_TEST_LONG'] === '1' ? 600_000 : 110_000);
@@ -25,6 +26,11 @@ describe('etcd', () => {
   const open = () => openEtcdStore({ endpoints: [etcd.endpoint] });
 
   datastoreContract(() => {
+    etcd.etcdctl('del', '--prefix', '/');
+    return open();
+  });
+
+  lockContract(() => {
     etcd.etcdctl('del', '--prefix', '/');
     return open();
   });

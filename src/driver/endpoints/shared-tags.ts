@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { backoffMs, pause } from '../../async/deadline.ts';
 import type { Mirror } from '../../datastore/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { describe } from '../../errors/error.ts';
@@ -48,14 +49,20 @@ export function keepTagsShared(
       if (isTagged) changed.add(change.id);
     }
     if (changed.size === 0) return;
-    for (const sandbox of sandboxesWith(changed, { mirror, local })) {
-      writer
-        .write((draft) => shareTags(draft, local.ofSandbox(sandbox)), signal)
-        .catch((error: unknown) => {
-          if (!signal.aborted) log.warn('tags could not be shared', { why: describe(error) });
-        });
-    }
+    for (const sandbox of sandboxesWith(changed, { mirror, local })) void share(sandbox);
   });
+  const share = async (sandbox: string): Promise<void> => {
+    for (const delayMs of backoffMs(1000, 30_000)) {
+      try {
+        await writer.write((draft) => shareTags(draft, local.ofSandbox(sandbox)), signal);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn('tags could not be shared; it is tried again', { why: describe(error) });
+        await pause(delayMs, signal);
+      }
+    }
+  };
   signal.addEventListener('abort', stop, { once: true });
 }
 
