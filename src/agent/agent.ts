@@ -1,5 +1,7 @@
-import { backoffMs, orAborted, pause } from '../async/deadline.ts';
+import { backoffMs, pause } from '../async/deadline.ts';
+import { Waiters } from '../async/waiters.ts';
 import { AddressSets } from '../dataplane/address-sets.ts';
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { IptablesTables } from '../dataplane/iptables/tables.ts';
@@ -15,8 +17,9 @@ import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { PolicyEngine } from '../profiles/policy-engine.ts';
 import { staticRules, type StaticOptions } from '../profiles/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';
+import { ApplyFailures } from './apply-failures.ts';
 import { ContainerPaths } from './container-paths.ts';
-import { EndpointRoutes } from './endpoint-routes.ts';
+import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
 import { InheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
@@ -43,16 +46,13 @@ export interface AgentDeps {
 
 /** How the agent is. */
 export interface AgentHealth {
-  /** Since when the kernel holds what the datastore says; `undefined` while it does not. */
+  /** Since when the kernel holds what the datastore says, but for `failures`; `undefined` while it does not. */
   readonly inSyncSince: Date | undefined;
+  /** What the kernel refused, item by item. */
+  readonly failures: readonly ApplyFailure[];
   readonly lastError: { readonly at: Date; readonly what: string } | undefined;
   readonly rounds: number;
   readonly tableTransactions: number;
-}
-
-interface Waiter {
-  readonly isMet: () => boolean;
-  readonly resolve: () => void;
 }
 
 const idleMs = 60_000;
@@ -80,7 +80,8 @@ export class Agent {
   readonly ports: PublishedPorts;
   readonly #flows: FlowEnder;
   readonly #inherited: InheritedFlows;
-  #waiters: Waiter[] = [];
+  readonly #failures: ApplyFailures;
+  readonly #waiters = new Waiters();
   #seen = 0n;
   #applied = -1n;
   #wanted = false;
@@ -111,6 +112,7 @@ export class Agent {
     this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
     this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
     const { netfilter } = sockets;
+    this.#failures = new ApplyFailures(deps.log);
     this.#flows = new FlowEnder({ netfilter, engine: this.engine, families });
     this.#inherited = new InheritedFlows(netfilter);
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
@@ -174,20 +176,22 @@ export class Agent {
   async programmed(endpointId: string, revision: bigint, signal: AbortSignal): Promise<void> {
     const isMet = () => {
       const endpoint = this.#localEndpoint(endpointId);
-      return (
-        this.#applied >= revision &&
-        (endpoint === undefined || this.#endpointRoutes.isRouted(endpoint))
-      );
+      return this.#applied >= revision && (endpoint === undefined || this.isProgrammed(endpoint));
     };
     if (isMet()) return;
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(programmedMs)]);
-    const met = new Promise<void>((resolve) => this.#waiters.push({ isMet, resolve }));
     this.#kick();
     try {
-      await orAborted(met, deadline);
+      await this.#waiters.until(isMet, deadline);
     } catch (error) {
       const late = this.#seen < revision ? 'the datastore has not told of it yet' : undefined;
-      const why = late ?? this.#lastError?.what ?? 'it takes too long';
+      const networks = this.#localEndpoint(endpointId)?.spec.ipNetworks ?? [];
+      const [refused] = this.#failures.about(networks);
+      const why =
+        late ??
+        (refused === undefined
+          ? (this.#lastError?.what ?? 'it takes too long')
+          : `${refused.what}: ${refused.why}`);
       throw new CalicoError(
         'kernel/not-programmed',
         { endpoint: endpointId, why },
@@ -201,9 +205,16 @@ export class Agent {
     return this.#endpointRoutes.isRouted(endpoint);
   }
 
+  /** Whether the kernel routes to an endpoint of this host and knows its policy. */
+  isProgrammed(endpoint: WorkloadEndpoint): boolean {
+    const isHeld = (set: string, member: string) => this.sets.holds(set, member);
+    return this.isRouted(endpoint) && this.engine.isPlaced(endpoint, isHeld);
+  }
+
   get health(): AgentHealth {
     return {
       inSyncSince: this.#inSyncSince,
+      failures: this.#failures.all(),
       lastError: this.#lastError,
       rounds: this.#rounds,
       tableTransactions: this.#tableTransactions,
@@ -238,13 +249,14 @@ export class Agent {
           break;
         case 'WorkloadEndpoint': {
           const now = change.now?.value;
-          const local = now?.spec.node === node ? now : undefined;
+          const ofHost = now?.spec.node === node ? now : undefined;
+          const local = hasOwnInterface(ofHost) ? ofHost : undefined;
           this.engine.setEndpoint(id, now);
           this.#nat.setEndpoint(id, local);
           this.ports.setEndpoint(id, local);
           this.#flows.setEndpoint(change.before?.value, local);
           this.#inherited.setEndpoint(local);
-          this.#endpointRoutes.setEndpoint(id, local);
+          this.#endpointRoutes.setEndpoint(id, ofHost);
           this.containers.setEndpoint(id, local);
           break;
         }
@@ -312,27 +324,25 @@ export class Agent {
     const revision = this.#seen;
     // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
     this.sets.applyAdditions();
+    if (this.engine.setFaults(this.sets.faults())) this.sets.applyAdditions();
     const applied = await Promise.all(families.map((tables) => tables.write(this.#signal)));
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
     this.#tableTransactions += transactions;
     this.#watch.afterWrite(transactions);
-    this.#forwarding.apply();
-    const unrouted = this.routes.apply();
+    const attempt = (what: string, step: () => void) => this.#failures.attempt(what, step);
+    attempt('IPv6 forwarding', () => this.#forwarding.apply());
+    this.routes.apply();
     this.sets.applyRemovals();
-    this.ports.finish();
-    this.#flows.endForbidden();
+    attempt('published ports', () => this.ports.finish());
+    attempt('end of flows that no rule allows', () => this.#flows.endForbidden());
     this.#inherited.end(this.#deps.families);
+    const { sets, routes, ports } = this;
+    this.#failures.finish(
+      [sets, routes, this.#endpointRoutes, ports].flatMap((driver) => driver.failures()),
+    );
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
-    this.#settle();
-    const [first] = unrouted;
-    if (first !== undefined) this.#fail(first.why);
-  }
-
-  #settle(): void {
-    const met = this.#waiters.filter(({ isMet }) => isMet());
-    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
-    for (const { resolve } of met) resolve();
+    this.#waiters.settle();
   }
 
   #fail(what: string): void {
@@ -369,7 +379,9 @@ export class Agent {
 
   #look(): void {
     try {
-      if (this.sets.recheck()) this.#kick();
+      const retried = [this.sets, this.routes, this.ports, this.#failures];
+      const hasDue = retried.some((one) => one.hasDue);
+      if (this.sets.recheck() || hasDue) this.#kick();
       this.containers.retry();
       if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
     } catch (error) {

@@ -7,6 +7,7 @@ import { deleteLinkElsewhere, listLinks } from '../dataplane/netlink/link.ts';
 import { removeEmpty } from '../dataplane/netlink/nftables-tables.ts';
 import { ToolRunner } from '../dataplane/process.ts';
 import { Routes } from '../dataplane/routes.ts';
+import { CalicoError } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { openKernelSockets, type KernelSockets } from './kernel-sockets.ts';
 import { hostMac } from './links.ts';
@@ -17,7 +18,7 @@ const hostEnd = /^cali[0-9a-f]{11}$/;
 /**
  * Removes all of ours from the kernel of this host: chains of both iptables, address sets, routes, interfaces;
  * and puts back the settings of the host but for those to keep. For uninstalling, when the daemon does not run
- * any more.
+ * any more. Throws `kernel/not-cleaned` if something could not be removed; the rest is.
  */
 export async function cleanHost(
   ipv6Forwarding: Ipv6Forwarding,
@@ -43,6 +44,8 @@ export async function cleanHost(
     routes.apply();
     await removeLinks(sockets);
     ipv6Forwarding.switchBack(keep);
+    const [left] = [...sets.failures(), ...routes.failures()];
+    if (left !== undefined) throw new CalicoError('kernel/not-cleaned', left);
   } finally {
     sockets.close();
   }

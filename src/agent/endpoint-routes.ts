@@ -1,9 +1,12 @@
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
+import { Claims } from '../dataplane/claims.ts';
 import type { Routes, WantedAddress } from '../dataplane/routes.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { cidrFamily, hostCidr, type Cidr } from '../ip/cidr.ts';
+import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isWorkloadInterface } from '../profiles/names.ts';
 
 /**
  * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
@@ -16,15 +19,32 @@ export class EndpointRoutes {
   readonly #networks = new Map<string, DockerNetwork>();
   readonly #byDestination = new IdsByKey();
   readonly #byNetwork = new IdsByKey();
-  readonly #linkAddresses = new Map<string, WantedAddress>();
+  readonly #linkAddresses: Claims<WantedAddress>;
+  readonly #nextHops: Claims<IpAddress>;
+  /** Networks that are no single address: a route to one could take the host's own traffic. */
+  readonly #unfit = new Set<Cidr>();
+  /** Endpoints whose interface is no container's. */
+  readonly #strangers = new Map<string, WorkloadEndpoint>();
 
   constructor(routes: Routes, families: readonly IpFamily[]) {
     this.#routes = routes;
     this.#families = families;
+    this.#linkAddresses = new Claims(({ interface: name, address }) => `${name} ${address}`, {
+      want: (address) => routes.wantAddress(address),
+      unwant: (address) => routes.unwantAddress(address),
+    });
+    this.#nextHops = new Claims((hop: IpAddress) => hop, {
+      want: (hop) => routes.want({ kind: 'local', destination: hostCidr(hop) }),
+      unwant: (hop) => routes.unwant({ kind: 'local', destination: hostCidr(hop) }),
+    });
   }
 
-  /** A local endpoint as it is now; `undefined`: it is gone. */
-  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+  /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
+  setEndpoint(id: string, now: WorkloadEndpoint | undefined): void {
+    const isStranger = now !== undefined && !hasOwnInterface(now);
+    if (isStranger) this.#strangers.set(id, now);
+    else this.#strangers.delete(id);
+    const endpoint = isStranger ? undefined : now;
     const before = this.#endpoints.get(id);
     for (const network of before?.spec.ipNetworks ?? []) this.#byDestination.remove(network, id);
     this.#byNetwork.remove(networkIdOf(before), id);
@@ -45,8 +65,7 @@ export class EndpointRoutes {
     const before = this.#networks.get(id);
     if (network === undefined) this.#networks.delete(id);
     else this.#networks.set(id, network);
-    const hops = [before?.nextHop4, network?.nextHop4].filter((hop) => hop !== undefined);
-    for (const hop of new Set(hops)) this.#answerFor(hop);
+    this.#nextHops.set(id, network?.nextHop4 === undefined ? [] : [network.nextHop4]);
     if (before?.nextHop6 === network?.nextHop6) return;
     for (const endpointId of this.#byNetwork.ids(id)) this.#placeLinkAddress(endpointId);
   }
@@ -55,45 +74,53 @@ export class EndpointRoutes {
   isRouted(endpoint: WorkloadEndpoint): boolean {
     return (endpoint.spec.ipNetworks ?? [])
       .filter((network) => this.#families.includes(cidrFamily(network)))
-      .every((network) => this.#routes.has(network));
+      .every((network) => this.#routes.has(network, endpoint.spec.interfaceName));
+  }
+
+  /** Why there is no route to some networks that endpoints have. */
+  failures(): readonly ApplyFailure[] {
+    const networks = [...this.#unfit].map((net) => ({
+      what: `route to ${net}`,
+      why: 'an endpoint of this host must have single addresses, not a network',
+      net,
+    }));
+    const strangers = [...this.#strangers.values()].map(({ metadata, spec }) => ({
+      what: `endpoint ${metadata.name}`,
+      why: `${spec.interfaceName} is not the interface of a container: its name must begin with cali`,
+    }));
+    return [...networks, ...strangers];
   }
 
   #route(destination: Cidr): void {
     const [owner] = [...this.#byDestination.ids(destination)].toSorted();
     const endpoint = owner === undefined ? undefined : this.#endpoints.get(owner);
-    if (endpoint === undefined || !this.#families.includes(cidrFamily(destination))) {
-      this.#routes.unwant(destination);
+    const isServed = this.#families.includes(cidrFamily(destination));
+    const isUnfit = endpoint !== undefined && isServed && !isHostCidr(destination);
+    if (isUnfit) this.#unfit.add(destination);
+    else this.#unfit.delete(destination);
+    if (endpoint === undefined || !isServed || isUnfit) {
+      this.#routes.unwant({ kind: 'endpoint', destination });
     } else {
       const { interfaceName } = endpoint.spec;
       this.#routes.want({ kind: 'endpoint', destination, interface: interfaceName });
     }
   }
 
-  #answerFor(hop: IpAddress): void {
-    const isWanted = [...this.#networks.values()].some(({ nextHop4 }) => nextHop4 === hop);
-    const destination = hostCidr(hop);
-    if (isWanted) this.#routes.want({ kind: 'local', destination });
-    else this.#routes.unwant(destination);
-  }
-
   #placeLinkAddress(id: string): void {
     const endpoint = this.#endpoints.get(id);
-    const before = this.#linkAddresses.get(id);
     const hop = this.#networks.get(networkIdOf(endpoint) ?? '')?.nextHop6;
     const hasIpv6 = (endpoint?.spec.ipNetworks ?? []).some((one) => cidrFamily(one) === 6);
-    const wanted =
-      endpoint === undefined || hop === undefined || !hasIpv6 || familyOf(hop) !== 6
-        ? undefined
-        : { interface: endpoint.spec.interfaceName, address: hop };
-    if (before !== undefined && before.address !== wanted?.address) {
-      this.#routes.unwantAddress(before);
-    }
-    if (wanted === undefined) this.#linkAddresses.delete(id);
-    else {
-      this.#linkAddresses.set(id, wanted);
-      this.#routes.wantAddress(wanted);
-    }
+    const isWanted = endpoint !== undefined && hasIpv6 && hop !== undefined && familyOf(hop) === 6;
+    this.#linkAddresses.set(
+      id,
+      isWanted ? [{ interface: endpoint.spec.interfaceName, address: hop }] : [],
+    );
   }
+}
+
+/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
+export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
+  return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
 }
 
 function networkIdOf(endpoint: WorkloadEndpoint | undefined): string | undefined {

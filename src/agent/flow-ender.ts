@@ -43,8 +43,9 @@ export class FlowEnder {
   /** To be called when the kernel holds the present rules; answers how many flows were ended. */
   endForbidden(): number {
     if (!this.#mustLook) return 0;
+    const ended = endFlows(this.#netfilter, this.#families, (flow) => !this.#isAllowed(flow));
     this.#mustLook = false;
-    return endFlows(this.#netfilter, this.#families, (flow) => !this.#isAllowed(flow));
+    return ended;
   }
 
   /** Flows that concern no endpoint of this host are not ours to judge. */

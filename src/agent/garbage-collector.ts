@@ -13,6 +13,7 @@ import {
   type Ownerless,
   type SwarmFacts,
 } from '../ipam/collect.ts';
+import { allocateUsed } from '../ipam/heal.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface GarbageCollectorDeps {
@@ -151,6 +152,15 @@ async function collectBoth(
     if (find.kind === 'claim') return false;
     return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
   };
+  const healed = await writer.write(
+    (draft) => allocateUsed(draft, { endpointIds: deps.local.all(), now: new Date() }),
+    signal,
+  );
+  if (healed.result.length > 0) {
+    log.warn('addresses in use were free in their blocks; they are allocated again', {
+      addresses: healed.result,
+    });
+  }
   const { result: finds } = await writer.write(
     (draft) =>
       findOwnerless(draft, node, now.swarm).filter(

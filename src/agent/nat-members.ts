@@ -1,4 +1,5 @@
 import type { AddressSets } from '../dataplane/address-sets.ts';
+import { Claims } from '../dataplane/claims.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily } from '../ip/cidr.ts';
 import type { IpPool } from '../model/ip-pool.ts';
@@ -9,12 +10,16 @@ import { natSets } from '../profiles/names.ts';
 export class NatMembers {
   readonly #sets: AddressSets;
   readonly #families: readonly IpFamily[];
-  /** The sets and members of each pool and endpoint. */
-  readonly #members = new Map<string, readonly (readonly [set: string, member: string])[]>();
+  /** Of pools and endpoints. */
+  readonly #members: Claims<readonly [set: string, member: string]>;
 
   constructor(sets: AddressSets, families: readonly IpFamily[]) {
     this.#sets = sets;
     this.#families = families;
+    this.#members = new Claims(([set, member]) => `${set} ${member}`, {
+      want: ([set, member]) => sets.addMember(set, member),
+      unwant: ([set, member]) => sets.removeMember(set, member),
+    });
   }
 
   start(): void {
@@ -29,9 +34,9 @@ export class NatMembers {
   setPool(name: string, pool: IpPool | undefined): void {
     const family = pool === undefined ? undefined : cidrFamily(pool.spec.cidr);
     const isUsed = family !== undefined && this.#families.includes(family);
-    if (pool === undefined || !isUsed) return this.#replace(`pool ${name}`, []);
+    if (pool === undefined || !isUsed) return this.#members.set(`pool ${name}`, []);
     const { cidr, natOutgoing } = pool.spec;
-    this.#replace(`pool ${name}`, [
+    this.#members.set(`pool ${name}`, [
       [natSets.allPools(family), cidr],
       ...(natOutgoing === true ? [[natSets.masqueradedPools(family), cidr] as const] : []),
     ]);
@@ -40,7 +45,7 @@ export class NatMembers {
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     const wish = endpoint?.metadata.annotations?.[endpointAnnotations.natOutgoing];
     const networks = wish === undefined ? [] : (endpoint?.spec.ipNetworks ?? []);
-    this.#replace(
+    this.#members.set(
       `endpoint ${id}`,
       networks
         .filter((network) => this.#families.includes(cidrFamily(network)))
@@ -50,16 +55,5 @@ export class NatMembers {
           return [set(family), network] as const;
         }),
     );
-  }
-
-  #replace(owner: string, members: readonly (readonly [string, string])[]): void {
-    const before = this.#members.get(owner) ?? [];
-    if (members.length > 0) this.#members.set(owner, members);
-    else this.#members.delete(owner);
-    for (const [set, member] of members) this.#sets.addMember(set, member);
-    for (const [set, member] of before) {
-      if (!members.some(([a, b]) => a === set && b === member))
-        this.#sets.removeMember(set, member);
-    }
   }
 }

@@ -1,3 +1,5 @@
+import { Refusals, type ApplyFailure } from '../dataplane/apply-failure.ts';
+import { Claims } from '../dataplane/claims.ts';
 import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts';
 import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
@@ -44,12 +46,25 @@ export class PublishedPorts {
   readonly #published = new Map<string, Published>();
   /** Ports that could not be had, by themselves as text. */
   readonly #problems = new Map<string, string>();
-  /** Interfaces whose setting is to be written, with its value. */
+  /** Interfaces whose setting is to be written, with its value, and those for which that was refused. */
   readonly #loopback = new Map<string, boolean>();
+  readonly #refused = new Refusals<string>();
+  readonly #rules: Claims<HostPortRule>;
+  readonly #loopbackInterfaces: Claims<string>;
+  readonly #added: HostPortRule[] = [];
+  readonly #removed: HostPortRule[] = [];
 
   constructor(deps: PublishedPortsDeps) {
     this.#deps = deps;
     this.#flows = new PortFlows(deps);
+    this.#rules = new Claims((rule) => JSON.stringify(rule), {
+      want: (rule) => this.#added.push(rule),
+      unwant: (rule) => this.#removed.push(rule),
+    });
+    this.#loopbackInterfaces = new Claims((name: string) => name, {
+      want: (name) => this.#loopback.set(name, true),
+      unwant: (name) => this.#loopback.set(name, false),
+    });
     this.#chains = new Map(
       [...deps.tables].map(([family, tables]) => [
         family,
@@ -72,15 +87,15 @@ export class PublishedPorts {
     if (before === nothing && now === nothing) return;
     if (now === nothing) this.#published.delete(id);
     else this.#published.set(id, now);
-    this.#changeRules(before.rules, now.rules);
+    this.#rules.set(id, now.rules);
+    this.#changeRules(this.#removed.splice(0), this.#added.splice(0));
     for (const binding of missing(before.bindings, now.bindings))
       this.#release(before.owner, binding);
     for (const binding of missing(now.bindings, before.bindings)) void this.#hold(id, binding);
-    if (before.loopbackInterface !== now.loopbackInterface) {
-      if (before.loopbackInterface !== undefined)
-        this.#loopback.set(before.loopbackInterface, false);
-      if (now.loopbackInterface !== undefined) this.#loopback.set(now.loopbackInterface, true);
-    }
+    this.#loopbackInterfaces.set(
+      id,
+      now.loopbackInterface === undefined ? [] : [now.loopbackInterface],
+    );
   }
 
   /** An interface was made anew, with the kernel's own settings. */
@@ -90,13 +105,29 @@ export class PublishedPorts {
     }
   }
 
-  /** To be called when the kernel has the present chains. Throws `kernel/refused`. */
+  /** To be called when the kernel has the present chains. Throws `kernel/refused` if flows cannot be listed. */
   finish(): void {
     for (const [name, isOn] of this.#loopback) {
-      setRouteLocalnet(this.#deps.rtnetlink, name, isOn);
-      this.#loopback.delete(name);
+      if (!this.#refused.isDue(name)) continue;
+      try {
+        setRouteLocalnet(this.#deps.rtnetlink, name, isOn);
+        this.#refused.delete(name);
+        this.#loopback.delete(name);
+      } catch (error) {
+        this.#refused.add(name, { what: `route_localnet of interface ${name}` }, error);
+      }
     }
     this.#flows.endStale([...this.#chains.keys()]);
+  }
+
+  /** Settings of interfaces that the kernel refused. */
+  failures(): readonly ApplyFailure[] {
+    return this.#refused.failures();
+  }
+
+  /** Whether something that was refused is to be tried again now. */
+  get hasDue(): boolean {
+    return this.#refused.hasDue;
   }
 
   /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
@@ -127,9 +158,7 @@ export class PublishedPorts {
     };
   }
 
-  #changeRules(before: readonly HostPortRule[], now: readonly HostPortRule[]): void {
-    const removed = missing(before, now);
-    const added = missing(now, before);
+  #changeRules(removed: readonly HostPortRule[], added: readonly HostPortRule[]): void {
     for (const [family, chains] of this.#chains) {
       const ofFamily = ({ hostIp }: HostPortRule) => familyOf(hostIp) === family;
       chains.change(removed.filter(ofFamily), added.filter(ofFamily));

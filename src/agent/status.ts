@@ -23,7 +23,9 @@ import { noMatchDropsSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
+import { failureChecks } from './apply-failures.ts';
 import { otherFirewalls } from './other-firewalls.ts';
+import { tunnelChecks } from './pool-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
 export interface StatusSources {
@@ -70,10 +72,10 @@ export function statusReport(sources: StatusSources): StatusReport {
       const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
       return endpoint === undefined ? [] : [describeEndpoint(sources, endpoint)];
     }),
-    pools: poolUsage(mirror).map(({ name, cidr, total, used }) => ({
+    pools: poolUsage(mirror).map(({ name, cidr, total, free }) => ({
       name,
       cidr,
-      free: (total - used).toString(),
+      free: free.toString(),
       total: total.toString(),
     })),
     drops: drops(sources),
@@ -96,9 +98,10 @@ function checks(sources: StatusSources): Check[] {
       detail:
         agentHealth.inSyncSince === undefined
           ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
-          : `as wanted since ${agentHealth.inSyncSince.toISOString()}`,
+          : `${agentHealth.failures.length === 0 ? 'as wanted' : 'all else as wanted'} since ${agentHealth.inSyncSince.toISOString()}`,
       remedy: 'It is tried again by itself; see the last error.',
     },
+    ...failureChecks(agentHealth.failures, mirror),
     {
       name: 'firewall',
       ok: true,
@@ -119,7 +122,7 @@ function checks(sources: StatusSources): Check[] {
         'It is tried again by itself; if it stays, connect the container to its networks anew.',
     })),
     ...otherFirewalls(),
-    ...overlaps(sources),
+    ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profiles.map(([name, problem]) => ({
@@ -138,10 +141,11 @@ function checks(sources: StatusSources): Check[] {
 }
 
 /** Nothing is known of pools before the datastore was read. */
-function overlaps({ mirror, connected, dockerPools }: StatusSources): Check[] {
+function poolChecks({ mirror, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
-  return rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
+  const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
+  return [...ranges, ...tunnelChecks(pools)];
 }
 
 /** Families in which containers have addresses and the host forwards nothing. */
@@ -205,9 +209,11 @@ function describeEndpoint(
   const state =
     quarantine !== undefined
       ? `quarantine: ${quarantine}`
-      : agent.isRouted(endpoint)
-        ? 'ready'
-        : 'no route';
+      : !agent.isRouted(endpoint)
+        ? 'no route'
+        : agent.isProgrammed(endpoint)
+          ? 'ready'
+          : 'policy not in force';
   return {
     container: endpointTitle(endpoint),
     network: network?.value.name ?? '',

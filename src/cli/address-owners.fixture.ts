@@ -65,9 +65,9 @@ export function ownersContract(options: {
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {
         await options.empty();
         await using crowd = await openWriters(4, options.open);
-        const [watching, ...mirrors] = crowd.mirrors;
+        const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
         const [, ...writers] = crowd.writers;
-        const faults = watchForOverlaps(watching ?? assert.fail());
+        const faults = watchForOverlaps(watching);
         const hosts = mirrors.map((mirror, index) =>
           host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
         );
@@ -80,11 +80,7 @@ export function ownersContract(options: {
             }
           }),
         );
-        const revisions = mirrors.map(({ revision }) => revision);
-        await watching?.reached(
-          revisions.reduce((a, b) => (a > b ? a : b)),
-          signal,
-        );
+        await caughtUp(watching, mirrors);
         assert.deepEqual(faults, []);
       }),
       { numRuns: options.runs },
@@ -119,6 +115,49 @@ export function ownersContract(options: {
       assert.equal(made.length, 1, made.map(({ id }) => id).join());
     }
   });
+
+  test('blocks of two sizes, asked for at the same moment in pools that overlap, do not overlap', async () => {
+    await options.empty();
+    await using crowd = await openWriters(3, options.open);
+    const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
+    const [, ...writers] = crowd.writers;
+    const faults = watchForOverlaps(watching);
+    const hosts = mirrors.map((mirror, index) =>
+      host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
+    );
+    const all: string[] = [];
+    for (let third = 0; third < 20; third++) {
+      const subnet = parseCidr(`10.9.${third}.0/26`);
+      const given = await Promise.all(
+        hosts.map(async (one, index) => {
+          // One block is the whole pool, the other a quarter of it.
+          await one.foreign(`foreign-${third}-${index}`, { subnet, blockSize: 26 + 2 * index });
+          const poolId = await one.askPool(undefined, `foreign-${third}-${index}`);
+          const ask = () => one.askAddress(poolId).catch(() => undefined);
+          return Promise.all(Array.from({ length: 4 }, ask));
+        }),
+      );
+      const addresses = given.flat().filter((address) => address !== undefined);
+      assert.ok(addresses.length >= 4);
+      assert.equal(new Set(addresses).size, addresses.length, 'one address has two owners');
+      all.push(...addresses);
+    }
+    await caughtUp(watching, mirrors);
+    const held = [...watching.list('Block4').values()].flatMap(({ value }) =>
+      [...heldAddresses(value)].map(([address]) => address),
+    );
+    assert.deepEqual(held.toSorted(), all.toSorted());
+    assert.deepEqual(faults, []);
+  });
+}
+
+/** Resolves when the mirror has seen what the others have. */
+async function caughtUp(mirror: LiveMirror, others: readonly LiveMirror[]): Promise<void> {
+  const revisions = others.map(({ revision }) => revision);
+  await mirror.reached(
+    revisions.reduce((a, b) => (a > b ? a : b)),
+    signal,
+  );
 }
 
 interface Host {
@@ -126,7 +165,7 @@ interface Host {
   readonly mirror: LiveMirror;
   readonly pools: string[];
   readonly addresses: { readonly poolId: string; readonly address: string }[];
-  askPool(subnet: Cidr): Promise<string>;
+  askPool(subnet: Cidr | undefined, ipPool?: string): Promise<string>;
   askAddress(poolId: string, address?: string): Promise<string>;
   releaseAddress(poolId: string, address: string): Promise<void>;
   releasePool(poolId: string): Promise<void>;
@@ -167,12 +206,12 @@ function host(
     mirror,
     pools: [],
     addresses: [],
-    askPool: async (subnet) => {
+    askPool: async (subnet, ipPool) => {
       const request = {
         AddressSpace: undefined,
         Pool: subnet,
         SubPool: undefined,
-        Options: {},
+        Options: ipPool === undefined ? {} : { pool: ipPool },
         V6: false,
       };
       const answer = await ipam.requestPool.answer(request, signal);

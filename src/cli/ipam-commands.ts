@@ -3,14 +3,15 @@ import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
-import type { Cidr } from '../ip/cidr.ts';
 import { sharersOf } from '../ipam/addresses.ts';
 import { validClaims } from '../ipam/claims.ts';
 import { addressTaken, describeHolder, lookUpHolder, userOf } from '../ipam/holder.ts';
+import { allocateUsed, mostHealed, recountHandles } from '../ipam/heal.ts';
 import { poolOf } from '../ipam/pools.ts';
 import { release } from '../ipam/records.ts';
-import { borrowedAddresses, checkIpam, poolUsage } from '../ipam/report.ts';
+import { borrowedAddresses, checkIpam, poolUsage, type BlockUsage } from '../ipam/report.ts';
 import type { CliContext } from './context.ts';
+import type { Store } from './store.ts';
 import { counted, formatCount, formatTable } from './table.ts';
 
 /** `ipam show`, `ipam check` and `ipam release`. */
@@ -37,8 +38,12 @@ export function addIpamCommands(program: Command, context: CliContext): void {
   ipam
     .command('check')
     .description('compare allocations, handles and endpoints; exit status 1 if they disagree')
-    .action(async () => {
-      const problems = await context.withStore(async ({ mirror }) => checkIpam(mirror));
+    .option('--fix', 'allocate what containers use, and count handles anew, then look again')
+    .action(async ({ fix }: { readonly fix?: boolean }) => {
+      const problems = await context.withStore(async (store) => {
+        if (fix === true) context.out(await mend(store));
+        return checkIpam(store.mirror);
+      });
       for (const problem of problems) context.out(`${problem}\n`);
       const count = problems.length === 0 ? 'no problems' : counted(problems.length, 'problem');
       context.out(`${count} found\n`);
@@ -54,6 +59,29 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     });
 }
 
+/** Mends what can be mended without freeing anything; answers what it did, a line each. */
+async function mend({ mirror, write }: Store): Promise<string> {
+  const endpointIds = [...mirror.list('WorkloadEndpoint').keys()];
+  const allocated = await inPieces(() =>
+    write((draft) => allocateUsed(draft, { endpointIds, now: new Date() })),
+  );
+  const recounted = await inPieces(() => write(recountHandles));
+  return [
+    ...allocated.map((address) => `${address} is allocated again to who uses it\n`),
+    ...recounted.map((handle) => `handle ${handle} is counted anew\n`),
+  ].join('');
+}
+
+/** Carries out a plan that mends so many things at a time, until none is left. */
+async function inPieces<Mended>(plan: () => Promise<readonly Mended[]>): Promise<Mended[]> {
+  const all: Mended[] = [];
+  for (;;) {
+    const mended = await plan();
+    all.push(...mended);
+    if (mended.length < mostHealed) return all;
+  }
+}
+
 /** Who holds an address, and all that is noted of it. */
 function holderText(draft: Draft, address: IpAddress): string {
   const holder = lookUpHolder(draft, address)?.holder;
@@ -62,6 +90,10 @@ function holderText(draft: Draft, address: IpAddress): string {
       `${address} is in use by ${describeHolder(holder, userOf(draft, address))}\n`,
       ...Object.entries(holder.secondary ?? {}).map(([key, value]) => `  ${key}: ${value}\n`),
     ].join('');
+  }
+  const user = userOf(draft, address);
+  if (user !== undefined) {
+    return `${address} is in use by ${describeHolder({}, user)}, but not allocated\n`;
   }
   const pool = poolOf(draft, address);
   return pool === undefined
@@ -84,25 +116,22 @@ function borrowedText(mirror: LiveMirror): string {
 function usageText(mirror: LiveMirror, showBlocks: boolean): string {
   const line = (
     grouping: string,
-    use: { readonly cidr: Cidr; readonly host?: string | undefined },
-    [total, used]: readonly [bigint, bigint],
+    { cidr, total, used, reserved, free }: Omit<BlockUsage, 'host'>,
+    host: string | undefined,
   ) => [
     grouping,
-    use.cidr,
-    use.host ?? '',
+    cidr,
+    host ?? '',
     formatCount(total, total),
     used.toString(),
-    formatCount(total - used, total),
+    formatCount(reserved, total),
+    formatCount(free, total),
   ];
   return formatTable(
-    ['grouping', 'cidr', 'host', 'total', 'in use', 'free'],
+    ['grouping', 'cidr', 'host', 'total', 'in use', 'reserved', 'free'],
     poolUsage(mirror).flatMap((pool) => [
-      line('IP pool', { cidr: pool.cidr }, [pool.total, pool.used]),
-      ...(showBlocks
-        ? pool.blocks.map((block) =>
-            line('block', block, [BigInt(block.total), BigInt(block.used)]),
-          )
-        : []),
+      line('IP pool', pool, undefined),
+      ...(showBlocks ? pool.blocks.map((block) => line('block', block, block.host)) : []),
     ]),
   );
 }

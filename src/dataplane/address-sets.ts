@@ -1,30 +1,32 @@
-import { describe } from '../errors/error.ts';
-import type { AddressSetSpec } from '../ruleset/address-set.ts';
-import { DeltaTracker } from './delta-tracker.ts';
-import { kernelTypeName, type Ipset, type KernelMember } from './netlink/ipset.ts';
+import type { AddressSetSpec, SetFault } from '../ruleset/address-set.ts';
+import { Refusals, type ApplyFailure } from './apply-failure.ts';
+import { kernelTypeName, type Ipset, type KernelMember, type KernelSet } from './netlink/ipset.ts';
 import { isRefusal } from './netlink/socket.ts';
+import { WantedSet } from './wanted-set.ts';
 
-/** Names of sets that are ours: Calico's prefix and the family. */
+/** Names of sets that are ours: Calico's prefix, the family, and `t` for what is there for a moment. */
 const ours = /^cali[46][0t]/;
-
-interface Wanted {
-  readonly spec: AddressSetSpec;
-  readonly members: DeltaTracker<string, true>;
-}
 
 /**
  * The address sets of the kernel as they should be. Additions and removals are separate steps, as rules are
- * changed between them: a set exists before a rule that names it, and goes after.
+ * changed between them: a set exists before a rule that names it, and goes after. What the kernel refuses is
+ * told by `failures` and tried again later; it holds up nothing else.
  */
 export class AddressSets {
   readonly #ipset: Ipset;
-  readonly #sets = new Map<string, Wanted>();
-  /** Sets in the kernel by name, with their type there. */
+  readonly #sets = new Map<string, WantedSet>();
+  /** Sets in the kernel by name, with what they are there. */
   readonly #present = new Map<string, string>();
   readonly #changed = new Set<string>();
   readonly #unwanted = new Set<string>();
-  /** What could be removed when the last additions were made. */
-  #removable: (() => void)[] = [];
+  /** Sets that cannot be made, read or removed. */
+  readonly #unmade = new Refusals<string>();
+  readonly #unread = new Refusals<string>();
+  readonly #unremoved = new Refusals<string>();
+  /** Sets of which members are refused or kept, or were. */
+  readonly #troubled = new Set<string>();
+  /** What could be removed when additions were made, since the last removals. */
+  readonly #removable: (() => void)[] = [];
   #goingSets: ReadonlySet<string> = new Set();
 
   constructor(ipset: Ipset) {
@@ -34,41 +36,90 @@ export class AddressSets {
   /** From now on the set is wanted, empty at first; repeating it keeps the members. */
   want(spec: AddressSetSpec): void {
     if (this.#sets.has(spec.name)) return;
-    const members = new DeltaTracker<string, true>(() => true);
-    this.#sets.set(spec.name, { spec, members });
-    if (this.#present.has(spec.name)) this.#readMembers(spec, members);
+    const wanted = new WantedSet(spec);
+    this.#sets.set(spec.name, wanted);
+    if (this.#present.has(spec.name)) this.#readMembers(wanted);
     this.#unwanted.delete(spec.name);
+    this.#unremoved.delete(spec.name);
     this.#changed.add(spec.name);
   }
 
   unwant(name: string): void {
     if (!this.#sets.delete(name)) return;
     this.#changed.delete(name);
+    this.#unmade.delete(name);
+    this.#unread.delete(name);
     if (this.#present.has(name)) this.#unwanted.add(name);
   }
 
   addMember(name: string, member: string): void {
-    this.#sets.get(name)?.members.setDesired(member, true);
+    this.#sets.get(name)?.setWanted(member, true);
     this.#changed.add(name);
   }
 
   removeMember(name: string, member: string): void {
-    this.#sets.get(name)?.members.deleteDesired(member);
+    this.#sets.get(name)?.setWanted(member, false);
     this.#changed.add(name);
   }
 
-  /** Reads what the kernel has; the next steps mend what differs. */
+  /** Whether the kernel has a member that is wanted. */
+  holds(name: string, member: string): boolean {
+    return this.#sets.get(name)?.holds(member) === true;
+  }
+
+  /** What the kernel does not hold as wanted, as it was when it was tried last. */
+  failures(): readonly ApplyFailure[] {
+    return [
+      ...[this.#unmade, this.#unread, this.#unremoved].flatMap((refusals) => refusals.failures()),
+      ...this.#inTrouble().flatMap(({ refused, kept }) => [
+        ...refused.failures(),
+        ...kept.failures(),
+      ]),
+    ];
+  }
+
+  /** The sets that are not as wanted, by name: rules that use them may decide otherwise than they say. */
+  faults(): ReadonlyMap<string, SetFault> {
+    const names = new Set([
+      ...this.#unmade.keys(),
+      ...this.#unread.keys(),
+      ...this.#inTrouble().map(({ spec }) => spec.name),
+    ]);
+    return new Map(
+      [...names].map((name) => {
+        const wanted = this.#sets.get(name);
+        return [
+          name,
+          {
+            absent: sentence(this.#unmade.get(name)),
+            lacks: sentence(wanted?.refused.first()),
+            exceeds: sentence(this.#unread.get(name) ?? wanted?.kept.first()),
+          },
+        ];
+      }),
+    );
+  }
+
+  /** Whether something that was refused is to be tried again now. */
+  get hasDue(): boolean {
+    return (
+      [this.#unmade, this.#unread, this.#unremoved].some(({ hasDue }) => hasDue) ||
+      this.#inTrouble().some((set) => set.hasDue)
+    );
+  }
+
+  /** Reads what the kernel has; the next steps mend what differs. Throws `kernel/refused`. */
   resync(): void {
     const prefixed = this.#ipset.list().filter(({ name }) => ours.test(name));
     this.#present.clear();
-    for (const { name, typeName } of prefixed) this.#present.set(name, typeName);
+    for (const set of prefixed) this.#present.set(set.name, formOf(set));
     this.#unwanted.clear();
     for (const name of this.#present.keys()) {
       if (!this.#sets.has(name)) this.#unwanted.add(name);
     }
-    for (const [name, { spec, members }] of this.#sets) {
-      if (this.#present.has(name)) this.#readMembers(spec, members);
-      else members.replaceActual([]);
+    for (const [name, wanted] of this.#sets) {
+      if (this.#present.has(name)) this.#readMembers(wanted);
+      else wanted.replaceActual([]);
       this.#changed.add(name);
     }
   }
@@ -76,102 +127,200 @@ export class AddressSets {
   /**
    * Looks whether sets have the sizes that we left them with, as the kernel tells nobody of changes, and reads
    * those again that have not; answers whether there were any. It costs some microseconds for each set.
+   * Throws `kernel/refused`.
    */
   recheck(): boolean {
     const sizes = new Map(this.#ipset.list().map(({ name, size }) => [name, size]));
     let differs = false;
-    for (const [name, { spec, members }] of this.#sets) {
+    for (const [name, wanted] of this.#sets) {
+      const { spec } = wanted;
       if (!this.#present.has(name)) continue;
       const size = sizes.get(name);
       if (size === undefined) this.#present.delete(name);
-      else if (spec.isFilledByRules === true || size === members.actual.size) continue;
-      if (size === undefined) members.replaceActual([]);
-      else this.#readMembers(spec, members);
+      else if (spec.isFilledByRules === true || size === wanted.size) continue;
+      if (size === undefined) wanted.replaceActual([]);
+      else if (!this.#unread.isDue(name)) continue;
+      else this.#readMembers(wanted);
       this.#changed.add(name);
       differs = true;
     }
     return differs;
   }
 
-  /**
-   * Makes sets and adds members, and notes which members and sets can go once the rules have changed.
-   * Throws `kernel/refused`.
-   */
+  /** Makes sets and adds members, and notes which members and sets can go once the rules have changed. */
   applyAdditions(): void {
+    this.#retryDue();
     for (const name of this.#changed) {
       const wanted = this.#sets.get(name);
-      if (wanted === undefined) continue;
-      this.#ensure(wanted);
-      const added = wanted.members.updates().map(([member]) => member);
-      if (added.length === 0) continue;
-      this.#ipset.add(wanted.spec, added);
-      for (const member of added) wanted.members.setActual(member, true);
+      if (wanted !== undefined && this.#isMade(wanted)) this.#fill(wanted);
     }
-    this.#removable = [...this.#changed].flatMap((name) => {
+    for (const name of this.#changed) {
       const wanted = this.#sets.get(name);
-      const members = wanted?.members.removals().map(([member]) => member) ?? [];
-      return wanted === undefined || members.length === 0
-        ? []
-        : [() => this.#removeMembers(wanted, members)];
-    });
+      const surplus = wanted?.surplus() ?? [];
+      if (wanted === undefined || surplus.length === 0) continue;
+      this.#removable.push(() => this.#removeMembers(wanted, surplus));
+    }
     this.#changed.clear();
     this.#goingSets = new Set(this.#unwanted);
   }
 
   /**
    * Removes members and sets that were wanted no more when `applyAdditions` was called last. A set that a rule
-   * still names stays for the next time; answers those, as sentences.
+   * still names stays for the next time.
    */
-  applyRemovals(): readonly string[] {
+  applyRemovals(): void {
     for (const remove of this.#removable.splice(0)) remove();
-    return [...this.#goingSets].flatMap((name) => this.#destroy(name));
+    for (const name of this.#goingSets) this.#destroy(name);
   }
 
-  /** The members of a set with their counters, as the kernel has them now. */
+  /** The members of a set with their counters, as the kernel has them now. Throws `kernel/refused`. */
   counters(name: string): readonly KernelMember[] {
     const spec = this.#sets.get(name)?.spec;
     return spec === undefined ? [] : this.#ipset.members(name, spec.family);
   }
 
-  /** Those that are wanted again meanwhile stay. */
-  #removeMembers({ spec, members }: Wanted, candidates: readonly string[]): void {
-    if (!this.#present.has(spec.name)) return;
-    const gone = candidates.filter((member) => !members.desired.has(member));
-    if (gone.length > 0) this.#ipset.remove(spec, gone);
-    for (const member of gone) members.deleteActual(member);
-  }
-
-  #ensure({ spec, members }: Wanted): void {
-    const present = this.#present.get(spec.name);
-    if (present !== undefined) {
-      if (present === kernelTypeName(spec.type)) return;
-      // A set of that name, but of another type: it cannot be ours any more, and no rule of ours names it.
-      this.#ipset.destroy(spec.name);
-      members.replaceActual([]);
+  #inTrouble(): readonly WantedSet[] {
+    const wanted: WantedSet[] = [];
+    for (const name of this.#troubled) {
+      const set = this.#sets.get(name);
+      if (set?.isInTrouble === true) wanted.push(set);
+      else this.#troubled.delete(name);
     }
-    this.#ipset.create(spec);
-    this.#present.set(spec.name, kernelTypeName(spec.type));
+    return wanted;
   }
 
-  /** What rules fill is only looked at, never corrected. */
-  #readMembers(spec: AddressSetSpec, members: DeltaTracker<string, true>): void {
+  #retryDue(): void {
+    for (const { spec, hasDue } of this.#inTrouble()) {
+      if (hasDue) this.#changed.add(spec.name);
+    }
+    for (const name of this.#unmade.keys()) this.#changed.add(name);
+    for (const name of this.#unread.keys()) {
+      const wanted = this.#sets.get(name);
+      if (wanted === undefined || !this.#unread.isDue(name)) continue;
+      this.#readMembers(wanted);
+      this.#changed.add(name);
+    }
+  }
+
+  /** Whether the set is there, made now if need be. */
+  #isMade(wanted: WantedSet): boolean {
+    const { spec } = wanted;
+    const { name } = spec;
+    const form = formOf({ ...spec, typeName: kernelTypeName(spec.type) });
+    const present = this.#present.get(name);
+    if (present === form) return true;
+    if (!this.#unmade.isDue(name)) return false;
+    try {
+      if (present !== undefined) this.#replace(spec);
+      else if (!this.#isCreated(spec)) return this.#isMade(wanted);
+    } catch (error) {
+      this.#unmade.add(name, { what: `address set ${name}` }, error);
+      return false;
+    }
+    this.#unmade.delete(name);
+    wanted.replaceActual([]);
+    this.#present.set(name, form);
+    return true;
+  }
+
+  /** Answers `false` if somebody has made one of that name meanwhile, of which we know now. */
+  #isCreated(spec: AddressSetSpec): boolean {
+    try {
+      this.#ipset.create(spec);
+      return true;
+    } catch (error) {
+      const found = this.#ipset.list().find(({ name }) => name === spec.name);
+      if (found === undefined) throw error;
+      this.#present.set(spec.name, formOf(found));
+      const wanted = this.#sets.get(spec.name);
+      if (wanted !== undefined) this.#readMembers(wanted);
+      return false;
+    }
+  }
+
+  /** Puts a set in the place of one of another form. Rules may name it, which cannot be removed then. */
+  #replace(spec: AddressSetSpec): void {
+    try {
+      this.#ipset.destroy(spec.name);
+      this.#ipset.create(spec);
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      const name = spec.name.replace(/^(cali[46])./, '$1t');
+      this.#ipset.destroy(name);
+      this.#ipset.create({ ...spec, name });
+      try {
+        this.#ipset.swap(spec.name, name);
+      } finally {
+        this.#ipset.destroy(name);
+      }
+    }
+  }
+
+  #fill(wanted: WantedSet): void {
+    const { name } = wanted.spec;
+    try {
+      wanted.addMissing(this.#ipset);
+    } catch {
+      // Somebody has removed the set. If that happens again, the next round makes it.
+      this.#present.delete(name);
+      try {
+        if (this.#isMade(wanted)) wanted.addMissing(this.#ipset);
+      } catch (error) {
+        this.#present.delete(name);
+        this.#unmade.add(name, { what: `address set ${name}` }, error);
+      }
+    }
+    if (wanted.isInTrouble) this.#troubled.add(name);
+  }
+
+  #removeMembers(wanted: WantedSet, candidates: readonly string[]): void {
+    if (!this.#present.has(wanted.spec.name)) return;
+    wanted.remove(this.#ipset, candidates);
+    if (wanted.isInTrouble) this.#troubled.add(wanted.spec.name);
+  }
+
+  /** What rules fill is only looked at, never corrected. What cannot be read is taken to be as we left it. */
+  #readMembers(wanted: WantedSet): void {
+    const { spec } = wanted;
     if (spec.isFilledByRules === true) return;
-    const actual = this.#ipset.members(spec.name, spec.family);
-    members.replaceActual(actual.map(({ member }) => [member, true] as const));
+    try {
+      const actual = this.#ipset.members(spec.name, spec.family);
+      wanted.replaceActual(actual.map(({ member }) => member));
+      this.#unread.delete(spec.name);
+    } catch (error) {
+      this.#unread.add(spec.name, { what: `reading of the address set ${spec.name}` }, error);
+    }
   }
 
-  #destroy(name: string): readonly string[] {
-    if (!this.#unwanted.has(name)) return [];
+  #destroy(name: string): void {
+    if (!this.#unwanted.has(name) || !this.#unremoved.isDue(name)) return;
     try {
       this.#ipset.destroy(name);
     } catch (error) {
-      if (isRefusal(error, 'IPSET_ERR_BUSY', 'EBUSY', 'IPSET_ERR_REFERENCED')) {
-        return [describe(error)];
+      if (!isBusy(error)) {
+        this.#unremoved.add(name, { what: `removal of the address set ${name}` }, error);
       }
-      throw error;
+      return;
     }
+    this.#unremoved.delete(name);
     this.#present.delete(name);
     this.#unwanted.delete(name);
-    return [];
   }
+}
+
+/** What of a set cannot be changed once it is made. */
+function formOf({
+  typeName,
+  family,
+  countsPackets,
+}: Pick<KernelSet, 'typeName' | 'family' | 'countsPackets'>): string {
+  return `${typeName} ${family}${countsPackets ? ' counters' : ''}`;
+}
+
+function sentence(failure: ApplyFailure | undefined): string | undefined {
+  return failure === undefined ? undefined : `${failure.what}: ${failure.why}`;
+}
+
+function isBusy(error: unknown): boolean {
+  return isRefusal(error, 'IPSET_ERR_BUSY', 'EBUSY', 'IPSET_ERR_REFERENCED');
 }

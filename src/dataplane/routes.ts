@@ -1,12 +1,13 @@
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrFamily, type Cidr } from '../ip/cidr.ts';
-import { describe } from '../errors/error.ts';
+import { cidrFamily, hostCidr, type Cidr } from '../ip/cidr.ts';
+import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
-import { addHostAddress, listAddresses } from './netlink/address.ts';
+import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
 import { listLinks, type Link } from './netlink/link.ts';
 import {
   deleteRoute,
   listRoutes,
+  makeRoute,
   ourProtocol,
   replaceRoute,
   routeTables,
@@ -29,40 +30,55 @@ export interface WantedAddress {
 
 const families: readonly IpFamily[] = [4, 6];
 
+/** What a wanted route is known by. */
+export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
+
 /**
  * The routes and link addresses of this host that are ours (protocol 80). A route whose interface is missing
- * waits for it.
+ * waits for it; one that the kernel refuses, or whose place a route of somebody else has, is told by `failures`
+ * and tried again later.
  */
 export class Routes {
   readonly #socket: NetlinkSocket;
-  readonly #wanted = new Map<Cidr, WantedRoute>();
+  readonly #wanted = new Map<string, WantedRoute>();
   readonly #addresses = new Map<string, WantedAddress>();
+  /** Those that we gave and that are wanted no more. */
+  readonly #goneAddresses = new Map<string, WantedAddress>();
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
   readonly #links = new Map<string, Link>();
   readonly #hasAddress = new Set<string>();
-  readonly #changed = new Set<Cidr>();
+  readonly #changed = new Set<string>();
+  /** By route or address, and what of routes cannot be removed. */
+  readonly #refused = new Refusals<string>();
+  readonly #kept = new Refusals<string>();
 
   constructor(socket: NetlinkSocket) {
     this.#socket = socket;
   }
 
   want(route: WantedRoute): void {
-    this.#wanted.set(route.destination, route);
-    this.#changed.add(route.destination);
+    const key = targetKey(route);
+    this.#wanted.set(key, route);
+    this.#changed.add(key);
   }
 
-  unwant(destination: Cidr): void {
-    this.#wanted.delete(destination);
-    this.#changed.add(destination);
+  unwant(target: RouteTarget): void {
+    const key = targetKey(target);
+    this.#wanted.delete(key);
+    this.#refused.delete(key);
+    this.#changed.add(key);
   }
 
   wantAddress(address: WantedAddress): void {
     this.#addresses.set(addressKey(address), address);
+    this.#goneAddresses.delete(addressKey(address));
   }
 
   unwantAddress(address: WantedAddress): void {
-    this.#addresses.delete(addressKey(address));
-    this.#hasAddress.delete(addressKey(address));
+    const key = addressKey(address);
+    this.#addresses.delete(key);
+    this.#refused.delete(key);
+    if (this.#hasAddress.delete(key)) this.#goneAddresses.set(key, address);
   }
 
   /** The interface as the kernel now has it; `undefined`: it is gone. */
@@ -71,10 +87,8 @@ export class Routes {
     if (link === undefined) this.#links.delete(name);
     else this.#links.set(name, link);
     if (before?.index === link?.index && before?.isUp === link?.isUp) return;
-    for (const route of this.#wanted.values()) {
-      if (route.kind === 'endpoint' && route.interface === name) {
-        this.#changed.add(route.destination);
-      }
+    for (const [key, route] of this.#wanted) {
+      if (route.kind === 'endpoint' && route.interface === name) this.#changed.add(key);
     }
     for (const key of this.#hasAddress)
       if (key.startsWith(`${name} `)) this.#hasAddress.delete(key);
@@ -112,74 +126,152 @@ export class Routes {
       listRoutes(this.#socket, { family, protocol: ourProtocol }),
     );
     this.#delta.replaceActual(routes.map((route) => [routeKey(route), route] as const));
-    for (const destination of this.#wanted.keys()) this.#changed.add(destination);
+    for (const key of this.#wanted.keys()) this.#changed.add(key);
   }
 
-  /** Writes what differs; what the kernel refuses is answered and tried again the next time. */
-  apply(): readonly { readonly destination: Cidr; readonly why: string }[] {
+  /** Writes what differs, but for what was refused a moment ago. */
+  apply(): void {
     this.#planChanged();
     this.#addAddresses();
-    const failed: { destination: Cidr; why: string }[] = [];
+    this.#removeAddresses();
     for (const [key, route] of this.#delta.removals()) {
-      deleteRoute(this.#socket, route);
-      this.#delta.deleteActual(key);
+      if (!this.#kept.isDue(key)) continue;
+      const about = { what: `removal of the route to ${route.destination}` };
+      this.#try(this.#kept, key, { ...about, net: route.destination }, () => {
+        deleteRoute(this.#socket, route);
+        this.#delta.deleteActual(key);
+      });
     }
     for (const [key, route] of this.#delta.updates()) {
-      try {
-        replaceRoute(this.#socket, route);
+      if (!this.#refused.isDue(key)) continue;
+      const { destination } = route;
+      this.#try(this.#refused, key, { what: `route to ${destination}`, net: destination }, () => {
+        if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
+        else this.#make(route);
         this.#delta.setActual(key, route);
-      } catch (error) {
-        failed.push({ destination: route.destination, why: describe(error) });
-      }
+      });
     }
-    return failed;
   }
 
-  /** Whether the kernel has the route to an endpoint, by the right interface. */
-  has(destination: Cidr): boolean {
-    const route = this.#planned(destination);
-    if (route === undefined) return false;
+  /** What the kernel does not hold as wanted, as it was when it was tried last. */
+  failures(): readonly ApplyFailure[] {
+    return [...this.#refused.failures(), ...this.#kept.failures()];
+  }
+
+  /** Whether something that was refused is to be tried again now. */
+  get hasDue(): boolean {
+    return this.#refused.hasDue || this.#kept.hasDue;
+  }
+
+  /** Whether the kernel has the route to an endpoint, by its interface. */
+  has(destination: Cidr, interfaceName: string): boolean {
+    const route = this.#planned(targetKey({ kind: 'endpoint', destination }));
+    if (route === undefined || route.linkIndex !== this.#links.get(interfaceName)?.index) {
+      return false;
+    }
     const actual = this.#delta.actual.get(routeKey(route));
     return actual !== undefined && isSameRoute(actual, route);
   }
 
-  #planChanged(): void {
-    for (const destination of this.#changed) {
-      const route = this.#planned(destination);
-      for (const table of [routeTables.main, routeTables.local]) {
-        if (route?.table !== table) this.#delta.deleteDesired(`${table} ${destination}`);
+  #try(
+    refusals: Refusals<string>,
+    key: string,
+    about: Omit<ApplyFailure, 'why'>,
+    change: () => void,
+  ): void {
+    try {
+      change();
+      refusals.delete(key);
+    } catch (error) {
+      refusals.add(key, about, error);
+    }
+  }
+
+  /**
+   * Makes a route that is not there as far as we know. One that is there all the same is replaced if it is ours,
+   * or leads to a container, as those of older plugins do. Any other is not ours to change.
+   */
+  #make(route: Route): void {
+    try {
+      makeRoute(this.#socket, route);
+    } catch (error) {
+      if (!isRefusal(error, 'EEXIST')) throw error;
+      const all = listRoutes(this.#socket, { family: cidrFamily(route.destination) });
+      const rivals = all.filter(
+        (one) => routeKey(one) === routeKey(route) && (one.metric ?? 0) === metricOf(route),
+      );
+      const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
+      const mayReplace = rivals.some(
+        ({ protocol, linkIndex }) =>
+          protocol === ourProtocol || nameOf.get(linkIndex ?? 0)?.startsWith('cali') === true,
+      );
+      if (mayReplace) {
+        replaceRoute(this.#socket, route);
+      } else if (route.type !== 'local' || rivals[0]?.type !== 'local') {
+        // One of a type that we never make, such as that of a broadcast address, is not among those listed.
+        const name = nameOf.get(rivals[0]?.linkIndex ?? 0);
+        const by = name === undefined ? '' : ` by ${name}`;
+        throw new Error(`this host has another route there${by}`, { cause: error });
       }
-      if (route !== undefined) this.#delta.setDesired(routeKey(route), route);
+      // Else the host has the address itself, and so answers for it.
+    }
+  }
+
+  #planChanged(): void {
+    for (const key of this.#changed) {
+      const route = this.#planned(key);
+      if (route === undefined) this.#delta.deleteDesired(key);
+      else this.#delta.setDesired(key, route);
+      if (route === undefined) this.#refused.delete(key);
     }
     this.#changed.clear();
   }
 
-  #planned(destination: Cidr): Route | undefined {
-    const wanted = this.#wanted.get(destination);
+  #planned(key: string): Route | undefined {
+    const wanted = this.#wanted.get(key);
     if (wanted === undefined) return undefined;
+    const { destination } = wanted;
     const isEndpoint = wanted.kind === 'endpoint';
     const link = this.#links.get(isEndpoint ? wanted.interface : 'lo');
     if (link === undefined || !link.isUp) return undefined;
     return {
       destination,
+      table: tableOf(wanted),
       linkIndex: link.index,
       ...(isEndpoint
-        ? { table: routeTables.main, type: 'unicast', scope: scopeOf(destination, 'link') }
-        : { table: routeTables.local, type: 'local', scope: scopeOf(destination, 'host') }),
+        ? { type: 'unicast', scope: scopeOf(destination, 'link') }
+        : { type: 'local', scope: scopeOf(destination, 'host') }),
     };
   }
 
   #addAddresses(): void {
     for (const [key, wanted] of this.#addresses) {
       const link = this.#links.get(wanted.interface);
-      if (link === undefined || this.#hasAddress.has(key)) continue;
-      try {
-        addHostAddress(this.#socket, { linkIndex: link.index, address: wanted.address });
-        this.#hasAddress.add(key);
-      } catch (error) {
-        // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
-        if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
-      }
+      if (link === undefined || this.#hasAddress.has(key) || !this.#refused.isDue(key)) continue;
+      const { address } = wanted;
+      const what = `next hop ${address} on ${wanted.interface}`;
+      this.#try(this.#refused, key, { what, net: hostCidr(address) }, () => {
+        try {
+          addHostAddress(this.#socket, { linkIndex: link.index, address });
+          this.#hasAddress.add(key);
+        } catch (error) {
+          // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
+          if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
+        }
+      });
+    }
+  }
+
+  #removeAddresses(): void {
+    for (const [key, { interface: name, address }] of this.#goneAddresses) {
+      const link = this.#links.get(name);
+      if (link === undefined) this.#goneAddresses.delete(key);
+      if (link === undefined || !this.#kept.isDue(key)) continue;
+      const what = `removal of the next hop ${address} from ${name}`;
+      this.#try(this.#kept, key, { what, net: hostCidr(address) }, () => {
+        removeHostAddress(this.#socket, { linkIndex: link.index, address });
+        this.#goneAddresses.delete(key);
+      });
     }
   }
 
@@ -196,8 +288,23 @@ function scopeOf<Scope extends Route['scope']>(destination: Cidr, scope: Scope):
   return cidrFamily(destination) === 4 ? scope : 'global';
 }
 
+function tableOf({ kind }: RouteTarget): number {
+  return kind === 'endpoint' ? routeTables.main : routeTables.local;
+}
+
+/** The same as the key of its route. */
+function targetKey(target: RouteTarget): string {
+  return `${tableOf(target)} ${target.destination}`;
+}
+
+/** Of our own routes, which have no metric. */
 function routeKey({ table, destination }: Route): string {
   return `${table} ${destination}`;
+}
+
+/** What the kernel gives to a route that names none. */
+function metricOf({ destination }: Route): number {
+  return cidrFamily(destination) === 4 ? 0 : 1024;
 }
 
 function addressKey({ interface: name, address }: WantedAddress): string {

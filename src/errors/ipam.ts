@@ -12,10 +12,15 @@ export const ipamErrors = {
     (d: { name: string; known: string }) =>
       `there is no enabled IP pool "${d.name}" of that family; there are: ${d.known}`,
   ),
+  'ipam/pool-not-for-workloads': entry(
+    'state',
+    (d: { pool: string; uses: string }) =>
+      `IP pool ${d.pool} is not for containers (allowedUses: ${d.uses}); name another, or add Workload to its allowedUses (calico-cnm apply)`,
+  ),
   'ipam/full': entry(
     'state',
-    (d: { where: string; size: string }) =>
-      `no free address in ${d.where} (${d.size} addresses); remove containers, or use a larger or another pool`,
+    (d: { where: string; size: string; reserved: string }) =>
+      `no free address in ${d.where} (${d.size} addresses${d.reserved === '0' ? '' : `, ${d.reserved} of them reserved by an IPReservation`}); remove containers, or use a larger or another pool`,
   ),
   'ipam/block-limit': entry(
     'state',

@@ -17,6 +17,10 @@ export const kernelErrors = {
     (d: { tool: string; package: string }) =>
       `${d.tool} is not installed; install it (apt install ${d.package})`,
   ),
+  'kernel/not-cleaned': entry(
+    'kernel',
+    (d: { what: string; why: string }) => `not all is removed from the kernel: ${d.what}: ${d.why}`,
+  ),
   'kernel/not-programmed': entry(
     'kernel',
     (d: { endpoint: string; why: string }) =>

@@ -59,6 +59,11 @@ export function hostCidr(address: IpAddress): Cidr {
   return brandCidr(`${address}/${addressBits(familyOf(address))}`);
 }
 
+/** Whether it is a single address. */
+export function isHostCidr(cidr: Cidr): boolean {
+  return cidr.endsWith(cidrFamily(cidr) === 4 ? '/32' : '/128');
+}
+
 /** First address and prefix length. */
 export function splitCidr(cidr: Cidr): CidrParts {
   const slash = cidr.lastIndexOf('/');

@@ -1,7 +1,7 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress } from '../ip/address.ts';
-import { cidrContains } from '../ip/cidr.ts';
+import { cidrContains, cidrSize } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
@@ -10,6 +10,8 @@ import { mayUse, releaseUser } from './claims.ts';
 import { addressTaken, lookUpHolder } from './holder.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
+import { poolOf, refuseOtherUses, reservedRanges } from './pools.ts';
+import { countReserved } from './reserved.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 import { release, rewriteHolder } from './records.ts';
 
@@ -62,7 +64,8 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
   });
 }
 
-/** Takes an address of the first of the sources that has one; throws `ipam/full`, which names the first. */
+/** Takes an address of the first of the sources that has one; throws `ipam/full`, which names the first, or
+ * `ipam/pool-not-for-workloads`. */
 export function allocateFrom(
   draft: Draft,
   sources: readonly [DockerPool, ...DockerPool[]],
@@ -72,9 +75,11 @@ export function allocateFrom(
   },
 ): IpAddress {
   for (const source of sources) {
+    const pools = poolsOfRecord(draft, source);
+    for (const pool of pools) refuseOtherUses(pool);
     const found = allocate(draft, {
       node: source.node,
-      pools: poolsOfRecord(draft, source),
+      pools,
       range: source.range ?? source.subnet,
       ...request,
     });
@@ -250,8 +255,13 @@ function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
   });
 }
 
+/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for what a pool record cannot give. */
 export function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
-  if (isInside(draft, record, address)) return;
+  if (isInside(draft, record, address)) {
+    const pool = poolOf(draft, address);
+    if (pool !== undefined) refuseOtherUses(pool);
+    return;
+  }
   const { where } = describeSource(draft, record);
   throw new CalicoError('ipam/address-outside', { address, where });
 }
@@ -264,17 +274,16 @@ export function isInside(draft: Draft, record: DockerPool, address: IpAddress): 
 function describeSource(
   draft: Draft,
   record: DockerPool,
-): { readonly where: string; readonly size: string } {
+): { readonly where: string; readonly size: string; readonly reserved: string } {
   const range = record.range ?? record.subnet;
   const pools = poolsOfRecord(draft, record);
   const cidrs = range === undefined ? pools.map(({ spec }) => spec.cidr) : [range];
-  const size = cidrs.reduce((sum, cidr) => sum + sizeOf(cidr), 0n).toString();
-  if (range !== undefined) return { where: `subnet ${range}`, size };
+  const size = cidrs.reduce((sum, cidr) => sum + cidrSize(cidr), 0n).toString();
+  const ranges = reservedRanges(draft);
+  const reserved = cidrs
+    .reduce((sum, cidr) => sum + countReserved(cidr, ranges, []).reserved, 0n)
+    .toString();
+  if (range !== undefined) return { where: `subnet ${range}`, size, reserved };
   const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
-  return { where: `IP pool ${names.join(', ')}`, size };
-}
-
-function sizeOf(cidr: string): bigint {
-  const length = BigInt(cidr.slice(cidr.lastIndexOf('/') + 1));
-  return 1n << ((cidr.includes(':') ? 128n : 32n) - length);
+  return { where: `IP pool ${names.join(', ')}`, size, reserved };
 }

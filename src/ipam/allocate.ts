@@ -101,7 +101,7 @@ export function assign(
   }
   const [existing] = blocksHolding(draft, address);
   const block = existing ?? claimFor(draft, { node, address, pool, now });
-  checkAffinity(draft, { node, block, address });
+  if (request.isUsersOwn !== true) checkAffinity(draft, { node, block, address });
   expectPool(draft, [pool], address);
   hold(draft, block, { address, holder: request.holder });
 }

@@ -35,8 +35,9 @@ export function isVoid(draft: Draft, claim: string): boolean {
   return record === undefined || record.swarm?.isReplaced === true;
 }
 
-/** The claims that count. */
+/** The claims that count; that the others do not is still to be so at the commit. */
 export function validClaims(draft: Draft, holder: AllocationAttributes): readonly string[] {
+  for (const claim of claimsOn(holder)) draft.expect('DockerPool', claim);
   return claimsOn(holder).filter((claim) => !isVoid(draft, claim));
 }
 

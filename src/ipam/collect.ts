@@ -123,6 +123,7 @@ function collectClaims(
 ): void {
   const found = lookUpHolder(draft, address);
   if (found === undefined) return;
+  for (const claim of claims) draft.expect('DockerPool', claim);
   const left = claimsOn(found.holder).filter((claim) => !claims.includes(claim));
   putClaims(draft, { address, ...found }, left);
 }

@@ -4,17 +4,19 @@ import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { cidrCovers, cidrFamily, cidrsOverlap, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
-import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import { poolFamily, poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
 import { heldAddresses, holderOf } from './block.ts';
 import type { UsedRange } from './default-pools.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 import {
+  allPools,
   candidatePools,
   hostLocal,
   madeForSubnet,
-  poolCovering,
+  partsOf,
   poolOverlapping,
+  refuseOtherUses,
 } from './pools.ts';
 import { expectBlocksWithin } from './overlapping-blocks.ts';
 import { blockKind, getBlock, release, removeBlock } from './records.ts';
@@ -43,13 +45,19 @@ export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
   const { node, family, subnet, range, ipPools, forSwarm, nonce, now } = request;
   const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
   if (subnet === undefined) candidatePools(draft, { node, family, names: ipPools });
+  const ipPoolCidrs = Object.fromEntries(
+    (ipPools ?? []).flatMap((name) => {
+      const named = draft.get('IPPool', name);
+      return named === undefined ? [] : [[name, named.spec.cidr]];
+    }),
+  );
   const record: DockerPool = {
     poolId: formatPoolId(request),
     node,
     family,
     ...(subnet === undefined ? {} : { subnet }),
     ...(range === undefined ? {} : { range }),
-    ...(ipPools === undefined ? {} : { ipPools: [...ipPools] }),
+    ...(ipPools === undefined ? {} : { ipPools: [...ipPools], ipPoolCidrs }),
     ...(ipPool === undefined ? {} : { ipPool }),
     nextHop: chooseNextHop(draft, { node, family, nonce }),
     ...(forSwarm === true ? { swarm: {} } : {}),
@@ -90,29 +98,33 @@ export function releasePool(draft: Draft, poolId: string, node: string): Progres
   const id = poolRecordId(node, parsePoolId(poolId).nonce);
   const record = draft.get('DockerPool', id);
   if (record === undefined) return 'done';
-  if (record.ipPool !== undefined && dropUnusedPool(draft, record.ipPool, id) === 'more') {
+  if (record.ipPool !== undefined && dropUnusedPools(draft, record.ipPool, id) === 'more') {
     return 'more';
   }
   draft.remove('DockerPool', id);
   return 'done';
 }
 
-/** The pools that addresses of a record may come from. */
+/** The pools that addresses of a record may come from; of one that was split, its parts. */
 export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool[] {
-  if (record.ipPool === undefined) {
+  const { subnet } = record;
+  if (record.ipPool === undefined || subnet === undefined) {
     return candidatePools(draft, {
       node: record.node,
       family: record.family,
       names: record.ipPools,
+      cidrs: record.ipPoolCidrs,
     });
   }
   const pool = draft.get('IPPool', record.ipPool);
   if (pool !== undefined) return [pool];
+  const parts = poolsForSubnet(allPools(draft).filter(poolIsEnabled), subnet);
+  if (parts.length > 0) return parts;
   throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
 }
 
 /** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
-export function subnetPoolName(subnet: Cidr): string {
+export function subnetPoolName(subnet: string): string {
   return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
 }
 
@@ -177,7 +189,7 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
       why: `it does not hold --ip-range ${range}`,
     });
   }
-  const covering = poolCovering(draft, subnet);
+  const [covering, ...others] = poolsForSubnet(allPools(draft), subnet);
   if (ipPools !== undefined) {
     const isNamed = covering !== undefined && ipPools.includes(covering.metadata.name);
     if (!isNamed) {
@@ -185,17 +197,8 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
     }
   }
   if (covering !== undefined) {
-    const owner = covering.metadata.annotations?.[hostLocal];
-    if (owner !== undefined) {
-      throw new CalicoError('ipam/subnet-overlaps', {
-        subnet,
-        pool: covering.metadata.name,
-        cidr: covering.spec.cidr,
-      });
-    }
-    // Whoever removes it at this moment looks for networks that use it, and finds that one came.
-    draft.expect('IPPool', covering.metadata.name);
-    return covering.metadata.name;
+    for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
+    return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);
   }
   const overlapping = poolOverlapping(draft, subnet);
   if (overlapping !== undefined) {
@@ -212,6 +215,23 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
   return pool.metadata.name;
 }
 
+/** The pool that holds a subnet, or those that such a one was split into. */
+function poolsForSubnet(pools: readonly IpPool[], subnet: Cidr): readonly IpPool[] {
+  const covering = pools.find(({ spec }) => cidrCovers(spec.cidr, subnet));
+  return covering === undefined ? partsOf(pools, subnet) : [covering];
+}
+
+/** Throws why a subnet cannot be of a pool that is there. */
+function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
+  const { metadata, spec } = pool;
+  if (metadata.annotations?.[hostLocal] !== undefined) {
+    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
+  }
+  refuseOtherUses(pool);
+  // Whoever removes it at this moment looks for networks that use it, and finds that one came.
+  draft.expect('IPPool', metadata.name);
+}
+
 function checkSubnet(subnet: Cidr): void {
   const family: IpFamily = cidrFamily(subnet);
   const { prefixLength } = splitCidr(subnet);
@@ -220,12 +240,19 @@ function checkSubnet(subnet: Cidr): void {
   }
 }
 
-/** Nothing happens to a pool that somebody made, or that another record refers to than the one that goes. */
-function dropUnusedPool(draft: Draft, name: string, without: string): Progress {
-  const pool = draft.get('IPPool', name);
-  if (pool?.metadata.annotations?.[madeForSubnet] === undefined) return 'done';
+/**
+ * Removes the pool of that name that was made for a subnet, or its parts; nothing happens to one that another
+ * record of any host refers to than the one that goes.
+ */
+function dropUnusedPools(draft: Draft, name: string, without: string): Progress {
   for (const [id, record] of draft.entries('DockerPool')) {
     if (record.ipPool === name && id !== without) return 'done';
   }
-  return removePool(draft, pool);
+  for (const pool of allPools(draft)) {
+    const subnet = pool.metadata.annotations?.[madeForSubnet];
+    // Parts of a pool have its annotations.
+    const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
+    if (madeAs === name && removePool(draft, pool) === 'more') return 'more';
+  }
+  return 'done';
 }

@@ -2,7 +2,7 @@ import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrContains, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, cidrCovers, type Cidr } from '../ip/cidr.ts';
 import type { DockerNetwork, DockerPool, NetworkSubnet } from '../model/docker-network.ts';
 import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
@@ -16,7 +16,7 @@ import {
   sharersOf,
   type AddressFacts,
 } from './addresses.ts';
-import { poolIdsOfNetworks, removePool, subnetPool, subnetPoolName } from './docker-pools.ts';
+import { poolIdsOfNetworks, removePool, subnetPool } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
 import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
@@ -90,9 +90,11 @@ export function createNetworkAddresses(clock: Clock) {
     dropSubnets: (draft: Draft, network: DockerNetwork): Progress => {
       if (network.ipam !== 'docker') return 'done';
       for (const { cidr } of network.subnets) {
-        const pool = draft.get('IPPool', subnetPoolName(cidr));
-        if (pool?.metadata.annotations?.[hostLocal] !== network.node) continue;
-        if (removePool(draft, pool) === 'more') return 'more';
+        const isOwn = ({ metadata, spec }: IpPool) =>
+          metadata.annotations?.[hostLocal] === network.node && cidrCovers(cidr, spec.cidr);
+        for (const pool of allPools(draft).filter(isOwn)) {
+          if (removePool(draft, pool) === 'more') return 'more';
+        }
       }
       return 'done';
     },

@@ -1,7 +1,7 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { cidrContains, cidrCovers, cidrsOverlap, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, cidrCovers, cidrSize, cidrsOverlap, type Cidr } from '../ip/cidr.ts';
 import {
   poolFamily,
   poolIsEnabled,
@@ -30,7 +30,7 @@ export function allPools(draft: Draft): readonly IpPool[] {
 
 /**
  * The pools for a request without a subnet: those named, whatever their node selectors say; else all enabled
- * ones for workloads that select this host. Throws `ipam/unknown-pool` or `ipam/no-pool`.
+ * ones for workloads that select this host. Throws `ipam/unknown-pool`, `ipam/pool-not-for-workloads` or `ipam/no-pool`.
  */
 export function candidatePools(
   draft: Draft,
@@ -38,13 +38,19 @@ export function candidatePools(
     readonly node: string;
     readonly family: IpFamily;
     readonly names?: readonly string[] | undefined;
+    /** What the named pools were, in case that one has been split meanwhile. */
+    readonly cidrs?: Readonly<Record<string, Cidr>> | undefined;
   },
 ): readonly IpPool[] {
   const { node, family, names } = request;
   const enabled = allPools(draft).filter(
     (pool) => poolFamily(pool) === family && poolIsEnabled(pool),
   );
-  if (names !== undefined) return names.map((name) => namedPool(enabled, name));
+  if (names !== undefined) {
+    const pools = names.flatMap((name) => poolsNamed(enabled, name, request.cidrs?.[name]));
+    for (const pool of pools) refuseOtherUses(pool);
+    return pools;
+  }
   const labels = new Map(Object.entries(draft.get('Node', node)?.metadata.labels ?? {}));
   const usable = enabled.filter(
     (pool) =>
@@ -63,11 +69,34 @@ function isForOneSubnet({ metadata }: IpPool): boolean {
   return madeForSubnet in annotations || hostLocal in annotations;
 }
 
-function namedPool(enabled: readonly IpPool[], name: string): IpPool {
+/** Throws `ipam/pool-not-for-workloads`; a pool's name does not lift what it may be used for. */
+export function refuseOtherUses(pool: IpPool): void {
+  if (poolServesWorkloads(pool)) return;
+  const uses = pool.spec.allowedUses?.join(', ') ?? '';
+  throw new CalicoError('ipam/pool-not-for-workloads', { pool: pool.metadata.name, uses });
+}
+
+function poolsNamed(
+  enabled: readonly IpPool[],
+  name: string,
+  cidr: Cidr | undefined,
+): readonly IpPool[] {
   const found = enabled.find(({ metadata }) => metadata.name === name);
-  if (found !== undefined) return found;
+  if (found !== undefined) return [found];
+  const parts = cidr === undefined ? [] : partsOf(enabled, cidr);
+  if (parts.length > 0) return parts;
   const known = enabled.map(({ metadata }) => metadata.name).join(', ') || 'none';
   throw new CalicoError('ipam/unknown-pool', { name, known });
+}
+
+/**
+ * The pools that a pool of this range was split into, as `calicoctl ipam split` does or a person; none if they do not
+ * make up all of it.
+ */
+export function partsOf(pools: readonly IpPool[], cidr: Cidr): readonly IpPool[] {
+  const parts = pools.filter(({ spec }) => cidrCovers(cidr, spec.cidr));
+  const size = parts.reduce((sum, { spec }) => sum + cidrSize(spec.cidr), 0n);
+  return size === cidrSize(cidr) ? parts : [];
 }
 
 /** The pool that an address lies in, enabled or not. */
@@ -77,11 +106,6 @@ export function poolOf(draft: Draft, address: IpAddress): IpPool | undefined {
     if (poolFamily(pool) === family && cidrContains(pool.spec.cidr, address)) return pool;
   }
   return undefined;
-}
-
-/** The pool that holds a whole network. */
-export function poolCovering(draft: Draft, network: Cidr): IpPool | undefined {
-  return allPools(draft).find((pool) => cidrCovers(pool.spec.cidr, network));
 }
 
 /** A pool that shares addresses with a network. */

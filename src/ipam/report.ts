@@ -5,6 +5,7 @@ import { blockHost, type AllocationAttributes, type Block } from '../model/ipam.
 import { containerName } from '../model/workload-endpoint.ts';
 import { poolIsEnabled, type IpPool } from '../model/ip-pool.ts';
 import { heldAddresses } from './block.ts';
+import { countReserved } from './reserved.ts';
 
 /** How much of a pool, or of one of its blocks, is in use. */
 export interface Usage {
@@ -12,14 +13,20 @@ export interface Usage {
   readonly cidr: Cidr;
   readonly total: bigint;
   readonly used: bigint;
+  /** Kept back by IPReservations; in use as well where they came later, or where the address was asked for. */
+  readonly reserved: bigint;
+  /** Neither in use nor reserved. */
+  readonly free: bigint;
   readonly blocks: readonly BlockUsage[];
 }
 
 export interface BlockUsage {
   readonly cidr: Cidr;
   readonly host: string | undefined;
-  readonly total: number;
-  readonly used: number;
+  readonly total: bigint;
+  readonly used: bigint;
+  readonly reserved: bigint;
+  readonly free: bigint;
 }
 
 /** An address in use on another host than the block's. */
@@ -33,10 +40,13 @@ export interface Borrowed {
 /** Use of every pool in the order of names; what `ipam show` prints. */
 export function poolUsage(mirror: Mirror): readonly Usage[] {
   const blocks = allBlocks(mirror);
+  const reserved = [...mirror.list('IPReservation').values()].flatMap(
+    ({ value }) => value.spec.reservedCIDRs ?? [],
+  );
   return [...mirror.list('IPPool').values()]
     .map(({ value }) => value)
     .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
-    .map((pool) => usageOf(pool, blocks));
+    .map((pool) => usageOf(pool, blocks, reserved));
 }
 
 /** Addresses that hosts have from blocks of others. */
@@ -90,7 +100,7 @@ export function checkIpam(mirror: Mirror): readonly string[] {
     );
     problems.push(
       isPooled
-        ? `${address} is used by ${endpoint}, but not allocated; it may be given out again`
+        ? `${address} is used by ${endpoint}, but not allocated; calico-cnm ipam check --fix allocates it`
         : `${address} is used by ${endpoint}, but in no enabled IP pool`,
     );
   }
@@ -108,22 +118,24 @@ export function checkIpam(mirror: Mirror): readonly string[] {
   return problems;
 }
 
-function usageOf(pool: IpPool, blocks: readonly Block[]): Usage {
-  const own = blocks
-    .filter((block) => cidrCovers(pool.spec.cidr, block.cidr))
-    .map((block) => ({
-      cidr: block.cidr,
-      host: blockHost(block),
-      total: block.allocations.length,
-      used: block.allocations.filter((index) => index !== null).length,
-    }));
+function usageOf(pool: IpPool, blocks: readonly Block[], reserved: readonly Cidr[]): Usage {
+  const { cidr } = pool.spec;
+  const own = blocks.filter((block) => cidrCovers(cidr, block.cidr));
+  const inUse = (block: Block) => [...heldAddresses(block)].map(([address]) => address);
   return {
     name: pool.metadata.name,
-    cidr: pool.spec.cidr,
-    total: cidrSize(pool.spec.cidr),
-    used: BigInt(own.reduce((sum, { used }) => sum + used, 0)),
-    blocks: own,
+    ...countsOf(cidr, own.flatMap(inUse), reserved),
+    blocks: own.map((block) => ({
+      host: blockHost(block),
+      ...countsOf(block.cidr, inUse(block), reserved),
+    })),
   };
+}
+
+function countsOf(cidr: Cidr, inUse: readonly IpAddress[], ranges: readonly Cidr[]) {
+  const [total, used] = [cidrSize(cidr), BigInt(inUse.length)];
+  const { reserved, both } = countReserved(cidr, ranges, inUse);
+  return { cidr, total, used, reserved, free: total - used - reserved + both };
 }
 
 function blockProblems(block: Block): readonly string[] {

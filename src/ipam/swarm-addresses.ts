@@ -3,11 +3,12 @@ import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import type { Cidr } from '../ip/cidr.ts';
 import type { DockerPool } from '../model/docker-network.ts';
+import { endpointAnnotations } from '../model/workload-endpoint.ts';
 import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
 import { assign } from './allocate.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
 import { releasePool } from './docker-pools.ts';
-import { addressTaken, lookUpHolder } from './holder.ts';
+import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
@@ -91,7 +92,10 @@ export function claimAddress(
   checkInside(draft, source, address);
   const found = lookUpHolder(draft, address);
   if (found === undefined) {
-    assign(draft, { node, address, holder: holder(address), now });
+    const { annotations } = userOf(draft, address)?.metadata ?? {};
+    const network = annotations?.[endpointAnnotations.network];
+    const isUsersOwn = network !== undefined && network === record.swarm?.network;
+    assign(draft, { node, address, holder: holder(address), now, isUsersOwn });
     return address;
   }
   const { secondary = {} } = found.holder;

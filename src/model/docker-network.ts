@@ -69,6 +69,8 @@ export const dockerPool = z.looseObject({
   range: z.exactOptional(cidr),
   /** Names of IP pools (`--ipam-opt pool=`); absent: all enabled ones. */
   ipPools: z.exactOptional(z.array(z.string())),
+  /** What these were when they were named: if one has been split, its parts go on for it. */
+  ipPoolCidrs: z.exactOptional(z.record(z.string(), cidr)),
   /** The IP pool that this request made or uses, where it has a subnet. */
   ipPool: z.exactOptional(z.string()),
   nextHop: z.exactOptional(address),

@@ -2,19 +2,24 @@ import type { IpFamily } from '../ip/address.ts';
 import type { Profile } from '../model/profile.ts';
 import { filledSet } from './drop-reasons.ts';
 import { profileChain } from './names.ts';
+import type { SetFault } from '../ruleset/address-set.ts';
 import type { PolicyOutput, WorkCount } from './output.ts';
 import {
   compileProfile,
+  denyAll,
   renderProfile,
   selectorsOf,
   type CompiledProfile,
   type DropMeaning,
 } from './profile-chains.ts';
 import type { SelectorSets } from './selector-sets.ts';
+import { openingFault } from './set-faults.ts';
 
 interface ActiveProfile {
   uses: number;
   compiled: CompiledProfile;
+  /** Why it denies everything although it could be enforced. */
+  fault: string | undefined;
   /** Ids, each as often as the rules use it. */
   selectors: readonly string[];
   drops: readonly DropMeaning[];
@@ -28,6 +33,7 @@ export class ActiveProfiles {
   readonly #work: WorkCount;
   readonly #profiles = new Map<string, Profile>();
   readonly #active = new Map<string, ActiveProfile>();
+  #faults: ReadonlyMap<string, SetFault> = new Map();
 
   constructor(options: {
     readonly families: readonly IpFamily[];
@@ -59,11 +65,26 @@ export class ActiveProfiles {
     const made: ActiveProfile = {
       uses: 1,
       compiled: compileProfile(name, undefined),
+      fault: undefined,
       selectors: [],
       drops: [],
     };
     this.#active.set(name, made);
     this.#recompile(name, made);
+  }
+
+  /** What the kernel has not as wanted of sets, by name; answers whether chains have changed. */
+  setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
+    if (faults.size + this.#faults.size === 0) return false;
+    this.#faults = faults;
+    let hasChanged = false;
+    for (const [name, active] of this.#active) {
+      const compiled = compileProfile(name, this.#profiles.get(name));
+      if (this.#faultOf(compiled) === active.fault) continue;
+      this.#recompile(name, active);
+      hasChanged = true;
+    }
+    return hasChanged;
   }
 
   release(name: string): void {
@@ -102,8 +123,12 @@ export class ActiveProfiles {
 
   #recompile(name: string, active: ActiveProfile): void {
     const before = { ...active };
-    active.compiled = compileProfile(name, this.#profiles.get(name));
-    active.selectors = selectorsOf(active.compiled).map((one) => this.#selectorSets.use(one));
+    const compiled = compileProfile(name, this.#profiles.get(name));
+    active.fault = this.#faultOf(compiled);
+    active.compiled =
+      active.fault === undefined ? compiled : denyAll(name, `Profile ${name}: ${active.fault}`);
+    // The sets stay wanted, so that they can be mended.
+    active.selectors = selectorsOf(compiled).map((one) => this.#selectorSets.use(one));
     const rendered = this.#families.map((family) => ({
       family,
       ...renderProfile(active.compiled, family),
@@ -122,5 +147,13 @@ export class ActiveProfiles {
       if (!active.drops.some((drop) => drop.set === set)) this.#output.unwantSet(set);
     }
     for (const id of before.selectors) this.#selectorSets.release(id);
+  }
+
+  #faultOf(compiled: CompiledProfile): string | undefined {
+    for (const family of this.#families) {
+      const fault = openingFault(compiled, family, this.#faults);
+      if (fault !== undefined) return fault;
+    }
+    return undefined;
   }
 }

@@ -12,6 +12,11 @@ const longestSetName = 31;
 /** All interfaces of containers, in the kernel's notation. */
 export const workloadInterfaces = 'cali+';
 
+/** Whether an interface is one of those. */
+export function isWorkloadInterface(name: string): boolean {
+  return name.startsWith('cali');
+}
+
 export const chainNames = {
   forward: 'cali-FORWARD',
   forwardingGuard: 'cali-fwd-guard',

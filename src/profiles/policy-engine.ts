@@ -1,12 +1,13 @@
 import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import type { Profile } from '../model/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { SetFault } from '../ruleset/address-set.ts';
 import { countingSets, dropChains, restMembers, restSet } from './drop-reasons.ts';
 import { FamilyGroups } from './family-groups.ts';
 import { groupName, setsOfGroup } from './group-chains.ts';
-import { workloadsSet } from './names.ts';
+import { isWorkloadInterface, workloadsSet } from './names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
 import { compileProfile, type CompiledProfile, type DropMeaning } from './profile-chains.ts';
 import { SelectorSets } from './selector-sets.ts';
@@ -101,6 +102,30 @@ export class PolicyEngine {
     for (const neighbour of touched) this.#place(neighbour);
   }
 
+  /** Whether all is there that leads to an endpoint's policy, by what the kernel says of the members of sets. */
+  isPlaced({ spec }: WorkloadEndpoint, isHeld: (set: string, member: string) => boolean): boolean {
+    const placed = [...this.#byInterface.ids(spec.interfaceName)]
+      .map((id) => this.#local.get(id))
+      .find((local) => local?.endpoint.spec.endpoint === spec.endpoint)?.placed;
+    return (
+      placed !== undefined &&
+      placed.members.every(({ family, text }) =>
+        [workloadsSet(family), ...setsOfGroup(placed.group, family)].every((set) =>
+          isHeld(set, text),
+        ),
+      )
+    );
+  }
+
+  /**
+   * What the kernel has not as wanted of sets, by name: Profiles that would let more pass for it deny everything.
+   * Answers whether chains have changed.
+   */
+  setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
+    const changed = [...this.#groups.values()].map(({ profiles }) => profiles.setFaults(faults));
+    return changed.includes(true);
+  }
+
   /** Drops chains and sets of policies that no endpoint has. */
   dropIdle(): void {
     for (const groups of this.#groups.values()) groups.dropIdle();
@@ -166,6 +191,8 @@ export class PolicyEngine {
 
   #wantedPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
     const { interfaceName, profiles = [] } = endpoint.spec;
+    // The interfaces of others are not looked at by our chains.
+    if (!isWorkloadInterface(interfaceName)) return undefined;
     const rivals = [...this.#byInterface.ids(interfaceName)];
     // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
     if (rivals.some((rival) => rival < id)) return undefined;
@@ -179,7 +206,10 @@ export class PolicyEngine {
     };
   }
 
-  /** A container's packets may carry any of its addresses, on whichever interface they leave. */
+  /**
+   * A container's packets may carry any of its addresses, on whichever interface they leave. A network would let
+   * it use the addresses of others.
+   */
   #networksOfContainer(endpoint: WorkloadEndpoint): readonly Cidr[] {
     const siblings = [...this.#bySandbox.ids(sandboxOf(endpoint))];
     const networks = [
@@ -187,7 +217,7 @@ export class PolicyEngine {
       ...siblings.flatMap((id) => this.#local.get(id)?.endpoint.spec.ipNetworks ?? []),
     ];
     return [...new Set(networks)]
-      .filter((network) => this.#families.includes(cidrFamily(network)))
+      .filter((network) => this.#families.includes(cidrFamily(network)) && isHostCidr(network))
       .toSorted();
   }
 

@@ -94,7 +94,8 @@ function compileNumbered(rule: PolicyRule, place: string): CompiledRule {
   }
 }
 
-function denyAll(name: string, problem: string): CompiledProfile {
+/** A Profile that denies everything, and why. */
+export function denyAll(name: string, problem: string): CompiledProfile {
   return { name, ingress: [], egress: [], problem };
 }
 

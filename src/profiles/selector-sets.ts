@@ -35,7 +35,7 @@ export class SelectorSets {
   }
 
   setEndpoint(id: string, { metadata, spec }: WorkloadEndpoint): void {
-    this.#moveTo(id, spec.ipNetworks ?? []);
+    this.#moveTo(id, [...new Set(spec.ipNetworks)]);
     this.#index.setEndpoint(id, metadata.labels ?? {}, spec.profiles ?? []);
   }
 

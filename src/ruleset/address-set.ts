@@ -18,3 +18,13 @@ export interface AddressSetSpec {
   /** 1,048,576 if not given; what comes when it is full is not added. */
   readonly maxElements?: number;
 }
+
+/** In what a set of the kernel's differs from what is wanted, as sentences. */
+export interface SetFault {
+  /** It is not there. */
+  readonly absent: string | undefined;
+  /** It is without members that it should have. */
+  readonly lacks: string | undefined;
+  /** It has, or may have, members that it should not have. */
+  readonly exceeds: string | undefined;
+}

@@ -318,7 +318,11 @@ test('ipam check with problems', async () => {
     put('192.0.2.55');
   });
   const { status, out } = await broken.run(['ipam', 'check']);
-  golden('ipam-check', `# calico-cnm ipam check\n${out}(exit status ${status})\n`);
+  const fixed = await broken.run(['ipam', 'check', '--fix']);
+  golden(
+    'ipam-check',
+    `# calico-cnm ipam check\n${out}(exit status ${status})\n\n# calico-cnm ipam check --fix\n${fixed.out}(exit status ${fixed.status})\n`,
+  );
 });
 
 test('help of the program and its commands', async () => {

@@ -6,6 +6,7 @@ import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 /** Addresses of interfaces by rtnetlink. Source: linux/if_addr.h. */
 
 const newAddress = 20;
+const deleteAddress = 21;
 const getAddress = 22;
 const attributes = { address: 1, local: 2, flags: 8 };
 const flagNoDuplicateDetection = 2;
@@ -41,6 +42,26 @@ export function addHostAddress(
     });
   } catch (error) {
     if (!isRefusal(error, 'EEXIST')) throw error;
+  }
+}
+
+/** Takes an address from an interface; nothing if it does not have it, or is gone. */
+export function removeHostAddress(
+  socket: NetlinkSocket,
+  { linkIndex, address: removed }: { readonly linkIndex: number; readonly address: IpAddress },
+): void {
+  try {
+    socket.request({
+      type: deleteAddress,
+      what: `take the address ${removed} from interface ${linkIndex}`,
+      payload: Buffer.concat([
+        header(familyNumber(removed), addressBits(familyOf(removed)), linkIndex),
+        address(attributes.local, removed),
+        address(attributes.address, removed),
+      ]),
+    });
+  } catch (error) {
+    if (!isRefusal(error, 'EADDRNOTAVAIL', 'ENODEV')) throw error;
   }
 }
 

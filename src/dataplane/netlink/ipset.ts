@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import type { IpFamily } from '../../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { addressToBytes, addressFromBytes } from '../../ip/address.ts';
@@ -13,6 +14,7 @@ import {
   u8,
 } from './attributes.ts';
 import type { AddressSetSpec, AddressSetType } from '../../ruleset/address-set.ts';
+import { refused } from './errno.ts';
 import { isRefusal, requestFlags, type Message, type NetlinkSocket } from './socket.ts';
 
 /** Kernel address sets (ipset) by nfnetlink. Source: linux/netfilter/ipset/ip_set.h. */
@@ -47,13 +49,18 @@ const networkOrder = 0x4000;
 const protocolVersion = 6;
 const withCounters = 8;
 const listHeadersOnly = 4;
-const mostElements = 1 << 20;
-const membersPerMessage = 400;
+/** Members that one request carries. */
+export const membersPerMessage = 400;
+
+/** Elements that a set holds if it does not say otherwise. */
+export const mostElements = 1 << 20;
 
 /** A set as the kernel describes it. */
 export interface KernelSet {
   readonly name: string;
   readonly typeName: string;
+  readonly family: IpFamily;
+  readonly countsPackets: boolean;
   /** How many members it has. */
   readonly size: number;
 }
@@ -135,28 +142,43 @@ export class Ipset {
     });
     return messages.map(({ payload: bytes }) => {
       const found = readAttributes(bytes.subarray(4));
+      const header = readAttributes(found.get(attributes.data) ?? Buffer.alloc(0));
       return {
         name: readText(found.get(attributes.setName) ?? Buffer.alloc(0)),
         typeName: readText(found.get(attributes.typeName) ?? Buffer.alloc(0)),
-        size: sizeIn(found.get(attributes.data)),
+        family: found.get(attributes.family)?.[0] === familyNumber(6) ? 6 : 4,
+        countsPackets:
+          ((header.get(memberAttributes.flags)?.readUInt32BE(0) ?? 0) & withCounters) !== 0,
+        size: header.get(elementsAttribute)?.readUInt32BE(0) ?? 0,
       };
     });
   }
 
-  /** The members of a set; none if there is no such set. */
+  /**
+   * The members of a set; none if there is no such set. Refused as well where the kernel lists fewer than it says
+   * there are: members that share a bucket and do not fit into one message are left out without a word.
+   */
   members(name: string, family: IpFamily): readonly KernelMember[] {
-    try {
-      return this.#socket
-        .dump({
+    const what = `list the address set ${name}`;
+    let said = 0;
+    let listed: readonly KernelMember[] = [];
+    // Members that come and go meanwhile make a difference once, but not each time.
+    for (let attempt = 0; attempt < 3; attempt++) {
+      try {
+        const messages = this.#socket.dump({
           type: subsystem | commands.list,
-          what: `list the address set ${name}`,
+          what,
           payload: payload(family, [text(attributes.setName, name)]),
-        })
-        .flatMap(membersOf);
-    } catch (error) {
-      if (isRefusal(error, 'ENOENT')) return [];
-      throw error;
+        });
+        said = Math.max(0, ...messages.map(sizeIn));
+        listed = messages.flatMap(membersOf);
+      } catch (error) {
+        if (isRefusal(error, 'ENOENT')) return [];
+        throw error;
+      }
+      if (listed.length >= said) return listed;
     }
+    throw refused(what, constants.errno.EMSGSIZE, `${listed.length} of its ${said} members`);
   }
 
   #changeMembers(command: number, set: AddressSetSpec, members: readonly string[]): void {
@@ -214,9 +236,10 @@ function encodeMember(member: string): readonly Buffer[] {
   ];
 }
 
-function sizeIn(header: Buffer | undefined): number {
-  const found = header === undefined ? undefined : readAttributes(header);
-  return found?.get(elementsAttribute)?.readUInt32BE(0) ?? 0;
+/** How many members a message says that its set has; 0 where it says nothing of it. */
+function sizeIn({ payload: bytes }: Message): number {
+  const header = readAttributes(bytes.subarray(4)).get(attributes.data) ?? Buffer.alloc(0);
+  return readAttributes(header).get(elementsAttribute)?.readUInt32BE(0) ?? 0;
 }
 
 function membersOf({ payload: bytes }: Message): readonly KernelMember[] {

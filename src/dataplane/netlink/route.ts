@@ -34,6 +34,18 @@ export interface Route {
   readonly metric?: number;
   /** Whether the gateway is on the link although no route says so. */
   readonly isOnLink?: boolean;
+  /** Who made it, of routes that were listed. */
+  readonly protocol?: number;
+}
+
+/** Makes a route; refused with EEXIST if there is one of its identity, whoever made it. Equivalent: `ip route add … proto 80`. */
+export function makeRoute(socket: NetlinkSocket, route: Route): void {
+  socket.request({
+    type: newRoute,
+    flags: requestFlags.create | requestFlags.exclusive,
+    what: `make the route to ${route.destination}`,
+    payload: encode(route),
+  });
 }
 
 /** Makes a route, or changes the one of its identity. Equivalent: `ip route replace … proto 80`. */
@@ -117,6 +129,7 @@ export function readRoute(payload: Buffer): Route | undefined {
       payload[1] ?? 0,
     ),
     table: number(attributes.table) ?? payload[4] ?? 0,
+    protocol: payload[5] ?? 0,
     type,
     scope: nameOf(scopeNumbers, payload[6]) ?? 'global',
     ...(linkIndex === undefined ? {} : { linkIndex }),

@@ -1,0 +1,119 @@
+import { describe, isCalicoError } from '../errors/error.ts';
+import type { Cidr } from '../ip/cidr.ts';
+
+/** One thing of the desired state that the kernel does not hold. It is tried again by itself. */
+export interface ApplyFailure {
+  /** The thing: `member 10.0.0.0/8 of the address set cali40all-ipam-pools`. */
+  readonly what: string;
+  readonly why: string;
+  /** The network or address that it is about, by which the objects that want it are found. */
+  readonly net?: Cidr;
+}
+
+interface Refused {
+  readonly failure: ApplyFailure;
+  readonly waitMs: number;
+  readonly retryAt: number;
+}
+
+const firstWaitMs = 1000;
+const longestWaitMs = 60_000;
+
+/**
+ * What the kernel refused, by thing, so that one of them holds nothing else up: each is tried again after a
+ * second, then after twice as long each time, and at least once a minute.
+ */
+export class Refusals<Key> {
+  readonly #refused = new Map<Key, Refused>();
+  readonly #now: () => number;
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** Whether it may be tried: it was not refused, or long enough ago. */
+  isDue(key: Key): boolean {
+    const refused = this.#refused.get(key);
+    return refused === undefined || refused.retryAt <= this.#now();
+  }
+
+  /** It was refused, with what was thrown or a sentence. */
+  add(key: Key, failure: Omit<ApplyFailure, 'why'>, thrown: unknown): void {
+    const before = this.#refused.get(key)?.waitMs;
+    const waitMs = before === undefined ? firstWaitMs : Math.min(before * 2, longestWaitMs);
+    const why = whyRefused(thrown);
+    this.#refused.set(key, {
+      failure: { ...failure, why },
+      waitMs,
+      retryAt: this.#now() + waitMs,
+    });
+  }
+
+  /** It was done, or is wanted no more. */
+  delete(key: Key): void {
+    this.#refused.delete(key);
+  }
+
+  clear(): void {
+    this.#refused.clear();
+  }
+
+  get(key: Key): ApplyFailure | undefined {
+    return this.#refused.get(key)?.failure;
+  }
+
+  keys(): Iterable<Key> {
+    return this.#refused.keys();
+  }
+
+  get size(): number {
+    return this.#refused.size;
+  }
+
+  first(): ApplyFailure | undefined {
+    for (const { failure } of this.#refused.values()) return failure;
+    return undefined;
+  }
+
+  failures(): readonly ApplyFailure[] {
+    return [...this.#refused.values()].map(({ failure }) => failure);
+  }
+
+  /** Whether there is something whose time to be tried again has come. */
+  get hasDue(): boolean {
+    const now = this.#now();
+    for (const { retryAt } of this.#refused.values()) if (retryAt <= now) return true;
+    return false;
+  }
+}
+
+/**
+ * Does something with all items together, and where that is refused with ever fewer of them, until the single
+ * ones that are refused are known. Doing it twice must change nothing.
+ */
+export function withEach<Item>(
+  items: readonly Item[],
+  act: (together: readonly Item[]) => void,
+  onRefused: (item: Item, thrown: unknown) => void,
+): void {
+  if (items.length === 0) return;
+  try {
+    act(items);
+  } catch (error) {
+    const [only] = items;
+    if (items.length === 1 && only !== undefined) {
+      onRefused(only, error);
+      return;
+    }
+    const middle = items.length >> 1;
+    withEach(items.slice(0, middle), act, onRefused);
+    withEach(items.slice(middle), act, onRefused);
+  }
+}
+
+/** What was to be done is said already; the rest is the kernel's answer. */
+function whyRefused(thrown: unknown): string {
+  if (!isCalicoError(thrown, 'kernel/refused')) return describe(thrown);
+  const { errno, why } = thrown.detail;
+  return `the kernel refused it: ${errno}${why === '' ? '' : ` (${why})`}`;
+}

@@ -1,0 +1,46 @@
+/**
+ * Things that several owners may want at once, such as the member of a set that two IP pools stand for: each is
+ * wanted from the first owner's claim until the last owner gives it up.
+ */
+export class Claims<Thing> {
+  readonly #keyOf: (thing: Thing) => string;
+  readonly #output: {
+    readonly want: (thing: Thing) => void;
+    readonly unwant: (thing: Thing) => void;
+  };
+  readonly #byOwner = new Map<string, ReadonlyMap<string, Thing>>();
+  readonly #owners = new Map<string, number>();
+
+  /** Things of one key are one thing. */
+  constructor(
+    keyOf: (thing: Thing) => string,
+    output: { readonly want: (thing: Thing) => void; readonly unwant: (thing: Thing) => void },
+  ) {
+    this.#keyOf = keyOf;
+    this.#output = output;
+  }
+
+  /** What an owner wants from now on, instead of what it wanted before; what is new comes before what goes. */
+  set(owner: string, things: readonly Thing[]): void {
+    const before = this.#byOwner.get(owner) ?? new Map<string, Thing>();
+    const now = new Map(things.map((thing) => [this.#keyOf(thing), thing]));
+    if (now.size > 0) this.#byOwner.set(owner, now);
+    else this.#byOwner.delete(owner);
+    for (const [key, thing] of now) {
+      if (before.has(key)) continue;
+      const owners = this.#owners.get(key) ?? 0;
+      this.#owners.set(key, owners + 1);
+      if (owners === 0) this.#output.want(thing);
+    }
+    for (const [key, thing] of before) {
+      if (now.has(key)) continue;
+      const owners = this.#owners.get(key) ?? 0;
+      if (owners > 1) {
+        this.#owners.set(key, owners - 1);
+      } else {
+        this.#owners.delete(key);
+        this.#output.unwant(thing);
+      }
+    }
+  }
+}

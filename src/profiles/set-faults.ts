@@ -1,0 +1,44 @@
+import type { IpFamily } from '../ip/address.ts';
+import type { RuleAction } from '../model/policy-rule.ts';
+import type { Selector } from '../model/selector/ast.ts';
+import { selectorId } from '../model/selector/canonical.ts';
+import type { SetFault } from '../ruleset/address-set.ts';
+import { selectorSet } from './names.ts';
+import type { CompiledProfile } from './profile-chains.ts';
+
+/**
+ * Why a Profile must deny everything in a family: one of its rules looks into a set that the kernel does not hold
+ * as wanted, so that it would let pass what it should not. Where it would only let less pass, it stays in force.
+ */
+export function openingFault(
+  { ingress, egress }: CompiledProfile,
+  family: IpFamily,
+  faults: ReadonlyMap<string, SetFault>,
+): string | undefined {
+  const faultOf = (selector: Selector | undefined) =>
+    selector === undefined ? undefined : faults.get(selectorSet(family, selectorId(selector)));
+  for (const [direction, rules] of Object.entries({ ingress, egress })) {
+    for (const [index, { action, source, destination }] of rules.entries()) {
+      for (const { selector, notSelector } of [source, destination]) {
+        const why =
+          opens(action, faultOf(selector), false) ?? opens(action, faultOf(notSelector), true);
+        if (why !== undefined) return `${direction} rule ${index + 1}: ${why}`;
+      }
+    }
+  }
+  return undefined;
+}
+
+/** What a fault opens; after Pass comes what cannot be judged here. A rule that names no set that is there is refused. */
+function opens(
+  action: RuleAction,
+  fault: SetFault | undefined,
+  isNegated: boolean,
+): string | undefined {
+  if (fault === undefined) return undefined;
+  const { absent, lacks, exceeds } = fault;
+  if (absent !== undefined) return absent;
+  if (action === 'Log') return undefined;
+  if (action === 'Pass') return lacks ?? exceeds;
+  return (action === 'Allow') === isNegated ? lacks : exceeds;
+}

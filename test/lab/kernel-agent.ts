@@ -1,0 +1,177 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Agent } from '../../src/agent/agent.ts';
+import { openKernelSockets, type KernelSockets } from '../../src/agent/kernel-sockets.ts';
+import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
+import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
+import type { Backend } from '../../src/dataplane/iptables/tables.ts';
+import { createVeth, deleteLinkElsewhere } from '../../src/dataplane/netlink/link.ts';
+import { KernelMonitor } from '../../src/dataplane/netlink/monitor.ts';
+import { ToolRunner } from '../../src/dataplane/process.ts';
+import {
+  openMirroredStore,
+  type MirroredStore,
+} from '../../src/datastore/mirrored-store.fixture.ts';
+import type { Draft } from '../../src/datastore/writer.ts';
+import { parseNet, type Cidr } from '../../src/ip/cidr.ts';
+import type { IpPool } from '../../src/model/ip-pool.ts';
+import type { PolicyRule } from '../../src/model/policy-rule.ts';
+import type { Profile } from '../../src/model/profile.ts';
+import type { WorkloadEndpoint } from '../../src/model/workload-endpoint.ts';
+import { createLogger } from '../../src/telemetry/log.ts';
+
+const apiVersion = 'projectcalico.org/v3';
+
+/** The host that the agent is of. */
+export const here = 'here';
+
+/** An agent over a datastore in memory and the kernel of this process's network namespace, without Docker. */
+export class KernelAgent implements AsyncDisposable {
+  readonly agent: Agent;
+  readonly store: MirroredStore;
+  readonly sockets: KernelSockets;
+  readonly log: string[];
+  readonly #end: () => Promise<void>;
+
+  private constructor(
+    parts: Pick<KernelAgent, 'agent' | 'store' | 'sockets' | 'log'>,
+    end: () => Promise<void>,
+  ) {
+    this.agent = parts.agent;
+    this.store = parts.store;
+    this.sockets = parts.sockets;
+    this.log = parts.log;
+    this.#end = end;
+  }
+
+  static async start(backend: Backend): Promise<KernelAgent> {
+    const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
+    const store = await openMirroredStore();
+    const sockets = openKernelSockets();
+    const stop = new AbortController();
+    const log: string[] = [];
+    const agent = new Agent({
+      node: here,
+      mirror: store.mirror,
+      log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
+      runner: new ToolRunner(),
+      sockets,
+      heldPorts: new HeldHostPorts(sockets.libc),
+      firewall: { backend, why: 'the test says' },
+      families: [4, 6],
+      statics: { endpointToHostAction: 'Return' },
+      ipv6Forwarding: new Ipv6Forwarding(join(folder, 'control.sock')),
+      endsForbiddenFlows: true,
+    });
+    const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
+    monitor.start();
+    agent.start(stop.signal);
+    return new KernelAgent({ agent, store, sockets, log }, async () => {
+      stop.abort();
+      await monitor.close();
+      await store[Symbol.asyncDispose]();
+      rmSync(folder, { recursive: true });
+    });
+  }
+
+  /** Writes to the datastore; answers the revision. */
+  async write(plan: (draft: Draft) => void): Promise<bigint> {
+    return (await this.store.writer.write(plan, AbortSignal.timeout(20_000))).revision;
+  }
+
+  /** What Join does, but for Docker: interface, endpoint, and the agent's word. Milliseconds until it is given. */
+  async join(facts: EndpointFacts): Promise<number> {
+    const { name, interfaceName } = facts;
+    const { sockets, agent } = this;
+    createVeth(sockets.rtnetlink, {
+      hostName: interfaceName,
+      hostMac: 'ee:ee:ee:ee:ee:ee',
+      peerName: `p${interfaceName.slice(4)}`,
+      peerMac: 'ca:00:00:00:00:01',
+      mtuBytes: 1500,
+    });
+    agent.linkMade(interfaceName, { hasIpv6: false });
+    const revision = await this.write((draft) =>
+      draft.put('WorkloadEndpoint', endpointId(name), endpoint(facts)),
+    );
+    const started = performance.now();
+    await agent.programmed(name, revision, AbortSignal.timeout(20_000));
+    return performance.now() - started;
+  }
+
+  async leave({ name, interfaceName }: EndpointFacts): Promise<void> {
+    await deleteLinkElsewhere(this.sockets.removals, interfaceName);
+    await this.write((draft) => draft.remove('WorkloadEndpoint', endpointId(name)));
+  }
+
+  /** Waits until the agent has written what the datastore says now. */
+  async settled(): Promise<void> {
+    const revision = await this.write((draft) =>
+      draft.put('Tier', 'settled', {
+        kind: 'Tier',
+        apiVersion,
+        metadata: { name: 'settled' },
+        spec: { order: Math.random() },
+      }),
+    );
+    await this.agent.programmed('none', revision, AbortSignal.timeout(20_000));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end();
+  }
+}
+
+export interface EndpointFacts {
+  readonly name: string;
+  readonly node?: string;
+  readonly networks: readonly string[];
+  readonly profiles: readonly string[];
+  readonly interfaceName: string;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+/** Where an endpoint is in the datastore. */
+export function endpointId(name: string): string {
+  return `libnetwork/${name}`;
+}
+
+export function endpoint(facts: EndpointFacts): WorkloadEndpoint {
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion,
+    metadata: { name: facts.name, namespace: 'libnetwork', labels: { ...facts.labels } },
+    spec: {
+      orchestrator: 'libnetwork',
+      node: facts.node ?? here,
+      endpoint: facts.name,
+      ipNetworks: facts.networks.map(parseNet),
+      profiles: [...facts.profiles],
+      interfaceName: facts.interfaceName,
+    },
+  };
+}
+
+export function pool(name: string, cidr: Cidr, natOutgoing = true): IpPool {
+  return { kind: 'IPPool', apiVersion, metadata: { name }, spec: { cidr, natOutgoing } };
+}
+
+export function profile(name: string, ingress: readonly PolicyRule[]): Profile {
+  return {
+    kind: 'Profile',
+    apiVersion,
+    metadata: { name },
+    spec: { ingress: [...ingress], egress: [{ action: 'Allow' }] },
+  };
+}
+
+/** Looks again and again until it is so. */
+export async function eventually(isSo: () => boolean): Promise<boolean> {
+  for (let look = 0; look < 400; look++) {
+    if (isSo()) return true;
+    await sleep(50);
+  }
+  return isSo();
+}
