@@ -22,8 +22,11 @@ hold() {
       unshare --net --mount --uts --ipc --pid $own --fork --kill-child -- "$0" boot "$@"
   ) 3<&- &
   machine=$!
+  plugins=$(mktemp)
   {
     read -r _ || true
+    # Docker has the control groups of its plugins beside those that it is told to have below its own.
+    ls "/proc/$(cat "/proc/$machine/task/$machine/children" | tr -d ' ')/root/var/lib/docker/plugins" >"$plugins"
     kill -KILL "$machine"
   } <&3 >/dev/null 2>&1 &
   watcher=$!
@@ -32,16 +35,23 @@ hold() {
   kill -KILL "$watcher" 2>/dev/null || true
   # By the watcher.
   [ "$status" -ne 137 ] || status=0
+  for name in "$1" $(grep -xE '[0-9a-f]{64}' "$plugins" || true); do
+    remove_control_group "$name" || status=1
+  done
+  rm -f "$plugins"
+  exit "$status"
+}
+
+remove_control_group() {
   for group in "/sys/fs/cgroup/$1" /sys/fs/cgroup/*/"$1"; do
     [ -d "$group" ] || continue
     attempts=50
     until find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null && [ ! -d "$group" ]; do
       attempts=$((attempts - 1))
-      [ "$attempts" -gt 0 ] || { echo "control group $group cannot be removed" >&2; exit 1; }
+      [ "$attempts" -gt 0 ] || { echo "control group $group cannot be removed" >&2; return 1; }
       sleep 0.1
     done
   done
-  exit "$status"
 }
 
 # systemd has a tree of control groups of its own, of version 2. Controllers that version 1 has taken are missing in
