@@ -277,8 +277,11 @@ async function act(
     if (kind === 'address' || kind === 'specific') {
       const wanted = kind === 'specific' ? `10.9.0.${pick}` : undefined;
       const address = await one.askAddress(poolId, wanted);
-      assert.equal(given.get(address), undefined, `${address} has two owners`);
-      given.set(address, one.node);
+      const owner = given.get(address);
+      // One that the same network got and made no endpoint of is given again: the call was repeated.
+      if (owner === poolId && address === wanted) return;
+      assert.equal(owner, undefined, `${address} has two owners`);
+      given.set(address, poolId);
       one.addresses.push({ poolId, address });
     }
     if (kind === 'release' && held !== undefined) {

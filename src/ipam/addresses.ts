@@ -13,7 +13,8 @@ import { poolsOfRecord } from './docker-pools.ts';
 import { poolOf, refuseOtherUses, reservedRanges } from './pools.ts';
 import { countReserved } from './reserved.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
-import { release, rewriteHolder } from './records.ts';
+import { putBlock, release, rewriteHolder } from './records.ts';
+import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
 
 /** Addresses as Docker's IPAM calls take and return them. */
 
@@ -48,7 +49,7 @@ export function holderWith(address: IpAddress, facts: AddressFacts): AllocationA
 }
 
 /**
- * Takes an address of a pool. When the subnet is full, the network's next subnet of the family gives one, under
+ * Takes an address of a pool; a repeated request is answered as the first was, as far as it can be told. When the subnet is full, the network's next subnet of the family gives one, under
  * the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
  */
 export function requestAddress(draft: Draft, request: AddressRequest): IpAddress {
@@ -57,6 +58,12 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
   if (address !== undefined) {
     requestSpecific(draft, request, { address, facts });
     return address;
+  }
+  const before = unusedAnswerFor(draft, record.family, facts);
+  if (before !== undefined) {
+    // Written as it is: whoever frees it at this moment finds that it changed.
+    putBlock(draft, before.block);
+    return before.address;
   }
   return allocateFrom(draft, [record, ...siblings(draft, record)], {
     holder: (free) => holderWith(free, facts),
@@ -195,6 +202,10 @@ function requestSpecific(
     // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
     // and a container that asked for it is refused when it is created.
     return reserve(draft, { record, address, type: 'auxiliary', now });
+  }
+  if (found !== undefined && isUnusedAnswer(draft, address, { holder: found.holder, facts })) {
+    const secondary = { ...found.holder.secondary, ...facts };
+    return rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
   }
   const { node } = record;
   const { secondary = {} } = found?.holder ?? {};

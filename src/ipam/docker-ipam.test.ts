@@ -28,12 +28,16 @@ test('whatever Docker asks on two hosts, no address has two owners, and none is 
           if (kind === 'request' || kind === 'specific') {
             const wanted = kind === 'specific' ? `10.65.0.${pick % 64}` : undefined;
             const given = await lab.address(node, poolId, wanted).catch((error: unknown) => {
-              const isExpected = wanted === undefined ? held.size === 64 : held.has(wanted);
+              // One that this network got and made no endpoint of is given again: the call was repeated.
+              const owner = held.get(wanted ?? '');
+              const isOthers = owner !== undefined && owner !== node;
+              const isExpected = wanted === undefined ? held.size === 64 : isOthers;
               assert.ok(isExpected, String(error));
               return undefined;
             });
             if (given === undefined) continue;
-            assert.ok(!held.has(given), `${given} has two owners`);
+            const isRepeated = given === wanted && held.get(given) === node;
+            assert.ok(isRepeated || !held.has(given), `${given} has two owners`);
             held.set(given, node);
           } else if (kind === 'release' && mine.length > 0) {
             const address = mine[pick % mine.length] ?? assert.fail();
@@ -193,6 +197,7 @@ test('an address that Docker gave back before its endpoint can be asked for agai
     await assert.rejects(lab.address('host-a', poolId, '10.99.0.7'), isTaken);
     await lab.release('host-a', poolId, '10.99.0.7');
     assert.equal(await lab.address('host-a', poolId, '10.99.0.7'), '10.99.0.7');
+    await lab.connect('host-a', 'net1', { endpointId: 'next', address: '10.99.0.7' });
     await assert.rejects(lab.address('host-a', poolId, '10.99.0.7'), isTaken);
     await assert.rejects(lab.address('host-a', poolId, '10.99.0.8'), isTaken);
   }));

@@ -41,6 +41,24 @@ export function callPlugin(
   });
 }
 
+/** The same call, broken off: it is sent whole, and nobody is there for the answer. */
+export function breakOffCall(socketPath: string, method: string, body: unknown): Promise<void> {
+  const text = JSON.stringify(body);
+  const headers = { Host: '', 'Content-Length': String(Buffer.byteLength(text)) };
+  return new Promise((resolve) => {
+    const asked = request({
+      socketPath,
+      path: `/${method}`,
+      method: 'POST',
+      agent: false,
+      headers,
+    });
+    asked.on('error', () => resolve());
+    asked.on('response', () => resolve());
+    asked.end(text, () => setImmediate(() => asked.destroy()));
+  });
+}
+
 /** What a Unix socket answers to GET. */
 export function getText(socketPath: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
