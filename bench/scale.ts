@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { Supervisor } from '../src/async/supervise.ts';
 import { Agent } from '../src/agent/agent.ts';
 import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
 import { createLinks } from '../src/agent/links.ts';
@@ -45,12 +46,14 @@ void mirror.run(stop.signal);
 const writer = new GroupWriter(mirror);
 const sockets = openKernelSockets();
 const runner = new ToolRunner();
+const supervisor = new Supervisor({ onFailure: ({ error }) => log.warn(String(error)) });
 
 function startAgent(until: AbortSignal): Agent {
   const agent = new Agent({
     node: 'here',
     mirror,
     log,
+    supervisor,
     runner,
     sockets,
     heldPorts: new HeldHostPorts(sockets.libc),
@@ -66,7 +69,7 @@ function startAgent(until: AbortSignal): Agent {
 
 let agent = startAgent(stop.signal);
 const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
-monitor.start();
+const monitoring = monitor.run(stop.signal);
 const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
 await mirror.reached(0n, signal);
 
@@ -170,6 +173,7 @@ agent = new Agent({
   node: 'here',
   mirror: second,
   log,
+  supervisor,
   runner,
   sockets,
   heldPorts: new HeldHostPorts(sockets.libc),
@@ -204,5 +208,6 @@ process.stdout.write(
   ),
 );
 stop.abort();
-await monitor.close();
+await monitoring;
+monitor.close();
 process.exit(0);

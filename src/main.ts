@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers';
 import { settingsFile } from './config/load.ts';
+import { exitHard, exitOnUncaught } from './daemon/hard-exit.ts';
 import { startDaemon } from './daemon/start-daemon.ts';
 
 // What a library should do otherwise is no news for those who run a command.
@@ -15,8 +16,9 @@ const error = (written: string) => process.stderr.write(written);
 const run = () => startDaemon({ environment: process.env, signal: stopping.signal, error });
 
 if (argv.length === 1 && argv[0] === 'run') {
-  // Whatever is still open must not keep a daemon that has failed.
-  process.exit(await run());
+  exitOnUncaught(error);
+  // Whatever is still open, or under way on another thread, must not keep a daemon that has ended.
+  exitHard(await run());
 } else {
   // The commands are loaded when one of them is wanted: a daemon starts faster without.
   const { runCommand } = await import('./cli/program.ts');

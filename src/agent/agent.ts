@@ -1,48 +1,29 @@
-import { backoffMs, pause } from '../async/deadline.ts';
+import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
+import type { Work } from '../async/supervise.ts';
 import { Waiters } from '../async/waiters.ts';
 import { AddressSets } from '../dataplane/address-sets.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
-import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
-import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { IptablesTables } from '../dataplane/iptables/tables.ts';
-import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import { findLink } from '../dataplane/netlink/link.ts';
-import type { ToolRunner } from '../dataplane/process.ts';
 import { Routes } from '../dataplane/routes.ts';
-import type { EntryChanges, Mirror } from '../datastore/mirror.ts';
+import type { EntryChanges } from '../datastore/mirror.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { PolicyEngine } from '../profiles/policy-engine.ts';
-import { staticRules, type StaticOptions } from '../profiles/static-chains.ts';
-import type { Logger } from '../telemetry/log.ts';
+import { staticRules } from '../profiles/static-chains.ts';
 import { ApplyFailures } from './apply-failures.ts';
+import type { AgentDeps } from './agent-deps.ts';
 import { ContainerPaths } from './container-paths.ts';
 import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
 import { InheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
-import type { KernelSockets } from './kernel-sockets.ts';
 import { NatMembers } from './nat-members.ts';
 import { createPolicySink } from './policy-sink.ts';
 import { PublishedPorts } from './published-ports.ts';
-
-export interface AgentDeps {
-  readonly node: string;
-  readonly mirror: Mirror;
-  readonly log: Logger;
-  readonly runner: ToolRunner;
-  readonly sockets: KernelSockets;
-  readonly heldPorts: HeldHostPorts;
-  readonly firewall: ChosenBackend;
-  readonly families: readonly IpFamily[];
-  readonly statics: StaticOptions;
-  readonly ipv6Forwarding: Ipv6Forwarding;
-  /** Whether flows end when the rule that allowed them is removed. */
-  readonly endsForbiddenFlows: boolean;
-}
 
 /** How the agent is. */
 export interface AgentHealth {
@@ -61,6 +42,9 @@ const lookMs = 500;
 /** What a look cannot see is found by reading everything. */
 const resyncMs = 600_000;
 const programmedMs = 8000;
+/** Longer than any round takes: its tools are given up after 30 s each. */
+const longestRoundMs = 300_000;
+const longestLookMs = 120_000;
 
 /**
  * Makes this host's kernel hold what the datastore says. Changes are taken as they come; one round at a time
@@ -81,6 +65,8 @@ export class Agent {
   readonly #flows: FlowEnder;
   readonly #inherited: InheritedFlows;
   readonly #failures: ApplyFailures;
+  readonly #rounding: Work;
+  readonly #listening: Work;
   readonly #waiters = new Waiters();
   #seen = 0n;
   #applied = -1n;
@@ -95,7 +81,9 @@ export class Agent {
 
   constructor(deps: AgentDeps) {
     this.#deps = deps;
-    const { families, firewall, runner, sockets, node } = deps;
+    const { families, firewall, runner, sockets, node, supervisor } = deps;
+    this.#rounding = supervisor.work('kernel rounds', { mostSilentMs: longestRoundMs });
+    this.#listening = supervisor.work('kernel events');
     const { backend } = firewall;
     this.sets = new AddressSets(sockets.ipset);
     this.#tables = new Map(
@@ -129,30 +117,41 @@ export class Agent {
     this.#wantStatic();
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
-    void this.#dropIdleNowAndThen(signal);
-    void this.#lookNowAndThen(signal);
+    const { supervisor } = this.#deps;
+    const looking = supervisor.work('kernel checks', { mostSilentMs: longestLookMs });
+    void supervisor.keep(looking, () => this.#lookNowAndThen(looking, signal), signal);
   }
 
-  /** What the kernel told. */
+  /** What the kernel told. An event that cannot be taken costs a reading of everything, and not the others. */
   onKernelEvents(events: readonly KernelEvent[]): void {
     let isRelevant = false;
     for (const event of events) {
-      if (event.kind === 'overrun') {
-        this.#mustResync = true;
-        isRelevant = true;
-      } else if (event.kind === 'link') {
-        const { link, isGone } = event;
-        this.routes.linkChanged(link.name, isGone ? undefined : link);
-        if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
-        isRelevant ||= link.name.startsWith('cali') || link.name === 'lo';
-        if (!isGone) this.#forwarding.linkChanged(link.name);
-      } else if (event.kind === 'routeGone') {
-        isRelevant = this.routes.routeGone(event.route) || isRelevant;
-      } else if (!this.#running && this.#watch.hasChanged()) {
-        this.#firewallChanged();
-      }
+      this.#listening.guard(
+        () => (isRelevant = this.#takeEvent(event) || isRelevant),
+        () => (isRelevant = this.#mustResync = true),
+      );
     }
     if (isRelevant) this.#kick();
+  }
+
+  /** Answers whether there may be something to write. */
+  #takeEvent(event: KernelEvent): boolean {
+    if (event.kind === 'overrun') return (this.#mustResync = true);
+    if (event.kind === 'routeGone') return this.routes.routeGone(event.route);
+    if (event.kind === 'nftables') {
+      if (!this.#running && this.#watch.hasChanged()) this.#firewallChanged();
+      return false;
+    }
+    const { link, isGone } = event;
+    this.routes.linkChanged(link.name, isGone ? undefined : link);
+    if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
+    if (!isGone) this.#forwarding.linkChanged(link.name);
+    return link.name.startsWith('cali') || link.name === 'lo';
+  }
+
+  #resync(): void {
+    this.#mustResync = true;
+    this.#kick();
   }
 
   #firewallChanged(): void {
@@ -175,17 +174,16 @@ export class Agent {
    */
   async programmed(endpointId: string, revision: bigint, signal: AbortSignal): Promise<void> {
     const isMet = () => {
-      const endpoint = this.#localEndpoint(endpointId);
+      const endpoint = this.containers.endpoint(endpointId);
       return this.#applied >= revision && (endpoint === undefined || this.isProgrammed(endpoint));
     };
     if (isMet()) return;
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(programmedMs)]);
     this.#kick();
     try {
-      await this.#waiters.until(isMet, deadline);
+      await this.#waiters.until(isMet, withDeadline(signal, programmedMs));
     } catch (error) {
       const late = this.#seen < revision ? 'the datastore has not told of it yet' : undefined;
-      const networks = this.#localEndpoint(endpointId)?.spec.ipNetworks ?? [];
+      const networks = this.containers.endpoint(endpointId)?.spec.ipNetworks ?? [];
       const [refused] = this.#failures.about(networks);
       const why =
         late ??
@@ -219,10 +217,6 @@ export class Agent {
       rounds: this.#rounds,
       tableTransactions: this.#tableTransactions,
     };
-  }
-
-  #localEndpoint(endpointId: string): WorkloadEndpoint | undefined {
-    return this.containers.endpoint(endpointId);
   }
 
   #wantStatic(): void {
@@ -292,19 +286,26 @@ export class Agent {
     let delays = backoffMs(100, 5000);
     while (this.#wanted && !this.#signal.aborted) {
       this.#wanted = false;
+      this.#rounding.turned();
       try {
         await this.#round();
+        this.#rounding.succeeded();
         delays = backoffMs(100, 5000);
       } catch (error) {
-        this.#fail(describe(error));
-        this.#mustResync = true;
+        this.#failed(this.#rounding, error);
         this.#wanted = true;
         await pause(delays.next().value, this.#signal);
       }
     }
     this.#running = false;
+    this.#rounding.rests();
     // What was notified during the last round may have been somebody else's.
-    if (this.#watch.hasChanged()) this.#firewallChanged();
+    this.#listening.guard(
+      () => {
+        if (this.#watch.hasChanged()) this.#firewallChanged();
+      },
+      () => this.#resync(),
+    );
   }
 
   async #round(): Promise<void> {
@@ -345,49 +346,44 @@ export class Agent {
     this.#waiters.settle();
   }
 
-  #fail(what: string): void {
+  #failed(work: Work, error: unknown): void {
     this.#inSyncSince = undefined;
-    this.#lastError = { at: new Date(), what };
-    this.#deps.log.warn('the kernel was not changed as wanted; it is tried again', { what });
+    this.#lastError = { at: new Date(), what: describe(error) };
+    work.failed(error);
+    this.#mustResync = true;
   }
 
-  /** Chains of policies that no container has any more are removed when nothing else is to be done. */
-  async #dropIdleNowAndThen(signal: AbortSignal): Promise<void> {
+  /**
+   * Finds what others changed and the kernel does not tell of, or told while nobody listened. Chains of policies that
+   * no container has any more are removed here as well, when nothing else is to be done.
+   */
+  async #lookNowAndThen(work: Work, signal: AbortSignal): Promise<void> {
+    let [readAt, idleAt] = [Date.now(), Date.now()];
     while (!signal.aborted) {
-      await pause(idleMs, signal);
-      if (!this.engine.hasIdle) continue;
-      this.engine.dropIdle();
-      this.#kick();
-    }
-  }
-
-  /** Finds what others changed and the kernel does not tell of, or told while nobody listened. */
-  async #lookNowAndThen(signal: AbortSignal): Promise<void> {
-    let readAt = Date.now();
-    while (!signal.aborted) {
+      work.turned();
       await pause(lookMs, signal);
       if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
       if (Date.now() - readAt > resyncMs) {
         readAt = Date.now();
-        this.#mustResync = true;
-        this.#kick();
-      } else {
-        this.#look();
+        this.#resync();
+        continue;
       }
-    }
-  }
-
-  #look(): void {
-    try {
-      const retried = [this.sets, this.routes, this.ports, this.#failures];
-      const hasDue = retried.some((one) => one.hasDue);
-      if (this.sets.recheck() || hasDue) this.#kick();
-      this.containers.retry();
-      if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
-    } catch (error) {
-      this.#fail(describe(error));
-      this.#mustResync = true;
-      this.#kick();
+      try {
+        if (Date.now() - idleAt > idleMs && this.engine.hasIdle) {
+          idleAt = Date.now();
+          this.engine.dropIdle();
+          this.#kick();
+        }
+        const retried = [this.sets, this.routes, this.ports, this.#failures];
+        const hasDue = retried.some((one) => one.hasDue);
+        if (this.sets.recheck() || hasDue) this.#kick();
+        this.containers.retry();
+        if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
+        work.succeeded();
+      } catch (error) {
+        this.#failed(work, error);
+        this.#kick();
+      }
     }
   }
 }

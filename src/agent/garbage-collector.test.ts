@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import { Work } from '../async/supervise.ts';
+import { looseWork } from '../async/supervise.fixture.ts';
 import { emptyDocker } from '../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixture.ts';
@@ -103,6 +105,7 @@ async function withHosts(
       docker,
       local,
       log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
       intervalMs: 5,
@@ -205,6 +208,7 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
       docker: emptyDocker,
       local: indexLocalEndpoints(mirror, 'a'),
       log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
       removeNetwork: async () => undefined,
       removeEndpoint: async () => undefined,
       intervalMs: 5,
@@ -236,7 +240,7 @@ test('what cannot be collected is told, and stops nothing else', async () => {
       createdAt: new Date().toISOString(),
     });
   }, never);
-  const warnings: string[] = [];
+  const failures: string[] = [];
   const silent = () => undefined;
   const stop = new AbortController();
   const remove = async (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string): Promise<void> => {
@@ -250,20 +254,17 @@ test('what cannot be collected is told, and stops nothing else', async () => {
       writer,
       docker: emptyDocker,
       local,
-      log: {
-        error: silent,
-        info: silent,
-        debug: silent,
-        warn: (_, fields) =>
-          warnings.push(`${String(fields?.['count'])} ${String(fields?.['why'])}`),
-      },
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: new Work('garbage collection', {
+        onFailure: ({ error }) => failures.push(String(error)),
+      }),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
       intervalMs: 5,
     },
     stop.signal,
   );
-  while (warnings.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  while (failures.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
   stop.abort();
   await collecting;
   assert.deepEqual(
@@ -271,5 +272,5 @@ test('what cannot be collected is told, and stops nothing else', async () => {
     [`a/${ids[1]}`, endpointEntryId('a', ids[1] ?? '')],
   );
   assert.equal(mirror.list('DockerPool').size, 0);
-  assert.deepEqual(new Set(warnings), new Set(['2 the bad one']));
+  assert.deepEqual(new Set(failures), new Set(['Error: the bad one']));
 });

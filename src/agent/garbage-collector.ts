@@ -1,11 +1,11 @@
 import { pause, withDeadline } from '../async/deadline.ts';
+import type { Work } from '../async/supervise.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import { isMirrorLocked } from '../datastore/lock.ts';
 import { writeAll, writeInSteps } from '../datastore/steps.ts';
 import type { Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
-import { describe } from '../errors/error.ts';
 import {
   collect,
   findOwnerless,
@@ -23,6 +23,7 @@ export interface GarbageCollectorDeps {
   readonly docker: DockerApi;
   readonly local: LocalEndpoints;
   readonly log: Logger;
+  readonly work: Work;
   readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
   readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
   /** Milliseconds between two looks. */
@@ -64,11 +65,13 @@ async function collectOnce(
   let now: Look | undefined;
   try {
     now = await look(deps, signal);
-    if (before?.engineId === now.engineId) await collectBoth(deps, { before, now }, signal);
+    const isSame = before?.engineId === now.engineId;
+    const failures = before && isSame ? await collectBoth(deps, { before, now }, signal) : [];
+    if (failures.length === 0) deps.work.succeeded();
+    for (const failure of failures) deps.work.failed(failure);
   } catch (error) {
     // An engine that boots or cannot be asked proves nothing; the looks begin anew.
-    const level = now === undefined ? 'debug' : 'warn';
-    if (!signal.aborted) deps.log[level]('nothing collected', { why: describe(error) });
+    if (!signal.aborted) deps.work.failed(error);
   }
   return now;
 }
@@ -112,11 +115,12 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
   };
 }
 
+/** Answers what failed: it is ownerless still, and tried again; nothing of it keeps the rest. */
 async function collectBoth(
   deps: GarbageCollectorDeps,
   { before, now }: { readonly before: Look; readonly now: Look },
   signal: AbortSignal,
-): Promise<void> {
+): Promise<readonly unknown[]> {
   const { log, writer, node, mirror } = deps;
   const endpoints = now.endpoints.intersection(before.endpoints);
   const networks = now.networks.intersection(before.networks);
@@ -132,7 +136,7 @@ async function collectBoth(
     try {
       await what();
     } catch (error) {
-      failures.push(error);
+      if (!signal.aborted) failures.push(error);
     }
   };
   for (const endpoint of endpoints) {
@@ -173,7 +177,7 @@ async function collectBoth(
   );
   reportCollected(log, finds.length - failed.length, finds);
   failures.push(...failed.map(({ error }) => error));
-  reportFailures(log, failures);
+  return failures;
 }
 
 function reportCollected(log: Logger, count: number, finds: readonly Ownerless[]): void {
@@ -181,15 +185,5 @@ function reportCollected(log: Logger, count: number, finds: readonly Ownerless[]
   log.info('addresses and pools without owner collected', {
     count,
     what: finds.slice(0, 10).map(ownerlessKey),
-  });
-}
-
-/** Everything was tried; what failed is ownerless still, and tried again. */
-function reportFailures(log: Logger, failures: readonly unknown[]): void {
-  const [first] = failures;
-  if (first === undefined) return;
-  log.warn('not everything without owner could be collected; it is tried again', {
-    count: failures.length,
-    why: describe(first),
   });
 }

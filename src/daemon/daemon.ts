@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
+import type { Work } from '../async/supervise.ts';
 import { Agent } from '../agent/agent.ts';
 import { collectGarbage } from '../agent/garbage-collector.ts';
 import { openKernelSockets } from '../agent/kernel-sockets.ts';
@@ -31,7 +32,7 @@ import { createNetworks } from '../driver/networks/networks.ts';
 import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import type { SocketFile } from '../driver/plugin/socket-file.ts';
 import { createStamp } from '../model/stamp.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError } from '../errors/error.ts';
 import { datastoreOptions } from '../daemon-settings.ts';
 import {
   connectedRanges,
@@ -49,10 +50,15 @@ import { createLogger } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 import { makeFirstContents } from './first-contents.ts';
 import { pluginServers } from './plugin-servers.ts';
+import { ServiceManager } from './service-manager.ts';
 import { lastRefusal } from './serving-lock.ts';
+import { backgroundCheck, createSupervisor } from './supervision.ts';
 import { version } from '../version.ts';
+import { watchOver } from './watchdog.ts';
 
 const collectIntervalMs = 30_000;
+/** The kernel monitor comes round each second. */
+const mostSilentMs = 120_000;
 
 /**
  * The daemon: builds the parts, ties them together, and runs until the signal is aborted. What running
@@ -72,6 +78,18 @@ export async function runDaemon(
   const metrics = createMetrics();
   const runner = new ToolRunner();
   const sockets = openKernelSockets();
+  const supervisor = createSupervisor({
+    log,
+    metrics,
+    isDatastoreAway: () => mirror.health.inSyncSince === undefined,
+  });
+  const keep = (
+    name: string,
+    loop: (work: Work) => Promise<void>,
+    options?: { readonly mostSilentMs: number },
+  ) => supervisor.keep(supervisor.work(name, options), loop, signal);
+  const manager = new ServiceManager(sockets.libc, process.env);
+  watchOver({ libc: sockets.libc, supervisor, manager, log }, signal);
   const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);
   const families: readonly IpFamily[] = settings.ipv6 === 'auto' && hasIpv6() ? [4, 6] : [4];
 
@@ -79,8 +97,10 @@ export async function runDaemon(
   const { snapshotFile } = settings;
   // The file of one host is never away; a shared datastore may be.
   const isRemote = settings.etcdEndpoints !== undefined;
-  const mirror = new LiveMirror(datastore, async () =>
-    isRemote ? readSnapshot(snapshotFile, datastore.endpoint) : undefined,
+  const mirror = new LiveMirror(
+    datastore,
+    async () => (isRemote ? readSnapshot(snapshotFile, datastore.endpoint) : undefined),
+    supervisor.work('mirror listeners'),
   );
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);
@@ -98,6 +118,7 @@ export async function runDaemon(
     node,
     mirror,
     log,
+    supervisor,
     runner,
     sockets,
     heldPorts,
@@ -157,7 +178,7 @@ export async function runDaemon(
       mirror,
       writer,
       stamp,
-      log,
+      work: supervisor.work('first contents'),
       rangesInUse: () => rangesInUse(sockets.rtnetlink),
     },
     signal,
@@ -186,20 +207,16 @@ export async function runDaemon(
   });
 
   const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
-  monitor.start();
+  const monitoring = keep('kernel monitor', (work) => monitor.run(signal, () => work.turned()), {
+    mostSilentMs,
+  });
   agent.start(signal);
-  keepTagsShared({ mirror, writer, local, log }, signal);
-  const following = mirror.run(signal);
+  const sharing = keep('shared tags', (work) =>
+    keepTagsShared({ mirror, writer, local, work }, signal),
+  );
+  const following = keep('datastore mirror', () => mirror.run(signal));
   const saving = isRemote
-    ? keepSnapshot(
-        {
-          mirror,
-          file: snapshotFile,
-          onFailure: (why) =>
-            log.error('the snapshot cannot be saved', { file: snapshotFile, why }),
-        },
-        signal,
-      )
+    ? keep('snapshot', (work) => keepSnapshot({ mirror, file: snapshotFile, work }, signal))
     : Promise.resolve();
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
@@ -208,7 +225,6 @@ export async function runDaemon(
   await server.listen(socketFiles);
   const managedServer = managed && (await serverWith(settings.scope));
   if (managed !== undefined) managedServer?.serve(managed);
-  await notifySystemd(runner, signal);
   const control = await startControlServer({
     file: settings.controlSocket,
     metrics,
@@ -229,6 +245,7 @@ export async function runDaemon(
         dockerPools: dockerAddressPools,
         hostProblems: engineProblem === undefined ? [] : [engineProblem],
         moreChecks: [
+          backgroundCheck(supervisor.reports()),
           ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
@@ -242,31 +259,35 @@ export async function runDaemon(
       datastoreTransactions: writer.transactions,
     }),
   });
+  manager.ready();
   log.info('calico-cnm serves Docker', {
     version,
     node,
     datastore: datastore.endpoint,
     firewall: `iptables-${firewall.backend}`,
   });
-  void initialised
-    .then(async () =>
-      Promise.all([
-        keepInSyncWithDocker(
-          {
-            node,
-            docker,
-            mirror,
-            writer,
-            networks,
-            local,
-            stamp,
-            log,
-            onNetworksChanged: (sandbox) => agent.containers.changed(sandbox),
-            onEngine,
-          },
-          signal,
-        ),
-        ...(settings.startFailedContainers ? [failedStarts.run(signal)] : []),
+  const background = initialised.then(() =>
+    Promise.all([
+      keepInSyncWithDocker(
+        {
+          node,
+          docker,
+          mirror,
+          writer,
+          networks,
+          local,
+          stamp,
+          log,
+          supervisor,
+          onNetworksChanged: (sandbox) => agent.containers.changed(sandbox),
+          onEngine,
+        },
+        signal,
+      ),
+      ...(settings.startFailedContainers
+        ? [keep('failed starts', (work) => failedStarts.run(work, signal))]
+        : []),
+      keep('garbage collection', (work) =>
         collectGarbage(
           {
             node,
@@ -275,29 +296,24 @@ export async function runDaemon(
             docker,
             local,
             log,
+            work,
             removeNetwork: (id, stop) => networks.remove(id, stop),
             removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
             intervalMs: collectIntervalMs,
           },
           signal,
         ),
-      ]),
-    )
-    .catch((error: unknown) => log.error('background work ended', { why: describe(error) }));
+      ),
+    ]),
+  );
 
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+  manager.stopping();
   log.info('calico-cnm stops; running containers keep their network');
   await Promise.all([server.close(), managedServer?.close()]);
   await control.close();
-  await monitor.close();
-  await following;
-  await saving;
+  await Promise.all([monitoring, sharing, following, saving, background]);
+  monitor.close();
   await datastore.close();
   sockets.close();
-}
-
-/** Tells systemd that the plugin sockets listen, if it is systemd that started us (sd_notify(3), by its tool). */
-async function notifySystemd(runner: ToolRunner, signal: AbortSignal): Promise<void> {
-  if (process.env['NOTIFY_SOCKET'] === undefined) return;
-  await runner.run(['systemd-notify', '--ready'], { debianPackage: 'systemd' }, signal);
 }

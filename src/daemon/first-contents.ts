@@ -1,15 +1,14 @@
 import { randomBytes } from 'node:crypto';
 import { backoffMs, pause } from '../async/deadline.ts';
+import type { Work } from '../async/supervise.ts';
 import type { Settings } from '../config/settings.ts';
 import { defaultPools } from '../daemon-settings.ts';
 import { bootstrap } from '../datastore/bootstrap.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
-import { describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { makeDefaultPool, type UsedRange } from '../ipam/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
-import type { Logger } from '../telemetry/log.ts';
 
 export interface FirstContentsDeps {
   readonly node: string;
@@ -18,7 +17,7 @@ export interface FirstContentsDeps {
   readonly mirror: LiveMirror;
   readonly writer: Writer;
   readonly stamp: Stamp;
-  readonly log: Logger;
+  readonly work: Work;
   /** Ranges that a default pool must not overlap. */
   readonly rangesInUse: () => readonly UsedRange[];
 }
@@ -31,18 +30,17 @@ export async function makeFirstContents(
   deps: FirstContentsDeps,
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, writer, log } = deps;
+  const { mirror, writer, work } = deps;
   const delays = backoffMs(100, 2000);
   while (!signal.aborted) {
     try {
       await mirror.reached(0n, signal);
       await writer.write((draft) => firstContents(draft, deps), signal);
+      work.succeeded();
       return;
     } catch (error) {
       if (signal.aborted) return;
-      log.error('the datastore cannot be initialised; it is tried again', {
-        why: describe(error),
-      });
+      work.failed(error);
       await pause(delays.next().value, signal);
     }
   }

@@ -1,5 +1,5 @@
-import { chmodSync, existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { existsSync } from 'node:fs';
+import { replaceFileSync } from '../async/replace-file.ts';
 import { refused } from '../dataplane/netlink/errno.ts';
 import { loadLibc } from '../dataplane/netlink/libc.ts';
 import { describe } from '../errors/error.ts';
@@ -48,10 +48,7 @@ export function writeCommand(
     '',
   ].join('\n');
   try {
-    mkdirSync(dirname(commandFile), { recursive: true });
-    writeFileSync(`${commandFile}.new`, script, { mode: 0o700 });
-    chmodSync(`${commandFile}.new`, 0o700);
-    renameSync(`${commandFile}.new`, commandFile);
+    replaceFileSync(commandFile, script, 0o700);
     return undefined;
   } catch (error) {
     return describe(error);

@@ -61,6 +61,8 @@ function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<Hos
     server.once('error', reject);
     server.listen({ host: address, port, ipv6Only: true, exclusive: true }, () => {
       const bound = server.address();
+      // A connection that could not be accepted (no descriptor left) is its client's loss alone.
+      server.on('error', () => undefined);
       resolve({ port: portOf(bound), close: () => void server.close() });
     });
   });

@@ -1,6 +1,7 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
+import { replaceFileSync } from '../async/replace-file.ts';
 import { describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 
@@ -104,8 +105,7 @@ export class Ipv6Forwarding {
     const files = [...wanted.map(([file]) => file), ...interfaceFiles('forwarding')];
     const before = files.map((file) => [file, read(file) ?? ''] as const);
     this.#known = { ...Object.fromEntries(before), ...this.#previous() };
-    mkdirSync(dirname(this.#record), { recursive: true });
-    writeFileSync(this.#record, JSON.stringify(this.#known));
+    replaceFileSync(this.#record, JSON.stringify(this.#known));
     for (const [file, value] of wanted) writeFileSync(file, value);
   }
 }

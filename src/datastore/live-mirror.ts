@@ -1,4 +1,5 @@
 import { orAborted } from '../async/deadline.ts';
+import { Work } from '../async/supervise.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import {
   entryKinds,
@@ -18,6 +19,7 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { follow } from './follow.ts';
+import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
 import type {
   EntryChange,
@@ -63,7 +65,7 @@ export class LiveMirror implements Mirror {
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
   readonly #problems = new Map<string, string>();
-  readonly #listeners = new Set<(changes: EntryChanges) => void>();
+  readonly #listeners: Listeners;
   #waiters: Waiter[] = [];
   #revision = 0n;
   /** Whether the datastore has been listed. */
@@ -74,12 +76,17 @@ export class LiveMirror implements Mirror {
 
   readonly #readSnapshot: () => Promise<Snapshot | undefined>;
 
-  /** What `readSnapshot` answers is used when the first listing fails, until one comes. */
+  /**
+   * What `readSnapshot` answers is used when the first listing fails, until one comes. What listeners throw is told
+   * of `listening`; it ends the process where nobody is told.
+   */
   constructor(
     datastore: Datastore,
     readSnapshot: () => Promise<Snapshot | undefined> = () => Promise.resolve(undefined),
+    listening = new Work('mirror listeners', { onFailure: throwUncaught }),
   ) {
     this.datastore = datastore;
+    this.#listeners = new Listeners(listening);
     this.#readSnapshot = readSnapshot;
   }
 
@@ -227,8 +234,7 @@ export class LiveMirror implements Mirror {
   }
 
   subscribe(listener: (changes: EntryChanges) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return this.#listeners.add(listener);
   }
 
   problems(): ReadonlyMap<string, string> {
@@ -266,7 +272,7 @@ export class LiveMirror implements Mirror {
       isLive: this.#isLive,
       changes: entryChanges.filter((change) => change !== undefined),
     };
-    for (const listener of this.#listeners) listener(told);
+    this.#listeners.tell(told);
     const met = this.#waiters.filter(({ isMet }) => isMet());
     this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
     for (const { resolve } of met) resolve();
@@ -331,6 +337,12 @@ export class LiveMirror implements Mirror {
       [...this.#tables[kind].keys()].map((id) => entryTypeOf[kind].key(id));
     return [...entryKinds.flatMap(keysOf), ...this.#problems.keys()];
   }
+}
+
+function throwUncaught({ error }: { readonly error: unknown }): void {
+  queueMicrotask(() => {
+    throw error;
+  });
 }
 
 function emptyTables(): Tables {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { CalicoError } from '../errors/error.ts';
 import type { Datastore } from './datastore.ts';
+import { Work } from '../async/supervise.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 import type { EntryChanges } from './mirror.ts';
@@ -13,9 +14,11 @@ import { openSqliteStore } from './sqlite-store.ts';
 
 const signal = AbortSignal.timeout(60_000);
 
-const onFailure = (why: string) => {
-  throw new Error(why);
-};
+const work = new Work('snapshot', {
+  onFailure: ({ error }) => {
+    throw error;
+  },
+});
 
 const away = () => new CalicoError('datastore/unavailable', { endpoint: 'x', why: 'away' });
 
@@ -46,7 +49,7 @@ async function saveHandles(store: Datastore, file: string, ids: readonly string[
   const stop = new AbortController();
   const mirror = new LiveMirror(store);
   const running = mirror.run(stop.signal);
-  const saving = keepSnapshot({ mirror, file, onFailure }, stop.signal);
+  const saving = keepSnapshot({ mirror, file, work }, stop.signal);
   await mirror.reached(0n, signal);
   await new GroupWriter(mirror).write((draft) => {
     for (const id of ids) draft.put('Handle', id, { block: { '10.0.0.0/26': 1 } });
@@ -101,7 +104,7 @@ test('changes of one moment are saved once, and nothing is written while nothing
     const stop = new AbortController();
     const mirror = new LiveMirror(store);
     const running = mirror.run(stop.signal);
-    const saving = keepSnapshot({ mirror, file, onFailure }, stop.signal);
+    const saving = keepSnapshot({ mirror, file, work }, stop.signal);
     await mirror.reached(0n, signal);
     const writer = new GroupWriter(mirror);
     for (const id of ['a', 'b', 'c']) {

@@ -1,8 +1,8 @@
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { pause } from '../async/deadline.ts';
-import { describe } from '../errors/error.ts';
+import { replaceFile } from '../async/replace-file.ts';
+import type { Work } from '../async/supervise.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/entries.ts';
 import type { Mirror } from './mirror.ts';
 
@@ -44,18 +44,19 @@ const mostShare = 0.02;
 
 /**
  * Saves the mirror's state whenever it has changed, until the signal is aborted, and then once more if need be.
- * Nothing is written while nothing changes. A save that fails is told and tried again with the next change.
+ * Nothing is written while nothing changes. A save that fails is told and tried again.
  */
 export async function keepSnapshot(
   options: {
     readonly mirror: Mirror;
     readonly file: string;
-    readonly onFailure: (why: string) => void;
+    readonly work: Work;
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, file, onFailure } = options;
-  let isChanged = false;
+  const { mirror, file, work } = options;
+  // Begun again after a failure, it may have missed a change.
+  let isChanged = mirror.revision > 0n;
   let wake = (): void => undefined;
   const unsubscribe = mirror.subscribe(({ changes, isLive }) => {
     if (!isLive || changes.length === 0) return;
@@ -65,35 +66,38 @@ export async function keepSnapshot(
   const onAbort = () => wake();
   signal.addEventListener('abort', onAbort);
   let settleFor = settleMs;
-  while (!signal.aborted || isChanged) {
-    if (!isChanged) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-      continue;
+  try {
+    while (!signal.aborted || isChanged) {
+      if (!isChanged) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+        continue;
+      }
+      await pause(settleFor, signal);
+      isChanged = false;
+      const started = performance.now();
+      try {
+        await saveSnapshot(mirror, file);
+        work.succeeded();
+      } catch (error) {
+        work.failed(error);
+        // At the end there is no second try.
+        isChanged = !signal.aborted;
+      }
+      settleFor = Math.max(settleMs, (performance.now() - started) / mostShare);
     }
-    await pause(settleFor, signal);
-    isChanged = false;
-    const started = performance.now();
-    try {
-      await saveSnapshot(mirror, file);
-    } catch (error) {
-      onFailure(describe(error));
-    }
-    settleFor = Math.max(settleMs, (performance.now() - started) / mostShare);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    unsubscribe();
   }
-  signal.removeEventListener('abort', onAbort);
-  unsubscribe();
 }
 
 /** Readable by its owner alone, and the whole file or the one before. */
 async function saveSnapshot(mirror: Mirror, file: string): Promise<void> {
   // All values of one moment; they never change, so turning them into text may take its time.
   const entries = entryKinds.flatMap((kind) => encoders(mirror, kind));
-  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const unfinished = `${file}.unfinished`;
-  const target = await open(unfinished, 'w', 0o600);
-  try {
+  await replaceFile(file, { mode: 0o600, folderMode: 0o700 }, async (target) => {
     const head = {
       format: snapshotFormat,
       endpoint: mirror.datastore.endpoint,
@@ -105,11 +109,7 @@ async function saveSnapshot(mirror: Mirror, file: string): Promise<void> {
       await target.write(`${from === 0 ? '' : ','}\n${piece.join(',\n')}`);
     }
     await target.write('\n]}\n');
-    await target.sync();
-  } finally {
-    await target.close();
-  }
-  await rename(unfinished, file);
+  });
 }
 
 /** Entries that are turned into text without a pause. */

@@ -14,7 +14,7 @@ export function watchSqliteFile(
 ): () => void {
   if (file === ':memory:') return () => undefined;
   const look = () => {
-    if (options.hasForeignCommit()) options.onForeignCommit();
+    if (hasForeignCommit(options)) options.onForeignCommit();
   };
   const own = basename(file);
   let looks: readonly NodeJS.Timeout[] = [];
@@ -32,4 +32,13 @@ export function watchSqliteFile(
     clearInterval(timer);
     watcher.close();
   };
+}
+
+/** A file that cannot be looked at is told of as changed: who then reads it gets the error, and says so. */
+function hasForeignCommit(options: { readonly hasForeignCommit: () => boolean }): boolean {
+  try {
+    return options.hasForeignCommit();
+  } catch {
+    return true;
+  }
 }

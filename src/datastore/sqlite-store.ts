@@ -47,6 +47,8 @@ class SqliteStore implements Datastore {
   #queue: Queued[] = [];
   /** The highest revision that is known of: up to there watchers read. */
   #latest = 0n;
+  /** Why the file could not be looked at, until it is listed again. */
+  #lost: CalicoError | undefined;
   /** What the last commit of this process changed, and the revision that it came after. */
   #lastOwn: { readonly after: bigint; readonly batch: ChangeBatch } | undefined;
 
@@ -56,7 +58,11 @@ class SqliteStore implements Datastore {
     this.#stopWatching = watchSqliteFile(file, {
       hasForeignCommit: () => database.hasForeignCommit(),
       onForeignCommit: () => {
-        this.#latest = database.revision();
+        try {
+          this.#latest = database.revision();
+        } catch (error) {
+          this.#lost = this.#unavailable(describe(error), error);
+        }
         this.#wakeWatchers();
       },
     });
@@ -69,6 +75,7 @@ class SqliteStore implements Datastore {
 
   async list(prefix: string, signal: AbortSignal): Promise<Listing> {
     signal.throwIfAborted();
+    this.#lost = undefined;
     return this.#guard(() => this.#database.list(prefix));
   }
 
@@ -94,6 +101,7 @@ class SqliteStore implements Datastore {
       this.#latest = this.#guard(() => this.#database.revision());
       let seen = afterRevision;
       while (!stop.aborted) {
+        if (this.#lost !== undefined) throw this.#lost;
         if (seen >= this.#latest) {
           await new Promise<void>((resolve) => this.#waiters.push(resolve));
           continue;

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { pause } from '../async/deadline.ts';
 import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
 import type { Writer } from '../datastore/writer.ts';
+import { looseSupervisor } from '../async/supervise.fixture.ts';
 import { CalicoError } from '../errors/error.ts';
 import { emptyDocker } from './docker/docker-api.fixture.ts';
 import type { DockerApi } from './docker/docker-api.ts';
@@ -76,6 +77,7 @@ async function withContainerInSync(
       local,
       stamp: (resource) => resource,
       log,
+      supervisor: looseSupervisor(),
       onNetworksChanged: () => undefined,
       onEngine: () => undefined,
     },

@@ -1,5 +1,6 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
 import { isMirrorLocked } from '../datastore/lock.ts';
+import type { Supervisor, Work } from '../async/supervise.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
@@ -32,6 +33,7 @@ export interface DockerSyncDeps {
   readonly local: LocalEndpoints;
   readonly stamp: Stamp;
   readonly log: Logger;
+  readonly supervisor: Supervisor;
   /** Told of a container that was connected to a network or disconnected from one, ours or not. */
   readonly onNetworksChanged: (sandbox: string) => void;
   /** Told which engine answers, each time that it begins to. */
@@ -53,20 +55,27 @@ export async function keepInSyncWithDocker(
   deps: DockerSyncDeps,
   signal: AbortSignal,
 ): Promise<void> {
-  await Promise.all([followEvents(deps, signal), releaseQuarantine(deps, signal)]);
+  const { supervisor } = deps;
+  const following = supervisor.work('Docker events');
+  const releasing = supervisor.work('quarantine');
+  await Promise.all([
+    supervisor.keep(following, () => followEvents(deps, following, signal), signal),
+    supervisor.keep(releasing, () => releaseQuarantine(deps, releasing, signal), signal),
+  ]);
 }
 
-async function followEvents(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
+async function followEvents(deps: DockerSyncDeps, work: Work, signal: AbortSignal): Promise<void> {
   let delays = backoffMs(250, 5000);
   while (!signal.aborted) {
     try {
       const events = await deps.docker.events(signal);
       deps.onEngine(await deps.docker.engine(withDeadline(signal, answerMs)));
       await compareAll(deps, signal);
+      work.succeeded();
       delays = backoffMs(250, 5000);
       for await (const event of events) await onEvent(deps, event, signal);
     } catch (error) {
-      if (!signal.aborted) deps.log.debug('Docker events interrupted', { why: describe(error) });
+      if (!signal.aborted) work.failed(error);
     }
     await pause(delays.next().value, signal);
   }
@@ -145,12 +154,21 @@ async function describeContainer(
 }
 
 /** Asks again for every endpoint in quarantine, soon at first, then once a second. */
-async function releaseQuarantine(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
+async function releaseQuarantine(
+  deps: DockerSyncDeps,
+  work: Work,
+  signal: AbortSignal,
+): Promise<void> {
   let delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
   while (!signal.aborted) {
     const waiting = isMirrorLocked(deps.mirror) ? [] : deps.local.quarantined();
     if (waiting.length === 0) delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
-    for (const id of waiting) await tryRelease(deps, id, signal);
+    for (const id of waiting) {
+      // One of which Docker cannot tell must not keep the others.
+      await tryRelease(deps, id, signal).catch((error: unknown) => {
+        if (!signal.aborted) work.failed(error);
+      });
+    }
     await pause(waiting.length === 0 ? noQuarantineMs : delays.next().value, signal);
   }
 }

@@ -1,5 +1,5 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
-import { describe } from '../errors/error.ts';
+import type { Work } from '../async/supervise.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { DockerApi } from './docker/docker-api.ts';
 
@@ -36,16 +36,16 @@ export class FailedStarts {
   }
 
   /** Looks for such containers until the signal is aborted; Docker is asked only after a refusal. */
-  async run(signal: AbortSignal): Promise<void> {
+  async run(work: Work, signal: AbortSignal): Promise<void> {
     let delays = backoffMs(firstLookMs, longestMs);
     while (!signal.aborted) {
       await pause(this.#refused.size === 0 ? firstLookMs : delays.next().value, signal);
       if (this.#refused.size === 0) delays = backoffMs(firstLookMs, longestMs);
-      else if (this.#deps.isDatastoreBack()) await this.#startAll(signal);
+      else if (this.#deps.isDatastoreBack()) await this.#startAll(work, signal);
     }
   }
 
-  async #startAll(signal: AbortSignal): Promise<void> {
+  async #startAll(work: Work, signal: AbortSignal): Promise<void> {
     const { docker, log } = this.#deps;
     const known = new Set(this.#refused.keys());
     try {
@@ -62,8 +62,9 @@ export class FailedStarts {
         await docker.start(Id, withDeadline(signal, longestMs));
       }
       this.#forgetOld(Date.now());
+      work.succeeded();
     } catch (error) {
-      log.debug('containers that failed to start are looked for again', { why: describe(error) });
+      if (!signal.aborted) work.failed(error);
     }
   }
 

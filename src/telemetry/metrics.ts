@@ -11,6 +11,8 @@ export interface Metrics {
   readonly callSeconds: Histogram<'method'>;
   /** Endpoints of this host that wait for Docker to say whose they are. */
   readonly quarantined: Gauge;
+  /** Failures of background work, by its name in `status`. */
+  readonly workFailures: Counter<'work'>;
   readonly forks: Counter;
   readonly tableTransactions: Counter;
   readonly netlinkRequests: Counter;
@@ -65,6 +67,12 @@ export function createMetrics(): Metrics {
     quarantined: new Gauge({
       name: 'calico_quarantined_endpoints',
       help: 'Endpoints whose container Docker has not named yet; all their traffic is dropped',
+      registers,
+    }),
+    workFailures: new Counter({
+      name: 'calico_background_failures_total',
+      help: 'Failures of background work that is tried again, by its name',
+      labelNames: ['work'],
       registers,
     }),
     forks: counter('calico_forks_total', 'Processes started'),

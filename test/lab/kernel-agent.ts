@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Supervisor } from '../../src/async/supervise.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { openKernelSockets, type KernelSockets } from '../../src/agent/kernel-sockets.ts';
 import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
@@ -56,6 +57,7 @@ export class KernelAgent implements AsyncDisposable {
       node: here,
       mirror: store.mirror,
       log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
+      supervisor: new Supervisor({ onFailure: ({ error }) => log.push(String(error)) }),
       runner: new ToolRunner(),
       sockets,
       heldPorts: new HeldHostPorts(sockets.libc),
@@ -66,11 +68,12 @@ export class KernelAgent implements AsyncDisposable {
       endsForbiddenFlows: true,
     });
     const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
-    monitor.start();
+    const monitoring = monitor.run(stop.signal);
     agent.start(stop.signal);
     return new KernelAgent({ agent, store, sockets, log }, async () => {
       stop.abort();
-      await monitor.close();
+      await monitoring;
+      monitor.close();
       await store[Symbol.asyncDispose]();
       rmSync(folder, { recursive: true });
     });

@@ -188,7 +188,8 @@ describe('netlink against ip and ipset', () => {
       path,
       () => new KernelMonitor(libc, (told) => events.push(...told)),
     );
-    monitor.start();
+    const stop = new AbortController();
+    const running = monitor.run(stop.signal);
     await deleteLinkElsewhere(rtnetlink, 'cali0');
     await deleteLinkElsewhere(rtnetlink, 'cali0');
     execFileSync('ip', ['netns', 'exec', namespace, 'nft', 'add', 'table', 'ip', 'x']);
@@ -199,6 +200,8 @@ describe('netlink against ip and ipset', () => {
       events.some((event) => event.kind === 'link' && event.isGone && event.link.name === 'cali0'),
     );
     assert.ok(events.some((event) => event.kind === 'nftables' && event.processId !== process.pid));
-    await monitor.close();
+    stop.abort();
+    await running;
+    monitor.close();
   });
 });

@@ -1,6 +1,6 @@
 import koffi, { type KoffiFunc } from 'koffi';
 
-/** The functions of the C library that netlink needs, called in this process. */
+/** The functions of the C library that Node does not offer, called in this process. */
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Buffer, length: number): number;
@@ -9,6 +9,14 @@ export interface Libc {
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number;
   send(fd: number, data: Buffer, length: number, flags: number): number;
   recv(fd: number, data: Buffer, length: number, flags: number): number;
+  sendto(
+    fd: number,
+    data: Buffer,
+    length: number,
+    flags: number,
+    address: Buffer,
+    addressLength: number,
+  ): number;
   open(path: string, flags: number): number;
   close(fd: number): number;
   setns(fd: number, kind: number): number;
@@ -17,11 +25,15 @@ export interface Libc {
   if_nametoindex(name: string): number;
   flock(fd: number, operation: number): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
+  /** Ends the process at once, whatever its threads do. */
+  exit(status: number): void;
+  /** The kernel ends the process by SIGALRM in so many seconds, unless this is called again before; 0: never. */
+  alarm(seconds: number): number;
   /** The number of the last error, to be read at once after the call that failed. */
   errno(): number;
   /** `send` on a thread of the pool, for what takes the kernel long. */
   sendElsewhere(fd: number, data: Buffer): Promise<number>;
-  /** `poll` on a thread of the pool; without end if `timeoutMs` is negative. */
+  /** `poll` on a thread of the pool. The process cannot exit by itself meanwhile, so the time is not to be long. */
   pollElsewhere(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
 }
 
@@ -45,6 +57,9 @@ export function loadLibc(): Libc {
     ),
     send,
     recv: library.func('int recv(int fd, void *data, size_t length, int flags)'),
+    sendto: library.func(
+      'ssize_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint address_length)',
+    ),
     open: library.func('int open(const char *path, int flags)'),
     close: library.func('int close(int fd)'),
     setns: library.func('int setns(int fd, int kind)'),
@@ -55,6 +70,8 @@ export function loadLibc(): Libc {
     mount: library.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ),
+    exit: library.func('void _exit(int status)'),
+    alarm: library.func('uint alarm(uint seconds)'),
     errno: () => koffi.errno(),
     sendElsewhere: (fd, data) =>
       new Promise((resolve, reject) => {

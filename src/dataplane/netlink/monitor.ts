@@ -31,8 +31,14 @@ const bufferBytes = 1 << 16;
 const nonBlockingCloseOnExec = 0o2004000;
 
 /**
+ * No wait on a thread of the pool is without end: it keeps the process from exiting, whatever ends it. Waking once a
+ * second costs some tens of microseconds.
+ */
+const longestWaitMs = 1000;
+
+/**
  * Listens to the kernel's notifications of links, routes and nf_tables in this network namespace and hands
- * them on in batches. It waits on a thread of the pool, so an idle monitor costs nothing.
+ * them on in batches. It waits on a thread of the pool.
  */
 export class KernelMonitor {
   readonly #libc: Libc;
@@ -40,8 +46,7 @@ export class KernelMonitor {
   readonly #wake: number;
   readonly #buffer = Buffer.alloc(bufferBytes);
   readonly #onEvents: (events: readonly KernelEvent[]) => void;
-  #isClosing = false;
-  #ended: Promise<void> | undefined;
+  #hasRun = false;
 
   constructor(libc: Libc, onEvents: (events: readonly KernelEvent[]) => void) {
     this.#libc = libc;
@@ -53,32 +58,38 @@ export class KernelMonitor {
     this.#wake = libc.eventfd(0, nonBlockingCloseOnExec);
   }
 
-  /** Begins to listen; what was changed before is not told. */
-  start(): void {
-    this.#ended ??= this.#run();
+  /**
+   * Hands on what the kernel tells from now on, until the signal is aborted; what was changed before is not told.
+   * May be run again after it threw (`kernel/refused`, or what `onEvents` throws), and then begins with an overrun.
+   * `turned` is called at least once a second.
+   */
+  async run(signal: AbortSignal, turned: () => void = () => undefined): Promise<void> {
+    if (this.#hasRun) this.#onEvents([{ kind: 'overrun' }]);
+    this.#hasRun = true;
+    const wake = () => void this.#libc.write(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]), 8);
+    signal.addEventListener('abort', wake, { once: true });
+    try {
+      const descriptors = [...this.#sockets.map(({ fd }) => fd), this.#wake];
+      const polled = Buffer.alloc(descriptors.length * 8);
+      while (!signal.aborted) {
+        turned();
+        for (const [index, fd] of descriptors.entries()) {
+          polled.writeInt32LE(fd, index * 8);
+          polled.writeInt32LE(pollIn, index * 8 + 4);
+        }
+        await this.#libc.pollElsewhere(polled, descriptors.length, longestWaitMs);
+        const events = this.#sockets.flatMap((socket) => this.#read(socket.fd));
+        if (events.length > 0 && !signal.aborted) this.#onEvents(events);
+      }
+    } finally {
+      signal.removeEventListener('abort', wake);
+    }
   }
 
-  /** Ends when the last batch has been handed on. */
-  async close(): Promise<void> {
-    this.#isClosing = true;
-    this.#libc.write(this.#wake, Buffer.from([1, 0, 0, 0, 0, 0, 0, 0]), 8);
-    await this.#ended;
+  /** To be called when it does not run any more. */
+  close(): void {
     for (const socket of this.#sockets) socket.close();
     this.#libc.close(this.#wake);
-  }
-
-  async #run(): Promise<void> {
-    const descriptors = [...this.#sockets.map(({ fd }) => fd), this.#wake];
-    const polled = Buffer.alloc(descriptors.length * 8);
-    while (!this.#isClosing) {
-      for (const [index, fd] of descriptors.entries()) {
-        polled.writeInt32LE(fd, index * 8);
-        polled.writeInt32LE(pollIn, index * 8 + 4);
-      }
-      await this.#libc.pollElsewhere(polled, descriptors.length, -1);
-      const events = this.#sockets.flatMap((socket) => this.#read(socket.fd));
-      if (events.length > 0 && !this.#isClosing) this.#onEvents(events);
-    }
   }
 
   #read(fd: number): readonly KernelEvent[] {

@@ -1,14 +1,16 @@
 import { isDeepStrictEqual } from 'node:util';
 import { backoffMs, pause } from '../../async/deadline.ts';
+import type { Work } from '../../async/supervise.ts';
 import type { Mirror } from '../../datastore/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
-import { describe } from '../../errors/error.ts';
 import type { Profile } from '../../model/profile.ts';
 import { profileTags } from '../../model/profile.ts';
-import type { Logger } from '../../telemetry/log.ts';
 import { tagsOf } from './endpoint-policy.ts';
 import { annotation, withSharedTags } from './endpoint-record.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
+
+const firstRetryMs = 250;
+const longestRetryMs = 5000;
 
 /**
  * Gives each endpoint of one container the tags of the others' Profiles; writes only what changes. The ids
@@ -30,18 +32,26 @@ export function shareTags(draft: Draft, endpointIds: readonly string[]): void {
   }
 }
 
-/** Shares tags anew when a Profile of a running container gets or loses one; until the signal is aborted. */
-export function keepTagsShared(
+/**
+ * Shares tags anew when a Profile of a running container gets or loses one, until the signal is aborted. What could
+ * not be written is tried again; begun again itself, it looks at all containers.
+ */
+export async function keepTagsShared(
   deps: {
     readonly mirror: Mirror;
     readonly writer: Writer;
     readonly local: LocalEndpoints;
-    readonly log: Logger;
+    readonly work: Work;
   },
   signal: AbortSignal,
-): void {
-  const { mirror, writer, local, log } = deps;
-  const stop = mirror.subscribe(({ changes }) => {
+): Promise<void> {
+  const { mirror, writer, local, work } = deps;
+  const waiting = new Set<string>(
+    mirror.inSync ? sandboxesWith(() => true, { mirror, local }) : [],
+  );
+  let wake = (): void => undefined;
+  const onAbort = () => wake();
+  const unsubscribe = mirror.subscribe(({ changes }) => {
     const changed = new Set<string>();
     for (const change of changes) {
       const isTagged =
@@ -49,26 +59,47 @@ export function keepTagsShared(
       if (isTagged) changed.add(change.id);
     }
     if (changed.size === 0) return;
-    for (const sandbox of sandboxesWith(changed, { mirror, local })) void share(sandbox);
+    for (const sandbox of sandboxesWith((name) => changed.has(name), { mirror, local })) {
+      waiting.add(sandbox);
+    }
+    wake();
   });
-  const share = async (sandbox: string): Promise<void> => {
-    for (const delayMs of backoffMs(1000, 30_000)) {
-      try {
-        await writer.write((draft) => shareTags(draft, local.ofSandbox(sandbox)), signal);
-        return;
-      } catch (error) {
-        if (signal.aborted) return;
-        log.warn('tags could not be shared; it is tried again', { why: describe(error) });
-        await pause(delayMs, signal);
+  signal.addEventListener('abort', onAbort);
+  let delays = backoffMs(firstRetryMs, longestRetryMs);
+  try {
+    while (!signal.aborted) {
+      const next = [...waiting];
+      waiting.clear();
+      const plans = next.map(async (sandbox): Promise<boolean> => {
+        try {
+          await writer.write((draft) => shareTags(draft, local.ofSandbox(sandbox)), signal);
+          return false;
+        } catch (error) {
+          if (!signal.aborted) work.failed(error);
+          waiting.add(sandbox);
+          return true;
+        }
+      });
+      const failed = await Promise.all(plans);
+      if (failed.includes(true)) {
+        await pause(delays.next().value, signal);
+      } else if (waiting.size === 0) {
+        work.succeeded();
+        delays = backoffMs(firstRetryMs, longestRetryMs);
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
       }
     }
-  };
-  signal.addEventListener('abort', stop, { once: true });
+  } finally {
+    unsubscribe();
+    signal.removeEventListener('abort', onAbort);
+  }
 }
 
-/** The containers with several endpoints, one of which has one of the Profiles. */
+/** The containers with several endpoints, one of which has such a Profile. */
 function sandboxesWith(
-  profiles: ReadonlySet<string>,
+  isSuch: (profile: string) => boolean,
   { mirror, local }: { readonly mirror: Mirror; readonly local: LocalEndpoints },
 ): ReadonlySet<string> {
   const found = new Set<string>();
@@ -76,7 +107,7 @@ function sandboxesWith(
     const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
     const sandbox = endpoint && annotation(endpoint, 'sandbox');
     if (sandbox === undefined || local.ofSandbox(sandbox).length < 2) continue;
-    if (endpoint?.spec.profiles?.some((name) => profiles.has(name)) === true) found.add(sandbox);
+    if (endpoint?.spec.profiles?.some(isSuch) === true) found.add(sandbox);
   }
   return found;
 }

@@ -39,6 +39,8 @@ export async function listenOnSocketFile(file: string): Promise<SocketFile> {
   } catch (error) {
     throw new CalicoError('driver/cannot-listen', { file, why: describe(error) }, { cause: error });
   }
+  // A connection that could not be accepted (no descriptor left) fails its client's call alone.
+  server.on('error', () => undefined);
   const { ino } = await stat(file);
   return {
     serve,

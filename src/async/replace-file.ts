@@ -1,0 +1,62 @@
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/**
+ * Files that are read again are written beside their place and renamed into it once they are on the disk: whoever
+ * reads one, also after a crash of the process or the machine, finds the whole of the one before or of the new one.
+ */
+
+/** Writes a small file in that way; its folder is made if it is missing. */
+export function replaceFileSync(file: string, content: string, mode = 0o644): void {
+  mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
+  const unfinished = unfinishedOf(file);
+  try {
+    const fd = openSync(unfinished, 'w', mode);
+    try {
+      writeFileSync(fd, content);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(unfinished, file);
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    throw error;
+  }
+}
+
+/** Writes a large file in that way, piece by piece; what `write` throws leaves the file as it was. */
+export async function replaceFile(
+  file: string,
+  options: { readonly mode: number; readonly folderMode: number },
+  write: (target: FileHandle) => Promise<void>,
+): Promise<void> {
+  await mkdir(dirname(file), { recursive: true, mode: options.folderMode });
+  const unfinished = unfinishedOf(file);
+  try {
+    const target = await open(unfinished, 'w', options.mode);
+    try {
+      await write(target);
+      await target.sync();
+    } finally {
+      await target.close();
+    }
+    await rename(unfinished, file);
+  } catch (error) {
+    await rm(unfinished, { force: true });
+    throw error;
+  }
+}
+
+function unfinishedOf(file: string): string {
+  return `${file}.unfinished`;
+}

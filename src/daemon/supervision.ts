@@ -1,0 +1,60 @@
+import { Supervisor, type WorkReport } from '../async/supervise.ts';
+import { describe, isCalicoError } from '../errors/error.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import type { Check } from '../telemetry/status-report.ts';
+
+/** So many failures in a row are no accident. */
+const repeatedly = 2;
+
+/** The supervisor of the daemon's background work, which logs and counts what fails. */
+export function createSupervisor(options: {
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly isDatastoreAway: () => boolean;
+}): Supervisor {
+  const { log, metrics, isDatastoreAway } = options;
+  return new Supervisor({
+    // Each has a line of its own in the log or in status.
+    waits: (error) =>
+      isCalicoError(error, 'docker/unavailable', 'datastore/locked') ||
+      (isDatastoreAway() && isCalicoError(error) && error.code.startsWith('datastore/')),
+    onFailure: ({ name, error, inARow, waits }) => {
+      const facts = { work: name, why: describe(error), ...stackOf(error) };
+      if (waits) return log.debug('background work waits', facts);
+      metrics.workFailures.inc({ work: name });
+      // Of what goes on failing, the 1st, 2nd, 4th, 8th … time is told.
+      if (Number.isInteger(Math.log2(inARow))) {
+        log.warn('background work failed; it is tried again', { ...facts, inARow });
+      }
+    },
+  });
+}
+
+/** What `status` says of the background work: what has failed repeatedly, and not gone well since. */
+export function backgroundCheck(reports: readonly WorkReport[]): Check {
+  const failing = reports.filter(({ inARow }) => inARow >= repeatedly);
+  const noted = reports.filter(({ last, inARow }) => last !== undefined && inARow < repeatedly);
+  return {
+    name: 'background work',
+    ok: failing.length === 0,
+    detail:
+      failing.length + noted.length === 0
+        ? `${reports.length} tasks run`
+        : [...failing, ...noted].map(sentence).join('; '),
+    remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+  };
+}
+
+function sentence({ name, inARow, last }: WorkReport): string {
+  if (last === undefined) return name;
+  if (last.waits && inARow === 0) return `${name} waits: ${last.why}`;
+  const times = inARow === 1 ? 'failed once' : `failed ${inARow} times in a row`;
+  return `${name} ${times}, last at ${last.at.toISOString()}: ${last.why}`;
+}
+
+/** Where an error that is none of ours comes from. */
+function stackOf(error: unknown): { readonly stack?: string } {
+  if (isCalicoError(error) || !(error instanceof Error) || error.stack === undefined) return {};
+  return { stack: error.stack };
+}
