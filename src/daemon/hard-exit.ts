@@ -6,8 +6,11 @@ import { createLogger } from '../telemetry/log.ts';
  * that does not return: then sockets listen on, nobody answers, and nobody starts the daemon again.
  */
 export function exitHard(status: number): never {
-  loadLibc().exit(status);
-  // Not reached.
+  try {
+    loadLibc().exit(status);
+  } catch {
+    // Without the C library there is only the way of a crash.
+  }
   return process.abort();
 }
 

@@ -58,7 +58,7 @@ export function loadLibc(): Libc {
     send,
     recv: library.func('int recv(int fd, void *data, size_t length, int flags)'),
     sendto: library.func(
-      'ssize_t sendto(int fd, const void *data, size_t length, int flags, const void *address, uint address_length)',
+      'long sendto(int fd, const void *data, size_t length, int flags, const void *address, uint address_length)',
     ),
     open: library.func('int open(const char *path, int flags)'),
     close: library.func('int close(int fd)'),

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { after, before, describe, test } from 'node:test';
+import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
+import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
+import { encodeMessage, NetlinkSocket, socketAddress } from '../../src/dataplane/netlink/socket.ts';
+import { checkout } from '../lab/built.ts';
+import { startCalicoDaemon } from '../lab/daemon.ts';
+import { startHost, type Host } from '../lab/host.ts';
+import type { BackgroundProcess } from '../lab/process.ts';
+
+const throwing = { NODE_OPTIONS: `--import ${checkout}/test/lab/throwing.ts` };
+const patienceMs = 20_000;
+
+async function until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + patienceMs;
+  while (!(await isSo())) {
+    if (Date.now() > end) throw new Error(`not within ${patienceMs} ms: ${what}`);
+    await sleep(50);
+  }
+}
+
+describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
+  let host: Host;
+  before(async () => {
+    host = await startHost({ engine: '28.5' });
+  });
+  after(async () => host[Symbol.asyncDispose]());
+
+  const throwIn = (kind: string) => host.run(['sh', '-c', `echo ${kind} >/run/throw`]);
+
+  // Its kernel monitor waits on a thread of the pool all the while.
+  for (const kind of ['timer', 'promise', 'socket', 'client', 'event']) {
+    test(`is gone at once after a throw in a ${kind}, and its log has the stack`, async () => {
+      const daemon = await startCalicoDaemon(host.machine, throwing);
+      await throwIn(kind);
+      await until(() => daemon.status !== undefined, 'its end');
+      assert.equal(daemon.status, 1, daemon.output());
+      assert.match(
+        daemon.output(),
+        /^\S+ error an error that nothing handles ends the daemon.* origin=\S+ stack="Error: .*\\n +at /m,
+      );
+    });
+  }
+
+  test('goes on after a message of netlink that cannot be read, and says so', async () => {
+    const daemon = await startCalicoDaemon(host.machine);
+    try {
+      await forgeLinkMessage(host);
+      await until(() => /background work failed/.test(daemon.output()), 'a line in the log');
+      assert.match(
+        daemon.output(),
+        /warn background work failed; it is tried again work="kernel monitor" why=.* stack=/,
+      );
+      assert.match(
+        await fromControlSocket(host, '/metrics'),
+        /^calico_background_failures_total\{work="kernel monitor"\} 1$/m,
+      );
+      const { status, stdout } = await host.exec(['calico-cnm', 'status']);
+      assert.match(stdout, /^ +ok +background work: kernel monitor failed once, last at /m);
+      assert.equal(status, 0, stdout);
+      // It listens again.
+      await forgeLinkMessage(host);
+      await until(
+        async () => (await host.exec(['calico-cnm', 'status'])).status === 1,
+        'status tells that it fails repeatedly',
+      );
+      const again = await host.exec(['calico-cnm', 'status']);
+      assert.match(again.stdout, /FAIL +background work: kernel monitor failed 2 times in a row/);
+    } finally {
+      assert.equal(await daemon.end('SIGTERM'), 0);
+    }
+  });
+
+  test('comes back under the supervisor that install uses where there is no systemd', async () => {
+    const supervise = `${checkout}/plugin/supervise`;
+    const supervisor: BackgroundProcess = host.spawn([supervise, 'keep'], throwing);
+    try {
+      const served = () => readFileSync(host.path('/run/calico/serving.lock'), 'utf8').trim();
+      const answers = async () => (await host.exec(['calico-cnm', 'status'])).status === 0;
+      await until(answers, 'its start');
+      const first = served();
+      await throwIn('timer');
+      await until(async () => served() !== first && (await answers()), 'its return');
+    } finally {
+      await supervisor.end('SIGTERM');
+    }
+  });
+});
+
+/** A notification of a link that ends in its middle, to all who listen for them in the host's network. */
+async function forgeLinkMessage(host: Host): Promise<void> {
+  const libc = loadLibc();
+  const socket = inNetworkNamespace(libc, `/proc/${host.machine.pid}/ns/net`, () =>
+    NetlinkSocket.open(libc, 0),
+  );
+  const message = encodeMessage({ type: 16, payload: Buffer.alloc(2) }, 1);
+  const links = socketAddress(1);
+  assert.ok(libc.sendto(socket.fd, message, message.length, 0, links, links.length) > 0);
+  socket.close();
+}
+
+function fromControlSocket(host: Host, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const options = { socketPath: host.path('/run/calico/calico-cnm.sock'), path, agent: false };
+    request(options, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk: Buffer) => chunks.push(chunk));
+      response.on('end', () => resolve(Buffer.concat(chunks).toString()));
+    })
+      .on('error', reject)
+      .end();
+  });
+}
