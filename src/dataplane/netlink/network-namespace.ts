@@ -4,6 +4,8 @@ import type { Libc } from './libc.ts';
 const cloneNewNet = 0x40000000;
 const readOnly = 0;
 const closeOnExec = 0o2000000;
+/** A path of another kind, a pipe with no writer, must not hold the process. */
+const nonBlocking = 0o4000;
 
 /**
  * Calls a function with the thread inside another network namespace (such as Docker's SandboxKey) and brings
@@ -30,7 +32,7 @@ export function inNetworkNamespace<T>(libc: Libc, path: string, inside: () => T)
 }
 
 function open(libc: Libc, path: string): number {
-  const fd = libc.open(path, readOnly | closeOnExec);
+  const fd = libc.open(path, readOnly | closeOnExec | nonBlocking);
   if (fd < 0) throw refused(`open network namespace ${path}`, libc.errno());
   return fd;
 }

@@ -1,6 +1,9 @@
+import { request as sendHttp } from 'node:http';
+import { request as sendHttps } from 'node:https';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import Docker from 'dockerode';
+import senders from 'docker-modem/lib/http.js';
 import type { z } from 'zod';
 import { orAborted } from '../../async/deadline.ts';
 import { CalicoError, describe } from '../../errors/error.ts';
@@ -71,6 +74,14 @@ export interface LastStart {
   readonly hasRestartPolicy: boolean;
 }
 
+// Docker redirects only what nobody should ask it (`/networks/../x`). Its library would follow to any host, by a
+// request whose errors nobody hears; Node's own functions follow to none.
+senders.http = { request: sendHttp };
+senders.https = { request: sendHttps };
+
+/** IDs and names as Docker has them; nothing else may become part of a path of its API. */
+const idForm = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
+
 /** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
 export function createDockerApi(address: string): DockerApi {
   const docker = new Docker(connection(address));
@@ -121,7 +132,8 @@ export function createDockerApi(address: string): DockerApi {
         {
           what: `network ${id}`,
           schema: networkInfo.optional(),
-          send: () => docker.getNetwork(id).inspect(),
+          // What cannot be an ID is none that Docker knows.
+          send: async () => (idForm.test(id) ? docker.getNetwork(id).inspect() : undefined),
         },
         signal,
       ),
@@ -145,7 +157,7 @@ export function createDockerApi(address: string): DockerApi {
         {
           what: `container ${id}`,
           schema: containerStart.optional(),
-          send: () => docker.getContainer(id).inspect(),
+          send: async () => (idForm.test(id) ? docker.getContainer(id).inspect() : undefined),
         },
         signal,
       );

@@ -26,7 +26,13 @@ const ipamData = z.object({
 
 const ipamDataList = nullable(z.array(ipamData)).transform((value) => value ?? []);
 
-const networkId = z.string().min(1, 'must not be empty');
+/**
+ * IDs become parts of keys, file names, interface names and paths of Docker's API, so nothing else is taken for one.
+ * Docker sends 64 hexadecimal digits, Swarm 25 letters and digits for its networks.
+ */
+const networkId = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$/, 'must be an ID of letters and digits');
 
 export const createNetworkRequest = z.object({
   NetworkID: networkId,
@@ -43,7 +49,13 @@ export type NetworkRequest = z.infer<typeof networkRequest>;
 
 const endpointId = z
   .string()
-  .regex(/^[A-Za-z0-9]{11,}$/, 'must be an endpoint ID of at least 11 characters');
+  .regex(/^[A-Za-z0-9]{11,128}$/, 'must be an endpoint ID of at least 11 letters and digits');
+
+/** The file of a network namespace, `/var/run/docker/netns/8c1f0aa2b3c4`: an absolute path without detours. */
+const sandboxKey = z
+  .string()
+  .max(4095, 'is too long')
+  .regex(/^(\/(?!\.\.?(\/|$))[^/\p{Cc}]+)+$/u, 'must be an absolute path');
 
 export const createEndpointRequest = z.object({
   NetworkID: networkId,
@@ -71,7 +83,7 @@ export type ProgramRequest = z.infer<typeof programRequest>;
 export const joinRequest = z.object({
   NetworkID: networkId,
   EndpointID: endpointId,
-  SandboxKey: z.string().min(1, 'must not be empty'),
+  SandboxKey: sandboxKey,
   Options: options,
 });
 

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type RequestListener } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { createDockerApi, type DockerApi } from './docker-api.ts';
+
+const signal = AbortSignal.timeout(60_000);
+
+/** A Docker that answers as the listener does. */
+async function withDocker(
+  answer: RequestListener,
+  use: (docker: DockerApi) => Promise<void>,
+): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'calico-docker-'));
+  const server = createServer(answer);
+  try {
+    await new Promise<void>((resolve) => server.listen(join(folder, 's'), resolve));
+    await use(createDockerApi(`unix://${folder}/s`));
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+test('a redirect is an answer like any other that is not expected, and is followed to no host', async () => {
+  let asked = 0;
+  const elsewhere = createServer((_request, response) => {
+    asked++;
+    response.end('{}');
+  });
+  await new Promise<void>((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+  try {
+    const address = elsewhere.address();
+    const port = typeof address === 'object' ? address?.port : 0;
+    for (const location of [`http://127.0.0.1:${port}/`, 'http://x.invalid/', 'weird://x/']) {
+      await withDocker(
+        (_request, response) => response.writeHead(301, { location }).end(),
+        async (docker) => {
+          await assert.rejects(docker.network('a'.repeat(64), signal), {
+            code: 'docker/unavailable',
+          });
+          await assert.rejects(docker.start('a'.repeat(64), signal), {
+            code: 'docker/unavailable',
+          });
+        },
+      );
+    }
+    assert.equal(asked, 0);
+  } finally {
+    elsewhere.close();
+  }
+});
+
+test('what cannot be an ID is not there, and Docker is not asked', async () => {
+  let asked = 0;
+  await withDocker(
+    (_request, response) => {
+      asked++;
+      response.end('{}');
+    },
+    async (docker) => {
+      for (const id of ['', '..', '../../x', 'a/b', 'a?b', 'a b', 'a%2f', '-a']) {
+        assert.equal(await docker.network(id, signal), undefined, id);
+        assert.equal(await docker.lastStart(id, signal), undefined, id);
+      }
+    },
+  );
+  assert.equal(asked, 0);
+});
+
+test('a Docker that breaks off is told as one that is away, whatever was asked', async () => {
+  await withDocker(
+    (request) => request.socket.destroy(),
+    async (docker) => {
+      const questions = [
+        docker.engine(signal),
+        docker.networks(signal),
+        docker.network('a', signal),
+        docker.containers(signal),
+        docker.services(signal),
+        docker.enabledPlugins(signal),
+        docker.start('a', signal),
+        docker.events(signal),
+      ];
+      for (const question of questions) {
+        await assert.rejects(question, { code: 'docker/unavailable' });
+      }
+    },
+  );
+});
+
+test('events that break off end, and what was told before is heard', async () => {
+  await withDocker(
+    (_request, response) => {
+      response.write('{"Type":"network","Action":"create","Actor":{"ID":"n"}}\nnot JSON\n');
+      setTimeout(() => response.socket?.destroy(), 20);
+    },
+    async (docker) => {
+      const heard: unknown[] = [];
+      const listening = async () => {
+        for await (const { Action } of await docker.events(signal)) heard.push(Action);
+      };
+      await listening().catch(() => undefined);
+      assert.deepEqual(heard, ['create']);
+    },
+  );
+});
