@@ -339,7 +339,9 @@ export class Agent {
     this.#inherited.end(this.#deps.families);
     const { sets, routes, ports } = this;
     this.#failures.finish(
-      [sets, routes, this.#endpointRoutes, ports].flatMap((driver) => driver.failures()),
+      [sets, ...families, routes, this.#endpointRoutes, ports].flatMap((driver) =>
+        driver.failures(),
+      ),
     );
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
@@ -365,6 +367,7 @@ export class Agent {
       if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
       if (Date.now() - readAt > resyncMs) {
         readAt = Date.now();
+        for (const tables of this.#tables.values()) tables.retryRefused();
         this.#resync();
         continue;
       }

@@ -17,7 +17,7 @@ export class ToolRunner {
 
   /**
    * Runs a tool to its end with a text as its input. Throws `kernel/tool-missing`, or `kernel/tool-failed`
-   * with its exit status and first line of complaint.
+   * with its exit status and its first two lines of complaint.
    */
   async run(
     [tool = '', ...argv]: readonly string[],
@@ -47,7 +47,7 @@ export class ToolRunner {
     });
     const output = { stdout: text(stdout), stderr: text(stderr) };
     if (status === 'status 0') return output;
-    const why = output.stderr.trim().split('\n')[0] ?? '';
+    const why = complaint(output.stderr);
     throw new CalicoError('kernel/tool-failed', { tool, status, why });
   }
 }
@@ -62,6 +62,15 @@ function failure(tool: string, debianPackage: string, error: Error): CalicoError
   }
   const why = describe(error);
   return new CalicoError('kernel/tool-failed', { tool, status: 'not run', why }, { cause: error });
+}
+
+/** Without the hint at the tool's help. */
+function complaint(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.trim());
+  return lines
+    .filter((line) => line !== '' && !line.startsWith('Try `'))
+    .slice(0, 2)
+    .join(' ');
 }
 
 function text(chunks: readonly Buffer[]): string {

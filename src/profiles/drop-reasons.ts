@@ -1,7 +1,7 @@
 import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec } from '../ruleset/address-set.ts';
 import { limitedId, longestChainName } from '../ruleset/limited-id.ts';
-import type { Chain, Match, Rule } from '../ruleset/rule.ts';
+import { dropsIfRefused, type Chain, type Match, type Rule } from '../ruleset/rule.ts';
 import { addressSetPrefix, noMatchDropsSet } from './names.ts';
 import { countAndDrop } from './render-rule.ts';
 
@@ -132,6 +132,7 @@ export function dropChains(table: DropReason['table'], family: IpFamily): readon
     .filter((reason) => reason.table === table)
     .map((reason) => ({
       name: dropChainName(reason),
+      ifRefused: dropsIfRefused(`counter of drops, ${reason.text}`),
       rules: countAndDrop(reason.direction, reasonSet(family, reason), [], restOf(reason, family)),
     }));
 }

@@ -1,6 +1,12 @@
 import type { IpFamily } from '../ip/address.ts';
 import { dropFor, dropReasons } from './drop-reasons.ts';
-import { connectionMarkBits, markBits, type Chain, type Rule } from '../ruleset/rule.ts';
+import {
+  connectionMarkBits,
+  dropsIfRefused,
+  markBits,
+  type Chain,
+  type Rule,
+} from '../ruleset/rule.ts';
 import {
   bucketChain,
   bucketOf,
@@ -31,6 +37,9 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
   const name = groupName(profiles);
   return directions.map((direction) => ({
     name: groupChain(direction, name),
+    ifRefused: dropsIfRefused(
+      `policy of the containers with the Profiles ${name === '' ? 'none' : name} (everything is denied)`,
+    ),
     rules: [
       {
         matches: [],
@@ -92,6 +101,9 @@ export function renderBucket(
 ): readonly Chain[] {
   return directions.map((direction) => ({
     name: bucketChain(direction, bucket),
+    ifRefused: dropsIfRefused(
+      `policies of the containers of branch ${bucket} (everything is denied)`,
+    ),
     rules: [
       ...groups.map((group): Rule => ({
         matches: [ownEndpoint(direction, groupSet(family, group))],

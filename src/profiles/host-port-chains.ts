@@ -7,6 +7,7 @@ import {
   type Hook,
   type Match,
   type Rule,
+  type Substitute,
 } from '../ruleset/rule.ts';
 import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
 
@@ -165,10 +166,12 @@ export class HostPortChains {
     const name = chainName(place);
     if (leaf !== undefined) {
       const sorted = [...leaf].toSorted(([a], [b]) => (a < b ? -1 : 1));
-      this.#output.setChain({ name, rules: sorted.flatMap(([, rule]) => rulesOf(rule)) });
+      const rules = sorted.flatMap(([, rule]) => rulesOf(rule));
+      this.#output.setChain({ name, rules, ifRefused: leadsNowhere(place) });
     } else if (branches !== undefined || place === '') {
       const sorted = [...(branches ?? [])].toSorted();
-      this.#output.setChain({ name, rules: sorted.map(branchRule) });
+      const rules = sorted.map(branchRule);
+      this.#output.setChain({ name, rules, ifRefused: leadsNowhere(place) });
     } else {
       this.#output.removeChain(name);
     }
@@ -189,13 +192,23 @@ function chainName(place: string): string {
   return place === '' ? chainNames.hostPorts : `${chainNames.hostPorts}-${place}`;
 }
 
+/** Without its chain a port is not published. */
+function leadsNowhere(place: string): Substitute {
+  const [, path = ''] = place.split('-');
+  const ports = path === '' ? 'all' : `${portOf(path, '0')} to ${portOf(path, 'f')}`;
+  return { what: `published ports, ${ports}`, rules: [] };
+}
+
+function portOf(path: string, filling: string): number {
+  return Number.parseInt(path.padEnd(digitsOfPort, filling), 16);
+}
+
 function branchRule(place: string): Rule {
   const [protocol, path = ''] = place.split('-');
-  const port = (filling: string) => Number.parseInt(path.padEnd(digitsOfPort, filling), 16);
   return {
     matches: [
       { kind: 'protocol', protocol: Number(protocol) },
-      { kind: 'destinationPorts', ports: [{ first: port('0'), last: port('f') }] },
+      { kind: 'destinationPorts', ports: [{ first: portOf(path, '0'), last: portOf(path, 'f') }] },
     ],
     action: { kind: 'goto', chain: chainName(place) },
   };

@@ -3,12 +3,13 @@ import type { IpFamily } from '../ip/address.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/profile.ts';
 import type { Selector } from '../model/selector/ast.ts';
-import type { Chain, Rule } from '../ruleset/rule.ts';
+import { dropsIfRefused, type Chain, type Rule } from '../ruleset/rule.ts';
 import { compileRule, type CompiledRule } from './compiled-rule.ts';
 import { noMatchDropsSet, profileChain } from './names.ts';
 import { countAndDrop, renderPolicyRule } from './render-rule.ts';
 
 const directions = ['ingress', 'egress'] as const;
+const inWords = { ingress: 'inbound', egress: 'outbound' } as const;
 
 /** A Profile ready for rendering and evaluation; `problem` says why it denies everything. */
 export interface CompiledProfile {
@@ -81,7 +82,8 @@ export function renderProfile(profile: CompiledProfile, family: IpFamily): Rende
       }
       return rendered.rules;
     });
-    return { name: chain, rules: withoutTrailingReturn(rules) };
+    const what = `rules of the Profile ${profile.name}, ${inWords[direction]} (what they judge is denied)`;
+    return { name: chain, rules: withoutTrailingReturn(rules), ifRefused: dropsIfRefused(what) };
   });
   return { chains, drops };
 }

@@ -117,6 +117,25 @@ export interface Rule {
 export interface Chain {
   readonly name: string;
   readonly rules: readonly Rule[];
+  /**
+   * What takes its place if the kernel refuses a rule of it, so that everything else can be written; a chain
+   * without is one that every packet passes, and cannot be done without.
+   */
+  readonly ifRefused?: Substitute;
+}
+
+export interface Substitute {
+  /** The chain for people: `Profile web, inbound rules`. */
+  readonly what: string;
+  readonly rules: readonly Rule[];
+}
+
+/** What is denied stays denied where a chain cannot be written, and what it would allow is not. */
+export function dropsIfRefused(what: string): Substitute {
+  return {
+    what,
+    rules: [{ matches: [], action: { kind: 'drop' }, comment: 'Refused by the kernel' }],
+  };
 }
 
 /** Our rules in a chain of the kernel's: first of all others, or after all others. */

@@ -1,8 +1,23 @@
+import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import type { Chain, Hook, TableName } from '../../ruleset/rule.ts';
+import type { ApplyFailure } from '../apply-failure.ts';
 import type { ToolRunner } from '../process.ts';
 import { renderChain, type RenderedRule } from './hash.ts';
+import { findRefused, isRefusal, refusedOf, trialEnd, type RefusedChain } from './refusals.ts';
 import { parseSave, type SavedRule, type SavedTable } from './save-parser.ts';
+import {
+  declaration,
+  foreignRules,
+  isEmpty,
+  isOurs,
+  renderDesired,
+  scriptFor,
+  scriptLines,
+  type DesiredChain,
+  type DesiredHook,
+  type TableScript,
+} from './script.ts';
 
 export type Backend = 'legacy' | 'nft';
 
@@ -13,20 +28,18 @@ export interface Applied {
   readonly lines: number;
 }
 
-interface DesiredHook {
-  readonly inserted: readonly RenderedRule[];
-  readonly appended: readonly RenderedRule[];
-}
-
 interface DesiredTable {
-  readonly chains: Map<string, readonly RenderedRule[]>;
+  readonly chains: Map<string, DesiredChain>;
   readonly hooks: Map<string, DesiredHook>;
   /** Names of chains, ours or the kernel's, that may differ from what is there. */
   readonly dirty: Set<string>;
+  /** Chains that the kernel refused as they are wanted: their substitutes are there. */
+  readonly refused: Map<string, RefusedChain>;
+  /** Chains that nobody wants and that the kernel does not let go, with the reason. */
+  readonly stuck: Map<string, string>;
 }
 
 const tableNames: readonly TableName[] = ['raw', 'mangle', 'nat', 'filter'];
-const ourPrefix = 'cali-';
 const debianPackage = 'iptables';
 
 /**
@@ -36,7 +49,8 @@ const debianPackage = 'iptables';
 export class IptablesTables {
   readonly #runner: ToolRunner;
   readonly #save: string;
-  readonly #restore: string;
+  readonly #restoreTool: string;
+  readonly #family: IpFamily;
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
   #isInForce = false;
@@ -48,27 +62,65 @@ export class IptablesTables {
     { family, backend }: { readonly family: IpFamily; readonly backend: Backend },
   ) {
     this.#runner = runner;
+    this.#family = family;
     const tool = `${family === 4 ? 'iptables' : 'ip6tables'}-${backend}`;
     this.#save = `${tool}-save`;
-    this.#restore = `${tool}-restore`;
+    this.#restoreTool = `${tool}-restore`;
     this.#desired = new Map(
       tableNames.map((name) => [
         name,
-        { chains: new Map(), hooks: new Map(), dirty: new Set<string>() },
+        {
+          chains: new Map(),
+          hooks: new Map(),
+          dirty: new Set<string>(),
+          refused: new Map(),
+          stuck: new Map(),
+        },
       ]),
     );
   }
 
   /** The chain is from now on as given. */
-  setChain(table: TableName, { name, rules }: Chain): void {
-    const { chains, dirty } = this.#table(table);
-    chains.set(name, renderChain(rules, name));
+  setChain(table: TableName, chain: Chain): void {
+    const { chains, dirty, refused, stuck } = this.#table(table);
+    const { name } = chain;
+    const wanted = renderDesired(chain);
+    const before = refused.get(name);
+    if (before !== undefined && isSame(before, wanted)) return;
+    refused.delete(name);
+    stuck.delete(name);
+    chains.set(name, wanted);
     dirty.add(name);
   }
 
   removeChain(table: TableName, name: string): void {
-    const { chains, dirty } = this.#table(table);
+    const { chains, dirty, refused } = this.#table(table);
+    refused.delete(name);
     if (chains.delete(name)) dirty.add(name);
+  }
+
+  /** What the kernel refused once may be taken now: it is tried with the next `write`. */
+  retryRefused(): void {
+    for (const { chains, dirty, refused, stuck } of this.#desired.values()) {
+      for (const [name, { rules, ifRefused }] of refused) {
+        chains.set(name, { rules, ifRefused });
+        dirty.add(name);
+      }
+      for (const name of stuck.keys()) dirty.add(name);
+      refused.clear();
+      stuck.clear();
+    }
+  }
+
+  /** What is not there as wanted, because the kernel refuses it; everything else is. */
+  failures(): readonly ApplyFailure[] {
+    return [...this.#desired].flatMap(([table, { refused, stuck }]): ApplyFailure[] => [
+      ...[...refused].map(([name, { ifRefused, why }]) => ({
+        what: `${ifRefused?.what ?? name}, IPv${this.#family}`,
+        why,
+      })),
+      ...[...stuck].map(([name, why]) => ({ what: `end of the chain ${name} (${table})`, why })),
+    ]);
   }
 
   /** Our rules in one of the kernel's chains. */
@@ -98,37 +150,95 @@ export class IptablesTables {
 
   /**
    * Makes the tables as they should be at the moment of the call; what is wanted later is left for the next
-   * time. Each table changes in one step or not at all. `prepare` comes before. Throws `kernel/tool-failed`;
-   * then the next `prepare` reads anew.
+   * time. Each table changes in one step or not at all; but chains that the kernel refuses are found, and those
+   * that have substitutes hold nothing else up (`failures`). `prepare` comes before. Throws
+   * `kernel/tool-failed`; then the next `prepare` reads anew.
    */
   async write(signal: AbortSignal): Promise<Applied> {
     const actual = this.#actual;
     if (actual === undefined) return { transactions: 0, lines: 0 };
     const parts = tableNames.flatMap((name) => {
       const present = actual.get(name) ?? new Map<string, readonly SavedRule[]>();
-      const lines = scriptFor(this.#table(name), present);
+      const table = this.#table(name);
+      const script = scriptFor(table, table.dirty.difference(table.stuck), present);
       actual.set(name, this.#taken(name, present));
-      return lines.length === 0 ? [] : [{ name, lines }];
+      return isEmpty(script) ? [] : [{ name, script }];
     });
     this.#isInForce = true;
     if (parts.length === 0) return { transactions: 0, lines: 0 };
-    const input = parts
-      .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
-      .join('');
+    const all = parts.map(({ name, script }) => ({ name, lines: scriptLines(script) }));
     try {
-      await this.#runner.run(
-        [this.#restore, '--noflush', '--wait', '10'],
-        { input, debianPackage },
-        signal,
-      );
+      await this.#restore(all, signal);
     } catch (error) {
       this.invalidate();
-      throw error;
+      if (!isRefusal(error)) throw error;
+      for (const part of parts) await this.#writeWithoutRefused(part, signal);
     }
     return {
       transactions: parts.length,
-      lines: parts.reduce((sum, { lines }) => sum + lines.length, 0),
+      lines: all.reduce((sum, { lines }) => sum + lines.length, 0),
     };
+  }
+
+  /** Writes one table: what the kernel refuses is replaced by its substitute, what it keeps is left. */
+  async #writeWithoutRefused(
+    { name, script }: { readonly name: TableName; readonly script: TableScript },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const commit = async (lines: readonly string[]): Promise<Error | undefined> => {
+      try {
+        await this.#restore([{ name, lines }], signal);
+        return undefined;
+      } catch (error) {
+        if (isRefusal(error)) return error;
+        throw error;
+      }
+    };
+    if ((await commit(scriptLines(script))) === undefined) return;
+    const refused = await findRefused(script.filled, commit);
+    const filled = script.filled.flatMap((chain) => {
+      if (!refused.has(chain.name)) return [chain];
+      return chain.ifRefused === undefined ? [] : [{ ...chain, rules: chain.ifRefused.rules }];
+    });
+    const rest = { ...script, filled, removed: [] };
+    const emptied = script.removed.map(declaration);
+    const said = await commit([...emptied, ...scriptLines(rest), ...trialEnd]);
+    if (said !== undefined) throw said;
+    const stuck = await refusedOf(script.removed, (removed) =>
+      commit(scriptLines({ filled: [], hooked: [], removed })),
+    );
+    for (const [chain, why] of stuck) this.#table(name).stuck.set(chain, why);
+    for (const [chain, found] of refused) this.#substitute(name, chain, found);
+    const fatal = [...refused.values()].find(({ ifRefused }) => ifRefused === undefined);
+    if (fatal === undefined) return;
+    throw new CalicoError('kernel/tool-failed', {
+      tool: this.#restoreTool,
+      status: 'refused',
+      why: fatal.why,
+    });
+  }
+
+  /** From now on the substitute is wanted, if nobody has said meanwhile what else shall be there. */
+  #substitute(name: TableName, chain: string, found: RefusedChain): void {
+    const { chains, refused } = this.#table(name);
+    const wanted = chains.get(chain);
+    if (wanted === undefined || found.ifRefused === undefined || !isSame(wanted, found)) return;
+    refused.set(chain, found);
+    chains.set(chain, { rules: found.ifRefused.rules, ifRefused: undefined });
+  }
+
+  async #restore(
+    parts: readonly { readonly name: TableName; readonly lines: readonly string[] }[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const input = parts
+      .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
+      .join('');
+    await this.#runner.run(
+      [this.#restoreTool, '--noflush', '--wait', '10'],
+      { input, debianPackage },
+      signal,
+    );
   }
 
   /** Both steps. */
@@ -148,7 +258,7 @@ export class IptablesTables {
       const present = saved.get(name) ?? new Map<string, readonly SavedRule[]>();
       for (const chain of [...chains.keys(), ...hooks.keys()]) dirty.add(chain);
       for (const [chain, rules] of present) {
-        if (chain.startsWith(ourPrefix) || rules.some(({ hash }) => hash !== undefined)) {
+        if (isOurs(chain) || rules.some(({ hash }) => hash !== undefined)) {
           dirty.add(chain);
         }
       }
@@ -171,7 +281,7 @@ export class IptablesTables {
     if (dirty.size === 0) return present;
     const table = new Map(present);
     for (const chain of dirty) {
-      const rules = chains.get(chain);
+      const rules = chains.get(chain)?.rules;
       if (isOurs(chain)) {
         if (rules === undefined) table.delete(chain);
         else table.set(chain, rules.map(toSaved));
@@ -197,85 +307,9 @@ export class IptablesTables {
   }
 }
 
-/** The lines that make a table as it should be: chains made or emptied, filled, hooks placed, chains removed. */
-function scriptFor({ chains, hooks, dirty }: DesiredTable, actual: SavedTable): readonly string[] {
-  const declared: string[] = [];
-  const filled: string[] = [];
-  const hooked: string[] = [];
-  const removed: string[] = [];
-  for (const chain of [...dirty].toSorted()) {
-    const present = actual.get(chain);
-    if (!isOurs(chain)) {
-      hooked.push(...hookLines(chain, hooks.get(chain), present ?? []));
-      continue;
-    }
-    const wanted = chains.get(chain);
-    if (wanted === undefined) {
-      if (present === undefined) continue;
-      declared.push(`:${chain} - [0:0]`);
-      removed.push(`-X ${chain}`);
-    } else if (present === undefined || !isSame(wanted, present)) {
-      declared.push(`:${chain} - [0:0]`);
-      filled.push(...wanted.map(({ text }) => `-A ${chain} ${text}`));
-    }
-  }
-  return [...declared, ...filled, ...hooked, ...removed];
-}
-
-function hookLines(
-  chain: string,
-  hook: DesiredHook | undefined,
-  present: readonly SavedRule[],
-): readonly string[] {
-  const { inserted, appended } = hook ?? { inserted: [], appended: [] };
-  const { judging, refusing } = foreignRules(present);
-  const wanted = [
-    ...inserted.map(({ hash }) => hash),
-    ...judging.map(() => undefined),
-    ...appended.map(({ hash }) => hash),
-    ...refusing.map(() => undefined),
-  ];
-  const isPlaced =
-    wanted.length === present.length &&
-    wanted.every((hash, index) => hash === present[index]?.hash);
-  if (isPlaced) return [];
-  return [
-    ...present.filter(({ hash }) => hash !== undefined).map(({ spec }) => `-D ${chain} ${spec}`),
-    ...inserted.map(({ text }, index) => `-I ${chain} ${index + 1} ${text}`),
-    ...appended.map(({ text }, index) =>
-      refusing.length === 0
-        ? `-A ${chain} ${text}`
-        : `-I ${chain} ${inserted.length + judging.length + index + 1} ${text}`,
-    ),
-  ];
-}
-
-/**
- * The rules of others: those that judge single packets, and, from the first that refuses whatever comes, the
- * rest. That first one is a default like the chain's policy, and what we append comes before it.
- */
-function foreignRules(present: readonly SavedRule[]): {
-  readonly judging: readonly SavedRule[];
-  readonly refusing: readonly SavedRule[];
-} {
-  const foreign = present.filter(({ hash }) => hash === undefined);
-  const first = foreign.findIndex(({ spec }) => refusesAll.test(spec));
-  const end = first < 0 ? foreign.length : first;
-  return { judging: foreign.slice(0, end), refusing: foreign.slice(end) };
-}
-
-/** The last is ufw's chain for the default `reject`. */
-const refusesAll = /^-j (DROP|REJECT( --reject-with \S+)?|ufw6?-reject-forward)$/;
-
-function isSame(wanted: readonly RenderedRule[], present: readonly SavedRule[]): boolean {
-  return (
-    wanted.length === present.length &&
-    wanted.every(({ hash }, index) => hash === present[index]?.hash)
-  );
-}
-
-function isOurs(chain: string): boolean {
-  return chain.startsWith(ourPrefix);
+/** Whether two chains say the same: a hash holds all rules before it. */
+function isSame(a: DesiredChain, b: DesiredChain): boolean {
+  return a.rules.length === b.rules.length && a.rules.at(-1)?.hash === b.rules.at(-1)?.hash;
 }
 
 function toSaved({ hash, text }: RenderedRule): SavedRule {
