@@ -9,10 +9,18 @@ import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixtur
 import { endpointEntryId } from '../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { parseCidr } from '../ip/cidr.ts';
+import { heldAddresses } from '../ipam/block.ts';
 import { createDockerIpam } from '../ipam/docker-ipam.ts';
+import type { IpPool } from '../model/ip-pool.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
 const never = AbortSignal.timeout(60_000);
+const pool: IpPool = {
+  kind: 'IPPool',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'pool' },
+  spec: { cidr: parseCidr('10.0.0.0/26'), blockSize: 26 },
+};
 const [present, gone] = ['a'.repeat(64), 'b'.repeat(64)];
 
 /** How Docker answers. */
@@ -27,6 +35,8 @@ async function withHosts(
   engine: Engine,
   use: (lab: {
     readonly left: () => readonly string[];
+    /** The addresses that are allocated, with their hosts. */
+    readonly held: () => readonly string[];
     /** Lets the collector look that many more times. */
     readonly looks: (count: number) => Promise<void>;
   }) => Promise<void>,
@@ -36,6 +46,7 @@ async function withHosts(
   const local = indexLocalEndpoints(mirror, 'a');
   const stop = new AbortController();
   await writer.write((draft) => {
+    draft.put('IPPool', 'pool', pool);
     for (const node of ['a', 'b']) {
       for (const id of [present, gone]) {
         const network = plainNetwork(node, id);
@@ -120,6 +131,12 @@ async function withHosts(
       ({ value }) => `${value.spec.node} endpoint ${value.spec.endpoint[0]}`,
     ),
   ];
+  const held = () =>
+    [...mirror.list('Block4').values()].flatMap(({ value }) =>
+      [...heldAddresses(value)].map(
+        ([address, { secondary }]) => `${address} ${secondary?.['node']}`,
+      ),
+    );
   try {
     const looks = async (count: number) => {
       const until = asked + count;
@@ -127,7 +144,7 @@ async function withHosts(
       const isOver = () => asked > until;
       while (!isOver()) await new Promise((resolve) => setTimeout(resolve, 2));
     };
-    await use({ left, looks });
+    await use({ left, held, looks });
   } finally {
     stop.abort();
     await collecting;
@@ -145,6 +162,13 @@ test('what Docker does not have is collected on the own host, and on no other', 
       left().toSorted(),
       all.filter((one) => one !== 'a network b' && one !== 'a endpoint b').toSorted(),
     );
+  }));
+
+test('an address that an endpoint of the own host uses, and that is free in its block, is allocated again', () =>
+  withHosts({ hangs: false, isAlwaysAnother: false }, async ({ held, looks }) => {
+    assert.deepEqual(held(), []);
+    await looks(3);
+    assert.deepEqual(held(), ['10.0.0.1 a']);
   }));
 
 test('an engine that does not answer, or is another one, proves nothing', () => {

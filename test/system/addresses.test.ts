@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { z } from 'zod';
 import { uplinkAddresses } from '../lab/machine.ts';
 import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
 
@@ -16,6 +17,14 @@ const kinds: readonly LabKind[] = [
 
 for (const kind of kinds)
   describe(kindName(kind), { timeout: 800_000 }, () => addressesSuite(kind));
+
+/** What is changed of stored values, as another tool would. */
+const storedObject = z.looseObject({
+  metadata: z.looseObject({}).optional(),
+  spec: z.looseObject({}).optional(),
+  allocations: z.array(z.int().nullable()).optional(),
+  unallocated: z.array(z.int()).optional(),
+});
 
 /** Families, options of networks and connections, labels, pools: what each of them does. */
 function addressesSuite(kind: LabKind): void {
@@ -53,6 +62,52 @@ function addressesSuite(kind: LabKind): void {
       const old = await lab.host.exec(['docker', 'ps'], { env: { DOCKER_API_VERSION: '1.25' } });
       assert.match(old.stderr, /too old/);
       assert.match(await lab.calico('get', 'workloadendpoint', '-o', 'yaml'), /workload: app/);
+    });
+
+    test('what another tool does to a pool in use: an address freed, the pool split', async () => {
+      const etcd = lab.etcd ?? assert.fail();
+      const poolKey = '/calico/resources/v3/projectcalico.org/ippools/';
+      const stored = (key: string) =>
+        storedObject.parse(JSON.parse(etcd.etcdctl('get', '--print-value-only', key)));
+      await network('pooled', '--subnet 10.94.0.0/24');
+      await server('held', '--net pooled');
+      const address = await lab.address('held', 'pooled');
+      const last = Number(address.split('.')[3]);
+      const ordinal = last % 64;
+      const blockKey = `/calico/ipam/v2/assignment/ipv4/block/10.94.0.${last - ordinal}-26`;
+      const { allocations = [], unallocated = [], ...block } = stored(blockKey);
+      const freed = {
+        ...block,
+        allocations: allocations.with(ordinal, null),
+        unallocated: [ordinal, ...unallocated],
+      };
+      etcd.etcdctl('put', '--', blockKey, JSON.stringify(freed));
+      const said = await lab.refused(
+        ...`run --rm --net pooled --ip ${address} calico-test true`.split(' '),
+      );
+      assert.match(said, /is in use by container held/);
+      await client('next', '--net pooled');
+      assert.notEqual(await lab.address('next', 'pooled'), address);
+      await lab.calico('ipam', 'check', '--fix');
+      await isClean();
+      // As calicoctl ipam split does: copies of the pool for its parts, then it goes.
+      const name = 'subnet-10-94-0-0-24';
+      const pool = stored(`${poolKey}${name}`);
+      for (const [index, cidr] of ['10.94.0.0/25', '10.94.0.128/25'].entries()) {
+        const part = `split-${name}-${index}`;
+        const copy = {
+          ...pool,
+          metadata: { ...pool.metadata, name: part },
+          spec: { ...pool.spec, cidr },
+        };
+        etcd.etcdctl('put', '--', `${poolKey}${part}`, JSON.stringify(copy));
+      }
+      etcd.etcdctl('del', `${poolKey}${name}`);
+      await client('later', '--net pooled');
+      assert.ok(await lab.reaches('later', 'held'));
+      await remove(['held', 'next', 'later'], ['pooled']);
+      assert.doesNotMatch(await lab.calico('get', 'ippool'), /10\.94/);
+      await isClean();
     });
 
     test('a network of IPv6 alone', async () => {
@@ -275,11 +330,25 @@ function addressesSuite(kind: LabKind): void {
     const given = [await lab.address('r1', 'small'), await lab.address('r2', 'small')];
     assert.deepEqual(given.toSorted(), ['10.95.0.6', '10.95.0.7']);
     const full = await lab.refused('run', '--rm', '--net', 'small', 'calico-test', 'true');
-    assert.match(full, /no free address in IP pool small/);
+    assert.match(full, /no free address in IP pool small .*8 addresses, 6 of them reserved by/);
+    // The command answers 1 while anything is not well.
+    assert.match((await lab.calicoResult('status')).stdout, /^small +10\.95\.0\.0\/29 +0 +8$/m);
     const create = 'network create -d calico --ipam-driver calico-ipam --ipam-opt pool=off no';
     assert.match(await lab.refused(...create.split(' ')), /no enabled IP pool "off"/);
+    await pool('tunnels', { cidr: '10.95.3.0/29', allowedUses: ['Tunnel'], ipipMode: 'Always' });
+    const named = create.replace('=off', '=tunnels').split(' ');
+    assert.match(
+      await lab.refused(...named),
+      /tunnels is not for containers \(allowedUses: Tunnel/,
+    );
+    const { stdout } = await lab.calicoResult('status');
+    assert.match(
+      stdout,
+      /FAIL {2}IP pool tunnels: ipipMode is Always, but calico-cnm makes no tunnel/,
+    );
     await remove(['r1', 'r2'], ['small']);
-    for (const name of ['small', 'off', 'far']) await lab.calico('delete', 'ippool', name);
+    for (const name of ['small', 'off', 'far', 'tunnels'])
+      await lab.calico('delete', 'ippool', name);
     await lab.calico('delete', 'ipreservation', 'kept');
   });
 
