@@ -8,6 +8,7 @@ import type { DockerApi } from '../driver/docker/docker-api.ts';
 import { plainEndpoint, plainNetwork } from '../driver/endpoints/endpoint.fixture.ts';
 import { endpointEntryId } from '../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
+import { isolationProfile, networkProfile } from '../driver/networks/network-profile.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { heldAddresses } from '../ipam/block.ts';
 import { createDockerIpam } from '../ipam/docker-ipam.ts';
@@ -119,6 +120,8 @@ async function withHosts(
       work: looseWork(),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      looseVeths: () => [],
+      removeVeth: () => undefined,
       intervalMs: 5,
     },
     stop.signal,
@@ -235,6 +238,8 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
       work: looseWork(),
       removeNetwork: async () => undefined,
       removeEndpoint: async () => undefined,
+      looseVeths: () => [],
+      removeVeth: () => undefined,
       intervalMs: 5,
     },
     stop.signal,
@@ -284,6 +289,8 @@ test('what cannot be collected is told, and stops nothing else', async () => {
       }),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      looseVeths: () => [],
+      removeVeth: () => undefined,
       intervalMs: 5,
     },
     stop.signal,
@@ -297,4 +304,64 @@ test('what cannot be collected is told, and stops nothing else', async () => {
   );
   assert.equal(mirror.list('DockerPool').size, 0);
   assert.deepEqual(new Set(failures), new Set(['Error: the bad one']));
+});
+
+test('a Profile that the driver made and nobody goes by is collected; a used, changed or foreign one is not', async () => {
+  await using mirrored = await openMirroredStore();
+  const { mirror, writer } = mirrored;
+  const own = (name: string) => networkProfile(name);
+  const foreign = { ...own('foreign'), metadata: { name: 'foreign' } };
+  const edited = { ...own('edited'), spec: { ...own('edited').spec, egress: [] } };
+  const { annotations } = own('labelled').metadata;
+  const labelled = {
+    ...own('labelled'),
+    metadata: { name: 'labelled', annotations, labels: { team: 'a' } },
+  };
+  await writer.write((draft) => {
+    // Used by a network of another host, by an endpoint of another host, and by nobody.
+    for (const name of ['far', 'endpoint', 'lost']) draft.put('Profile', name, own(name));
+    for (const profile of [foreign, edited, labelled]) {
+      draft.put('Profile', profile.metadata.name, profile);
+    }
+    draft.put('Profile', 'xi--lost', isolationProfile('lost'));
+    draft.put('DockerNetwork', `b/${present}`, { ...plainNetwork('b', present), name: 'far' });
+    const used = plainEndpoint(plainNetwork('b', gone), gone, '10.0.0.1');
+    draft.put('WorkloadEndpoint', endpointEntryId('b', gone), {
+      ...used,
+      spec: { ...used.spec, node: 'b', profiles: ['endpoint'] },
+    });
+  }, never);
+  const stop = new AbortController();
+  const silent = () => undefined;
+  const removed: string[] = [];
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local: indexLocalEndpoints(mirror, 'a'),
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
+      removeNetwork: async () => undefined,
+      removeEndpoint: async () => undefined,
+      looseVeths: () => ['cali01234567890'],
+      removeVeth: (name) => removed.push(name),
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (mirror.list('Profile').size > 5 || removed.length < 3) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  stop.abort();
+  await collecting;
+  assert.deepEqual([...mirror.list('Profile').keys()].toSorted(), [
+    'edited',
+    'endpoint',
+    'far',
+    'foreign',
+    'labelled',
+  ]);
+  assert.equal(removed[0], 'cali01234567890');
 });

@@ -7,6 +7,10 @@ import type { Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import {
+  dropOwnerlessProfiles,
+  ownerlessProfiles,
+} from '../driver/networks/profiles-of-networks.ts';
+import {
   collect,
   findOwnerless,
   ownerlessKey,
@@ -26,6 +30,9 @@ export interface GarbageCollectorDeps {
   readonly work: Work;
   readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
   readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
+  /** The host ends of veths of ours whose other end is in no container, and how to remove one. */
+  readonly looseVeths: () => readonly string[];
+  readonly removeVeth: (hostName: string) => void;
   /** Milliseconds between two looks. */
   readonly intervalMs: number;
 }
@@ -36,6 +43,9 @@ interface Look {
   readonly networks: ReadonlySet<string>;
   readonly endpoints: ReadonlySet<string>;
   readonly ownerless: ReadonlyMap<string, Ownerless>;
+  readonly profiles: ReadonlySet<string>;
+  /** Host ends of veths that no endpoint has. */
+  readonly veths: ReadonlySet<string>;
   readonly swarm: SwarmFacts;
 }
 
@@ -105,12 +115,23 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
     // Docker lists the swarm's networks only while the manager reaches the others.
     ...(role.isInTouch ? { networks: present } : {}),
   };
-  const { result } = await writer.write((draft) => findOwnerless(draft, node, swarm), deadline);
+  const { result } = await writer.write(
+    (draft) => ({
+      ownerless: findOwnerless(draft, node, swarm),
+      profiles: ownerlessProfiles(draft),
+    }),
+    deadline,
+  );
+  const used = new Set(
+    local.all().map((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.interfaceName),
+  );
   return {
     engineId,
     networks: new Set(gone),
     endpoints: new Set(endpoints),
-    ownerless: new Map(result.map((find) => [ownerlessKey(find), find])),
+    ownerless: new Map(result.ownerless.map((find) => [ownerlessKey(find), find])),
+    profiles: new Set(result.profiles),
+    veths: new Set(deps.looseVeths().filter((name) => !used.has(name))),
     swarm,
   };
 }
@@ -177,6 +198,20 @@ async function collectBoth(
   );
   reportCollected(log, finds.length - failed.length, finds);
   failures.push(...failed.map(({ error }) => error));
+  await attempt(async () => {
+    const profiles = now.profiles.intersection(before.profiles);
+    if (profiles.size === 0) return;
+    const { result } = await writer.write(
+      (draft) => dropOwnerlessProfiles(draft, profiles),
+      signal,
+    );
+    if (result.length > 0)
+      log.info('Profiles of networks that are gone collected', { profiles: result });
+  });
+  for (const veth of now.veths.intersection(before.veths)) {
+    deps.removeVeth(veth);
+    log.info('interface without endpoint collected', { interface: veth });
+  }
   return failures;
 }
 

@@ -1,5 +1,10 @@
 import { ignoreRouterAdvertisements } from '../dataplane/host-settings.ts';
-import { configureHostEnd, createVeth, deleteLinkElsewhere } from '../dataplane/netlink/link.ts';
+import {
+  configureHostEnd,
+  createVeth,
+  deleteLinkElsewhere,
+  listLinks,
+} from '../dataplane/netlink/link.ts';
 import { isRefusal } from '../dataplane/netlink/socket.ts';
 import type { Links } from '../driver/endpoints/endpoints.ts';
 import { describe } from '../errors/error.ts';
@@ -8,6 +13,18 @@ import type { KernelSockets } from './kernel-sockets.ts';
 
 /** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
 export const hostMac = 'ee:ee:ee:ee:ee:ee';
+
+/**
+ * The host ends of veths of ours whose other end has not gone into a container, or has come back from one: both are
+ * here, by the names that only we give.
+ */
+export function looseVeths({ rtnetlink }: KernelSockets): readonly string[] {
+  const names = new Set(listLinks(rtnetlink).map(({ name }) => name));
+  return [...names].flatMap((name) => {
+    const hostName = /^temp[A-Za-z0-9]{11}$/.test(name) ? `cali${name.slice(4)}` : '';
+    return names.has(hostName) ? [hostName] : [];
+  });
+}
 
 /** Makes and removes veths; removals, which take long, are done one after the other on another thread. */
 export function createLinks(options: {

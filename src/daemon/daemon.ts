@@ -4,7 +4,7 @@ import type { Work } from '../async/supervise.ts';
 import { Agent } from '../agent/agent.ts';
 import { collectGarbage } from '../agent/garbage-collector.ts';
 import { openKernelSockets } from '../agent/kernel-sockets.ts';
-import { createLinks } from '../agent/links.ts';
+import { createLinks, looseVeths } from '../agent/links.ts';
 import { statusReport } from '../agent/status.ts';
 import { dockerChecks, wayChecks } from '../agent/way-checks.ts';
 import type { Settings } from '../config/settings.ts';
@@ -299,6 +299,8 @@ export async function runDaemon(
             work,
             removeNetwork: (id, stop) => networks.remove(id, stop),
             removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
+            looseVeths: () => looseVeths(sockets),
+            removeVeth: (name) => links.removeVeth(name),
             intervalMs: collectIntervalMs,
           },
           signal,

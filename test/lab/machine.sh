@@ -26,7 +26,7 @@ hold() {
   {
     read -r _ || true
     # Docker has the control groups of its plugins beside those that it is told to have below its own.
-    ls "/proc/$(cat "/proc/$machine/task/$machine/children" | tr -d ' ')/root/var/lib/docker/plugins" >"$plugins"
+    ls "/proc/$(cat "/proc/$machine/task/$machine/children" | tr -d ' ')/root/var/lib/docker/plugins" >"$plugins" || true
     kill -KILL "$machine"
   } <&3 >/dev/null 2>&1 &
   watcher=$!

@@ -28,6 +28,7 @@ import type {
   JoinRequest,
   JoinResponse,
 } from '../plugin/messages.ts';
+import { dropOwnerlessProfiles } from '../networks/profiles-of-networks.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import { selectionFromOptions } from './selection.ts';
@@ -210,6 +211,8 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
     if (networkId === undefined) addresses.releaseAdopted(draft, held);
     const sandbox = annotation(endpoint, 'sandbox');
     if (sandbox !== undefined) shareTags(draft, local.ofSandbox(sandbox));
+    // A network that went before its last endpoint could not take its Profiles with it.
+    if (network === undefined) dropOwnerlessProfiles(draft, new Set(endpoint.spec.profiles));
     return endpoint;
   };
 

@@ -62,9 +62,15 @@ export function isolationProfile(dockerName: string): Profile {
   });
 }
 
-/** Whether the driver made the Profile and nobody has changed what it says since. */
-export function isUneditedDriverProfile(profile: Profile): boolean {
-  return profile.metadata.annotations?.[madeByDriver] === digest(profile.spec);
+/** Whether the driver made the Profile and nobody has changed since what it says, nor put a label or annotation there. */
+export function isUneditedDriverProfile({ metadata, spec }: Profile): boolean {
+  const { annotations = {}, labels = {} } = metadata;
+  const isOurs = (name: string) => name === madeByDriver || name === dockerNameAnnotation;
+  return (
+    annotations[madeByDriver] === digest(spec) &&
+    Object.keys(annotations).every(isOurs) &&
+    Object.keys(labels).length === 0
+  );
 }
 
 function driverMade(name: string, dockerName: string, spec: Profile['spec']): Profile {

@@ -20,6 +20,6 @@ export function profileUsers(draft: Draft, profile: string): readonly string[] {
 }
 
 /** The Profiles that a network gives its containers, its isolation among them. */
-function profilesOfNetwork(network: DockerNetwork): readonly string[] {
+export function profilesOfNetwork(network: DockerNetwork): readonly string[] {
   return [...networkProfiles(network).map(resourceNameFor), ...networkIsolation(network)];
 }

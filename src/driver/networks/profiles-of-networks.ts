@@ -7,7 +7,7 @@ import {
   isolationProfileName,
   networkProfile,
 } from './network-profile.ts';
-import { profileUsers } from './profile-users.ts';
+import { profilesOfNetwork, profileUsers } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 /**
@@ -38,4 +38,33 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
     if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
     if (profileUsers(draft, name).length === 0) draft.remove('Profile', name);
   }
+}
+
+/**
+ * The Profiles that the driver made, that nobody edited, and that no network of any host nor any endpoint goes by: a
+ * network that goes before its last endpoint, as Docker removes them after a crash, leaves such a one.
+ */
+export function ownerlessProfiles(draft: Draft): readonly string[] {
+  const found = new Set<string>();
+  for (const [name, profile] of draft.entries('Profile')) {
+    if (isUneditedDriverProfile(profile)) found.add(name);
+  }
+  // Its users are looked up only for the few that may have none.
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    for (const name of profilesOfNetwork(network)) found.delete(name);
+  }
+  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
+    for (const name of spec.profiles ?? []) found.delete(name);
+  }
+  return [...found];
+}
+
+/** Removes those of the Profiles that still are ownerless; a network that comes meanwhile keeps its own. */
+export function dropOwnerlessProfiles(draft: Draft, names: ReadonlySet<string>): readonly string[] {
+  const dropped = ownerlessProfiles(draft).filter((name) => names.has(name));
+  // Who makes a network of that name writes the Profile again, so that this commit fails; who makes one that is told to
+  // use it does not.
+  if (dropped.length > 0) draft.expectNoOther('DockerNetwork', '');
+  for (const name of dropped) draft.remove('Profile', name);
+  return dropped;
 }
