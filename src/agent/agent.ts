@@ -12,17 +12,17 @@ import { CalicoError, describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { PolicyEngine } from '../profiles/policy-engine.ts';
-import { staticRules } from '../profiles/static-chains.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import type { AgentDeps } from './agent-deps.ts';
 import { ContainerPaths } from './container-paths.ts';
+import { DropCounters } from './drop-counters.ts';
 import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
 import { InheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import { NatMembers } from './nat-members.ts';
-import { createPolicySink } from './policy-sink.ts';
+import { createPolicySink, wantStaticRules } from './policy-sink.ts';
 import { PublishedPorts } from './published-ports.ts';
 
 /** How the agent is. */
@@ -61,6 +61,7 @@ export class Agent {
   readonly #watch: FirewallWatch;
   readonly #forwarding: GuardedIpv6Forwarding;
   readonly containers: ContainerPaths;
+  readonly counters: DropCounters;
   readonly ports: PublishedPorts;
   readonly #flows: FlowEnder;
   readonly #inherited: InheritedFlows;
@@ -95,6 +96,10 @@ export class Agent {
       families,
       output: createPolicySink(this.#tables, this.sets),
     });
+    this.counters = new DropCounters(
+      this.sets,
+      (name) => this.containers.hasInterface(name) || this.routes.link(name) !== undefined,
+    );
     this.#nat = new NatMembers(this.sets, families);
     this.#endpointRoutes = new EndpointRoutes(this.routes, families);
     this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
@@ -145,7 +150,8 @@ export class Agent {
     const { link, isGone } = event;
     this.routes.linkChanged(link.name, isGone ? undefined : link);
     if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
-    if (!isGone) this.#forwarding.linkChanged(link.name);
+    if (isGone) this.counters.sweepSoon();
+    else this.#forwarding.linkChanged(link.name);
     return link.name.startsWith('cali') || link.name === 'lo';
   }
 
@@ -184,12 +190,8 @@ export class Agent {
     } catch (error) {
       const late = this.#seen < revision ? 'the datastore has not told of it yet' : undefined;
       const networks = this.containers.endpoint(endpointId)?.spec.ipNetworks ?? [];
-      const [refused] = this.#failures.about(networks);
-      const why =
-        late ??
-        (refused === undefined
-          ? (this.#lastError?.what ?? 'it takes too long')
-          : `${refused.what}: ${refused.why}`);
+      const refused = this.#failures.about(networks);
+      const why = late ?? refused ?? this.#lastError?.what ?? 'it takes too long';
       throw new CalicoError(
         'kernel/not-programmed',
         { endpoint: endpointId, why },
@@ -220,12 +222,7 @@ export class Agent {
   }
 
   #wantStatic(): void {
-    for (const [family, tables] of this.#tables) {
-      for (const { table, chains, hooks } of staticRules(family, this.#deps.statics)) {
-        for (const chain of chains) tables.setChain(table, chain);
-        for (const hook of hooks) tables.setHook(table, hook);
-      }
-    }
+    wantStaticRules(this.#tables, this.#deps.statics);
     this.#forwarding.start();
     this.engine.start();
     this.#nat.start();
@@ -252,6 +249,7 @@ export class Agent {
           this.#inherited.setEndpoint(local);
           this.#endpointRoutes.setEndpoint(id, ofHost);
           this.containers.setEndpoint(id, local);
+          if (local === undefined) this.counters.sweepSoon();
           break;
         }
         case 'IPPool':
@@ -381,6 +379,7 @@ export class Agent {
         const hasDue = retried.some((one) => one.hasDue);
         if (this.sets.recheck() || hasDue) this.#kick();
         this.containers.retry();
+        if (this.#inSyncSince !== undefined && this.counters.look()) this.#kick();
         if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
         work.succeeded();
       } catch (error) {

@@ -49,9 +49,10 @@ export class ApplyFailures {
     return [...this.#present.values()];
   }
 
-  /** Those that are about one of the networks. */
-  about(networks: readonly Cidr[]): readonly ApplyFailure[] {
-    return this.all().filter(({ net }) => net !== undefined && networks.includes(net));
+  /** What failed of one of the networks, as a sentence. */
+  about(networks: readonly Cidr[]): string | undefined {
+    const found = this.all().find(({ net }) => net !== undefined && networks.includes(net));
+    return found === undefined ? undefined : `${found.what}: ${found.why}`;
   }
 }
 

@@ -52,6 +52,11 @@ export class ContainerPaths {
     return this.#endpoints.get(this.#byEndpoint.get(endpointId) ?? '');
   }
 
+  /** Whether an endpoint of this host has the interface. */
+  hasInterface(name: string): boolean {
+    return this.#byInterface.has(name);
+  }
+
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     const before = this.#endpoints.get(id);
     if (before !== undefined) {

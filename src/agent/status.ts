@@ -15,11 +15,11 @@ import {
 } from '../model/workload-endpoint.ts';
 import {
   chosenAddressesAtMost,
+  countersPerAddress,
   dropReasons,
   reasonSet,
-  restSet,
 } from '../profiles/drop-reasons.ts';
-import { noMatchDropsSet } from '../profiles/names.ts';
+import { noMatchDropsSet, restSet } from '../profiles/names.ts';
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
@@ -50,6 +50,8 @@ export interface StatusSources {
 export function statusReport(sources: StatusSources): StatusReport {
   const { version, node, startedAt, mirror, agent } = sources;
   const { lastError } = agent.health;
+  // What cannot be read of them is one of the checks.
+  const dropped = mirror.inSync ? drops(sources) : [];
   const base = { version, node, startedAt: startedAt.toISOString(), checks: checks(sources) };
   const error =
     lastError === undefined
@@ -78,7 +80,7 @@ export function statusReport(sources: StatusSources): StatusReport {
       free: free.toString(),
       total: total.toString(),
     })),
-    drops: drops(sources),
+    drops: dropped,
     ...error,
   };
 }
@@ -108,6 +110,12 @@ function checks(sources: StatusSources): Check[] {
       detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
+    ...[...agent.counters.problems()].map(([set, why]) => ({
+      name: 'drop counters',
+      ok: false,
+      detail: `those of the address set ${set} cannot be read: ${why}`,
+      remedy: `Packets are dropped all the same; begin again with: ipset flush ${set}`,
+    })),
     ...agent.ports.problems().map((detail) => ({
       name: 'published port',
       ok: false,
@@ -237,7 +245,13 @@ function drops(sources: StatusSources): StatusReport['drops'] {
   }
   const sums = new Map<string, StatusReport['drops'][number]>();
   for (const { set, rule, ofOthers } of countedRules(sources)) {
-    for (const { member, packets, bytes } of sources.agent.sets.counters(set)) {
+    const { counters } = sources.agent;
+    const folded = counters.foldedInto(set);
+    const counted = [
+      ...(counters.read(set) ?? []),
+      ...(folded === undefined ? [] : [{ member: '', ...folded }]),
+    ];
+    for (const { member, packets, bytes } of counted) {
       const container = containers.get(member.split(',')[1] ?? '') ?? ofOthers;
       if (container === undefined || packets === 0n) continue;
       const key = `${container}\n${rule}`;
@@ -276,7 +290,7 @@ function countedRules({ agent, families }: StatusSources): readonly {
     })),
     {
       set: restSet(family),
-      rule: `of more than ${chosenAddressesAtMost} false addresses, not told apart`,
+      rule: `not told apart: of more than ${chosenAddressesAtMost} false addresses, or more than ${countersPerAddress} containers with one`,
       ofOthers: nobody,
     },
   ]);

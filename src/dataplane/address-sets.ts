@@ -1,3 +1,4 @@
+import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec, SetFault } from '../ruleset/address-set.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { kernelTypeName, type Ipset, type KernelMember, type KernelSet } from './netlink/ipset.ts';
@@ -6,6 +7,13 @@ import { WantedSet } from './wanted-set.ts';
 
 /** Names of sets that are ours: Calico's prefix, the family, and `t` for what is there for a moment. */
 const ours = /^cali[46][0t]/;
+
+/** A set that rules fill. */
+export interface FilledSet {
+  readonly name: string;
+  readonly family: IpFamily;
+  readonly size: number;
+}
 
 /**
  * The address sets of the kernel as they should be. Additions and removals are separate steps, as rules are
@@ -28,6 +36,7 @@ export class AddressSets {
   /** What could be removed when additions were made, since the last removals. */
   readonly #removable: (() => void)[] = [];
   #goingSets: ReadonlySet<string> = new Set();
+  #filled: FilledSet[] = [];
 
   constructor(ipset: Ipset) {
     this.#ipset = ipset;
@@ -131,13 +140,16 @@ export class AddressSets {
    */
   recheck(): boolean {
     const sizes = new Map(this.#ipset.list().map(({ name, size }) => [name, size]));
+    this.#filled = [];
     let differs = false;
     for (const [name, wanted] of this.#sets) {
       const { spec } = wanted;
       if (!this.#present.has(name)) continue;
       const size = sizes.get(name);
       if (size === undefined) this.#present.delete(name);
-      else if (spec.isFilledByRules === true || size === wanted.size) continue;
+      else if (spec.isFilledByRules === true)
+        this.#filled.push({ name, family: spec.family, size });
+      if (size !== undefined && (spec.isFilledByRules === true || size === wanted.size)) continue;
       if (size === undefined) wanted.replaceActual([]);
       else if (!this.#unread.isDue(name)) continue;
       else this.#readMembers(wanted);
@@ -177,6 +189,17 @@ export class AddressSets {
   counters(name: string): readonly KernelMember[] {
     const spec = this.#sets.get(name)?.spec;
     return spec === undefined ? [] : this.#ipset.members(name, spec.family);
+  }
+
+  /** The sets that rules fill, with the sizes that `recheck` has found. */
+  filled(): readonly FilledSet[] {
+    return this.#filled;
+  }
+
+  /** Takes members that rules have made out of a set. Throws `kernel/refused`. */
+  removeCounters(name: string, members: readonly string[]): void {
+    const spec = this.#sets.get(name)?.spec;
+    if (spec !== undefined) this.#ipset.remove(spec, members);
   }
 
   #inTrouble(): readonly WantedSet[] {

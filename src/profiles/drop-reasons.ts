@@ -2,8 +2,8 @@ import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec } from '../ruleset/address-set.ts';
 import { limitedId, longestChainName } from '../ruleset/limited-id.ts';
 import { dropsIfRefused, type Chain, type Match, type Rule } from '../ruleset/rule.ts';
-import { addressSetPrefix, noMatchDropsSet } from './names.ts';
-import { countAndDrop } from './render-rule.ts';
+import { countAndDrop } from './count-and-drop.ts';
+import { addressSetPrefix, crowdedSet, noMatchDropsSet, restSet } from './names.ts';
 
 /**
  * Why a packet is dropped without a Profile's rule that says so. Each reason has a set that counts by address
@@ -108,13 +108,15 @@ export function countingSets(family: IpFamily): readonly AddressSetSpec[] {
       ...(reason.isChosen ? { maxElements: chosenAddressesAtMost } : {}),
     })),
     { name: restSet(family), family, type: 'net', countsPackets: true },
+    { name: crowdedSet(family), family, type: 'net', countsPackets: false },
   ];
 }
 
-/** The set whose two members hold every address: it counts what has no room in the others. */
-export function restSet(family: IpFamily): string {
-  return `${addressSetPrefix(family)}d:rest`;
-}
+/**
+ * Counters that one address may have in a set, one for each interface: the kernel keeps 64 in one place, and lists
+ * fewer than 60 of them to who asks with a small buffer, as the ipset command does.
+ */
+export const countersPerAddress = 32;
 
 /** A set of networks cannot hold all addresses as one. */
 export function restMembers(family: IpFamily): readonly string[] {
@@ -133,14 +135,8 @@ export function dropChains(table: DropReason['table'], family: IpFamily): readon
     .map((reason) => ({
       name: dropChainName(reason),
       ifRefused: dropsIfRefused(`counter of drops, ${reason.text}`),
-      rules: countAndDrop(reason.direction, reasonSet(family, reason), [], restOf(reason, family)),
+      rules: countAndDrop(reason.direction, family, reasonSet(family, reason), []),
     }));
-}
-
-function restOf({ direction, isChosen }: DropReason, family: IpFamily): readonly Match[] {
-  if (!isChosen) return [];
-  const kind = direction === 'egress' ? 'sourceSet' : 'destinationSet';
-  return [{ kind, set: restSet(family) }];
 }
 
 function dropChainName({ name }: DropReason): string {

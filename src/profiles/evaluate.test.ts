@@ -10,7 +10,7 @@ import { parseSelector } from '../model/selector/parse.ts';
 import { markBits, type Match, type Rule } from '../ruleset/rule.ts';
 import { evaluateProfiles, type Packet } from './evaluate.ts';
 import { renderGroup } from './group-chains.ts';
-import { groupChain, selectorSet } from './names.ts';
+import { crowdedSet, groupChain, restSet, selectorSet } from './names.ts';
 import { compileProfile, renderProfile } from './profile-chains.ts';
 
 const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
@@ -229,8 +229,9 @@ class Interpreter {
   }
 }
 
-/** The sets of all selectors that the rules above can use. */
+/** The sets of all selectors that the rules above can use; where a packet is counted changes nothing. */
 function inSet(name: string, candidate: IpAddress): boolean {
+  if (name === crowdedSet(4) || name === restSet(4)) return false;
   const texts = [...members.keys()];
   const combined = texts.flatMap((a) => texts.map((b) => `${a} && !${b}`));
   for (const text of [...texts, ...combined]) {

@@ -17,7 +17,7 @@ import {
   noMatchDropsSet,
   profileChain,
 } from './names.ts';
-import { countAndDrop } from './render-rule.ts';
+import { countAndDrop } from './count-and-drop.ts';
 
 /**
  * The chains of endpoints by their policy. Endpoints with the same Profiles in the same order are one group and
@@ -55,7 +55,7 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
         },
       ]),
       ...(direction === 'ingress' && profiles.length > 0 ? publishedPorts : []),
-      ...countAndDrop(direction, noMatchDropsSet(family, direction), []),
+      ...countAndDrop(direction, family, noMatchDropsSet(family, direction), []),
     ],
   }));
 }

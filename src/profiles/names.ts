@@ -80,6 +80,16 @@ export function noMatchDropsSet(family: IpFamily, direction: 'ingress' | 'egress
   return `${addressSetPrefix(family)}d:${direction}`;
 }
 
+/** The addresses that get no more counters, as some set has as many of theirs as it may have. */
+export function crowdedSet(family: IpFamily): string {
+  return `${addressSetPrefix(family)}d:crowded`;
+}
+
+/** The set whose two members hold every address: it counts what has no room in the others. */
+export function restSet(family: IpFamily): string {
+  return `${addressSetPrefix(family)}d:rest`;
+}
+
 export const natSets = {
   masqueradedPools: (family: IpFamily) => `${addressSetPrefix(family)}masq-ipam-pools`,
   allPools: (family: IpFamily) => `${addressSetPrefix(family)}all-ipam-pools`,

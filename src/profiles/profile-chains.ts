@@ -6,7 +6,8 @@ import type { Selector } from '../model/selector/ast.ts';
 import { dropsIfRefused, type Chain, type Rule } from '../ruleset/rule.ts';
 import { compileRule, type CompiledRule } from './compiled-rule.ts';
 import { noMatchDropsSet, profileChain } from './names.ts';
-import { countAndDrop, renderPolicyRule } from './render-rule.ts';
+import { countAndDrop } from './count-and-drop.ts';
+import { renderPolicyRule } from './render-rule.ts';
 
 const directions = ['ingress', 'egress'] as const;
 const inWords = { ingress: 'inbound', egress: 'outbound' } as const;
@@ -106,7 +107,7 @@ function denyRules(
   family: IpFamily,
   problem: string,
 ): readonly Rule[] {
-  const [first, ...rest] = countAndDrop(direction, noMatchDropsSet(family, direction), []);
+  const [first, ...rest] = countAndDrop(direction, family, noMatchDropsSet(family, direction), []);
   return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
 }
 

@@ -5,6 +5,7 @@ import { formatJson } from '../model/json.ts';
 import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
 import { markBits, type Action, type Match, type Rule } from '../ruleset/rule.ts';
 import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
+import { countAndDrop } from './count-and-drop.ts';
 import { ruleDropsSet, selectorSet } from './names.ts';
 
 /** Where a rule stands. */
@@ -195,43 +196,12 @@ function verdictRules(
       return {
         rules: [
           { matches, action: { kind: 'setMark', bits: markBits.drop }, ...comment },
-          ...countAndDrop(place.direction, dropsSet, [denied]),
+          ...countAndDrop(place.direction, place.family, dropsSet, [denied]),
         ],
         dropsSet,
       };
     }
   }
-}
-
-/**
- * Counts the packet for its container and drops it. Matching an element is what the kernel counts; where there
- * is none yet it is made, and begins with this packet (adding it again would begin anew). If the set is full,
- * the packet is counted by `rest`, if there is such a match, and dropped all the same.
- */
-export function countAndDrop(
-  direction: 'ingress' | 'egress',
-  set: string,
-  matches: readonly Match[],
-  rest: readonly Match[] = [],
-): readonly Rule[] {
-  const count: Action =
-    direction === 'egress' ? { kind: 'countSource', set } : { kind: 'countDestination', set };
-  const element =
-    direction === 'egress'
-      ? ({ kind: 'sourceAndInInterfaceSet', set } as const)
-      : ({ kind: 'destinationAndOutInterfaceSet', set } as const);
-  return [
-    drop([...matches, element]),
-    { matches, action: count },
-    ...(rest.length === 0
-      ? []
-      : [drop([...matches, { ...element, uncounted: true }]), drop([...matches, ...rest])]),
-    drop(matches),
-  ];
-}
-
-function drop(matches: readonly Match[]): Rule {
-  return { matches, action: { kind: 'drop' } };
 }
 
 function icmpMatches(
