@@ -8,12 +8,14 @@ import { IdsByKey } from '../model/ids-by-key.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { isWorkloadInterface } from '../profiles/names.ts';
 
+type RouteDriver = Pick<Routes, 'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has'>;
+
 /**
  * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
  * the host answers for. IPv4 answers for an address that it has anywhere; IPv6 needs it on the very link.
  */
 export class EndpointRoutes {
-  readonly #routes: Routes;
+  readonly #routes: RouteDriver;
   readonly #families: readonly IpFamily[];
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
   readonly #networks = new Map<string, DockerNetwork>();
@@ -26,7 +28,7 @@ export class EndpointRoutes {
   /** Endpoints whose interface is no container's. */
   readonly #strangers = new Map<string, WorkloadEndpoint>();
 
-  constructor(routes: Routes, families: readonly IpFamily[]) {
+  constructor(routes: RouteDriver, families: readonly IpFamily[]) {
     this.#routes = routes;
     this.#families = families;
     this.#linkAddresses = new Claims(({ interface: name, address }) => `${name} ${address}`, {

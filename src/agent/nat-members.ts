@@ -6,14 +6,16 @@ import type { IpPool } from '../model/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { natSets } from '../profiles/names.ts';
 
+type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;
+
 /** Keeps the sets that outgoing NAT looks at: pools, pools with NAT, and endpoints that say otherwise. */
 export class NatMembers {
-  readonly #sets: AddressSets;
+  readonly #sets: NatSets;
   readonly #families: readonly IpFamily[];
   /** Of pools and endpoints. */
   readonly #members: Claims<readonly [set: string, member: string]>;
 
-  constructor(sets: AddressSets, families: readonly IpFamily[]) {
+  constructor(sets: NatSets, families: readonly IpFamily[]) {
     this.#sets = sets;
     this.#families = families;
     this.#members = new Claims(([set, member]) => `${set} ${member}`, {

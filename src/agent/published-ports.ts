@@ -14,8 +14,8 @@ import type { Logger } from '../telemetry/log.ts';
 import { PortFlows } from './port-flows.ts';
 
 export interface PublishedPortsDeps {
-  readonly tables: ReadonlyMap<IpFamily, IptablesTables>;
-  readonly heldPorts: HeldHostPorts;
+  readonly tables: ReadonlyMap<IpFamily, Pick<IptablesTables, 'setChain' | 'removeChain'>>;
+  readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
   readonly rtnetlink: NetlinkSocket;
   readonly netfilter: NetlinkSocket;
   readonly log: Logger;

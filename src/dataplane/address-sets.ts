@@ -8,6 +8,12 @@ import { WantedSet } from './wanted-set.ts';
 /** Names of sets that are ours: Calico's prefix, the family, and `t` for what is there for a moment. */
 const ours = /^cali[46][0t]/;
 
+/** What of the kernel's set operations is used. */
+export type SetOperations = Pick<
+  Ipset,
+  'create' | 'destroy' | 'swap' | 'add' | 'remove' | 'list' | 'members'
+>;
+
 /** A set that rules fill. */
 export interface FilledSet {
   readonly name: string;
@@ -21,7 +27,7 @@ export interface FilledSet {
  * told by `failures` and tried again later; it holds up nothing else.
  */
 export class AddressSets {
-  readonly #ipset: Ipset;
+  readonly #ipset: SetOperations;
   readonly #sets = new Map<string, WantedSet>();
   /** Sets in the kernel by name, with what they are there. */
   readonly #present = new Map<string, string>();
@@ -38,7 +44,7 @@ export class AddressSets {
   #goingSets: ReadonlySet<string> = new Set();
   #filled: FilledSet[] = [];
 
-  constructor(ipset: Ipset) {
+  constructor(ipset: SetOperations) {
     this.#ipset = ipset;
   }
 

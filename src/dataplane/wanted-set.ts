@@ -60,7 +60,7 @@ export class WantedSet {
   }
 
   /** Adds what is missing, but for what was refused a moment ago. Throws `kernel/refused` if the set is gone. */
-  addMissing(ipset: Ipset): void {
+  addMissing(ipset: Pick<Ipset, 'add'>): void {
     const { spec, refused } = this;
     const missing = this.#members.updates().map(([member]) => member);
     const due = missing.filter((member) => refused.isDue(member));
@@ -88,7 +88,7 @@ export class WantedSet {
   }
 
   /** Removes members that are wanted no more, but for those that could not be removed a moment ago. */
-  remove(ipset: Ipset, candidates: readonly string[]): void {
+  remove(ipset: Pick<Ipset, 'remove'>, candidates: readonly string[]): void {
     const { spec, kept } = this;
     const { desired } = this.#members;
     const due = candidates.filter((member) => !desired.has(member) && kept.isDue(member));

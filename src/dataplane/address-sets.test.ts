@@ -1,0 +1,163 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { AddressSetSpec } from '../ruleset/address-set.ts';
+import { AddressSets, type SetOperations } from './address-sets.ts';
+import { refused } from './netlink/errno.ts';
+import { kernelTypeName, type KernelSet } from './netlink/ipset.ts';
+
+interface Held {
+  readonly form: Omit<KernelSet, 'size'>;
+  readonly members: Set<string>;
+}
+
+/** Sets as the kernel keeps them, some members of which it does not take. */
+class FakeKernel implements SetOperations {
+  readonly sets = new Map<string, Held>();
+  readonly refuses = new Set<string>();
+  requests = 0;
+
+  create = ({ name, type, family, countsPackets }: AddressSetSpec): void => {
+    if (this.sets.has(name)) throw refused('create', 17);
+    const form = { name, typeName: kernelTypeName(type), family, countsPackets };
+    this.sets.set(name, { form, members: new Set() });
+  };
+  destroy = (name: string): void => {
+    this.sets.delete(name);
+  };
+  swap = (): void => assert.fail('no rule names a set');
+  add = ({ name }: AddressSetSpec, members: readonly string[]): void => {
+    this.requests++;
+    const held = this.#held(name);
+    for (const member of members) {
+      if (member.endsWith('/0') || this.refuses.has(member)) throw refused('add', 4104);
+      held.members.add(member);
+    }
+  };
+  remove = ({ name }: AddressSetSpec, members: readonly string[]): void => {
+    const held = this.#held(name);
+    for (const member of members) {
+      if (this.refuses.has(member)) throw refused('remove', 12);
+      held.members.delete(member);
+    }
+  };
+  list = (): readonly KernelSet[] =>
+    [...this.sets.values()].map(({ form, members }) => ({ ...form, size: members.size }));
+  members = (name: string) =>
+    [...(this.sets.get(name)?.members ?? [])].map((member) => ({ member, packets: 0n, bytes: 0n }));
+
+  #held(name: string): Held {
+    const held = this.sets.get(name);
+    if (held === undefined) throw refused('change', 2);
+    return held;
+  }
+}
+
+const networks = [
+  '0.0.0.0/0',
+  '0.0.0.0/1',
+  '128.0.0.0/1',
+  '10.0.0.0/8',
+  '10.0.0.1/32',
+  '10.0.0.2/32',
+];
+const name = fc.constantFrom('cali40a', 'cali40b');
+const member = fc.constantFrom(...networks);
+const change = fc.oneof(
+  fc.record({ kind: fc.constantFrom('want', 'unwant', 'lose'), name, member: fc.constant('') }),
+  fc.record({
+    kind: fc.constantFrom('add', 'add', 'remove', 'refuse', 'take', 'flush'),
+    name,
+    member,
+  }),
+  fc.record({ kind: fc.constantFrom('round', 'recheck', 'resync'), name, member: fc.constant('') }),
+);
+
+/** The elements of the kernel's that stand for members. */
+function elements(members: ReadonlySet<string>): ReadonlySet<string> {
+  const halves = ['0.0.0.0/1', '128.0.0.0/1'];
+  return new Set([...members].flatMap((one) => (one === '0.0.0.0/0' ? halves : [one])));
+}
+
+test('whatever came before and is refused, the kernel has the rest; and all when nothing is refused any more', () => {
+  fc.assert(
+    fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
+      const kernel = new FakeKernel();
+      const sets = new AddressSets(kernel);
+      const wanted = new Map<string, Set<string>>();
+      const round = () => {
+        sets.applyAdditions();
+        sets.applyRemovals();
+      };
+      for (const { kind, name: set, member: one } of changes) {
+        const spec = { name: set, type: 'net', family: 4, countsPackets: false } as const;
+        if (kind === 'want') {
+          sets.want(spec);
+          if (!wanted.has(set)) wanted.set(set, new Set());
+        } else if (kind === 'unwant') {
+          sets.unwant(set);
+          wanted.delete(set);
+        } else if (kind === 'add' && wanted.has(set)) {
+          sets.addMember(set, one);
+          wanted.get(set)?.add(one);
+        } else if (kind === 'remove') {
+          sets.removeMember(set, one);
+          wanted.get(set)?.delete(one);
+        } else if (kind === 'refuse') kernel.refuses.add(one);
+        else if (kind === 'take') kernel.refuses.delete(one);
+        else if (kind === 'lose') kernel.sets.delete(set);
+        else if (kind === 'flush') kernel.sets.get(set)?.members.delete(one);
+        else if (kind === 'recheck') sets.recheck();
+        else if (kind === 'resync') sets.resync();
+        else round();
+      }
+      sets.resync();
+      round();
+      for (const [set, members] of wanted) {
+        const held = kernel.sets.get(set)?.members ?? assert.fail(`${set} is not there`);
+        const refusedOnes = (one: string) => kernel.refuses.has(one);
+        const those = (all: ReadonlySet<string>) => [...all].filter((one) => !refusedOnes(one));
+        assert.deepEqual(those(held).toSorted(), those(elements(members)).toSorted());
+        for (const one of members) {
+          const has = [...elements(new Set([one]))].every((element) => held.has(element));
+          assert.equal(sets.holds(set, one), has, one);
+        }
+      }
+      kernel.refuses.clear();
+      // A start finds the kernel as it is, and all that was refused is tried at once.
+      const fresh = new AddressSets(kernel);
+      for (const [set, members] of wanted) {
+        fresh.want({ name: set, type: 'net', family: 4, countsPackets: false });
+        for (const one of members) fresh.addMember(set, one);
+      }
+      fresh.resync();
+      fresh.applyAdditions();
+      fresh.applyRemovals();
+      const now = [...kernel.sets].map(
+        ([set, { members }]) => [set, [...members].toSorted()] as const,
+      );
+      const should = [...wanted].map(
+        ([set, members]) => [set, [...elements(members)].toSorted()] as const,
+      );
+      assert.deepEqual(new Map(now), new Map(should));
+      assert.deepEqual(fresh.failures(), []);
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('a member that is refused costs a few requests, once, and then none until it is tried again', () => {
+  const kernel = new FakeKernel();
+  const sets = new AddressSets(kernel);
+  sets.want({ name: 'cali40a', type: 'net', family: 4, countsPackets: false });
+  kernel.refuses.add('10.0.77.0/24');
+  for (let n = 0; n < 200; n++) sets.addMember('cali40a', `10.0.${n}.0/24`);
+  sets.applyAdditions();
+  assert.equal(kernel.sets.get('cali40a')?.members.size, 199);
+  assert.ok(kernel.requests < 25, `${kernel.requests} requests`);
+  const before = kernel.requests;
+  for (let round = 0; round < 10; round++) sets.applyAdditions();
+  assert.equal(kernel.requests, before);
+  assert.equal(sets.failures().length, 1);
+  assert.match(sets.faults().get('cali40a')?.lacks ?? '', /10\.0\.77\.0\/24.*INVALID_CIDR/);
+});
