@@ -18,7 +18,7 @@ import { ContainerPaths } from './container-paths.ts';
 import { DropCounters } from './drop-counters.ts';
 import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
-import { InheritedFlows } from './inherited-flows.ts';
+import { endInheritedFlows } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import { NatMembers } from './nat-members.ts';
@@ -48,7 +48,7 @@ const longestLookMs = 120_000;
 
 /**
  * Makes this host's kernel hold what the datastore says. Changes are taken as they come; one round at a time
- * writes what differs, in the order that leaves no gap: sets and members, chains, routes, then what goes.
+ * writes what differs, in the order that leaves no gap: sets and members, chains, what goes, then routes.
  */
 export class Agent {
   readonly engine: PolicyEngine;
@@ -64,7 +64,6 @@ export class Agent {
   readonly counters: DropCounters;
   readonly ports: PublishedPorts;
   readonly #flows: FlowEnder;
-  readonly #inherited: InheritedFlows;
   readonly #failures: ApplyFailures;
   readonly #rounding: Work;
   readonly #listening: Work;
@@ -90,7 +89,9 @@ export class Agent {
     this.#tables = new Map(
       families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
     );
-    this.routes = new Routes(sockets.rtnetlink);
+    this.routes = new Routes(sockets.rtnetlink, (destinations) =>
+      endInheritedFlows(sockets.netfilter, destinations),
+    );
     this.engine = new PolicyEngine({
       node,
       families,
@@ -107,7 +108,6 @@ export class Agent {
     const { netfilter } = sockets;
     this.#failures = new ApplyFailures(deps.log);
     this.#flows = new FlowEnder({ netfilter, engine: this.engine, families });
-    this.#inherited = new InheritedFlows(netfilter);
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
     this.#forwarding = new GuardedIpv6Forwarding({
       tables: this.#tables.get(6),
@@ -246,7 +246,6 @@ export class Agent {
           this.#nat.setEndpoint(id, local);
           this.ports.setEndpoint(id, local);
           this.#flows.setEndpoint(change.before?.value, local);
-          this.#inherited.setEndpoint(local);
           this.#endpointRoutes.setEndpoint(id, ofHost);
           this.containers.setEndpoint(id, local);
           if (local === undefined) this.counters.sweepSoon();
@@ -330,11 +329,11 @@ export class Agent {
     this.#watch.afterWrite(transactions);
     const attempt = (what: string, step: () => void) => this.#failures.attempt(what, step);
     attempt('IPv6 forwarding', () => this.#forwarding.apply());
-    this.routes.apply();
+    // A former owner of an address is no member any more when the address is routed to the next one.
     this.sets.applyRemovals();
+    this.routes.apply();
     attempt('published ports', () => this.ports.finish());
     attempt('end of flows that no rule allows', () => this.#flows.endForbidden());
-    this.#inherited.end(this.#deps.families);
     const { sets, routes, ports } = this;
     this.#failures.finish(
       [sets, ...families, routes, this.#endpointRoutes, ports].flatMap((driver) =>

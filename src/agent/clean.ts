@@ -39,7 +39,7 @@ export async function cleanHost(
     sets.resync();
     sets.applyAdditions();
     sets.applyRemovals();
-    const routes = new Routes(sockets.rtnetlink);
+    const routes = new Routes(sockets.rtnetlink, () => undefined);
     routes.resync();
     routes.apply();
     await removeLinks(sockets);

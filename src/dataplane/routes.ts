@@ -30,16 +30,23 @@ export interface WantedAddress {
 
 const families: readonly IpFamily[] = [4, 6];
 
+/** A route that is to be written, with its key. */
+type DueRoute = readonly [key: string, route: Route];
+
 /** What a wanted route is known by. */
 export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
 
 /**
  * The routes and link addresses of this host that are ours (protocol 80). A route whose interface is missing
  * waits for it; one that the kernel refuses, or whose place a route of somebody else has, is told by `failures`
- * and tried again later.
+ * and tried again later. Before the first route leads to an endpoint, its destination is handed over: what the
+ * former owner of the address began must not come to the new one, nor wait for it in the queue of a neighbour.
  */
 export class Routes {
   readonly #socket: NetlinkSocket;
+  readonly #handOver: (destinations: readonly Cidr[]) => void;
+  /** The interfaces that routes were handed over to, by route. */
+  readonly #owners = new Map<string, string>();
   readonly #wanted = new Map<string, WantedRoute>();
   readonly #addresses = new Map<string, WantedAddress>();
   /** Those that we gave and that are wanted no more. */
@@ -52,8 +59,9 @@ export class Routes {
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
 
-  constructor(socket: NetlinkSocket) {
+  constructor(socket: NetlinkSocket, handOver: (destinations: readonly Cidr[]) => void) {
     this.#socket = socket;
+    this.#handOver = handOver;
   }
 
   want(route: WantedRoute): void {
@@ -65,6 +73,7 @@ export class Routes {
   unwant(target: RouteTarget): void {
     const key = targetKey(target);
     this.#wanted.delete(key);
+    this.#owners.delete(key);
     this.#refused.delete(key);
     this.#changed.add(key);
   }
@@ -142,14 +151,12 @@ export class Routes {
         this.#delta.deleteActual(key);
       });
     }
-    for (const [key, route] of this.#delta.updates()) {
-      if (!this.#refused.isDue(key)) continue;
-      const { destination } = route;
-      this.#try(this.#refused, key, { what: `route to ${destination}`, net: destination }, () => {
-        if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
-        else this.#make(route);
-        this.#delta.setActual(key, route);
-      });
+    const due = this.#delta.updates().filter(([key]) => this.#refused.isDue(key));
+    const isToBeHandedOver = ([key]: DueRoute) => this.#ownerOf(key) !== this.#owners.get(key);
+    const handedOver = this.#handOverAll(due.filter(isToBeHandedOver));
+    for (const [key, route] of due) {
+      if (isToBeHandedOver([key, route]) && !handedOver.has(key)) continue;
+      if (this.#write(key, route)) this.#setOwner(key);
     }
   }
 
@@ -178,13 +185,53 @@ export class Routes {
     key: string,
     about: Omit<ApplyFailure, 'why'>,
     change: () => void,
-  ): void {
+  ): boolean {
     try {
       change();
       refusals.delete(key);
+      return true;
     } catch (error) {
       refusals.add(key, about, error);
+      return false;
     }
+  }
+
+  /** Whether the kernel took it. */
+  #write(key: string, route: Route): boolean {
+    return this.#try(this.#refused, key, routeAbout(route), () => {
+      if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
+      else this.#make(route);
+      this.#delta.setActual(key, route);
+    });
+  }
+
+  /**
+   * Hands routes over to their new owners; answers which. Meanwhile nothing is routed to their destinations: a packet
+   * that left by another way, such as the default route, would begin a connection that no policy of the new owner was
+   * asked about.
+   */
+  #handOverAll(routes: readonly DueRoute[]): ReadonlySet<string> {
+    const held = routes.filter(([key, { destination, table }]) =>
+      this.#write(key, { destination, table, type: 'blackhole', scope: 'global' }),
+    );
+    if (held.length === 0) return new Set();
+    try {
+      this.#handOver(held.map(([, { destination }]) => destination));
+    } catch (error) {
+      for (const [key, route] of held) this.#refused.add(key, routeAbout(route), error);
+      return new Set();
+    }
+    return new Set(held.map(([key]) => key));
+  }
+
+  #ownerOf(key: string): string | undefined {
+    const wanted = this.#wanted.get(key);
+    return wanted?.kind === 'endpoint' ? wanted.interface : undefined;
+  }
+
+  #setOwner(key: string): void {
+    const owner = this.#ownerOf(key);
+    if (owner !== undefined) this.#owners.set(key, owner);
   }
 
   /**
@@ -223,6 +270,11 @@ export class Routes {
       if (route === undefined) this.#delta.deleteDesired(key);
       else this.#delta.setDesired(key, route);
       if (route === undefined) this.#refused.delete(key);
+      const actual = this.#delta.actual.get(key);
+      // A daemon that starts again finds the routes to those who run.
+      if (route !== undefined && actual !== undefined && isSameRoute(actual, route)) {
+        this.#setOwner(key);
+      }
     }
     this.#changed.clear();
   }
@@ -281,6 +333,10 @@ export class Routes {
       if (route.linkIndex === linkIndex) this.#delta.deleteActual(key);
     }
   }
+}
+
+function routeAbout({ destination }: Route): Omit<ApplyFailure, 'why'> {
+  return { what: `route to ${destination}`, net: destination };
 }
 
 /** IPv6 routes have no scope of their own; the kernel lists them as global. */

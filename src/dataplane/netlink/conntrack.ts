@@ -1,18 +1,22 @@
-import { addressFromBytes, type IpAddress, type IpFamily } from '../../ip/address.ts';
-import { readAttributes } from './attributes.ts';
-import { isRefusal, type NetlinkSocket } from './socket.ts';
+import { addressFromBytes, familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { address as addressAttribute, nest, readAttributes, u32 } from './attributes.ts';
+import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
 /** Connection tracking by nfnetlink. Source: linux/netfilter/nfnetlink_conntrack.h. */
 
 const subsystem = 1 << 8;
-const commands = { get: 1, delete: 2 };
+const commands = { get: 1, delete: 2, statistics: 5 };
 const original = 1;
 const reply = 2;
+const filter = 25;
+const filterSource = 1;
+const entriesOfNamespace = 1;
 const tupleIp = 1;
 const tupleProtocol = 2;
 const ipAttributes = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
 const protocolAttributes = { number: 1, sourcePort: 2, destinationPort: 3 };
 const headerBytes = 4;
+const addressFamilies = { 4: 2, 6: 10 } as const;
 
 /** A tracked flow in its original direction. */
 export interface Flow {
@@ -39,15 +43,76 @@ export function endFlows(
   return flows.length;
 }
 
-/** All flows of a family. */
-export function listFlows(socket: NetlinkSocket, family: IpFamily): readonly Flow[] {
-  const header = Buffer.of(family === 4 ? 2 : 10, 0, 0, 0);
+/**
+ * Ends the flows that some addresses began or answer, whatever is translated on their way; answers how many. The
+ * kernel looks through its whole table for each listing (some ms), so where few flows are tracked one listing
+ * of all is taken, and else two for each address, of which the kernel tells only what matches.
+ */
+export function endFlowsOf(socket: NetlinkSocket, addresses: ReadonlySet<IpAddress>): number {
+  const isTheirs = ({ source, answerer }: Flow) => addresses.has(source) || addresses.has(answerer);
+  const listings = addresses.size * 2;
+  const flows =
+    countFlows(socket) < flowsPerListing * listings
+      ? listFlows(socket)
+      : [...addresses].flatMap((address) => [
+          ...listFlows(socket, { from: address, as: original }),
+          ...listFlows(socket, { from: address, as: reply }),
+        ]);
+  const ended = new Map(flows.filter(isTheirs).map((flow) => [flow.tuple.toString('hex'), flow]));
+  for (const flow of ended.values()) deleteFlow(socket, flow);
+  return ended.size;
+}
+
+/** As many flows are read in the time that the kernel takes to look through a table with none. */
+const flowsPerListing = 500;
+
+/** Flows of a family, of both without, or those that an address began or answers. */
+export function listFlows(
+  socket: NetlinkSocket,
+  which?: IpFamily | { readonly from: IpAddress; readonly as: typeof original | typeof reply },
+): readonly Flow[] {
+  const isByAddress = typeof which === 'object';
   return socket
-    .dump({ type: subsystem | commands.get, what: 'list the tracked flows', payload: header })
+    .dump({
+      type: subsystem | commands.get,
+      what: 'list the tracked flows',
+      payload: Buffer.concat([
+        header(isByAddress ? familyOf(which.from) : which),
+        ...(isByAddress ? senderFilter(which.from, which.as) : []),
+      ]),
+    })
     .flatMap(({ payload }) => {
-      const flow = readFlow(payload, family);
+      const flow = readFlow(payload);
       return flow === undefined ? [] : [flow];
     });
+}
+
+/** Kernels before 5.8 do not know the filter and tell everything. */
+function senderFilter(from: IpAddress, as: typeof original | typeof reply): readonly Buffer[] {
+  const type = familyOf(from) === 4 ? ipAttributes.source4 : ipAttributes.source6;
+  const flags = (direction: number) => u32(direction, direction === as ? filterSource : 0);
+  return [
+    nest(as, [nest(tupleIp, [addressAttribute(type, from)])]),
+    nest(filter, [flags(original), flags(reply)]),
+  ];
+}
+
+/** How many flows the namespace has. */
+function countFlows(socket: NetlinkSocket): number {
+  const [answer] = socket.query({
+    type: subsystem | commands.statistics,
+    // The kernel calls the answer a part of several and never ends them.
+    flags: requestFlags.acknowledge,
+    what: 'count the tracked flows',
+    payload: header(),
+  });
+  if (answer === undefined) return Infinity;
+  const count = readAttributes(answer.payload.subarray(headerBytes)).get(entriesOfNamespace);
+  return count?.readUInt32BE(0) ?? Infinity;
+}
+
+function header(family?: IpFamily): Buffer {
+  return Buffer.of(family === undefined ? 0 : addressFamilies[family], 0, 0, 0);
 }
 
 /** Forgets a flow, so that its next packet is judged as new; nothing if it is gone. */
@@ -60,14 +125,15 @@ export function deleteFlow(socket: NetlinkSocket, flow: Flow): void {
     socket.request({
       type: subsystem | commands.delete,
       what: `end the flow ${flow.source} to ${flow.destination}`,
-      payload: Buffer.concat([Buffer.of(flow.family === 4 ? 2 : 10, 0, 0, 0), tuple]),
+      payload: Buffer.concat([header(flow.family), tuple]),
     });
   } catch (error) {
     if (!isRefusal(error, 'ENOENT')) throw error;
   }
 }
 
-function readFlow(payload: Buffer, family: IpFamily): Flow | undefined {
+function readFlow(payload: Buffer): Flow | undefined {
+  const family = payload[0] === addressFamilies[4] ? 4 : 6;
   const tuples = readAttributes(payload.subarray(headerBytes));
   const tuple = tuples.get(original);
   if (tuple === undefined) return undefined;
