@@ -14,14 +14,21 @@ const dockerConfig = '/etc/docker/daemon.json';
 const smallestMtu = 576;
 const usualMtu = 1500;
 
-/** The name of this host in the datastore: as given, as Calico's own tools left it, or the host name. */
-export function nodeName(given: string | undefined): string {
+/**
+ * The name of this host in the datastore: as given, as Calico's own tools left it, or the host name. `warn` is told of
+ * a file that has no name.
+ */
+export function nodeName(
+  given: string | undefined,
+  warn: (text: string) => void = () => undefined,
+): string {
   if (given !== undefined) return given;
-  if (existsSync(nodeNameFile)) {
-    const left = readFileSync(nodeNameFile, 'utf8').trim();
-    if (left !== '') return left;
-  }
-  return hostname().toLowerCase();
+  const own = hostname().toLowerCase();
+  if (!existsSync(nodeNameFile)) return own;
+  const left = readFileSync(nodeNameFile, 'utf8').trim();
+  if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$/.test(left)) return left;
+  warn(`${nodeNameFile} holds no name of a host; the host name ${own} is used`);
+  return own;
 }
 
 /** MTU of the interface of the default route, in bytes; 1500 without one. */

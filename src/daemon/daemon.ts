@@ -73,7 +73,8 @@ export async function runDaemon(
   // Docker logs what a plugin writes to stderr as errors of its own.
   const output = managed === undefined ? process.stderr : process.stdout;
   const log = createLogger({ level: settings.logLevel, write: (line) => output.write(line), now });
-  const node = nodeName(settings.nodeName);
+  const warn = (text: string) => log.warn(text);
+  const node = nodeName(settings.nodeName, warn);
   const stamp = createStamp({ now, uuid: randomUUID });
   const metrics = createMetrics();
   const runner = new ToolRunner();
@@ -99,7 +100,7 @@ export async function runDaemon(
   const isRemote = settings.etcdEndpoints !== undefined;
   const mirror = new LiveMirror(
     datastore,
-    async () => (isRemote ? readSnapshot(snapshotFile, datastore.endpoint) : undefined),
+    async () => (isRemote ? readSnapshot(snapshotFile, datastore.endpoint, warn) : undefined),
     supervisor.work('mirror listeners'),
   );
   const writer = new GroupWriter(mirror);
@@ -125,7 +126,7 @@ export async function runDaemon(
     firewall,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
-    ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket),
+    ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, warn),
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });

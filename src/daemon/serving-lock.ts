@@ -1,5 +1,6 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { replaceFileSync } from '../async/replace-file.ts';
 import { loadLibc } from '../dataplane/netlink/libc.ts';
 import { CalicoError } from '../errors/error.ts';
 
@@ -21,15 +22,20 @@ export function takeHost(folder: string, way: Way): void {
   const fd = openSync(file, 'a');
   if (loadLibc().flock(fd, lockExclusive | lockNonBlocking) < 0) {
     closeSync(fd);
-    const by = readFileSync(file, 'utf8').trim();
+    // Who has just taken the lock may not have written its name yet.
+    const written = readFileSync(file, 'utf8').trim();
+    const by = /^(systemd daemon|managed plugin) \(process \d+\)$/.test(written)
+      ? written
+      : 'another process';
     // Started twice by mistake is no contest of two ways: the one that serves is well.
     if (way === 'systemd daemon' && by.startsWith(way)) {
       throw new CalicoError('driver/runs-already', { process: by.replace(/\D/g, '') });
     }
     const error = new CalicoError('driver/host-is-served', { way, by });
-    writeFileSync(refusalFile(folder), `${new Date().toISOString()}: ${error.message}\n`);
+    replaceFileSync(refusalFile(folder), `${new Date().toISOString()}: ${error.message}\n`);
     throw error;
   }
+  // In its place, as the lock is the file's; it is for reading by people alone.
   writeFileSync(file, `${way} (process ${process.pid})\n`);
   rmSync(refusalFile(folder), { force: true });
 }
@@ -37,7 +43,8 @@ export function takeHost(folder: string, way: Way): void {
 /** Who else wanted to serve this host and was refused since we do: when, and the sentence. */
 export function lastRefusal(folder: string): string | undefined {
   try {
-    return readFileSync(refusalFile(folder), 'utf8').trim();
+    const text = readFileSync(refusalFile(folder), 'utf8').trim();
+    return text === '' ? undefined : text;
   } catch {
     return undefined;
   }

@@ -47,11 +47,13 @@ const previousValues = z.record(z.string(), z.string());
  */
 export class Ipv6Forwarding {
   readonly #record: string;
+  readonly #warn: (text: string) => void;
   #known: Readonly<Record<string, string>> | undefined;
 
-  /** The record is kept beside the control socket. */
-  constructor(controlSocket: string) {
+  /** The record is kept beside the control socket; `warn` is told of one that cannot be read. */
+  constructor(controlSocket: string, warn: (text: string) => void = () => undefined) {
     this.#record = join(dirname(controlSocket), 'ipv6-forwarding.json');
+    this.#warn = warn;
   }
 
   /** Whether it was us who switched it on since the host booted. */
@@ -96,8 +98,23 @@ export class Ipv6Forwarding {
 
   #previous(): Readonly<Record<string, string>> {
     const text = this.#known === undefined ? read(this.#record) : undefined;
-    this.#known ??= text === undefined ? {} : previousValues.parse(JSON.parse(text));
+    this.#known ??= text === undefined ? {} : this.#parse(text);
     return this.#known;
+  }
+
+  /**
+   * A damaged record still says that it was us who switched forwarding on, which was off then: taken for nothing it
+   * would take away the guard, and make the host an open router.
+   */
+  #parse(text: string): Readonly<Record<string, string>> {
+    try {
+      return previousValues.parse(JSON.parse(text));
+    } catch {
+      this.#warn(
+        `${this.#record} is damaged, so the settings of the interfaces (accept_ra) cannot be put back; IPv6 forwarding can`,
+      );
+      return { [forwardingFiles[6]]: '0' };
+    }
   }
 
   /** The record is written first: after a crash in between too much is put back, never too little. */

@@ -135,3 +135,24 @@ test('a snapshot of another datastore, of a newer program, or cut off is none', 
     assert.equal(await readSnapshot(file, store.endpoint), undefined);
     await store.close();
   }));
+
+test('a snapshot that is damaged anywhere is none, and that is told; one that is missing is no news', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const warnings: string[] = [];
+    const read = () => readSnapshot(file, store.endpoint, (warning) => warnings.push(warning));
+    assert.equal(await read(), undefined);
+    assert.deepEqual(warnings, []);
+    await saveHandles(store, file, ['a', 'b']);
+    const whole = await readFile(file, 'utf8');
+    assert.equal((await read())?.entries.length, 2);
+    const lengths = [0, 1, 20, whole.length / 2, whole.length - 3];
+    const damaged = [...lengths.map((length) => whole.slice(0, length)), '\0\xff', '{}', 'null'];
+    for (const text of damaged) {
+      await writeFile(file, text);
+      assert.equal(await read(), undefined, text);
+    }
+    assert.equal(warnings.length, damaged.length);
+    await store.close();
+  }));

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { pause } from '../async/deadline.ts';
 import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
+import { describe } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/entries.ts';
 import type { Mirror } from './mirror.ts';
 
@@ -26,12 +27,21 @@ const stored = z.object({
   entries: z.array(z.tuple([z.string(), z.string()])),
 });
 
-/** The snapshot of a datastore; `undefined` if there is none, it cannot be read or it is of another datastore. */
-export async function readSnapshot(file: string, endpoint: string): Promise<Snapshot | undefined> {
+/**
+ * The snapshot of a datastore; `undefined` if there is none, it is of another datastore, or it cannot be read, of
+ * which `warn` is told.
+ */
+export async function readSnapshot(
+  file: string,
+  endpoint: string,
+  warn: (text: string) => void = () => undefined,
+): Promise<Snapshot | undefined> {
   try {
     const snapshot = stored.parse(JSON.parse(await readFile(file, 'utf8')));
     return snapshot.endpoint === endpoint ? snapshot : undefined;
-  } catch {
+  } catch (error) {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    if (!isMissing) warn(`snapshot ${file} cannot be used: it is damaged (${describe(error)})`);
     return undefined;
   }
 }

@@ -74,6 +74,28 @@ describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
     }
   });
 
+  test('starts whatever is left of its files of state, and says which are damaged', async () => {
+    const files = [
+      '/run/calico/ipv6-forwarding.json',
+      '/run/calico/serving.lock',
+      '/run/calico/refused',
+      '/var/lib/calico/snapshot.json',
+      '/var/lib/calico/nodename',
+    ];
+    const folders = '/run/calico /var/lib/calico';
+    for (const left of ['', '{', '{"a":', '[1]', '\\0\\377\\n\\0']) {
+      const script = `mkdir -p ${folders}; for file in ${files.join(' ')}; do printf '${left}' >"$file"; done`;
+      await host.run(['sh', '-c', script]);
+      const daemon = await startCalicoDaemon(host.machine);
+      const { stdout } = await host.exec(['calico-cnm', 'status']);
+      assert.equal(await daemon.end('SIGTERM'), 0, daemon.output());
+      assert.match(stdout, / on calico-lab-\d+-\d+, since /);
+      assert.match(daemon.output(), /warn \S*ipv6-forwarding.json is damaged/);
+      assert.match(daemon.output(), /warn \S*nodename holds no name of a host/);
+    }
+    await host.run(['sh', '-c', `rm -f ${files.join(' ')}`]);
+  });
+
   test('comes back under the supervisor that install uses where there is no systemd', async () => {
     const supervise = `${checkout}/plugin/supervise`;
     const supervisor: BackgroundProcess = host.spawn([supervise, 'keep'], throwing);
