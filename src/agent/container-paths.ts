@@ -1,8 +1,4 @@
-import {
-  applyContainerRoutes,
-  isNamespaceGone,
-  type ContainerPath,
-} from '../dataplane/container-routes.ts';
+import { applyContainerRoutes, type ContainerPath } from '../dataplane/container-routes.ts';
 import type { Libc } from '../dataplane/netlink/libc.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import { describe } from '../errors/error.ts';
@@ -40,8 +36,8 @@ export class ContainerPaths {
   readonly #byEndpoint = new Map<string, string>();
   /** The containers that will be looked at soon. */
   readonly #waiting = new Set<string>();
-  /** The containers whose routes could not be set, and why. */
-  readonly #failed = new Map<string, string>();
+  /** The containers whose routes could not be set, why, and how often in a row. */
+  readonly #failed = new Map<string, { readonly why: string; readonly times: number }>();
 
   constructor(deps: ContainerPathsDeps) {
     this.#deps = deps;
@@ -115,7 +111,7 @@ export class ContainerPaths {
 
   /** The containers that have not the routes that they need, and why. */
   problems(): readonly { readonly container: string; readonly why: string }[] {
-    return [...this.#failed].map(([sandbox, why]) => {
+    return [...this.#failed].map(([sandbox, { why }]) => {
       const [endpoint] = this.#endpointsIn(sandbox);
       return { container: endpoint === undefined ? sandbox : endpointTitle(endpoint), why };
     });
@@ -134,14 +130,11 @@ export class ContainerPaths {
       applyContainerRoutes(this.#deps.libc, sandbox, { paths, isPlain });
       this.#failed.delete(sandbox);
     } catch (error) {
-      if (isNamespaceGone(error)) {
-        this.#failed.delete(sandbox);
-        return;
-      }
       const why = describe(error);
-      const isNew = !this.#failed.has(sandbox);
-      this.#failed.set(sandbox, why);
-      if (!isNew) return;
+      const times = (this.#failed.get(sandbox)?.times ?? 0) + 1;
+      this.#failed.set(sandbox, { why, times });
+      // Once is no more than an interface that Docker is taking away.
+      if (times !== 2) return;
       const [endpoint] = endpoints;
       this.#deps.log.warn('routes in a container could not be set; it is tried again', {
         container: endpoint?.spec.workload,

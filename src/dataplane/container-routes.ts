@@ -46,8 +46,8 @@ const firstTable = 52_000;
  * its default: what Docker is answered is what it would be without us, at any time.
  *
  * A container that `paths` is `plain` for needs nothing of this while no other interface leads out of it, and gets
- * nothing; what is left from before goes. Repeating it changes nothing. Throws `kernel/refused` if the namespace is
- * gone.
+ * nothing; what is left from before goes. Repeating it changes nothing, and so does a namespace that is gone. Throws
+ * `kernel/refused`, as for an interface that is down.
  */
 export function applyContainerRoutes(
   libc: Libc,
@@ -61,7 +61,8 @@ export function applyContainerRoutes(
     readonly isPlain: boolean;
   },
 ): void {
-  const socket = inNetworkNamespace(libc, namespacePath, () => NetlinkSocket.open(libc, 0));
+  const socket = openIn(libc, namespacePath);
+  if (socket === undefined) return;
   try {
     const linkOf = new Map(
       listAddresses(socket).map(({ address, linkIndex }) => [address, linkIndex]),
@@ -147,7 +148,12 @@ function isSameRule(a: PolicyRule, b: PolicyRule): boolean {
   );
 }
 
-/** Whether a refusal means that the container is gone. */
-export function isNamespaceGone(error: unknown): boolean {
-  return isRefusal(error, 'ENOENT', 'EINVAL');
+/** A socket in a namespace; `undefined` if its file is gone, or is not a namespace yet or any more. */
+function openIn(libc: Libc, namespacePath: string): NetlinkSocket | undefined {
+  try {
+    return inNetworkNamespace(libc, namespacePath, () => NetlinkSocket.open(libc, 0));
+  } catch (error) {
+    if (isRefusal(error, 'ENOENT', 'EINVAL')) return undefined;
+    throw error;
+  }
 }

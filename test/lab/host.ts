@@ -18,6 +18,7 @@ export interface HostOptions {
   /** A folder that keeps what is written from one host to the next, which then is the same one after a reboot. */
   readonly disk?: string;
   /** As of a machine (machine.ts). */
+  readonly writesPerSecond?: number;
   readonly hostname?: string;
   readonly systemd?: boolean;
   readonly bare?: boolean;

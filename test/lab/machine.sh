@@ -1,7 +1,8 @@
 #!/bin/sh
-# A machine of namespaces: machine.sh hold NAME HOSTNAME ROOT CHECKOUT BACKEND UPLINK DISK PROGRAM INIT
+# A machine of namespaces: machine.sh hold NAME HOSTNAME ROOT CHECKOUT BACKEND UPLINK DISK PROGRAM INIT WRITES
 # DISK is a folder for what outlives the machine, or nothing; PROGRAM is the calico-cnm that it has as a command, or
-# nothing; INIT is `systemd`, or `none` for a first process that only waits.
+# nothing; INIT is `systemd`, or `none` for a first process that only waits; WRITES is how many writes a second its disk
+# does, or nothing for one in memory, which is never waited for.
 # It lives until its standard input ends, so that it goes with the process that started it, however that ends; with
 # systemd also until it is halted or starts again. The exit status is 0 or tells how the first process ended by itself.
 set -eu
@@ -67,10 +68,32 @@ enter_control_group() {
   exit 1
 }
 
+# The file has no name any more and the loop device ends with its last mount, so both go with the machine. The limit goes
+# with the control group, in which the machine's programs are put as they start.
+mount_slow_disk() {
+  [ -d /sys/fs/cgroup/blkio ] || {
+    echo 'a slow disk needs the blkio controller of control groups version 1' >&2
+    exit 1
+  }
+  file=$(mktemp /var/tmp/calico-lab-disk.XXXXXX)
+  mkdir /mnt/disk
+  mounted=no
+  if truncate -s 8G "$file" && mkfs.ext4 -q -F "$file" && mount -o loop "$file" /mnt/disk; then mounted=yes; fi
+  rm "$file"
+  [ "$mounted" = yes ]
+  mkdir -p "/sys/fs/cgroup/blkio/$name"
+  echo "$(mountpoint -d /mnt/disk) $writes" >"/sys/fs/cgroup/blkio/$name/blkio.throttle.write_iops_device"
+}
+
 mount_root() {
   mount --make-rprivate /
   mount -t tmpfs -o mode=755 machine /mnt
   layer=${disk:-/mnt}
+  data=$disk
+  if [ -n "$writes" ]; then
+    mount_slow_disk
+    data=/mnt/disk
+  fi
   mkdir -p "$layer/upper" "$layer/work" /mnt/root
   mount -t overlay -o "lowerdir=$root,upperdir=$layer/upper,workdir=$layer/work" machine /mnt/root
   cd /mnt/root
@@ -79,10 +102,10 @@ mount_root() {
   # Docker's overlay2 cannot lie on an overlay, and what lives in memory leaves nothing on the disk.
   for folder in run tmp dev/shm var/lib/docker var/lib/containerd var/lib/calico; do
     mkdir -p "$folder"
-    case $disk:$folder in
+    case $data:$folder in
     /*:var/lib/*)
-      mkdir -p "$disk/$folder"
-      mount --bind "$disk/$folder" "$folder"
+      mkdir -p "$data/$folder"
+      mount --bind "$data/$folder" "$folder"
       ;;
     *) mount -t tmpfs -o mode=755 machine "$folder" ;;
     esac
@@ -176,7 +199,7 @@ configure_systemd() {
 }
 
 boot() {
-  hostname=$2 root=$3 checkout=$4 backend=$5 uplink=$6 disk=$7 program=$8 init=$9
+  name=$1 hostname=$2 root=$3 checkout=$4 backend=$5 uplink=$6 disk=$7 program=$8 init=$9 writes=${10}
   # Read from the outer /proc, which tells the outer process id.
   read -r pid _ </proc/self/stat
   mount_root

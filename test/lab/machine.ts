@@ -23,6 +23,11 @@ export interface MachineOptions {
   readonly uplink: boolean;
   /** A folder that keeps what it writes from one machine to the next; nothing is kept without. */
   readonly disk?: string;
+  /**
+   * How many writes a second the disk does on which Docker and calico-cnm keep their data, so that it is waited for
+   * as for a real one: at 20, for 40 ms whenever a file is flushed. If not given, the data is in memory.
+   */
+  readonly writesPerSecond?: number;
   /** What it calls itself; a name that no other machine has, if not given. */
   readonly hostname?: string;
   /** Whether its first process is systemd, which the root must have; it starts what is enabled. */
@@ -67,6 +72,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         options.disk ?? '',
         options.bare === true ? '' : `${await builtProgram()}/main.js`,
         options.systemd === true ? 'systemd' : 'none',
+        options.writesPerSecond === undefined ? '' : String(options.writesPerSecond),
       ],
       // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
       { stdio: 'pipe', detached: true, env: environment },
@@ -80,7 +86,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     const pid = /^ready (\d+)$/.exec(line)?.[1];
     if (pid === undefined) continue;
     clearTimeout(timer);
-    return new Machine(name, Number(pid), holder);
+    return new Machine(name, Number(pid), holder, options.writesPerSecond !== undefined);
   }
   clearTimeout(timer);
   throw new Error(`machine ${name} did not start: ${Buffer.concat(errors).toString().trim()}`);
@@ -93,8 +99,10 @@ export class Machine implements AsyncDisposable {
   readonly pid: number;
   readonly #holder: ChildProcess;
   readonly #processes: BackgroundProcess[] = [];
+  readonly #hasSlowDisk: boolean;
 
-  constructor(name: string, pid: number, holder: ChildProcess) {
+  constructor(name: string, pid: number, holder: ChildProcess, hasSlowDisk: boolean) {
+    this.#hasSlowDisk = hasSlowDisk;
     this.name = name;
     this.pid = pid;
     this.#holder = holder;
@@ -154,6 +162,8 @@ export class Machine implements AsyncDisposable {
   // The program dies with the nsenter in front of it, so that a time-out ends both.
   #entered(argv: readonly string[]): readonly string[] {
     const enter = ['nsenter', '--target', String(this.pid), '--all'];
-    return [...enter, 'setpriv', '--pdeathsig', 'KILL', '--', ...argv];
+    const limit = `echo 0 >/sys/fs/cgroup/blkio/${this.name}/cgroup.procs; exec "$@"`;
+    const limited = this.#hasSlowDisk ? ['sh', '-c', limit, 'sh'] : [];
+    return [...enter, ...limited, 'setpriv', '--pdeathsig', 'KILL', '--', ...argv];
   }
 }

@@ -15,6 +15,8 @@ export interface LabKind {
   readonly datastore: 'sqlite' | 'etcd';
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
+  /** As of a machine (machine.ts). */
+  readonly writesPerSecond?: number;
   /** Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
   readonly furnished?: boolean;
 }
@@ -202,13 +204,20 @@ export class NetworkLab implements AsyncDisposable {
   }
 }
 
+/** The disk that the suite wants; CALICO_LAB_WRITES gives others a slow one too, of that many writes a second. */
+function givenDisk({ writesPerSecond }: LabKind): Pick<LabKind, 'writesPerSecond'> {
+  const asked = process.env['CALICO_LAB_WRITES'];
+  if (writesPerSecond !== undefined) return { writesPerSecond };
+  return asked === undefined ? {} : { writesPerSecond: Number(asked) };
+}
+
 /** Starts host, datastore, calico-cnm and Docker; without an uplink the host has no default route. */
 export async function startLab(
   kind: LabKind,
   extra: Readonly<Record<string, string>> = {},
   uplink = true,
 ): Promise<NetworkLab> {
-  const host = await startHost({ ...kind, uplink });
+  const host = await startHost({ ...kind, ...givenDisk(kind), uplink });
   try {
     const etcd =
       kind.datastore === 'etcd'

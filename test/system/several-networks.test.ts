@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { engines } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { NetworkMix } from '../lab/network-mix.ts';
+import { words } from '../lab/words.ts';
 
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 const seed = Number(process.env['CALICO_TEST_SEED'] ?? 1);
@@ -14,6 +15,78 @@ for (const engine of engines) {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
     });
     after(async () => lab[Symbol.asyncDispose]());
+
+    test('the default route comes back when the network that took it is left', async () => {
+      const defaultRoute = () => lab.docker('exec', 'moved', 'ip', 'route', 'show', 'default');
+      await lab.docker('network', 'create', 'aa');
+      await lab.network('n0', '--subnet', '10.90.0.0/24', '--gateway', '10.90.0.1');
+      await lab.client('moved', '--net', 'n0');
+      await lab.docker('network', 'connect', 'aa', 'moved');
+      assert.doesNotMatch(await defaultRoute(), /10\.90\.0\.1/, 'it leads over the bridge');
+      await lab.docker('network', 'disconnect', 'aa', 'moved');
+      assert.match(await defaultRoute(), /^default via 10\.90\.0\.1 /);
+      await lab.docker('rm', '-f', 'moved');
+      await lab.docker('network', 'rm', 'aa', 'n0');
+    });
+
+    test('routes that cannot be set are named by status and set as soon as they can', async () => {
+      await lab.docker('network', 'create', 'aa');
+      await lab.network('n0');
+      await lab.server('app', '--net', 'n0');
+      await lab.client('torn', '--net', 'aa');
+      await lab.docker('network', 'connect', 'n0', 'torn');
+      const address = await lab.address('app', 'n0');
+      assert.ok(await lab.eventually(() => lab.reaches('torn', address)));
+      const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', 'torn');
+      const setLink = (state: string) =>
+        lab.host.run(words`nsenter -t ${pid} -n ip link set eth1 ${state}`);
+      const isNamed = async () =>
+        (await lab.status()).checks.some(({ name, ok }) => name === 'container torn' && !ok);
+      assert.equal(await isNamed(), false);
+      await setLink('down');
+      // Whatever network a container is connected to, its routes are looked at.
+      await lab.docker('network', 'create', 'bb');
+      await lab.docker('network', 'connect', 'bb', 'torn');
+      assert.ok(await lab.eventually(isNamed));
+      await setLink('up');
+      assert.ok(await lab.eventually(async () => !(await isNamed())));
+      assert.ok(await lab.eventually(() => lab.reaches('torn', address)));
+      await lab.docker('rm', '-f', 'torn', 'app');
+      await lab.docker('network', 'rm', 'aa', 'bb', 'n0');
+    });
+
+    test(
+      'Compose starts a service on two networks, one with its gateway in the subnet',
+      { skip: engine === '28.5' ? false : 'this engine has no docker compose' },
+      async () => {
+        const input = JSON.stringify({
+          services: {
+            app: {
+              image: 'calico-test',
+              pull_policy: 'never',
+              stop_signal: 'SIGKILL',
+              networks: ['front', 'back'],
+            },
+          },
+          networks: {
+            front: { driver: 'calico', ipam: { driver: 'calico-ipam' } },
+            back: {
+              driver: 'calico',
+              ipam: {
+                driver: 'calico-ipam',
+                config: [{ subnet: '10.90.0.0/24', gateway: '10.90.0.1' }],
+              },
+            },
+          },
+        });
+        const compose = (...argv: readonly string[]) =>
+          lab.host.run(words`docker compose --file - --project-name stack ${argv}`, { input });
+        for (let tried = 0; tried < 5; tried++) {
+          await compose('up', '--detach', '--scale', 'app=2');
+          await compose('down', '--timeout', '1');
+        }
+      },
+    );
 
     test('whatever its networks are, it starts, reaches its peers and is reached by them', async (t) => {
       const steps = Number(process.env['CALICO_TEST_STEPS'] ?? (isLong ? 2000 : 200));
@@ -30,4 +103,35 @@ for (const engine of engines) {
       assert.deepEqual(failures, []);
     });
   });
+
+  describe(
+    `a container on several networks, Docker ${engine} on a slow disk`,
+    { timeout: 900_000 },
+    () => {
+      let lab: NetworkLab;
+      before(async () => {
+        const writesPerSecond = isLong ? 20 : 60;
+        lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite', writesPerSecond });
+        await lab.docker('network', 'create', 'abridge');
+        await lab.network('web');
+        await lab.server('app', '--net', 'web');
+      });
+      after(async () => lab[Symbol.asyncDispose]());
+
+      test('one that runs on a bridge reaches the peers of a network that it is connected to', async () => {
+        const app = await lab.address('app', 'web');
+        const missed: string[] = [];
+        for (let tried = 0; tried < (isLong ? 10 : 3); tried++) {
+          const name = `runs${tried}`;
+          await lab.client(name, '--net', 'abridge');
+          await lab.docker('network', 'connect', 'web', name);
+          const route = await lab.docker('exec', name, 'ip', 'route', 'show', 'default');
+          assert.match(route, /dev eth0/, 'the default route stays where it was');
+          if (!(await lab.eventually(() => lab.reaches(name, app), 5000))) missed.push(name);
+          await lab.docker('rm', '-f', name);
+        }
+        assert.deepEqual(missed, []);
+      });
+    },
+  );
 }
