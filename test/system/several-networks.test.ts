@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { engines } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { NetworkMix } from '../lab/network-mix.ts';
@@ -14,6 +14,7 @@ for (const engine of engines) {
     before(async () => {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
     });
+    afterEach(() => lab.clear());
     after(async () => lab[Symbol.asyncDispose]());
 
     test('the default route comes back when the network that took it is left', async () => {
@@ -22,11 +23,9 @@ for (const engine of engines) {
       await lab.network('n0', '--subnet', '10.90.0.0/24', '--gateway', '10.90.0.1');
       await lab.client('moved', '--net', 'n0');
       await lab.docker('network', 'connect', 'aa', 'moved');
-      assert.doesNotMatch(await defaultRoute(), /10\.90\.0\.1/, 'it leads over the bridge');
+      assert.doesNotMatch(await defaultRoute(), /via 10\.90\./, 'it leads over the bridge');
       await lab.docker('network', 'disconnect', 'aa', 'moved');
       assert.match(await defaultRoute(), /^default via 10\.90\.0\.1 /);
-      await lab.docker('rm', '-f', 'moved');
-      await lab.docker('network', 'rm', 'aa', 'n0');
     });
 
     test('routes that cannot be set are named by status and set as soon as they can', async () => {
@@ -51,8 +50,6 @@ for (const engine of engines) {
       await setLink('up');
       assert.ok(await lab.eventually(async () => !(await isNamed())));
       assert.ok(await lab.eventually(() => lab.reaches('torn', address)));
-      await lab.docker('rm', '-f', 'torn', 'app');
-      await lab.docker('network', 'rm', 'aa', 'bb', 'n0');
     });
 
     test(
