@@ -171,4 +171,4 @@ export class GroupWriter implements Writer {
 const commitMs = 4500;
 
 /** How long a round waits for what the one before wrote, in milliseconds. */
-const readableMs = 2500;
+const readableMs = 5000;
