@@ -32,6 +32,7 @@ interface Accepted {
  */
 export class GroupWriter implements Writer {
   readonly #mirror: Mirror;
+  readonly #readableMs: number;
   #queue: Queued[] = [];
   #running = false;
   /** When the mirror has the outcome of the last transaction, if it had not in time. */
@@ -41,8 +42,10 @@ export class GroupWriter implements Writer {
   /** Plans that have been carried out. */
   plans = 0;
 
-  constructor(mirror: Mirror) {
+  /** `readableMs`: how long a round waits until the mirror has what the one before wrote. */
+  constructor(mirror: Mirror, readableMs = 5000) {
     this.#mirror = mirror;
+    this.#readableMs = readableMs;
   }
 
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>> {
@@ -88,7 +91,7 @@ export class GroupWriter implements Writer {
   async #readable(): Promise<void> {
     if (this.#whenHere === undefined) return;
     try {
-      await this.#whenHere(AbortSignal.timeout(readableMs));
+      await this.#whenHere(AbortSignal.timeout(this.#readableMs));
       this.#whenHere = undefined;
     } catch {
       const error = this.#behind();
@@ -169,6 +172,3 @@ export class GroupWriter implements Writer {
 
 /** How long a commit may take, in milliseconds. */
 const commitMs = 4500;
-
-/** How long a round waits for what the one before wrote, in milliseconds. */
-const readableMs = 5000;

@@ -48,7 +48,7 @@ const handleKey = (id: string) => `/calico/ipam/v2/handle/${id}`;
 
 test('what was committed is told so, however late the watch is; later plans wait for it', async () => {
   const gate = new Gate();
-  await using late = await openMirroredStore((store) => gated(store, gate));
+  await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
   gate.close();
   const { revision } = await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
@@ -61,7 +61,7 @@ test('what was committed is told so, however late the watch is; later plans wait
 
 test('where the watch stays away, nothing is written on top of what it has not told', async () => {
   const gate = new Gate();
-  await using late = await openMirroredStore((store) => gated(store, gate));
+  await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
   gate.close();
   await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
@@ -76,7 +76,7 @@ test('where the watch stays away, nothing is written on top of what it has not t
 
 test('a conflict that the watch has not told of is no outage of the write: it was certainly not applied', async () => {
   const gate = new Gate();
-  await using late = await openMirroredStore((store) => gated(store, gate));
+  await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
   gate.close();
   const key = handleKey('a');

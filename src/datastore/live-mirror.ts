@@ -33,9 +33,6 @@ import type {
 /** The entries of each kind by id. */
 type Tables = { readonly [K in EntryKind]: Map<string, Stored<EntryValue<K>>> };
 
-/** How long a commit waits for its way back here, in milliseconds. */
-const wayBackMs = 2500;
-
 /** Whether the mirror follows its datastore now. */
 export interface MirrorHealth {
   /** Since when; `undefined` before the first listing and during an outage. */
@@ -75,6 +72,8 @@ export class LiveMirror implements Mirror {
   #lastError: unknown;
 
   readonly #readSnapshot: () => Promise<Snapshot | undefined>;
+  /** How long a commit waits for its way back here, in milliseconds. */
+  readonly #wayBackMs: number;
 
   /**
    * What `readSnapshot` answers is used when the first listing fails, until one comes. What listeners throw is told
@@ -84,8 +83,10 @@ export class LiveMirror implements Mirror {
     datastore: Datastore,
     readSnapshot: () => Promise<Snapshot | undefined> = () => Promise.resolve(undefined),
     listening = new Work('mirror listeners', { onFailure: throwUncaught }),
+    wayBackMs = 2500,
   ) {
     this.datastore = datastore;
+    this.#wayBackMs = wayBackMs;
     this.#listeners = new Listeners(listening);
     this.#readSnapshot = readSnapshot;
   }
@@ -168,7 +169,7 @@ export class LiveMirror implements Mirror {
           : this.#hasConflicting(transaction, result);
       const whenHere = (stop: AbortSignal) => this.#wait(isHere, stop);
       try {
-        await whenHere(AbortSignal.timeout(wayBackMs));
+        await whenHere(AbortSignal.timeout(this.#wayBackMs));
         return result;
       } catch {
         return { ...result, whenHere };

@@ -9,8 +9,8 @@ export interface Followed extends AsyncDisposable {
 }
 
 /** Follows a store, which is closed when it is no more; in sync. */
-export async function followed(store: Datastore): Promise<Followed> {
-  const mirror = new LiveMirror(store);
+export async function followed(store: Datastore, waitMs?: number): Promise<Followed> {
+  const mirror = new LiveMirror(store, undefined, undefined, waitMs);
   const stop = new AbortController();
   const running = mirror.run(stop.signal);
   await mirror.reached(0n, AbortSignal.timeout(60_000));
@@ -29,14 +29,18 @@ export interface MirroredStore extends Followed {
   readonly writer: GroupWriter;
 }
 
-/** Opens it, in sync; `seen` puts something between the store and those who use it. */
+/**
+ * Opens it, in sync; `seen` puts something between the store and those who use it, `waitMs` is how long these wait
+ * for the watch.
+ */
 export async function openMirroredStore(
   seen: (store: Datastore) => Datastore = (store) => store,
+  waitMs?: number,
 ): Promise<MirroredStore> {
-  const following = await followed(seen(await openSqliteStore(':memory:')));
+  const following = await followed(seen(await openSqliteStore(':memory:')), waitMs);
   return {
     mirror: following.mirror,
-    writer: new GroupWriter(following.mirror),
+    writer: new GroupWriter(following.mirror, waitMs),
     [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
   };
 }
