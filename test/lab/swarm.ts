@@ -120,7 +120,7 @@ export class SwarmLab implements AsyncDisposable {
           line
             .trim()
             .split(/\s{2,}/)
-            .at(-2),
+            .at(-3),
         ),
       0,
     );
