@@ -321,7 +321,9 @@ export class Agent {
     if (countLosses(families) > losses) this.#flows.look();
     const revision = this.#seen;
     // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
+    const { recovered } = this.sets;
     this.sets.applyAdditions();
+    if (this.sets.recovered > recovered) for (const tables of families) tables.retryRefused();
     if (this.engine.setFaults(this.sets.faults())) this.sets.applyAdditions();
     const applied = await Promise.all(families.map((tables) => tables.write(this.#signal)));
     const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);

@@ -32,8 +32,8 @@ export class ContainerPaths {
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
   readonly #networks = new Map<string, DockerNetwork>();
   readonly #bySandbox = new IdsByKey();
-  readonly #byInterface = new Map<string, string>();
-  readonly #byEndpoint = new Map<string, string>();
+  readonly #byInterface = new IdsByKey();
+  readonly #byEndpoint = new IdsByKey();
   /** The containers that will be looked at soon. */
   readonly #waiting = new Set<string>();
   /** The containers whose routes could not be set, why, and how often in a row. */
@@ -45,27 +45,28 @@ export class ContainerPaths {
 
   /** The local endpoint of a Docker endpoint ID. */
   endpoint(endpointId: string): WorkloadEndpoint | undefined {
-    return this.#endpoints.get(this.#byEndpoint.get(endpointId) ?? '');
+    const [id] = [...this.#byEndpoint.ids(endpointId)].toSorted();
+    return id === undefined ? undefined : this.#endpoints.get(id);
   }
 
   /** Whether an endpoint of this host has the interface. */
   hasInterface(name: string): boolean {
-    return this.#byInterface.has(name);
+    return this.#byInterface.ids(name).size > 0;
   }
 
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     const before = this.#endpoints.get(id);
     if (before !== undefined) {
       this.#bySandbox.remove(sandboxOf(before), id);
-      this.#byInterface.delete(before.spec.interfaceName);
-      this.#byEndpoint.delete(before.spec.endpoint);
+      this.#byInterface.remove(before.spec.interfaceName, id);
+      this.#byEndpoint.remove(before.spec.endpoint, id);
       this.#endpoints.delete(id);
     }
     if (endpoint !== undefined) {
       this.#endpoints.set(id, endpoint);
       this.#bySandbox.add(sandboxOf(endpoint), id);
-      this.#byInterface.set(endpoint.spec.interfaceName, id);
-      this.#byEndpoint.set(endpoint.spec.endpoint, id);
+      this.#byInterface.add(endpoint.spec.interfaceName, id);
+      this.#byEndpoint.add(endpoint.spec.endpoint, id);
     }
     const [left, entered] = [sandboxOf(before), sandboxOf(endpoint)];
     if (left === entered) return;
@@ -80,8 +81,9 @@ export class ContainerPaths {
 
   /** The container's end of an interface is in its place and up. */
   linkIsUp(interfaceName: string): void {
-    const endpoint = this.#endpoints.get(this.#byInterface.get(interfaceName) ?? '');
-    this.changed(sandboxOf(endpoint));
+    for (const id of this.#byInterface.ids(interfaceName)) {
+      this.changed(sandboxOf(this.#endpoints.get(id)));
+    }
   }
 
   /** Docker moved the default route of an endpoint's container, or may have. */

@@ -15,7 +15,8 @@ export class FlowEnder {
   readonly #netfilter: NetlinkSocket;
   readonly #engine: PolicyEngine;
   readonly #families: readonly IpFamily[];
-  readonly #byAddress = new Map<IpAddress, WorkloadEndpoint>();
+  /** By address and Docker's ID of the endpoint: two may have one address, as long as one comes and the other goes. */
+  readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
   #mustLook = false;
 
   constructor(options: {
@@ -30,9 +31,16 @@ export class FlowEnder {
 
   /** A local endpoint as it was and is. */
   setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
-    for (const address of endpointAddresses(before)) this.#byAddress.delete(address);
-    if (now === undefined) return;
-    for (const address of endpointAddresses(now)) this.#byAddress.set(address, now);
+    for (const address of endpointAddresses(before)) {
+      const owners = this.#byAddress.get(address);
+      owners?.delete(before?.spec.endpoint ?? '');
+      if (owners?.size === 0) this.#byAddress.delete(address);
+    }
+    for (const address of endpointAddresses(now)) {
+      const owners = this.#byAddress.get(address) ?? new Map<string, WorkloadEndpoint>();
+      if (now !== undefined) owners.set(now.spec.endpoint, now);
+      this.#byAddress.set(address, owners);
+    }
   }
 
   /** Flows may go on that no rule allows; they are looked at when the kernel has the present rules. */
@@ -50,17 +58,15 @@ export class FlowEnder {
 
   /** Flows that concern no endpoint of this host are not ours to judge. */
   #isAllowed(flow: Flow): boolean {
-    const from = this.#byAddress.get(flow.source);
-    const to = this.#byAddress.get(flow.destination);
-    return this.#accepts(from, 'egress', flow) && this.#accepts(to, 'ingress', flow);
+    const from = [...(this.#byAddress.get(flow.source)?.values() ?? [])];
+    const to = [...(this.#byAddress.get(flow.destination)?.values() ?? [])];
+    return (
+      from.every((endpoint) => this.#accepts(endpoint, 'egress', flow)) &&
+      to.every((endpoint) => this.#accepts(endpoint, 'ingress', flow))
+    );
   }
 
-  #accepts(
-    endpoint: WorkloadEndpoint | undefined,
-    direction: 'ingress' | 'egress',
-    packet: Packet,
-  ): boolean {
-    if (endpoint === undefined) return true;
+  #accepts(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): boolean {
     const profiles = endpoint.spec.profiles ?? [];
     const family = familyOf(packet.source);
     const compiled = profiles.map((name) => this.#engine.compiled(family, name));

@@ -37,12 +37,16 @@ export class AddressSets {
   readonly #unmade = new Refusals<string>();
   readonly #unread = new Refusals<string>();
   readonly #unremoved = new Refusals<string>();
+  /** Sets that rules still named: those of others, or ours that nf_tables has not let go yet. */
+  readonly #busy = new Refusals<string>();
   /** Sets of which members are refused or kept, or were. */
   readonly #troubled = new Set<string>();
   /** What could be removed when additions were made, since the last removals. */
   readonly #removable: (() => void)[] = [];
   #goingSets: ReadonlySet<string> = new Set();
   #filled: FilledSet[] = [];
+  /** How many sets could be made that could not be made before: rules that name them were refused meanwhile. */
+  recovered = 0;
 
   constructor(ipset: SetOperations) {
     this.#ipset = ipset;
@@ -55,7 +59,7 @@ export class AddressSets {
     this.#sets.set(spec.name, wanted);
     if (this.#present.has(spec.name)) this.#readMembers(wanted);
     this.#unwanted.delete(spec.name);
-    this.#unremoved.delete(spec.name);
+    for (const refusals of [this.#unremoved, this.#busy]) refusals.delete(spec.name);
     this.#changed.add(spec.name);
   }
 
@@ -118,7 +122,7 @@ export class AddressSets {
   /** Whether something that was refused is to be tried again now. */
   get hasDue(): boolean {
     return (
-      [this.#unmade, this.#unread, this.#unremoved].some(({ hasDue }) => hasDue) ||
+      [this.#unmade, this.#unread, this.#unremoved, this.#busy].some(({ hasDue }) => hasDue) ||
       this.#inTrouble().some((set) => set.hasDue)
     );
   }
@@ -129,6 +133,7 @@ export class AddressSets {
     this.#present.clear();
     for (const set of prefixed) this.#present.set(set.name, formOf(set));
     this.#unwanted.clear();
+    for (const refusals of [this.#unremoved, this.#busy]) refusals.clear();
     for (const name of this.#present.keys()) {
       if (!this.#sets.has(name)) this.#unwanted.add(name);
     }
@@ -184,7 +189,7 @@ export class AddressSets {
 
   /**
    * Removes members and sets that were wanted no more when `applyAdditions` was called last. A set that a rule
-   * still names stays for the next time.
+   * still names stays for another time.
    */
   applyRemovals(): void {
     for (const remove of this.#removable.splice(0)) remove();
@@ -246,6 +251,7 @@ export class AddressSets {
       this.#unmade.add(name, { what: `address set ${name}` }, error);
       return false;
     }
+    if (this.#unmade.get(name) !== undefined) this.recovered++;
     this.#unmade.delete(name);
     wanted.replaceActual([]);
     this.#present.set(name, form);
@@ -322,16 +328,16 @@ export class AddressSets {
   }
 
   #destroy(name: string): void {
-    if (!this.#unwanted.has(name) || !this.#unremoved.isDue(name)) return;
+    const isDue = this.#unremoved.isDue(name) && this.#busy.isDue(name);
+    if (!this.#unwanted.has(name) || !isDue) return;
     try {
       this.#ipset.destroy(name);
     } catch (error) {
-      if (!isBusy(error)) {
-        this.#unremoved.add(name, { what: `removal of the address set ${name}` }, error);
-      }
+      const refusals = isBusy(error) ? this.#busy : this.#unremoved;
+      refusals.add(name, { what: `removal of the address set ${name}` }, error);
       return;
     }
-    this.#unremoved.delete(name);
+    for (const refusals of [this.#unremoved, this.#busy]) refusals.delete(name);
     this.#present.delete(name);
     this.#unwanted.delete(name);
   }

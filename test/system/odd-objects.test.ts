@@ -214,6 +214,8 @@ for (const backend of ['nft', 'legacy'] as const) {
     test('hold up no container and no change of policy, and leave nothing', async (context) => {
       const seed = Number(process.env['CALICO_TEST_SEED'] ?? Date.now() % 1_000_000);
       context.diagnostic(`CALICO_TEST_SEED=${seed}`);
+      // Rules of the other variant would keep sets.
+      sh('nft flush ruleset');
       sh(`ip link show up0 2>/dev/null || { ip link add up0 type veth peer name up1; ip link set up1 up
         ip link set up0 up; ip addr add 192.0.2.1/24 dev up0; ip route add default via 192.0.2.2
         ip -6 addr add 2001:db8::1/64 dev up0 nodad; for i in 1 2; do
