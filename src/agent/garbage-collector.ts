@@ -3,13 +3,14 @@ import type { Work } from '../async/supervise.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import { isMirrorLocked } from '../datastore/lock.ts';
 import { writeAll, writeInSteps } from '../datastore/steps.ts';
-import type { Writer } from '../datastore/writer.ts';
+import type { Draft, Writer } from '../datastore/writer.ts';
 import type { DockerApi } from '../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import {
   dropOwnerlessProfiles,
   ownerlessProfiles,
 } from '../driver/networks/profiles-of-networks.ts';
+import type { IpAddress } from '../ip/address.ts';
 import {
   collect,
   findOwnerless,
@@ -177,13 +178,15 @@ async function collectBoth(
     if (find.kind === 'claim') return false;
     return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
   };
-  const healed = await writer.write(
-    (draft) => allocateUsed(draft, { endpointIds: deps.local.all(), now: new Date() }),
-    signal,
-  );
-  if (healed.result.length > 0) {
+  const healed: IpAddress[] = [];
+  const unhealed = await writeInSteps(deps.local.all(), async (endpointIds) => {
+    const plan = (draft: Draft) => allocateUsed(draft, { endpointIds, now: new Date() });
+    healed.push(...(await writer.write(plan, signal)).result);
+  });
+  failures.push(...unhealed.map(({ error }) => error));
+  if (healed.length > 0) {
     log.warn('addresses in use were free in their blocks; they are allocated again', {
-      addresses: healed.result,
+      addresses: healed,
     });
   }
   const { result: finds } = await writer.write(
@@ -198,16 +201,14 @@ async function collectBoth(
   );
   reportCollected(log, finds.length - failed.length, finds);
   failures.push(...failed.map(({ error }) => error));
-  await attempt(async () => {
-    const profiles = now.profiles.intersection(before.profiles);
-    if (profiles.size === 0) return;
-    const { result } = await writer.write(
-      (draft) => dropOwnerlessProfiles(draft, profiles),
-      signal,
-    );
+  const unused = [...now.profiles.intersection(before.profiles)];
+  const undropped = await writeInSteps(unused, async (step) => {
+    const plan = (draft: Draft) => dropOwnerlessProfiles(draft, new Set(step));
+    const { result } = await writer.write(plan, signal);
     if (result.length > 0)
       log.info('Profiles of networks that are gone collected', { profiles: result });
   });
+  failures.push(...undropped.map(({ error }) => error));
   for (const veth of now.veths.intersection(before.veths)) {
     deps.removeVeth(veth);
     log.info('interface without endpoint collected', { interface: veth });

@@ -18,8 +18,8 @@ import { poolOf } from './pools.ts';
 
 /** Mends what makes an address in use look free: `calicoctl ipam release` of a used one, or a lost block. */
 
-/** What one plan mends at most: each address is a block and a handle, and a transaction takes so many keys. */
-export const mostHealed = 30;
+/** What one plan mends at most: an address in a lost block touches a dozen keys, and a transaction takes so many. */
+export const mostHealed = 8;
 
 /**
  * Allocates what the given endpoints of Docker use and no block holds, to those endpoints, as CreateEndpoint did.

@@ -4,9 +4,11 @@ import { writeAll, writeInSteps } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, type Cidr } from '../ip/cidr.ts';
+import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { newBlock } from './block.ts';
 import { collect, findOwnerless } from './collect.ts';
 import { subnetPool, subnetPoolName } from './docker-pools.ts';
+import { allocateUsed } from './heal.ts';
 import { signal, withIpam, type Lab } from './ipam-lab.fixture.ts';
 import { createNetworkAddresses } from './network-addresses.ts';
 import { hostLocal } from './pools.ts';
@@ -157,4 +159,44 @@ test("a network that many managers asked pools for is freed, with all their pool
     );
     await lab.free('n1');
     assert.equal(lab.mirror.list('DockerPool').size, 0);
+  }));
+
+test('addresses in use whose blocks are all lost are allocated again, some at a time', () =>
+  withIpam(async (lab) => {
+    await lab.pool(node, '10.99.0.0/16');
+    const endpoints = Array.from({ length: 60 }, (_, index) => ({
+      endpointId: `${index}`.padStart(64, 'e'),
+      address: `10.99.${index}.1`,
+    }));
+    await Promise.all(
+      endpoints.map(({ endpointId, address }) =>
+        lab.writer.write((draft) => {
+          const name = endpointName(node, endpointId);
+          draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+            kind: 'WorkloadEndpoint',
+            apiVersion: 'projectcalico.org/v3',
+            metadata: { name, namespace: endpointNamespace },
+            spec: {
+              node,
+              endpoint: endpointId,
+              interfaceName: 'cali0',
+              orchestrator: 'libnetwork',
+              ipNetworks: [parseCidr(`${address}/32`)],
+            },
+          });
+        }, signal),
+      ),
+    );
+    const endpointIds = [...lab.mirror.list('WorkloadEndpoint').keys()];
+    const healed = new Set<string>();
+    for (;;) {
+      const { result } = await lab.writer.write(
+        (draft) => allocateUsed(draft, { endpointIds, now: new Date() }),
+        signal,
+      );
+      if (result.length === 0) break;
+      for (const address of result) healed.add(address);
+    }
+    assert.equal(healed.size, endpoints.length);
+    assert.equal(lab.mirror.list('Block4').size, endpoints.length);
   }));
