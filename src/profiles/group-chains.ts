@@ -18,6 +18,7 @@ import {
   profileChain,
 } from './names.ts';
 import { countAndDrop } from './count-and-drop.ts';
+import { relatedChain } from './related-chains.ts';
 
 /**
  * The chains of endpoints by their policy. Endpoints with the same Profiles in the same order are one group and
@@ -62,11 +63,14 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
 
 /**
  * Behind all rules: who came by a published port is let in, as the user asked for it. A client that speaks to the
- * container's own address has no such mark.
+ * container's own address has no such mark. An ICMP error has the mark of the connection that it quotes.
  */
 const publishedPorts: readonly Rule[] = [
   {
-    matches: [{ kind: 'connectionMarkSet', bits: connectionMarkBits.published }],
+    matches: [
+      { kind: 'connectionState', states: ['NEW'] },
+      { kind: 'connectionMarkSet', bits: connectionMarkBits.published },
+    ],
     action: { kind: 'setMark', bits: markBits.accept },
     comment: 'Came by a published port',
   },
@@ -120,8 +124,12 @@ export function renderDispatch(buckets: readonly string[], family: IpFamily): re
     name: direction === 'ingress' ? chainNames.toWorkloads : chainNames.fromWorkloads,
     rules: [
       {
-        matches: [{ kind: 'connectionState', states: ['RELATED', 'ESTABLISHED'] }],
+        matches: [{ kind: 'connectionState', states: ['ESTABLISHED'] }],
         action: { kind: 'accept' },
+      },
+      {
+        matches: [{ kind: 'connectionState', states: ['RELATED'] }],
+        action: { kind: 'jump', chain: relatedChain(direction) },
       },
       dropFor(
         direction === 'ingress' ? dropReasons.invalidTo : dropReasons.invalidFrom,

@@ -27,6 +27,8 @@ export const chainNames = {
   natOutgoing: 'cali-nat-outgoing',
   fromWorkloads: 'cali-from-wl-dispatch',
   toWorkloads: 'cali-to-wl-dispatch',
+  relatedFromWorkloads: 'cali-from-wl-related',
+  relatedToWorkloads: 'cali-to-wl-related',
   workloadToHost: 'cali-wl-to-host',
   hostPorts: 'cali-host-ports',
 } as const;

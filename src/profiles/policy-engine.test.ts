@@ -6,6 +6,7 @@ import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { PolicyOutput } from './output.ts';
+import { staticRules } from './static-chains.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** What the kernel would hold. */
@@ -200,10 +201,16 @@ test('a rule never names a chain or a set that is not there', () => {
       interface: 'cali1',
     }),
   );
+  const fixed = new Set(
+    staticRules(4, { endpointToHostAction: 'Return' }).flatMap(({ chains }) =>
+      chains.map(({ name }) => name),
+    ),
+  );
   for (const [name, rules] of output.chains) {
     const family = name.slice(0, 1);
     for (const [, target = ''] of rules.matchAll(/"chain":"([^"]+)"/g)) {
-      assert.ok(output.chains.has(`${family} ${target}`), `${name} leads to ${target}`);
+      const isThere = output.chains.has(`${family} ${target}`) || fixed.has(target);
+      assert.ok(isThere, `${name} leads to ${target}`);
     }
     for (const [, set = ''] of rules.matchAll(/"set":"([^"]+)"/g)) {
       assert.ok(output.sets.has(set), `${name} looks into ${set}`);

@@ -11,6 +11,7 @@ import {
 import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
 import { hostPortChains, hostPortHooks, hostPortMasquerade } from './host-port-chains.ts';
 import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';
+import { relatedChains } from './related-chains.ts';
 
 /** What of the fixed chains can be chosen. */
 export interface StaticOptions {
@@ -120,6 +121,7 @@ function filterTable(family: IpFamily, { endpointToHostAction }: StaticOptions):
         name: chainNames.output,
         rules: [{ matches: [to], action: { kind: 'return' } }],
       },
+      ...relatedChains(family),
     ],
     hooks: [
       insertedJump('INPUT', chainNames.input),

@@ -74,6 +74,8 @@ export type Match =
   | { readonly kind: 'markClear'; readonly bits: number }
   | { readonly kind: 'connectionMarkSet'; readonly bits: number }
   | { readonly kind: 'connectionState'; readonly states: readonly ConnectionState[] }
+  /** An ICMP error of whom the quoted packet was sent to. */
+  | { readonly kind: 'fromQuotedDestination'; readonly family: IpFamily }
   | { readonly kind: 'sourceIsLocal'; readonly negated?: boolean }
   | { readonly kind: 'destinationIsLocal'; readonly negated?: boolean };
 

@@ -1,5 +1,6 @@
 import { familyOf } from '../../ip/address.ts';
 import type { Action, Match, Ports, Rule } from '../../ruleset/rule.ts';
+import { fromQuotedDestination } from './packet-programs.ts';
 
 /** Rules in the language of iptables-restore, spelled as Calico spells them. */
 
@@ -32,6 +33,7 @@ const matches: Kinds<Match> = {
   markClear: ({ bits }) => `-m mark --mark 0/${hex(bits)}`,
   connectionMarkSet: ({ bits }) => `-m connmark --mark ${hex(bits)}/${hex(bits)}`,
   connectionState: ({ states }) => `-m conntrack --ctstate ${states.join(',')}`,
+  fromQuotedDestination: ({ family }) => `-m bpf --bytecode "${fromQuotedDestination(family)}"`,
   sourceIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--src-type LOCAL`,
   destinationIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--dst-type LOCAL`,
 };

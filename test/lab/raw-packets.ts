@@ -1,0 +1,144 @@
+import type { Libc } from '../../src/dataplane/netlink/libc.ts';
+import { addressToNumber, familyOf, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
+
+/** Packets made by hand and sent on raw sockets: what no honest sender sends. */
+
+const [afInet, afInet6, sockDgram, sockRaw, protocolRaw] = [2, 10, 2, 3, 255];
+const protocols = { udp: 17, icmp: 1, icmp6: 58, destinationOptions: 60 } as const;
+
+/** One end of a flow of datagrams. */
+export interface End {
+  readonly address: IpAddress;
+  readonly port: number;
+}
+
+/** Opens a socket of datagrams at an address and port; to be closed by `libc.close`. */
+export function openDatagrams(libc: Libc, { address, port }: End): number {
+  const fd = libc.socket(familyOf(address) === 4 ? afInet : afInet6, sockDgram, 0);
+  const name = socketAddress({ address, port });
+  if (fd < 0 || libc.bind(fd, name, name.length) < 0) throw new Error(`cannot bind ${address}`);
+  return fd;
+}
+
+/** Answers whether the kernel took it. */
+export function sendDatagram(libc: Libc, fd: number, to: End, bytes = 100): boolean {
+  const name = socketAddress(to);
+  return libc.sendto(fd, Buffer.alloc(bytes), bytes, 0, name, name.length) >= 0;
+}
+
+/** Sends a packet with its own IP header. */
+export function sendRaw(libc: Libc, packet: Buffer, to: IpAddress): void {
+  const fd = libc.socket(familyOf(to) === 4 ? afInet : afInet6, sockRaw, protocolRaw);
+  const name = socketAddress({ address: to, port: 0 });
+  const sent = libc.sendto(fd, packet, packet.length, 0, name, name.length);
+  libc.close(fd);
+  if (sent < 0) throw new Error(`raw packet not sent: ${libc.errno()}`);
+}
+
+export interface TooBig {
+  readonly from: IpAddress;
+  readonly to: IpAddress;
+  /** The flow whose packet was too big, as its sender sees it. */
+  readonly flow: { readonly source: End; readonly destination: End };
+  readonly mtu: number;
+  /** IPv6: an extension header before the error, in which an address stands where the quoted one usually does. */
+  readonly decoy?: IpAddress;
+}
+
+/** "Fragmentation needed" (IPv4, RFC 792 and 1191) or "packet too big" (IPv6, RFC 4443). */
+export function tooBig({ from, to, flow, mtu, decoy }: TooBig): Buffer {
+  const family = familyOf(from);
+  const datagram = Buffer.alloc(8);
+  datagram.writeUInt16BE(flow.source.port, 0);
+  datagram.writeUInt16BE(flow.destination.port, 2);
+  datagram.writeUInt16BE(1400, 4);
+  const { source, destination } = flow;
+  const quoted = Buffer.concat([
+    header({
+      family,
+      from: source.address,
+      to: destination.address,
+      next: protocols.udp,
+      bytes: 1400,
+    }),
+    datagram,
+  ]);
+  const error = Buffer.concat([Buffer.alloc(8), quoted]);
+  error.writeUInt8(family === 4 ? 3 : 2, 0);
+  error.writeUInt8(family === 4 ? 4 : 0, 1);
+  error.writeUInt32BE(mtu, 4);
+  const pseudo =
+    family === 4
+      ? Buffer.alloc(0)
+      : Buffer.concat([bytesOf(from), bytesOf(to), word(error.length), word(protocols.icmp6)]);
+  error.writeUInt16BE(checksum(Buffer.concat([pseudo, error])), 2);
+  const next = family === 4 ? protocols.icmp : protocols.icmp6;
+  if (decoy === undefined) {
+    return Buffer.concat([header({ family, from, to, next, bytes: error.length }), error]);
+  }
+  // Padding option of 46 bytes; what the quoted destination's place holds is 32 bytes behind the IPv6 header.
+  const options = Buffer.alloc(48);
+  options.writeUInt8(next, 0);
+  options.writeUInt8(options.length / 8 - 1, 1);
+  options.writeUInt8(1, 2);
+  options.writeUInt8(options.length - 4, 3);
+  bytesOf(decoy).copy(options, 32);
+  const bytes = options.length + error.length;
+  return Buffer.concat([
+    header({ family, from, to, next: protocols.destinationOptions, bytes }),
+    options,
+    error,
+  ]);
+}
+
+function header(options: {
+  readonly family: IpFamily;
+  readonly from: IpAddress;
+  readonly to: IpAddress;
+  readonly next: number;
+  readonly bytes: number;
+}): Buffer {
+  const { family, from, to, next, bytes } = options;
+  const ends = Buffer.concat([bytesOf(from), bytesOf(to)]);
+  if (family === 6) {
+    const start = Buffer.from([0x60, 0, 0, 0, 0, 0, next, 64]);
+    start.writeUInt16BE(bytes, 4);
+    return Buffer.concat([start, ends]);
+  }
+  // Don't fragment; the checksum is needed in what is quoted only.
+  const start = Buffer.from([0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, next, 0, 0]);
+  start.writeUInt16BE(20 + bytes, 2);
+  const whole = Buffer.concat([start, ends]);
+  whole.writeUInt16BE(checksum(whole), 10);
+  return whole;
+}
+
+function checksum(data: Buffer): number {
+  let sum = 0;
+  for (let at = 0; at < data.length; at += 2) {
+    sum += at + 1 < data.length ? data.readUInt16BE(at) : data.readUInt8(at) << 8;
+  }
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+function word(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+function bytesOf(address: IpAddress): Buffer {
+  const digits = familyOf(address) === 4 ? 8 : 32;
+  return Buffer.from(addressToNumber(address).toString(16).padStart(digits, '0'), 'hex');
+}
+
+/** `struct sockaddr_in` or `sockaddr_in6`. */
+function socketAddress({ address, port }: End): Buffer {
+  const family = familyOf(address);
+  const name = Buffer.alloc(family === 4 ? 16 : 28);
+  name.writeUInt16LE(family === 4 ? afInet : afInet6, 0);
+  name.writeUInt16BE(port, 2);
+  bytesOf(address).copy(name, family === 4 ? 4 : 8);
+  return name;
+}
