@@ -47,7 +47,7 @@ export class KernelAgent implements AsyncDisposable {
     this.#end = end;
   }
 
-  static async start(backend: Backend): Promise<KernelAgent> {
+  static async start(backend: Backend, runner = new ToolRunner()): Promise<KernelAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
     const store = await openMirroredStore();
     const sockets = openKernelSockets();
@@ -58,7 +58,7 @@ export class KernelAgent implements AsyncDisposable {
       mirror: store.mirror,
       log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
       supervisor: new Supervisor({ onFailure: ({ error }) => log.push(String(error)) }),
-      runner: new ToolRunner(),
+      runner,
       sockets,
       heldPorts: new HeldHostPorts(sockets.libc),
       firewall: { backend, why: 'the test says' },
