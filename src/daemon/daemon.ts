@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Work } from '../async/supervise.ts';
 import { Agent } from '../agent/agent.ts';
 import { collectGarbage } from '../agent/garbage-collector.ts';
@@ -57,6 +58,8 @@ import { version } from '../version.ts';
 import { watchOver } from './watchdog.ts';
 
 const collectIntervalMs = 30_000;
+/** Background work that does not end by then is left: the process ends in any case. */
+const longestEndMs = 5000;
 /** The kernel monitor comes round each second. */
 const mostSilentMs = 120_000;
 
@@ -315,7 +318,8 @@ export async function runDaemon(
   log.info('calico-cnm stops; running containers keep their network');
   await Promise.all([server.close(), managedServer?.close()]);
   await control.close();
-  await Promise.all([monitoring, sharing, following, saving, background]);
+  const ending = Promise.all([monitoring, sharing, following, saving, background]);
+  await Promise.race([ending, sleep(longestEndMs)]);
   monitor.close();
   await datastore.close();
   sockets.close();

@@ -6,7 +6,7 @@ import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 test('a listener that throws at one object misses nothing else, ends nobody, and gets that one when it can take it', async () => {
   const supervisor = new Supervisor({ onFailure: () => undefined });

@@ -12,7 +12,7 @@ import type { EntryChanges } from './mirror.ts';
 import { keepSnapshot, readSnapshot } from './snapshot.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 const work = new Work('snapshot', {
   onFailure: ({ error }) => {

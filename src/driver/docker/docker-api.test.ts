@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { createDockerApi, type DockerApi } from './docker-api.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 /** A Docker that answers as the listener does. */
 async function withDocker(
@@ -93,18 +93,43 @@ test('a Docker that breaks off is told as one that is away, whatever was asked',
 });
 
 test('events that break off end, and what was told before is heard', async () => {
+  let breakOff = (): void => undefined;
   await withDocker(
     (_request, response) => {
-      response.write('{"Type":"network","Action":"create","Actor":{"ID":"n"}}\nnot JSON\n');
-      setTimeout(() => response.socket?.destroy(), 20);
+      response.write('{"Type":"network","Action":"create","Actor":{"ID":"n"}}\n');
+      breakOff = () => response.socket?.destroy();
     },
     async (docker) => {
       const heard: unknown[] = [];
       const listening = async () => {
-        for await (const { Action } of await docker.events(signal)) heard.push(Action);
+        for await (const { Action } of await docker.events(signal)) {
+          heard.push(Action);
+          breakOff();
+        }
       };
       await listening().catch(() => undefined);
       assert.deepEqual(heard, ['create']);
+    },
+  );
+});
+
+test('events end when the signal is aborted, before the first and in the middle of waiting for one', async () => {
+  await withDocker(
+    (_request, response) => response.write('{"Type":"network","Action":"create"}\n'),
+    async (docker) => {
+      for (const isHeard of [false, true]) {
+        const stop = new AbortController();
+        const events = await docker.events(stop.signal);
+        if (!isHeard) stop.abort();
+        const listening = async () => {
+          for await (const _ of events) stop.abort();
+        };
+        // A promise that is never settled would end the process of the test with nothing to wait for.
+        await Promise.race([
+          listening().catch(() => undefined),
+          new Promise((_, reject) => setTimeout(() => reject(new Error('no end')), 10_000).unref()),
+        ]);
+      }
     },
   );
 });

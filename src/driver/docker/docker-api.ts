@@ -208,16 +208,21 @@ async function* readEvents(
   signal: AbortSignal,
 ): AsyncGenerator<DockerEvent> {
   const input = new Readable().wrap(stream);
-  const stop = () => input.destroy();
+  const lines = createInterface({ input });
+  // Of an input that is destroyed the lines would never end.
+  const stop = () => {
+    lines.close();
+    input.destroy();
+  };
   signal.addEventListener('abort', stop);
   try {
-    for await (const line of createInterface({ input })) {
+    for await (const line of lines) {
       const result = event.safeParse(JSON.parse(line));
       if (result.success) yield result.data;
     }
   } finally {
     signal.removeEventListener('abort', stop);
-    input.destroy();
+    stop();
   }
 }
 

@@ -1,0 +1,157 @@
+import { z } from 'zod';
+import { heldAddresses } from '../../src/ipam/block.ts';
+import { entryTypeOf, parseKey, type EntryKind } from '../../src/model/entries.ts';
+import { checkout } from './built.ts';
+import type { Host } from './host.ts';
+
+/** How a kind of thing that calico-cnm makes comes to be and goes. */
+export interface MadeThing {
+  readonly madeBy: string;
+  /** When it goes in the ordinary course. */
+  readonly goes: string;
+  /** Who removes it where that did not come, after a crash of any part. */
+  readonly reclaimedBy: string;
+}
+
+/** What is stored: every kind, as the compiler sees to. */
+const stored: Readonly<Record<EntryKind, MadeThing>> = {
+  WorkloadEndpoint: {
+    madeBy: 'CreateEndpoint',
+    goes: 'DeleteEndpoint',
+    reclaimedBy: 'garbage collection: Docker has no running container with it, in two looks',
+  },
+  DockerNetwork: {
+    madeBy: 'CreateNetwork',
+    goes: 'DeleteNetwork',
+    reclaimedBy: 'garbage collection: Docker does not list it, in two looks',
+  },
+  DockerPool: {
+    madeBy: 'RequestPool',
+    goes: 'ReleasePool',
+    reclaimedBy: 'garbage collection: no network has it, in two looks',
+  },
+  IPPool: {
+    madeBy: 'the first start (default pools); RequestPool or CreateNetwork for a subnet',
+    goes: 'ReleasePool or DeleteNetwork of the last that has the subnet; default pools stay',
+    reclaimedBy: 'with the pool record or network that it was made for',
+  },
+  Profile: {
+    madeBy: 'CreateNetwork, or the event that tells its name',
+    goes: 'DeleteNetwork, or DeleteEndpoint of the last endpoint',
+    reclaimedBy:
+      'garbage collection: the driver made it, nobody edited it, nobody uses it, in two looks',
+  },
+  Handle: {
+    madeBy: 'RequestAddress',
+    goes: 'ReleaseAddress, in one transaction with the address',
+    reclaimedBy: 'with its address',
+  },
+  Block4: {
+    madeBy: 'the first RequestAddress; its addresses by each',
+    goes: 'with its pool; its addresses by ReleaseAddress',
+    reclaimedBy: 'addresses: garbage collection, no endpoint or pool record has them, in two looks',
+  },
+  Block6: { madeBy: 'as Block4', goes: 'as Block4', reclaimedBy: 'as Block4' },
+  Affinity4: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
+  Affinity6: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
+  Node: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
+  ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
+  Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
+  IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+  IPReservation: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+};
+
+/** What is in the kernel and on the disk. */
+const onHost = {
+  interface: {
+    madeBy: 'Join',
+    goes: 'Leave or DeleteEndpoint',
+    reclaimedBy: 'with its endpoint; garbage collection where both ends are on the host',
+  },
+  route: {
+    madeBy: 'the agent, of each endpoint and pool',
+    goes: 'with the endpoint or pool',
+    reclaimedBy: 'the agent: those of protocol 80 that are not wanted',
+  },
+  member: {
+    madeBy: 'the agent, in address sets',
+    goes: 'with the endpoint or pool',
+    reclaimedBy: 'the agent: members that are not wanted',
+  },
+  set: {
+    madeBy: 'the agent, of policies',
+    goes: 'a minute after its last endpoint',
+    reclaimedBy: 'the agent: sets by our prefix that are not wanted',
+  },
+  chain: {
+    madeBy: 'the agent, of policies and published ports',
+    goes: 'a minute after its last endpoint',
+    reclaimedBy: 'the agent: chains by our prefix that are not wanted',
+  },
+  file: {
+    madeBy: 'the daemon: sockets, lock, snapshot, IPv6 settings',
+    goes: 'with the daemon, or is replaced',
+    reclaimedBy: 'the next start; what was left unfinished is written over',
+  },
+} satisfies Readonly<Record<string, MadeThing>>;
+
+/**
+ * Everything that calico-cnm makes, by kind: the one list of it. A new kind of stored value does not compile without
+ * its line here.
+ */
+export const madeThings: Readonly<Record<EntryKind | keyof typeof onHost, MadeThing>> = {
+  ...stored,
+  ...onHost,
+};
+
+export type ThingKind = keyof typeof madeThings;
+
+/** What there is of each kind on a host whose datastore is its own file. */
+export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, ReadonlySet<string>>> {
+  const lines = async (command: string) => {
+    const { stdout } = await host.exec(['sh', '-c', command]);
+    return new Set(stdout.split('\n').filter((line) => line !== ''));
+  };
+  const things = new Map<ThingKind, Set<string>>([
+    ['interface', await lines(`ip -o link | sed -nE 's/^[0-9]+: ((cali|temp)[^:@]*).*/\\1/p'`)],
+    ['route', await lines('for f in -4 -6; do ip $f route show table all proto 80; done')],
+    ['member', await lines(`ipset save | sed -nE 's/^add (cali[^ ]* [^ ]*).*/\\1/p'`)],
+    ['set', await lines(`ipset list -n | grep '^cali'`)],
+    [
+      'chain',
+      await lines(`for t in iptables ip6tables; do $t-save | grep -oE '^:cali[^ ]*'; done`),
+    ],
+    ['file', await lines('find /run/calico /var/lib/calico ! -name "calico.db-*"')],
+  ]);
+  const print = [`${checkout}/node_modules/.bin/node`, `${checkout}/test/lab/print-store.ts`];
+  const printed = await host.run([...print, '/var/lib/calico/calico.db']);
+  for (const [key, value] of z
+    .array(z.tuple([z.string(), z.string()]))
+    .parse(JSON.parse(printed))) {
+    const kind = parseKey(key)?.kind;
+    if (kind === undefined) continue;
+    const found = things.get(kind) ?? new Set();
+    things.set(kind, found);
+    if (kind !== 'Block4' && kind !== 'Block6') {
+      found.add(key);
+      continue;
+    }
+    // An empty block may stay with its host, for the next container.
+    for (const [address] of heldAddresses(entryTypeOf[kind].decode(key, value))) found.add(address);
+  }
+  return things;
+}
+
+/** What is there that was not there before, as `kind name`, but for kinds that are not looked at. */
+export async function leftSince(
+  before: ReadonlyMap<ThingKind, ReadonlySet<string>>,
+  host: Host,
+  except: readonly ThingKind[] = [],
+): Promise<readonly string[]> {
+  const stay = new Set<ThingKind>(['Affinity4', 'Affinity6', ...except]);
+  return [...(await thingsOn(host))].flatMap(([kind, names]) =>
+    stay.has(kind)
+      ? []
+      : [...names.difference(before.get(kind) ?? new Set())].map((name) => `${kind} ${name}`),
+  );
+}
