@@ -15,7 +15,7 @@ import { createDockerIpam } from '../ipam/docker-ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
-const never = AbortSignal.timeout(60_000);
+const never = AbortSignal.timeout(600_000);
 const pool: IpPool = {
   kind: 'IPPool',
   apiVersion: 'projectcalico.org/v3',

@@ -18,7 +18,7 @@ import { createNetworkAddresses } from '../ipam/network-addresses.ts';
  * overlap at any moment, and no address is given out twice.
  */
 
-const signal = AbortSignal.timeout(300_000);
+const signal = AbortSignal.timeout(600_000);
 
 /** Subnets that overlap in many ways, and block sizes that fit some of them. */
 const subnets = [

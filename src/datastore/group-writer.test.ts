@@ -9,7 +9,7 @@ import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 import type { Draft } from './writer.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 async function withWriters(
   count: number,

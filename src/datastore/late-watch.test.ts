@@ -5,7 +5,7 @@ import { openMirroredStore } from './mirrored-store.fixture.ts';
 
 /** What a write was told, where the watch tells of it late or not at all. */
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 /** Holds back what a watch tells. */
 class Gate {

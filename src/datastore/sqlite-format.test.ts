@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { sqliteFormat, sqliteSteps } from './sqlite-format.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 async function inFolder(use: (file: string, folder: string) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'calico-format-'));

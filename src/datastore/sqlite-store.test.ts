@@ -6,7 +6,7 @@ import { describe, test } from 'node:test';
 import { datastoreContract } from './contract.fixture.ts';
 import { openSqliteStore } from './sqlite-store.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 async function inFolder(use: (file: string) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'calico-sqlite-'));

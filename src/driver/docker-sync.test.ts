@@ -13,7 +13,7 @@ import { plainEndpoint, plainNetwork } from './endpoints/endpoint.fixture.ts';
 import { endpointEntryId, withContainer } from './endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from './endpoints/local-endpoints.ts';
 
-const patience = AbortSignal.timeout(60_000);
+const patience = AbortSignal.timeout(600_000);
 const networkId = 'a'.repeat(64);
 const endpointId = 'e'.repeat(64);
 

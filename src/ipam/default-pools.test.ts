@@ -8,7 +8,7 @@ import type { Draft } from '../datastore/writer.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { dockerDefaultRanges, makeDefaultPool, type UsedRange } from './default-pools.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 const pool4 = {
   family: 4,
   cidr: undefined,

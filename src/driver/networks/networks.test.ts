@@ -10,7 +10,7 @@ import type { AddressPlans } from './address-plans.ts';
 import { createNetworkRequest } from '../plugin/messages.ts';
 import { createNetworks, type Networks } from './networks.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 const addresses: AddressPlans = {
   adoptSubnets: (_draft, { subnets }) => ({

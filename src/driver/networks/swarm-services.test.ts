@@ -5,7 +5,7 @@ import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import { serviceList } from '../docker/messages.ts';
 import { virtualAddresses } from './swarm-services.ts';
 
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 test('services with a virtual address on a network of ours are named, others are not', async () => {
   await using store = await openMirroredStore();
