@@ -240,7 +240,9 @@ function host(
           ? undefined
           : entryTypes.IPPool.encode(poolNamed(name, pool.subnet, pool.blockSize));
       const writes = [{ key: entryTypes.IPPool.key(name), value }];
-      await mirror.datastore.commit({ compares: [], writes }, signal);
+      const { revision } = await mirror.datastore.commit({ compares: [], writes }, signal);
+      // Removing what is not there is no write, of which nobody is told.
+      if (pool !== undefined) await mirror.reached(revision, signal);
     },
     adopt: async (networkId, cidr) => {
       const subnet = {

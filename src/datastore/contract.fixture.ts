@@ -108,6 +108,24 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await ranged(store, '/calico/pools/', 0n)).kind, 'committed');
     }));
 
+  test('a range of new keys holds until there is one', () =>
+    withStore(async (store) => {
+      const { revision } = await put(store, '/calico/blocks/a', 'one');
+      const commit = () =>
+        store.commit(
+          {
+            compares: [],
+            ranges: [{ prefix: '/calico/blocks/', afterRevision: revision, isOfNewKeys: true }],
+            writes: [{ key: '/calico/outcome', value: 'written' }],
+          },
+          signal,
+        );
+      assert.equal((await commit()).kind, 'committed');
+      const { revision: made } = await put(store, '/calico/blocks/b', 'new');
+      const conflict = await commit();
+      assert.equal(conflict.kind === 'conflict' ? conflict.newestInRanges : undefined, made);
+    }));
+
   test('of many writers that each want to be the first of a range exactly one wins', () =>
     withStore(async (store) => {
       const { revision } = await store.list('/calico/', signal);

@@ -26,6 +26,11 @@ export interface Compare {
 export interface RangeCompare {
   readonly prefix: string;
   readonly afterRevision: bigint;
+  /**
+   * Only keys that are new count, for a decision that what is there may change without harm. A store need not tell
+   * the two apart (SQLite does not): it then holds less often.
+   */
+  readonly isOfNewKeys?: boolean;
 }
 
 /** A new value for a key, or its removal (`undefined`). */

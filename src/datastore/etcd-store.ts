@@ -244,22 +244,25 @@ function toCompare({ key, modRevision }: Compare): ICompare {
 }
 
 /** A comparison with `range_end` holds if it holds for every key of the range. Source: etcd API v3, Compare. */
-function toRangeCompare({ prefix, afterRevision }: RangeCompare): ICompare {
+function toRangeCompare({ prefix, afterRevision, isOfNewKeys }: RangeCompare): ICompare {
+  const revision = (afterRevision + 1n).toString();
   return {
     key: Buffer.from(prefix),
     range_end: endOfPrefix(prefix),
     result: 'Less',
-    target: 'Mod',
-    mod_revision: (afterRevision + 1n).toString(),
+    ...(isOfNewKeys === true
+      ? { target: 'Create', create_revision: revision }
+      : { target: 'Mod', mod_revision: revision }),
   };
 }
 
 /** Asks for the key of the range that was written last, if that was after the revision. */
-function newestWrite({ prefix, afterRevision }: RangeCompare): IRangeRequest {
+function newestWrite({ prefix, afterRevision, isOfNewKeys }: RangeCompare): IRangeRequest {
+  const revision = (afterRevision + 1n).toString();
   return {
     key: Buffer.from(prefix),
     range_end: endOfPrefix(prefix),
-    min_mod_revision: (afterRevision + 1n).toString(),
+    ...(isOfNewKeys === true ? { min_create_revision: revision } : { min_mod_revision: revision }),
     sort_target: 'Mod',
     sort_order: 'Descend',
     limit: 1,

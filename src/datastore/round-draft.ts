@@ -19,7 +19,7 @@ export class RoundDraft implements Draft, WrittenValues {
   /** How to undo each change of a cell, in the order of the changes. */
   readonly #undo: (() => void)[] = [];
   /** The prefixes of keys that nobody else is to have written to. */
-  readonly #ranges = new Set<string>();
+  readonly #ranges = new Map<string, Pick<RangeCompare, 'prefix' | 'isOfNewKeys'>>();
   readonly #revision: bigint;
   #touchedKeys = 0;
   #writtenKeys = 0;
@@ -46,7 +46,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
-    if (entryTypeOf[kind].isObserved) this.expectNoOther(kind, '');
+    if (entryTypeOf[kind].isObserved) this.#observe(kind, { idPrefix: '' });
     return this.#entries(kind);
   }
 
@@ -65,7 +65,7 @@ export class RoundDraft implements Draft, WrittenValues {
     group: string,
   ): Iterable<readonly [id: string, value: EntryValue<K>]> {
     // The ids of an observed kind begin with their group.
-    if (entryTypeOf[kind].isObserved) this.expectNoOther(kind, `${group}/`);
+    if (entryTypeOf[kind].isObserved) this.#observe(kind, { idPrefix: `${group}/` });
     return this.#group(kind, group);
   }
 
@@ -101,11 +101,22 @@ export class RoundDraft implements Draft, WrittenValues {
     });
   }
 
-  expectNoOther(kind: EntryKind, idPrefix: string): void {
+  expectNoNew(kind: EntryKind, idPrefix: string): void {
+    this.#observe(kind, { idPrefix, isOfNewKeys: true });
+  }
+
+  #observe(
+    kind: EntryKind,
+    {
+      idPrefix,
+      isOfNewKeys = false,
+    }: { readonly idPrefix: string; readonly isOfNewKeys?: boolean },
+  ): void {
     const prefix = entryTypeOf[kind].key(idPrefix);
-    if (this.#ranges.has(prefix)) return;
-    this.#ranges.add(prefix);
-    this.#undo.push(() => this.#ranges.delete(prefix));
+    const id = `${isOfNewKeys ? 'new' : 'all'} ${prefix}`;
+    if (this.#ranges.has(id)) return;
+    this.#ranges.set(id, { prefix, isOfNewKeys });
+    this.#undo.push(() => this.#ranges.delete(id));
   }
 
   written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
@@ -117,7 +128,7 @@ export class RoundDraft implements Draft, WrittenValues {
     const writes: Write[] = [];
     for (const kind of entryKinds) this.#collect(kind, compares, writes);
     const afterRevision = this.#revision;
-    const ranges = [...this.#ranges].map((prefix): RangeCompare => ({ prefix, afterRevision }));
+    const ranges = [...this.#ranges.values()].map((range) => ({ ...range, afterRevision }));
     return { compares, ranges, writes };
   }
 

@@ -11,7 +11,7 @@ export interface Draft {
   /**
    * All values of a kind, with the changes of the round. Of a kind that is `observed` (see `entryTypes`) the commit
    * holds only if nobody has made or changed one meanwhile, so that a plan may rest on what is not among them; of
-   * others see `expectNoOther`.
+   * others see `expectNoNew`.
    */
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]>;
 
@@ -31,11 +31,11 @@ export interface Draft {
   expect(kind: EntryKind, id: string): void;
 
   /**
-   * The commit holds only if of the kind nothing whose id begins so was made or changed since it was read here: for
-   * a decision that rests on what is not there. Removals are not noticed. To be narrow, for the store looks at each
-   * such entry, and whoever writes one of them makes the round run again.
+   * The commit holds only if of the kind nothing whose id begins so is new since it was read here: for a decision
+   * that rests on what is not there. Changes and removals do no harm to it. To be narrow, for the store looks at each
+   * such entry.
    */
-  expectNoOther(kind: EntryKind, idPrefix: string): void;
+  expectNoNew(kind: EntryKind, idPrefix: string): void;
 }
 
 /** What a plan answered, and the revision that has its changes; without changes the one that was read. */

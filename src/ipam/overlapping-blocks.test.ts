@@ -50,9 +50,9 @@ function isNoticed(own: Cidr, other: Cidr): boolean {
   const prefixes: string[] = [];
   const ids: string[] = [];
   const kinds = new Set<string>();
-  const draft: Pick<Draft, 'expect' | 'expectNoOther'> = {
+  const draft: Pick<Draft, 'expect' | 'expectNoNew'> = {
     expect: (kind, id) => void (kinds.add(kind), ids.push(id)),
-    expectNoOther: (kind, prefix) => void (kinds.add(kind), prefixes.push(prefix)),
+    expectNoNew: (kind, prefix) => void (kinds.add(kind), prefixes.push(prefix)),
   };
   expectNoOverlap(draft, own);
   assert.deepEqual([...kinds], [cidrFamily(own) === 4 ? 'Block4' : 'Block6']);

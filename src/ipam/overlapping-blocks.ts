@@ -39,17 +39,14 @@ export function blocksOfOtherSizes(
   };
 }
 
-/** The commit holds only if no block inside this network was made or changed meanwhile. */
-export function expectBlocksWithin(draft: Pick<Draft, 'expectNoOther'>, network: Cidr): void {
+/** The commit holds only if no block inside this network was made meanwhile. */
+export function expectBlocksWithin(draft: Pick<Draft, 'expectNoNew'>, network: Cidr): void {
   const kind = blockKind(cidrFamily(network));
-  for (const prefix of idPrefixes(network)) draft.expectNoOther(kind, prefix);
+  for (const prefix of idPrefixes(network)) draft.expectNoNew(kind, prefix);
 }
 
-/** The commit holds only if no block that shares addresses with this network was made or changed meanwhile. */
-export function expectNoOverlap(
-  draft: Pick<Draft, 'expect' | 'expectNoOther'>,
-  network: Cidr,
-): void {
+/** The commit holds only if no block that shares addresses with this network was made meanwhile. */
+export function expectNoOverlap(draft: Pick<Draft, 'expect' | 'expectNoNew'>, network: Cidr): void {
   const family = cidrFamily(network);
   const kind = blockKind(family);
   expectBlocksWithin(draft, network);
