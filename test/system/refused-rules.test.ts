@@ -45,11 +45,12 @@ function isolates(backend: Backend, family: IpFamily): void {
     };
   };
 
-  for (const by of Object.keys(bad)) {
+  for (const [turn, by] of Object.keys(bad).entries()) {
+    const first = 20_000 * turn + 1;
     test(`one rule of 10,000 that is refused ${by} is found in 20 commits; what it is in denies, all else is written`, async () => {
       tables.setChain('filter', policy('cali-pri-old', [accepting(1)]));
       for (let policies = 0; policies < 100; policies++) {
-        const rules = Array.from({ length: 100 }, (_, n) => accepting(100 * policies + n + 1));
+        const rules = Array.from({ length: 100 }, (_, n) => accepting(first + 100 * policies + n));
         if (policies === 61) rules[37] = refusedBy(by);
         tables.setChain('filter', policy(`cali-pri-${policies}`, rules));
       }
@@ -78,7 +79,7 @@ function isolates(backend: Backend, family: IpFamily): void {
     test(`it is tried again when it changes, or when asked to: refused ${by}`, async () => {
       await tables.apply(signal);
       const before = runner.forks;
-      const same = Array.from({ length: 100 }, (_, n) => accepting(6100 + n + 1));
+      const same = Array.from({ length: 100 }, (_, n) => accepting(first + 6100 + n));
       same[37] = refusedBy(by);
       tables.setChain('filter', policy('cali-pri-61', same));
       await tables.apply(signal);
