@@ -18,7 +18,7 @@ import { ContainerPaths } from './container-paths.ts';
 import { DropCounters } from './drop-counters.ts';
 import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
 import { FlowEnder } from './flow-ender.ts';
-import { endInheritedFlows } from './inherited-flows.ts';
+import { inheritedFlowsEnder } from './inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import { NatMembers } from './nat-members.ts';
@@ -89,9 +89,7 @@ export class Agent {
     this.#tables = new Map(
       families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
     );
-    this.routes = new Routes(sockets.rtnetlink, (destinations) =>
-      endInheritedFlows(sockets.netfilter, destinations),
-    );
+    this.routes = new Routes(sockets.rtnetlink, inheritedFlowsEnder(sockets.netfilter));
     this.engine = new PolicyEngine({
       node,
       families,
@@ -236,6 +234,11 @@ export class Agent {
       switch (change.kind) {
         case 'Profile':
           this.engine.setProfile(id, change.now?.value);
+          if (this.#deps.endsForbiddenFlows) this.#flows.look();
+          break;
+        case 'NetworkSet':
+        case 'GlobalNetworkSet':
+          this.engine.setNetworkSet(`${change.kind} ${id}`, change.now?.value);
           if (this.#deps.endsForbiddenFlows) this.#flows.look();
           break;
         case 'WorkloadEndpoint': {

@@ -11,7 +11,9 @@ import { splitCidr, type Cidr } from '../ip/cidr.ts';
  * that was under way between the look at its connection and the look at the routes keeps its verdict; the second
  * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
  */
-export function endInheritedFlows(netfilter: NetlinkSocket, destinations: readonly Cidr[]): void {
-  const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-  if (endFlowsOf(netfilter, addresses) > 0) endFlowsOf(netfilter, addresses);
+export function inheritedFlowsEnder(netfilter: NetlinkSocket) {
+  return (destinations: readonly Cidr[]): void => {
+    const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
+    if (endFlowsOf(netfilter, addresses) > 0) endFlowsOf(netfilter, addresses);
+  };
 }

@@ -24,6 +24,7 @@ import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import type { Agent } from './agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
 import { failureChecks } from './apply-failures.ts';
+import { otherResourceChecks } from './other-resources.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { tunnelChecks } from './pool-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
@@ -130,6 +131,7 @@ function checks(sources: StatusSources): Check[] {
         'It is tried again by itself; if it stays, connect the container to its networks anew.',
     })),
     ...otherFirewalls(),
+    ...otherResourceChecks(mirror),
     ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,

@@ -23,7 +23,9 @@ const formats = ['table', 'yaml', 'json'] as const;
 export function addResourceCommands(program: Command, context: CliContext): void {
   program
     .command('get <kind> [names...]')
-    .description('show resources: ippool, ipreservation, profile, workloadendpoint, node, tier')
+    .description(
+      'show resources: ippool, ipreservation, profile, networkset, globalnetworkset, workloadendpoint, node, tier',
+    )
     .option('-o, --output <format>', formats.join(', '), 'table')
     .action(async (word: string, names: readonly string[], { output }: OutputOption) => {
       const kind = resourceKind(word);

@@ -7,6 +7,7 @@ import { removePool } from '../ipam/docker-pools.ts';
 import { heldAddresses } from '../ipam/block.ts';
 import { blockKind } from '../ipam/records.ts';
 import type { EntryValue } from '../model/entries.ts';
+import { badNetworks, type NetworkSet } from '../model/network-set.ts';
 import { poolFamily, poolProblems, type IpPool } from '../model/ip-pool.ts';
 import type { Profile } from '../model/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
@@ -58,6 +59,9 @@ export function applyResource(
     }
     case 'IPReservation':
       return put(draft, 'IPReservation', resource, stamp);
+    case 'NetworkSet':
+    case 'GlobalNetworkSet':
+      return applyNetworkSet(draft, resource, stamp);
     case 'Node':
       return put(draft, 'Node', resource, stamp);
     case 'WorkloadEndpoint':
@@ -118,12 +122,27 @@ export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
   });
 }
 
-function put<K extends 'IPPool' | 'Profile' | 'IPReservation' | 'Node' | 'WorkloadEndpoint'>(
-  draft: Draft,
-  kind: K,
-  resource: EntryValue<K> & Resource,
-  stamp: Stamp,
-): Applied {
+function applyNetworkSet(draft: Draft, set: NetworkSet, stamp: Stamp): Applied {
+  const [bad] = badNetworks(set);
+  if (bad !== undefined) throw invalid(set, 'spec.nets', `"${bad}" is no network and no address`);
+  if (set.metadata.labels?.['projectcalico.org/namespace'] !== undefined)
+    throw invalid(set, 'metadata.labels', 'projectcalico.org/namespace is given by the namespace');
+  if (set.kind === 'NetworkSet') return put(draft, 'NetworkSet', set, stamp);
+  if (set.metadata.namespace !== undefined)
+    throw invalid(set, 'metadata.namespace', 'a GlobalNetworkSet is of no namespace');
+  return put(draft, 'GlobalNetworkSet', set, stamp);
+}
+
+function put<
+  K extends
+    | 'IPPool'
+    | 'Profile'
+    | 'IPReservation'
+    | 'NetworkSet'
+    | 'GlobalNetworkSet'
+    | 'Node'
+    | 'WorkloadEndpoint',
+>(draft: Draft, kind: K, resource: EntryValue<K> & Resource, stamp: Stamp): Applied {
   const id = resourceId(resource);
   const existing = draft.get(kind, id);
   const { resourceVersion: _, ...metadata } = resource.metadata;

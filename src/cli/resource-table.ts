@@ -24,6 +24,8 @@ export function formatResources(kind: ResourceKind, resources: readonly Resource
 const headers: Readonly<Record<ResourceKind, readonly string[]>> = {
   IPPool: ['name', 'cidr', 'nat', 'ipip', 'vxlan', 'enabled', 'selector'],
   IPReservation: ['name', 'cidrs'],
+  NetworkSet: ['namespace', 'name', 'nets'],
+  GlobalNetworkSet: ['name', 'nets'],
   Profile: ['name', 'docker name', 'tags', 'inbound', 'outbound'],
   WorkloadEndpoint: ['container', 'node', 'addresses', 'interface', 'profiles'],
   Node: ['name', 'labels'],
@@ -48,6 +50,10 @@ function row(resource: Resource): readonly string[] {
     }
     case 'IPReservation':
       return [name, (resource.spec.reservedCIDRs ?? []).join(',')];
+    case 'NetworkSet':
+      return [resource.metadata.namespace ?? '', name, (resource.spec.nets ?? []).join(',')];
+    case 'GlobalNetworkSet':
+      return [name, (resource.spec.nets ?? []).join(',')];
     case 'Profile': {
       const { ingress = [], egress = [] } = resource.spec;
       const tags = profileTags(resource).map(dockerNameOf).join(',');

@@ -7,6 +7,7 @@ import { collectGarbage } from '../agent/garbage-collector.ts';
 import { openKernelSockets } from '../agent/kernel-sockets.ts';
 import { createLinks, looseVeths } from '../agent/links.ts';
 import { statusReport } from '../agent/status.ts';
+import { logOtherResources } from '../agent/other-resources.ts';
 import { dockerChecks, wayChecks } from '../agent/way-checks.ts';
 import type { Settings } from '../config/settings.ts';
 import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
@@ -218,6 +219,7 @@ export async function runDaemon(
   const sharing = keep('shared tags', (work) =>
     keepTagsShared({ mirror, writer, local, work }, signal),
   );
+  logOtherResources(mirror, log);
   const following = keep('datastore mirror', () => mirror.run(signal));
   const saving = isRemote
     ? keep('snapshot', (work) => keepSnapshot({ mirror, file: snapshotFile, work }, signal))

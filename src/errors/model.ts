@@ -22,6 +22,11 @@ export const modelErrors = {
     (d: { kind: string; name: string; field: string; why: string }) =>
       `${d.kind} ${d.name}: ${d.field === '' ? '' : `${d.field}: `}${d.why}`,
   ),
+  'model/not-enforced': entry(
+    'input',
+    (d: { kind: string }) =>
+      `${d.kind} is a kind of Calico's that has no effect here, and is neither written nor shown: traffic of containers is decided by their Profiles alone`,
+  ),
   'model/unknown-kind': entry(
     'input',
     (d: { kind: string; known: string }) => `unknown kind "${d.kind}"; known: ${d.known}`,

@@ -70,6 +70,24 @@ const samples: readonly {
     text: '{"kind":"Tier","apiVersion":"projectcalico.org/v3","metadata":{"name":"default","creationTimestamp":"2026-08-22T10:00:00Z"},"spec":{"order":1000000,"defaultAction":"Deny"}}',
   },
   {
+    kind: 'NetworkSet',
+    id: 'default/bad',
+    key: '/calico/resources/v3/projectcalico.org/networksets/default/bad',
+    text: '{"kind":"NetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"bad","namespace":"default","creationTimestamp":"2026-08-22T10:00:00Z","labels":{"set":"bad"}},"spec":{"nets":["198.51.100.7","10.1.2.3/16"]}}',
+  },
+  {
+    kind: 'GlobalNetworkSet',
+    id: 'bad',
+    key: '/calico/resources/v3/projectcalico.org/globalnetworksets/bad',
+    text: '{"kind":"GlobalNetworkSet","apiVersion":"projectcalico.org/v3","metadata":{"name":"bad","creationTimestamp":"2026-08-22T10:00:00Z","labels":{"set":"bad"}},"spec":{"nets":["198.51.100.0/24","2001:db8::/32"]}}',
+  },
+  {
+    kind: 'OtherResource',
+    id: 'globalnetworkpolicies/default.deny',
+    key: '/calico/resources/v3/projectcalico.org/globalnetworkpolicies/default.deny',
+    text: '{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"default.deny"},"spec":{"tier":"default","selector":"all()","types":["Ingress"]}}',
+  },
+  {
     kind: 'Block4',
     id: '10.65.0.0/30',
     key: '/calico/ipam/v2/assignment/ipv4/block/10.65.0.0-30',
@@ -125,7 +143,7 @@ describe('what Calico writes is found at its key and written back byte for byte'
 
 test('keys that are not of these kinds mean nothing', () => {
   for (const key of [
-    '/calico/resources/v3/projectcalico.org/felixconfigurations/default',
+    '/calico/resources/v3/projectcalico.org/felixconfigurations',
     '/calico/resources/v3/projectcalico.org/workloadendpoints/no-namespace',
     '/calico/resources/v3/projectcalico.org/ippools/a/b',
     '/calico/ipam/v2/host/host-a',

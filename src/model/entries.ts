@@ -5,7 +5,9 @@ import { entryType, type EntryType } from './entry.ts';
 import { affinity, block, blockHost, handle, hasFree, ipamConfig, type Block } from './ipam.ts';
 import { ipPool } from './ip-pool.ts';
 import { ipReservation } from './ip-reservation.ts';
+import { globalNetworkSet, networkSet } from './network-set.ts';
 import { node } from './node.ts';
+import { otherResource } from './other-resource.ts';
 import { profile } from './profile.ts';
 import { tier } from './tier.ts';
 import { endpointAddresses, workloadEndpoint } from './workload-endpoint.ts';
@@ -45,6 +47,15 @@ const namespaced = {
   read: (text: string) => (/^[^/]+\/[^/]+$/.test(text) ? text : undefined),
 };
 
+/** A key below the root of resources, but of none of the kinds that have one of their own. */
+function otherId(text: string): string | undefined {
+  if (!/^[^/]+(\/[^/]+){1,2}$/.test(text)) return undefined;
+  const isKnown = entryKinds.some(
+    (kind) => kind !== 'OtherResource' && `${v3}/${text}`.startsWith(entryTypes[kind].prefix),
+  );
+  return isKnown ? undefined : text;
+}
+
 function affinitySegment(family: 'ipv4' | 'ipv6') {
   const { write, read } = hostScoped(`/${family}/block/`);
   return {
@@ -78,7 +89,8 @@ function groupOfBlock(_: string, value: Block): readonly string[] {
  * Every kind of value in the datastore. Keys: datastore layout of Calico v3 for etcd
  * (libcalico-go/lib/backend/model); the two Docker kinds are ours.
  *
- * Ids: the name; `<namespace>/<name>` for WorkloadEndpoint; the CIDR for blocks; `<host>/<cidr>` for
+ * Ids: the name; `<namespace>/<name>` for WorkloadEndpoint and NetworkSet; the key below the root of resources for
+ * those of other kinds; the CIDR for blocks; `<host>/<cidr>` for
  * affinities; `<node>/<id>` for the Docker kinds; `config` for the IPAM configuration.
  *
  * Groups: the host of affinities and Docker kinds; of blocks the host that can allocate from it, so a full
@@ -108,6 +120,17 @@ export const entryTypes = {
     segment: namespaced,
     groups: (_, value) => endpointAddresses(value),
   }),
+  NetworkSet: entryType({
+    label: 'NetworkSet',
+    prefix: `${v3}/networksets/`,
+    schema: networkSet,
+    segment: namespaced,
+  }),
+  GlobalNetworkSet: entryType({
+    label: 'GlobalNetworkSet',
+    prefix: `${v3}/globalnetworksets/`,
+    schema: globalNetworkSet,
+  }),
   Node: entryType({ label: 'Node', prefix: `${v3}/nodes/`, schema: node }),
   ClusterInformation: entryType({
     label: 'ClusterInformation',
@@ -115,6 +138,12 @@ export const entryTypes = {
     schema: clusterInformation,
   }),
   Tier: entryType({ label: 'Tier', prefix: `${v3}/tiers/`, schema: tier }),
+  OtherResource: entryType({
+    label: 'resource',
+    prefix: `${v3}/`,
+    schema: otherResource,
+    segment: { write: (id) => id, read: otherId },
+  }),
   Block4: entryType({
     label: 'IPAM block',
     prefix: `${ipam}/assignment/ipv4/block/`,

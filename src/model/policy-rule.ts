@@ -58,14 +58,14 @@ export function portRange(value: Port): PortRange | undefined {
   return first === undefined ? undefined : { first: Number(first), last: Number(last) };
 }
 
-const icmp = z.looseObject({
+export const icmpMatch = z.looseObject({
   type: z.exactOptional(z.int().min(0).max(254)),
   code: z.exactOptional(z.int().min(0).max(255)),
 });
 
-export type IcmpMatch = z.infer<typeof icmp>;
+export type IcmpMatch = z.infer<typeof icmpMatch>;
 
-const entityRule = z.looseObject({
+export const entityRule = z.looseObject({
   nets: z.exactOptional(z.array(net)),
   selector: z.exactOptional(z.string()),
   namespaceSelector: z.exactOptional(z.string()),
@@ -86,9 +86,9 @@ export const policyRule = z.looseObject({
   action: ruleAction,
   ipVersion: z.exactOptional(z.union([z.literal(4), z.literal(6)])),
   protocol: z.exactOptional(protocol),
-  icmp: z.exactOptional(icmp),
+  icmp: z.exactOptional(icmpMatch),
   notProtocol: z.exactOptional(protocol),
-  notICMP: z.exactOptional(icmp),
+  notICMP: z.exactOptional(icmpMatch),
   source: z.exactOptional(entityRule),
   destination: z.exactOptional(entityRule),
   http: z.exactOptional(z.unknown()),

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
 import { firstIssue } from './entry.ts';
+import { otherKind } from './other-resource.ts';
 import { unwrapped, withoutNullFields } from './nulls.ts';
 import { policyRule } from './policy-rule.ts';
 
@@ -11,6 +12,8 @@ export const resourceKinds = [
   'IPPool',
   'IPReservation',
   'Profile',
+  'NetworkSet',
+  'GlobalNetworkSet',
   'WorkloadEndpoint',
   'Node',
   'Tier',
@@ -58,12 +61,22 @@ const profileRules = z.looseObject({
   egress: z.array(policyRule).prefault([]),
 });
 
-/** The kind that a word names: `ippool`, `ippools`, `IPPool`; `wep` as in calicoctl. Throws `model/unknown-kind`. */
+const shortWords: ReadonlyMap<string, string> = new Map([
+  ['wep', 'workloadendpoint'],
+  ['netset', 'networkset'],
+]);
+
+/**
+ * The kind that a word names: `ippool`, `ippools`, `IPPool`; `wep` and `netset` as in calicoctl. Throws
+ * `model/unknown-kind`, or `model/not-enforced` for kinds of Calico's that have no effect here.
+ */
 export function resourceKind(word: string): ResourceKind {
   const one = word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
-  const wanted = one === 'wep' ? 'workloadendpoint' : one;
+  const wanted = shortWords.get(one) ?? one;
   const found = resourceKinds.find((kind) => kind.toLowerCase() === wanted);
   if (found !== undefined) return found;
+  const other = otherKind(word);
+  if (other !== undefined) throw new CalicoError('model/not-enforced', { kind: other });
   throw new CalicoError('model/unknown-kind', { kind: word, known: resourceKinds.join(', ') });
 }
 
@@ -146,9 +159,15 @@ function parseResource(item: unknown, where: string): Resource {
     schema,
     withoutNullFields(schema, { ...head.data, kind }),
   );
-  if (result.success) return result.data;
+  if (result.success) return withNamespace(result.data);
   const { field, why } = firstIssue(result.error);
   throw new CalicoError('model/invalid', { kind, name, field, why });
+}
+
+/** As calicoctl does. */
+function withNamespace(resource: Resource): Resource {
+  if (resource.kind !== 'NetworkSet') return resource;
+  return { ...resource, metadata: { namespace: 'default', ...resource.metadata } };
 }
 
 interface UnknownField {

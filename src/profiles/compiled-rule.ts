@@ -3,6 +3,9 @@ import { parseSelector } from '../model/selector/parse.ts';
 import type { Selector } from '../model/selector/ast.ts';
 import { conjunction, negation } from '../model/selector/ast.ts';
 import {
+  entityRule,
+  icmpMatch,
+  policyRule,
   portRange,
   type EntityRule,
   type IcmpMatch,
@@ -52,6 +55,11 @@ const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
 
 /** Compiles a rule; throws a plain sentence for what cannot be put into rules of the kernel. */
 export function compileRule(rule: PolicyRule): CompiledRule {
+  refuseUnknown('', rule, policyRule);
+  refuseUnknown('source.', rule.source, entityRule);
+  refuseUnknown('destination.', rule.destination, entityRule);
+  refuseUnknown('icmp.', rule.icmp, icmpMatch);
+  refuseUnknown('notICMP.', rule.notICMP, icmpMatch);
   if (rule.http !== undefined) throw new Error('http rules are not supported');
   const compiled: CompiledRule = {
     action: rule.action,
@@ -78,6 +86,16 @@ export function compileRule(rule: PolicyRule): CompiledRule {
     throw new Error('an icmp code needs its type');
   }
   return compiled;
+}
+
+/** A criterion of a newer Calico that is not looked at would make a rule of more than was meant. */
+function refuseUnknown(
+  where: string,
+  given: object | undefined,
+  known: { readonly shape: object },
+): void {
+  const field = Object.keys(given ?? {}).find((key) => !(key in known.shape));
+  if (field !== undefined) throw new Error(`${where}${field} is no field of a rule that is known`);
 }
 
 /** The number of a protocol. */

@@ -1,6 +1,7 @@
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
+import { networkSetMember, type NetworkSet } from '../model/network-set.ts';
 import type { Profile } from '../model/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
@@ -124,6 +125,12 @@ export class PolicyEngine {
   setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
     const changed = [...this.#groups.values()].map(({ profiles }) => profiles.setFaults(faults));
     return changed.includes(true);
+  }
+
+  /** A NetworkSet or GlobalNetworkSet as it is now, by kind and id; `undefined`: it is gone. */
+  setNetworkSet(id: string, set: NetworkSet | undefined): void {
+    if (set === undefined) this.#selectorSets.removeEndpoint(id);
+    else this.#selectorSets.setNetworks(id, networkSetMember(set));
   }
 
   /** Drops chains and sets of policies that no endpoint has. */

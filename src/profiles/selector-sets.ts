@@ -1,7 +1,8 @@
 import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { Selector } from '../model/selector/ast.ts';
 import { selectorId } from '../model/selector/canonical.ts';
+import type { NetworkSetMember } from '../model/network-set.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from './names.ts';
@@ -18,6 +19,8 @@ export class SelectorSets {
   readonly #index: LabelIndex;
   readonly #uses = new Map<string, number>();
   readonly #networks = new Map<string, readonly Cidr[]>();
+  /** The lengths of networks that are, or were, members of some set. */
+  readonly #lengths = new Set<number>();
   /** How many matching endpoints have an address, by set and address. */
   readonly #counts = new Map<string, Map<Cidr, number>>();
 
@@ -39,6 +42,13 @@ export class SelectorSets {
     this.#index.setEndpoint(id, metadata.labels ?? {}, spec.profiles ?? []);
   }
 
+  /** A set of networks as it is now. Its id is that of no endpoint. */
+  setNetworks(id: string, { nets, labels, profiles }: NetworkSetMember): void {
+    this.#moveTo(id, nets);
+    this.#index.setEndpoint(id, labels, profiles);
+  }
+
+  /** Also of networks. */
   removeEndpoint(id: string): void {
     this.#index.removeEndpoint(id);
     this.#networks.delete(id);
@@ -79,16 +89,23 @@ export class SelectorSets {
     this.#index.removeSelector(id);
   }
 
-  /** Whether an address is a member of a selector's set. */
+  /** Whether an address, or one of the networks that hold it, is a member of a selector's set. */
   contains(id: string, network: Cidr): boolean {
-    return this.#counts.get(selectorSet(cidrFamily(network), id))?.has(network) === true;
+    const counts = this.#counts.get(selectorSet(cidrFamily(network), id));
+    if (counts === undefined) return false;
+    if (counts.has(network)) return true;
+    const { address, prefixLength } = splitCidr(network);
+    return [...this.#lengths].some(
+      (length) => length < prefixLength && counts.has(cidrOf(address, length)),
+    );
   }
 
   #moveTo(endpoint: string, networks: readonly Cidr[]): void {
     const before = this.#networks.get(endpoint) ?? [];
     this.#networks.set(endpoint, networks);
-    const added = networks.filter((network) => !before.includes(network));
-    const gone = before.filter((network) => !networks.includes(network));
+    const [old, now] = [new Set(before), new Set(networks)];
+    const added = networks.filter((network) => !old.has(network));
+    const gone = before.filter((network) => !now.has(network));
     if (added.length + gone.length === 0) return;
     for (const id of this.#index.matchedBy(endpoint)) {
       this.#count(id, added, 1);
@@ -109,6 +126,7 @@ export class SelectorSets {
       else counts.set(network, now);
       if (before > 0 === now > 0) continue;
       this.#work.membersEmitted++;
+      if (now > 0 && !isHostCidr(network)) this.#lengths.add(splitCidr(network).prefixLength);
       if (now > 0) this.#output.addMember(name, network);
       else this.#output.removeMember(name, network);
     }

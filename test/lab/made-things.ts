@@ -59,6 +59,9 @@ const stored: Readonly<Record<EntryKind, MadeThing>> = {
   Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
   IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
   IPReservation: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+  NetworkSet: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+  GlobalNetworkSet: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+  OtherResource: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
 };
 
 /** What is in the kernel and on the disk. */

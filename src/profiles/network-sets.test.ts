@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseCidr, parseNet } from '../ip/cidr.ts';
+import { badNetworks, networkSet, networkSetMember } from '../model/network-set.ts';
+import { describeOther, otherKind } from '../model/other-resource.ts';
+import { parseSelector } from '../model/selector/parse.ts';
+import { compileRule } from './compiled-rule.ts';
+import { noWork } from './output.ts';
+import { SelectorSets } from './selector-sets.ts';
+
+function setOf(namespace: string, nets: readonly string[]) {
+  return networkSet.parse({
+    kind: 'NetworkSet',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'bad', namespace, labels: { set: 'bad' } },
+    spec: { nets },
+  });
+}
+
+test('networks of a set are read as Calico reads them', () => {
+  const set = setOf('shop', ['10.1.2.3/16', '10.1.0.0/16', '192.0.2.7', '2001:DB8::1/32', 'no']);
+  assert.deepEqual(networkSetMember(set), {
+    nets: ['10.1.0.0/16', '192.0.2.7/32', '2001:db8::/32'],
+    labels: { set: 'bad', 'projectcalico.org/namespace': 'shop' },
+    profiles: ['kns.shop'],
+  });
+  assert.deepEqual(badNetworks(set), ['no']);
+});
+
+test('a network is a member as long as one of its sets lists it, and holds its addresses', () => {
+  const members = new Set<string>();
+  const nothing = () => undefined;
+  const sets = new SelectorSets(
+    [4, 6],
+    {
+      setChain: nothing,
+      removeChain: nothing,
+      wantSet: nothing,
+      unwantSet: nothing,
+      addMember: (_, member) => members.add(member),
+      removeMember: (_, member) => members.delete(member),
+    },
+    noWork(),
+  );
+  const id = sets.use(parseSelector("set == 'bad' && has(projectcalico.org/namespace)"));
+  const put = (name: string, nets: readonly string[]) =>
+    sets.setNetworks(name, networkSetMember(setOf('shop', nets)));
+  put('one', ['10.1.0.0/16', '10.1.2.0/24', '::/0']);
+  put('two', ['10.1.2.0/24', '10.1.2.0/24']);
+  assert.deepEqual([...members], ['10.1.0.0/16', '10.1.2.0/24', '::/0']);
+  put('one', ['::/0']);
+  assert.deepEqual([...members], ['10.1.2.0/24', '::/0']);
+  const holds = (net: string) => sets.contains(id, parseNet(net));
+  assert.deepEqual(['10.1.2.9', '10.1.3.9', 'fd00::1'].map(holds), [true, false, true]);
+  sets.removeEndpoint('two');
+  assert.deepEqual([...members], ['::/0']);
+  assert.equal(sets.contains(id, parseCidr('10.1.2.0/24')), false);
+});
+
+test('a criterion that is not known makes no rule of more than was meant', () => {
+  const compile = (source: Readonly<Record<string, unknown>>) =>
+    compileRule({ action: 'Allow', source });
+  compile({ nets: [parseCidr('10.0.0.0/8')] });
+  assert.throws(() => compile({ domains: ['x'] }), /^Error: source\.domains is no field/);
+});
+
+test('kinds without effect here are known by their keys and by what people call them', () => {
+  assert.deepEqual(describeOther('networkpolicies/shop/default.deny'), {
+    kind: 'NetworkPolicy',
+    name: 'shop/default.deny',
+    isPolicy: true,
+  });
+  assert.deepEqual(describeOther('newkinds/a'), { kind: 'newkinds', name: 'a', isPolicy: false });
+  assert.deepEqual(['gnp', 'HostEndpoint', 'stagednetworkpolicies', 'pod'].map(otherKind), [
+    'GlobalNetworkPolicy',
+    'HostEndpoint',
+    'StagedNetworkPolicy',
+    undefined,
+  ]);
+});
