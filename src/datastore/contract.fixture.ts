@@ -5,7 +5,7 @@ import type { Datastore, KeyValue } from './datastore.ts';
 
 /** The tests that every store must pass; `open` makes a fresh, empty one. */
 export function datastoreContract(open: () => Promise<Datastore>): void {
-  const signal = AbortSignal.timeout(60_000);
+  const signal = AbortSignal.timeout(600_000);
 
   async function withStore(use: (store: Datastore) => Promise<void>): Promise<void> {
     const store = await open();

@@ -11,7 +11,7 @@ import type { Draft } from './writer.ts';
 
 /** What a locked datastore does, on every store; `open` makes a fresh, empty one. */
 export function lockContract(open: () => Promise<Datastore>): void {
-  const signal = AbortSignal.timeout(60_000);
+  const signal = AbortSignal.timeout(600_000);
   const key = entryTypeOf.ClusterInformation.key('default');
   const put = (id: string) => (draft: Draft) => draft.put('Handle', id, {});
   const start = (draft: Draft) => bootstrap(draft, { nodeName: 'a', stamp: (one) => one });

@@ -13,7 +13,7 @@ export async function followed(store: Datastore, waitMs?: number): Promise<Follo
   const mirror = new LiveMirror(store, undefined, undefined, waitMs);
   const stop = new AbortController();
   const running = mirror.run(stop.signal);
-  await mirror.reached(0n, AbortSignal.timeout(60_000));
+  await mirror.reached(0n, AbortSignal.timeout(600_000));
   return {
     mirror,
     [Symbol.asyncDispose]: async () => {

@@ -14,7 +14,7 @@ export async function openWriters(count: number, open: () => Promise<Datastore>)
   const mirrors = stores.map((store) => new LiveMirror(store));
   const stop = new AbortController();
   const running = mirrors.map((mirror) => mirror.run(stop.signal));
-  const signal = AbortSignal.timeout(60_000);
+  const signal = AbortSignal.timeout(600_000);
   await Promise.all(mirrors.map((mirror) => mirror.reached(0n, signal)));
   return {
     mirrors,

@@ -11,7 +11,7 @@ import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { createDockerIpam } from './docker-ipam.ts';
 import { addressSpace, createNetworkAddresses } from './network-addresses.ts';
 
-export const signal = AbortSignal.timeout(120_000);
+export const signal = AbortSignal.timeout(600_000);
 export const nodes = ['host-a', 'host-b'] as const;
 
 export const defaultPool: IpPool = {
