@@ -1,17 +1,16 @@
 import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError } from '../errors/error.ts';
 import { cidrCovers, cidrsOverlap } from '../ip/cidr.ts';
 import { removePool } from '../ipam/docker-pools.ts';
 import { heldAddresses } from '../ipam/block.ts';
 import { blockKind } from '../ipam/records.ts';
 import type { EntryValue } from '../model/entries.ts';
 import { badNetworks, type NetworkSet } from '../model/network-set.ts';
-import { poolFamily, poolProblems, type IpPool } from '../model/ip-pool.ts';
+import { poolFamily, type IpPool } from '../model/ip-pool.ts';
 import type { Profile } from '../model/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
-import { parseSelector } from '../model/selector/parse.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
 import { compileProfile } from '../profiles/profile-chains.ts';
 
@@ -177,13 +176,6 @@ function checkedPool(draft: Draft, given: IpPool): IpPool {
       ...given.spec,
     },
   };
-  const [problem] = poolProblems(pool);
-  if (problem !== undefined) throw invalid(pool, problem.field, problem.why);
-  try {
-    parseSelector(pool.spec.nodeSelector ?? '');
-  } catch (error) {
-    throw invalid(pool, 'spec.nodeSelector', describe(error));
-  }
   const existing = draft.get('IPPool', pool.metadata.name);
   for (const field of ['cidr', 'blockSize'] as const) {
     if (existing !== undefined && existing.spec[field] !== pool.spec[field]) {

@@ -328,7 +328,8 @@ export class LiveMirror implements Mirror {
     try {
       return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
     } catch (error) {
-      this.#problems.set(key, describe(error));
+      const isKnown = isCalicoError(error, 'datastore/corrupt');
+      this.#problems.set(key, isKnown ? error.detail.why : describe(error));
       return undefined;
     }
   }

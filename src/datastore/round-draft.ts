@@ -92,6 +92,15 @@ export class RoundDraft implements Draft, WrittenValues {
     if (this.get(kind, id) !== undefined) this.#write(kind, id, { value: undefined });
   }
 
+  unreadable(kind: EntryKind): ReadonlyMap<string, string> {
+    const unreadable = new Map<string, string>();
+    for (const [key, why] of this.#mirror.problems()) {
+      const id = entryTypeOf[kind].idOf(key);
+      if (id !== undefined) unreadable.set(id, why);
+    }
+    return unreadable;
+  }
+
   expect(kind: EntryKind, id: string): void {
     if (this.#cells[kind].has(id)) return;
     this.#set(kind, id, {

@@ -27,6 +27,9 @@ export interface Draft {
   /** Removes the entry; removing what is absent does nothing. */
   remove(kind: EntryKind, id: string): void;
 
+  /** Stored values of a kind that cannot be read, by id, with the reason: absent here, but never written over. */
+  unreadable(kind: EntryKind): ReadonlyMap<string, string>;
+
   /** The commit holds only if this entry still is as it was read here, absent ones included. */
   expect(kind: EntryKind, id: string): void;
 

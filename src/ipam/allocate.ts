@@ -21,7 +21,12 @@ import {
 import { poolBlockSize, type IpPool } from '../model/ip-pool.ts';
 import { holderOf, isEmptyBlock, newBlock, nextFree } from './block.ts';
 import { addressTaken, userOf } from './holder.ts';
-import { blocksHolding, blocksOfOtherSizes, expectNoOverlap } from './overlapping-blocks.ts';
+import {
+  blocksHolding,
+  blocksOfOtherSizes,
+  expectNoOverlap,
+  unreadableBlocks,
+} from './overlapping-blocks.ts';
 import { poolOf, reservedRanges } from './pools.ts';
 import { affinityKind, blockKind, claimBlock, getBlock, hold, removeBlock } from './records.ts';
 
@@ -46,11 +51,16 @@ const reclaimAfterMs = 60_000;
 export function allocate(draft: Draft, request: AllocationRequest): IpAddress | undefined {
   const config = draft.get('IpamConfig', 'config');
   const reserved = reservedRanges(draft);
+  const handles = draft.unreadable('Handle');
   const { range } = request;
+  // An address whose handle cannot be read is not to be had.
+  const isCounted = (address: IpAddress) =>
+    handles.size === 0 || !handles.has(request.holder(address).handle_id ?? '');
   const isUsable = (address: IpAddress) =>
     (range === undefined || cidrContains(range, address)) &&
     !reserved.some((network) => cidrContains(network, address)) &&
-    userOf(draft, address) === undefined;
+    userOf(draft, address) === undefined &&
+    isCounted(address);
   const take = (block: Block): IpAddress | undefined => {
     const address = nextFree(block, isUsable);
     if (address === undefined) return undefined;
@@ -62,7 +72,7 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     const address = take(block);
     if (address !== undefined) return address;
   }
-  const claimed = claimUsable(draft, request, { config, isUsable });
+  const claimed = claimUsable(draft, request, { config, reserved, isUsable });
   if (claimed !== undefined) return take(claimed);
   return config?.strict_affinity === true ? undefined : borrow(draft, request, take);
 }
@@ -127,7 +137,7 @@ function claimFor(
   return claimFree(draft, { cidr, others, node, now });
 }
 
-/** Claims a block in the place of empty ones of other sizes. */
+/** Claims a block in the place of empty ones of other sizes; throws `datastore/corrupt` for one that cannot be read. */
 function claimFree(
   draft: Draft,
   {
@@ -142,6 +152,8 @@ function claimFree(
     readonly now: Date;
   },
 ): Block {
+  const unreadable = unreadableBlocks(draft, cidrFamily(cidr))(cidr);
+  if (unreadable !== undefined) throw unreadable;
   for (const other of others) removeBlock(draft, other);
   expectNoOverlap(draft, cidr);
   return claimBlock(draft, { cidr, host: node, now });
@@ -200,11 +212,12 @@ function claimUsable(
   request: AllocationRequest,
   limits: {
     readonly config: IpamConfig | undefined;
+    readonly reserved: readonly Cidr[];
     readonly isUsable: (address: IpAddress) => boolean;
   },
 ): Block | undefined {
   const { node, now } = request;
-  const { config, isUsable } = limits;
+  const { config, reserved, isUsable } = limits;
   const owned = countOwnBlocks(draft, request);
   if (config !== undefined && config.auto_allocate_blocks !== true) {
     throw new CalicoError('ipam/no-new-blocks', { node });
@@ -212,6 +225,9 @@ function claimUsable(
   const limit = config?.maxBlocksPerHost ?? 0;
   const most = limit === 0 ? defaultBlockLimit : limit;
   const overlapping = overlapsIn(draft);
+  const family = familyOfPools(request.pools) ?? 4;
+  const unreadable = unreadableBlocks(draft, family);
+  const unreadableClaims = draft.unreadable(affinityKind(family));
   const isFresh = (cidr: Cidr) => getBlock(draft, cidr) === undefined;
   const isReclaimable = (cidr: Cidr) => {
     const block = getBlock(draft, cidr);
@@ -219,7 +235,10 @@ function claimUsable(
   };
   for (const isCandidate of [isFresh, isReclaimable]) {
     for (const cidr of blockOrder(request)) {
-      if (!isCandidate(cidr)) continue;
+      if (!isCandidate(cidr) || unreadable(cidr) !== undefined) continue;
+      if (unreadableClaims.has(`${node}/${cidr}`)) continue;
+      // Spares looking at each address of a pool that is reserved as a whole.
+      if (reserved.some((network) => cidrCovers(network, cidr))) continue;
       const others = overlapping(cidr);
       if (!others.every(isEmptyBlock)) continue;
       const isAnyUsable = nextFree(newBlock(cidr, node, now), isUsable) !== undefined;

@@ -50,6 +50,8 @@ export function nextFree(
   isUsable: (address: IpAddress) => boolean,
 ): IpAddress | undefined {
   for (const ordinal of block.unallocated ?? []) {
+    // What is both held and listed as free is held.
+    if (block.allocations[ordinal] !== null) continue;
     const address = addressAt(block.cidr, BigInt(ordinal));
     if (isUsable(address)) return address;
   }

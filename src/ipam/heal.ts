@@ -12,7 +12,7 @@ import { holderWith } from './addresses.ts';
 import { assign } from './allocate.ts';
 import { heldAddresses, isEmptyBlock } from './block.ts';
 import { lookUpHolder } from './holder.ts';
-import { blocksHolding, blocksOfOtherSizes } from './overlapping-blocks.ts';
+import { blocksHolding, blocksOfOtherSizes, unreadableBlocks } from './overlapping-blocks.ts';
 import { parsePoolId } from './pool-id.ts';
 import { poolOf } from './pools.ts';
 
@@ -47,15 +47,16 @@ export function allocateUsed(
   return healed;
 }
 
-/** Whether an address is free, in a pool, and in no block that overlaps one of another size. */
+/** Whether an address is free, in a pool, and in no block that overlaps one of another size or that cannot be read. */
 function isAllocatable(draft: Draft, address: IpAddress): boolean {
   const pool = poolOf(draft, address);
   if (pool === undefined || lookUpHolder(draft, address) !== undefined) return false;
   const [block] = blocksHolding(draft, address);
   if (block !== undefined) return true;
   const [family, blockSize] = [familyOf(address), poolBlockSize(pool)];
-  const others = blocksOfOtherSizes(draft, { family, blockSize })(cidrOf(address, blockSize));
-  return others.every(isEmptyBlock);
+  const cidr = cidrOf(address, blockSize);
+  if (unreadableBlocks(draft, family)(cidr) !== undefined) return false;
+  return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(isEmptyBlock);
 }
 
 /** What is known of an endpoint that had an address, as its allocation says it. */

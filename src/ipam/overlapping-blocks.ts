@@ -1,6 +1,16 @@
 import type { Draft } from '../datastore/writer.ts';
+import { CalicoError } from '../errors/error.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { addressAt, cidrFamily, cidrOf, splitCidr, type Cidr } from '../ip/cidr.ts';
+import {
+  addressAt,
+  cidrFamily,
+  cidrOf,
+  cidrsOverlap,
+  parseCidr,
+  splitCidr,
+  type Cidr,
+} from '../ip/cidr.ts';
+import { entryTypeOf } from '../model/entries.ts';
 import type { Block } from '../model/ipam.ts';
 import { blockKind } from './records.ts';
 
@@ -37,6 +47,34 @@ export function blocksOfOtherSizes(
     const larger = holding.filter(({ cidr }) => splitCidr(cidr).prefixLength < blockSize);
     return [...larger, ...(smaller.get(network) ?? [])];
   };
+}
+
+/**
+ * The error of a block that cannot be read and shares addresses with a network, which therefore nobody may claim;
+ * `undefined` if there is none. Looked for once for many networks, as there are few such blocks.
+ */
+export function unreadableBlocks(
+  draft: Draft,
+  family: IpFamily,
+): (network: Cidr) => CalicoError | undefined {
+  const kind = blockKind(family);
+  const unreadable = [...draft.unreadable(kind)].flatMap(([id, why]) => {
+    const cidr = cidrOrNone(id);
+    return cidr === undefined ? [] : [{ cidr, key: entryTypeOf[kind].key(id), why }];
+  });
+  return (network) => {
+    const found = unreadable.find(({ cidr }) => cidrsOverlap(cidr, network));
+    return found && new CalicoError('datastore/corrupt', { key: found.key, why: found.why });
+  };
+}
+
+/** A key of Calico's may hold any text where the network stands. */
+function cidrOrNone(text: string): Cidr | undefined {
+  try {
+    return parseCidr(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The commit holds only if no block inside this network was made meanwhile. */

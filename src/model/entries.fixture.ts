@@ -174,25 +174,34 @@ const subnet = object(
   { gateway: address4, auxiliary: fc.dictionary(name, address4), poolId: fc.string() },
 );
 
-/** Values of each kind. */
-export const storedValues: Readonly<Record<EntryKind, fc.Arbitrary<Json>>> = {
-  IPPool: resource(
+const noTunnel = fc.constantFrom('', 'Never');
+const networks = (family: 4 | 6) => network.filter((text) => text.includes(':') === (family === 6));
+const pool = (family: 4 | 6, tunnels: Fields) =>
+  resource(
     'IPPool',
     object(
-      { cidr: network },
+      { cidr: networks(family) },
       {
-        vxlanMode: encapsulation,
-        ipipMode: encapsulation,
+        ...tunnels,
         natOutgoing: fc.boolean(),
         disabled: fc.boolean(),
         disableBGPExport: fc.boolean(),
-        blockSize: fc.integer({ min: 20, max: 128 }),
-        nodeSelector: fc.string(),
+        blockSize:
+          family === 4 ? fc.integer({ min: 20, max: 32 }) : fc.integer({ min: 116, max: 128 }),
+        nodeSelector: fc.constantFrom('', 'all()', "rack == 'a' && !has(old)"),
         namespaceSelector: fc.string(),
         allowedUses: fc.subarray(['Workload', 'Tunnel', 'LoadBalancer']),
         assignmentMode: fc.constantFrom('Automatic', 'Manual'),
       },
     ),
+  );
+
+/** Values of each kind. */
+export const storedValues: Readonly<Record<EntryKind, fc.Arbitrary<Json>>> = {
+  IPPool: fc.oneof(
+    pool(4, { vxlanMode: encapsulation, ipipMode: noTunnel }),
+    pool(4, { vxlanMode: noTunnel, ipipMode: encapsulation }),
+    pool(6, { vxlanMode: encapsulation, ipipMode: noTunnel }),
   ),
   IPReservation: resource('IPReservation', object({}, { reservedCIDRs: fc.array(network) })),
   Profile: resource(

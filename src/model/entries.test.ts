@@ -101,9 +101,9 @@ const samples: readonly {
   },
   {
     kind: 'Block6',
-    id: 'fd80:24e2:f998:72d6::/122',
-    key: '/calico/ipam/v2/assignment/ipv6/block/fd80:24e2:f998:72d6::-122',
-    text: '{"cidr":"fd80:24e2:f998:72d6::/122","affinity":"host:host-a","allocations":[null],"unallocated":[0],"attributes":null,"sequenceNumber":1787392800123456789,"sequenceNumberForAllocation":{},"deleted":false}',
+    id: 'fd80:24e2:f998:72d6::/128',
+    key: '/calico/ipam/v2/assignment/ipv6/block/fd80:24e2:f998:72d6::-128',
+    text: '{"cidr":"fd80:24e2:f998:72d6::/128","affinity":"host:host-a","allocations":[null],"unallocated":[0],"attributes":null,"sequenceNumber":1787392800123456789,"sequenceNumberForAllocation":{},"deleted":false}',
   },
   {
     kind: 'Affinity4',

@@ -1,13 +1,14 @@
 import { z } from 'zod';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, splitCidr } from '../ip/cidr.ts';
+import { describe } from '../errors/error.ts';
 import { cidr, resource } from './fields.ts';
+import { parseSelector } from './selector/parse.ts';
 
 const encapsulationMode = z.enum(['Never', 'Always', 'CrossSubnet']);
 const allowedUse = z.enum(['Workload', 'Tunnel', 'LoadBalancer']);
 
-/** A range of addresses that workloads may use, cut into blocks. Defaults: the functions below. */
-export const ipPool = resource(
+const fields = resource(
   'IPPool',
   z.looseObject({
     cidr,
@@ -24,7 +25,18 @@ export const ipPool = resource(
   }),
 );
 
-export type IpPool = z.infer<typeof ipPool>;
+export type IpPool = z.infer<typeof fields>;
+
+/**
+ * A range of addresses that workloads may use, cut into blocks. Defaults: the functions below. One that contradicts
+ * itself is refused wherever it is read: no block can be cut from it, and everybody who looks for an address looks
+ * at all pools.
+ */
+export const ipPool = fields.superRefine((pool, context) => {
+  for (const { field, why } of poolProblems(pool)) {
+    context.addIssue({ code: 'custom', path: field.split('.'), message: why });
+  }
+});
 
 export function poolFamily(pool: IpPool): IpFamily {
   return cidrFamily(pool.spec.cidr);
@@ -70,7 +82,7 @@ const poolStatus = z.looseObject({
 });
 
 /** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */
-export function poolProblems(pool: IpPool): readonly { field: string; why: string }[] {
+function poolProblems(pool: IpPool): readonly { field: string; why: string }[] {
   const problems: { field: string; why: string }[] = [];
   const family = poolFamily(pool);
   const blockSize = poolBlockSize(pool);
@@ -88,6 +100,11 @@ export function poolProblems(pool: IpPool): readonly { field: string; why: strin
   }
   if (ipip !== 'Never' && vxlan !== 'Never') {
     problems.push({ field: 'spec.vxlanMode', why: 'cannot be combined with ipipMode' });
+  }
+  try {
+    parseSelector(poolNodeSelector(pool));
+  } catch (error) {
+    problems.push({ field: 'spec.nodeSelector', why: describe(error) });
   }
   return problems;
 }

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { cidrSize } from '../ip/cidr.ts';
 import { cidr } from './fields.ts';
 import { mapOf } from './nulls.ts';
 
@@ -18,11 +19,7 @@ const allocationAttributes = z.looseObject({
 /** Who holds an address: a handle and free key-value pairs. */
 export type AllocationAttributes = z.infer<typeof allocationAttributes>;
 
-/**
- * A block of consecutive addresses with at most one host that prefers it. `allocations[ordinal]` is an index
- * into `attributes` or null; `unallocated` is a queue: addresses are taken at its head, freed to its tail.
- */
-export const block = z.looseObject({
+const blockFields = z.looseObject({
   cidr,
   affinity: z.exactOptional(z.string().nullable()),
   affinity_claim_time: z.exactOptional(z.string()),
@@ -35,7 +32,24 @@ export const block = z.looseObject({
   hostAffinity: z.exactOptional(z.string()),
 });
 
-export type Block = z.infer<typeof block>;
+export type Block = z.infer<typeof blockFields>;
+
+/**
+ * A block of consecutive addresses with at most one host that prefers it. `allocations[ordinal]` is an index
+ * into `attributes` or null; `unallocated` is a queue: addresses are taken at its head, freed to its tail.
+ * One whose lists do not fit its size is refused where it is read.
+ */
+export const block = blockFields.superRefine((value, context) => {
+  const size = cidrSize(value.cidr);
+  const isInside = (ordinal: number) => ordinal >= 0 && ordinal < size;
+  const refuse = (field: string, why: string) =>
+    context.addIssue({ code: 'custom', path: [field], message: why });
+  if (BigInt(value.allocations.length) !== size) {
+    refuse('allocations', `must have ${size} entries, as ${value.cidr} has addresses`);
+  }
+  const outside = value.unallocated?.find((ordinal) => !isInside(ordinal));
+  if (outside !== undefined) refuse('unallocated', `${outside} is no address of ${value.cidr}`);
+});
 
 /** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */
 export function blockHost({ affinity, hostAffinity }: Block): string | undefined {
