@@ -49,7 +49,8 @@ export async function makeFirstContents(
 function firstContents(draft: Draft, deps: FirstContentsDeps): void {
   const { node, settings, families, stamp } = deps;
   bootstrap(draft, { nodeName: node, stamp });
-  const hasPools = [...draft.entries('IPPool')].length > 0;
+  // One that cannot be read may have any range.
+  const hasPools = [...draft.entries('IPPool')].length + draft.unreadable('IPPool').size > 0;
   if (settings.noDefaultPools || hasPools) return;
   for (const pool of defaultPools(settings, families)) {
     const used = deps.rangesInUse();

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { ClusterInformation } from '../model/cluster-information.ts';
+import type { EntryKind } from '../model/entries.ts';
 import type { Node } from '../model/node.ts';
 import type { Stamp } from '../model/stamp.ts';
 import type { Tier } from '../model/tier.ts';
@@ -8,18 +9,20 @@ import type { Draft } from './writer.ts';
 /**
  * A plan that makes what every Calico datastore holds, where it is missing: the cluster's identity, the tier
  * `default`, and this host's Node. `calicoVersion` stays unset, for no Calico release wrote the data.
- * Answers whether the datastore was new.
+ * Answers whether the datastore was new. What is there and cannot be read is left as it is, and keeps nothing else.
  */
 export function bootstrap(
   draft: Draft,
   { nodeName, stamp }: { readonly nodeName: string; readonly stamp: Stamp },
 ): boolean {
-  const isNew = draft.get('ClusterInformation', 'default') === undefined;
+  const isMissing = (kind: EntryKind, id: string) =>
+    draft.get(kind, id) === undefined && !draft.unreadable(kind).has(id);
+  const isNew = isMissing('ClusterInformation', 'default');
   if (isNew) draft.put('ClusterInformation', 'default', stamp(clusterInformation()));
-  if (draft.get('Tier', 'default') === undefined) {
+  if (isMissing('Tier', 'default')) {
     draft.put('Tier', 'default', stamp(defaultTier));
   }
-  if (draft.get('Node', nodeName) === undefined) {
+  if (isMissing('Node', nodeName)) {
     draft.put('Node', nodeName, stamp(newNode(nodeName)));
   }
   return isNew;

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Work } from '../async/supervise.ts';
+import { loadSettings } from '../config/load.ts';
+import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import { makeFirstContents } from './first-contents.ts';
+
+const signal = AbortSignal.timeout(600_000);
+const resources = '/calico/resources/v3/projectcalico.org/';
+
+/** What a host makes when it starts with a value of another tool's that cannot be read: ids by kind. */
+async function startedWith(unreadable: string) {
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
+  const key = `${resources}${unreadable}`;
+  await mirror.datastore.commit({ compares: [], writes: [{ key, value: '{' }] }, signal);
+  const failures: unknown[] = [];
+  const stop = new AbortController();
+  const onFailure = ({ error }: { readonly error: unknown }) => {
+    failures.push(error);
+    stop.abort();
+  };
+  await makeFirstContents(
+    {
+      node: 'host-a',
+      settings: loadSettings({}, '/nonexistent').settings,
+      families: [4],
+      mirror,
+      writer,
+      stamp: (resource) => resource,
+      work: new Work('first contents', { onFailure }),
+      rangesInUse: () => [],
+    },
+    AbortSignal.any([stop.signal, signal]),
+  );
+  assert.deepEqual(failures, []);
+  assert.equal((await mirror.datastore.get(key, signal))?.value, '{', 'it is left as it is');
+  const kinds = ['ClusterInformation', 'Tier', 'Node', 'IPPool'] as const;
+  return Object.fromEntries(kinds.map((kind) => [kind, [...mirror.list(kind).keys()]]));
+}
+
+const all = {
+  ClusterInformation: ['default'],
+  Tier: ['default'],
+  Node: ['host-a'],
+  IPPool: ['default-ipv4-ippool'],
+};
+
+test('what cannot be read keeps a host from making nothing else that every datastore holds', async () => {
+  assert.deepEqual(await startedWith('profiles/other'), all);
+  assert.deepEqual(await startedWith('clusterinformations/default'), {
+    ...all,
+    ClusterInformation: [],
+  });
+  assert.deepEqual(await startedWith('tiers/default'), { ...all, Tier: [] });
+  assert.deepEqual(await startedWith('nodes/host-a'), { ...all, Node: [] });
+});
+
+test('a pool that cannot be read may have any range: no default pool is made beside it', async () => {
+  assert.deepEqual(await startedWith('ippools/mine'), { ...all, IPPool: [] });
+});
