@@ -8,7 +8,7 @@ import { heldAddresses } from '../ipam/block.ts';
 import { blockKind } from '../ipam/records.ts';
 import type { EntryValue } from '../model/entries.ts';
 import { badNetworks, type NetworkSet } from '../model/network-set.ts';
-import { poolFamily, type IpPool } from '../model/ip-pool.ts';
+import { newPoolProblem, poolFamily, type IpPool } from '../model/ip-pool.ts';
 import type { Profile } from '../model/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
@@ -176,6 +176,8 @@ function checkedPool(draft: Draft, given: IpPool): IpPool {
       ...given.spec,
     },
   };
+  const problem = newPoolProblem(pool);
+  if (problem !== undefined) throw invalid(pool, 'spec.cidr', problem);
   const existing = draft.get('IPPool', pool.metadata.name);
   for (const field of ['cidr', 'blockSize'] as const) {
     if (existing !== undefined && existing.spec[field] !== pool.spec[field]) {

@@ -73,6 +73,11 @@ export const ipamErrors = {
     'input',
     (d: { subnet: string; why: string }) => `subnet ${d.subnet}: ${d.why}`,
   ),
+  'ipam/special-subnet': entry(
+    'input',
+    (d: { subnet: string; range: string; example: string }) =>
+      `subnet ${d.subnet} cannot have containers: ${d.range}; choose another, such as ${d.example}`,
+  ),
   'ipam/docker-subnet-taken': entry(
     'state',
     (d: { subnet: string; owner: string }) =>

@@ -3,7 +3,7 @@ import { CalicoError } from '../errors/error.ts';
 import { addressFromBytes, type IpFamily } from '../ip/address.ts';
 import { cidrOf, cidrsOverlap, parseCidr, type Cidr } from '../ip/cidr.ts';
 import type { IpPool } from '../model/ip-pool.ts';
-import { poolOverlapping } from './pools.ts';
+import { poolOverlapping, refuseSpecialSubnet } from './pools.ts';
 
 /** What a default pool is to be; without a CIDR a range is chosen. */
 export interface DefaultPool {
@@ -35,7 +35,7 @@ const candidates: readonly Cidr[] = [
 /**
  * A plan that makes the default pool of a family. A range that was asked for is refused if it overlaps
  * something; else the first free candidate is taken, for IPv6 a unique local /48 from the given random bytes
- * (RFC 4193). Throws `ipam/default-pool-overlaps` or `ipam/no-default-range`.
+ * (RFC 4193). Throws `ipam/default-pool-overlaps`, `ipam/special-subnet` or `ipam/no-default-range`.
  */
 export function makeDefaultPool(
   draft: Draft,
@@ -49,6 +49,7 @@ export function makeDefaultPool(
 ): IpPool {
   const { pool, used, stamp } = request;
   const cidr = pool.cidr ?? freeRange(draft, request);
+  refuseSpecialSubnet(cidr);
   const overlap = overlapOf(draft, cidr, pool.cidr === undefined ? [] : used);
   if (overlap !== undefined) {
     throw new CalicoError('ipam/default-pool-overlaps', { cidr, with: overlap });

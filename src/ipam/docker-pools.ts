@@ -17,6 +17,7 @@ import {
   partsOf,
   poolOverlapping,
   refuseOtherUses,
+  refuseSpecialSubnet,
 } from './pools.ts';
 import { expectBlocksWithin } from './overlapping-blocks.ts';
 import { blockKind, getBlock, release, removeBlock } from './records.ts';
@@ -196,6 +197,9 @@ function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: C
       throw new CalicoError('ipam/subnet-not-in-pools', { subnet, pools: ipPools.join(', ') });
     }
   }
+  // What Docker asks for again when it starts has been made already.
+  const isMade = covering?.metadata.annotations?.[madeForSubnet] !== undefined;
+  if (!isMade) refuseSpecialSubnet(subnet);
   if (covering !== undefined) {
     for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
     return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);

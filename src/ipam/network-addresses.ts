@@ -21,7 +21,7 @@ import { claimOf, mayUse } from './claims.ts';
 import { addressTaken, lookUpHolder, userOf } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
-import { allPools, hostLocal, poolOverlapping } from './pools.ts';
+import { allPools, hostLocal, poolOverlapping, refuseSpecialSubnet } from './pools.ts';
 import { putBlock, release, rewriteHolder } from './records.ts';
 import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
@@ -205,6 +205,7 @@ function adoptDockerSubnet(
         : `a network of host ${host} (${other.spec.cidr})`;
     throw new CalicoError('ipam/docker-subnet-taken', { subnet: subnet.cidr, owner });
   }
+  if (stale === undefined) refuseSpecialSubnet(subnet.cidr);
   const pool = stale ?? request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
   draft.put('IPPool', pool.metadata.name, pool);
   const { family } = subnet;

@@ -1,7 +1,15 @@
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { cidrContains, cidrCovers, cidrSize, cidrsOverlap, type Cidr } from '../ip/cidr.ts';
+import {
+  cidrContains,
+  cidrCovers,
+  cidrFamily,
+  cidrSize,
+  cidrsOverlap,
+  type Cidr,
+} from '../ip/cidr.ts';
+import { describeRange, refusedRange } from '../ip/special-ranges.ts';
 import {
   poolFamily,
   poolIsEnabled,
@@ -116,4 +124,12 @@ export function poolOverlapping(draft: Draft, network: Cidr): IpPool | undefined
 /** Ranges that must not be handed out unasked. */
 export function reservedRanges(draft: Draft): readonly Cidr[] {
   return [...draft.entries('IPReservation')].flatMap(([, { spec }]) => spec.reservedCIDRs ?? []);
+}
+
+/** Throws `ipam/special-subnet` for addresses that no container can have. */
+export function refuseSpecialSubnet(subnet: Cidr): void {
+  const special = refusedRange(subnet);
+  if (special === undefined) return;
+  const example = cidrFamily(subnet) === 4 ? '10.99.0.0/16' : 'fd00:99::/64';
+  throw new CalicoError('ipam/special-subnet', { subnet, range: describeRange(special), example });
 }

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, splitCidr } from '../ip/cidr.ts';
 import { describe } from '../errors/error.ts';
+import { describeRange, refusedRange } from '../ip/special-ranges.ts';
 import { cidr, resource } from './fields.ts';
 import { parseSelector } from './selector/parse.ts';
 
@@ -80,6 +81,12 @@ export function poolIsEnabled(pool: IpPool): boolean {
 const poolStatus = z.looseObject({
   conditions: z.exactOptional(z.array(z.looseObject({ type: z.string(), status: z.string() }))),
 });
+
+/** Why a new pool is refused although it is well-formed; a stored one, which another tool made, is read all the same. */
+export function newPoolProblem({ spec }: IpPool): string | undefined {
+  const special = spec.disabled === true ? undefined : refusedRange(spec.cidr);
+  return special === undefined ? undefined : `cannot have containers: ${describeRange(special)}`;
+}
 
 /** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */
 function poolProblems(pool: IpPool): readonly { field: string; why: string }[] {

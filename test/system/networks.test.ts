@@ -79,6 +79,15 @@ function networksSuite(kind: LabKind): void {
       ),
       /unknown network option "colour"; known: /,
     );
+    for (const [subnet, reason] of [
+      ['127.0.5.0/24', /127\.0\.0\.0\/8 is loopback/],
+      ['224.0.5.0/24', /224\.0\.0\.0\/4 is multicast/],
+      ['169.254.5.0/24', /169\.254\.0\.0\/16 is link-local/],
+    ] as const) {
+      const create = words`network create -d calico --subnet ${subnet} net1`;
+      assert.match(await lab.refused(...create, '--ipam-driver', 'calico-ipam'), reason);
+      assert.match(await lab.refused(...create), reason);
+    }
     await lab.network('tiny', '--subnet', '10.98.0.0/30');
     for (const name of ['t1', 't2', 't3', 't4']) await lab.client(name, '--net', 'tiny');
     assert.match(

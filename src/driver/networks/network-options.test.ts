@@ -51,6 +51,11 @@ test('an IPv6 next hop is kept apart from the IPv4 one', () => {
 });
 
 const refused = [
+  ...['127.0.0.1', '224.0.0.5', '0.0.0.0', '::1', 'ff02::1', '::ffff:10.0.0.1'].map((hop) => ({
+    name: `${hop} is no next hop`,
+    options: { 'next-hop': hop },
+    message: /cannot be a next hop: .* is /,
+  })),
   {
     name: 'an unknown option is refused and the known ones are named',
     options: { proflies: 'a' },
