@@ -4,8 +4,9 @@ import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts'
 import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
+import { portTaken } from '../dataplane/port-user.ts';
 import { portBindings } from '../driver/ports/port-bindings.ts';
-import { describe } from '../errors/error.ts';
+import { describe, isCalicoError } from '../errors/error.ts';
 import { anyAddress4, familyOf, isLoopback, type IpFamily } from '../ip/address.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../model/published-port.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
@@ -181,10 +182,12 @@ export class PublishedPorts {
     } catch (error) {
       const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
       if (isWanted !== true) return;
-      const why = describe(error);
-      if (!this.#problems.has(key))
+      if (!this.#problems.has(key)) {
+        // Who has it is asked once: that looks through all processes.
+        const why = describe(isCalicoError(error, 'port/taken') ? await portTaken(binding) : error);
         log.warn('published port is not held', { endpoint: owner, why });
-      this.#problems.set(key, why);
+        this.#problems.set(key, why);
+      }
       setTimeout(() => void this.#holdStill(id, binding), retryMs).unref();
     }
   }

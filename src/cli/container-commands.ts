@@ -6,7 +6,7 @@ import { isIsolationProfileName } from '../driver/networks/network-profile.ts';
 import { shareTags } from '../driver/endpoints/shared-tags.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
-import { containerName, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isEndpointNamed, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { profileNamed } from './profile-plans.ts';
 import { formatTable } from './table.ts';
@@ -76,7 +76,7 @@ function endpointsOf(draft: Draft, name: string, node: string | undefined): read
   const found: Found[] = [];
   for (const [id, endpoint] of draft.entries('WorkloadEndpoint')) {
     const isOnNode = node === undefined || endpoint.spec.node === node;
-    if (isOnNode && containerName(endpoint) === name) found.push({ id, endpoint });
+    if (isOnNode && isEndpointNamed(endpoint, name)) found.push({ id, endpoint });
   }
   if (found.length === 0) throw new CalicoError('cli/no-such-container', { container: name });
   const nodes = [...new Set(found.map(({ endpoint }) => endpoint.spec.node))].toSorted();

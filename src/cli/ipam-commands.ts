@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
+import { printable } from '../errors/printable.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { sharersOf } from '../ipam/addresses.ts';
 import { validClaims } from '../ipam/claims.ts';
@@ -50,9 +51,15 @@ export function addIpamCommands(program: Command, context: CliContext): void {
       if (problems.length > 0) context.setStatus(1);
     });
   ipam
-    .command('release <address>')
+    .command('release [address]')
     .description('free an address that nothing uses, as ipam check lists them')
-    .action(async (text: string) => {
+    .option('--ip <address>', 'the address, as calicoctl takes it')
+    .action(async (argument: string | undefined, { ip }: { readonly ip?: string }) => {
+      const text = argument ?? ip;
+      if (text === undefined || (argument !== undefined && ip !== undefined)) {
+        const why = 'needs one address: ipam release ADDRESS, or ipam release --ip ADDRESS';
+        throw new CalicoError('cli/bad-argument', { what: 'ipam release', why });
+      }
       const address = parseAddress(text);
       await context.withStore(({ write }) => write((draft) => releaseUnused(draft, address)));
       context.out(`${address} released\n`);
@@ -87,13 +94,15 @@ function holderText(draft: Draft, address: IpAddress): string {
   const holder = lookUpHolder(draft, address)?.holder;
   if (holder !== undefined) {
     return [
-      `${address} is in use by ${describeHolder(holder, userOf(draft, address))}\n`,
-      ...Object.entries(holder.secondary ?? {}).map(([key, value]) => `  ${key}: ${value}\n`),
+      `${address} is in use by ${printable(describeHolder(holder, userOf(draft, address)))}\n`,
+      ...Object.entries(holder.secondary ?? {}).map(
+        ([key, value]) => `  ${printable(`${key}: ${value}`)}\n`,
+      ),
     ].join('');
   }
   const user = userOf(draft, address);
   if (user !== undefined) {
-    return `${address} is in use by ${describeHolder({}, user)}, but not allocated\n`;
+    return `${address} is in use by ${printable(describeHolder({}, user))}, but not allocated\n`;
   }
   const pool = poolOf(draft, address);
   return pool === undefined

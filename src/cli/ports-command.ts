@@ -3,7 +3,7 @@ import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isEndpointNamed, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { formatTable } from './table.ts';
 
@@ -25,10 +25,7 @@ export function addPortsCommand(program: Command, context: CliContext): void {
 }
 
 function formatOne(endpoints: readonly WorkloadEndpoint[], name: string): string {
-  const found = endpoints.filter(
-    ({ spec }) =>
-      spec.workload === name || (name.length >= 12 && spec.containerID?.startsWith(name) === true),
-  );
+  const found = endpoints.filter((endpoint) => isEndpointNamed(endpoint, name));
   if (found.length === 0) {
     const why = 'no running container of that name is on a calico network of this host';
     throw new CalicoError('cli/bad-argument', { what: name, why });

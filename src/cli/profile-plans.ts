@@ -1,6 +1,7 @@
 import type { Draft } from '../datastore/writer.ts';
 import { newProfileSpec } from '../driver/networks/network-profile.ts';
 import { CalicoError } from '../errors/error.ts';
+import { printable } from '../errors/printable.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/profile.ts';
@@ -8,7 +9,7 @@ import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
 import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';
 import { profileText, rulesText } from './profile-text.ts';
-import { checkRules, refuseIfUsed, type Stamp } from './resource-plans.ts';
+import { checkRules, problemOfRules, refuseIfUsed, type Stamp } from './resource-plans.ts';
 import { counted } from './table.ts';
 
 /** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
@@ -101,6 +102,7 @@ export function rulesJson(draft: Draft, dockerName: string): string {
 export function updateRules(draft: Draft, dockerName: string, text: string): string {
   const profile = profileNamed(draft, dockerName);
   const changed = withRules(profile, parseRules(text, dockerName));
+  checkRules(changed);
   put(draft, changed);
   return profileText(draft, changed);
 }
@@ -168,14 +170,24 @@ function changeRules(
     profile,
     change.direction === 'inbound' ? { ingress: rules } : { egress: rules },
   );
+  checkInWords(changed);
   put(draft, changed);
   return profileText(draft, changed);
 }
 
+/** As `checkRules`, in the words of `profile rule add`. */
+function checkInWords(profile: Profile): void {
+  const problem = problemOfRules(profile);
+  if (problem === undefined) return;
+  const what = `Profile ${dockerNameOf(profile.metadata.name)}`;
+  const why = problem.replace(/^(in|e)gress rule/, (field) =>
+    field.startsWith('in') ? 'inbound rule' : 'outbound rule',
+  );
+  throw new CalicoError('cli/bad-argument', { what, why });
+}
+
 function withRules(profile: Profile, rules: Pick<Profile['spec'], 'ingress' | 'egress'>): Profile {
-  const changed = { ...profile, spec: { ...profile.spec, ...rules } };
-  checkRules(changed);
-  return changed;
+  return { ...profile, spec: { ...profile.spec, ...rules } };
 }
 
 /** Notes on the rules that speak of a tag, if no Profile gives it any more. */
@@ -190,7 +202,7 @@ function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
         const direction = field === 'ingress' ? 'inbound' : 'outbound';
         const name = dockerNameOf(metadata.name);
         return [
-          `note: no Profile has that tag any more, but ${direction} rule ${index + 1} of ${name} speaks of it: ${ruleWords(rule)}\n`,
+          `note: no Profile has that tag any more, but ${direction} rule ${index + 1} of ${printable(name)} speaks of it: ${printable(ruleWords(rule))}\n`,
         ];
       }),
     ),

@@ -1,5 +1,6 @@
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
+import { printable } from '../errors/printable.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/profile.ts';
@@ -39,9 +40,9 @@ export function profileText(draft: Draft, profile: Profile): string {
     .filter(([, value]) => value !== '')
     .map(([key, value]) => `${key}=${value}`);
   return [
-    `${dockerNameOf(profile.metadata.name)}\n`,
-    `  tags: ${profileTags(profile).map(dockerNameOf).join(', ') || 'none'}\n`,
-    others.length === 0 ? '' : `  labels: ${others.join(', ')}\n`,
+    `${shown(profile.metadata.name)}\n`,
+    `  tags: ${profileTags(profile).map(shown).join(', ') || 'none'}\n`,
+    others.length === 0 ? '' : `  labels: ${printable(others.join(', '))}\n`,
     rulesText(draft, profile),
   ].join('');
 }
@@ -54,10 +55,8 @@ export function rulesText(draft: Draft, { spec }: Profile): string {
     ...rules.map((rule, index) => {
       const missing = ruleTags(rule).filter((tag) => !given.has(tag));
       const note =
-        missing.length === 0
-          ? ''
-          : `   (no Profile has the tag ${missing.map(dockerNameOf).join(', ')})`;
-      return `    ${index + 1}  ${ruleWords(rule)}${note}\n`;
+        missing.length === 0 ? '' : `   (no Profile has the tag ${missing.map(shown).join(', ')})`;
+      return `    ${index + 1}  ${printable(ruleWords(rule))}${note}\n`;
     }),
     '    otherwise deny\n',
   ];
@@ -67,8 +66,13 @@ export function rulesText(draft: Draft, { spec }: Profile): string {
   ].join('');
 }
 
+/** Docker's name as one line. */
+function shown(name: string): string {
+  return printable(dockerNameOf(name));
+}
+
 function usersText(draft: Draft, { metadata }: Profile): string {
-  return `  used by: ${profileUsers(draft, metadata.name).join(', ') || 'nobody'}\n`;
+  return `  used by: ${printable(profileUsers(draft, metadata.name).join(', ')) || 'nobody'}\n`;
 }
 
 function allProfiles(draft: Draft): readonly Profile[] {

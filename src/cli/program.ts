@@ -46,6 +46,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   };
   const program = new Command('calico-cnm')
     .description('Calico networks, address pools and policy for Docker')
+    .version(`calico-cnm ${version}`, '-v, --version', 'print the version')
     .exitOverride()
     .configureOutput({
       writeOut: world.out,

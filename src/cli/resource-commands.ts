@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
+import { isEndpointNamed } from '../model/workload-endpoint.ts';
 import {
   formatYaml,
   ordered,
@@ -161,13 +162,27 @@ function selected(
   names: readonly string[],
 ): readonly Resource[] {
   if (names.length === 0) return resources;
-  return names.map((name) => {
-    const found = resources.find(
-      ({ metadata }) => metadata.name === name || metadata.name === resourceNameFor(name),
-    );
-    if (found === undefined) throw new CalicoError('datastore/not-found', { kind, name });
-    return found;
-  });
+  return [...new Set(names.flatMap((name) => named(resources, kind, name)))];
+}
+
+/**
+ * The resources that a name means, in the order of their own: one of that name or Docker's, or all endpoints of a
+ * container. Throws `datastore/not-found`.
+ */
+function named(
+  resources: readonly Resource[],
+  kind: ResourceKind,
+  name: string,
+): readonly Resource[] {
+  const exact =
+    resources.find(({ metadata }) => metadata.name === name) ??
+    resources.find(({ metadata }) => metadata.name === resourceNameFor(name));
+  if (exact !== undefined) return [exact];
+  const found = resources.filter(
+    (one) => one.kind === 'WorkloadEndpoint' && isEndpointNamed(one, name),
+  );
+  if (found.length > 0) return found;
+  throw new CalicoError('datastore/not-found', { kind, name });
 }
 
 async function deletionTargets(
@@ -191,12 +206,10 @@ async function deletionTargets(
   }
   const kind = resourceKind(word);
   return context.withStore(async ({ mirror }) =>
-    names.map((name) => {
-      const mapped = resourceNameFor(name);
-      const isMapped =
-        mirror.get(kind, name) === undefined && mirror.get(kind, mapped) !== undefined;
-      return { kind, id: isMapped ? mapped : name };
-    }),
+    selected(readResources(mirror, kind), kind, names).map((one) => ({
+      kind,
+      id: resourceId(one),
+    })),
   );
 }
 

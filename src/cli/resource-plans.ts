@@ -104,9 +104,13 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Pr
 
 /** Throws `model/invalid` for rules that cannot be enforced. */
 export function checkRules(profile: Profile): void {
-  const { problem } = compileProfile(profile.metadata.name, profile);
-  if (problem === undefined) return;
-  throw invalid(profile, 'spec', problem.replace(/^Profile \S+: /, ''));
+  const problem = problemOfRules(profile);
+  if (problem !== undefined) throw invalid(profile, 'spec', problem);
+}
+
+/** Why rules cannot be enforced: `ingress rule 2: …`. */
+export function problemOfRules(profile: Profile): string | undefined {
+  return compileProfile(profile.metadata.name, profile).problem?.replace(/^Profile \S+: /, '');
 }
 
 /** Throws `cli/profile-in-use` if somebody goes by the Profile. */

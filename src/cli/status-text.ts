@@ -1,5 +1,6 @@
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
+import { printable } from '../errors/printable.ts';
 import { formatCount, formatTable } from './table.ts';
 
 /** One screen that says whether all is well; lists are left out where they are empty. */
@@ -58,8 +59,8 @@ export function formatStatus(report: StatusReport): string {
 }
 
 function checkLine({ name, ok, detail, remedy }: Check): string {
-  const advice = ok || remedy === undefined ? '' : `\n            ${remedy}`;
-  return `  ${ok ? 'ok  ' : 'FAIL'}  ${name}: ${detail}${advice}\n`;
+  const advice = ok || remedy === undefined ? '' : `\n            ${printable(remedy)}`;
+  return `  ${ok ? 'ok  ' : 'FAIL'}  ${printable(`${name}: ${detail}`)}${advice}\n`;
 }
 
 function section(
@@ -71,5 +72,7 @@ function section(
 }
 
 function lastError({ lastError: error }: StatusReport): string {
-  return error === undefined ? '' : `Last error, ${error.at}: ${error.what}\n  ${error.remedy}\n`;
+  return error === undefined
+    ? ''
+    : `Last error, ${error.at}: ${printable(error.what)}\n  ${printable(error.remedy)}\n`;
 }

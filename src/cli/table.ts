@@ -1,14 +1,17 @@
+import { printable } from '../errors/printable.ts';
+
 /** Gap between columns, as calicoctl prints. */
 const gap = '   ';
 
 /**
  * Lines of a table: the header in capitals, columns as wide as their longest cell, columns of numbers to the
- * right, no lines drawn. Answers text that ends with a newline.
+ * right, no lines drawn; a cell is one line, whatever is in it. Answers text that ends with a newline.
  */
 export function formatTable(
   header: readonly string[],
-  rows: readonly (readonly string[])[],
+  given: readonly (readonly string[])[],
 ): string {
+  const rows = given.map((cells) => cells.map(printable));
   const lines = [header.map((cell) => cell.toUpperCase()), ...rows];
   const columns = header.map((_, column) => {
     const cells = rows.map((row) => row[column] ?? '');

@@ -1,4 +1,5 @@
 import { catalogue } from './catalogue.ts';
+import { printable } from './printable.ts';
 import type { ErrorSpec, Fault } from './spec.ts';
 
 type Catalogue = typeof catalogue;
@@ -56,5 +57,5 @@ export function describe(thrown: unknown): string {
 }
 
 function sentence<C extends ErrorCode>(code: C, detail: ErrorDetail<C>): string {
-  return specs[code].text(detail).replaceAll(/\s*\n\s*/g, ' ');
+  return printable(specs[code].text(detail).replaceAll(/\s*\n\s*/g, ' '));
 }

@@ -20,7 +20,7 @@ export const ipamErrors = {
   'ipam/full': entry(
     'state',
     (d: { where: string; size: string; reserved: string }) =>
-      `no free address in ${d.where} (${d.size} addresses${d.reserved === '0' ? '' : `, ${d.reserved} of them reserved by an IPReservation`}); remove containers, or use a larger or another pool`,
+      `no free address in ${d.where} (${d.size} address${d.size === '1' ? '' : 'es'}${d.reserved === '0' ? '' : `, ${d.reserved} of them reserved by an IPReservation`}); remove containers, or use a larger or another pool`,
   ),
   'ipam/block-limit': entry(
     'state',

@@ -4,7 +4,12 @@ import { entry } from './spec.ts';
 export const portErrors = {
   'port/taken': entry(
     'state',
-    (d: { where: string }) => `Bind for ${d.where} failed: port is already allocated`,
+    (d: { where: string; by?: string }) =>
+      `Bind for ${d.where} failed: port is already allocated${
+        d.by === undefined
+          ? ''
+          : `: ${d.by} on this host uses it; publish another port or another address, or stop that process`
+      }`,
   ),
   'port/range-taken': entry(
     'state',

@@ -273,7 +273,8 @@ export function checkInside(draft: Draft, record: DockerPool, address: IpAddress
     if (pool !== undefined) refuseOtherUses(pool);
     return;
   }
-  const { where } = describeSource(draft, record);
+  const { subnet } = record;
+  const where = subnet === undefined ? describeSource(draft, record).where : `subnet ${subnet}`;
   throw new CalicoError('ipam/address-outside', { address, where });
 }
 
@@ -294,7 +295,11 @@ function describeSource(
   const reserved = cidrs
     .reduce((sum, cidr) => sum + countReserved(cidr, ranges, []).reserved, 0n)
     .toString();
-  if (range !== undefined) return { where: `subnet ${range}`, size, reserved };
+  if (range !== undefined) {
+    const isPart = record.range !== undefined && record.range !== record.subnet;
+    const where = `${isPart ? '--ip-range' : 'subnet'} ${range}`;
+    return { where: isPart ? `${where} of subnet ${record.subnet ?? ''}` : where, size, reserved };
+  }
   const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
   return { where: `IP pool ${names.join(', ')}`, size, reserved };
 }

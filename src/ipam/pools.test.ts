@@ -189,3 +189,24 @@ test('networks of a pool that was split go on with its parts, and new ones are m
       'the parts of a pool that was made for a subnet go with it',
     );
   }));
+
+test('a full --ip-range is named as such, and an address outside the subnet by the subnet', async () => {
+  await withIpam(async (lab) => {
+    const pool = String((await lab.pool('host-a', '10.99.0.0/24', '10.99.0.9/32'))['PoolID']);
+    assert.equal(await lab.address('host-a', pool), '10.99.0.9');
+    const said = (pattern: RegExp) => (error: unknown) => pattern.test(String(error));
+    await assert.rejects(
+      lab.address(
+        'host-b',
+        String((await lab.pool('host-b', '10.99.0.0/24', '10.99.0.9/32'))['PoolID']),
+      ),
+      said(
+        /no free address in --ip-range 10\.99\.0\.9\/32 of subnet 10\.99\.0\.0\/24 \(1 address\)/,
+      ),
+    );
+    await assert.rejects(
+      lab.address('host-a', pool, '10.97.0.1'),
+      said(/address 10\.97\.0\.1 is not in subnet 10\.99\.0\.0\/24/),
+    );
+  });
+});

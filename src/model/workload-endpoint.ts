@@ -60,6 +60,19 @@ export function endpointTitle(endpoint: WorkloadEndpoint): string {
   return containerName(endpoint) ?? `endpoint ${endpoint.spec.endpoint.slice(0, 12)}`;
 }
 
+/**
+ * Whether people may call an endpoint so: by its container's name or ID (12 digits at least), as tables show it under
+ * CONTAINER, or by the name of the WorkloadEndpoint.
+ */
+export function isEndpointNamed(endpoint: WorkloadEndpoint, name: string): boolean {
+  const { metadata, spec } = endpoint;
+  return (
+    [endpointTitle(endpoint), spec.workload, metadata.name].includes(name) ||
+    `${metadata.namespace ?? ''}/${metadata.name}` === name ||
+    (name.length >= 12 && spec.containerID?.startsWith(name) === true)
+  );
+}
+
 /** The annotations that carry what Docker told us of an endpoint and Calico has no field for. */
 export const endpointAnnotations = {
   /** Docker's network ID. */

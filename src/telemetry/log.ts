@@ -1,3 +1,5 @@
+import { printable } from '../errors/printable.ts';
+
 /** How bad, or how detailed, a line is: a person must act, it is tried again, state changed, why. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -42,5 +44,6 @@ function formatFields(fields: LogFields): string {
 
 /** Values with blanks, quotes or control characters are written as JSON text, so that a line stays a line. */
 function formatValue(value: string): string {
-  return /^[^\s"\\]+$/.test(value) ? value : JSON.stringify(value);
+  const isPlain = /^[^\s"\\]+$/.test(value) && printable(value) === value;
+  return isPlain ? value : printable(JSON.stringify(value));
 }

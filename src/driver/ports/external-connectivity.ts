@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
 import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
+import { portTaken } from '../../dataplane/port-user.ts';
 import type { Mirror } from '../../datastore/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../../errors/error.ts';
@@ -10,6 +11,7 @@ import {
   anyAddress6,
   familyOf,
   isUnspecified,
+  type IpAddress,
   type IpFamily,
 } from '../../ip/address.ts';
 import type { DockerNetwork } from '../../model/docker-network.ts';
@@ -204,11 +206,29 @@ class Taking {
         return ports;
       } catch (error) {
         this.#releaseSince(before);
-        if (!isCalicoError(error, 'port/taken') || choices === 1) throw error;
+        if (!isCalicoError(error, 'port/taken')) throw error;
+        // Docker's own sentence for one port; who has those of a range would be a long list.
+        if (choices === 1) throw await this.#whoHas(addresses, asked, error);
       }
     }
     const range = firstHostPort === 0 ? 0 : `${firstHostPort}-${lastHostPort}`;
     throw new CalicoError('port/range-taken', { where: addressAndPort(first, range) });
+  }
+
+  /** The error that names the process of the host which has the port; the one given if a container has it. */
+  async #whoHas(
+    addresses: readonly IpAddress[],
+    { protocol, port, firstHostPort: hostPort }: AskedPort,
+    error: CalicoError,
+  ): Promise<CalicoError> {
+    const { heldPorts, families } = this.#deps;
+    const ports = addresses.map((hostIp) => ({ protocol, hostIp, hostPort, port }));
+    for (const binding of portBindings(this.#endpoint, ports, families)) {
+      if (heldPorts.ownerOf(binding) !== undefined) continue;
+      const named = await portTaken(binding);
+      if (isCalicoError(named, 'port/taken') && named.detail.by !== undefined) return named;
+    }
+    return error;
   }
 
   /** Lets the kernel choose a port. */
