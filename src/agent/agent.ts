@@ -141,6 +141,7 @@ export class Agent {
   #takeEvent(event: KernelEvent): boolean {
     if (event.kind === 'overrun') return (this.#mustResync = true);
     if (event.kind === 'routeGone') return this.routes.routeGone(event.route);
+    if (event.kind === 'routeReplaced') return this.routes.routeReplaced(event.route);
     if (event.kind === 'nftables') {
       if (!this.#running && this.#watch.hasChanged()) this.#firewallChanged();
       return false;

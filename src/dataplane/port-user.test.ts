@@ -17,7 +17,7 @@ async function withHolder(
       : `const s = require('dgram').createSocket('${address.includes(':') ? 'udp6' : 'udp4'}').bind(0, '${address}', () => console.log(s.address().port))`;
   const child = spawn(process.execPath, ['-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
   try {
-    const [text] = await once(child.stdout, 'data');
+    const text = await new Promise((resolve) => child.stdout.once('data', resolve));
     await use(Number(String(text)), child.pid ?? 0);
   } finally {
     child.kill('SIGKILL');

@@ -2,6 +2,7 @@ import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { cidrFamily, hostCidr, type Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
+import { LostPlaces } from './lost-places.ts';
 import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
 import { listLinks, type Link } from './netlink/link.ts';
 import {
@@ -11,6 +12,7 @@ import {
   ourProtocol,
   replaceRoute,
   routeTables,
+  type ReplacingRoute,
   type Route,
 } from './netlink/route.ts';
 import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
@@ -58,6 +60,7 @@ export class Routes {
   /** By route or address, and what of routes cannot be removed. */
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
+  readonly #lost = new LostPlaces();
 
   constructor(socket: NetlinkSocket, handOver: (destinations: readonly Cidr[]) => void) {
     this.#socket = socket;
@@ -75,6 +78,7 @@ export class Routes {
     this.#wanted.delete(key);
     this.#owners.delete(key);
     this.#refused.delete(key);
+    this.#lost.delete(key);
     this.#changed.add(key);
   }
 
@@ -109,16 +113,32 @@ export class Routes {
     const key = routeKey(route);
     const actual = this.#delta.actual.get(key);
     if (actual === undefined || !isSameRoute(actual, route)) return false;
-    this.#delta.deleteActual(key);
+    this.#loseRoute(key);
     return true;
+  }
+
+  /** The kernel tells that a route stands in the place of another; answers whether that was one of ours. */
+  routeReplaced({ destination, table, metric, own }: ReplacingRoute): boolean {
+    const key = routeKey({ destination, table });
+    const actual = this.#delta.actual.get(key);
+    if (!this.#wanted.has(key) || metric !== metricOf({ destination })) return false;
+    if (own === undefined) {
+      this.#loseRoute(key);
+      return actual !== undefined;
+    }
+    // What we wrote ourselves is told as well, in the order in which it was written.
+    if (actual !== undefined && isSameRoute(actual, own)) return false;
+    this.#delta.setActual(key, own);
+    return true;
+  }
+
+  #loseRoute(key: string): void {
+    this.#delta.deleteActual(key);
+    if (this.#wanted.has(key)) this.#lost.add(key);
   }
 
   link(name: string): Link | undefined {
     return this.#links.get(name);
-  }
-
-  get links(): ReadonlyMap<string, Link> {
-    return this.#links;
   }
 
   /** Reads links, addresses and our routes from the kernel. */
@@ -134,7 +154,9 @@ export class Routes {
     const routes = families.flatMap((family) =>
       listRoutes(this.#socket, { family, protocol: ourProtocol }),
     );
+    const before = [...this.#delta.actual.keys()];
     this.#delta.replaceActual(routes.map((route) => [routeKey(route), route] as const));
+    for (const key of before) if (!this.#delta.actual.has(key)) this.#loseRoute(key);
     for (const key of this.#wanted.keys()) this.#changed.add(key);
   }
 
@@ -202,6 +224,7 @@ export class Routes {
       if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
       else this.#make(route);
       this.#delta.setActual(key, route);
+      this.#lost.isBack(key);
     });
   }
 
@@ -235,8 +258,8 @@ export class Routes {
   }
 
   /**
-   * Makes a route that is not there as far as we know. One that is there all the same is replaced if it is ours,
-   * or leads to a container, as those of older plugins do. Any other is not ours to change.
+   * Makes a route that is not there as far as we know. One that is there all the same is replaced if it is ours, stands
+   * where ours was, or leads to a container, as those of older plugins do. Any other is not ours to change.
    */
   #make(route: Route): void {
     try {
@@ -248,10 +271,12 @@ export class Routes {
         (one) => routeKey(one) === routeKey(route) && (one.metric ?? 0) === metricOf(route),
       );
       const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
-      const mayReplace = rivals.some(
-        ({ protocol, linkIndex }) =>
-          protocol === ourProtocol || nameOf.get(linkIndex ?? 0)?.startsWith('cali') === true,
-      );
+      const mayReplace =
+        this.#lost.mayTakeBack(routeKey(route)) ||
+        rivals.some(
+          ({ protocol, linkIndex }) =>
+            protocol === ourProtocol || nameOf.get(linkIndex ?? 0)?.startsWith('cali') === true,
+        );
       if (mayReplace) {
         replaceRoute(this.#socket, route);
       } else if (route.type !== 'local' || rivals[0]?.type !== 'local') {
@@ -354,12 +379,12 @@ function targetKey(target: RouteTarget): string {
 }
 
 /** Of our own routes, which have no metric. */
-function routeKey({ table, destination }: Route): string {
+function routeKey({ table, destination }: Pick<Route, 'table' | 'destination'>): string {
   return `${table} ${destination}`;
 }
 
 /** What the kernel gives to a route that names none. */
-function metricOf({ destination }: Route): number {
+function metricOf({ destination }: Pick<Route, 'destination'>): number {
   return cidrFamily(destination) === 4 ? 0 : 1024;
 }
 
@@ -368,5 +393,5 @@ function addressKey({ interface: name, address }: WantedAddress): string {
 }
 
 function isSameRoute(a: Route, b: Route): boolean {
-  return a.type === b.type && a.scope === b.scope && a.linkIndex === b.linkIndex;
+  return (['type', 'scope', 'linkIndex', 'gateway'] as const).every((part) => a[part] === b[part]);
 }

@@ -5,11 +5,7 @@ export const portErrors = {
   'port/taken': entry(
     'state',
     (d: { where: string; by?: string }) =>
-      `Bind for ${d.where} failed: port is already allocated${
-        d.by === undefined
-          ? ''
-          : `: ${d.by} on this host uses it; publish another port or another address, or stop that process`
-      }`,
+      `Bind for ${d.where} failed: port is already allocated${userOf(d.by)}`,
   ),
   'port/range-taken': entry(
     'state',
@@ -39,3 +35,9 @@ export const portErrors = {
     (d: { why: string }) => `Docker's list of published ports is not understood: ${d.why}`,
   ),
 } as const;
+
+function userOf(by: string | undefined): string {
+  return by === undefined
+    ? ''
+    : `: ${by} on this host uses it; publish another port or another address, or stop that process`;
+}

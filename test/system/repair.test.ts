@@ -122,8 +122,46 @@ function repairSuite(kind: LabKind): void {
     ],
     ['the IPv6 raw table', () => 'ip6tables -t raw -F'],
   ];
-  for (const [what, script] of single) {
-    test(`removed and back, and nothing else is changed: ${what}`, async (context) => {
+  const hop = () => '$(ip route show table local proto 80 | head -1 | cut -d" " -f2)';
+  /** What stands in the place of something of ours, by whoever put it there. */
+  const replaced: readonly (readonly [what: string, script: () => string])[] = [
+    [
+      'an IPv4 route, by one of the same interface',
+      () => `ip route replace ${address} dev ${link}`,
+    ],
+    ['an IPv4 route, by another interface', () => `ip route replace ${address} dev lo`],
+    ['an IPv4 route, by a blackhole', () => `ip route replace blackhole ${address}`],
+    ['an IPv4 route, by an error', () => `ip route replace unreachable ${address}`],
+    ['an IPv4 route, by one of our protocol', () => `ip route replace ${address} dev lo proto 80`],
+    ['an IPv4 route, by a gateway', () => `ip route change ${address} via 127.0.0.9 dev lo`],
+    [
+      'an IPv4 route, by a removal and another',
+      () => `ip route del ${address}; ip route add ${address} dev lo || true`,
+    ],
+    ['an IPv6 route, by another interface', () => `ip -6 route replace ${address6} dev lo`],
+    ['an IPv6 route, by a blackhole', () => `ip -6 route replace blackhole ${address6}`],
+    ['an IPv6 route, by an error', () => `ip -6 route replace unreachable ${address6}`],
+    [
+      'a next hop',
+      () => `ip route replace local ${hop()} dev lo table local proto static scope host`,
+    ],
+    [
+      'a next hop, by one that answers nobody',
+      () => `ip route replace blackhole ${hop()} table local`,
+    ],
+    [
+      'the members of a set, by those of another',
+      () => `ipset save cali40workloads | head -1 | sed s/cali40workloads/other/ | ipset restore
+      ipset add other 192.0.2.1,lo; ipset swap other cali40workloads; ipset destroy other`,
+    ],
+    ['one rule of a chain of ours', () => 'iptables -R cali-tw-web 1 -j ACCEPT'],
+  ];
+  const all = [
+    ...single.map(([what, script]) => [`removed and back: ${what}`, script] as const),
+    ...replaced.map(([what, script]) => [`replaced and back: ${what}`, script] as const),
+  ];
+  for (const [what, script] of all) {
+    test(`${what}, and nothing else is changed`, async (context) => {
       assert.ok(await lab.reaches('inside', 'app'));
       const wanted = await state();
       const counts = await theirCounts();
@@ -138,6 +176,21 @@ function repairSuite(kind: LabKind): void {
       assert.ok((await theirCounts()).get('theirs-mangle') !== counts.get('theirs-mangle'));
     });
   }
+
+  test('who takes the place of a route again and again does not make the daemon do the same', async () => {
+    const wanted = await state();
+    const monitor = lab.host.spawn(['ip', 'monitor', 'route']);
+    const writes = () =>
+      monitor
+        .output()
+        .split('\n')
+        .filter((line) => line.includes(address) && line.includes('proto 80')).length;
+    const theft = `ip route replace ${address} dev lo`;
+    await sh(`for i in $(seq 200); do ${theft}; sleep 0.02; done`);
+    await comesBack(state, wanted);
+    await monitor.end('SIGKILL');
+    assert.ok(writes() > 0 && writes() < 20, monitor.output());
+  });
 
   for (const table of ['filter', 'nat']) {
     test(`iptables -t ${table} -F: ours are back, and theirs as the command left them`, async () => {

@@ -2,7 +2,13 @@ import { refused } from './errno.ts';
 import type { Libc } from './libc.ts';
 import { readAttributes } from './attributes.ts';
 import { readLink, type Link } from './link.ts';
-import { ourProtocol, readRoute, type Route } from './route.ts';
+import {
+  ourProtocol,
+  readReplacingRoute,
+  readRoute,
+  type ReplacingRoute,
+  type Route,
+} from './route.ts';
 import { decodeMessages, NetlinkSocket } from './socket.ts';
 
 /** What the kernel tells of itself. */
@@ -10,6 +16,8 @@ export type KernelEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly isGone: boolean }
   /** One of our routes is gone, whoever took it. */
   | { readonly kind: 'routeGone'; readonly route: Route }
+  /** A route to one address took the place of another of the same destination, table and metric. */
+  | { readonly kind: 'routeReplaced'; readonly route: ReplacingRoute }
   /** The nf_tables rules were changed, by which process. */
   | { readonly kind: 'nftables'; readonly processId: number | undefined }
   /** Events were lost: whoever follows them must read everything anew. */
@@ -20,7 +28,8 @@ const netfilter = 12;
 const solNetlink = 270;
 const addMembership = 1;
 const groups = { link: 1, route4: 7, route6: 11, nftables: 7 };
-const messages = { newLink: 16, deleteLink: 17, deleteRoute: 25 };
+const messages = { newLink: 16, deleteLink: 17, newRoute: 24, deleteRoute: 25 };
+const replaces = 0x100;
 const newGeneration = (10 << 8) | 15;
 const generationProcess = 2;
 const dontWait = 0x40;
@@ -122,12 +131,17 @@ function subscribe(libc: Libc, family: number, wanted: readonly number[]): Netli
 }
 
 function* eventsIn(bytes: Buffer): Generator<KernelEvent> {
-  for (const { type, payload } of decodeMessages(bytes)) {
+  for (const { type, flags, payload } of decodeMessages(bytes)) {
     switch (type) {
       case messages.newLink:
       case messages.deleteLink:
         yield { kind: 'link', link: readLink(payload), isGone: type === messages.deleteLink };
         break;
+      case messages.newRoute: {
+        const route = (flags & replaces) === 0 ? undefined : readReplacingRoute(payload);
+        if (route !== undefined) yield { kind: 'routeReplaced', route };
+        break;
+      }
       case messages.deleteRoute: {
         const route = payload[5] === ourProtocol ? readRoute(payload) : undefined;
         if (route !== undefined) yield { kind: 'routeGone', route };

@@ -1,6 +1,6 @@
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import { cidrFamily, cidrOf, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { parseAddress } from '../../ip/address.ts';
+import { cidrFamily, cidrOf, hostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { addressBits, parseAddress } from '../../ip/address.ts';
 import { address, readAddress, readAttributes, u32 } from './attributes.ts';
 import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
@@ -135,6 +135,30 @@ export function readRoute(payload: Buffer): Route | undefined {
     ...(linkIndex === undefined ? {} : { linkIndex }),
     ...(gateway === undefined ? {} : { gateway: readAddress(gateway) }),
     ...(metric === undefined ? {} : { metric }),
+  };
+}
+
+/** A route that stands in the place of another. */
+export interface ReplacingRoute {
+  readonly destination: Cidr;
+  readonly table: number;
+  readonly metric: number;
+  /** The route itself, if it is of our protocol and of a type that we make. */
+  readonly own: Route | undefined;
+}
+
+/** The route to a single address in a message of the kernel's; `undefined` for one to a network, as ours never are. */
+export function readReplacingRoute(payload: Buffer): ReplacingRoute | undefined {
+  const family: IpFamily = payload[0] === 2 ? 4 : 6;
+  if (payload[1] !== addressBits(family)) return undefined;
+  const found = readAttributes(payload.subarray(headerBytes));
+  const first = found.get(attributes.destination);
+  if (first === undefined) return undefined;
+  return {
+    destination: hostCidr(readAddress(first)),
+    table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
+    metric: found.get(attributes.metric)?.readUInt32LE(0) ?? 0,
+    own: payload[5] === ourProtocol ? readRoute(payload) : undefined,
   };
 }
 

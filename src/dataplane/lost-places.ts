@@ -1,0 +1,43 @@
+const windowMs = 10_000;
+const mostTaken = 5;
+
+/**
+ * Places of ours in the kernel that somebody else took, by key. They are taken back, but only some times in 10 s from
+ * one who takes them again and again: that would be a race without end.
+ */
+export class LostPlaces {
+  readonly #lost = new Set<string>();
+  /** When each was taken back of late. */
+  readonly #takenBackAt = new Map<string, readonly number[]>();
+  readonly #now: () => number;
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
+
+  /** It was ours, and is no more. */
+  add(key: string): void {
+    this.#lost.add(key);
+  }
+
+  /** Whether what stands there now may be replaced. */
+  mayTakeBack(key: string): boolean {
+    return this.#lost.has(key) && this.#recent(key).length < mostTaken;
+  }
+
+  /** It is ours again. */
+  isBack(key: string): void {
+    if (this.#lost.delete(key)) this.#takenBackAt.set(key, [...this.#recent(key), this.#now()]);
+  }
+
+  /** It is wanted no more. */
+  delete(key: string): void {
+    this.#lost.delete(key);
+    this.#takenBackAt.delete(key);
+  }
+
+  #recent(key: string): readonly number[] {
+    const since = this.#now() - windowMs;
+    return (this.#takenBackAt.get(key) ?? []).filter((at) => at > since);
+  }
+}
