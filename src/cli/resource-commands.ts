@@ -162,27 +162,24 @@ function selected(
   names: readonly string[],
 ): readonly Resource[] {
   if (names.length === 0) return resources;
-  return [...new Set(names.flatMap((name) => named(resources, kind, name)))];
+  const found = names.flatMap((name) => {
+    const ofName = named(resources, name);
+    if (ofName.length === 0) throw new CalicoError('datastore/not-found', { kind, name });
+    return ofName;
+  });
+  return [...new Set(found)];
 }
 
 /**
  * The resources that a name means, in the order of their own: one of that name or Docker's, or all endpoints of a
- * container. Throws `datastore/not-found`.
+ * container; none if there is no such.
  */
-function named(
-  resources: readonly Resource[],
-  kind: ResourceKind,
-  name: string,
-): readonly Resource[] {
+function named(resources: readonly Resource[], name: string): readonly Resource[] {
   const exact =
     resources.find(({ metadata }) => metadata.name === name) ??
     resources.find(({ metadata }) => metadata.name === resourceNameFor(name));
   if (exact !== undefined) return [exact];
-  const found = resources.filter(
-    (one) => one.kind === 'WorkloadEndpoint' && isEndpointNamed(one, name),
-  );
-  if (found.length > 0) return found;
-  throw new CalicoError('datastore/not-found', { kind, name });
+  return resources.filter((one) => one.kind === 'WorkloadEndpoint' && isEndpointNamed(one, name));
 }
 
 async function deletionTargets(
@@ -205,12 +202,15 @@ async function deletionTargets(
     });
   }
   const kind = resourceKind(word);
-  return context.withStore(async ({ mirror }) =>
-    selected(readResources(mirror, kind), kind, names).map((one) => ({
-      kind,
-      id: resourceId(one),
-    })),
-  );
+  return context.withStore(async ({ mirror }) => {
+    const resources = readResources(mirror, kind);
+    const ids = names.flatMap((name) => {
+      const found = named(resources, name).map(resourceId);
+      // What is not there is refused with the rest, by its kind.
+      return found.length === 0 ? [name] : found;
+    });
+    return [...new Set(ids)].map((id) => ({ kind, id }));
+  });
 }
 
 async function readText(file: string, context: CliContext): Promise<string> {

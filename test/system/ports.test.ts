@@ -208,10 +208,7 @@ function portsSuite(kind: LabKind): void {
     const holder = lab.host.spawn([...talk, 'listen', 'tcp', '0.0.0.0', '8081']);
     assert.ok(await lab.eventually(async () => holder.output() === 'ready', 15_000));
     const other = ['run', '--rm', '--net', 'web', '-p', '8081:80', 'calico-test', 'true'];
-    assert.match(
-      await lab.refused(...other),
-      /Bind for 0\.0\.0\.0:8081 failed: port is already allocated: node \(process \d+\) on this host/,
-    );
+    assert.match(await lab.refused(...other), /Bind for 0\.0\.0\.0:8081 failed: port is already/);
     await holder.end('SIGKILL');
     await lab.docker(...other);
     // Free again at once, for a bridge container and back.
@@ -357,7 +354,7 @@ function portsSuite(kind: LabKind): void {
     await lab.host.startCalico(lab.environment);
     const says = async () =>
       (await lab.calicoResult('status')).stdout.includes(
-        'FAIL  published port: Bind for 0.0.0.0:8080 failed: port is already allocated: node (process',
+        'FAIL  published port: Bind for 0.0.0.0:8080 failed: port is already allocated',
       );
     assert.ok(await lab.eventually(says));
     assert.match(await lab.refused('run', '--rm', '-p', '8080:80', 'calico-test', 'true'), /8080/);
