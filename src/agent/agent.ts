@@ -105,7 +105,7 @@ export class Agent {
     this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
     const { netfilter } = sockets;
     this.#failures = new ApplyFailures(deps.log);
-    this.#flows = new FlowEnder({ netfilter, engine: this.engine, families });
+    this.#flows = new FlowEnder({ ...deps, netfilter, engine: this.engine });
     this.#watch = new FirewallWatch({ ...sockets, backend, families });
     this.#forwarding = new GuardedIpv6Forwarding({
       tables: this.#tables.get(6),

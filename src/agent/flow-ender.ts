@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { endFlows, type Flow } from '../dataplane/netlink/conntrack.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../ip/address.ts';
@@ -17,20 +18,28 @@ export class FlowEnder {
   readonly #families: readonly IpFamily[];
   /** By address and Docker's ID of the endpoint: two may have one address, as long as one comes and the other goes. */
   readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
+  readonly #endsForbidden: boolean;
   #mustLook = false;
 
   constructor(options: {
     readonly netfilter: NetlinkSocket;
     readonly engine: PolicyEngine;
     readonly families: readonly IpFamily[];
+    /** Whether flows end that a change of policy forbids. */
+    readonly endsForbiddenFlows: boolean;
   }) {
+    this.#endsForbidden = options.endsForbiddenFlows;
     this.#netfilter = options.netfilter;
     this.#engine = options.engine;
     this.#families = options.families;
   }
 
-  /** A local endpoint as it was and is. */
+  /** A local endpoint as it was and is; one whose Profiles or labels are others may have flows that these forbid. */
   setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
+    if (this.#endsForbidden && before !== undefined && now !== undefined) {
+      const policy = ({ metadata, spec }: WorkloadEndpoint) => [spec.profiles, metadata.labels];
+      if (!isDeepStrictEqual(policy(before), policy(now))) this.#mustLook = true;
+    }
     for (const address of endpointAddresses(before)) {
       const owners = this.#byAddress.get(address);
       owners?.delete(before?.spec.endpoint ?? '');

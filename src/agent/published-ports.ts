@@ -3,11 +3,21 @@ import { Claims } from '../dataplane/claims.ts';
 import type { HeldHostPorts, PortToHold } from '../dataplane/held-host-ports.ts';
 import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import { setRouteLocalnet } from '../dataplane/netlink/link.ts';
+import { listRoutes, routeTables } from '../dataplane/netlink/route.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { portTaken } from '../dataplane/port-user.ts';
 import { portBindings } from '../driver/ports/port-bindings.ts';
-import { describe, isCalicoError } from '../errors/error.ts';
-import { anyAddress4, familyOf, isLoopback, type IpFamily } from '../ip/address.ts';
+import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
+import {
+  addressAndPort,
+  anyAddress4,
+  familyOf,
+  isLoopback,
+  isUnspecified,
+  type IpAddress,
+  type IpFamily,
+} from '../ip/address.ts';
+import { cidrContains } from '../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../model/published-port.ts';
 import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { HostPortChains, type HostPortRule } from '../profiles/host-port-chains.ts';
@@ -133,7 +143,29 @@ export class PublishedPorts {
 
   /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
   problems(): readonly string[] {
-    return [...this.#problems.values()];
+    return [...this.#problems.values(), ...this.#onLostAddresses()];
+  }
+
+  /**
+   * Ports that are held on an address which the host has lost since: nobody reaches them there. With the address they
+   * are served again, as socket and rules stay.
+   */
+  #onLostAddresses(): readonly string[] {
+    const bindings = [...this.#published.values()].flatMap((published) => published.bindings);
+    const specific = bindings.filter(
+      (binding) => !isUnspecified(binding.address) && !this.#problems.has(JSON.stringify(binding)),
+    );
+    if (specific.length === 0) return [];
+    const families = [...new Set(specific.map(({ address }) => familyOf(address)))];
+    const own = families
+      .flatMap((family) => listRoutes(this.#deps.rtnetlink, { family }))
+      .filter(({ type, table }) => type === 'local' && table === routeTables.local);
+    const isOwn = (address: IpAddress) =>
+      own.some(({ destination }) => cidrContains(destination, address));
+    return specific
+      .filter(({ address }) => !isOwn(address))
+      .map(({ address, port }) => addressAndPort(address, port))
+      .map((where) => new CalicoError('port/address-lost', { where }).message);
   }
 
   #wanted(endpoint: WorkloadEndpoint): Published {

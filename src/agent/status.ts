@@ -121,7 +121,7 @@ function checks(sources: StatusSources): Check[] {
       name: 'published port',
       ok: false,
       detail,
-      remedy: 'It leads to its container all the same; end what else uses it, then look again.',
+      remedy: 'Its rules are in place all the same; mend what is said here, then look again.',
     })),
     ...agent.containers.problems().map(({ container, why }) => ({
       name: `container ${container}`,

@@ -39,8 +39,6 @@ export class GroupWriter implements Writer {
   #whenHere: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Transactions committed or attempted since the start. */
   transactions = 0;
-  /** Plans that have been carried out. */
-  plans = 0;
 
   /** `readableMs`: how long a round waits until the mirror has what the one before wrote. */
   constructor(mirror: Mirror, readableMs = 5000) {
@@ -112,7 +110,6 @@ export class GroupWriter implements Writer {
       }
       revision = result.revision;
     }
-    this.plans += accepted.length;
     for (const { outcome } of accepted) outcome(revision);
   }
 

@@ -16,6 +16,11 @@ export const portErrors = {
     (d: { where: string }) =>
       `Bind for ${d.where} failed: this host does not have that address; publish the port on another, or on all`,
   ),
+  'port/address-lost': entry(
+    'state',
+    (d: { where: string }) =>
+      `port ${d.where} is published, but this host has that address no more; give it to an interface again (ip address add), or publish the port on another address`,
+  ),
   'port/no-sctp': entry(
     'state',
     (d: { where: string }) =>
