@@ -16,9 +16,7 @@ const kinds = {
   docker: () => words`-d calico`,
   dockerDual: (n: string) =>
     words`-d calico --ipv6 --subnet 10.${n}.0.0/24 --gateway 10.${n}.0.1 --subnet fd00:${n}::/64`,
-  // Of its own subnet: a container on two internal networks of one pool reaches the peers of the first only.
-  internal: (n: string) =>
-    words`-d calico --ipam-driver calico-ipam --internal --subnet 10.${n}.0.0/24`,
+  internal: () => words`-d calico --ipam-driver calico-ipam --internal`,
   bridge: () => words`-d bridge`,
 } as const;
 

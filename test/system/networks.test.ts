@@ -222,6 +222,59 @@ function networksSuite(kind: LabKind): void {
     assert.equal(await lab.reaches('outside', address), false, 'isolation comes before the rules');
   });
 
+  cleanly(
+    'a container on two internal networks reaches the peers of both, who keep apart',
+    async () => {
+      const inner = ['inner1', 'inner2'] as const;
+      for (const name of inner) await lab.network(name, '--internal');
+      await lab.network('outer');
+      for (const name of [...inner, 'outer']) await lab.server(`on-${name}`, '--net', name);
+      await lab.docker(
+        'create',
+        '--name',
+        'both',
+        '--net',
+        'inner1',
+        'calico-test',
+        'httpd',
+        '-f',
+        '-p',
+        '8080',
+        '-h',
+        '/www',
+      );
+      await lab.docker('network', 'connect', 'inner2', 'both');
+      await lab.docker('start', 'both');
+      const [on1, on2, outer] = [
+        await lab.address('on-inner1', 'inner1'),
+        await lab.address('on-inner2', 'inner2'),
+        await lab.address('on-outer', 'outer'),
+      ];
+      for (const [index, address] of [on1, on2].entries()) {
+        assert.ok(await lab.eventually(() => lab.reaches('both', address)), inner[index]);
+      }
+      for (const name of inner) {
+        const back = await lab.address('both', name);
+        assert.ok(await lab.eventually(() => lab.reaches(`on-${name}`, back)), name);
+      }
+      // Whatever their own Profiles let in.
+      for (const name of [...inner, 'outer']) {
+        await lab.calico('profile', name, 'rule', 'add', 'inbound', 'allow');
+      }
+      for (const [from, address] of [
+        ['on-inner1', on2],
+        ['on-inner2', on1],
+        ['on-inner1', outer],
+        ['both', outer],
+        ['on-outer', on1],
+        ['on-outer', await lab.address('both', 'inner2')],
+      ] as const) {
+        assert.equal(await lab.reaches(from, address), false, `${from} to ${address}`);
+      }
+      assert.equal(await lab.pings('both', '198.51.100.1'), false);
+    },
+  );
+
   cleanly('--network container:, --mac-address, -o mtu and rename', async () => {
     await lab.network('web', '-o', 'mtu=1400');
     await lab.server('app', '--net', 'web', '--mac-address', '02:42:ac:11:00:99');

@@ -20,8 +20,14 @@ test('names that differ only in case have different Profiles and tags', () => {
 
 test('the isolation of an internal network denies what is not its own, and allows nothing', () => {
   assert.deepEqual(isolationProfile('db').spec, {
+    labelsToApply: { 'docker.projectcalico.org/internal': 'true' },
     ingress: [{ action: 'Deny', source: { notSelector: 'has(db)' } }],
-    egress: [{ action: 'Deny', destination: { notSelector: 'has(db)' } }],
+    egress: [
+      {
+        action: 'Deny',
+        destination: { notSelector: "has(db) || docker.projectcalico.org/internal == 'true'" },
+      },
+    ],
   });
 });
 

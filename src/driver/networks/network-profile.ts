@@ -50,15 +50,23 @@ export function isIsolationProfileName(name: string): boolean {
   return name.startsWith(isolationPrefix);
 }
 
+/** The label that the isolation of an internal network gives its endpoints. Having a value, it is no tag, which others of the container would share. */
+const internalLabel = 'docker.projectcalico.org/internal';
+
 /**
- * What keeps an internal network (`--internal`) to itself, whatever Profiles its containers choose: it stands
- * before them and denies all that does not come from, or go to, the network's own tag.
+ * What keeps an internal network (`--internal`) to itself, whatever Profiles its containers choose: it stands before
+ * them and denies what does not come from the network's own tag, and what goes neither to it nor to an endpoint of
+ * another internal network. There that network's isolation decides, which admits a container of both: its packets to
+ * either leave by one interface where both have addresses of one pool.
  */
 export function isolationProfile(dockerName: string): Profile {
-  const other = { notSelector: `has(${tagFor(dockerName)})` };
+  const own = `has(${tagFor(dockerName)})`;
   return driverMade(isolationProfileName(dockerName), dockerName, {
-    ingress: [{ action: 'Deny', source: other }],
-    egress: [{ action: 'Deny', destination: other }],
+    labelsToApply: { [internalLabel]: 'true' },
+    ingress: [{ action: 'Deny', source: { notSelector: own } }],
+    egress: [
+      { action: 'Deny', destination: { notSelector: `${own} || ${internalLabel} == 'true'` } },
+    ],
   });
 }
 
