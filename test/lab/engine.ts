@@ -5,11 +5,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Machine } from './machine.ts';
 import { outputOf, ownEnvironment, type BackgroundProcess } from './process.ts';
 
-/** A Docker Engine to test on: the oldest and the newest that Debian has. */
-export type Engine = '20.10' | '28.5';
+/** A Docker Engine to test on, of those that Debian has. */
+export type Engine = '20.10' | '26.1' | '28.5';
 
-/** The engines, for suites that run on each. */
+/** The oldest and the newest engine, for suites that run on each. */
 export const engines: readonly Engine[] = ['20.10', '28.5'];
+
+/** With CALICO_TEST_LONG=1 also the one between them, for suites that depend on what Docker does and when. */
+export const moreEngines: readonly Engine[] =
+  process.env['CALICO_TEST_LONG'] === '1' ? [...engines, '26.1'] : engines;
 
 const mirror = 'http://deb.debian.org/debian';
 
@@ -27,6 +31,7 @@ const common = [
 
 const releases = {
   '20.10': { suite: 'bookworm', packages: [...common, 'busybox-static'], options: [] },
+  '26.1': { suite: 'trixie', packages: [...common, 'docker-cli'], options: [] },
   '28.5': {
     suite: 'sid',
     packages: [...common, 'docker-cli', 'docker-compose'],

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { engines } from '../lab/engine.ts';
+import { moreEngines } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { NetworkMix } from '../lab/network-mix.ts';
 import { words } from '../lab/words.ts';
@@ -8,7 +8,7 @@ import { words } from '../lab/words.ts';
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 const seed = Number(process.env['CALICO_TEST_SEED'] ?? 1);
 
-for (const engine of engines) {
+for (const engine of moreEngines) {
   describe(`a container on several networks, Docker ${engine}`, { timeout: 3_600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
