@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { Datastore } from '../datastore/datastore.ts';
 import type { GroupWriter } from '../datastore/group-writer.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
@@ -21,9 +22,12 @@ export const defaultPool: IpPool = {
   spec: { cidr: parseCidr('10.65.0.0/26'), blockSize: 29, nodeSelector: 'all()' },
 };
 
-/** Uses address management on a datastore of its own. */
-export async function withIpam(use: (lab: Lab) => Promise<void>): Promise<void> {
-  await using store = await openMirroredStore();
+/** Uses address management on a datastore of its own; `seen` puts something between the two. */
+export async function withIpam(
+  use: (lab: Lab) => Promise<void>,
+  seen?: (store: Datastore) => Datastore,
+): Promise<void> {
+  await using store = await openMirroredStore(seen);
   const { mirror, writer } = store;
   await writer.write((draft) => {
     draft.put('IPPool', 'default-ipv4-ippool', defaultPool);
