@@ -4,29 +4,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { loadLibc } from '../dataplane/netlink/libc.ts';
+import { NotifySocket } from './notify-socket.fixture.ts';
 import { ServiceManager } from './service-manager.ts';
 
 const libc = loadLibc();
 
-/** A manager's socket, as systemd opens it: a Unix datagram socket bound to an address. */
+/** What the manager at a name is told. */
 function heard(name: string, tell: (manager: ServiceManager) => void): readonly string[] {
-  const fd = libc.socket(1, 2 | 0o4000, 0);
-  const path = Buffer.from(name.startsWith('@') ? `\0${name.slice(1)}` : `${name}\0`);
-  const address = Buffer.concat([Buffer.from([1, 0]), path]);
-  assert.equal(libc.bind(fd, address, address.length), 0);
+  using socket = new NotifySocket(name);
   const pid = String(process.pid);
   tell(
     new ServiceManager(libc, { NOTIFY_SOCKET: name, WATCHDOG_USEC: '30000000', WATCHDOG_PID: pid }),
   );
-  const buffer = Buffer.alloc(256);
-  const messages: string[] = [];
-  for (;;) {
-    const length = libc.recv(fd, buffer, buffer.length, 0x40);
-    if (length < 0) break;
-    messages.push(buffer.toString('utf8', 0, length));
-  }
-  libc.close(fd);
-  return messages;
+  return socket.heard();
 }
 
 test('the manager hears of the start, of each sign of life, and of the end', () => {

@@ -21,8 +21,10 @@ export interface CommandOptions {
 const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
   SIGHUP: 1,
   SIGINT: 2,
+  SIGABRT: 6,
   SIGKILL: 9,
   SIGSEGV: 11,
+  SIGALRM: 14,
   SIGTERM: 15,
 };
 

@@ -1,10 +1,11 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { connect, createServer as createTcpServer, type AddressInfo } from 'node:net';
+import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 
 /**
- * Loaded into a daemon by `node --import`: throws in a callback of the kind that the file names, as soon as it is
- * there. It stands for a fault anywhere in the program or its libraries, of which the daemon knows nothing.
+ * Loaded into a daemon by `node --import`: throws in a callback of the kind that the file names, or stands still, as
+ * soon as it is there. It stands for a fault anywhere in the program or its libraries, of which the daemon knows nothing.
  */
 
 const order = '/run/throw';
@@ -32,7 +33,18 @@ export const throwingKinds: Readonly<Record<string, (kind: string) => void>> = {
     const server = createTcpServer((socket) => socket.destroy());
     server.listen(0, '127.0.0.1', () => request({ port: portOf(server.address()) }).end());
   },
+  'endless loop': () => standStill(),
+  /** Of the time that the daemon gave itself, if it gave itself one, all but a second is over. */
+  'endless loop, most of its time': () => {
+    const libc = loadLibc();
+    if (libc.alarm(0) > 0) libc.alarm(1);
+    standStill();
+  },
 };
+
+function standStill(): never {
+  for (;;);
+}
 
 function portOf(address: AddressInfo | string | null): number {
   return typeof address === 'object' && address !== null ? address.port : 0;

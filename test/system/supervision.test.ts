@@ -6,9 +6,11 @@ import { after, before, describe, test } from 'node:test';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import { encodeMessage, NetlinkSocket, socketAddress } from '../../src/dataplane/netlink/socket.ts';
+import { NotifySocket } from '../../src/daemon/notify-socket.fixture.ts';
 import { checkout } from '../lab/built.ts';
 import { startCalicoDaemon } from '../lab/daemon.ts';
 import { startHost, type Host } from '../lab/host.ts';
+import { unlessLong } from '../lab/long.ts';
 import type { BackgroundProcess } from '../lab/process.ts';
 
 const throwing = { NODE_OPTIONS: `--import ${checkout}/test/lab/throwing.ts` };
@@ -22,7 +24,7 @@ async function until(isSo: () => boolean | Promise<boolean>, what: string): Prom
   }
 }
 
-describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
+describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
   let host: Host;
   before(async () => {
     host = await startHost({ engine: '28.5' });
@@ -30,6 +32,7 @@ describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
   after(async () => host[Symbol.asyncDispose]());
 
   const throwIn = (kind: string) => host.run(['sh', '-c', `echo ${kind} >/run/throw`]);
+  const standStill = (most: '' | ', most of its time' = '') => throwIn(`endless loop${most}`);
 
   // Its kernel monitor waits on a thread of the pool all the while.
   for (const kind of ['timer', 'promise', 'socket', 'client', 'event']) {
@@ -96,6 +99,44 @@ describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
     await host.run(['sh', '-c', `rm -f ${files.join(' ')}`]);
   });
 
+  test('tells its service manager that it lives, from its event loop alone, and dies as that wants', async () => {
+    using manager = new NotifySocket(host.path('/run/notify'));
+    const watchdogMs = 2000;
+    const watched = { NOTIFY_SOCKET: '/run/notify', WATCHDOG_USEC: String(1000 * watchdogMs) };
+    const daemon = await startCalicoDaemon(host.machine, { ...throwing, ...watched });
+    const said: string[] = [];
+    const listen = () => {
+      const heard = manager.heard();
+      said.push(...heard);
+      return heard;
+    };
+    const lives = () =>
+      listen().length > 0 && said.filter((one) => one === 'WATCHDOG=1').length > 3;
+    await until(lives, 'signs of life');
+    assert.ok(said.includes('READY=1'));
+    await standStill();
+    let heardLast = performance.now();
+    const isSilent = () => {
+      if (listen().length > 0) heardLast = performance.now();
+      return performance.now() - heardLast > watchdogMs;
+    };
+    await until(isSilent, 'silence as long as the manager bears');
+    assert.equal(daemon.status, undefined);
+    daemon.signal('SIGABRT');
+    await until(() => daemon.status !== undefined, 'its end');
+  });
+
+  for (const [how, most] of [['in seconds', ', most of its time'] as const, ['', ''] as const])
+    test(
+      `is ended by the alarm that it has set when it stands still ${how}`.trim(),
+      { skip: most === '' && unlessLong() },
+      async () => {
+        const daemon = await startCalicoDaemon(host.machine, throwing);
+        await standStill(most);
+        assert.equal(await daemon.ended(120_000), 128 + 14, daemon.output());
+      },
+    );
+
   test('comes back under the supervisor that install uses where there is no systemd', async () => {
     const supervise = `${checkout}/plugin/supervise`;
     const supervisor: BackgroundProcess = host.spawn([supervise, 'keep'], throwing);
@@ -103,9 +144,11 @@ describe('a daemon in which something goes wrong', { timeout: 300_000 }, () => {
       const served = () => readFileSync(host.path('/run/calico/serving.lock'), 'utf8').trim();
       const answers = async () => (await host.exec(['calico-cnm', 'status'])).status === 0;
       await until(answers, 'its start');
-      const first = served();
-      await throwIn('timer');
-      await until(async () => served() !== first && (await answers()), 'its return');
+      for (const fails of [() => throwIn('timer'), () => standStill(', most of its time')]) {
+        const before = served();
+        await fails();
+        await until(async () => served() !== before && (await answers()), 'its return');
+      }
     } finally {
       await supervisor.end('SIGTERM');
     }
