@@ -1,9 +1,18 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Supervisor } from '../../src/async/supervise.ts';
 import { Agent } from '../../src/agent/agent.ts';
+import { statusReport } from '../../src/agent/status.ts';
+import { startCommandLine } from '../../src/cli/command-line.fixture.ts';
+import {
+  indexLocalEndpoints,
+  type LocalEndpoints,
+} from '../../src/driver/endpoints/local-endpoints.ts';
+import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { openKernelSockets, type KernelSockets } from '../../src/agent/kernel-sockets.ts';
 import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
@@ -34,21 +43,29 @@ export class KernelAgent implements AsyncDisposable {
   readonly store: MirroredStore;
   readonly sockets: KernelSockets;
   readonly log: string[];
+  readonly #backend: Backend;
+  readonly #local: LocalEndpoints;
   readonly #end: () => Promise<void>;
 
   private constructor(
-    parts: Pick<KernelAgent, 'agent' | 'store' | 'sockets' | 'log'>,
+    parts: Pick<KernelAgent, 'agent' | 'store' | 'sockets' | 'log'> & {
+      readonly backend: Backend;
+    },
     end: () => Promise<void>,
   ) {
     this.agent = parts.agent;
     this.store = parts.store;
     this.sockets = parts.sockets;
     this.log = parts.log;
+    this.#backend = parts.backend;
+    this.#local = indexLocalEndpoints(parts.store.mirror, here);
     this.#end = end;
   }
 
   static async start(backend: Backend, runner = new ToolRunner()): Promise<KernelAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
+    // As Docker does when it starts.
+    writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
     const store = await openMirroredStore();
     const sockets = openKernelSockets();
     const stop = new AbortController();
@@ -70,7 +87,7 @@ export class KernelAgent implements AsyncDisposable {
     const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
     const monitoring = monitor.run(stop.signal);
     agent.start(stop.signal);
-    return new KernelAgent({ agent, store, sockets, log }, async () => {
+    return new KernelAgent({ agent, store, sockets, log, backend }, async () => {
       stop.abort();
       await monitoring;
       monitor.close();
@@ -109,13 +126,47 @@ export class KernelAgent implements AsyncDisposable {
     await this.write((draft) => draft.remove('WorkloadEndpoint', endpointId(name)));
   }
 
+  status(): StatusReport {
+    return statusReport({
+      version: '0',
+      node: here,
+      startedAt: new Date(),
+      mirror: this.store.mirror,
+      agent: this.agent,
+      local: this.#local,
+      firewall: { backend: this.#backend, why: 'the test says' },
+      families: [4, 6],
+      sockets: ['calico.sock'],
+      hostProblems: [],
+      connected: () => [],
+      dockerPools: () => [],
+      moreChecks: [],
+    });
+  }
+
+  /** What `calico-cnm status` prints, and how it exits, asking as it asks the daemon. */
+  async statusCommand(): Promise<{ readonly status: number; readonly text: string }> {
+    using cli = startCommandLine();
+    const server = createServer((_request, response) => {
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify(this.status()));
+    });
+    await once(server.listen(join(cli.folder, 'control.sock')), 'listening');
+    try {
+      const { status, out, error } = await cli.run(['status']);
+      return { status, text: out + error };
+    } finally {
+      server.close();
+    }
+  }
+
   /** Waits until the agent has written what the datastore says now. */
   async settled(): Promise<void> {
     const revision = await this.write((draft) =>
-      draft.put('Tier', 'settled', {
+      draft.put('Tier', 'default', {
         kind: 'Tier',
         apiVersion,
-        metadata: { name: 'settled' },
+        metadata: { name: 'default' },
         spec: { order: Math.random() },
       }),
     );

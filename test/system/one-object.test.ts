@@ -1,11 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { statusReport } from '../../src/agent/status.ts';
-import {
-  indexLocalEndpoints,
-  type LocalEndpoints,
-} from '../../src/driver/endpoints/local-endpoints.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { parseSelector } from '../../src/model/selector/parse.ts';
@@ -28,10 +23,8 @@ after(() => namespace[Symbol.dispose]());
 /** One object that the kernel takes no part of is named, and holds up nothing else. */
 describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
   let lab: KernelAgent;
-  let local: LocalEndpoints;
   before(async () => {
     lab = await KernelAgent.start('nft');
-    local = indexLocalEndpoints(lab.store.mirror, here);
     await lab.write((draft) => {
       draft.put(
         'Profile',
@@ -76,21 +69,8 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
       .toSorted() ?? [];
   const failures = () => lab.agent.health.failures.map(({ what }) => what);
   const status = () =>
-    statusReport({
-      version: '0',
-      node: here,
-      startedAt: new Date(),
-      mirror: lab.store.mirror,
-      agent: lab.agent,
-      local,
-      firewall: { backend: 'nft', why: 'the test says' },
-      families: [4, 6],
-      sockets: ['calico.sock'],
-      hostProblems: [],
-      connected: () => [],
-      dockerPools: () => [],
-      moreChecks: [],
-    })
+    lab
+      .status()
       .checks.filter(({ ok }) => !ok)
       .map(({ name, detail }) => `${name}: ${detail}`);
 
@@ -249,12 +229,22 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
     const said = status().join('\n');
     assert.match(said, /kernel: member 10\.9\.0\.2\/32 .*endpoint bad2 on there.*HASH_FULL/);
     assert.match(said, /Profile guard: ingress rule 1: member 10\.9\.0\.2\/32/);
+    const command = await lab.statusCommand();
+    assert.equal(command.status, 1);
+    assert.match(command.text, /^calico-cnm 0 on here, since \S+: not all is well$/m);
+    assert.match(
+      command.text,
+      /^ +FAIL +kernel: member 10\.9\.0\.2\/32 of the address set \S+ \(endpoint bad2 on there\): .*HASH_FULL.*\n +It is tried again by itself; everything else is in force\. Change or delete it\.$/m,
+    );
+    assert.match(command.text, /^ +FAIL +Profile guard: ingress rule 1: member 10\.9\.0\.2\/32/m);
+    assert.match(command.text, /^endpoint guarded .* ready$/m);
     assert.doesNotMatch(sh('iptables-nft -S cali-pri-guard'), /set-xmark|RETURN/);
     assert.match(sh('iptables-nft -S cali-pri-web'), /set-xmark 0x10000/);
     await lab.write((draft) => draft.remove('WorkloadEndpoint', endpointId('bad1')));
     assert.ok(await eventually(() => failures().length === 0), status().join('\n'));
     await lab.settled();
     assert.match(sh('iptables-nft -S cali-pri-guard'), /set-xmark 0x10000/);
+    assert.equal((await lab.statusCommand()).status, 0);
     await lab.leave(facts);
   });
 

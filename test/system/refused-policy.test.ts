@@ -69,6 +69,14 @@ function holdsNothingUp(backend: Backend): void {
     await lab.join(facts(2, 'web'));
     const [failure, ...others] = failures();
     assert.match(failure ?? '', /^rules of the Profile bad, inbound .*, IPv4$/);
+    const { status, text } = await lab.statusCommand();
+    assert.equal(status, 1);
+    assert.match(text, /^calico-cnm 0 on here, since \S+: not all is well$/m);
+    assert.match(
+      text,
+      /^ +FAIL +kernel: rules of the Profile bad, inbound [^:]*, IPv4: .*6666.*\n +It is tried again by itself; everything else is in force\. Change or delete it\.$/m,
+    );
+    assert.equal(text.match(/^ +FAIL/gm)?.length, 1, text);
     assert.deepEqual(others, []);
     assert.match(chain('cali-pri-bad'), /-A cali-pri-bad [^\n]*-j DROP\n$/);
     await put('web', [toPort(443)]);
@@ -94,6 +102,7 @@ function holdsNothingUp(backend: Backend): void {
     await put('bad', [toPort(6667)]);
     await lab.settled();
     assert.deepEqual(failures(), []);
+    assert.equal((await lab.statusCommand()).status, 0);
     assert.match(chain('cali-pri-bad'), /6667/);
     assert.equal(said('rules of the Profile bad'), 2, 'the log says that it is well again');
   });
