@@ -219,6 +219,30 @@ test('a rule never names a chain or a set that is not there', () => {
   assert.deepEqual([...engine.problems().keys()], ['absent']);
 });
 
+test('networks of sets are members of selectors in use, with labels that they inherit, until the set is gone', () => {
+  const { engine, output } = newEngine();
+  const source = { selector: "set == 'bad' || has(tagged)" };
+  engine.setProfile('p1', profile('p1', [], [{ action: 'Deny', source }]));
+  const facts = { id: 'e1', node: 'here', address: '10.0.0.1', interface: 'cali1' };
+  engine.setEndpoint('e1', endpoint({ ...facts, profiles: ['p1'] }));
+  const set = (labels: Readonly<Record<string, string>>, namespace?: string) => ({
+    kind: 'NetworkSet' as const,
+    apiVersion: 'projectcalico.org/v3' as const,
+    metadata: { name: 's', labels, ...(namespace === undefined ? {} : { namespace }) },
+    spec: { nets: ['10.9.0.0/16', 'fd00::/64'] },
+  });
+  const members = () => [...output.sets.values()].flatMap((one) => [...one]).toSorted();
+  const others = members();
+  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'bad' }, 'shop'));
+  assert.deepEqual(members(), [...others, '10.9.0.0/16', 'fd00::/64'].toSorted());
+  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'good' }, 'shop'));
+  assert.deepEqual(members(), others);
+  engine.setProfile('kns.shop', profile('kns.shop', ['tagged'], []));
+  assert.deepEqual(members(), [...others, '10.9.0.0/16', 'fd00::/64'].toSorted());
+  engine.setNetworkSet('NetworkSet shop/s', undefined);
+  assert.deepEqual(members(), others);
+});
+
 test('chains are there in the families that their endpoints have addresses of, and in no other', () => {
   const { engine, output } = newEngine();
   engine.setProfile('web', profile('web', ['web'], [{ action: 'Allow' }]));
