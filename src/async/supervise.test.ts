@@ -110,12 +110,12 @@ test('a handler that throws is told, and what it missed is mended; a mending tha
 test('what goes round no more hangs; what rests or may be silent does not', async () => {
   const { supervisor } = supervised();
   const [busy, resting, patient] = ['busy', 'resting', 'patient'].map((name) =>
-    supervisor.work(name, name === 'patient' ? {} : { mostSilentMs: 20 }),
+    supervisor.work(name, name === 'patient' ? {} : { mostSilentMs: 1500 }),
   );
   for (const work of [busy, resting, patient]) work?.turned();
   resting?.rests();
   assert.deepEqual(supervisor.hanging(), []);
-  await sleep(40);
+  await sleep(1600);
   assert.deepEqual(supervisor.hanging(), ['busy']);
   busy?.turned();
   assert.deepEqual(supervisor.hanging(), []);
