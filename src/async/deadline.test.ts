@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { backoffMs, orAborted, pause } from './deadline.ts';
+import { backoffMs, orAborted, pause, within } from './deadline.ts';
 
 test('orAborted answers as the promise does, unless the signal is aborted first', async () => {
   const stop = new AbortController();
@@ -24,6 +24,19 @@ test('orAborted hears a promise that fails after it was given up, also if it was
   } finally {
     process.off('unhandledRejection', note);
   }
+});
+
+test('an action has its time, and its signal is left alone when it ended before', async () => {
+  const never = (signal: AbortSignal) => orAborted(new Promise(() => {}), signal);
+  await assert.rejects(within(5, never), { name: 'TimeoutError' });
+  let given: AbortSignal | undefined;
+  const quick = async (signal: AbortSignal) => {
+    given = signal;
+    return 'done';
+  };
+  assert.equal(await within(5, quick), 'done');
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(given?.aborted, false);
 });
 
 test('delays double up to the longest', () => {

@@ -5,6 +5,24 @@ export function withDeadline(signal: AbortSignal, timeoutMs: number): AbortSigna
   return AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
 }
 
+/**
+ * What an action comes to that has so many milliseconds: then its signal is aborted. Unlike that of
+ * `AbortSignal.timeout`, the timer goes with the action, so that what is done often leaves none behind to expire.
+ */
+export async function within<T>(
+  timeoutMs: number,
+  act: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  const late = () => stop.abort(new DOMException(`not within ${timeoutMs} ms`, 'TimeoutError'));
+  const timer = setTimeout(late, timeoutMs).unref();
+  try {
+    return await act(stop.signal);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Waits so many milliseconds; answers early (without an error) when the signal is aborted. */
 export async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
   try {

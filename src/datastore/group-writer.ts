@@ -1,3 +1,4 @@
+import { within } from '../async/deadline.ts';
 import { CalicoError, toCalicoError } from '../errors/error.ts';
 import type { Transaction } from './datastore.ts';
 import { expectLock, isLocked, lockedError } from './lock.ts';
@@ -89,7 +90,7 @@ export class GroupWriter implements Writer {
   async #readable(): Promise<void> {
     if (this.#whenHere === undefined) return;
     try {
-      await this.#whenHere(AbortSignal.timeout(this.#readableMs));
+      await within(this.#readableMs, this.#whenHere);
       this.#whenHere = undefined;
     } catch {
       const error = this.#behind();
@@ -102,7 +103,9 @@ export class GroupWriter implements Writer {
     let { revision } = this.#mirror;
     if (transaction.writes.length > 0) {
       this.transactions++;
-      const result = await this.#mirror.commit(transaction, AbortSignal.timeout(commitMs), draft);
+      const result = await within(commitMs, (signal) =>
+        this.#mirror.commit(transaction, signal, draft),
+      );
       this.#whenHere = result.whenHere;
       if (result.kind === 'conflict') {
         if (result.whenHere !== undefined) throw this.#behind();

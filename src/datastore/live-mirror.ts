@@ -1,4 +1,4 @@
-import { orAborted } from '../async/deadline.ts';
+import { orAborted, within } from '../async/deadline.ts';
 import { Work } from '../async/supervise.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import {
@@ -169,7 +169,7 @@ export class LiveMirror implements Mirror {
           : this.#hasConflicting(transaction, result);
       const whenHere = (stop: AbortSignal) => this.#wait(isHere, stop);
       try {
-        await whenHere(AbortSignal.timeout(this.#wayBackMs));
+        await within(this.#wayBackMs, whenHere);
         return result;
       } catch {
         return { ...result, whenHere };
