@@ -7,7 +7,7 @@ import type { AllocationAttributes } from '../model/ipam.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { allocate, assign, checkAffinity } from './allocate.ts';
 import { mayUse, releaseUser } from './claims.ts';
-import { addressTaken, lookUpHolder } from './holder.ts';
+import { addressTaken, lookUpHolder, type AddressFacts } from './holder.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { poolsOfRecord } from './docker-pools.ts';
 import { poolOf, refuseOtherUses, reservedRanges } from './pools.ts';
@@ -17,17 +17,6 @@ import { putBlock, release, rewriteHolder } from './records.ts';
 import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
 
 /** Addresses as Docker's IPAM calls take and return them. */
-
-/** The keys of an allocation's attributes. `pod` and `namespace` together would make Calico collect it. */
-export interface AddressFacts {
-  readonly node: string;
-  /** The nonce of the PoolID under which Docker asked. */
-  readonly pool: string;
-  readonly network?: string;
-  readonly networkName?: string;
-  readonly endpoint?: string;
-  readonly container?: string;
-}
 
 export interface AddressRequest {
   readonly record: DockerPool;

@@ -8,6 +8,17 @@ import { blocksHolding } from './overlapping-blocks.ts';
 
 /** Who holds an address: as it is recorded, and in words. */
 
+/** The keys of an allocation's attributes. `pod` and `namespace` together would make Calico collect it. */
+export interface AddressFacts {
+  readonly node: string;
+  /** The nonce of the PoolID under which Docker asked. */
+  readonly pool: string;
+  readonly network?: string;
+  readonly networkName?: string;
+  readonly endpoint?: string;
+  readonly container?: string;
+}
+
 /** Who holds an address now; `undefined` if nobody does. */
 export function lookUpHolder(
   draft: Draft,

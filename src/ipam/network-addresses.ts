@@ -8,17 +8,10 @@ import type { AllocationAttributes } from '../model/ipam.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
 import { assign } from './allocate.ts';
-import {
-  assignToUser,
-  holderWith,
-  isLiving,
-  reserve,
-  sharersOf,
-  type AddressFacts,
-} from './addresses.ts';
+import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
 import { poolIdsOfNetworks, removePool, subnetPool } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
-import { addressTaken, lookUpHolder, userOf } from './holder.ts';
+import { addressTaken, lookUpHolder, userOf, type AddressFacts } from './holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
 import { allPools, hostLocal, poolOverlapping, refuseSpecialSubnet } from './pools.ts';

@@ -1,9 +1,8 @@
 import type { Draft } from '../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import type { AllocationAttributes, Block } from '../model/ipam.ts';
-import type { AddressFacts } from './addresses.ts';
 import { heldAddresses } from './block.ts';
-import { userOf } from './holder.ts';
+import { userOf, type AddressFacts } from './holder.ts';
 import { blockKind } from './records.ts';
 
 /**
