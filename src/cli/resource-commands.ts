@@ -100,7 +100,9 @@ async function deleteAll(
 ): Promise<void> {
   const plan = (some: readonly Target[]) => (draft: Draft) => {
     // What is gone was there when it was rehearsed: it went a step before.
-    const left = some.filter(({ kind, id }) => draft.get(kind, id) !== undefined);
+    const isThere = ({ kind, id }: Target) =>
+      draft.get(kind, id) !== undefined || draft.unreadable(kind).has(id);
+    const left = some.filter(isThere);
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';
   };

@@ -81,7 +81,11 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Pr
     });
   }
   if (draft.get(kind, id) === undefined) {
-    throw new CalicoError('datastore/not-found', { kind, name: id });
+    if (!draft.unreadable(kind).has(id)) {
+      throw new CalicoError('datastore/not-found', { kind, name: id });
+    }
+    draft.discardUnreadable(kind, id);
+    return 'done';
   }
   if (kind === 'Profile') {
     refuseIfUsed(draft, id, 'or use profile remove --no-check, and its containers get no traffic');
@@ -151,8 +155,10 @@ function put<
   const { resourceVersion: _, ...metadata } = resource.metadata;
   const bare = { ...resource, metadata };
   if (existing === undefined) {
+    const isThere = draft.unreadable(kind).has(id);
+    if (isThere) draft.discardUnreadable(kind, id);
     draft.put(kind, id, stamp(bare));
-    return 'created';
+    return isThere ? 'changed' : 'created';
   }
   const { uid, creationTimestamp } = existing.metadata;
   const kept = {

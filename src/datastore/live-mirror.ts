@@ -62,6 +62,7 @@ export class LiveMirror implements Mirror {
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
   readonly #problems = new Map<string, string>();
+  readonly #problemRevisions = new Map<string, bigint>();
   readonly #listeners: Listeners;
   #waiters: Waiter[] = [];
   #revision = 0n;
@@ -238,6 +239,10 @@ export class LiveMirror implements Mirror {
     return this.#listeners.add(listener);
   }
 
+  unreadableRevision(key: string): bigint {
+    return this.#problemRevisions.get(key) ?? 0n;
+  }
+
   problems(): ReadonlyMap<string, string> {
     return this.#problems;
   }
@@ -321,6 +326,7 @@ export class LiveMirror implements Mirror {
     { key, value, modRevision }: KeyChange,
   ): Stored<EntryValue<K>> | undefined {
     this.#problems.delete(key);
+    this.#problemRevisions.delete(key);
     if (value === undefined) return undefined;
     const sent = this.#sent.get(key);
     const known = sent?.text === value ? sent.values.written(kind, id) : undefined;
@@ -330,6 +336,7 @@ export class LiveMirror implements Mirror {
     } catch (error) {
       const isKnown = isCalicoError(error, 'datastore/corrupt');
       this.#problems.set(key, isKnown ? error.detail.why : describe(error));
+      this.#problemRevisions.set(key, modRevision);
       return undefined;
     }
   }

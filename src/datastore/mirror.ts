@@ -84,4 +84,7 @@ export interface Mirror {
 
   /** Stored values that cannot be read, by key, with the reason. */
   problems(): ReadonlyMap<string, string>;
+
+  /** The revision of a stored value that cannot be read; 0 for any other key. */
+  unreadableRevision(key: string): bigint;
 }

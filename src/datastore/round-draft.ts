@@ -101,6 +101,11 @@ export class RoundDraft implements Draft, WrittenValues {
     return unreadable;
   }
 
+  discardUnreadable(kind: EntryKind, id: string): void {
+    const seenRevision = this.#mirror.unreadableRevision(entryTypeOf[kind].key(id));
+    if (seenRevision > 0n) this.#set(kind, id, { seenRevision, value: undefined, isWritten: true });
+  }
+
   expect(kind: EntryKind, id: string): void {
     if (this.#cells[kind].has(id)) return;
     this.#set(kind, id, {

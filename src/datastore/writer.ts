@@ -30,6 +30,9 @@ export interface Draft {
   /** Stored values of a kind that cannot be read, by id, with the reason: absent here, but never written over. */
   unreadable(kind: EntryKind): ReadonlyMap<string, string>;
 
+  /** Removes a stored value that cannot be read, or makes way for one that is put after this: a person said so. */
+  discardUnreadable(kind: EntryKind, id: string): void;
+
   /** The commit holds only if this entry still is as it was read here, absent ones included. */
   expect(kind: EntryKind, id: string): void;
 
