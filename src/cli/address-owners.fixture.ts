@@ -6,7 +6,13 @@ import type { Datastore } from '../datastore/datastore.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import { openWriters } from '../datastore/writers.fixture.ts';
 import { isCalicoError } from '../errors/error.ts';
-import { parseInterfaceAddress, cidrsOverlap, parseCidr, type Cidr } from '../ip/cidr.ts';
+import {
+  cidrsOverlap,
+  parseCidr,
+  parseInterfaceAddress,
+  splitCidr,
+  type Cidr,
+} from '../ip/cidr.ts';
 import { entryTypes } from '../model/entries.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { heldAddresses } from '../ipam/block.ts';
@@ -271,7 +277,11 @@ async function act(
   try {
     if (kind === 'pool') one.pools.push(await one.askPool(subnet));
     if (kind === 'docker-network') await one.adopt(`net-${one.node}-${pick}`, subnet);
-    if (kind === 'foreign-pool') await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize });
+    if (kind === 'foreign-pool') {
+      // Calico's own tools write no pool that is smaller than a block, and nobody reads one.
+      const fitting = Math.max(blockSize, splitCidr(subnet).prefixLength);
+      await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize: fitting });
+    }
     if (kind === 'foreign-delete') await one.foreign(`foreign-${pick % 3}`, undefined);
     if (kind === 'delete') await one.remove(`pool-${pick % 4}`);
     if (kind === 'apply') await one.apply(poolNamed(`pool-${pick % 4}`, subnet, blockSize));
