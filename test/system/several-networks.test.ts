@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { moreEngines } from '../lab/engine.ts';
+import { moreEngines, type Engine } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { NetworkMix } from '../lab/network-mix.ts';
 import { words } from '../lab/words.ts';
@@ -8,8 +8,13 @@ import { words } from '../lab/words.ts';
 const isLong = process.env['CALICO_TEST_LONG'] === '1';
 const seed = Number(process.env['CALICO_TEST_SEED'] ?? 1);
 
-for (const engine of moreEngines) {
-  describe(`a container on several networks, Docker ${engine}`, { timeout: 3_600_000 }, () => {
+// Side by side, as most of their time is Docker's and the slow disks'.
+describe('a container on several networks', { concurrency: 4 }, () => {
+  for (const engine of moreEngines) suite(engine);
+});
+
+function suite(engine: Engine): void {
+  describe(`Docker ${engine}`, { timeout: 3_600_000, concurrency: 1 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
@@ -101,34 +106,30 @@ for (const engine of moreEngines) {
     });
   });
 
-  describe(
-    `a container on several networks, Docker ${engine} on a slow disk`,
-    { timeout: 900_000 },
-    () => {
-      let lab: NetworkLab;
-      before(async () => {
-        const writesPerSecond = isLong ? 20 : 60;
-        lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite', writesPerSecond });
-        await lab.docker('network', 'create', 'abridge');
-        await lab.network('web');
-        await lab.server('app', '--net', 'web');
-      });
-      after(async () => lab[Symbol.asyncDispose]());
+  describe(`Docker ${engine} on a slow disk`, { timeout: 900_000, concurrency: 1 }, () => {
+    let lab: NetworkLab;
+    before(async () => {
+      const writesPerSecond = isLong ? 20 : 60;
+      lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite', writesPerSecond });
+      await lab.docker('network', 'create', 'abridge');
+      await lab.network('web');
+      await lab.server('app', '--net', 'web');
+    });
+    after(async () => lab[Symbol.asyncDispose]());
 
-      test('one that runs on a bridge reaches the peers of a network that it is connected to', async () => {
-        const app = await lab.address('app', 'web');
-        const missed: string[] = [];
-        for (let tried = 0; tried < (isLong ? 10 : 3); tried++) {
-          const name = `runs${tried}`;
-          await lab.client(name, '--net', 'abridge');
-          await lab.docker('network', 'connect', 'web', name);
-          const route = await lab.docker('exec', name, 'ip', 'route', 'show', 'default');
-          assert.match(route, /dev eth0/, 'the default route stays where it was');
-          if (!(await lab.eventually(() => lab.reaches(name, app), 5000))) missed.push(name);
-          await lab.docker('rm', '-f', name);
-        }
-        assert.deepEqual(missed, []);
-      });
-    },
-  );
+    test('one that runs on a bridge reaches the peers of a network that it is connected to', async () => {
+      const app = await lab.address('app', 'web');
+      const missed: string[] = [];
+      for (let tried = 0; tried < (isLong ? 10 : 3); tried++) {
+        const name = `runs${tried}`;
+        await lab.client(name, '--net', 'abridge');
+        await lab.docker('network', 'connect', 'web', name);
+        const route = await lab.docker('exec', name, 'ip', 'route', 'show', 'default');
+        assert.match(route, /dev eth0/, 'the default route stays where it was');
+        if (!(await lab.eventually(() => lab.reaches(name, app), 5000))) missed.push(name);
+        await lab.docker('rm', '-f', name);
+      }
+      assert.deepEqual(missed, []);
+    });
+  });
 }
