@@ -14,7 +14,7 @@ export function formatStatus(report: StatusReport): string {
       ['name', 'subnets', 'next hop', 'profiles', 'endpoints'],
       report.networks.map((network) => [
         network.name,
-        network.ranges.join(', '),
+        network.subnets.join(' '),
         network.nextHops.join(' '),
         network.profiles.join(','),
         String(network.endpoints),
