@@ -277,11 +277,7 @@ async function act(
   try {
     if (kind === 'pool') one.pools.push(await one.askPool(subnet));
     if (kind === 'docker-network') await one.adopt(`net-${one.node}-${pick}`, subnet);
-    if (kind === 'foreign-pool') {
-      // Calico's own tools write no pool that is smaller than a block, and nobody reads one.
-      const fitting = Math.max(blockSize, splitCidr(subnet).prefixLength);
-      await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize: fitting });
-    }
+    if (kind === 'foreign-pool') await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize });
     if (kind === 'foreign-delete') await one.foreign(`foreign-${pick % 3}`, undefined);
     if (kind === 'delete') await one.remove(`pool-${pick % 4}`);
     if (kind === 'apply') await one.apply(poolNamed(`pool-${pick % 4}`, subnet, blockSize));
@@ -324,7 +320,8 @@ function poolNamed(name: string, cidr: Cidr, blockSize: number): IpPool {
     kind: 'IPPool',
     apiVersion: 'projectcalico.org/v3',
     metadata: { name },
-    spec: { cidr, blockSize },
+    // A pool that is smaller than a block is refused wherever it is read.
+    spec: { cidr, blockSize: Math.max(blockSize, splitCidr(cidr).prefixLength) },
   };
 }
 

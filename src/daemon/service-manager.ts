@@ -32,7 +32,7 @@ export class ServiceManager {
   }
 
   alive(): void {
-    this.#tell('WATCHDOG=1');
+    if (this.watchdogMs !== undefined) this.#tell('WATCHDOG=1');
   }
 
   stopping(): void {
