@@ -227,10 +227,7 @@ export async function runDaemon(
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
-  const server = await serverWith('local');
-  await server.listen(socketFiles);
-  const managedServer = managed && (await serverWith(settings.scope));
-  if (managed !== undefined) managedServer?.serve(managed);
+  // Whoever finds the plugin there finds its status, too.
   const control = await startControlServer({
     file: settings.controlSocket,
     metrics,
@@ -265,6 +262,10 @@ export async function runDaemon(
       datastoreTransactions: writer.transactions,
     }),
   });
+  const server = await serverWith('local');
+  await server.listen(socketFiles);
+  const managedServer = managed && (await serverWith(settings.scope));
+  if (managed !== undefined) managedServer?.serve(managed);
   manager.ready();
   log.info('calico-cnm serves Docker', {
     version,

@@ -211,10 +211,6 @@ export class LiveMirror implements Mirror {
     const changed = compares.filter(
       ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) !== modRevision,
     );
-    for (const { key } of changed) {
-      const why = this.#problems.get(key);
-      if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
-    }
     return () =>
       this.#revision >= newestInRanges && changed.every((compare) => this.#differs(compare));
   }
@@ -226,7 +222,8 @@ export class LiveMirror implements Mirror {
   #modRevisionOf(key: string): bigint {
     const parsed = parseKey(key);
     if (parsed === undefined) return 0n;
-    return this.#tables[parsed.kind].get(parsed.id)?.modRevision ?? 0n;
+    const stored = this.#tables[parsed.kind].get(parsed.id);
+    return stored?.modRevision ?? this.unreadableRevision(key);
   }
 
   #wait(isMet: () => boolean, signal: AbortSignal): Promise<void> {

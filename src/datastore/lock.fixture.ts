@@ -77,12 +77,11 @@ export function lockContract(open: () => Promise<Datastore>): void {
     }));
 
   test('a datastore that says nothing of a lock, or what cannot be read, is not locked', () =>
-    withTwo(async (one, other, mirrors) => {
-      const [mirror = assert.fail()] = mirrors;
+    withTwo(async (one, other, [mirror = assert.fail()]) => {
       await one.write(put('new'), signal);
       const write = { key, value: '{"spec": {"datastoreReady": "perhaps"}}' };
       const { revision } = await mirror.datastore.commit({ compares: [], writes: [write] }, signal);
-      await Promise.all(mirrors.map((each) => each.reached(revision, signal)));
+      await mirror.reached(revision, signal);
       await one.write(put('odd'), signal);
       await other.write(put('odder'), signal);
       assert.ok(mirror.problems().has(key));

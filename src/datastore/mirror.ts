@@ -69,9 +69,8 @@ export interface Mirror {
 
   /**
    * Commits, and waits for some time until the outcome can be read here: our own writes, or what made them
-   * conflict. Throws what the datastore does, and nothing once that has answered, but `datastore/corrupt` for a
-   * conflict with what cannot be read. The values that the texts were made from, if given, become those of the
-   * mirror, without being parsed again.
+   * conflict. Throws what the datastore does, and nothing once that has answered. The values that the texts were
+   * made from, if given, become those of the mirror, without being parsed again.
    */
   commit(
     transaction: Transaction,

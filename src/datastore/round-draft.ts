@@ -1,3 +1,4 @@
+import { CalicoError } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/entries.ts';
 import type { Compare, RangeCompare, Transaction, Write } from './datastore.ts';
 import type { Mirror, WrittenValues } from './mirror.ts';
@@ -183,7 +184,11 @@ export class RoundDraft implements Draft, WrittenValues {
     });
   }
 
+  /** Throws `datastore/corrupt` for what cannot be read: nobody decides on what nobody knows. */
   #seenRevision(kind: EntryKind, id: string): bigint {
+    const key = entryTypeOf[kind].key(id);
+    const why = this.#mirror.problems().get(key);
+    if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
     return this.#mirror.get(kind, id)?.modRevision ?? 0n;
   }
 
