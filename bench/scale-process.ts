@@ -4,7 +4,7 @@ import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
+import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
 import { fetchStatus } from '../src/cli/control-client.ts';
 import { createVeth } from '../src/dataplane/netlink/link.ts';
 import { GroupWriter } from '../src/datastore/group-writer.ts';

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { Supervisor } from '../src/async/supervise.ts';
 import { Agent } from '../src/agent/agent.ts';
-import { openKernelSockets } from '../src/agent/kernel-sockets.ts';
-import { createLinks } from '../src/agent/links.ts';
+import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
+import { createLinks } from '../src/workload/links.ts';
 import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../src/dataplane/host-settings.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';

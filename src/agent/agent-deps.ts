@@ -7,7 +7,7 @@ import type { Mirror } from '../datastore/mirror.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { StaticOptions } from '../profiles/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';
-import type { KernelSockets } from './kernel-sockets.ts';
+import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 
 /** What the agent works with. */
 export interface AgentDeps {

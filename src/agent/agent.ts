@@ -14,16 +14,16 @@ import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
 import { PolicyEngine } from '../profiles/policy-engine.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import type { AgentDeps } from './agent-deps.ts';
-import { ContainerPaths } from './container-paths.ts';
-import { DropCounters } from './drop-counters.ts';
-import { EndpointRoutes, hasOwnInterface } from './endpoint-routes.ts';
-import { FlowEnder } from './flow-ender.ts';
-import { inheritedFlowsEnder } from './inherited-flows.ts';
+import { ContainerPaths } from './managers/container-paths.ts';
+import { DropCounters } from './managers/drop-counters.ts';
+import { EndpointRoutes, hasOwnInterface } from './managers/endpoint-routes.ts';
+import { FlowEnder } from './managers/flow-ender.ts';
+import { inheritedFlowsEnder } from './managers/inherited-flows.ts';
 import { FirewallWatch } from './firewall-watch.ts';
-import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
-import { NatMembers } from './nat-members.ts';
-import { createPolicySink, wantStaticRules } from './policy-sink.ts';
-import { PublishedPorts } from './published-ports.ts';
+import { GuardedIpv6Forwarding } from './managers/ipv6-forwarding.ts';
+import { NatMembers } from './managers/nat-members.ts';
+import { createPolicySink, wantStaticRules } from './managers/policy-sink.ts';
+import { PublishedPorts } from './managers/published-ports.ts';
 
 /** How the agent is. */
 export interface AgentHealth {

@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
-import { cleanHost } from '../agent/clean.ts';
-import { checkStart } from '../check-start.ts';
+import { cleanHost } from '../agent/reclaim/clean.ts';
+import { checkStart } from '../host/check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
-import { nodeName } from '../host.ts';
+import { nodeName } from '../host/networks.ts';
 import type { CliContext } from './context.ts';
 import { isRunning } from './control-client.ts';
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { CalicoError } from '../errors/error.ts';
-import { nodeName } from '../host.ts';
+import { nodeName } from '../host/networks.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
 import { isEndpointNamed, type WorkloadEndpoint } from '../model/workload-endpoint.ts';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError } from 'commander';
 import { loadSettings } from '../config/load.ts';
-import { datastoreOptions } from '../daemon-settings.ts';
+import { datastoreOptions } from '../host/from-settings.ts';
 import { createStamp } from '../model/stamp.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';

@@ -3,12 +3,12 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Work } from '../async/supervise.ts';
 import { Agent } from '../agent/agent.ts';
-import { collectGarbage } from '../agent/garbage-collector.ts';
-import { openKernelSockets } from '../agent/kernel-sockets.ts';
-import { createLinks, looseVeths } from '../agent/links.ts';
-import { statusReport } from '../agent/status.ts';
-import { logOtherResources } from '../agent/other-resources.ts';
-import { dockerChecks, wayChecks } from '../agent/way-checks.ts';
+import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
+import { openKernelSockets } from '../dataplane/kernel-sockets.ts';
+import { createLinks, looseVeths } from '../workload/links.ts';
+import { statusReport } from '../agent/status/status.ts';
+import { logOtherResources } from '../agent/status/other-resources.ts';
+import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
 import type { Settings } from '../config/settings.ts';
 import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
@@ -35,7 +35,7 @@ import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import type { SocketFile } from '../driver/plugin/socket-file.ts';
 import { createStamp } from '../model/stamp.ts';
 import { CalicoError } from '../errors/error.ts';
-import { datastoreOptions } from '../daemon-settings.ts';
+import { datastoreOptions } from '../host/from-settings.ts';
 import {
   connectedRanges,
   defaultMtuBytes,
@@ -43,7 +43,7 @@ import {
   hasIpv6,
   nodeName,
   rangesInUse,
-} from '../host.ts';
+} from '../host/networks.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { createDockerIpam } from '../ipam/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/network-addresses.ts';

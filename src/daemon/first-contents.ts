@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { backoffMs, pause } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import type { Settings } from '../config/settings.ts';
-import { defaultPools } from '../daemon-settings.ts';
+import { defaultPools } from '../host/from-settings.ts';
 import { bootstrap } from '../datastore/bootstrap.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';

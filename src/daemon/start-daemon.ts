@@ -5,7 +5,7 @@ import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { listenOnSocketFile } from '../driver/plugin/socket-file.ts';
 import { CalicoError, describe } from '../errors/error.ts';
-import { checkStart } from '../check-start.ts';
+import { checkStart } from '../host/check-start.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { requireNetworkRoot } from './network-root.ts';
 import { takeHost } from './serving-lock.ts';

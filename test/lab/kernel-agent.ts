@@ -6,14 +6,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Supervisor } from '../../src/async/supervise.ts';
 import { Agent } from '../../src/agent/agent.ts';
-import { statusReport } from '../../src/agent/status.ts';
+import { statusReport } from '../../src/agent/status/status.ts';
 import { startCommandLine } from '../../src/cli/command-line.fixture.ts';
 import {
   indexLocalEndpoints,
   type LocalEndpoints,
 } from '../../src/driver/endpoints/local-endpoints.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
-import { openKernelSockets, type KernelSockets } from '../../src/agent/kernel-sockets.ts';
+import { openKernelSockets, type KernelSockets } from '../../src/dataplane/kernel-sockets.ts';
 import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
-import { statusReport } from '../../src/agent/status.ts';
+import { statusReport } from '../../src/agent/status/status.ts';
 import {
   indexLocalEndpoints,
   type LocalEndpoints,

@@ -22,6 +22,7 @@ import {
 } from './endpoint-record.ts';
 import { joinResponse } from './join-response.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
+import type { Links } from '../../workload/links.ts';
 import type {
   CreateEndpointRequest,
   EndpointRequest,
@@ -42,21 +43,6 @@ export interface Endpoints {
   join(request: JoinRequest, signal: AbortSignal): Promise<JoinResponse>;
   leave(request: EndpointRequest): void;
   remove(request: EndpointRequest, signal: AbortSignal): Promise<void>;
-}
-
-/** The host's ends of veths. */
-export interface Links {
-  /** Makes the pair, the host's end up; one that is there and stays will do. MTU in bytes. */
-  createVeth(veth: {
-    readonly hostName: string;
-    readonly peerName: string;
-    readonly peerMac: string;
-    readonly mtuBytes: number;
-    /** Whether the endpoint has an IPv6 address, for which the host must forward IPv6. */
-    readonly hasIpv6: boolean;
-  }): Promise<void>;
-  /** Removes the pair soon; nothing if there is none. */
-  removeVeth(hostName: string): void;
 }
 
 export interface EndpointsDeps {

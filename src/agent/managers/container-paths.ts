@@ -1,0 +1,187 @@
+import { applyContainerRoutes, type ContainerPath } from '../../dataplane/container-routes.ts';
+import type { Libc } from '../../dataplane/netlink/libc.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import { describe } from '../../errors/error.ts';
+import { familyOf } from '../../ip/address.ts';
+import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import type { DockerNetwork, NetworkSubnet } from '../../model/docker-network.ts';
+import { IdsByKey } from '../../model/ids-by-key.ts';
+import { poolFamily, poolIsEnabled } from '../../model/ip-pool.ts';
+import {
+  endpointAnnotations,
+  endpointTitle,
+  type WorkloadEndpoint,
+} from '../../model/workload-endpoint.ts';
+import type { Logger } from '../../telemetry/log.ts';
+
+export interface ContainerPathsDeps {
+  readonly libc: Libc;
+  readonly mirror: Mirror;
+  readonly log: Logger;
+}
+
+/**
+ * The routes inside containers that Docker's answer to Join cannot give: on several networks the default
+ * route is one network's, and an internal network has none.
+ *
+ * What a container needs follows from our own endpoints in it and from the interfaces that are seen in its network
+ * namespace. Docker is not asked: what it answers of a container lags behind what it has done.
+ */
+export class ContainerPaths {
+  readonly #deps: ContainerPathsDeps;
+  readonly #endpoints = new Map<string, WorkloadEndpoint>();
+  readonly #networks = new Map<string, DockerNetwork>();
+  readonly #bySandbox = new IdsByKey();
+  readonly #byInterface = new IdsByKey();
+  readonly #byEndpoint = new IdsByKey();
+  /** The containers that will be looked at soon. */
+  readonly #waiting = new Set<string>();
+  /** The containers whose routes could not be set, why, and how often in a row. */
+  readonly #failed = new Map<string, { readonly why: string; readonly times: number }>();
+
+  constructor(deps: ContainerPathsDeps) {
+    this.#deps = deps;
+  }
+
+  /** The local endpoint of a Docker endpoint ID. */
+  endpoint(endpointId: string): WorkloadEndpoint | undefined {
+    const [id] = [...this.#byEndpoint.ids(endpointId)].toSorted();
+    return id === undefined ? undefined : this.#endpoints.get(id);
+  }
+
+  /** Whether an endpoint of this host has the interface. */
+  hasInterface(name: string): boolean {
+    return this.#byInterface.ids(name).size > 0;
+  }
+
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    const before = this.#endpoints.get(id);
+    if (before !== undefined) {
+      this.#bySandbox.remove(sandboxOf(before), id);
+      this.#byInterface.remove(before.spec.interfaceName, id);
+      this.#byEndpoint.remove(before.spec.endpoint, id);
+      this.#endpoints.delete(id);
+    }
+    if (endpoint !== undefined) {
+      this.#endpoints.set(id, endpoint);
+      this.#bySandbox.add(sandboxOf(endpoint), id);
+      this.#byInterface.add(endpoint.spec.interfaceName, id);
+      this.#byEndpoint.add(endpoint.spec.endpoint, id);
+    }
+    const [left, entered] = [sandboxOf(before), sandboxOf(endpoint)];
+    if (left === entered) return;
+    this.changed(left);
+    this.changed(entered);
+  }
+
+  setNetwork(id: string, network: DockerNetwork | undefined): void {
+    if (network === undefined) this.#networks.delete(id);
+    else this.#networks.set(id, network);
+  }
+
+  /** The container's end of an interface is in its place and up. */
+  linkIsUp(interfaceName: string): void {
+    for (const id of this.#byInterface.ids(interfaceName)) {
+      this.changed(sandboxOf(this.#endpoints.get(id)));
+    }
+  }
+
+  /** Docker moved the default route of an endpoint's container, or may have. */
+  gatewayChanged(endpointId: string): void {
+    this.changed(sandboxOf(this.endpoint(endpointId)));
+  }
+
+  /** A container's interfaces, or what it needs, may be other ones: it is looked at soon. */
+  changed(sandbox: string | undefined): void {
+    if (sandbox === undefined || this.#waiting.has(sandbox)) return;
+    this.#waiting.add(sandbox);
+    setImmediate(() => {
+      this.#waiting.delete(sandbox);
+      this.#apply(sandbox);
+    });
+  }
+
+  /** All containers are looked at: their peers may be other ones, or word of a change was lost. */
+  allChanged(): void {
+    for (const sandbox of this.#bySandbox.keys()) this.changed(sandbox);
+  }
+
+  /** Looks once more at the containers whose routes could not be set. */
+  retry(): void {
+    for (const sandbox of this.#failed.keys()) this.changed(sandbox);
+  }
+
+  /** The containers that have not the routes that they need, and why. */
+  problems(): readonly { readonly container: string; readonly why: string }[] {
+    return [...this.#failed].map(([sandbox, { why }]) => {
+      const [endpoint] = this.#endpointsIn(sandbox);
+      return { container: endpoint === undefined ? sandbox : endpointTitle(endpoint), why };
+    });
+  }
+
+  #apply(sandbox: string): void {
+    const endpoints = this.#endpointsIn(sandbox);
+    const isInternal = (one: WorkloadEndpoint) => this.#networkOf(one)?.internal === true;
+    const internal = endpoints.filter(isInternal);
+    try {
+      // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
+      // as the container has the tags of its internal networks there as well.
+      const others = endpoints.filter((one) => !isInternal(one));
+      const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
+      const isPlain = endpoints.length <= 1 && internal.length === 0;
+      applyContainerRoutes(this.#deps.libc, sandbox, { paths, isPlain });
+      this.#failed.delete(sandbox);
+    } catch (error) {
+      const why = describe(error);
+      const times = (this.#failed.get(sandbox)?.times ?? 0) + 1;
+      this.#failed.set(sandbox, { why, times });
+      // Once is no more than an interface that Docker is taking away.
+      if (times !== 2) return;
+      const [endpoint] = endpoints;
+      this.#deps.log.warn('routes in a container could not be set; it is tried again', {
+        container: endpoint?.spec.workload,
+        why,
+      });
+    }
+  }
+
+  #endpointsIn(sandbox: string): readonly WorkloadEndpoint[] {
+    return [...this.#bySandbox.ids(sandbox)].toSorted().flatMap((id) => {
+      const endpoint = this.#endpoints.get(id);
+      return endpoint === undefined ? [] : [endpoint];
+    });
+  }
+
+  #pathsOf(endpoint: WorkloadEndpoint): readonly ContainerPath[] {
+    const network = this.#networkOf(endpoint);
+    if (network === undefined) return [];
+    return (endpoint.spec.ipNetworks ?? []).flatMap((one) => {
+      const { address } = splitCidr(one);
+      const family = familyOf(address);
+      const nextHop = family === 4 ? network.nextHop4 : network.nextHop6;
+      if (nextHop === undefined) return [];
+      const subnets = network.subnets.filter((subnet) => subnet.family === family);
+      return [{ address, nextHop, peers: this.#peersOf(subnets) }];
+    });
+  }
+
+  /** The subnets, or all pools of the family where the network has no subnet of its own. */
+  #peersOf(subnets: readonly NetworkSubnet[]): readonly Cidr[] {
+    const own = subnets.map(({ cidr }) => cidr);
+    if (!own.some((cidr) => splitCidr(cidr).prefixLength === 0)) return own;
+    const family = own[0] === undefined ? 4 : cidrFamily(own[0]);
+    return [...this.#deps.mirror.list('IPPool').values()]
+      .map(({ value }) => value)
+      .filter((pool) => poolFamily(pool) === family && poolIsEnabled(pool))
+      .map(({ spec }) => spec.cidr);
+  }
+
+  #networkOf(endpoint: WorkloadEndpoint): DockerNetwork | undefined {
+    const id = endpoint.metadata.annotations?.[endpointAnnotations.network];
+    return id === undefined ? undefined : this.#networks.get(id);
+  }
+}
+
+function sandboxOf(endpoint: WorkloadEndpoint | undefined): string | undefined {
+  return endpoint?.metadata.annotations?.[endpointAnnotations.sandbox];
+}

@@ -1,0 +1,130 @@
+import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
+import { Claims } from '../../dataplane/claims.ts';
+import type { Routes, WantedAddress } from '../../dataplane/routes.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
+import type { DockerNetwork } from '../../model/docker-network.ts';
+import { IdsByKey } from '../../model/ids-by-key.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { isWorkloadInterface } from '../../profiles/names.ts';
+
+type RouteDriver = Pick<Routes, 'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has'>;
+
+/**
+ * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
+ * the host answers for. IPv4 answers for an address that it has anywhere; IPv6 needs it on the very link.
+ */
+export class EndpointRoutes {
+  readonly #routes: RouteDriver;
+  readonly #families: readonly IpFamily[];
+  readonly #endpoints = new Map<string, WorkloadEndpoint>();
+  readonly #networks = new Map<string, DockerNetwork>();
+  readonly #byDestination = new IdsByKey();
+  readonly #byNetwork = new IdsByKey();
+  readonly #linkAddresses: Claims<WantedAddress>;
+  readonly #nextHops: Claims<IpAddress>;
+  /** Networks that are no single address: a route to one could take the host's own traffic. */
+  readonly #unfit = new Set<Cidr>();
+  /** Endpoints whose interface is no container's. */
+  readonly #strangers = new Map<string, WorkloadEndpoint>();
+
+  constructor(routes: RouteDriver, families: readonly IpFamily[]) {
+    this.#routes = routes;
+    this.#families = families;
+    this.#linkAddresses = new Claims(({ interface: name, address }) => `${name} ${address}`, {
+      want: (address) => routes.wantAddress(address),
+      unwant: (address) => routes.unwantAddress(address),
+    });
+    this.#nextHops = new Claims((hop: IpAddress) => hop, {
+      want: (hop) => routes.want({ kind: 'local', destination: hostCidr(hop) }),
+      unwant: (hop) => routes.unwant({ kind: 'local', destination: hostCidr(hop) }),
+    });
+  }
+
+  /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
+  setEndpoint(id: string, now: WorkloadEndpoint | undefined): void {
+    const isStranger = now !== undefined && !hasOwnInterface(now);
+    if (isStranger) this.#strangers.set(id, now);
+    else this.#strangers.delete(id);
+    const endpoint = isStranger ? undefined : now;
+    const before = this.#endpoints.get(id);
+    for (const network of before?.spec.ipNetworks ?? []) this.#byDestination.remove(network, id);
+    this.#byNetwork.remove(networkIdOf(before), id);
+    if (endpoint === undefined) this.#endpoints.delete(id);
+    else this.#endpoints.set(id, endpoint);
+    for (const network of endpoint?.spec.ipNetworks ?? []) this.#byDestination.add(network, id);
+    this.#byNetwork.add(networkIdOf(endpoint), id);
+    const destinations = new Set([
+      ...(before?.spec.ipNetworks ?? []),
+      ...(endpoint?.spec.ipNetworks ?? []),
+    ]);
+    for (const destination of destinations) this.#route(destination);
+    this.#placeLinkAddress(id);
+  }
+
+  /** A network of this host as it is now; `undefined`: it is gone. */
+  setNetwork(id: string, network: DockerNetwork | undefined): void {
+    const before = this.#networks.get(id);
+    if (network === undefined) this.#networks.delete(id);
+    else this.#networks.set(id, network);
+    this.#nextHops.set(id, network?.nextHop4 === undefined ? [] : [network.nextHop4]);
+    if (before?.nextHop6 === network?.nextHop6) return;
+    for (const endpointId of this.#byNetwork.ids(id)) this.#placeLinkAddress(endpointId);
+  }
+
+  /** Whether the kernel routes to all addresses of an endpoint. */
+  isRouted(endpoint: WorkloadEndpoint): boolean {
+    return (endpoint.spec.ipNetworks ?? [])
+      .filter((network) => this.#families.includes(cidrFamily(network)))
+      .every((network) => this.#routes.has(network, endpoint.spec.interfaceName));
+  }
+
+  /** Why there is no route to some networks that endpoints have. */
+  failures(): readonly ApplyFailure[] {
+    const networks = [...this.#unfit].map((net) => ({
+      what: `route to ${net}`,
+      why: 'an endpoint of this host must have single addresses, not a network',
+      net,
+    }));
+    const strangers = [...this.#strangers.values()].map(({ metadata, spec }) => ({
+      what: `endpoint ${metadata.name}`,
+      why: `${spec.interfaceName} is not the interface of a container: its name must begin with cali`,
+    }));
+    return [...networks, ...strangers];
+  }
+
+  #route(destination: Cidr): void {
+    const [owner] = [...this.#byDestination.ids(destination)].toSorted();
+    const endpoint = owner === undefined ? undefined : this.#endpoints.get(owner);
+    const isServed = this.#families.includes(cidrFamily(destination));
+    const isUnfit = endpoint !== undefined && isServed && !isHostCidr(destination);
+    if (isUnfit) this.#unfit.add(destination);
+    else this.#unfit.delete(destination);
+    if (endpoint === undefined || !isServed || isUnfit) {
+      this.#routes.unwant({ kind: 'endpoint', destination });
+    } else {
+      const { interfaceName } = endpoint.spec;
+      this.#routes.want({ kind: 'endpoint', destination, interface: interfaceName });
+    }
+  }
+
+  #placeLinkAddress(id: string): void {
+    const endpoint = this.#endpoints.get(id);
+    const hop = this.#networks.get(networkIdOf(endpoint) ?? '')?.nextHop6;
+    const hasIpv6 = (endpoint?.spec.ipNetworks ?? []).some((one) => cidrFamily(one) === 6);
+    const isWanted = endpoint !== undefined && hasIpv6 && hop !== undefined && familyOf(hop) === 6;
+    this.#linkAddresses.set(
+      id,
+      isWanted ? [{ interface: endpoint.spec.interfaceName, address: hop }] : [],
+    );
+  }
+}
+
+/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
+export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
+  return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
+}
+
+function networkIdOf(endpoint: WorkloadEndpoint | undefined): string | undefined {
+  return endpoint?.metadata.annotations?.[endpointAnnotations.network];
+}

@@ -1,0 +1,89 @@
+import { isDeepStrictEqual } from 'node:util';
+import { endFlows, type Flow } from '../../dataplane/netlink/conntrack.ts';
+import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { hostCidr } from '../../ip/cidr.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { evaluateProfiles, type Packet } from '../../profiles/evaluate.ts';
+import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+
+/**
+ * Ends flows that no rule allows: the rules allowed them once, or they began while somebody had taken the rules
+ * away. Without it they go on, as the kernel asks the rules about the first packet of a flow only.
+ */
+export class FlowEnder {
+  readonly #netfilter: NetlinkSocket;
+  readonly #engine: PolicyEngine;
+  readonly #families: readonly IpFamily[];
+  /** By address and Docker's ID of the endpoint: two may have one address, as long as one comes and the other goes. */
+  readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
+  readonly #endsForbidden: boolean;
+  #mustLook = false;
+
+  constructor(options: {
+    readonly netfilter: NetlinkSocket;
+    readonly engine: PolicyEngine;
+    readonly families: readonly IpFamily[];
+    /** Whether flows end that a change of policy forbids. */
+    readonly endsForbiddenFlows: boolean;
+  }) {
+    this.#endsForbidden = options.endsForbiddenFlows;
+    this.#netfilter = options.netfilter;
+    this.#engine = options.engine;
+    this.#families = options.families;
+  }
+
+  /** A local endpoint as it was and is; one whose Profiles or labels are others may have flows that these forbid. */
+  setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
+    if (this.#endsForbidden && before !== undefined && now !== undefined) {
+      const policy = ({ metadata, spec }: WorkloadEndpoint) => [spec.profiles, metadata.labels];
+      if (!isDeepStrictEqual(policy(before), policy(now))) this.#mustLook = true;
+    }
+    for (const address of endpointAddresses(before)) {
+      const owners = this.#byAddress.get(address);
+      owners?.delete(before?.spec.endpoint ?? '');
+      if (owners?.size === 0) this.#byAddress.delete(address);
+    }
+    for (const address of endpointAddresses(now)) {
+      const owners = this.#byAddress.get(address) ?? new Map<string, WorkloadEndpoint>();
+      if (now !== undefined) owners.set(now.spec.endpoint, now);
+      this.#byAddress.set(address, owners);
+    }
+  }
+
+  /** Flows may go on that no rule allows; they are looked at when the kernel has the present rules. */
+  look(): void {
+    this.#mustLook = true;
+  }
+
+  /** To be called when the kernel holds the present rules; answers how many flows were ended. */
+  endForbidden(): number {
+    if (!this.#mustLook) return 0;
+    const ended = endFlows(this.#netfilter, this.#families, (flow) => !this.#isAllowed(flow));
+    this.#mustLook = false;
+    return ended;
+  }
+
+  /** Flows that concern no endpoint of this host are not ours to judge. */
+  #isAllowed(flow: Flow): boolean {
+    const from = [...(this.#byAddress.get(flow.source)?.values() ?? [])];
+    const to = [...(this.#byAddress.get(flow.destination)?.values() ?? [])];
+    return (
+      from.every((endpoint) => this.#accepts(endpoint, 'egress', flow)) &&
+      to.every((endpoint) => this.#accepts(endpoint, 'ingress', flow))
+    );
+  }
+
+  #accepts(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): boolean {
+    const profiles = endpoint.spec.profiles ?? [];
+    const family = familyOf(packet.source);
+    const compiled = profiles.map((name) => this.#engine.compiled(family, name));
+    const { isAllowed } = evaluateProfiles(compiled, direction, {
+      packet,
+      isMember: (selector, address) =>
+        this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
+    });
+    return isAllowed;
+  }
+}

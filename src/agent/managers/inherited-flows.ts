@@ -1,0 +1,19 @@
+import { endFlowsOf } from '../../dataplane/netlink/conntrack.ts';
+import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { splitCidr, type Cidr } from '../../ip/cidr.ts';
+
+/**
+ * Ends the flows of addresses before their packets go to another endpoint. To the kernel they are established, so
+ * their packets would pass the new endpoint's policy unasked, in both directions, also when their way leads by a
+ * published port or is masqueraded.
+ *
+ * To be called when nothing is routed to the new endpoint yet and the former owner is dispatched no more. A packet
+ * that was under way between the look at its connection and the look at the routes keeps its verdict; the second
+ * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
+ */
+export function inheritedFlowsEnder(netfilter: NetlinkSocket) {
+  return (destinations: readonly Cidr[]): void => {
+    const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
+    if (endFlowsOf(netfilter, addresses) > 0) endFlowsOf(netfilter, addresses);
+  };
+}

@@ -1,0 +1,61 @@
+import type { AddressSets } from '../../dataplane/address-sets.ts';
+import { Claims } from '../../dataplane/claims.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { cidrFamily } from '../../ip/cidr.ts';
+import type { IpPool } from '../../model/ip-pool.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { natSets } from '../../profiles/names.ts';
+
+type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;
+
+/** Keeps the sets that outgoing NAT looks at: pools, pools with NAT, and endpoints that say otherwise. */
+export class NatMembers {
+  readonly #sets: NatSets;
+  readonly #families: readonly IpFamily[];
+  /** Of pools and endpoints. */
+  readonly #members: Claims<readonly [set: string, member: string]>;
+
+  constructor(sets: NatSets, families: readonly IpFamily[]) {
+    this.#sets = sets;
+    this.#families = families;
+    this.#members = new Claims(([set, member]) => `${set} ${member}`, {
+      want: ([set, member]) => sets.addMember(set, member),
+      unwant: ([set, member]) => sets.removeMember(set, member),
+    });
+  }
+
+  start(): void {
+    for (const family of this.#families) {
+      for (const name of Object.values(natSets)) {
+        this.#sets.want({ name: name(family), type: 'net', family, countsPackets: false });
+      }
+    }
+  }
+
+  /** A disabled pool still counts as inside: its addresses are not masqueraded to. */
+  setPool(name: string, pool: IpPool | undefined): void {
+    const family = pool === undefined ? undefined : cidrFamily(pool.spec.cidr);
+    const isUsed = family !== undefined && this.#families.includes(family);
+    if (pool === undefined || !isUsed) return this.#members.set(`pool ${name}`, []);
+    const { cidr, natOutgoing } = pool.spec;
+    this.#members.set(`pool ${name}`, [
+      [natSets.allPools(family), cidr],
+      ...(natOutgoing === true ? [[natSets.masqueradedPools(family), cidr] as const] : []),
+    ]);
+  }
+
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    const wish = endpoint?.metadata.annotations?.[endpointAnnotations.natOutgoing];
+    const networks = wish === undefined ? [] : (endpoint?.spec.ipNetworks ?? []);
+    this.#members.set(
+      `endpoint ${id}`,
+      networks
+        .filter((network) => this.#families.includes(cidrFamily(network)))
+        .map((network) => {
+          const family = cidrFamily(network);
+          const set = wish === 'true' ? natSets.masqueradedEndpoints : natSets.plainEndpoints;
+          return [set(family), network] as const;
+        }),
+    );
+  }
+}

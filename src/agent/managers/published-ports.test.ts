@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { loadLibc } from '../../dataplane/netlink/libc.ts';
+import { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { parseAddress } from '../../ip/address.ts';
+import { hostCidr } from '../../ip/cidr.ts';
+import { withPublishedPorts } from '../../model/published-port.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { PublishedPorts } from './published-ports.ts';
+
+const rtnetlink = NetlinkSocket.open(loadLibc(), 0);
+const netfilter = NetlinkSocket.open(loadLibc(), 12);
+after(() => {
+  rtnetlink.close();
+  netfilter.close();
+});
+
+const endpoint: WorkloadEndpoint = {
+  kind: 'WorkloadEndpoint',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'e1', namespace: 'libnetwork' },
+  spec: {
+    orchestrator: 'libnetwork',
+    node: 'here',
+    endpoint: 'e1',
+    interfaceName: 'calie1',
+    ipNetworks: [hostCidr(parseAddress('10.65.0.1'))],
+  },
+};
+
+test('a port that is held on an address which the host has no more is told; on all, and on loopback, not', () => {
+  const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
+  const ports = new PublishedPorts({
+    tables: new Map([[4, { setChain: () => undefined, removeChain: () => undefined }]]),
+    // As a socket that was bound while the host had the address.
+    heldPorts: { hold: async () => 0, release: () => undefined },
+    rtnetlink,
+    netfilter,
+    log,
+  });
+  ports.start();
+  const publish = (...addresses: readonly string[]) =>
+    ports.setEndpoint(
+      'e1',
+      withPublishedPorts(
+        endpoint,
+        addresses.map((address, index) => {
+          const hostIp = parseAddress(address);
+          return { protocol: 'TCP', hostIp, hostPort: 8080 + index, port: 80 };
+        }),
+      ),
+    );
+  publish('0.0.0.0', '127.0.0.1', '127.0.0.53');
+  assert.deepEqual(ports.problems(), []);
+  publish('0.0.0.0', '192.0.2.77');
+  assert.deepEqual(ports.problems(), [
+    'port 192.0.2.77:8081 is published, but this host has that address no more; give it to an interface again (ip address add), or publish the port on another address',
+  ]);
+  ports.setEndpoint('e1', undefined);
+  assert.deepEqual(ports.problems(), []);
+});

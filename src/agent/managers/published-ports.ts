@@ -1,0 +1,237 @@
+import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
+import { Claims } from '../../dataplane/claims.ts';
+import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
+import type { IptablesTables } from '../../dataplane/iptables/tables.ts';
+import { setRouteLocalnet } from '../../dataplane/netlink/link.ts';
+import { listRoutes, routeTables } from '../../dataplane/netlink/route.ts';
+import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { portTaken } from '../../dataplane/port-user.ts';
+import { portBindings } from '../../driver/ports/port-bindings.ts';
+import { CalicoError, describe, isCalicoError } from '../../errors/error.ts';
+import {
+  addressAndPort,
+  anyAddress4,
+  familyOf,
+  isLoopback,
+  isUnspecified,
+  type IpAddress,
+  type IpFamily,
+} from '../../ip/address.ts';
+import { cidrContains } from '../../ip/cidr.ts';
+import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
+import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { HostPortChains, type HostPortRule } from '../../profiles/host-port-chains.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import { PortFlows } from './port-flows.ts';
+
+export interface PublishedPortsDeps {
+  readonly tables: ReadonlyMap<IpFamily, Pick<IptablesTables, 'setChain' | 'removeChain'>>;
+  readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
+  readonly rtnetlink: NetlinkSocket;
+  readonly netfilter: NetlinkSocket;
+  readonly log: Logger;
+}
+
+/** What the published ports of one endpoint ask of the host. */
+interface Published {
+  /** Docker's ID of the endpoint, which the sockets are held for. */
+  readonly owner: string;
+  readonly rules: readonly HostPortRule[];
+  readonly bindings: readonly PortToHold[];
+  /** The interface that loopback addresses must be able to leave by. */
+  readonly loopbackInterface: string | undefined;
+}
+
+const retryMs = 2000;
+
+const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterface: undefined };
+
+/**
+ * Keeps the host as the published ports of its endpoints ask: chains that lead to the containers, a bound socket
+ * for each port, and `route_localnet` on the interfaces of containers that are reached by 127.0.0.1.
+ */
+export class PublishedPorts {
+  readonly #deps: PublishedPortsDeps;
+  readonly #chains: ReadonlyMap<IpFamily, HostPortChains>;
+  readonly #flows: PortFlows;
+  readonly #published = new Map<string, Published>();
+  /** Ports that could not be had, by themselves as text. */
+  readonly #problems = new Map<string, string>();
+  /** Interfaces whose setting is to be written, with its value, and those for which that was refused. */
+  readonly #loopback = new Map<string, boolean>();
+  readonly #refused = new Refusals<string>();
+  readonly #rules: Claims<HostPortRule>;
+  readonly #loopbackInterfaces: Claims<string>;
+  readonly #added: HostPortRule[] = [];
+  readonly #removed: HostPortRule[] = [];
+
+  constructor(deps: PublishedPortsDeps) {
+    this.#deps = deps;
+    this.#flows = new PortFlows(deps);
+    this.#rules = new Claims((rule) => JSON.stringify(rule), {
+      want: (rule) => this.#added.push(rule),
+      unwant: (rule) => this.#removed.push(rule),
+    });
+    this.#loopbackInterfaces = new Claims((name: string) => name, {
+      want: (name) => this.#loopback.set(name, true),
+      unwant: (name) => this.#loopback.set(name, false),
+    });
+    this.#chains = new Map(
+      [...deps.tables].map(([family, tables]) => [
+        family,
+        new HostPortChains({
+          setChain: (chain) => tables.setChain('nat', chain),
+          removeChain: (name) => tables.removeChain('nat', name),
+        }),
+      ]),
+    );
+  }
+
+  start(): void {
+    for (const chains of this.#chains.values()) chains.start();
+  }
+
+  /** A local endpoint as it is now; `undefined`: it is gone. */
+  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+    const before = this.#published.get(id) ?? nothing;
+    const now = endpoint === undefined ? nothing : this.#wanted(endpoint);
+    if (before === nothing && now === nothing) return;
+    if (now === nothing) this.#published.delete(id);
+    else this.#published.set(id, now);
+    this.#rules.set(id, now.rules);
+    this.#changeRules(this.#removed.splice(0), this.#added.splice(0));
+    for (const binding of missing(before.bindings, now.bindings))
+      this.#release(before.owner, binding);
+    for (const binding of missing(now.bindings, before.bindings)) void this.#hold(id, binding);
+    this.#loopbackInterfaces.set(
+      id,
+      now.loopbackInterface === undefined ? [] : [now.loopbackInterface],
+    );
+  }
+
+  /** An interface was made anew, with the kernel's own settings. */
+  linkMade(name: string): void {
+    for (const { loopbackInterface } of this.#published.values()) {
+      if (loopbackInterface === name) this.#loopback.set(name, true);
+    }
+  }
+
+  /** To be called when the kernel has the present chains. Throws `kernel/refused` if flows cannot be listed. */
+  finish(): void {
+    for (const [name, isOn] of this.#loopback) {
+      if (!this.#refused.isDue(name)) continue;
+      try {
+        setRouteLocalnet(this.#deps.rtnetlink, name, isOn);
+        this.#refused.delete(name);
+        this.#loopback.delete(name);
+      } catch (error) {
+        this.#refused.add(name, { what: `route_localnet of interface ${name}` }, error);
+      }
+    }
+    this.#flows.endStale([...this.#chains.keys()]);
+  }
+
+  /** Settings of interfaces that the kernel refused. */
+  failures(): readonly ApplyFailure[] {
+    return this.#refused.failures();
+  }
+
+  /** Whether something that was refused is to be tried again now. */
+  get hasDue(): boolean {
+    return this.#refused.hasDue;
+  }
+
+  /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
+  problems(): readonly string[] {
+    return [...this.#problems.values(), ...this.#onLostAddresses()];
+  }
+
+  /**
+   * Ports that are held on an address which the host has lost since: nobody reaches them there. With the address they
+   * are served again, as socket and rules stay.
+   */
+  #onLostAddresses(): readonly string[] {
+    const bindings = [...this.#published.values()].flatMap((published) => published.bindings);
+    const specific = bindings.filter(
+      (binding) => !isUnspecified(binding.address) && !this.#problems.has(JSON.stringify(binding)),
+    );
+    if (specific.length === 0) return [];
+    const families = [...new Set(specific.map(({ address }) => familyOf(address)))];
+    const own = families
+      .flatMap((family) => listRoutes(this.#deps.rtnetlink, { family }))
+      .filter(({ type, table }) => type === 'local' && table === routeTables.local);
+    const isOwn = (address: IpAddress) =>
+      own.some(({ destination }) => cidrContains(destination, address));
+    return specific
+      .filter(({ address }) => !isOwn(address))
+      .map(({ address, port }) => addressAndPort(address, port))
+      .map((where) => new CalicoError('port/address-lost', { where }).message);
+  }
+
+  #wanted(endpoint: WorkloadEndpoint): Published {
+    const families = [...this.#chains.keys()];
+    const ports = publishedPorts(endpoint);
+    if (ports.length === 0) return nothing;
+    const isAdmitted = admitsPublished(endpoint);
+    const rules = ports.flatMap(({ hostIp, ...port }): readonly HostPortRule[] => {
+      const address = targetAddress(endpoint, hostIp);
+      const isRelayed = hostIp === '::1';
+      return address === undefined || isRelayed || !families.includes(familyOf(hostIp))
+        ? []
+        : [{ ...port, hostIp, address, isAdmitted }];
+    });
+    const isByLoopback = rules.some(
+      ({ hostIp }) => hostIp === anyAddress4 || (familyOf(hostIp) === 4 && isLoopback(hostIp)),
+    );
+    return {
+      owner: endpoint.spec.endpoint,
+      rules,
+      bindings: portBindings(endpoint, ports, families),
+      loopbackInterface: isByLoopback ? endpoint.spec.interfaceName : undefined,
+    };
+  }
+
+  #changeRules(removed: readonly HostPortRule[], added: readonly HostPortRule[]): void {
+    for (const [family, chains] of this.#chains) {
+      const ofFamily = ({ hostIp }: HostPortRule) => familyOf(hostIp) === family;
+      chains.change(removed.filter(ofFamily), added.filter(ofFamily));
+    }
+    this.#flows.changed([...removed, ...added]);
+  }
+
+  #release(owner: string, binding: PortToHold): void {
+    this.#problems.delete(JSON.stringify(binding));
+    this.#deps.heldPorts.release(owner, binding);
+  }
+
+  async #hold(id: string, binding: PortToHold): Promise<void> {
+    const { heldPorts, log } = this.#deps;
+    const owner = this.#published.get(id)?.owner ?? '';
+    const key = JSON.stringify(binding);
+    try {
+      await heldPorts.hold(owner, binding);
+      this.#problems.delete(key);
+    } catch (error) {
+      const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
+      if (isWanted !== true) return;
+      if (!this.#problems.has(key)) {
+        // Who has it is asked once: that looks through all processes.
+        const why = describe(isCalicoError(error, 'port/taken') ? await portTaken(binding) : error);
+        log.warn('published port is not held', { endpoint: owner, why });
+        this.#problems.set(key, why);
+      }
+      setTimeout(() => void this.#holdStill(id, binding), retryMs).unref();
+    }
+  }
+
+  /** Tries again what is still wanted. */
+  async #holdStill(id: string, binding: PortToHold): Promise<void> {
+    if (this.#problems.has(JSON.stringify(binding))) await this.#hold(id, binding);
+  }
+}
+
+/** Those of one list that another does not have. */
+function missing<T>(of: readonly T[], other: readonly T[]): readonly T[] {
+  const present = new Set(other.map((one) => JSON.stringify(one)));
+  return of.filter((one) => !present.has(JSON.stringify(one)));
+}

@@ -1,0 +1,367 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
+import { Work } from '../../async/supervise.ts';
+import { looseWork } from '../../async/supervise.fixture.ts';
+import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';
+import type { DockerApi } from '../../driver/docker/docker-api.ts';
+import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
+import { endpointEntryId } from '../../driver/endpoints/endpoint-record.ts';
+import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
+import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
+import { parseCidr } from '../../ip/cidr.ts';
+import { heldAddresses } from '../../ipam/block.ts';
+import { createDockerIpam } from '../../ipam/docker-ipam.ts';
+import type { IpPool } from '../../model/ip-pool.ts';
+import { collectGarbage } from './garbage-collector.ts';
+
+const never = AbortSignal.timeout(600_000);
+const pool: IpPool = {
+  kind: 'IPPool',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'pool' },
+  spec: { cidr: parseCidr('10.0.0.0/26'), blockSize: 26 },
+};
+const [present, gone] = ['a'.repeat(64), 'b'.repeat(64)];
+
+/** How Docker answers. */
+interface Engine {
+  hangs: boolean;
+  /** Each look is answered by another engine: one that was just installed has nothing at all. */
+  isAlwaysAnother: boolean;
+}
+
+/** Host a with two networks of one endpoint each; host b with the same ids, which Docker of a never has. */
+async function withHosts(
+  engine: Engine,
+  use: (lab: {
+    readonly left: () => readonly string[];
+    /** The addresses that are allocated, with their hosts. */
+    readonly held: () => readonly string[];
+    /** Lets the collector look that many more times. */
+    readonly looks: (count: number) => Promise<void>;
+  }) => Promise<void>,
+): Promise<void> {
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
+  const local = indexLocalEndpoints(mirror, 'a');
+  const stop = new AbortController();
+  await writer.write((draft) => {
+    draft.put('IPPool', 'pool', pool);
+    for (const node of ['a', 'b']) {
+      for (const id of [present, gone]) {
+        const network = plainNetwork(node, id);
+        draft.put('DockerNetwork', `${node}/${id}`, network);
+        const address = id === present ? '10.0.0.1' : '10.0.0.2';
+        draft.put(
+          'WorkloadEndpoint',
+          endpointEntryId(node, id),
+          plainEndpoint(network, id, address),
+        );
+      }
+    }
+  }, never);
+
+  let asked = 0;
+  const answer = async <Value>(value: Value): Promise<Value> => {
+    if (engine.hangs) throw new Error('no answer within 5 s');
+    return value;
+  };
+  const docker: DockerApi = {
+    ...emptyDocker,
+    engine: () => {
+      asked++;
+      return answer({
+        id: engine.isAlwaysAnother ? `engine-${asked}` : 'engine',
+        isRootless: false,
+        swarm: { isManager: false, isInTouch: false },
+      });
+    },
+    networks: () =>
+      answer(
+        !engine.isAlwaysAnother
+          ? [
+              {
+                Id: present,
+                Name: 'web',
+                Driver: 'calico',
+                IPAM: { Options: {}, Config: [] },
+                Containers: {},
+              },
+            ]
+          : [],
+      ),
+    containers: () =>
+      answer(
+        !engine.isAlwaysAnother
+          ? [
+              {
+                Id: 'c1',
+                Names: ['/app'],
+                State: 'running',
+                Labels: {},
+                NetworkSettings: { Networks: { web: { EndpointID: present } } },
+              },
+            ]
+          : [],
+      ),
+  };
+  const remove = (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string) =>
+    writer.write((draft) => draft.remove(kind, id), never).then(() => undefined);
+  const silent = () => undefined;
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker,
+      local,
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
+      removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
+      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      looseVeths: () => [],
+      removeVeth: () => undefined,
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  const left = () => [
+    ...[...mirror.list('DockerNetwork').values()].map(
+      ({ value }) => `${value.node} network ${value.id[0]}`,
+    ),
+    ...[...mirror.list('WorkloadEndpoint').values()].map(
+      ({ value }) => `${value.spec.node} endpoint ${value.spec.endpoint[0]}`,
+    ),
+  ];
+  const held = () =>
+    [...mirror.list('Block4').values()].flatMap(({ value }) =>
+      [...heldAddresses(value)].map(
+        ([address, { secondary }]) => `${address} ${secondary?.['node']}`,
+      ),
+    );
+  try {
+    const looks = async (count: number) => {
+      const until = asked + count;
+      // The look after the last has begun, so that the last is over with all that it did.
+      const isOver = () => asked > until;
+      while (!isOver()) await new Promise((resolve) => setTimeout(resolve, 2));
+    };
+    await use({ left, held, looks });
+  } finally {
+    stop.abort();
+    await collecting;
+  }
+}
+
+const all = ['a', 'b'].flatMap((node) =>
+  ['network', 'endpoint'].flatMap((kind) => ['a', 'b'].map((id) => `${node} ${kind} ${id}`)),
+);
+
+test('what Docker does not have is collected on the own host, and on no other', () =>
+  withHosts({ hangs: false, isAlwaysAnother: false }, async ({ left, looks }) => {
+    await looks(3);
+    assert.deepEqual(
+      left().toSorted(),
+      all.filter((one) => one !== 'a network b' && one !== 'a endpoint b').toSorted(),
+    );
+  }));
+
+test('an address that an endpoint of the own host uses, and that is free in its block, is allocated again', () =>
+  withHosts({ hangs: false, isAlwaysAnother: false }, async ({ held, looks }) => {
+    assert.deepEqual(held(), []);
+    await looks(3);
+    assert.deepEqual(held(), ['10.0.0.1 a']);
+  }));
+
+test('an engine that does not answer, or is another one, proves nothing', () => {
+  const engine = { hangs: true, isAlwaysAnother: false };
+  return withHosts(engine, async ({ left, looks }) => {
+    await looks(5);
+    assert.deepEqual(left().toSorted(), all.toSorted());
+    engine.isAlwaysAnother = true;
+    engine.hangs = false;
+    await looks(5);
+    assert.deepEqual(left().toSorted(), all.toSorted());
+    engine.isAlwaysAnother = false;
+    await looks(3);
+    assert.equal(left().length, all.length - 2);
+  });
+});
+
+test('much that has no owner goes in transactions that etcd takes', async () => {
+  const sizes: number[] = [];
+  await using mirrored = await openMirroredStore((store) => ({
+    endpoint: store.endpoint,
+    get: (key, signal) => store.get(key, signal),
+    list: (prefix, signal) => store.list(prefix, signal),
+    commit: (transaction, signal) => {
+      sizes.push(transaction.compares.length);
+      return store.commit(transaction, signal);
+    },
+    watch: (prefix, revision, signal) => store.watch(prefix, revision, signal),
+    close: () => store.close(),
+  }));
+  const { mirror, writer } = mirrored;
+  const stop = new AbortController();
+  await writer.write((draft) => {
+    draft.put('IPPool', 'pool', {
+      kind: 'IPPool',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'pool' },
+      spec: { cidr: parseCidr('10.65.0.0/24'), blockSize: 26, nodeSelector: 'all()' },
+    });
+  }, never);
+  let made = 0;
+  const ipam = createDockerIpam({
+    node: 'a',
+    writer,
+    now: () => new Date(),
+    nonce: () => `n${made++}`,
+    stamp: (pool) => pool,
+    usedRanges: () => [],
+  });
+  const PoolID = 'calico;v=4;id=x';
+  const request = { PoolID, Address: undefined, Options: {} };
+  const many = Array.from({ length: 200 }, () => ipam.requestAddress.answer(request, never));
+  await Promise.all(many);
+  assert.equal(mirror.list('Handle').size, 200);
+  const silent = () => undefined;
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local: indexLocalEndpoints(mirror, 'a'),
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
+      removeNetwork: async () => undefined,
+      removeEndpoint: async () => undefined,
+      looseVeths: () => [],
+      removeVeth: () => undefined,
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (mirror.list('Handle').size > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  await collecting;
+  assert.ok(Math.max(...sizes) <= 128, `operations at once: ${sizes.join()}`);
+});
+
+test('what cannot be collected is told, and stops nothing else', async () => {
+  await using mirrored = await openMirroredStore();
+  const { mirror, writer } = mirrored;
+  const local = indexLocalEndpoints(mirror, 'a');
+  const ids = ['1', '2', '3'].map((digit) => digit.repeat(64));
+  await writer.write((draft) => {
+    for (const id of ids) {
+      const network = plainNetwork('a', id);
+      draft.put('DockerNetwork', `a/${id}`, network);
+      const endpoint = plainEndpoint(network, id, '10.0.0.1');
+      draft.put('WorkloadEndpoint', endpointEntryId('a', id), endpoint);
+    }
+    draft.put('DockerPool', 'a/n0', {
+      poolId: 'calico;v=4;id=n0',
+      node: 'a',
+      family: 4,
+      createdAt: new Date().toISOString(),
+    });
+  }, never);
+  const failures: string[] = [];
+  const silent = () => undefined;
+  const stop = new AbortController();
+  const remove = async (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string): Promise<void> => {
+    if (id.includes('2222')) throw new Error('the bad one');
+    await writer.write((draft) => draft.remove(kind, id), never);
+  };
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local,
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: new Work('garbage collection', {
+        onFailure: ({ error }) => failures.push(String(error)),
+      }),
+      removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
+      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      looseVeths: () => [],
+      removeVeth: () => undefined,
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (failures.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+  stop.abort();
+  await collecting;
+  assert.deepEqual(
+    [...mirror.list('DockerNetwork').keys(), ...mirror.list('WorkloadEndpoint').keys()],
+    [`a/${ids[1]}`, endpointEntryId('a', ids[1] ?? '')],
+  );
+  assert.equal(mirror.list('DockerPool').size, 0);
+  assert.deepEqual(new Set(failures), new Set(['Error: the bad one']));
+});
+
+test('a Profile that the driver made and nobody goes by is collected; a used, changed or foreign one is not', async () => {
+  await using mirrored = await openMirroredStore();
+  const { mirror, writer } = mirrored;
+  const own = (name: string) => networkProfile(name);
+  const foreign = { ...own('foreign'), metadata: { name: 'foreign' } };
+  const edited = { ...own('edited'), spec: { ...own('edited').spec, egress: [] } };
+  const { annotations } = own('labelled').metadata;
+  const labelled = {
+    ...own('labelled'),
+    metadata: { name: 'labelled', annotations, labels: { team: 'a' } },
+  };
+  await writer.write((draft) => {
+    // Used by a network of another host, by an endpoint of another host, and by nobody.
+    for (const name of ['far', 'endpoint', 'lost']) draft.put('Profile', name, own(name));
+    for (const profile of [foreign, edited, labelled]) {
+      draft.put('Profile', profile.metadata.name, profile);
+    }
+    draft.put('Profile', 'xi--lost', isolationProfile('lost'));
+    draft.put('DockerNetwork', `b/${present}`, { ...plainNetwork('b', present), name: 'far' });
+    const used = plainEndpoint(plainNetwork('b', gone), gone, '10.0.0.1');
+    draft.put('WorkloadEndpoint', endpointEntryId('b', gone), {
+      ...used,
+      spec: { ...used.spec, node: 'b', profiles: ['endpoint'] },
+    });
+  }, never);
+  const stop = new AbortController();
+  const silent = () => undefined;
+  const removed: string[] = [];
+  const collecting = collectGarbage(
+    {
+      node: 'a',
+      mirror,
+      writer,
+      docker: emptyDocker,
+      local: indexLocalEndpoints(mirror, 'a'),
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      work: looseWork(),
+      removeNetwork: async () => undefined,
+      removeEndpoint: async () => undefined,
+      looseVeths: () => ['cali01234567890'],
+      removeVeth: (name) => removed.push(name),
+      intervalMs: 5,
+    },
+    stop.signal,
+  );
+  while (mirror.list('Profile').size > 5 || removed.length < 3) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  stop.abort();
+  await collecting;
+  assert.deepEqual([...mirror.list('Profile').keys()].toSorted(), [
+    'edited',
+    'endpoint',
+    'far',
+    'foreign',
+    'labelled',
+  ]);
+  assert.equal(removed[0], 'cali01234567890');
+});

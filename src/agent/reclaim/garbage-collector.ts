@@ -1,0 +1,225 @@
+import { pause, withDeadline } from '../../async/deadline.ts';
+import type { Work } from '../../async/supervise.ts';
+import type { Mirror } from '../../datastore/mirror.ts';
+import { isMirrorLocked } from '../../datastore/lock.ts';
+import { writeAll, writeInSteps } from '../../datastore/steps.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
+import type { DockerApi } from '../../driver/docker/docker-api.ts';
+import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
+import {
+  dropOwnerlessProfiles,
+  ownerlessProfiles,
+} from '../../driver/networks/profiles-of-networks.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import {
+  collect,
+  findOwnerless,
+  ownerlessKey,
+  type Ownerless,
+  type SwarmFacts,
+} from '../../ipam/collect.ts';
+import { allocateUsed } from '../../ipam/heal.ts';
+import type { Logger } from '../../telemetry/log.ts';
+
+export interface GarbageCollectorDeps {
+  readonly node: string;
+  readonly mirror: Mirror;
+  readonly writer: Writer;
+  readonly docker: DockerApi;
+  readonly local: LocalEndpoints;
+  readonly log: Logger;
+  readonly work: Work;
+  readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
+  readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
+  /** The host ends of veths of ours whose other end is in no container, and how to remove one. */
+  readonly looseVeths: () => readonly string[];
+  readonly removeVeth: (hostName: string) => void;
+  /** Milliseconds between two looks. */
+  readonly intervalMs: number;
+}
+
+/** What looked ownerless at one moment, to one engine. */
+interface Look {
+  readonly engineId: string;
+  readonly networks: ReadonlySet<string>;
+  readonly endpoints: ReadonlySet<string>;
+  readonly ownerless: ReadonlyMap<string, Ownerless>;
+  readonly profiles: ReadonlySet<string>;
+  /** Host ends of veths that no endpoint has. */
+  readonly veths: ReadonlySet<string>;
+  readonly swarm: SwarmFacts;
+}
+
+const answerMs = 5000;
+
+/**
+ * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
+ * daemon was away. A thing goes only if two looks some time apart, answered by the same Docker engine, agree.
+ */
+export async function collectGarbage(
+  deps: GarbageCollectorDeps,
+  signal: AbortSignal,
+): Promise<void> {
+  let before: Look | undefined;
+  while (!signal.aborted) {
+    if (!isMirrorLocked(deps.mirror)) before = await collectOnce(deps, before, signal);
+    await pause(deps.intervalMs, signal);
+  }
+}
+
+/** Answers what looks ownerless now; what cannot be collected is told and looked at again the next time. */
+async function collectOnce(
+  deps: GarbageCollectorDeps,
+  before: Look | undefined,
+  signal: AbortSignal,
+): Promise<Look | undefined> {
+  let now: Look | undefined;
+  try {
+    now = await look(deps, signal);
+    const isSame = before?.engineId === now.engineId;
+    const failures = before && isSame ? await collectBoth(deps, { before, now }, signal) : [];
+    if (failures.length === 0) deps.work.succeeded();
+    for (const failure of failures) deps.work.failed(failure);
+  } catch (error) {
+    // An engine that boots or cannot be asked proves nothing; the looks begin anew.
+    if (!signal.aborted) deps.work.failed(error);
+  }
+  return now;
+}
+
+async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
+  const { docker, mirror, local, node, writer } = deps;
+  const deadline = withDeadline(signal, answerMs);
+  const [{ id: engineId, swarm: role }, networks, containers] = await Promise.all([
+    docker.engine(deadline),
+    docker.networks(deadline),
+    docker.containers(deadline),
+  ]);
+  const present = new Set(networks.map(({ Id }) => Id));
+  // After a crash Docker lists the last endpoints of containers that ended with it.
+  const connected = new Set(
+    containers
+      .filter(({ State }) => State !== 'exited' && State !== 'dead')
+      .flatMap(({ NetworkSettings }) =>
+        Object.values(NetworkSettings?.Networks ?? {}).map(({ EndpointID }) => EndpointID ?? ''),
+      ),
+  );
+  const endpoints = local.all().flatMap((id) => {
+    const endpoint = mirror.get('WorkloadEndpoint', id)?.value.spec.endpoint;
+    return endpoint === undefined || connected.has(endpoint) ? [] : [endpoint];
+  });
+  const gone = [...mirror.list('DockerNetwork').values()]
+    .filter(({ value }) => value.node === node && !present.has(value.id))
+    .map(({ value }) => value.id);
+  const swarm: SwarmFacts = {
+    isManager: role.isManager,
+    // Docker lists the swarm's networks only while the manager reaches the others.
+    ...(role.isInTouch ? { networks: present } : {}),
+  };
+  const { result } = await writer.write(
+    (draft) => ({
+      ownerless: findOwnerless(draft, node, swarm),
+      profiles: ownerlessProfiles(draft),
+    }),
+    deadline,
+  );
+  const used = new Set(
+    local.all().map((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.interfaceName),
+  );
+  return {
+    engineId,
+    networks: new Set(gone),
+    endpoints: new Set(endpoints),
+    ownerless: new Map(result.ownerless.map((find) => [ownerlessKey(find), find])),
+    profiles: new Set(result.profiles),
+    veths: new Set(deps.looseVeths().filter((name) => !used.has(name))),
+    swarm,
+  };
+}
+
+/** Answers what failed: it is ownerless still, and tried again; nothing of it keeps the rest. */
+async function collectBoth(
+  deps: GarbageCollectorDeps,
+  { before, now }: { readonly before: Look; readonly now: Look },
+  signal: AbortSignal,
+): Promise<readonly unknown[]> {
+  const { log, writer, node, mirror } = deps;
+  const endpoints = now.endpoints.intersection(before.endpoints);
+  const networks = now.networks.intersection(before.networks);
+  const pools = new Set(
+    [...networks].flatMap((id) =>
+      (mirror.get('DockerNetwork', `${node}/${id}`)?.value.subnets ?? []).map(
+        ({ poolId }) => poolId,
+      ),
+    ),
+  );
+  const failures: unknown[] = [];
+  const attempt = async (what: () => Promise<void>): Promise<void> => {
+    try {
+      await what();
+    } catch (error) {
+      if (!signal.aborted) failures.push(error);
+    }
+  };
+  for (const endpoint of endpoints) {
+    await attempt(async () => {
+      await deps.removeEndpoint(endpoint, signal);
+      log.info('endpoint without container collected', { endpoint });
+    });
+  }
+  for (const network of networks) {
+    await attempt(async () => {
+      await deps.removeNetwork(network, signal);
+      log.info('network that Docker does not have collected', { network });
+    });
+  }
+  // What belonged to these has no owner either, which needs no second look of its own.
+  const isTheirs = (find: Ownerless) => {
+    if (find.kind === 'claim') return false;
+    return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
+  };
+  const healed: IpAddress[] = [];
+  const unhealed = await writeInSteps(deps.local.all(), async (endpointIds) => {
+    const plan = (draft: Draft) => allocateUsed(draft, { endpointIds, now: new Date() });
+    healed.push(...(await writer.write(plan, signal)).result);
+  });
+  failures.push(...unhealed.map(({ error }) => error));
+  if (healed.length > 0) {
+    log.warn('addresses in use were free in their blocks; they are allocated again', {
+      addresses: healed,
+    });
+  }
+  const { result: finds } = await writer.write(
+    (draft) =>
+      findOwnerless(draft, node, now.swarm).filter(
+        (find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find),
+      ),
+    signal,
+  );
+  const failed = await writeInSteps(finds, (step) =>
+    writeAll(writer, (draft) => collect(draft, node, step, now.swarm), signal),
+  );
+  reportCollected(log, finds.length - failed.length, finds);
+  failures.push(...failed.map(({ error }) => error));
+  const unused = [...now.profiles.intersection(before.profiles)];
+  const undropped = await writeInSteps(unused, async (step) => {
+    const plan = (draft: Draft) => dropOwnerlessProfiles(draft, new Set(step));
+    const { result } = await writer.write(plan, signal);
+    if (result.length > 0)
+      log.info('Profiles of networks that are gone collected', { profiles: result });
+  });
+  failures.push(...undropped.map(({ error }) => error));
+  for (const veth of now.veths.intersection(before.veths)) {
+    deps.removeVeth(veth);
+    log.info('interface without endpoint collected', { interface: veth });
+  }
+  return failures;
+}
+
+function reportCollected(log: Logger, count: number, finds: readonly Ownerless[]): void {
+  if (count === 0) return;
+  log.info('addresses and pools without owner collected', {
+    count,
+    what: finds.slice(0, 10).map(ownerlessKey),
+  });
+}

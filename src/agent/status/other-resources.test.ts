@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import { createLogger } from '../../telemetry/log.ts';
+import { logOtherResources, otherResourceChecks } from './other-resources.ts';
+
+test('what is stored for Calico and not enforced is named by status and once by the log', async () => {
+  await using store = await openMirroredStore();
+  const lines: string[] = [];
+  const write = (line: string) => lines.push(line);
+  logOtherResources(store.mirror, createLogger({ level: 'info', write, now: () => new Date() }));
+  const put = (plan: (draft: Draft) => void) => store.writer.write(plan, AbortSignal.timeout(9000));
+  const said = () =>
+    otherResourceChecks(store.mirror).map(({ name, ok, detail }) => `${name} ${ok}: ${detail}`);
+  assert.deepEqual(said(), []);
+  await put((draft) => {
+    for (let n = 1; n <= 7; n++) draft.put('OtherResource', `networkpolicies/shop/p${n}`, {});
+    draft.put('OtherResource', 'hostendpoints/eth0', {});
+    draft.put('OtherResource', 'felixconfigurations/default', {});
+    draft.put('OtherResource', 'newkinds/a', {});
+    for (const name of ['default', 'first']) {
+      draft.put('Tier', name, {
+        kind: 'Tier',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name },
+        spec: {},
+      });
+    }
+  });
+  const notEnforced = 'not enforced: traffic of containers is decided by their Profiles alone';
+  assert.deepEqual(said(), [
+    'FelixConfiguration true: 1 stored (default), without effect here',
+    `HostEndpoint false: 1 stored (eth0), ${notEnforced}`,
+    `NetworkPolicy false: 7 stored (shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …), ${notEnforced}`,
+    `Tier false: 1 stored (first), ${notEnforced}`,
+    'newkinds true: 1 stored (a), without effect here',
+  ]);
+  const warned = () => lines.filter((line) => line.includes('warn policy that is not enforced'));
+  assert.equal(warned().length, 8);
+  assert.match(warned().join('\n'), /kind=HostEndpoint name=eth0/);
+  await put((draft) => draft.put('OtherResource', 'hostendpoints/eth0', { spec: {} }));
+  await put((draft) => draft.remove('OtherResource', 'hostendpoints/eth0'));
+  assert.equal(warned().length, 8);
+  assert.ok(!said().some((one) => one.startsWith('HostEndpoint')));
+});

@@ -1,0 +1,20 @@
+import { poolIsEnabled, type IpPool } from '../../model/ip-pool.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+
+/** Pools that ask for a tunnel between hosts: calico-cnm makes none, so who wants one is told. */
+export function tunnelChecks(pools: readonly IpPool[]): Check[] {
+  return pools.filter(poolIsEnabled).flatMap(({ metadata, spec }): Check[] =>
+    (['ipipMode', 'vxlanMode'] as const).flatMap((field) => {
+      const mode = spec[field] ?? '';
+      if (mode === '' || mode === 'Never') return [];
+      return [
+        {
+          name: `IP pool ${metadata.name}`,
+          ok: false,
+          detail: `${field} is ${mode}, but calico-cnm makes no tunnel: containers reach those of other hosts by the routes of the network alone`,
+          remedy: `Set ${field} to Never (calico-cnm apply), or have the tunnel made by Felix on every host.`,
+        },
+      ];
+    }),
+  );
+}

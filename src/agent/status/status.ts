@@ -1,0 +1,300 @@
+import type { LiveMirror } from '../../datastore/live-mirror.ts';
+import type { ChosenBackend } from '../../dataplane/iptables/backend.ts';
+import { forwards } from '../../dataplane/host-settings.ts';
+import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
+import { networkProfiles } from '../../driver/networks/network-profile.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { cidrFamily } from '../../ip/cidr.ts';
+import type { UsedRange } from '../../ipam/default-pools.ts';
+import { poolUsage } from '../../ipam/report.ts';
+import { dockerNameOf } from '../../model/names.ts';
+import {
+  endpointAnnotations,
+  endpointTitle,
+  type WorkloadEndpoint,
+} from '../../model/workload-endpoint.ts';
+import {
+  chosenAddressesAtMost,
+  countersPerAddress,
+  dropReasons,
+  reasonSet,
+} from '../../profiles/drop-reasons.ts';
+import { noMatchDropsSet, restSet } from '../../profiles/names.ts';
+import type { Check, StatusReport } from '../../telemetry/status-report.ts';
+import type { Agent } from '../agent.ts';
+import { datastoreCheck } from './datastore-check.ts';
+import { failureChecks } from '../apply-failures.ts';
+import { otherResourceChecks } from './other-resources.ts';
+import { otherFirewalls } from './other-firewalls.ts';
+import { tunnelChecks } from './pool-checks.ts';
+import { rangeOverlaps } from './range-overlaps.ts';
+
+export interface StatusSources {
+  readonly version: string;
+  readonly node: string;
+  readonly startedAt: Date;
+  readonly mirror: LiveMirror;
+  readonly agent: Agent;
+  readonly local: LocalEndpoints;
+  readonly firewall: ChosenBackend;
+  readonly families: readonly IpFamily[];
+  readonly sockets: readonly string[];
+  /** What of the host is not as it must be, as sentences. */
+  readonly hostProblems: readonly string[];
+  /** The networks that this host is in, and what Docker takes those of its own from. */
+  readonly connected: () => readonly UsedRange[];
+  readonly dockerPools: () => readonly UsedRange[];
+  readonly moreChecks: readonly Check[];
+}
+
+/** All that `calico-cnm status` shows, as it is now. */
+export function statusReport(sources: StatusSources): StatusReport {
+  const { version, node, startedAt, mirror, agent } = sources;
+  const { lastError } = agent.health;
+  // What cannot be read of them is one of the checks.
+  const dropped = mirror.inSync ? drops(sources) : [];
+  const base = { version, node, startedAt: startedAt.toISOString(), checks: checks(sources) };
+  const error =
+    lastError === undefined
+      ? {}
+      : {
+          lastError: {
+            at: lastError.at.toISOString(),
+            what: lastError.what,
+            remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+          },
+        };
+  if (!mirror.inSync) {
+    const empty = { networks: [], endpoints: [], pools: [], drops: [] };
+    return { ...base, ...empty, ...error };
+  }
+  return {
+    ...base,
+    networks: networks(sources),
+    endpoints: sources.local.all().flatMap((id) => {
+      const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+      return endpoint === undefined ? [] : [describeEndpoint(sources, endpoint)];
+    }),
+    pools: poolUsage(mirror).map(({ name, cidr, total, free }) => ({
+      name,
+      cidr,
+      free: free.toString(),
+      total: total.toString(),
+    })),
+    drops: dropped,
+    ...error,
+  };
+}
+
+function checks(sources: StatusSources): Check[] {
+  const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
+  const agentHealth = agent.health;
+  const unreadable = mirror.problems();
+  const used = profilesInUse(sources);
+  const profiles = [...agent.engine.problems()].filter(([name]) => used.has(name));
+  return [
+    { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
+    datastoreCheck(mirror),
+    {
+      name: 'kernel',
+      ok: agentHealth.inSyncSince !== undefined,
+      detail:
+        agentHealth.inSyncSince === undefined
+          ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
+          : `${agentHealth.failures.length === 0 ? 'as wanted' : 'all else as wanted'} since ${agentHealth.inSyncSince.toISOString()}`,
+      remedy: 'It is tried again by itself; see the last error.',
+    },
+    ...failureChecks(agentHealth.failures, mirror),
+    {
+      name: 'firewall',
+      ok: true,
+      detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
+    },
+    ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
+    ...[...agent.counters.problems()].map(([set, why]) => ({
+      name: 'drop counters',
+      ok: false,
+      detail: `those of the address set ${set} cannot be read: ${why}`,
+      remedy: `Packets are dropped all the same; begin again with: ipset flush ${set}`,
+    })),
+    ...agent.ports.problems().map((detail) => ({
+      name: 'published port',
+      ok: false,
+      detail,
+      remedy: 'Its rules are in place all the same; mend what is said here, then look again.',
+    })),
+    ...agent.containers.problems().map(({ container, why }) => ({
+      name: `container ${container}`,
+      ok: false,
+      detail: `it does not reach all of its networks, as its routes could not be set: ${why}`,
+      remedy:
+        'It is tried again by itself; if it stays, connect the container to its networks anew.',
+    })),
+    ...otherFirewalls(),
+    ...otherResourceChecks(mirror),
+    ...poolChecks(sources),
+    ...forwardingProblems(sources),
+    ...sources.moreChecks,
+    ...profiles.map(([name, problem]) => ({
+      name: `Profile ${dockerNameOf(name)}`,
+      ok: false,
+      detail: problem.replace(/^Profile \S+ /, ''),
+      remedy: 'Its containers get no traffic until it is there and right (calico-cnm apply).',
+    })),
+    ...[...unreadable].map(([key, why]) => ({
+      name: `stored value ${key}`,
+      ok: false,
+      detail: why,
+      remedy: 'It is treated as absent; mend or delete it.',
+    })),
+  ];
+}
+
+/** Nothing is known of pools before the datastore was read. */
+function poolChecks({ mirror, connected, dockerPools }: StatusSources): Check[] {
+  if (!mirror.inSync) return [];
+  const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
+  const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
+  return [...ranges, ...tunnelChecks(pools)];
+}
+
+/** Families in which containers have addresses and the host forwards nothing. */
+function forwardingProblems({ mirror, local, families }: StatusSources): Check[] {
+  const used = new Set(
+    local
+      .all()
+      .flatMap((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.ipNetworks ?? [])
+      .map(cidrFamily),
+  );
+  return families
+    .filter((family) => used.has(family) && !forwards(family))
+    .map((family) => ({
+      name: `IPv${family} forwarding`,
+      ok: false,
+      detail: 'it is off on this host, so that containers reach nothing',
+      remedy:
+        family === 4
+          ? 'Docker switches it on when it starts, unless told not to: put net.ipv4.ip_forward=1 into /etc/sysctl.d and run sysctl --system.'
+          : 'Put net.ipv6.conf.all.forwarding=1 into /etc/sysctl.d and run sysctl --system.',
+    }));
+}
+
+/** Chains of Profiles that no endpoint has any more stay for a while, and say nothing. */
+function profilesInUse({ mirror, local }: StatusSources): ReadonlySet<string> {
+  return new Set(
+    local.all().flatMap((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.profiles ?? []),
+  );
+}
+
+function networks({ mirror, node, local }: StatusSources): StatusReport['networks'] {
+  const counts = new Map<string, number>();
+  for (const id of local.all()) {
+    const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+    const network = endpoint?.metadata.annotations?.[endpointAnnotations.network] ?? '';
+    counts.set(network, (counts.get(network) ?? 0) + 1);
+  }
+  return [...mirror.list('DockerNetwork').values()]
+    .map(({ value }) => value)
+    .filter((network) => network.node === node)
+    .map((network) => ({
+      name: network.name ?? '(not known yet)',
+      id: network.id.slice(0, 12),
+      subnets: network.subnets.map(({ cidr }) => cidr),
+      nextHops: [network.nextHop4, network.nextHop6].filter((hop) => hop !== undefined),
+      profiles: [...networkProfiles(network)],
+      endpoints: counts.get(network.id) ?? 0,
+    }));
+}
+
+function describeEndpoint(
+  { agent, mirror, node }: StatusSources,
+  endpoint: WorkloadEndpoint,
+): StatusReport['endpoints'][number] {
+  const { annotations = {} } = endpoint.metadata;
+  const network = mirror.get(
+    'DockerNetwork',
+    `${node}/${annotations[endpointAnnotations.network] ?? ''}`,
+  );
+  const quarantine = annotations[endpointAnnotations.quarantine];
+  const state =
+    quarantine !== undefined
+      ? `quarantine: ${quarantine}`
+      : !agent.isRouted(endpoint)
+        ? 'no route'
+        : agent.isProgrammed(endpoint)
+          ? 'ready'
+          : 'policy not in force';
+  return {
+    container: endpointTitle(endpoint),
+    network: network?.value.name ?? '',
+    addresses: [...(endpoint.spec.ipNetworks ?? [])],
+    profiles: (endpoint.spec.profiles ?? []).map(dockerNameOf),
+    interface: endpoint.spec.interfaceName,
+    state,
+  };
+}
+
+const nobody = '(none)';
+
+/** What was dropped, by container and rule; counters are the kernel's own. */
+function drops(sources: StatusSources): StatusReport['drops'] {
+  const containers = new Map<string, string>();
+  for (const id of sources.local.all()) {
+    const endpoint = sources.mirror.get('WorkloadEndpoint', id)?.value;
+    if (endpoint !== undefined) {
+      containers.set(endpoint.spec.interfaceName, endpointTitle(endpoint));
+    }
+  }
+  const sums = new Map<string, StatusReport['drops'][number]>();
+  for (const { set, rule, ofOthers } of countedRules(sources)) {
+    const { counters } = sources.agent;
+    const folded = counters.foldedInto(set);
+    const counted = [
+      ...(counters.read(set) ?? []),
+      ...(folded === undefined ? [] : [{ member: '', ...folded }]),
+    ];
+    for (const { member, packets, bytes } of counted) {
+      const container = containers.get(member.split(',')[1] ?? '') ?? ofOthers;
+      if (container === undefined || packets === 0n) continue;
+      const key = `${container}\n${rule}`;
+      const sum = sums.get(key) ?? { container, rule, packets: 0, bytes: 0 };
+      sums.set(key, {
+        ...sum,
+        packets: sum.packets + Number(packets),
+        bytes: sum.bytes + Number(bytes),
+      });
+    }
+  }
+  return [...sums.values()];
+}
+
+/** The counting sets, what they count, and whose it is where no container has the interface. */
+function countedRules({ agent, families }: StatusSources): readonly {
+  readonly set: string;
+  readonly rule: string;
+  readonly ofOthers?: string;
+}[] {
+  const noMatch = families.flatMap((family) =>
+    (['ingress', 'egress'] as const).map((direction) => ({
+      set: noMatchDropsSet(family, direction),
+      rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
+    })),
+  );
+  const byRule = agent.engine.dropMeanings().map(({ set, profile, direction, rule }) => ({
+    set,
+    rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
+  }));
+  const byReason = families.flatMap((family) => [
+    ...Object.values(dropReasons).map((reason) => ({
+      set: reasonSet(family, reason),
+      rule: reason.text,
+      ofOthers: nobody,
+    })),
+    {
+      set: restSet(family),
+      rule: `not told apart: of more than ${chosenAddressesAtMost} false addresses, or more than ${countersPerAddress} containers with one`,
+      ofOthers: nobody,
+    },
+  ]);
+  return [...noMatch, ...byRule, ...byReason];
+}
