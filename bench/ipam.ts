@@ -5,7 +5,7 @@ import { GroupWriter } from '../src/datastore/group-writer.ts';
 import { LiveMirror } from '../src/datastore/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../src/datastore/open-datastore.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
-import { createDockerIpam } from '../src/ipam/docker-ipam.ts';
+import { createDockerIpam } from '../src/ipam/docker/docker-ipam.ts';
 import { DatabaseSync } from 'node:sqlite';
 import { startEtcd } from '../test/lab/etcd.ts';
 import { table } from './measure.ts';

@@ -15,9 +15,9 @@ import {
 } from '../ip/cidr.ts';
 import { entryTypes } from '../model/entries.ts';
 import type { IpPool } from '../model/ip-pool.ts';
-import { heldAddresses } from '../ipam/block.ts';
-import { createDockerIpam } from '../ipam/docker-ipam.ts';
-import { createNetworkAddresses } from '../ipam/network-addresses.ts';
+import { heldAddresses } from '../ipam/records/block.ts';
+import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
+import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 
 /**
  * Several hosts and commands on one datastore, at the same time: whatever they ask, no two pools, no two blocks

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../ip/cidr.ts';
-import { claimBlock } from '../ipam/records.ts';
+import { claimBlock } from '../ipam/records/records.ts';
 import { startCommandLine } from './command-line.fixture.ts';
 
 /** Files and pools that are larger than one transaction of the datastore. */

@@ -45,8 +45,8 @@ import {
   rangesInUse,
 } from '../host/networks.ts';
 import type { IpFamily } from '../ip/address.ts';
-import { createDockerIpam } from '../ipam/docker-ipam.ts';
-import { createNetworkAddresses } from '../ipam/network-addresses.ts';
+import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
+import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 import { startControlServer } from '../telemetry/control-server.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { createMetrics } from '../telemetry/metrics.ts';

@@ -7,7 +7,7 @@ import { bootstrap } from '../datastore/bootstrap.ts';
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import type { IpFamily } from '../ip/address.ts';
-import { makeDefaultPool, type UsedRange } from '../ipam/default-pools.ts';
+import { makeDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
 
 export interface FirstContentsDeps {

@@ -9,7 +9,7 @@ import {
   type PluginServer,
 } from '../driver/plugin/plugin-server.ts';
 import type { CalicoError } from '../errors/error.ts';
-import { addressSpaces, capabilities, type createDockerIpam } from '../ipam/docker-ipam.ts';
+import { addressSpaces, capabilities, type createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 

@@ -1,7 +1,7 @@
 import type { Settings } from '../config/settings.ts';
 import type { DatastoreOptions } from '../datastore/open-datastore.ts';
 import type { IpFamily } from '../ip/address.ts';
-import type { DefaultPool } from '../ipam/default-pools.ts';
+import type { DefaultPool } from '../ipam/pools/default-pools.ts';
 
 /** What single parts need of the settings. */
 

@@ -5,7 +5,7 @@ import { listLinks } from '../dataplane/netlink/link.ts';
 import { listRoutes } from '../dataplane/netlink/route.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
-import { dockerDefaultRanges, type UsedRange } from '../ipam/default-pools.ts';
+import { dockerDefaultRanges, type UsedRange } from '../ipam/pools/default-pools.ts';
 
 /** What the daemon asks the host it runs on. */
 

@@ -9,8 +9,8 @@ import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/docker-network.ts';
 import type { IpPool } from '../model/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
-import { createDockerIpam } from './docker-ipam.ts';
-import { addressSpace, createNetworkAddresses } from './network-addresses.ts';
+import { createDockerIpam } from './docker/docker-ipam.ts';
+import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
 
 export const signal = AbortSignal.timeout(600_000);
 export const nodes = ['host-a', 'host-b'] as const;

@@ -5,8 +5,8 @@ import type { Draft } from '../../src/datastore/writer.ts';
 import { networkProfile } from '../../src/driver/networks/network-profile.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { hostCidr, parseCidr } from '../../src/ip/cidr.ts';
-import { newBlock } from '../../src/ipam/block.ts';
-import { hold, putBlock } from '../../src/ipam/records.ts';
+import { newBlock } from '../../src/ipam/records/block.ts';
+import { hold, putBlock } from '../../src/ipam/records/records.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { golden } from './golden.ts';
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { swarmAddressSpace } from '../../src/ipam/network-addresses.ts';
+import { swarmAddressSpace } from '../../src/ipam/docker/network-addresses.ts';
 
 /** One call of Docker's that the managed plugin answered well, as its log at level debug has it. */
 export interface LoggedCall {

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { heldAddresses } from '../../src/ipam/block.ts';
+import { heldAddresses } from '../../src/ipam/records/block.ts';
 import { entryTypeOf, parseKey, type EntryKind } from '../../src/model/entries.ts';
 import { checkout } from './built.ts';
 import type { Host } from './host.ts';

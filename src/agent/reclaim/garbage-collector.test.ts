@@ -10,8 +10,8 @@ import { endpointEntryId } from '../../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import { heldAddresses } from '../../ipam/block.ts';
-import { createDockerIpam } from '../../ipam/docker-ipam.ts';
+import { heldAddresses } from '../../ipam/records/block.ts';
+import { createDockerIpam } from '../../ipam/docker/docker-ipam.ts';
 import type { IpPool } from '../../model/ip-pool.ts';
 import { collectGarbage } from './garbage-collector.ts';
 

@@ -17,8 +17,8 @@ import {
   ownerlessKey,
   type Ownerless,
   type SwarmFacts,
-} from '../../ipam/collect.ts';
-import { allocateUsed } from '../../ipam/heal.ts';
+} from '../../ipam/upkeep/collect.ts';
+import { allocateUsed } from '../../ipam/upkeep/heal.ts';
 import type { Logger } from '../../telemetry/log.ts';
 
 export interface GarbageCollectorDeps {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../../ip/cidr.ts';
-import { hostLocal } from '../../ipam/pools.ts';
+import { hostLocal } from '../../ipam/pools/pools.ts';
 import type { IpPool } from '../../model/ip-pool.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 

@@ -1,6 +1,6 @@
 import { cidrsOverlap, parseCidr, type Cidr } from '../../ip/cidr.ts';
-import type { UsedRange } from '../../ipam/default-pools.ts';
-import { hostLocal } from '../../ipam/pools.ts';
+import type { UsedRange } from '../../ipam/pools/default-pools.ts';
+import { hostLocal } from '../../ipam/pools/pools.ts';
 import type { IpPool } from '../../model/ip-pool.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 

@@ -5,8 +5,8 @@ import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { networkProfiles } from '../../driver/networks/network-profile.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
-import type { UsedRange } from '../../ipam/default-pools.ts';
-import { poolUsage } from '../../ipam/report.ts';
+import type { UsedRange } from '../../ipam/pools/default-pools.ts';
+import { poolUsage } from '../../ipam/upkeep/report.ts';
 import { dockerNameOf } from '../../model/names.ts';
 import {
   endpointAnnotations,

@@ -1,0 +1,294 @@
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { cidrContains, cidrSize } from '../../ip/cidr.ts';
+import type { DockerPool } from '../../model/docker-network.ts';
+import type { AllocationAttributes } from '../../model/ipam.ts';
+import { endpointName, endpointNamespace } from '../../model/workload-endpoint.ts';
+import { allocate, assign, checkAffinity } from '../blocks/allocate.ts';
+import { mayUse, releaseUser } from './claims.ts';
+import { addressTaken, lookUpHolder, type AddressFacts } from '../records/holder.ts';
+import { isLinkLocal } from './next-hop.ts';
+import { poolsOfRecord } from './docker-pools.ts';
+import { poolOf, refuseOtherUses, reservedRanges } from '../pools/pools.ts';
+import { countReserved } from '../pools/reserved.ts';
+import { isOwnPoolId, parsePoolId } from './pool-id.ts';
+import { putBlock, release, rewriteHolder } from '../records/records.ts';
+import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
+
+/** Addresses as Docker's IPAM calls take and return them. */
+
+export interface AddressRequest {
+  readonly record: DockerPool;
+  /** The one that is wanted; any if absent. */
+  readonly address: IpAddress | undefined;
+  /** Docker 29 says which container it is for. */
+  readonly container: string | undefined;
+  readonly now: Date;
+}
+
+/** One handle per address: what Docker releases is one address, and it does not say of which endpoint. */
+export function handleFor(node: string, address: IpAddress): string {
+  return `docker.${node}.${address.replaceAll(/[.:]/g, '-')}`;
+}
+
+/** The holder of an address of this driver. */
+export function holderWith(address: IpAddress, facts: AddressFacts): AllocationAttributes {
+  return { handle_id: handleFor(facts.node, address), secondary: { ...facts } };
+}
+
+/**
+ * Takes an address of a pool; a repeated request is answered as the first was, as far as it can be told. When the subnet is full, the network's next subnet of the family gives one, under
+ * the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ */
+export function requestAddress(draft: Draft, request: AddressRequest): IpAddress {
+  const { record, address } = request;
+  const facts = addressFacts(draft, request);
+  if (address !== undefined) {
+    requestSpecific(draft, request, { address, facts });
+    return address;
+  }
+  const before = unusedAnswerFor(draft, record.family, facts);
+  if (before !== undefined) {
+    // Written as it is: whoever frees it at this moment finds that it changed.
+    putBlock(draft, before.block);
+    return before.address;
+  }
+  return allocateFrom(draft, [record, ...siblings(draft, record)], {
+    holder: (free) => holderWith(free, facts),
+    now: request.now,
+  });
+}
+
+/** Takes an address of the first of the sources that has one; throws `ipam/full`, which names the first, or
+ * `ipam/pool-not-for-workloads`. */
+export function allocateFrom(
+  draft: Draft,
+  sources: readonly [DockerPool, ...DockerPool[]],
+  request: {
+    readonly holder: (free: IpAddress) => AllocationAttributes;
+    readonly now: Date;
+  },
+): IpAddress {
+  for (const source of sources) {
+    const pools = poolsOfRecord(draft, source);
+    for (const pool of pools) refuseOtherUses(pool);
+    const found = allocate(draft, {
+      node: source.node,
+      pools,
+      range: source.range ?? source.subnet,
+      ...request,
+    });
+    if (found !== undefined) return found;
+  }
+  throw new CalicoError('ipam/full', describeSource(draft, sources[0]));
+}
+
+/**
+ * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
+ * address that is another host's or another network's. That of an endpoint which still exists stays: the call may
+ * be a repeated one. But it may also come from a dockerd that was killed, and that says no more of its endpoints
+ * than this; so that very address can be asked for again. With a PoolID of the plugin of 2019 nothing happens: its
+ * addresses went with their endpoints.
+ */
+export function releaseAddress(
+  draft: Draft,
+  request: { readonly node: string; readonly poolId: string; readonly address: IpAddress },
+): void {
+  const { node, address } = request;
+  if (isLinkLocal(address) || !isOwnPoolId(request.poolId)) return;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) return;
+  const { block, holder } = found;
+  const secondary = holder.secondary ?? {};
+  const sharers = sharersOf(holder);
+  if (sharers !== undefined) {
+    const left = sharers.filter((sharer) => sharer !== sharerOf(request));
+    if (left.length === sharers.length) return;
+    if (left.length === 0) return release(draft, block, { address, holder });
+    const shared = { ...holder, secondary: { ...secondary, holders: left.join(',') } };
+    return rewriteHolder(draft, block, { address, holder: shared });
+  }
+  const { nonce } = parsePoolId(request.poolId);
+  if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
+  const { endpoint } = secondary;
+  if (endpoint === undefined || !isLiving(draft, node, endpoint)) {
+    return releaseUser(draft, { address, block, holder });
+  }
+  const givenBack = { ...holder, secondary: { ...secondary, givenBackBy: endpoint } };
+  rewriteHolder(draft, block, { address, holder: givenBack });
+}
+
+/**
+ * Reserves an address of a subnet for the network itself (its gateway, or an auxiliary address). Networks of
+ * several hosts on one subnet share it; a second network of the same host does not.
+ */
+export function reserve(
+  draft: Draft,
+  request: {
+    readonly record: DockerPool;
+    readonly address: IpAddress;
+    readonly type: 'gateway' | 'auxiliary';
+    readonly now: Date;
+  },
+): void {
+  const { record, address, type, now } = request;
+  const { nonce } = parsePoolId(record.poolId);
+  const sharer = sharerOf(record);
+  checkInside(draft, record, address);
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) {
+    const secondary = { node: record.node, pool: nonce, type, holders: sharer };
+    const holder = { handle_id: handleFor('shared', address), secondary };
+    return assign(draft, { node: record.node, address, holder, now });
+  }
+  const { block, holder } = found;
+  const sharers = sharersOf(holder) ?? [];
+  const own = holder.secondary ?? {};
+  const isOwnPlain = sharers.length === 0 && own['node'] === record.node && own['pool'] === nonce;
+  const isShareable =
+    sharers.length > 0 && !sharers.some((other) => other.startsWith(`${record.node}/`));
+  if (sharers.includes(sharer)) return;
+  if (!isOwnPlain && !isShareable) {
+    throw addressTaken(draft, address, holder);
+  }
+  const secondary = { ...own, type: own['type'] ?? type, holders: [...sharers, sharer].join(',') };
+  rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
+}
+
+/** By what a pool shares an address: `host/nonce`; Swarm's manager shares with pools of its own host as well. */
+function sharerOf({ node, poolId }: { readonly node: string; readonly poolId: string }): string {
+  const { forSwarm, nonce } = parsePoolId(poolId);
+  return `${forSwarm === true ? swarmSharer : ''}${node}/${nonce}`;
+}
+
+/** What the sharers that are pools of Swarm's manager begin with. */
+export const swarmSharer = 'swarm:';
+
+/** The hosts and pools that share a reserved address; `undefined` for an address of an endpoint. */
+export function sharersOf({ secondary }: AllocationAttributes): readonly string[] | undefined {
+  return secondary?.['holders']?.split(',');
+}
+
+/** Whether the endpoint of an allocation exists. */
+export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
+  const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
+  return draft.get('WorkloadEndpoint', id) !== undefined;
+}
+
+function requestSpecific(
+  draft: Draft,
+  { record, now }: AddressRequest,
+  { address, facts }: { readonly address: IpAddress; readonly facts: AddressFacts },
+): void {
+  const source =
+    [record, ...siblings(draft, record)].find((one) => isInside(draft, one, address)) ?? record;
+  checkInside(draft, source, address);
+  const found = lookUpHolder(draft, address);
+  const sharers = found === undefined ? undefined : sharersOf(found.holder);
+  const isOfOthers = sharers?.every((sharer) => !sharer.startsWith(`${record.node}/`)) === true;
+  if (isOfOthers) {
+    // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
+    // and a container that asked for it is refused when it is created.
+    return reserve(draft, { record, address, type: 'auxiliary', now });
+  }
+  if (found !== undefined && isUnusedAnswer(draft, address, { holder: found.holder, facts })) {
+    const secondary = { ...found.holder.secondary, ...facts };
+    return rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
+  }
+  const { node } = record;
+  const { secondary = {} } = found?.holder ?? {};
+  const { endpoint } = secondary;
+  const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
+  if (found !== undefined && isGivenBack && secondary['pool'] === facts.pool) {
+    draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
+    releaseUser(draft, { address, ...found });
+  }
+  assignToUser(draft, { address, facts, now });
+}
+
+/** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */
+export function assignToUser(
+  draft: Draft,
+  {
+    address,
+    facts,
+    now,
+  }: { readonly address: IpAddress; readonly facts: AddressFacts; readonly now: Date },
+): void {
+  const { node, network } = facts;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined || !mayUse(draft, found.holder, network)) {
+    return assign(draft, { node, address, holder: holderWith(address, facts), now });
+  }
+  checkAffinity(draft, { node, block: found.block, address });
+  const secondary = { ...found.holder.secondary, ...facts };
+  rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
+}
+
+function addressFacts(draft: Draft, { record, container }: AddressRequest): AddressFacts {
+  const network = networkOf(draft, record);
+  return {
+    node: record.node,
+    pool: parsePoolId(record.poolId).nonce,
+    ...(network === undefined ? {} : { network: network.id }),
+    ...(network?.name === undefined ? {} : { networkName: network.name }),
+    ...(container === undefined ? {} : { container }),
+  };
+}
+
+/** The network that a record was adopted by. */
+function networkOf(draft: Draft, record: DockerPool) {
+  for (const [, network] of draft.group('DockerNetwork', record.node)) {
+    if (network.subnets.some(({ poolId }) => poolId === record.poolId)) return network;
+  }
+  return undefined;
+}
+
+/** The other subnets of the same network and family. */
+function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
+  const subnets = networkOf(draft, record)?.subnets ?? [];
+  return subnets.flatMap(({ poolId }) => {
+    if (poolId === undefined || poolId === record.poolId) return [];
+    const sibling = draft.get('DockerPool', `${record.node}/${parsePoolId(poolId).nonce}`);
+    return sibling?.family === record.family ? [sibling] : [];
+  });
+}
+
+/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for what a pool record cannot give. */
+export function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
+  if (isInside(draft, record, address)) {
+    const pool = poolOf(draft, address);
+    if (pool !== undefined) refuseOtherUses(pool);
+    return;
+  }
+  const { subnet } = record;
+  const where = subnet === undefined ? describeSource(draft, record).where : `subnet ${subnet}`;
+  throw new CalicoError('ipam/address-outside', { address, where });
+}
+
+export function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
+  if (record.subnet !== undefined) return cidrContains(record.subnet, address);
+  return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
+}
+
+function describeSource(
+  draft: Draft,
+  record: DockerPool,
+): { readonly where: string; readonly size: string; readonly reserved: string } {
+  const range = record.range ?? record.subnet;
+  const pools = poolsOfRecord(draft, record);
+  const cidrs = range === undefined ? pools.map(({ spec }) => spec.cidr) : [range];
+  const size = cidrs.reduce((sum, cidr) => sum + cidrSize(cidr), 0n).toString();
+  const ranges = reservedRanges(draft);
+  const reserved = cidrs
+    .reduce((sum, cidr) => sum + countReserved(cidr, ranges, []).reserved, 0n)
+    .toString();
+  if (range !== undefined) {
+    const isPart = record.range !== undefined && record.range !== record.subnet;
+    const where = `${isPart ? '--ip-range' : 'subnet'} ${range}`;
+    return { where: isPart ? `${where} of subnet ${record.subnet ?? ''}` : where, size, reserved };
+  }
+  const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
+  return { where: `IP pool ${names.join(', ')}`, size, reserved };
+}

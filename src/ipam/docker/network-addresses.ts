@@ -1,0 +1,300 @@
+import type { Progress } from '../../datastore/steps.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import { cidrContains, cidrCovers, type Cidr } from '../../ip/cidr.ts';
+import type { DockerNetwork, DockerPool, NetworkSubnet } from '../../model/docker-network.ts';
+import type { AllocationAttributes } from '../../model/ipam.ts';
+import type { IpPool } from '../../model/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../../model/workload-endpoint.ts';
+import { assign } from '../blocks/allocate.ts';
+import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
+import { poolIdsOfNetworks, removePool, subnetPool } from './docker-pools.ts';
+import { claimOf, mayUse } from './claims.ts';
+import { addressTaken, lookUpHolder, userOf, type AddressFacts } from '../records/holder.ts';
+import { chooseNextHop } from './next-hop.ts';
+import { parsePoolId } from './pool-id.ts';
+import { allPools, hostLocal, poolOverlapping, refuseSpecialSubnet } from '../pools/pools.ts';
+import { putBlock, release, rewriteHolder } from '../records/records.ts';
+import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
+
+/** The name of our address space. */
+export const addressSpace = 'CalicoAddressSpace';
+
+/** The one in which Swarm's manager asks, by which it is told from the hosts on which tasks run. */
+export const swarmAddressSpace = 'CalicoSwarmAddressSpace';
+
+/** One subnet as Docker tells it when a network is made. */
+interface Subnet {
+  readonly family: IpFamily;
+  readonly addressSpace: string | undefined;
+  readonly cidr: Cidr;
+  readonly gateway: IpAddress | undefined;
+  readonly auxiliary: Readonly<Record<string, IpAddress>>;
+}
+
+interface Adopted {
+  readonly ipam: DockerNetwork['ipam'];
+  readonly subnets: readonly NetworkSubnet[];
+  readonly nextHop4: IpAddress | undefined;
+  readonly nextHop6: IpAddress | undefined;
+}
+
+interface EndpointAddresses {
+  readonly node: string;
+  readonly network: DockerNetwork;
+  readonly endpointId: string;
+  readonly addresses: readonly IpAddress[];
+}
+
+interface Clock {
+  readonly now: () => Date;
+  readonly stamp: (pool: IpPool) => IpPool;
+}
+
+/** The plans by which networks and endpoints get and give back their addresses. */
+export function createNetworkAddresses(clock: Clock) {
+  return {
+    adoptSubnets: (
+      draft: Draft,
+      request: {
+        readonly node: string;
+        readonly networkId: string;
+        readonly subnets: readonly Subnet[];
+      },
+    ): Adopted => {
+      const isOurs = request.subnets.some(
+        ({ addressSpace: space }) => space === addressSpace || space === swarmAddressSpace,
+      );
+      const subnets = request.subnets.map((subnet) =>
+        isOurs
+          ? adoptPool(draft, { ...request, subnet, now: clock.now() })
+          : adoptDockerSubnet(draft, { ...request, subnet, stamp: clock.stamp }),
+      );
+      const hop = (family: IpFamily) =>
+        subnets.find(({ subnet }) => subnet.family === family)?.nextHop;
+      return {
+        ipam: isOurs ? 'calico' : 'docker',
+        subnets: subnets.map(({ subnet }) => subnet),
+        nextHop4: hop(4),
+        nextHop6: hop(6),
+      };
+    },
+    dropSubnets: (draft: Draft, network: DockerNetwork): Progress => {
+      if (network.ipam !== 'docker') return 'done';
+      for (const { cidr } of network.subnets) {
+        const isOwn = ({ metadata, spec }: IpPool) =>
+          metadata.annotations?.[hostLocal] === network.node && cidrCovers(cidr, spec.cidr);
+        for (const pool of allPools(draft).filter(isOwn)) {
+          if (removePool(draft, pool) === 'more') return 'more';
+        }
+      }
+      return 'done';
+    },
+    allocateNetwork,
+    freeNetwork,
+    bindEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
+      for (const address of endpoint.addresses) {
+        if (endpoint.network.ipam === 'docker') {
+          bindDockerAddress(draft, endpoint, { address, now: clock.now() });
+        } else {
+          bindOwnAddress(draft, endpoint, { address, now: clock.now() });
+        }
+      }
+    },
+    releaseEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
+      // What our IPAM gave out is freed by ReleaseAddress, which follows.
+      if (endpoint.network.ipam !== 'docker') return;
+      for (const address of endpoint.addresses) {
+        const found = lookUpHolder(draft, address);
+        if (found?.holder.secondary?.['endpoint'] === endpoint.endpointId) {
+          release(draft, found.block, { address, holder: found.holder });
+        }
+      }
+    },
+    releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
+      for (const address of addresses) {
+        const found = lookUpHolder(draft, address);
+        if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
+          continue;
+        release(draft, found.block, { address, holder: found.holder });
+      }
+    },
+  };
+}
+
+/** Whether an allocation says nothing of its owner, as those of the plugin of 2019. */
+function isNobody({ handle_id, secondary = {} }: AllocationAttributes): boolean {
+  return handle_id === undefined && Object.keys(secondary).length === 0;
+}
+
+interface AdoptedSubnet {
+  readonly subnet: NetworkSubnet;
+  readonly nextHop: IpAddress | undefined;
+}
+
+/** Finds the pool that Docker asked for before: its next hop comes back as the network's gateway. */
+function adoptPool(
+  draft: Draft,
+  request: { readonly node: string; readonly subnet: Subnet; readonly now: Date },
+): AdoptedSubnet {
+  const { node, subnet, now } = request;
+  const record = recordOf(draft, node, subnet);
+  if (record === undefined) {
+    throw new CalicoError('ipam/unknown-pool-id', { poolId: subnet.cidr });
+  }
+  // Outside of a swarm Docker from 24 on makes networks of scope global by itself.
+  const { swarm, ...plain } = record;
+  if (swarm !== undefined) draft.put('DockerPool', claimOf(record), plain);
+  for (const address of Object.values(subnet.auxiliary)) {
+    reserve(draft, { record, address, type: 'auxiliary', now });
+  }
+  return {
+    subnet: { ...withoutUndefined(subnet), poolId: record.poolId },
+    nextHop: subnet.gateway ?? record.nextHop,
+  };
+}
+
+function recordOf(draft: Draft, node: string, subnet: Subnet) {
+  const { family, cidr, gateway } = subnet;
+  const isGlobal = subnet.addressSpace === swarmAddressSpace;
+  const records: DockerPool[] = [];
+  for (const [, record] of draft.group('DockerPool', node)) {
+    const isUsable = record.swarm === undefined || (isGlobal && record.swarm.network === undefined);
+    if (record.family === family && isUsable) records.push(record);
+  }
+  const byNextHop = records.find(({ nextHop }) => nextHop === gateway);
+  if (byNextHop !== undefined) return byNextHop;
+  const sharers =
+    gateway === undefined ? undefined : sharersOf(lookUpHolder(draft, gateway)?.holder ?? {});
+  const own = sharers?.find((sharer) => sharer.startsWith(`${node}/`))?.slice(node.length + 1);
+  const byGateway = records.find(({ poolId }) => parsePoolId(poolId).nonce === own);
+  if (byGateway !== undefined) return byGateway;
+  // Without a gateway (an internal network): the last request for this subnet that no network has yet.
+  const taken = poolIdsOfNetworks(draft, node);
+  return records
+    .filter(({ poolId, subnet }) => !taken.has(poolId) && (subnet === undefined || subnet === cidr))
+    .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))[0];
+}
+
+/** Docker chose the subnet: it becomes an IP pool of this host, whose addresses Docker hands out. */
+function adoptDockerSubnet(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly networkId: string;
+    readonly subnet: Subnet;
+    readonly stamp: (pool: IpPool) => IpPool;
+  },
+): AdoptedSubnet {
+  const { node, subnet, networkId } = request;
+  const stale = dropStalePool(draft, node, subnet.cidr);
+  const other = poolOverlapping(draft, subnet.cidr);
+  if (other !== undefined && other.metadata.name !== stale?.metadata.name) {
+    const host = other.metadata.annotations?.[hostLocal];
+    const owner =
+      host === undefined
+        ? `IP pool ${other.metadata.name} (${other.spec.cidr})`
+        : `a network of host ${host} (${other.spec.cidr})`;
+    throw new CalicoError('ipam/docker-subnet-taken', { subnet: subnet.cidr, owner });
+  }
+  if (stale === undefined) refuseSpecialSubnet(subnet.cidr);
+  const pool = stale ?? request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
+  draft.put('IPPool', pool.metadata.name, pool);
+  const { family } = subnet;
+  return {
+    subnet: withoutUndefined(subnet),
+    nextHop: subnet.gateway ?? chooseNextHop(draft, { node, family, nonce: networkId }),
+  };
+}
+
+/**
+ * Drops the pool of a network of this host that is gone without a word. One too large for that is answered: it
+ * will do for the new network, and who has its addresses has them no more as soon as Docker gives them out.
+ */
+function dropStalePool(draft: Draft, node: string, cidr: Cidr): IpPool | undefined {
+  for (const [, network] of draft.group('DockerNetwork', node)) {
+    if (network.subnets.some((subnet) => subnet.cidr === cidr)) return undefined;
+  }
+  const isStale = ({ metadata, spec }: IpPool) =>
+    metadata.annotations?.[hostLocal] === node && spec.cidr === cidr;
+  const stale = allPools(draft).find(isStale);
+  return stale !== undefined && removePool(draft, stale) === 'more' ? stale : undefined;
+}
+
+function bindOwnAddress(
+  draft: Draft,
+  endpoint: EndpointAddresses,
+  { address, now }: { readonly address: IpAddress; readonly now: Date },
+): void {
+  const { node, endpointId, network } = endpoint;
+  const found = lookUpHolder(draft, address);
+  if (found === undefined || mayUse(draft, found.holder, network.id)) {
+    // Its record was lost, but Docker holds it: it is this endpoint's again.
+    const facts = factsOf(endpoint, poolNonce(network, address));
+    return assignToUser(draft, { address, facts, now });
+  }
+  const { block, holder } = found;
+  const { secondary = {} } = holder;
+  const present = secondary['endpoint'];
+  const isOther =
+    sharersOf(holder) !== undefined ||
+    secondary['node'] !== node ||
+    (present !== undefined && present !== endpointId && isLiving(draft, node, present));
+  if (isOther) {
+    throw addressTaken(draft, address, holder);
+  }
+  const facts = factsOf(endpoint, secondary['pool'] ?? '');
+  rewriteHolder(draft, block, {
+    address,
+    holder: { ...holder, secondary: { ...secondary, ...facts } },
+  });
+}
+
+/** Docker decides: who had the address before has it no more. */
+function bindDockerAddress(
+  draft: Draft,
+  endpoint: EndpointAddresses,
+  { address, now }: { readonly address: IpAddress; readonly now: Date },
+): void {
+  const { node } = endpoint;
+  const found = lookUpHolder(draft, address);
+  if (found !== undefined) {
+    const stale = found.holder.secondary?.['endpoint'];
+    if (stale === endpoint.endpointId) return putBlock(draft, found.block);
+    if (stale !== undefined) {
+      draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, stale)}`);
+    }
+    release(draft, found.block, { address, holder: found.holder });
+  }
+  for (const [id, { spec }] of draft.group('WorkloadEndpoint', address)) {
+    if (spec.node === node) draft.remove('WorkloadEndpoint', id);
+  }
+  assign(draft, { node, address, holder: holderWith(address, factsOf(endpoint, 'docker')), now });
+}
+
+function factsOf({ node, network, endpointId }: EndpointAddresses, pool: string): AddressFacts {
+  return {
+    node,
+    pool,
+    network: network.id,
+    endpoint: endpointId,
+    ...(network.name === undefined ? {} : { networkName: network.name }),
+  };
+}
+
+function poolNonce(network: DockerNetwork, address: IpAddress): string {
+  const family = address.includes(':') ? 6 : 4;
+  const ofFamily = network.subnets.filter((subnet) => subnet.family === family);
+  const subnet = ofFamily.find(({ cidr }) => cidrContains(cidr, address)) ?? ofFamily[0];
+  return subnet?.poolId === undefined ? '' : parsePoolId(subnet.poolId).nonce;
+}
+
+function withoutUndefined({ family, cidr, gateway, auxiliary }: Subnet): NetworkSubnet {
+  return {
+    family,
+    cidr,
+    ...(gateway === undefined ? {} : { gateway }),
+    ...(Object.keys(auxiliary).length === 0 ? {} : { auxiliary: { ...auxiliary } }),
+  };
+}

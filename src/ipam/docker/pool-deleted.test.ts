@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Datastore } from '../../datastore/datastore.ts';
+import { entryTypes } from '../../model/entries.ts';
+import { defaultPool, signal, withIpam } from '../ipam-lab.fixture.ts';
+import { heldAddresses } from '../records/block.ts';
+
+/** A pool that another host's tool deletes while an address of it is on its way into the datastore. */
+
+const cases = [
+  { what: 'any address', wanted: undefined },
+  { what: 'a certain address', wanted: '10.65.0.9' },
+];
+
+for (const { what, wanted } of cases) {
+  test(`${what} of a pool that is deleted at that moment is not given out`, async () => {
+    let deletes = false;
+    const deleting = (store: Datastore): Datastore => ({
+      endpoint: store.endpoint,
+      get: (...request) => store.get(...request),
+      list: (...request) => store.list(...request),
+      watch: (...request) => store.watch(...request),
+      close: () => store.close(),
+      commit: async (...request) => {
+        if (deletes) {
+          deletes = false;
+          const key = entryTypes.IPPool.key(defaultPool.metadata.name);
+          await store.commit({ compares: [], writes: [{ key, value: undefined }] }, signal);
+        }
+        return store.commit(...request);
+      },
+    });
+    await withIpam(async (lab) => {
+      const poolId = String((await lab.pool('host-a'))['PoolID']);
+      // The block is there already: nothing but the pool's own key tells of its end.
+      await lab.address('host-a', poolId, '10.65.0.8');
+      deletes = true;
+      await assert.rejects(lab.address('host-a', poolId, wanted), /pool/);
+      assert.equal(deletes, false);
+      const held = [...lab.mirror.list('Block4').values()].flatMap(({ value }) => [
+        ...heldAddresses(value),
+      ]);
+      assert.deepEqual(
+        held.map(([address]) => address),
+        ['10.65.0.8'],
+      );
+    }, deleting);
+  });
+}

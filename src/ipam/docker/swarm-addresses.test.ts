@@ -1,0 +1,325 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { heldAddresses } from '../records/block.ts';
+import { collect, findOwnerless, type SwarmFacts } from '../upkeep/collect.ts';
+import { gatewayOf, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { swarmAddressSpace } from './network-addresses.ts';
+import { checkIpam } from '../upkeep/report.ts';
+
+const hosts = ['host-a', 'host-b'] as const;
+type HostName = (typeof hosts)[number];
+const network = 'swarm-network-of-25-chars';
+const isTaken = { code: 'ipam/address-taken' };
+
+/** A task as the model knows it: who has its address by now. */
+interface Task {
+  readonly address: string;
+  isClaimed: boolean;
+  runs: { readonly host: HostName; readonly endpoint: string; readonly poolId: string } | undefined;
+}
+
+/** Swarm on two hosts, both of them managers and workers, with one network; and Docker's own networks beside it. */
+class Swarm {
+  readonly lab: Lab;
+  readonly subnet: string | undefined;
+  leader: HostName = 'host-a';
+  #poolId = '';
+  #gateway = '';
+  #cidr = '';
+  readonly #former: { readonly host: HostName; readonly poolId: string }[] = [];
+  readonly #networks = new Map<HostName, string>();
+  readonly #released: { readonly host: HostName; readonly poolId: string; address: string }[] = [];
+  readonly tasks: Task[] = [];
+  readonly plain = new Map<string, { readonly host: HostName; readonly poolId: string }>();
+  #made = 0;
+
+  constructor(lab: Lab, subnet: string | undefined) {
+    this.lab = lab;
+    this.subnet = subnet;
+  }
+
+  /** The manager begins to lead: it asks for the pool, and again for all that tasks have; some ended unseen. */
+  async lead(host: HostName, ended: readonly Task[] = []): Promise<void> {
+    if (this.#poolId !== '') this.#former.push({ host: this.leader, poolId: this.#poolId });
+    this.leader = host;
+    const isFirst = this.#gateway === '';
+    const asked = isFirst ? this.subnet : this.#cidr;
+    const pool = await this.lab.pool(host, asked, undefined, swarmAddressSpace);
+    this.#poolId = String(pool['PoolID']);
+    this.#cidr = String(pool['Pool']);
+    if (isFirst) this.#gateway = gatewayOf(pool).split('/')[0] ?? '';
+    else assert.equal(await this.#askGateway(host, this.#poolId), this.#gateway);
+    await this.lab.allocate(host, network, this.#cidr, this.#gateway);
+    for (const task of this.tasks.filter(({ isClaimed }) => isClaimed)) {
+      if (ended.includes(task)) task.isClaimed = false;
+      else assert.equal(await this.#claim(task.address), task.address);
+    }
+  }
+
+  async start(): Promise<void> {
+    const address = await this.#claim().catch((error: unknown) => {
+      assert.ok(this.inUse().size >= 56, `there are free addresses: ${String(error)}`);
+      return undefined;
+    });
+    if (address === undefined) return;
+    assert.ok(!this.inUse().has(address), `${address} has two owners`);
+    this.tasks.push({ address, isClaimed: true, runs: undefined });
+  }
+
+  /** The task comes to a host, which makes the network if it does not have it. */
+  async run(task: Task, host: HostName): Promise<void> {
+    if (task.runs !== undefined || !task.isClaimed) return;
+    const poolId = this.#networks.get(host) ?? (await this.restart(host));
+    const endpoint = `endpoint${this.#made++}`;
+    await this.lab.address(host, poolId, task.address);
+    await this.lab.connect(host, network, { endpointId: endpoint, address: task.address });
+    task.runs = { host, endpoint, poolId };
+  }
+
+  /** Docker's start on a host: what ran ended, and the network is made again under the same ID. */
+  async restart(host: HostName): Promise<string> {
+    for (const task of this.tasks) if (task.runs?.host === host) await this.stop(task);
+    const pool = await this.lab.pool(host, this.#cidr);
+    const poolId = String(pool['PoolID']);
+    const gateway = await this.#askGateway(host, poolId);
+    const Data = { 'com.docker.network.gateway': `${gateway}/32` };
+    await this.lab.adopt(host, network, [{ ...pool, Data }]);
+    this.#networks.set(host, poolId);
+    return poolId;
+  }
+
+  async stop(task: Task): Promise<void> {
+    if (task.runs === undefined) return;
+    const { host, endpoint, poolId } = task.runs;
+    task.runs = undefined;
+    await this.lab.disconnect(host, endpoint);
+    await this.lab.release(host, poolId, task.address);
+    this.#released.push({ host, poolId, address: task.address });
+  }
+
+  async end(task: Task): Promise<void> {
+    if (!task.isClaimed) return;
+    task.isClaimed = false;
+    await this.lab.release(this.leader, this.#poolId, task.address);
+    this.#released.push({ host: this.leader, poolId: this.#poolId, address: task.address });
+  }
+
+  /** A release that comes again, or from a manager that does not lead any more, when others may have the address. */
+  async releaseAgain(pick: number): Promise<void> {
+    const again = [...this.#released, ...this.#former.map((one) => ({ ...one, address: '' }))];
+    const { host, poolId, address } = again[pick % again.length] ?? {};
+    if (host === undefined || poolId === undefined) return;
+    const task = this.tasks[pick % this.tasks.length];
+    const released = address === '' ? (task?.address ?? '10.65.0.9') : (address ?? '');
+    const isHeldByIt = this.tasks.some(
+      (one) =>
+        one.address === released &&
+        ((one.isClaimed && poolId === this.#poolId) || one.runs?.poolId === poolId),
+    );
+    if (!isHeldByIt) await this.lab.release(host, poolId, released);
+  }
+
+  /** A container of a plain network of some host, on the same IP pools. */
+  async startPlain(host: HostName, wanted: string | undefined): Promise<void> {
+    const poolId = String((await this.lab.pool(host, this.subnet))['PoolID']);
+    const address = await this.lab.address(host, poolId, wanted).catch((error: unknown) => {
+      const isRight = wanted === undefined ? this.inUse().size >= 56 : this.held().has(wanted);
+      assert.ok(isRight, String(error));
+      return undefined;
+    });
+    if (address === undefined) return;
+    assert.ok(!this.inUse().has(address), `${address} has two owners`);
+    this.plain.set(address, { host, poolId });
+  }
+
+  /** Nobody but its task gets the address of a task. */
+  async refuse(task: Task, host: HostName): Promise<void> {
+    if (!task.isClaimed) return;
+    await assert.rejects(this.#claim(task.address), isTaken);
+    const other = String((await this.lab.pool(host, this.subnet))['PoolID']);
+    await assert.rejects(this.lab.address(host, other, task.address), isTaken);
+  }
+
+  /** What has an owner, by the model. */
+  inUse(): ReadonlySet<string> {
+    const tasks = this.tasks.filter(({ isClaimed, runs }) => isClaimed || runs !== undefined);
+    return new Set([...tasks.map(({ address }) => address), ...this.plain.keys()]);
+  }
+
+  /** What is held, by the blocks. */
+  held(): ReadonlySet<string> {
+    const blocks = [...this.lab.mirror.list('Block4').values()];
+    return new Set(
+      blocks.flatMap(({ value }) => [...heldAddresses(value)].map(([address]) => address)),
+    );
+  }
+
+  /** The garbage collectors of both hosts: what they find two times. Plain containers here have no endpoints. */
+  async sweep(): Promise<void> {
+    const swarm = { isManager: true, networks: new Set([network]) };
+    for (const host of [...hosts, ...hosts]) {
+      await this.lab.writer.write((draft) => {
+        const finds = findOwnerless(draft, host, swarm).filter(
+          (find) => find.kind === 'claim' || (find.kind === 'pool' && this.#isOver(find.poolId)),
+        );
+        collect(draft, host, finds, swarm);
+      }, signal);
+    }
+  }
+
+  async removeAll(): Promise<void> {
+    for (const task of this.tasks) {
+      await this.stop(task);
+      await this.end(task);
+    }
+    for (const [address, { host, poolId }] of this.plain) {
+      await this.lab.release(host, poolId, address);
+    }
+    for (const host of hosts) await this.lab.removeNetwork(host, network);
+    await this.lab.free(network);
+    const swarm = { isManager: true, networks: new Set<string>() };
+    for (const host of [...hosts, ...hosts]) {
+      await this.lab.writer.write(
+        (draft) => collect(draft, host, findOwnerless(draft, host, swarm), swarm),
+        signal,
+      );
+    }
+  }
+
+  #isOver(poolId: string): boolean {
+    return this.#former.some((former) => former.poolId === poolId);
+  }
+
+  #claim(address?: string): Promise<string> {
+    const options = { 'com.docker.network.ipam.serial': 'true' };
+    return this.lab.address(this.leader, this.#poolId, address, options);
+  }
+
+  #askGateway(host: HostName, poolId: string): Promise<string> {
+    const options = { RequestAddressType: 'com.docker.network.gateway' };
+    return this.lab.address(host, poolId, this.#gateway, options);
+  }
+}
+
+const step = fc.record({
+  kind: fc.constantFrom(
+    ...(['start', 'start', 'run', 'run', 'stop', 'end', 'again', 'lead', 'restart'] as const),
+    ...(['plain', 'plain-specific', 'refuse', 'sweep'] as const),
+  ),
+  host: fc.constantFrom(...hosts),
+  pick: fc.nat(100),
+});
+
+for (const subnet of [undefined, '10.99.0.0/26']) {
+  test(`whatever managers and hosts of a swarm ask, no address has two owners, and none is lost: ${subnet ?? 'all pools'}`, () =>
+    fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), (steps) =>
+        withIpam(async (lab) => {
+          const swarm = new Swarm(lab, subnet);
+          await swarm.lead('host-a');
+          for (const { kind, host, pick } of steps) {
+            const task = swarm.tasks[pick % swarm.tasks.length];
+            if (kind === 'start') await swarm.start();
+            if (kind === 'run' && task !== undefined) await swarm.run(task, host);
+            if (kind === 'stop' && task !== undefined) await swarm.stop(task);
+            if (kind === 'end' && task !== undefined) await swarm.end(task);
+            if (kind === 'again') await swarm.releaseAgain(pick);
+            if (kind === 'lead') await swarm.lead(host, task === undefined ? [] : [task]);
+            if (kind === 'restart') await swarm.restart(host);
+            if (kind === 'plain') await swarm.startPlain(host, undefined);
+            if (kind === 'plain-specific') await swarm.startPlain(host, task?.address);
+            if (kind === 'refuse' && task !== undefined) await swarm.refuse(task, host);
+            if (kind === 'sweep') await swarm.sweep();
+            assert.deepEqual(swarm.inUse().difference(swarm.held()), new Set(), `after ${kind}`);
+          }
+          await swarm.sweep();
+          assert.deepEqual(swarm.held(), swarm.inUse());
+          const wrong = checkIpam(lab.mirror).filter((text) => !text.includes('no endpoint uses'));
+          assert.deepEqual(wrong, []);
+          await swarm.removeAll();
+          assert.deepEqual(swarm.held(), new Set());
+          assert.equal(lab.mirror.list('Handle').size, 0);
+          assert.equal(lab.mirror.list('DockerPool').size, 0);
+        }),
+      ),
+      { numRuns: 40 },
+    ));
+}
+
+/** A pool that Swarm's manager asks for, tied to the network. */
+async function managerPool(lab: Lab, host: HostName, subnet?: string): Promise<string> {
+  const pool = await lab.pool(host, subnet, undefined, swarmAddressSpace);
+  const gateway = gatewayOf(pool).split('/')[0] ?? '';
+  await lab.allocate(host, network, String(pool['Pool']), gateway);
+  return String(pool['PoolID']);
+}
+
+test('what a manager claimed is given up when its host is none any more, or the network is gone', async () => {
+  for (const swarm of [{ isManager: false }, { isManager: true, networks: new Set<string>() }]) {
+    await withIpam(async (lab) => {
+      await lab.address('host-a', await managerPool(lab, 'host-a'));
+      const look = (facts: SwarmFacts) =>
+        lab.writer.write((draft) => {
+          const finds = findOwnerless(draft, 'host-a', facts);
+          collect(draft, 'host-a', finds, facts);
+          return finds.length;
+        }, signal);
+      for (const networks of [undefined, new Set([network])]) {
+        const facts = { isManager: true, ...(networks === undefined ? {} : { networks }) };
+        assert.equal((await look(facts)).result, 0);
+      }
+      assert.equal((await look(swarm)).result, 1);
+      assert.equal((await look(swarm)).result, 1);
+      assert.equal(lab.mirror.list('DockerPool').size, 0);
+      assert.equal(lab.mirror.list('Handle').size, 0);
+    });
+  }
+});
+
+test('a manager and the tasks of its own host share the gateway that the user chose', () =>
+  withIpam(async (lab) => {
+    const options = { RequestAddressType: 'com.docker.network.gateway' };
+    const pools = [
+      String((await lab.pool('host-a', '10.99.0.0/24', undefined, swarmAddressSpace))['PoolID']),
+      String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']),
+      String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']),
+    ];
+    for (const [index, poolId] of pools.entries()) {
+      const host = index === 2 ? 'host-b' : 'host-a';
+      assert.equal(await lab.address(host, poolId, '10.99.0.1', options), '10.99.0.1');
+    }
+    await assert.rejects(lab.address('host-a', pools[0] ?? '', '10.99.0.1'), isTaken);
+    for (const [index, poolId] of pools.entries()) {
+      await lab.release(index === 2 ? 'host-b' : 'host-a', poolId, '10.99.0.1');
+    }
+    assert.equal(lab.mirror.list('Handle').size, 0);
+  }));
+
+test('with strict affinity the task of another host is refused, with the reason', () =>
+  withIpam(async (lab) => {
+    await lab.writer.write((draft) => {
+      draft.put('IpamConfig', 'config', { auto_allocate_blocks: true, strict_affinity: true });
+    }, signal);
+    const address = await lab.address('host-a', await managerPool(lab, 'host-a'));
+    const pool = await lab.pool('host-b');
+    await lab.adopt('host-b', network, [pool]);
+    await assert.rejects(lab.address('host-b', String(pool['PoolID']), address), {
+      code: 'ipam/address-elsewhere',
+    });
+  }));
+
+test('outside of a swarm a network of scope global has addresses as any other', () =>
+  withIpam(async (lab) => {
+    const pool = await lab.pool('host-a', undefined, undefined, swarmAddressSpace);
+    const poolId = String(pool['PoolID']);
+    await lab.adopt('host-a', 'net1', [pool], swarmAddressSpace);
+    const address = await lab.address('host-a', poolId);
+    await lab.connect('host-a', 'net1', { endpointId: 'endpoint1', address });
+    const facts = { isManager: false };
+    const lost = await lab.writer.write((draft) => findOwnerless(draft, 'host-a', facts), signal);
+    assert.deepEqual(lost.result, []);
+    await lab.disconnect('host-a', 'endpoint1');
+    await lab.release('host-a', poolId, address);
+    assert.equal(lab.mirror.list('Handle').size, 0);
+  }));

@@ -1,0 +1,156 @@
+import type { Progress } from '../../datastore/steps.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import type { Cidr } from '../../ip/cidr.ts';
+import type { DockerPool } from '../../model/docker-network.ts';
+import { endpointAnnotations } from '../../model/workload-endpoint.ts';
+import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
+import { assign } from '../blocks/allocate.ts';
+import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
+import { releasePool } from './docker-pools.ts';
+import { addressTaken, lookUpHolder, userOf } from '../records/holder.ts';
+import { isOwnPoolId, parsePoolId } from './pool-id.ts';
+
+/**
+ * What Swarm's manager asks of address management: a pool for a network, and an address of it for each task and
+ * each service with a virtual address. A manager that begins to lead asks again for all that there is, under a new
+ * pool; so the pools of those who led before are replaced, and what they claimed counts no more. Source: moby,
+ * libnetwork/cnmallocator, and swarmkit, manager/allocator.
+ */
+
+/** One subnet of a network, as AllocateNetwork tells it. */
+export interface SwarmSubnet {
+  readonly family: IpFamily;
+  readonly cidr: Cidr;
+  readonly gateway: IpAddress | undefined;
+}
+
+/** Ties the pools that this manager asked for to the network; those of other managers are replaced. */
+export function allocateNetwork(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly networkId: string;
+    readonly subnets: readonly SwarmSubnet[];
+  },
+): void {
+  const { node, networkId } = request;
+  const own = new Set<string>();
+  for (const subnet of request.subnets) {
+    const record = latestPool(draft, { node, networkId, subnet });
+    // Docker's own IPAM gave it: then nothing of ours is claimed.
+    if (record === undefined) continue;
+    own.add(claimOf(record));
+    draft.put('DockerPool', claimOf(record), { ...record, swarm: { network: networkId } });
+  }
+  for (const record of poolsOfNetwork(draft, networkId)) {
+    if (own.has(claimOf(record)) || record.swarm?.isReplaced === true) continue;
+    draft.put('DockerPool', claimOf(record), {
+      ...record,
+      swarm: { network: networkId, isReplaced: true },
+    });
+  }
+}
+
+/** Drops a pool of a network that is no more, until none is left, those of earlier managers too. */
+export function freeNetwork(draft: Draft, networkId: string): Progress {
+  const [first, ...others] = poolsOfNetwork(draft, networkId);
+  if (first === undefined) return 'done';
+  const progress = releasePool(draft, first.poolId, first.node);
+  return others.length > 0 ? 'more' : progress;
+}
+
+/** The pools that managers of any host have asked for a network. */
+export function poolsOfNetwork(draft: Draft, networkId: string): readonly DockerPool[] {
+  return [...draft.entries('DockerPool')]
+    .map(([, record]) => record)
+    .filter(({ swarm }) => swarm?.network === networkId);
+}
+
+/**
+ * Claims an address for a task or service: a given one, or any. One that is given is claimed anew after a change of
+ * the leader, when a task has it already. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ */
+export function claimAddress(
+  draft: Draft,
+  request: {
+    readonly record: DockerPool;
+    readonly address: IpAddress | undefined;
+    readonly now: Date;
+  },
+): IpAddress {
+  const { record, address, now } = request;
+  const { node } = record;
+  const claim = claimOf(record);
+  const holder = (free: IpAddress) => ({
+    handle_id: handleFor('swarm', free),
+    secondary: { swarm: claim },
+  });
+  const sources = [record, ...siblings(draft, record)] as const;
+  if (address === undefined) return allocateFrom(draft, sources, { holder, now });
+  const source = sources.find((one) => isInside(draft, one, address)) ?? record;
+  checkInside(draft, source, address);
+  const found = lookUpHolder(draft, address);
+  if (found === undefined) {
+    const { annotations } = userOf(draft, address)?.metadata ?? {};
+    const network = annotations?.[endpointAnnotations.network];
+    const isUsersOwn = network !== undefined && network === record.swarm?.network;
+    assign(draft, { node, address, holder: holder(address), now, isUsersOwn });
+    return address;
+  }
+  const { secondary = {} } = found.holder;
+  // A task that runs may have lost its manager's claim, but is of this network; else nobody may have the address.
+  const isOfTask = hasUser(found.holder)
+    ? secondary['network'] !== undefined && secondary['network'] === record.swarm?.network
+    : claimsOn(found.holder).length > 0;
+  if (!isOfTask || validClaims(draft, found.holder).length > 0) {
+    throw addressTaken(draft, address, found.holder);
+  }
+  putClaims(draft, { address, ...found }, [claim]);
+  return address;
+}
+
+/** Gives a claim back; nothing happens to what this pool does not claim. The host keeps what it has. */
+export function releaseClaim(
+  draft: Draft,
+  request: { readonly node: string; readonly poolId: string; readonly address: IpAddress },
+): void {
+  const { address, poolId } = request;
+  if (!isOwnPoolId(poolId) || parsePoolId(poolId).forSwarm !== true) return;
+  const claim = claimOf(request);
+  const found = lookUpHolder(draft, address);
+  if (found === undefined || !claimsOn(found.holder).includes(claim)) return;
+  const left = claimsOn(found.holder).filter((other) => other !== claim && !isVoid(draft, other));
+  putClaims(draft, { address, ...found }, left);
+}
+
+/** The pool that this manager asked for: the newest with this gateway and subnet that no other network has. */
+function latestPool(
+  draft: Draft,
+  request: { readonly node: string; readonly networkId: string; readonly subnet: SwarmSubnet },
+): DockerPool | undefined {
+  const { node, networkId, subnet } = request;
+  const candidates: DockerPool[] = [];
+  for (const [, record] of draft.group('DockerPool', node)) {
+    const { swarm, family } = record;
+    const isUsable = swarm !== undefined && (swarm.network ?? networkId) === networkId;
+    const isOfSubnet = family === subnet.family && (record.subnet ?? subnet.cidr) === subnet.cidr;
+    if (isUsable && isOfSubnet && swarm.isReplaced !== true) candidates.push(record);
+  }
+  const rank = ({ nextHop, swarm, createdAt }: DockerPool) =>
+    `${nextHop === subnet.gateway ? 1 : 0}${swarm?.network === undefined ? 1 : 0}${createdAt}`;
+  return candidates.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
+}
+
+/** The pools of the network's other subnets. */
+function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
+  const network = record.swarm?.network;
+  if (network === undefined) return [];
+  return poolsOfNetwork(draft, network).filter(
+    (other) =>
+      other.node === record.node &&
+      other.family === record.family &&
+      other.poolId !== record.poolId &&
+      other.swarm?.isReplaced !== true,
+  );
+}

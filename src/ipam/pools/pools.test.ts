@@ -1,0 +1,212 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseAddress } from '../../ip/address.ts';
+import { cidrContains, halves, hostCidr, parseCidr } from '../../ip/cidr.ts';
+import type { IpPool } from '../../model/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../../model/workload-endpoint.ts';
+import { withoutHolder } from '../records/block.ts';
+import { allocateUsed, recountHandles } from '../upkeep/heal.ts';
+import { lookUpHolder } from '../records/holder.ts';
+import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { putBlock } from '../records/records.ts';
+import { checkIpam, poolUsage } from '../upkeep/report.ts';
+
+/** Another pool, or the default one changed. */
+function poolWith(name: string, spec: Partial<IpPool['spec']>): IpPool {
+  return { ...defaultPool, metadata: { name }, spec: { ...defaultPool.spec, ...spec } };
+}
+
+async function putPool(lab: Lab, pool: IpPool): Promise<void> {
+  await lab.writer.write((draft) => draft.put('IPPool', pool.metadata.name, pool), signal);
+}
+
+/** As another tool frees an address: in its block, whoever uses it. */
+async function forget(lab: Lab, text: string): Promise<void> {
+  const address = parseAddress(text);
+  await lab.writer.write((draft) => {
+    const { block } = lookUpHolder(draft, address) ?? assert.fail();
+    putBlock(draft, withoutHolder(block, address));
+  }, signal);
+}
+
+/** A container of host-a with one address of the default pool. */
+async function withContainer(
+  use: (
+    lab: Lab,
+    container: { readonly poolId: string; readonly address: string },
+  ) => Promise<void>,
+): Promise<void> {
+  await withIpam(async (lab) => {
+    const pool = await lab.pool('host-a');
+    const poolId = String(pool['PoolID']);
+    await lab.adopt('host-a', 'net1', [pool]);
+    const address = await lab.address('host-a', poolId);
+    await lab.connect('host-a', 'net1', { endpointId: 'e1', address });
+    await lab.writer.write((draft) => {
+      const id = `${endpointNamespace}/${endpointName('host-a', 'e1')}`;
+      const endpoint = draft.get('WorkloadEndpoint', id) ?? assert.fail();
+      const ipNetworks = [hostCidr(parseAddress(address))];
+      const annotations = { 'docker.projectcalico.org/network': 'net1' };
+      draft.put('WorkloadEndpoint', id, {
+        ...endpoint,
+        metadata: { ...endpoint.metadata, annotations },
+        spec: { ...endpoint.spec, ipNetworks },
+      });
+    }, signal);
+    await use(lab, { poolId, address });
+  });
+}
+
+test('an address that an endpoint uses is not given out, although its block says that it is free', () =>
+  withContainer(async (lab, { poolId, address }) => {
+    await forget(lab, address);
+    const isTaken = { code: 'ipam/address-taken', message: /endpoint e1 on host host-a/ };
+    await assert.rejects(lab.address('host-a', poolId, address), isTaken);
+    const other = String((await lab.pool('host-b'))['PoolID']);
+    await assert.rejects(lab.address('host-b', other, address), isTaken);
+    for (let n = 0; n < 63; n++) assert.notEqual(await lab.address('host-b', other), address);
+    await assert.rejects(lab.address('host-b', other), { code: 'ipam/full' });
+  }));
+
+test('what is used and free in its block is allocated again to who uses it', () =>
+  withContainer(async (lab, { address }) => {
+    const holderBefore = await lab.writer.write(
+      (draft) => lookUpHolder(draft, parseAddress(address))?.holder,
+      signal,
+    );
+    await forget(lab, address);
+    assert.equal(checkIpam(lab.mirror).length, 2);
+    const endpointIds = [...lab.mirror.list('WorkloadEndpoint').keys()];
+    const plan = { endpointIds, now: new Date() };
+    const healed = await lab.writer.write((draft) => allocateUsed(draft, plan), signal);
+    assert.deepEqual(healed.result, [address]);
+    await lab.writer.write(recountHandles, signal);
+    assert.deepEqual(checkIpam(lab.mirror), []);
+    const after = await lab.writer.write(
+      (draft) => lookUpHolder(draft, parseAddress(address))?.holder,
+      signal,
+    );
+    assert.deepEqual(after.result, holderBefore.result);
+    const again = await lab.writer.write((draft) => allocateUsed(draft, plan), signal);
+    assert.deepEqual(again.result, []);
+  }));
+
+test('reserved addresses are not free, and one that is in use as well is not counted twice', () =>
+  withContainer(async (lab, { poolId, address }) => {
+    const reservation = (name: string, cidr: string) => ({
+      kind: 'IPReservation' as const,
+      apiVersion: 'projectcalico.org/v3' as const,
+      metadata: { name },
+      spec: { reservedCIDRs: [parseCidr(cidr)] },
+    });
+    const half = halves(defaultPool.spec.cidr).find((one) =>
+      cidrContains(one, parseAddress(address)),
+    );
+    await lab.writer.write((draft) => {
+      draft.put('IPReservation', 'half', reservation('half', half ?? assert.fail()));
+      draft.put('IPReservation', 'inside', reservation('inside', `${address}/32`));
+      draft.put('IPReservation', 'outside', reservation('outside', '10.99.0.0/16'));
+    }, signal);
+    const counts = ({ total, used, reserved, free }: ReturnType<typeof poolUsage>[number]) =>
+      [total, used, reserved, free].join(' ');
+    assert.deepEqual(poolUsage(lab.mirror).map(counts), ['64 1 32 32']);
+    for (let n = 0; n < 32; n++) await lab.address('host-a', poolId);
+    assert.deepEqual(poolUsage(lab.mirror).map(counts), ['64 33 32 0']);
+    await assert.rejects(lab.address('host-a', poolId), {
+      message: /\(64 addresses, 32 of them reserved by an IPReservation\)/,
+    });
+  }));
+
+test('a pool that is not for workloads gives none, whether it is named, covers a subnet, or becomes one', () =>
+  withIpam(async (lab) => {
+    await putPool(
+      lab,
+      poolWith('tunnels', { cidr: parseCidr('10.66.0.0/24'), allowedUses: ['Tunnel'] }),
+    );
+    const isRefused = { code: 'ipam/pool-not-for-workloads', message: /allowedUses: Tunnel/ };
+    await assert.rejects(lab.pool('host-a', '10.66.0.0/25'), isRefused);
+    const named = { AddressSpace: undefined, Pool: undefined, SubPool: undefined, V6: false };
+    const options = { Options: { pool: 'tunnels' } };
+    await assert.rejects(
+      lab.ipam('host-a').requestPool.answer({ ...named, ...options }, signal),
+      isRefused,
+    );
+    const poolId = String((await lab.pool('host-a', '10.65.0.0/26'))['PoolID']);
+    await putPool(lab, poolWith('default-ipv4-ippool', { allowedUses: ['Tunnel'] }));
+    await assert.rejects(lab.address('host-a', poolId), isRefused);
+    await assert.rejects(lab.address('host-a', poolId, '10.65.0.9'), isRefused);
+  }));
+
+test('networks of a pool that was split go on with its parts, and new ones are made on them', () =>
+  withIpam(async (lab) => {
+    const request = { AddressSpace: undefined, Pool: undefined, SubPool: undefined, V6: false };
+    const answer = await lab
+      .ipam('host-a')
+      .requestPool.answer({ ...request, Options: { pool: 'default-ipv4-ippool' } }, signal);
+    const named = 'PoolID' in answer ? String(answer.PoolID) : '';
+    const bySubnet = String((await lab.pool('host-a', '10.65.0.0/26'))['PoolID']);
+    const made = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
+    const before = await lab.address('host-a', made, '10.99.0.7');
+    // As calicoctl ipam split does: copies that differ in name and range, then the old one is gone.
+    await lab.writer.write((draft) => {
+      for (const name of ['default-ipv4-ippool', 'subnet-10-99-0-0-24']) {
+        const pool = draft.get('IPPool', name) ?? assert.fail();
+        for (const [index, cidr] of halves(pool.spec.cidr).entries()) {
+          const part = `split-${name}-${index}`;
+          draft.put('IPPool', part, {
+            ...pool,
+            metadata: { ...pool.metadata, name: part },
+            spec: { ...pool.spec, cidr },
+          });
+        }
+        draft.remove('IPPool', name);
+      }
+    }, signal);
+    const given: string[] = [];
+    for (let n = 0; n < 32; n++) given.push(await lab.address('host-a', named));
+    for (let n = 0; n < 32; n++) given.push(await lab.address('host-a', bySubnet));
+    assert.equal(new Set(given).size, 64, 'both parts are used');
+    await assert.rejects(lab.address('host-a', named), { code: 'ipam/full' });
+    const other = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
+    await assert.rejects(lab.address('host-a', other, before), { code: 'ipam/address-taken' });
+    await lab.ipam('host-a').releasePool.answer({ PoolID: other }, signal);
+    assert.equal(await lab.address('host-a', made, '10.99.0.200'), '10.99.0.200');
+    const second = String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']);
+    assert.equal(await lab.address('host-b', second, '10.99.0.201'), '10.99.0.201');
+    for (const [node, poolId, address] of [
+      ['host-a', made, '10.99.0.7'],
+      ['host-a', made, '10.99.0.200'],
+      ['host-b', second, '10.99.0.201'],
+    ] as const) {
+      await lab.release(node, poolId, address);
+    }
+    await lab.ipam('host-a').releasePool.answer({ PoolID: made }, signal);
+    assert.equal(lab.mirror.list('IPPool').size, 4);
+    await lab.ipam('host-b').releasePool.answer({ PoolID: second }, signal);
+    assert.deepEqual(
+      [...lab.mirror.list('IPPool').keys()].toSorted(),
+      ['split-default-ipv4-ippool-0', 'split-default-ipv4-ippool-1'],
+      'the parts of a pool that was made for a subnet go with it',
+    );
+  }));
+
+test('a full --ip-range is named as such, and an address outside the subnet by the subnet', async () => {
+  await withIpam(async (lab) => {
+    const pool = String((await lab.pool('host-a', '10.99.0.0/24', '10.99.0.9/32'))['PoolID']);
+    assert.equal(await lab.address('host-a', pool), '10.99.0.9');
+    const said = (pattern: RegExp) => (error: unknown) => pattern.test(String(error));
+    await assert.rejects(
+      lab.address(
+        'host-b',
+        String((await lab.pool('host-b', '10.99.0.0/24', '10.99.0.9/32'))['PoolID']),
+      ),
+      said(
+        /no free address in --ip-range 10\.99\.0\.9\/32 of subnet 10\.99\.0\.0\/24 \(1 address\)/,
+      ),
+    );
+    await assert.rejects(
+      lab.address('host-a', pool, '10.97.0.1'),
+      said(/address 10\.97\.0\.1 is not in subnet 10\.99\.0\.0\/24/),
+    );
+  });
+});

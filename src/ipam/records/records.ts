@@ -1,0 +1,110 @@
+import type { Draft } from '../../datastore/writer.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import { cidrFamily, type Cidr } from '../../ip/cidr.ts';
+import { blockHost, isNobodys, type AllocationAttributes, type Block } from '../../model/ipam.ts';
+import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
+
+/**
+ * Changes of the three records that must agree: block, affinity, handle. Calico's own code writes them one
+ * after the other; here they are written in one transaction, so that no other state can be met.
+ */
+
+export function blockKind(family: IpFamily): 'Block4' | 'Block6' {
+  return family === 4 ? 'Block4' : 'Block6';
+}
+
+export function affinityKind(family: IpFamily): 'Affinity4' | 'Affinity6' {
+  return family === 4 ? 'Affinity4' : 'Affinity6';
+}
+
+export function getBlock(draft: Draft, cidr: Cidr): Block | undefined {
+  return draft.get(blockKind(cidrFamily(cidr)), cidr);
+}
+
+export function putBlock(draft: Draft, block: Block): void {
+  draft.put(blockKind(cidrFamily(block.cidr)), block.cidr, block);
+}
+
+/** Makes a block this host's: the claim and the block itself. One that was given up is taken over. */
+export function claimBlock(
+  draft: Draft,
+  claim: { readonly cidr: Cidr; readonly host: string; readonly now: Date },
+): Block {
+  const { cidr, host, now } = claim;
+  const existing = getBlock(draft, cidr);
+  const block =
+    existing === undefined
+      ? newBlock(cidr, host, now)
+      : {
+          ...existing,
+          affinity: `host:${host}`,
+          affinity_claim_time: `${now.toISOString().slice(0, 19)}Z`,
+          sequenceNumber: (existing.sequenceNumber ?? 0n) + 1n,
+        };
+  putBlock(draft, block);
+  draft.put(affinityKind(cidrFamily(cidr)), `${host}/${cidr}`, {
+    state: 'confirmed',
+    deleted: false,
+  });
+  return block;
+}
+
+/** Gives an address of a block to a holder with a handle. */
+export function hold(
+  draft: Draft,
+  block: Block,
+  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+): void {
+  putBlock(draft, withHolder(block, held.address, held.holder));
+  const { handle_id: id } = held.holder;
+  if (id === undefined) return;
+  const handle = draft.get('Handle', id) ?? { block: {}, deleted: false };
+  const count = handle.block?.[block.cidr] ?? 0;
+  draft.put('Handle', id, { ...handle, block: { ...handle.block, [block.cidr]: count + 1 } });
+}
+
+/** Describes the holder of a held address anew; its handle stays. */
+export function rewriteHolder(
+  draft: Draft,
+  block: Block,
+  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+): void {
+  putBlock(draft, withChangedHolder(block, held.address, held.holder));
+}
+
+/** Frees an address. A block that is empty and nobody's goes with it. */
+export function release(
+  draft: Draft,
+  block: Block,
+  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+): void {
+  const freed = withoutHolder(block, held.address);
+  const family = cidrFamily(block.cidr);
+  if (isEmptyBlock(freed) && isNobodys(freed)) {
+    draft.remove(blockKind(family), block.cidr);
+  } else {
+    putBlock(draft, freed);
+  }
+  const { handle_id: id } = held.holder;
+  const handle = id === undefined ? undefined : draft.get('Handle', id);
+  if (id === undefined || handle === undefined) return;
+  const { [block.cidr]: count = 0, ...others } = handle.block ?? {};
+  const left = count > 1 ? { ...others, [block.cidr]: count - 1 } : others;
+  if (Object.keys(left).length === 0) draft.remove('Handle', id);
+  else draft.put('Handle', id, { ...handle, block: left });
+}
+
+/** Removes a block with all that refers to it, whatever it holds: for a pool that goes. */
+export function removeBlock(draft: Draft, block: Block): void {
+  const family = cidrFamily(block.cidr);
+  for (const { handle_id: id } of block.attributes ?? []) {
+    const handle = id === undefined ? undefined : draft.get('Handle', id);
+    if (id === undefined || handle === undefined) continue;
+    const { [block.cidr]: _, ...others } = handle.block ?? {};
+    if (Object.keys(others).length === 0) draft.remove('Handle', id);
+    else draft.put('Handle', id, { ...handle, block: others });
+  }
+  const host = blockHost(block);
+  if (host !== undefined) draft.remove(affinityKind(family), `${host}/${block.cidr}`);
+  draft.remove(blockKind(family), block.cidr);
+}

@@ -1,0 +1,117 @@
+import type { Draft } from '../../datastore/writer.ts';
+import { familyOf, type IpAddress } from '../../ip/address.ts';
+import { cidrContains, cidrOf } from '../../ip/cidr.ts';
+import { poolBlockSize } from '../../model/ip-pool.ts';
+import {
+  endpointAddresses,
+  endpointAnnotations,
+  orchestrator,
+  type WorkloadEndpoint,
+} from '../../model/workload-endpoint.ts';
+import { holderWith } from '../docker/addresses.ts';
+import { assign } from '../blocks/allocate.ts';
+import { heldAddresses, isEmptyBlock } from '../records/block.ts';
+import { lookUpHolder } from '../records/holder.ts';
+import {
+  blocksHolding,
+  blocksOfOtherSizes,
+  unreadableBlocks,
+} from '../blocks/overlapping-blocks.ts';
+import { parsePoolId } from '../docker/pool-id.ts';
+import { poolOf } from '../pools/pools.ts';
+
+/** Mends what makes an address in use look free: `calicoctl ipam release` of a used one, or a lost block. */
+
+/** What one plan mends at most: an address in a lost block touches a dozen keys, and a transaction takes so many. */
+export const mostHealed = 8;
+
+/**
+ * Allocates what the given endpoints of Docker use and no block holds, to those endpoints, as CreateEndpoint did.
+ * Answers the addresses, `mostHealed` at most; what cannot be had stays as it is. Nothing is freed, and endpoints of
+ * other orchestrators are left to them.
+ */
+export function allocateUsed(
+  draft: Draft,
+  { endpointIds, now }: { readonly endpointIds: Iterable<string>; readonly now: Date },
+): readonly IpAddress[] {
+  const healed: IpAddress[] = [];
+  for (const id of endpointIds) {
+    const endpoint = draft.get('WorkloadEndpoint', id);
+    if (endpoint?.spec.orchestrator !== orchestrator) continue;
+    // Whoever removes the endpoint at this moment frees its address.
+    for (const address of endpointAddresses(endpoint)) {
+      if (healed.length >= mostHealed) return healed;
+      if (!isAllocatable(draft, address)) continue;
+      draft.expect('WorkloadEndpoint', id);
+      const holder = holderWith(address, factsOf(draft, endpoint, address));
+      assign(draft, { node: endpoint.spec.node, address, holder, now, isUsersOwn: true });
+      healed.push(address);
+    }
+  }
+  return healed;
+}
+
+/** Whether an address is free, in a pool, and in no block that overlaps one of another size or that cannot be read. */
+function isAllocatable(draft: Draft, address: IpAddress): boolean {
+  const pool = poolOf(draft, address);
+  if (pool === undefined || lookUpHolder(draft, address) !== undefined) return false;
+  const [block] = blocksHolding(draft, address);
+  if (block !== undefined) return true;
+  const [family, blockSize] = [familyOf(address), poolBlockSize(pool)];
+  const cidr = cidrOf(address, blockSize);
+  if (unreadableBlocks(draft, family)(cidr) !== undefined) return false;
+  return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(isEmptyBlock);
+}
+
+/** What is known of an endpoint that had an address, as its allocation says it. */
+function factsOf(draft: Draft, endpoint: WorkloadEndpoint, address: IpAddress) {
+  const { node, endpoint: id } = endpoint.spec;
+  const networkId = endpoint.metadata.annotations?.[endpointAnnotations.network];
+  const network =
+    networkId === undefined ? undefined : draft.get('DockerNetwork', `${node}/${networkId}`);
+  const family = address.includes(':') ? 6 : 4;
+  const subnets = (network?.subnets ?? []).filter((subnet) => subnet.family === family);
+  const subnet = subnets.find(({ cidr }) => cidrContains(cidr, address)) ?? subnets[0];
+  const pool = subnet?.poolId === undefined ? 'docker' : parsePoolId(subnet.poolId).nonce;
+  return {
+    node,
+    pool,
+    endpoint: id,
+    ...(network === undefined ? {} : { network: network.id }),
+    ...(network?.name === undefined ? {} : { networkName: network.name }),
+  };
+}
+
+/** Makes handles count what the blocks say; answers those that were changed, `mostHealed` at most. */
+export function recountHandles(draft: Draft): readonly string[] {
+  const counted = new Map<string, Record<string, number>>();
+  for (const kind of ['Block4', 'Block6'] as const) {
+    for (const [, block] of draft.entries(kind)) {
+      for (const [, { handle_id: id }] of heldAddresses(block)) {
+        if (id === undefined) continue;
+        const counts = counted.get(id) ?? {};
+        counts[block.cidr] = (counts[block.cidr] ?? 0) + 1;
+        counted.set(id, counts);
+      }
+    }
+  }
+  const changed: string[] = [];
+  const known = new Set([...draft.entries('Handle')].map(([id]) => id));
+  for (const id of known.union(new Set(counted.keys()))) {
+    const handle = draft.get('Handle', id) ?? { deleted: false };
+    const counts = counted.get(id) ?? {};
+    if (changed.length >= mostHealed) break;
+    if (known.has(id) && isSame(handle.block ?? {}, counts)) continue;
+    for (const cidr of Object.keys(counts))
+      draft.expect(cidr.includes(':') ? 'Block6' : 'Block4', cidr);
+    if (Object.keys(counts).length === 0) draft.remove('Handle', id);
+    else draft.put('Handle', id, { ...handle, block: counts });
+    changed.push(id);
+  }
+  return changed;
+}
+
+function isSame(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

@@ -1,0 +1,163 @@
+import type { Mirror } from '../../datastore/mirror.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { blockHost, type AllocationAttributes, type Block } from '../../model/ipam.ts';
+import { containerName } from '../../model/workload-endpoint.ts';
+import { poolIsEnabled, type IpPool } from '../../model/ip-pool.ts';
+import { heldAddresses } from '../records/block.ts';
+import { countReserved } from '../pools/reserved.ts';
+
+/** How much of a pool, or of one of its blocks, is in use. */
+export interface Usage {
+  readonly name: string;
+  readonly cidr: Cidr;
+  readonly total: bigint;
+  readonly used: bigint;
+  /** Kept back by IPReservations; in use as well where they came later, or where the address was asked for. */
+  readonly reserved: bigint;
+  /** Neither in use nor reserved. */
+  readonly free: bigint;
+  readonly blocks: readonly BlockUsage[];
+}
+
+export interface BlockUsage {
+  readonly cidr: Cidr;
+  readonly host: string | undefined;
+  readonly total: bigint;
+  readonly used: bigint;
+  readonly reserved: bigint;
+  readonly free: bigint;
+}
+
+/** An address in use on another host than the block's. */
+export interface Borrowed {
+  readonly address: IpAddress;
+  readonly borrower: string;
+  readonly block: Cidr;
+  readonly owner: string | undefined;
+}
+
+/** Use of every pool in the order of names; what `ipam show` prints. */
+export function poolUsage(mirror: Mirror): readonly Usage[] {
+  const blocks = allBlocks(mirror);
+  const reserved = [...mirror.list('IPReservation').values()].flatMap(
+    ({ value }) => value.spec.reservedCIDRs ?? [],
+  );
+  return [...mirror.list('IPPool').values()]
+    .map(({ value }) => value)
+    .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+    .map((pool) => usageOf(pool, blocks, reserved));
+}
+
+/** Addresses that hosts have from blocks of others. */
+export function borrowedAddresses(mirror: Mirror): readonly Borrowed[] {
+  return allBlocks(mirror).flatMap((block) =>
+    [...heldAddresses(block)].flatMap(([address, { secondary }]) => {
+      const borrower = secondary?.['node'];
+      const owner = blockHost(block);
+      const isBorrowed = borrower !== undefined && borrower !== owner;
+      return isBorrowed ? [{ address, borrower, block: block.cidr, owner }] : [];
+    }),
+  );
+}
+
+/** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
+export function checkIpam(mirror: Mirror): readonly string[] {
+  const problems: string[] = [];
+  const inUse = new Map<IpAddress, string>();
+  for (const { value } of mirror.list('WorkloadEndpoint').values()) {
+    const { ipNetworks = [], endpoint, node } = value.spec;
+    const name = containerName(value);
+    const container = name === undefined ? '' : `container ${name}, `;
+    for (const network of ipNetworks) {
+      const user = `${container}endpoint ${endpoint.slice(0, 12)} on host ${node}`;
+      const { address } = splitCidr(network);
+      const other = inUse.get(address);
+      if (other !== undefined) problems.push(`${address} is used by ${other} and by ${user}`);
+      inUse.set(address, user);
+    }
+  }
+  const held = new Map<IpAddress, AllocationAttributes>();
+  for (const block of allBlocks(mirror)) {
+    problems.push(...blockProblems(block));
+    for (const [address, holder] of heldAddresses(block)) held.set(address, holder);
+  }
+  const handles = new Map<string, number>();
+  for (const [address, { handle_id: handle, secondary }] of held) {
+    if (handle !== undefined) handles.set(handle, (handles.get(handle) ?? 0) + 1);
+    const isShared = secondary?.['holders'] !== undefined || secondary?.['swarm'] !== undefined;
+    if (!inUse.has(address) && !isShared) {
+      problems.push(
+        `${address} is allocated (${handle ?? 'without a handle, as the plugin of 2019 did'}), but no endpoint uses it; free it with calico-cnm ipam release ${address}`,
+      );
+    }
+  }
+  const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
+  for (const [address, endpoint] of inUse) {
+    if (held.has(address)) continue;
+    const isPooled = pools.some(
+      (pool) => poolIsEnabled(pool) && cidrContains(pool.spec.cidr, address),
+    );
+    problems.push(
+      isPooled
+        ? `${address} is used by ${endpoint}, but not allocated; calico-cnm ipam check --fix allocates it`
+        : `${address} is used by ${endpoint}, but in no enabled IP pool`,
+    );
+  }
+  for (const [id, { value }] of mirror.list('Handle')) {
+    const counted = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
+    const actual = handles.get(id) ?? 0;
+    if (counted !== actual) {
+      problems.push(`handle ${id} counts ${counted}, but ${actual} addresses are allocated to it`);
+    }
+    handles.delete(id);
+  }
+  for (const id of handles.keys()) {
+    problems.push(`handle ${id} has no record, but addresses are allocated to it`);
+  }
+  return problems;
+}
+
+function usageOf(pool: IpPool, blocks: readonly Block[], reserved: readonly Cidr[]): Usage {
+  const { cidr } = pool.spec;
+  const own = blocks.filter((block) => cidrCovers(cidr, block.cidr));
+  const inUse = (block: Block) => [...heldAddresses(block)].map(([address]) => address);
+  return {
+    name: pool.metadata.name,
+    ...countsOf(cidr, own.flatMap(inUse), reserved),
+    blocks: own.map((block) => ({
+      host: blockHost(block),
+      ...countsOf(block.cidr, inUse(block), reserved),
+    })),
+  };
+}
+
+function countsOf(cidr: Cidr, inUse: readonly IpAddress[], ranges: readonly Cidr[]) {
+  const [total, used] = [cidrSize(cidr), BigInt(inUse.length)];
+  const { reserved, both } = countReserved(cidr, ranges, inUse);
+  return { cidr, total, used, reserved, free: total - used - reserved + both };
+}
+
+function blockProblems(block: Block): readonly string[] {
+  const free = new Set(block.unallocated);
+  const attributes = block.attributes?.length ?? 0;
+  const problems: string[] = [];
+  if (free.size !== (block.unallocated?.length ?? 0)) {
+    problems.push(`block ${block.cidr} lists a free address twice`);
+  }
+  for (const [ordinal, index] of block.allocations.entries()) {
+    if ((index === null) !== free.has(ordinal)) {
+      problems.push(`block ${block.cidr}: address ${ordinal} is both free and in use, or neither`);
+    }
+    if (index !== null && index >= attributes) {
+      problems.push(`block ${block.cidr}: address ${ordinal} has no attributes`);
+    }
+  }
+  return problems;
+}
+
+function allBlocks(mirror: Mirror): readonly Block[] {
+  return [...mirror.list('Block4').values(), ...mirror.list('Block6').values()].map(
+    ({ value }) => value,
+  );
+}
