@@ -16,7 +16,7 @@ import {
 } from '../src/driver/endpoints/endpoint-record.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
-import type { WorkloadEndpoint } from '../src/model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../src/model/kinds/workload-endpoint.ts';
 import { parseRuleWords } from '../src/profiles/rule-words.ts';
 import { createLogger } from '../src/telemetry/log.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';

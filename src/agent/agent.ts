@@ -10,7 +10,7 @@ import { Routes } from '../dataplane/routes.ts';
 import type { EntryChanges } from '../datastore/mirror.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../profiles/policy-engine.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import type { AgentDeps } from './agent-deps.ts';

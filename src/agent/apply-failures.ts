@@ -1,7 +1,7 @@
 import { Refusals, type ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import { hostCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
-import { endpointTitle } from '../model/workload-endpoint.ts';
+import { endpointTitle } from '../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Check } from '../telemetry/status-report.ts';
 

@@ -13,8 +13,8 @@ import {
   splitCidr,
   type Cidr,
 } from '../ip/cidr.ts';
-import { entryTypes } from '../model/entries.ts';
-import type { IpPool } from '../model/ip-pool.ts';
+import { entryTypes } from '../model/kinds/index.ts';
+import type { IpPool } from '../model/kinds/ip-pool.ts';
 import { heldAddresses } from '../ipam/records/block.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';

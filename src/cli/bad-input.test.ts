@@ -4,7 +4,7 @@ import { parseAddress } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { newBlock } from '../ipam/records/block.ts';
 import { hold, putBlock } from '../ipam/records/records.ts';
-import { entryKinds } from '../model/entries.ts';
+import { entryKinds } from '../model/kinds/index.ts';
 import { formatJson } from '../model/json.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 

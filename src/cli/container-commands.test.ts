@@ -6,7 +6,7 @@ import { endpointPolicy } from '../driver/endpoints/endpoint-policy.ts';
 import { isolationProfile, networkProfile } from '../driver/networks/network-profile.ts';
 import { emptySelection } from '../driver/endpoints/selection.ts';
 import { parseAddress } from '../ip/address.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
+import type { DockerNetwork } from '../model/kinds/docker-network.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 
 function network(name: string, internal = false): DockerNetwork {

@@ -6,7 +6,7 @@ import { isIsolationProfileName } from '../driver/networks/network-profile.ts';
 import { shareTags } from '../driver/endpoints/shared-tags.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
-import { isEndpointNamed, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isEndpointNamed, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { profileNamed } from './profile-plans.ts';
 import { formatTable } from './table.ts';

@@ -6,7 +6,7 @@ import { parseAddress } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { newBlock } from '../ipam/records/block.ts';
 import { hold, putBlock } from '../ipam/records/records.ts';
-import { endpointName } from '../model/workload-endpoint.ts';
+import { endpointName } from '../model/kinds/workload-endpoint.ts';
 import { version } from '../version.ts';
 import { createLogger } from '../telemetry/log.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';

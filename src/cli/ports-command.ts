@@ -3,7 +3,7 @@ import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host/networks.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
-import { isEndpointNamed, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { isEndpointNamed, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { formatTable } from './table.ts';
 

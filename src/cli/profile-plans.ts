@@ -4,7 +4,7 @@ import { CalicoError } from '../errors/error.ts';
 import { printable } from '../errors/printable.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
-import { profileTags, type Profile } from '../model/profile.ts';
+import { profileTags, type Profile } from '../model/kinds/profile.ts';
 import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
 import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';

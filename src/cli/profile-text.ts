@@ -3,7 +3,7 @@ import { profileUsers } from '../driver/networks/profile-users.ts';
 import { printable } from '../errors/printable.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
-import { profileTags, type Profile } from '../model/profile.ts';
+import { profileTags, type Profile } from '../model/kinds/profile.ts';
 import { ruleTags, ruleWords } from '../profiles/rule-words.ts';
 import { counted, formatTable } from './table.ts';
 

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
-import { isEndpointNamed } from '../model/workload-endpoint.ts';
+import { isEndpointNamed } from '../model/kinds/workload-endpoint.ts';
 import {
   formatYaml,
   ordered,

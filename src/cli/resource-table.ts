@@ -1,8 +1,8 @@
 import type { LiveMirror } from '../datastore/live-mirror.ts';
 import { dockerNameOf } from '../model/names.ts';
-import { poolIsEnabled } from '../model/ip-pool.ts';
-import { profileTags } from '../model/profile.ts';
-import { endpointTitle } from '../model/workload-endpoint.ts';
+import { poolIsEnabled } from '../model/kinds/ip-pool.ts';
+import { profileTags } from '../model/kinds/profile.ts';
+import { endpointTitle } from '../model/kinds/workload-endpoint.ts';
 import type { Resource, ResourceKind } from '../model/user-input.ts';
 import { counted, formatTable } from './table.ts';
 

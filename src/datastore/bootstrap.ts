@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import type { ClusterInformation } from '../model/cluster-information.ts';
-import type { EntryKind } from '../model/entries.ts';
-import type { Node } from '../model/node.ts';
+import type { ClusterInformation } from '../model/kinds/cluster-information.ts';
+import type { EntryKind } from '../model/kinds/index.ts';
+import type { Node } from '../model/kinds/node.ts';
 import type { Stamp } from '../model/stamp.ts';
-import type { Tier } from '../model/tier.ts';
+import type { Tier } from '../model/kinds/tier.ts';
 import type { Draft } from './writer.ts';
 
 /**

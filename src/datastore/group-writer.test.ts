@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Handle } from '../model/ipam.ts';
+import type { Handle } from '../model/kinds/handle.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from './sqlite-store.ts';

@@ -8,7 +8,7 @@ import {
   rootPrefix,
   type EntryKind,
   type EntryValue,
-} from '../model/entries.ts';
+} from '../model/kinds/index.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import type {
   CommitResult,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { entryTypeOf } from '../model/entries.ts';
+import { entryTypeOf } from '../model/kinds/index.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Datastore } from './datastore.ts';
 import { GroupWriter } from './group-writer.ts';

@@ -1,5 +1,5 @@
 import { CalicoError } from '../errors/error.ts';
-import { entryTypeOf } from '../model/entries.ts';
+import { entryTypeOf } from '../model/kinds/index.ts';
 import type { Mirror } from './mirror.ts';
 import type { Draft } from './writer.ts';
 

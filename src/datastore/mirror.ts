@@ -1,4 +1,4 @@
-import type { EntryKind, EntryValue } from '../model/entries.ts';
+import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { CommitResult, Datastore, Transaction } from './datastore.ts';
 
 /** A typed value of the datastore with the revision of its last write. */

@@ -1,5 +1,5 @@
 import { CalicoError } from '../errors/error.ts';
-import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/entries.ts';
+import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Compare, RangeCompare, Transaction, Write } from './datastore.ts';
 import type { Mirror, WrittenValues } from './mirror.ts';
 import type { Draft } from './writer.ts';

@@ -4,7 +4,7 @@ import { pause } from '../async/deadline.ts';
 import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
 import { describe } from '../errors/error.ts';
-import { entryKinds, entryTypeOf, type EntryKind } from '../model/entries.ts';
+import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
 import type { Mirror } from './mirror.ts';
 
 /**

@@ -1,4 +1,4 @@
-import type { EntryKind, EntryValue } from '../model/entries.ts';
+import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 
 /**
  * The state that a plan reads and changes: the mirror, with the changes of this round on top. Whatever is

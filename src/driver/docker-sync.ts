@@ -4,7 +4,7 @@ import type { Supervisor, Work } from '../async/supervise.ts';
 import type { Mirror } from '../datastore/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
-import type { WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import {
   containerOf,

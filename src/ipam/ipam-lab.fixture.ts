@@ -6,9 +6,9 @@ import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
 import { writeAll } from '../datastore/steps.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
-import type { DockerNetwork } from '../model/docker-network.ts';
-import type { IpPool } from '../model/ip-pool.ts';
-import { endpointName, endpointNamespace } from '../model/workload-endpoint.ts';
+import type { DockerNetwork } from '../model/kinds/docker-network.ts';
+import type { IpPool } from '../model/kinds/ip-pool.ts';
+import { endpointName, endpointNamespace } from '../model/kinds/workload-endpoint.ts';
 import { createDockerIpam } from './docker/docker-ipam.ts';
 import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
 

@@ -4,7 +4,7 @@ import {
   endpointAddresses,
   endpointAnnotations,
   type WorkloadEndpoint,
-} from './workload-endpoint.ts';
+} from './kinds/workload-endpoint.ts';
 
 /** One port of the host that leads to a port of the container. */
 export interface PublishedPort {

@@ -1,9 +1,9 @@
 import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
-import { entryTypeOf, type EntryKind, type EntryValue } from './entries.ts';
+import { entryTypeOf, type EntryKind, type EntryValue } from './kinds/index.ts';
 import { firstIssue } from './entry.ts';
-import { otherKind } from './other-resource.ts';
+import { otherKind } from './kinds/other-resource.ts';
 import { unwrapped, withoutNullFields } from './nulls.ts';
 import { policyRule } from './policy-rule.ts';
 

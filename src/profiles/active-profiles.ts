@@ -1,5 +1,5 @@
 import type { IpFamily } from '../ip/address.ts';
-import type { Profile } from '../model/profile.ts';
+import type { Profile } from '../model/kinds/profile.ts';
 import { filledSet } from './drop-reasons.ts';
 import { profileChain } from './names.ts';
 import type { SetFault } from '../ruleset/address-set.ts';

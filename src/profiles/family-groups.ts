@@ -1,5 +1,5 @@
 import type { IpFamily } from '../ip/address.ts';
-import type { Profile } from '../model/profile.ts';
+import type { Profile } from '../model/kinds/profile.ts';
 import type { Chain } from '../ruleset/rule.ts';
 import { ActiveProfiles } from './active-profiles.ts';
 import {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr, parseNet } from '../ip/cidr.ts';
-import { badNetworks, networkSet, networkSetMember } from '../model/network-set.ts';
-import { describeOther, otherKind } from '../model/other-resource.ts';
+import { badNetworks, networkSet, networkSetMember } from '../model/kinds/network-set.ts';
+import { describeOther, otherKind } from '../model/kinds/other-resource.ts';
 import { parseSelector } from '../model/selector/parse.ts';
 import { compileRule } from './compiled-rule.ts';
 import { noWork } from './output.ts';

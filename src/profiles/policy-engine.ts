@@ -1,9 +1,9 @@
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
-import { networkSetMember, type NetworkSet } from '../model/network-set.ts';
-import type { Profile } from '../model/profile.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../model/workload-endpoint.ts';
+import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
+import type { Profile } from '../model/kinds/profile.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
 import { countingSets, dropChains, restMembers } from './drop-reasons.ts';
 import { FamilyGroups } from './family-groups.ts';

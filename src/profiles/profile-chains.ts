@@ -1,7 +1,7 @@
 import { describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
-import type { Profile } from '../model/profile.ts';
+import type { Profile } from '../model/kinds/profile.ts';
 import type { Selector } from '../model/selector/ast.ts';
 import { dropsIfRefused, type Chain, type Rule } from '../ruleset/rule.ts';
 import { compileRule, type CompiledRule } from './compiled-rule.ts';

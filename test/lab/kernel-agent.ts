@@ -26,10 +26,10 @@ import {
 } from '../../src/datastore/mirrored-store.fixture.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
 import { parseNet, type Cidr } from '../../src/ip/cidr.ts';
-import type { IpPool } from '../../src/model/ip-pool.ts';
+import type { IpPool } from '../../src/model/kinds/ip-pool.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
-import type { Profile } from '../../src/model/profile.ts';
-import type { WorkloadEndpoint } from '../../src/model/workload-endpoint.ts';
+import type { Profile } from '../../src/model/kinds/profile.ts';
+import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.ts';
 import { createLogger } from '../../src/telemetry/log.ts';
 
 const apiVersion = 'projectcalico.org/v3';

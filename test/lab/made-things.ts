@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { heldAddresses } from '../../src/ipam/records/block.ts';
-import { entryTypeOf, parseKey, type EntryKind } from '../../src/model/entries.ts';
+import { entryTypeOf, parseKey, type EntryKind } from '../../src/model/kinds/index.ts';
 import { checkout } from './built.ts';
 import type { Host } from './host.ts';
 

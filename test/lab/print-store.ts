@@ -1,5 +1,5 @@
 import { openSqliteStore } from '../../src/datastore/sqlite-store.ts';
-import { rootPrefix } from '../../src/model/entries.ts';
+import { rootPrefix } from '../../src/model/kinds/index.ts';
 
 /** Prints what the file holds, as JSON `[key, value]…`: SQLite opens no file of another root, so this runs there. */
 const store = await openSqliteStore(process.argv[2] ?? '');

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import type { Draft } from '../../src/datastore/writer.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { cidrOf, parseNet, splitCidr, type Cidr } from '../../src/ip/cidr.ts';
-import { endpointAnnotations } from '../../src/model/workload-endpoint.ts';
+import { endpointAnnotations } from '../../src/model/kinds/workload-endpoint.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import {
   endpoint,

@@ -13,7 +13,7 @@ import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { parseAddress, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
 import { hostCidr } from '../../src/ip/cidr.ts';
 import { policyRule, type PolicyRule } from '../../src/model/policy-rule.ts';
-import type { Profile } from '../../src/model/profile.ts';
+import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
 import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';

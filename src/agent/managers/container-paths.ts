@@ -4,14 +4,14 @@ import type { Mirror } from '../../datastore/mirror.ts';
 import { describe } from '../../errors/error.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import type { DockerNetwork, NetworkSubnet } from '../../model/docker-network.ts';
+import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-network.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import { poolFamily, poolIsEnabled } from '../../model/ip-pool.ts';
+import { poolFamily, poolIsEnabled } from '../../model/kinds/ip-pool.ts';
 import {
   endpointAnnotations,
   endpointTitle,
   type WorkloadEndpoint,
-} from '../../model/workload-endpoint.ts';
+} from '../../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../../telemetry/log.ts';
 
 export interface ContainerPathsDeps {

@@ -3,9 +3,9 @@ import { Claims } from '../../dataplane/claims.ts';
 import type { Routes, WantedAddress } from '../../dataplane/routes.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { isWorkloadInterface } from '../../profiles/names.ts';
 
 type RouteDriver = Pick<Routes, 'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has'>;

@@ -4,7 +4,7 @@ import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
-import { endpointAddresses, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { evaluateProfiles, type Packet } from '../../profiles/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
 import { parseAddress, type IpAddress } from '../../ip/address.ts';
-import { profileTags } from '../../model/profile.ts';
+import { profileTags } from '../../model/kinds/profile.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { evaluateProfiles, type Membership } from '../../profiles/evaluate.ts';
 import { compileProfile, type CompiledProfile } from '../../profiles/profile-chains.ts';

@@ -2,8 +2,8 @@ import type { AddressSets } from '../../dataplane/address-sets.ts';
 import { Claims } from '../../dataplane/claims.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
+import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { natSets } from '../../profiles/names.ts';
 
 type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;

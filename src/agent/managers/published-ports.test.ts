@@ -5,7 +5,7 @@ import { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { withPublishedPorts } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PublishedPorts } from './published-ports.ts';
 
 const rtnetlink = NetlinkSocket.open(loadLibc(), 0);

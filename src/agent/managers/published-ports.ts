@@ -19,7 +19,7 @@ import {
 } from '../../ip/address.ts';
 import { cidrContains } from '../../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { HostPortChains, type HostPortRule } from '../../profiles/host-port-chains.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import { PortFlows } from './port-flows.ts';

@@ -12,7 +12,7 @@ import { isolationProfile, networkProfile } from '../../driver/networks/network-
 import { parseCidr } from '../../ip/cidr.ts';
 import { heldAddresses } from '../../ipam/records/block.ts';
 import { createDockerIpam } from '../../ipam/docker/docker-ipam.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { collectGarbage } from './garbage-collector.ts';
 
 const never = AbortSignal.timeout(600_000);

@@ -1,6 +1,6 @@
 import type { LiveMirror } from '../../datastore/live-mirror.ts';
 import type { Mirror } from '../../datastore/mirror.ts';
-import { describeOther } from '../../model/other-resource.ts';
+import { describeOther } from '../../model/kinds/other-resource.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 

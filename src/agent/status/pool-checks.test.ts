@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../../ip/cidr.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { tunnelChecks } from './pool-checks.ts';
 
 function pool(name: string, spec: Partial<IpPool['spec']>): IpPool {

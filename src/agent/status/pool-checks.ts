@@ -1,4 +1,4 @@
-import { poolIsEnabled, type IpPool } from '../../model/ip-pool.ts';
+import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** Pools that ask for a tunnel between hosts: calico-cnm makes none, so who wants one is told. */

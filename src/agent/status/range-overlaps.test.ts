@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../../ip/cidr.ts';
 import { hostLocal } from '../../ipam/pools/pools.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
 function pool(cidr: string, annotations: Readonly<Record<string, string>> = {}): IpPool {

@@ -1,7 +1,7 @@
 import { cidrsOverlap, parseCidr, type Cidr } from '../../ip/cidr.ts';
 import type { UsedRange } from '../../ipam/pools/default-pools.ts';
 import { hostLocal } from '../../ipam/pools/pools.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** What Docker can be told to take its own networks from; the first that is free is proposed. */

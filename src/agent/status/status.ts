@@ -12,7 +12,7 @@ import {
   endpointAnnotations,
   endpointTitle,
   type WorkloadEndpoint,
-} from '../../model/workload-endpoint.ts';
+} from '../../model/kinds/workload-endpoint.ts';
 import {
   chosenAddressesAtMost,
   countersPerAddress,

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { parseJson } from '../../model/json.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import type { ContainerLookup } from './container-lookup.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import { annotation, withAnnotation, withContainer, withPolicy } from './endpoint-record.ts';

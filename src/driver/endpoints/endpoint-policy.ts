@@ -1,6 +1,6 @@
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { labelValueFor, resourceNameFor } from '../../model/names.ts';
-import { profileTags, type Profile } from '../../model/profile.ts';
+import { profileTags, type Profile } from '../../model/kinds/profile.ts';
 import { networkIsolation, networkProfiles } from '../networks/network-profile.ts';
 import { mergeSelections, selectionFromLabels, type Selection } from './selection.ts';
 

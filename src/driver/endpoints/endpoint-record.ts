@@ -1,14 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { IpAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import {
   endpointAnnotations,
   endpointName,
   endpointNamespace,
   orchestrator,
   type WorkloadEndpoint,
-} from '../../model/workload-endpoint.ts';
+} from '../../model/kinds/workload-endpoint.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
 import { isIsolationProfileName } from '../networks/network-profile.ts';
 

@@ -1,6 +1,6 @@
 import { parseAddress } from '../../ip/address.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { newEndpoint } from './endpoint-record.ts';
 
 /** A network without options, whose addresses Docker chooses. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { joinResponse } from './join-response.ts';
 
 const network: DockerNetwork = {

@@ -1,6 +1,6 @@
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { cidrContains, cidrFamily, cidrSize, halves, hostCidr, type Cidr } from '../../ip/cidr.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { JoinResponse, StaticRoute } from '../plugin/messages.ts';
 
 const onLink = 1;

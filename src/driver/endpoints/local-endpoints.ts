@@ -1,6 +1,6 @@
 import type { EntryChange, Mirror } from '../../datastore/mirror.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { annotation } from './endpoint-record.ts';
 
 /** The endpoints of this host, found without looking at those of all others. */

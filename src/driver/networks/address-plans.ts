@@ -2,7 +2,7 @@ import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import type { Cidr } from '../../ip/cidr.ts';
-import type { DockerNetwork, NetworkSubnet } from '../../model/docker-network.ts';
+import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-network.ts';
 
 /** One subnet as CreateNetwork tells it. */
 export interface RequestedSubnet {

@@ -1,7 +1,7 @@
 import { CalicoError, describe } from '../../errors/error.ts';
 import { familyOf, parseAddress, type IpAddress } from '../../ip/address.ts';
 import { describeRange, refusedNextHop } from '../../ip/special-ranges.ts';
-import type { NetworkOptions } from '../../model/docker-network.ts';
+import type { NetworkOptions } from '../../model/kinds/docker-network.ts';
 import { isLabelKey, isLabelValue } from '../../model/fields.ts';
 
 /** What `docker network create -o` said, parsed. */

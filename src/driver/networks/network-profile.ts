@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { formatJson } from '../../model/json.ts';
 import { resourceNameFor, tagFor } from '../../model/names.ts';
-import type { Profile } from '../../model/profile.ts';
+import type { Profile } from '../../model/kinds/profile.ts';
 
 /** Says that the driver made a resource, and with what content: the digest of the spec as it was made. */
 export const madeByDriver = 'docker.projectcalico.org/made-by-driver';

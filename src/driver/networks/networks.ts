@@ -5,7 +5,7 @@ import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../../ip/cidr.ts';
 import { parseAddress } from '../../ip/address.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
 import type { CreateNetworkRequest } from '../plugin/messages.ts';
 import { parseNetworkOptions, type CreateOptions } from './network-options.ts';

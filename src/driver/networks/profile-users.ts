@@ -1,7 +1,7 @@
 import type { Draft } from '../../datastore/writer.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { resourceNameFor } from '../../model/names.ts';
-import { containerName, endpointTitle } from '../../model/workload-endpoint.ts';
+import { containerName, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import { networkIsolation, networkProfiles } from './network-profile.ts';
 
 /** Who goes by a Profile: `network web of host-1`, `container app`, or `endpoint …` whose container is not known. */

@@ -1,5 +1,5 @@
 import type { Draft } from '../../datastore/writer.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { resourceNameFor } from '../../model/names.ts';
 import {
   isUneditedDriverProfile,

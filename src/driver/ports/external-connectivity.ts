@@ -14,14 +14,14 @@ import {
   type IpAddress,
   type IpFamily,
 } from '../../ip/address.ts';
-import type { DockerNetwork } from '../../model/docker-network.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import {
   publishedPorts,
   targetAddress,
   withPublishedPorts,
   type PublishedPort,
 } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { annotation, endpointEntryId, withAnnotation } from '../endpoints/endpoint-record.ts';
 import type { EndpointRequest, ProgramRequest } from '../plugin/messages.ts';
 import { networkEntryId } from '../networks/networks.ts';

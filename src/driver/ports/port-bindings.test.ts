@@ -8,7 +8,7 @@ import {
   withPublishedPorts,
   type PublishedPort,
 } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
 const endpoint: WorkloadEndpoint = {
   kind: 'WorkloadEndpoint',

@@ -7,7 +7,7 @@ import {
   type IpFamily,
 } from '../../ip/address.ts';
 import { targetAddress, type PublishedPort } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
 const loopback6 = parseAddress('::1');
 

@@ -16,9 +16,9 @@ import {
   hasFree,
   type AllocationAttributes,
   type Block,
-  type IpamConfig,
-} from '../../model/ipam.ts';
-import { poolBlockSize, type IpPool } from '../../model/ip-pool.ts';
+} from '../../model/kinds/block.ts';
+import type { IpamConfig } from '../../model/kinds/ipam-config.ts';
+import { poolBlockSize, type IpPool } from '../../model/kinds/ip-pool.ts';
 import { holderOf, isEmptyBlock, newBlock, nextFree } from '../records/block.ts';
 import { addressTaken, userOf } from '../records/holder.ts';
 import {

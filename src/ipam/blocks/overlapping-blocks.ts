@@ -10,8 +10,8 @@ import {
   splitCidr,
   type Cidr,
 } from '../../ip/cidr.ts';
-import { entryTypeOf } from '../../model/entries.ts';
-import type { Block } from '../../model/ipam.ts';
+import { entryTypeOf } from '../../model/kinds/index.ts';
+import type { Block } from '../../model/kinds/block.ts';
 import { blockKind } from '../records/records.ts';
 
 /**

@@ -1,7 +1,7 @@
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import type { DockerPool } from '../../model/docker-network.ts';
-import type { AllocationAttributes, Block } from '../../model/ipam.ts';
+import type { DockerPool } from '../../model/kinds/docker-pool.ts';
+import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
 import { poolRecordId } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
 import { release, rewriteHolder } from '../records/records.ts';

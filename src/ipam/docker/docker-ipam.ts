@@ -11,8 +11,8 @@ import {
   type IpFamily,
 } from '../../ip/address.ts';
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import type { DockerPool } from '../../model/docker-network.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { DockerPool } from '../../model/kinds/docker-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { asHost } from '../blocks/allocate.ts';
 import { isInside, releaseAddress, requestAddress, reserve } from './addresses.ts';
 import { claimOf } from './claims.ts';

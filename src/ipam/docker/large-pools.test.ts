@@ -4,7 +4,7 @@ import { writeAll, writeInSteps } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, type Cidr } from '../../ip/cidr.ts';
-import { endpointName, endpointNamespace } from '../../model/workload-endpoint.ts';
+import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { newBlock } from '../records/block.ts';
 import { collect, findOwnerless } from '../upkeep/collect.ts';
 import { subnetPool, subnetPoolName } from './docker-pools.ts';

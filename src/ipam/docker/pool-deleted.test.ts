@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Datastore } from '../../datastore/datastore.ts';
-import { entryTypes } from '../../model/entries.ts';
+import { entryTypes } from '../../model/kinds/index.ts';
 import { defaultPool, signal, withIpam } from '../ipam-lab.fixture.ts';
 import { heldAddresses } from '../records/block.ts';
 

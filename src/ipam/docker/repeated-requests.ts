@@ -1,6 +1,6 @@
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import type { AllocationAttributes, Block } from '../../model/ipam.ts';
+import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
 import { heldAddresses } from '../records/block.ts';
 import { userOf, type AddressFacts } from '../records/holder.ts';
 import { blockKind } from '../records/records.ts';

@@ -4,7 +4,7 @@ import { isCalicoError } from '../../errors/error.ts';
 import { isUnspecified } from '../../ip/address.ts';
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { specialRanges } from '../../ip/special-ranges.ts';
-import { newPoolProblem } from '../../model/ip-pool.ts';
+import { newPoolProblem } from '../../model/kinds/ip-pool.ts';
 import { makeDefaultPool } from '../pools/default-pools.ts';
 import { subnetPool } from './docker-pools.ts';
 import { nodes, signal, withIpam } from '../ipam-lab.fixture.ts';

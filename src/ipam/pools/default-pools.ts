@@ -2,7 +2,7 @@ import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { addressFromBytes, type IpFamily } from '../../ip/address.ts';
 import { cidrOf, cidrsOverlap, parseCidr, type Cidr } from '../../ip/cidr.ts';
-import type { IpPool } from '../../model/ip-pool.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { poolOverlapping, refuseSpecialSubnet } from './pools.ts';
 
 /** What a default pool is to be; without a CIDR a range is chosen. */

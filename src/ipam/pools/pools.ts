@@ -17,7 +17,7 @@ import {
   poolNodeSelector,
   poolServesWorkloads,
   type IpPool,
-} from '../../model/ip-pool.ts';
+} from '../../model/kinds/ip-pool.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { IpAddress } from '../../ip/address.ts';
 import { addressAt, cidrSize, offsetIn, type Cidr } from '../../ip/cidr.ts';
-import type { AllocationAttributes, Block } from '../../model/ipam.ts';
+import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
 
 /**
  * The allocator inside one block: pure functions from a block to the next one. Numbers of addresses inside

@@ -1,8 +1,8 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import type { AllocationAttributes, Block } from '../../model/ipam.ts';
-import { containerName, type WorkloadEndpoint } from '../../model/workload-endpoint.ts';
+import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
+import { containerName, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { holderOf } from './block.ts';
 import { blocksHolding } from '../blocks/overlapping-blocks.ts';
 

@@ -1,7 +1,12 @@
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { cidrFamily, type Cidr } from '../../ip/cidr.ts';
-import { blockHost, isNobodys, type AllocationAttributes, type Block } from '../../model/ipam.ts';
+import {
+  blockHost,
+  isNobodys,
+  type AllocationAttributes,
+  type Block,
+} from '../../model/kinds/block.ts';
 import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
 
 /**

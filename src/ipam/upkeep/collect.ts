@@ -2,7 +2,7 @@ import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { heldAddresses } from '../records/block.ts';
-import type { DockerPool } from '../../model/docker-network.ts';
+import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { isLiving, sharersOf, swarmSharer } from '../docker/addresses.ts';
 import { lookUpHolder } from '../records/holder.ts';
 import { claimsOn, isVoid, putClaims, releaseUser } from '../docker/claims.ts';

@@ -1,13 +1,13 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { familyOf, type IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrOf } from '../../ip/cidr.ts';
-import { poolBlockSize } from '../../model/ip-pool.ts';
+import { poolBlockSize } from '../../model/kinds/ip-pool.ts';
 import {
   endpointAddresses,
   endpointAnnotations,
   orchestrator,
   type WorkloadEndpoint,
-} from '../../model/workload-endpoint.ts';
+} from '../../model/kinds/workload-endpoint.ts';
 import { holderWith } from '../docker/addresses.ts';
 import { assign } from '../blocks/allocate.ts';
 import { heldAddresses, isEmptyBlock } from '../records/block.ts';

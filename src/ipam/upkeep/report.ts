@@ -1,9 +1,9 @@
 import type { Mirror } from '../../datastore/mirror.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { blockHost, type AllocationAttributes, type Block } from '../../model/ipam.ts';
-import { containerName } from '../../model/workload-endpoint.ts';
-import { poolIsEnabled, type IpPool } from '../../model/ip-pool.ts';
+import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
+import { containerName } from '../../model/kinds/workload-endpoint.ts';
+import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import { heldAddresses } from '../records/block.ts';
 import { countReserved } from '../pools/reserved.ts';
 

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { tryParseAddress } from '../ip/address.ts';
-import { cidrOf, hostCidr, parseInterfaceAddress, type Cidr } from '../ip/cidr.ts';
-import { resource, type labels } from './fields.ts';
+import { tryParseAddress } from '../../ip/address.ts';
+import { cidrOf, hostCidr, parseInterfaceAddress, type Cidr } from '../../ip/cidr.ts';
+import { resource, type labels } from '../fields.ts';
 
 /**
  * Networks with labels, which selectors of rules match as they match endpoints. A NetworkSet is of a namespace, which

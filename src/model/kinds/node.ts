@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { resource } from './fields.ts';
+import { resource } from '../fields.ts';
 
 /** A Docker host. Its labels are what pools' node selectors look at. */
 export const node = resource('Node', z.looseObject({}));

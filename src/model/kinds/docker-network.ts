@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { address, cidr } from './fields.ts';
-import { mapOf } from './nulls.ts';
+import { address, cidr } from '../fields.ts';
+import { mapOf } from '../nulls.ts';
 
 /**
  * What Docker told one host about a network, and about a pool it asked for. Calico has no kind for either, so
@@ -57,33 +57,3 @@ export const dockerNetwork = z.looseObject({
 });
 
 export type DockerNetwork = z.infer<typeof dockerNetwork>;
-
-/** A pool that Docker asked our IPAM for; its PoolID carries the same facts, so it can be made again. */
-export const dockerPool = z.looseObject({
-  poolId: z.string(),
-  node: z.string(),
-  family,
-  /** `--subnet`; absent: any address of the IP pools below. */
-  subnet: z.exactOptional(cidr),
-  /** `--ip-range` inside the subnet. */
-  range: z.exactOptional(cidr),
-  /** Names of IP pools (`--ipam-opt pool=`); absent: all enabled ones. */
-  ipPools: z.exactOptional(z.array(z.string())),
-  /** What these were when they were named: if one has been split, its parts go on for it. */
-  ipPoolCidrs: z.exactOptional(z.record(z.string(), cidr)),
-  /** The IP pool that this request made or uses, where it has a subnet. */
-  ipPool: z.exactOptional(z.string()),
-  nextHop: z.exactOptional(address),
-  /** Where Swarm's manager asked for it, for the tasks of all hosts. */
-  swarm: z.exactOptional(
-    z.looseObject({
-      /** The network's ID, once the manager has told it. */
-      network: z.exactOptional(z.string()),
-      /** Another manager leads now and has asked for a pool of its own for the network. */
-      isReplaced: z.exactOptional(z.boolean()),
-    }),
-  ),
-  createdAt: z.string(),
-});
-
-export type DockerPool = z.infer<typeof dockerPool>;

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { resource } from './fields.ts';
+import { resource } from '../fields.ts';
 
 /** The one object `default` that says that a datastore is initialised. `calicoVersion` is left unset by us. */
 export const clusterInformation = resource(

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import type { IpAddress } from '../ip/address.ts';
-import { splitCidr } from '../ip/cidr.ts';
-import { net, resource, resourceName } from './fields.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { splitCidr } from '../../ip/cidr.ts';
+import { net, resource, resourceName } from '../fields.ts';
 
 /** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
 export const orchestrator = 'libnetwork';

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { net, resource } from './fields.ts';
+import { net, resource } from '../fields.ts';
 
 /** Addresses that IPAM never hands out of its own accord; an explicit request may still have them. */
 export const ipReservation = resource(

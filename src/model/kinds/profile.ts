@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { labels, resource } from './fields.ts';
-import { policyRule } from './policy-rule.ts';
+import { labels, resource } from '../fields.ts';
+import { policyRule } from '../policy-rule.ts';
 
 /**
  * Rules that an endpoint brings along, and labels that it gives to its endpoints. A tag `t` of a Profile is

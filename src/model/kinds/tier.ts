@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { resource } from './fields.ts';
+import { resource } from '../fields.ts';
 
 /** A group of policies with an order and an action for what none of them decided. */
 export const tier = resource(

@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, splitCidr } from '../ip/cidr.ts';
-import { describe } from '../errors/error.ts';
-import { describeRange, refusedRange } from '../ip/special-ranges.ts';
-import { cidr, resource } from './fields.ts';
-import { parseSelector } from './selector/parse.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { cidrFamily, splitCidr } from '../../ip/cidr.ts';
+import { describe } from '../../errors/error.ts';
+import { describeRange, refusedRange } from '../../ip/special-ranges.ts';
+import { cidr, resource } from '../fields.ts';
+import { parseSelector } from '../selector/parse.ts';
 
 const encapsulationMode = z.enum(['Never', 'Always', 'CrossSubnet']);
 const allowedUse = z.enum(['Workload', 'Tunnel', 'LoadBalancer']);

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import type { EntryKind } from './entries.ts';
+import type { EntryKind } from './index.ts';
 
 /**
  * Stored values of every kind as Calico, or somebody who knows more fields than we do, could have written them.

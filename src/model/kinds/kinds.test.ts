@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { storedValues, toText } from './entries.fixture.ts';
-import { entryKinds, entryTypeOf, parseKey, type EntryKind } from './entries.ts';
+import { storedValues, toText } from './kinds.fixture.ts';
+import { entryKinds, entryTypeOf, parseKey, type EntryKind } from './index.ts';
 
 /** Decodes and encodes again; what was written must be read as the same value. */
 function rewritten<K extends EntryKind>(kind: K, text: string): string {

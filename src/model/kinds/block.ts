@@ -1,12 +1,7 @@
 import { z } from 'zod';
-import { cidrSize } from '../ip/cidr.ts';
-import { cidr } from './fields.ts';
-import { mapOf } from './nulls.ts';
-
-/**
- * The three IPAM records, in the form that every Calico release reads (keys below `/calico/ipam/v2`), and the
- * IPAM configuration. Source: libcalico-go/lib/backend/model/{block,block_affinity,ipam_handle,ipam_config}.go.
- */
+import { cidrSize } from '../../ip/cidr.ts';
+import { cidr } from '../fields.ts';
+import { mapOf } from '../nulls.ts';
 
 const uint64 = z.union([z.bigint(), z.int().transform(BigInt)]);
 
@@ -66,28 +61,3 @@ export function isNobodys({ affinity, hostAffinity }: Block): boolean {
 export function hasFree({ unallocated }: Block): boolean {
   return unallocated !== undefined && unallocated.length > 0;
 }
-
-/** A host's claim on a block; a missing or empty state is confirmed (data of old releases). */
-export const affinity = z.looseObject({
-  state: z.exactOptional(z.enum(['confirmed', 'pending', 'pendingDeletion', ''])),
-  deleted: z.exactOptional(z.boolean()),
-});
-
-export type Affinity = z.infer<typeof affinity>;
-
-/** Reverse index: how many addresses of which blocks (`10.65.0.0/26`) a handle holds. */
-export const handle = z.looseObject({
-  block: z.exactOptional(mapOf(z.string(), z.int(), 0)),
-  deleted: z.exactOptional(z.boolean()),
-});
-
-export type Handle = z.infer<typeof handle>;
-
-/** `/calico/ipam/v2/config`; an absent key means not strict, automatic allocation, no block limit. */
-export const ipamConfig = z.looseObject({
-  strict_affinity: z.exactOptional(z.boolean()),
-  auto_allocate_blocks: z.exactOptional(z.boolean()),
-  maxBlocksPerHost: z.exactOptional(z.int()),
-});
-
-export type IpamConfig = z.infer<typeof ipamConfig>;

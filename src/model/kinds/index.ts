@@ -1,8 +1,12 @@
 import type { z } from 'zod';
 import { clusterInformation } from './cluster-information.ts';
-import { dockerNetwork, dockerPool } from './docker-network.ts';
-import { entryType, type EntryType } from './entry.ts';
-import { affinity, block, blockHost, handle, hasFree, ipamConfig, type Block } from './ipam.ts';
+import { dockerNetwork } from './docker-network.ts';
+import { dockerPool } from './docker-pool.ts';
+import { entryType, type EntryType } from '../entry.ts';
+import { affinity } from './affinity.ts';
+import { block, blockHost, hasFree, type Block } from './block.ts';
+import { handle } from './handle.ts';
+import { ipamConfig } from './ipam-config.ts';
 import { ipPool } from './ip-pool.ts';
 import { ipReservation } from './ip-reservation.ts';
 import { globalNetworkSet, networkSet } from './network-set.ts';
