@@ -1,0 +1,336 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { fetchStatus } from '../src/cli/control-client.ts';
+import type { Datastore, Write } from '../src/datastore/datastore.ts';
+import { openDatastore } from '../src/datastore/open-datastore.ts';
+import { networkProfile } from '../src/driver/networks/network-profile.ts';
+import { parseRuleWords } from '../src/profiles/rule-words.ts';
+import { startEtcd } from '../test/lab/etcd.ts';
+import { enterNewNamespace } from '../test/lab/namespace.ts';
+import { callPlugin } from '../test/lab/plugin-client.ts';
+import { percentile, table } from './measure.ts';
+
+/**
+ * The real daemon of one host whose datastore, a real etcd, holds the endpoints of many others: memory, how long its
+ * event loop is blocked, when it is in sync, how long Docker waits while others change, and how long a command takes.
+ */
+
+const remote = Number(process.argv[2] ?? 100_000);
+const calls = Number(process.argv[3] ?? 300);
+const perHost = 250;
+const perBlock = 64;
+const node = 'here';
+const v3 = '/calico/resources/v3/projectcalico.org';
+const ipamKeys = '/calico/ipam/v2';
+const signal = AbortSignal.timeout(1_800_000);
+
+const folder = mkdtempSync(join(tmpdir(), 'calico-cache-'));
+const namespace = enterNewNamespace();
+const children: ChildProcess[] = [];
+process.once('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+  namespace[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+const checkout = join(import.meta.dirname, '..');
+execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
+copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
+symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
+
+await using etcd = await startEtcd();
+const store = await openDatastore({ kind: 'etcd', endpoints: [etcd.endpoint] });
+await fill(store);
+
+const control = join(folder, 'control.sock');
+const loopFile = join(folder, 'loop.json');
+const env = {
+  PATH: process.env['PATH'],
+  NODENAME: node,
+  ETCD_ENDPOINTS: etcd.endpoint,
+  CALICO_SNAPSHOT_FILE: join(folder, 'snapshot.json'),
+  CALICO_PLUGIN_DIR: folder,
+  CALICO_CONTROL_SOCKET: control,
+  CALICO_LOG_LEVEL: 'error',
+  NO_DEFAULT_POOLS: 'true',
+  DOCKER_HOST: `unix://${folder}/none.sock`,
+  LOOP_WATCH_FILE: loopFile,
+};
+const started = performance.now();
+const daemon = spawn(
+  process.execPath,
+  [
+    '--max-semi-space-size=4',
+    `--import=${join(checkout, 'bench/loop-watch.ts')}`,
+    join(folder, 'dist/main.js'),
+    'run',
+  ],
+  { stdio: ['ignore', 'ignore', 'inherit'], env },
+);
+children.push(daemon);
+for (;;) {
+  const report = await fetchStatus(control).catch(() => undefined);
+  if (report?.checks.every(({ name, ok }) => name !== 'kernel' || ok) === true) break;
+  if (daemon.exitCode !== null) throw new Error('the daemon has ended');
+  signal.throwIfAborted();
+  await sleep(50);
+}
+const inSyncMs = performance.now() - started;
+// The snapshot is written, and what is done each 30 s has been done.
+await sleep(40_000);
+const starting = await longestBlock();
+const resident = memory('VmRSS');
+
+// While endpoints come and go elsewhere, Docker asks for addresses and gives them back.
+const changing = new AbortController();
+const churn = keepChanging(changing.signal);
+const pool = await call('IpamDriver.RequestPool', {
+  AddressSpace: 'calico',
+  Pool: '',
+  SubPool: '',
+});
+const waits: number[] = [];
+for (let n = 0; n < calls; n++) {
+  const asked = performance.now();
+  const { Address } = await call('IpamDriver.RequestAddress', {
+    PoolID: pool['PoolID'],
+    Address: '',
+  });
+  waits.push(performance.now() - asked);
+  const back = performance.now();
+  const Bare = String(Address).split('/')[0];
+  await call('IpamDriver.ReleaseAddress', { PoolID: pool['PoolID'], Address: Bare });
+  waits.push(performance.now() - back);
+}
+changing.abort();
+const changes = await churn;
+const running = await longestBlock();
+
+const command = (...argv: readonly string[]) => {
+  const since = performance.now();
+  execFileSync(process.execPath, [join(folder, 'dist/main.js'), ...argv], { env });
+  return performance.now() - since;
+};
+const commands = [0, 1, 2].map(() => command('get', 'ippool'));
+
+process.stdout.write(
+  table(
+    [`one host, ${remote} endpoints on others, etcd`, ''],
+    [
+      ['start to in sync (s)', (inSyncMs / 1000).toFixed(1)],
+      ['resident memory (MB), at most so far', `${resident}, ${memory('VmHWM')}`],
+      ['longest block of the event loop until then (ms), of it on the processor', shown(starting)],
+      [
+        `longest block while ${changes} endpoints changed (ms), of it on the processor`,
+        shown(running),
+      ],
+      [
+        'address asked for or given back meanwhile: p50, p99 (ms)',
+        `${percentile(waits, 0.5).toFixed(1)}, ${percentile(waits, 0.99).toFixed(1)}`,
+      ],
+      ['`get ippool` (s), best of 3', (Math.min(...commands) / 1000).toFixed(2)],
+    ],
+  ),
+);
+daemon.kill('SIGTERM');
+await once(daemon, 'exit');
+await store.close();
+
+function shown({ ms, processorMs }: { readonly ms: number; readonly processorMs: number }): string {
+  return `${ms.toFixed(0)}, ${processorMs.toFixed(0)}`;
+}
+
+async function longestBlock(): Promise<{ readonly ms: number; readonly processorMs: number }> {
+  rmSync(loopFile, { force: true });
+  daemon.kill('SIGUSR2');
+  for (;;) {
+    try {
+      const text = readFileSync(loopFile, 'utf8');
+      return z.object({ ms: z.number(), processorMs: z.number() }).parse(JSON.parse(text));
+    } catch {
+      signal.throwIfAborted();
+      await sleep(100);
+    }
+  }
+}
+
+function memory(name: 'VmRSS' | 'VmHWM'): string {
+  const status = readFileSync(`/proc/${daemon.pid}/status`, 'utf8');
+  return (Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0) / 1024).toFixed(0);
+}
+
+async function call(method: string, body: unknown): Promise<Readonly<Record<string, unknown>>> {
+  const answer = await callPlugin(join(folder, 'calico-ipam.sock'), method, body);
+  if (answer.status !== 200) throw new Error(`${method}: ${answer.text}`);
+  return answer.body;
+}
+
+/** Rewrites some hundred endpoints a second, as containers that start and stop elsewhere would; answers how many. */
+async function keepChanging(stop: AbortSignal): Promise<number> {
+  let changed = 0;
+  while (!stop.aborted) {
+    const writes = Array.from({ length: 20 }, (_, at) =>
+      endpointWrite((changed + at) % remote, 'new'),
+    );
+    await store.commit({ compares: [], writes }, signal);
+    changed += writes.length;
+    await sleep(50);
+  }
+  return changed;
+}
+
+async function fill(into: Datastore): Promise<void> {
+  const profile = networkProfile('web');
+  const rule = parseRuleWords(['allow', 'tcp', 'from', 'tag', 'web']);
+  const spec = { ...profile.spec, ingress: [...(profile.spec.ingress ?? []), rule] };
+  const kinds = [
+    resource('ippools', {
+      kind: 'IPPool',
+      metadata: { name: 'many' },
+      spec: { cidr: '10.64.0.0/12', blockSize: 26, nodeSelector: 'all()' },
+    }),
+    resource('profiles', { ...profile, spec }),
+  ];
+  const queue = writesOf(kinds);
+  const worker = async () => {
+    for (;;) {
+      const writes: Write[] = [];
+      for (let n = 0; n < 120; n++) {
+        const { value, done } = queue.next();
+        if (done !== true) writes.push(value);
+      }
+      if (writes.length === 0) return;
+      await into.commit({ compares: [], writes }, signal);
+    }
+  };
+  await Promise.all(Array.from({ length: 8 }, worker));
+}
+
+function* writesOf(first: readonly Write[]): Generator<Write, undefined> {
+  yield* first;
+  for (let n = 0; n < remote; n++) {
+    yield endpointWrite(n, 'old');
+    const value = JSON.stringify({ block: { [blockOf(n)]: 1 }, deleted: false });
+    yield { key: `${ipamKeys}/handle/${handleOf(n)}`, value };
+    if (n % perBlock === 0) yield* blockWrites(n);
+  }
+  return undefined;
+}
+
+interface Named {
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly spec: unknown;
+}
+
+function resource(plural: string, value: Named): Write {
+  const apiVersion = 'projectcalico.org/v3';
+  return {
+    key: `${v3}/${plural}/${value.metadata.name}`,
+    value: JSON.stringify({ apiVersion, ...value }),
+  };
+}
+
+function hostOf(n: number): string {
+  return `host-${String(Math.floor(n / perHost)).padStart(4, '0')}`;
+}
+
+function addressOf(n: number): string {
+  const at = n + (65 << 16);
+  return `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}`;
+}
+
+function idOf(n: number): string {
+  return n.toString(16).padStart(8, '0').repeat(8);
+}
+
+function handleOf(n: number): string {
+  return `libnetwork-${idOf(n).slice(0, 12)}-${addressOf(n)}`;
+}
+
+function blockOf(n: number): string {
+  return `${addressOf(n - (n % perBlock))}/26`;
+}
+
+/** As the driver writes an endpoint of a Compose project. */
+function endpointWrite(n: number, state: string): Write {
+  const name = `${hostOf(n).replaceAll('-', '--')}-libnetwork-libnetwork-${idOf(n)}`;
+  const labels = {
+    project: `project-${Math.floor(n / 10) % 1000}`,
+    service: `service-${n % 10}`,
+    web: '',
+    state,
+    'projectcalico.org/namespace': 'libnetwork',
+    'projectcalico.org/orchestrator': 'libnetwork',
+    container: `project-${Math.floor(n / 10)}-service-${n % 10}-1`,
+  };
+  const docker = 'docker.projectcalico.org';
+  return {
+    key: `${v3}/workloadendpoints/libnetwork/${name}`,
+    value: JSON.stringify({
+      kind: 'WorkloadEndpoint',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: {
+        name,
+        namespace: 'libnetwork',
+        uid: '6b0a4a5c-1d8f-4c50-9d8e-000000000000',
+        creationTimestamp: '2026-01-01T00:00:00Z',
+        labels,
+        annotations: {
+          [`${docker}/network`]: 'ab'.repeat(32),
+          [`${docker}/sandbox`]: `/var/run/docker/netns/${idOf(n).slice(0, 12)}`,
+          [`${docker}/labels`]: Object.keys(labels).toSorted().join(','),
+        },
+      },
+      spec: {
+        orchestrator: 'libnetwork',
+        workload: labels.container,
+        node: hostOf(n),
+        containerID: idOf(n),
+        endpoint: idOf(n),
+        ipNetworks: [`${addressOf(n)}/32`],
+        profiles: ['web'],
+        interfaceName: `cali${idOf(n).slice(0, 11)}`,
+        mac: 'ee:ee:ee:ee:ee:ee',
+      },
+    }),
+  };
+}
+
+/** A full block and its host's claim on it. */
+function* blockWrites(from: number): Generator<Write> {
+  const host = hostOf(from);
+  const cidr = blockOf(from);
+  const numbers = Array.from({ length: perBlock }, (_, at) => at);
+  const held = Math.min(perBlock, remote - from);
+  yield {
+    key: `${ipamKeys}/assignment/ipv4/block/${cidr.replace('/', '-')}`,
+    value: JSON.stringify({
+      cidr,
+      affinity: `host:${host}`,
+      allocations: numbers.map((at) => (at < held ? at : null)),
+      unallocated: numbers.slice(held),
+      attributes: numbers.slice(0, held).map((at) => ({
+        handle_id: handleOf(from + at),
+        secondary: {
+          node: host,
+          pool: 'abcdef012345',
+          endpoint: idOf(from + at),
+          network: 'ab'.repeat(32),
+          networkName: 'web',
+        },
+      })),
+      deleted: false,
+      sequenceNumber: 0,
+      sequenceNumberForAllocation: {},
+    }),
+  };
+  yield {
+    key: `${ipamKeys}/host/${host}/ipv4/block/${cidr.replace('/', '-')}`,
+    value: JSON.stringify({ state: 'confirmed', deleted: false }),
+  };
+}
