@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { GroupWriter } from '../src/datastore/group-writer.ts';
-import { LiveMirror } from '../src/datastore/live-mirror.ts';
+import { GroupWriter } from '../src/cache/group-writer.ts';
+import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../src/datastore/open-datastore.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import { createDockerIpam } from '../src/ipam/docker/docker-ipam.ts';

@@ -7,8 +7,8 @@ import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../src/dataplane/host-settings.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../src/dataplane/process.ts';
-import { GroupWriter } from '../src/datastore/group-writer.ts';
-import { LiveMirror } from '../src/datastore/live-mirror.ts';
+import { GroupWriter } from '../src/cache/group-writer.ts';
+import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import {
   hostInterfaceName,

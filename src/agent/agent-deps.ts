@@ -3,7 +3,7 @@ import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
-import type { Mirror } from '../datastore/mirror.ts';
+import type { Mirror } from '../cache/mirror.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { StaticOptions } from '../profiles/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';

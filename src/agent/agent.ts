@@ -7,7 +7,7 @@ import { IptablesTables } from '../dataplane/iptables/tables.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import { findLink } from '../dataplane/netlink/link.ts';
 import { Routes } from '../dataplane/routes.ts';
-import type { EntryChanges } from '../datastore/mirror.ts';
+import type { EntryChanges } from '../cache/mirror.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';

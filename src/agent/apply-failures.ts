@@ -1,5 +1,5 @@
 import { Refusals, type ApplyFailure } from '../dataplane/apply-failure.ts';
-import type { Mirror } from '../datastore/mirror.ts';
+import type { Mirror } from '../cache/mirror.ts';
 import { hostCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { endpointTitle } from '../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';

@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { applyResource, deleteResource } from './resource-plans.ts';
 import type { Datastore } from '../datastore/datastore.ts';
-import type { LiveMirror } from '../datastore/live-mirror.ts';
-import { openWriters } from '../datastore/writers.fixture.ts';
+import type { LiveMirror } from '../cache/live-mirror.ts';
+import { openWriters } from '../cache/writers.fixture.ts';
 import { isCalicoError } from '../errors/error.ts';
 import {
   cidrsOverlap,

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { setLocked } from '../datastore/lock.ts';
+import { setLocked } from '../cache/lock.ts';
 import type { CliContext } from './context.ts';
 
 /** `datastore lock` and `unlock`: the lock that Calico's own migration sets, and knows. */

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { LiveMirror } from '../cache/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { printable } from '../errors/printable.ts';

@@ -1,4 +1,4 @@
-import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { LiveMirror } from '../cache/live-mirror.ts';
 import { dockerNameOf } from '../model/names.ts';
 import { poolIsEnabled } from '../model/kinds/ip-pool.ts';
 import { profileTags } from '../model/kinds/profile.ts';

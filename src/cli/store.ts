@@ -1,7 +1,7 @@
-import { GroupWriter } from '../datastore/group-writer.ts';
-import { LiveMirror } from '../datastore/live-mirror.ts';
+import { GroupWriter } from '../cache/group-writer.ts';
+import { LiveMirror } from '../cache/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
-import { RoundDraft } from '../datastore/round-draft.ts';
+import { RoundDraft } from '../cache/round-draft.ts';
 import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 

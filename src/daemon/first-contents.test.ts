@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Work } from '../async/supervise.ts';
 import { loadSettings } from '../config/load.ts';
-import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { makeFirstContents } from './first-contents.ts';
 
 const signal = AbortSignal.timeout(600_000);

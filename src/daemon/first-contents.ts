@@ -4,7 +4,7 @@ import type { Work } from '../async/supervise.ts';
 import type { Settings } from '../config/settings.ts';
 import { defaultPools } from '../host/from-settings.ts';
 import { bootstrap } from '../datastore/bootstrap.ts';
-import type { LiveMirror } from '../datastore/live-mirror.ts';
+import type { LiveMirror } from '../cache/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { makeDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';

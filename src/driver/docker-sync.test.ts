@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pause } from '../async/deadline.ts';
-import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { looseSupervisor } from '../async/supervise.fixture.ts';
 import { CalicoError } from '../errors/error.ts';

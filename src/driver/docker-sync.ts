@@ -1,7 +1,7 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
-import { isMirrorLocked } from '../datastore/lock.ts';
+import { isMirrorLocked } from '../cache/lock.ts';
 import type { Supervisor, Work } from '../async/supervise.ts';
-import type { Mirror } from '../datastore/mirror.ts';
+import type { Mirror } from '../cache/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';

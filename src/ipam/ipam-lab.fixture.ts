@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import type { Datastore } from '../datastore/datastore.ts';
-import type { GroupWriter } from '../datastore/group-writer.ts';
-import type { LiveMirror } from '../datastore/live-mirror.ts';
-import { openMirroredStore } from '../datastore/mirrored-store.fixture.ts';
+import type { GroupWriter } from '../cache/group-writer.ts';
+import type { LiveMirror } from '../cache/live-mirror.ts';
+import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { writeAll } from '../datastore/steps.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';

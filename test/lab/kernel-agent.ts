@@ -20,10 +20,7 @@ import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { createVeth, deleteLinkElsewhere } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor } from '../../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
-import {
-  openMirroredStore,
-  type MirroredStore,
-} from '../../src/datastore/mirrored-store.fixture.ts';
+import { openMirroredStore, type MirroredStore } from '../../src/cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
 import { parseNet, type Cidr } from '../../src/ip/cidr.ts';
 import type { IpPool } from '../../src/model/kinds/ip-pool.ts';

@@ -3,9 +3,9 @@ import { after, before, describe, test } from 'node:test';
 import { datastoreContract } from '../../src/datastore/contract.fixture.ts';
 import type { Datastore } from '../../src/datastore/datastore.ts';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
-import { GroupWriter } from '../../src/datastore/group-writer.ts';
-import { LiveMirror } from '../../src/datastore/live-mirror.ts';
-import { lockContract } from '../../src/datastore/lock.fixture.ts';
+import { GroupWriter } from '../../src/cache/group-writer.ts';
+import { LiveMirror } from '../../src/cache/live-mirror.ts';
+import { lockContract } from '../../src/cache/lock.fixture.ts';
 import { startEtcd, type Etcd } from '../lab/etcd.ts';
 
 const signal = AbortSignal.timeout(process.env['CALICO_TEST_LONG'] === '1' ? 600_000 : 110_000);

@@ -1,6 +1,6 @@
 import { applyContainerRoutes, type ContainerPath } from '../../dataplane/container-routes.ts';
 import type { Libc } from '../../dataplane/netlink/libc.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import { describe } from '../../errors/error.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
 import { Work } from '../../async/supervise.ts';
 import { looseWork } from '../../async/supervise.fixture.ts';
 import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';

@@ -1,7 +1,7 @@
 import { pause, withDeadline } from '../../async/deadline.ts';
 import type { Work } from '../../async/supervise.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
-import { isMirrorLocked } from '../../datastore/lock.ts';
+import type { Mirror } from '../../cache/mirror.ts';
+import { isMirrorLocked } from '../../cache/lock.ts';
 import { writeAll, writeInSteps } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import type { DockerApi } from '../../driver/docker/docker-api.ts';

@@ -1,5 +1,5 @@
-import type { LiveMirror } from '../../datastore/live-mirror.ts';
-import { isMirrorLocked } from '../../datastore/lock.ts';
+import type { LiveMirror } from '../../cache/live-mirror.ts';
+import { isMirrorLocked } from '../../cache/lock.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** What `status` says of the datastore: whether it is followed, and may be written. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { createLogger } from '../../telemetry/log.ts';
 import { logOtherResources, otherResourceChecks } from './other-resources.ts';

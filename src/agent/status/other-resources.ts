@@ -1,5 +1,5 @@
-import type { LiveMirror } from '../../datastore/live-mirror.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { LiveMirror } from '../../cache/live-mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import { describeOther } from '../../model/kinds/other-resource.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Check } from '../../telemetry/status-report.ts';

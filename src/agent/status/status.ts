@@ -1,4 +1,4 @@
-import type { LiveMirror } from '../../datastore/live-mirror.ts';
+import type { LiveMirror } from '../../cache/live-mirror.ts';
 import type { ChosenBackend } from '../../dataplane/iptables/backend.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
 import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';

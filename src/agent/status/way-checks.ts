@@ -1,4 +1,4 @@
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { DockerApi } from '../../driver/docker/docker-api.ts';
 import { strandedNetworks, type StrandedNetwork } from '../../driver/networks/stranded-networks.ts';
 import { virtualAddresses, type VirtualAddress } from '../../driver/networks/swarm-services.ts';

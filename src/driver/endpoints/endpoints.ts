@@ -1,5 +1,5 @@
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { familyOf, type IpAddress } from '../../ip/address.ts';

@@ -1,4 +1,4 @@
-import type { EntryChange, Mirror } from '../../datastore/mirror.ts';
+import type { EntryChange, Mirror } from '../../cache/mirror.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { annotation } from './endpoint-record.ts';

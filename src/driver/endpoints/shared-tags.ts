@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { backoffMs, pause } from '../../async/deadline.ts';
 import type { Work } from '../../async/supervise.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
 import { profileTags } from '../../model/kinds/profile.ts';

@@ -1,5 +1,5 @@
 import { withDeadline } from '../../async/deadline.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import { networkEntryId } from './networks.ts';
 

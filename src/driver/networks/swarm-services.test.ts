@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../datastore/mirrored-store.fixture.ts';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
 import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import { serviceList } from '../docker/messages.ts';
 import { virtualAddresses } from './swarm-services.ts';

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
 import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../../errors/error.ts';
 import {

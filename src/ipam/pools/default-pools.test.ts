@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bootstrap } from '../../datastore/bootstrap.ts';
-import { GroupWriter } from '../../datastore/group-writer.ts';
-import { LiveMirror } from '../../datastore/live-mirror.ts';
+import { GroupWriter } from '../../cache/group-writer.ts';
+import { LiveMirror } from '../../cache/live-mirror.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { parseCidr } from '../../ip/cidr.ts';

@@ -1,4 +1,4 @@
-import type { Mirror } from '../../datastore/mirror.ts';
+import type { Mirror } from '../../cache/mirror.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { entryTypeOf } from '../model/kinds/index.ts';
-import { bootstrap } from './bootstrap.ts';
-import type { Datastore } from './datastore.ts';
+import { bootstrap } from '../datastore/bootstrap.ts';
+import type { Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
 import type { LiveMirror } from './live-mirror.ts';
 import { setLocked } from './lock.ts';
 import { followed } from './mirrored-store.fixture.ts';
-import type { Draft } from './writer.ts';
+import type { Draft } from '../datastore/writer.ts';
 
 /** What a locked datastore does, on every store; `open` makes a fresh, empty one. */
 export function lockContract(open: () => Promise<Datastore>): void {

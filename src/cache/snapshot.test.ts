@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CalicoError } from '../errors/error.ts';
-import type { Datastore } from './datastore.ts';
+import type { Datastore } from '../datastore/datastore.ts';
 import { Work } from '../async/supervise.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 import type { EntryChanges } from './mirror.ts';
 import { keepSnapshot, readSnapshot } from './snapshot.ts';
-import { openSqliteStore } from './sqlite-store.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
 const signal = AbortSignal.timeout(600_000);
 

@@ -1,4 +1,4 @@
-import type { Datastore } from './datastore.ts';
+import type { Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
 

@@ -1,11 +1,11 @@
 import { within } from '../async/deadline.ts';
 import { CalicoError, toCalicoError } from '../errors/error.ts';
-import type { Transaction } from './datastore.ts';
+import type { Transaction } from '../datastore/datastore.ts';
 import { expectLock, isLocked, lockedError } from './lock.ts';
 import type { Mirror } from './mirror.ts';
 import { RoundDraft } from './round-draft.ts';
-import { excessOf } from './transaction-size.ts';
-import type { Draft, Writer, Written } from './writer.ts';
+import { excessOf } from '../datastore/transaction-size.ts';
+import type { Draft, Writer, Written } from '../datastore/writer.ts';
 
 /** With so many keys a round is large enough; a plan that comes last may touch some more. */
 const enoughKeys = 100;

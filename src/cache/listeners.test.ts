@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { Supervisor } from '../async/supervise.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
-import { openSqliteStore } from './sqlite-store.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
 const signal = AbortSignal.timeout(600_000);
 

@@ -1,5 +1,5 @@
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
-import type { CommitResult, Datastore, Transaction } from './datastore.ts';
+import type { CommitResult, Datastore, Transaction } from '../datastore/datastore.ts';
 
 /** A typed value of the datastore with the revision of its last write. */
 export interface Stored<Value> {

@@ -1,5 +1,5 @@
 import { backoffMs, pause } from '../async/deadline.ts';
-import type { ChangeBatch, Datastore, Listing } from './datastore.ts';
+import type { ChangeBatch, Datastore, Listing } from '../datastore/datastore.ts';
 
 /** What following a prefix yields: everything that is, then what changes, and again everything after a break. */
 export type Followed =

@@ -6,8 +6,8 @@ import { test } from 'node:test';
 import type { Handle } from '../model/kinds/handle.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
-import { openSqliteStore } from './sqlite-store.ts';
-import type { Draft } from './writer.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { Draft } from '../datastore/writer.ts';
 
 const signal = AbortSignal.timeout(600_000);
 

@@ -1,7 +1,7 @@
-import type { Datastore } from './datastore.ts';
+import type { Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
-import { openSqliteStore } from './sqlite-store.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
 /** A mirror that follows, until it is disposed of. */
 export interface Followed extends AsyncDisposable {

@@ -1,7 +1,7 @@
 import { CalicoError } from '../errors/error.ts';
 import { entryTypeOf } from '../model/kinds/index.ts';
 import type { Mirror } from './mirror.ts';
-import type { Draft } from './writer.ts';
+import type { Draft } from '../datastore/writer.ts';
 
 /**
  * Calico's lock on a whole datastore, as its migration sets it: `datastoreReady: false` in the ClusterInformation

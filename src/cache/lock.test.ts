@@ -1,5 +1,5 @@
 import { describe } from 'node:test';
 import { lockContract } from './lock.fixture.ts';
-import { openSqliteStore } from './sqlite-store.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
 describe('the lock of a SQLite store', () => lockContract(() => openSqliteStore(':memory:')));

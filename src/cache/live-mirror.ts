@@ -17,7 +17,7 @@ import type {
   KeyChange,
   Listing,
   Transaction,
-} from './datastore.ts';
+} from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ChangeBatch, CommitResult, Datastore } from './datastore.ts';
+import type { ChangeBatch, CommitResult, Datastore } from '../datastore/datastore.ts';
 import { openMirroredStore } from './mirrored-store.fixture.ts';
 
 /** What a write was told, where the watch tells of it late or not at all. */

@@ -1,8 +1,8 @@
 import { CalicoError } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
-import type { Compare, RangeCompare, Transaction, Write } from './datastore.ts';
+import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
 import type { Mirror, WrittenValues } from './mirror.ts';
-import type { Draft } from './writer.ts';
+import type { Draft } from '../datastore/writer.ts';
 
 type Cells = { readonly [K in EntryKind]: Map<string, Cell<EntryValue<K>>> };
 
