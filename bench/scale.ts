@@ -10,10 +10,7 @@ import { ToolRunner } from '../src/dataplane/process.ts';
 import { GroupWriter } from '../src/cache/group-writer.ts';
 import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
-import {
-  hostInterfaceName,
-  temporaryInterfaceName,
-} from '../src/driver/endpoints/endpoint-record.ts';
+import { hostInterfaceName, temporaryInterfaceName } from '../src/workload/interfaces.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import type { WorkloadEndpoint } from '../src/model/kinds/workload-endpoint.ts';

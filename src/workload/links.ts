@@ -7,6 +7,7 @@ import {
 } from '../dataplane/netlink/link.ts';
 import { isRefusal } from '../dataplane/netlink/socket.ts';
 import { describe } from '../errors/error.ts';
+import { hostMac } from './interfaces.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 
@@ -24,9 +25,6 @@ export interface Links {
   /** Removes the pair soon; nothing if there is none. */
   removeVeth(hostName: string): void;
 }
-
-/** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
-export const hostMac = 'ee:ee:ee:ee:ee:ee';
 
 /**
  * The host ends of veths of ours whose other end has not gone into a container, or has come back from one: both are

@@ -10,7 +10,7 @@ import { Routes } from '../../dataplane/routes.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { openKernelSockets, type KernelSockets } from '../../dataplane/kernel-sockets.ts';
-import { hostMac } from '../../workload/links.ts';
+import { hostMac } from '../../workload/interfaces.ts';
 
 /** The host's end of a container's veth: Calico's prefix and the beginning of an endpoint's ID. */
 const hostEnd = /^cali[0-9a-f]{11}$/;

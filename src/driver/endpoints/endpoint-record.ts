@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { IpAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
@@ -9,6 +8,7 @@ import {
   orchestrator,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
+import { hostInterfaceName } from '../../workload/interfaces.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
 import { isIsolationProfileName } from '../networks/network-profile.ts';
 
@@ -26,25 +26,6 @@ const forcedLabels = {
 /** The datastore id of the WorkloadEndpoint of a Docker endpoint. */
 export function endpointEntryId(node: string, endpointId: string): string {
   return `${endpointNamespace}/${endpointName(node, endpointId)}`;
-}
-
-/** The host's end of the veth: `cali` and the first 11 characters of the endpoint ID, as ever. */
-export function hostInterfaceName(endpointId: string): string {
-  return `cali${endpointId.slice(0, 11)}`;
-}
-
-/** The other end, until Docker moves and renames it. */
-export function temporaryInterfaceName(endpointId: string): string {
-  return `temp${endpointId.slice(0, 11)}`;
-}
-
-/** A MAC address that is the same whenever it is asked for: locally administered, from the endpoint ID. */
-export function macFor(endpointId: string): string {
-  const digest = createHash('sha256').update(endpointId).digest();
-  return [
-    'ca',
-    ...[...digest.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0')),
-  ].join(':');
 }
 
 /** What is known of an endpoint when Docker creates it. */

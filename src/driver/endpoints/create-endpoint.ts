@@ -1,0 +1,84 @@
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { parseInterfaceAddress } from '../../ip/cidr.ts';
+import { endpointAddresses } from '../../model/kinds/workload-endpoint.ts';
+import { macFor } from '../../workload/interfaces.ts';
+import type { CreateEndpointRequest } from '../plugin/messages.ts';
+import { endpointPolicy } from './endpoint-policy.ts';
+import { endpointEntryId, newEndpoint } from './endpoint-record.ts';
+import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
+import { selectionFromOptions } from './selection.ts';
+
+/** A CreateEndpoint request, parsed. */
+interface AskedEndpoint {
+  readonly endpointId: string;
+  readonly networkId: string;
+  readonly addresses: readonly IpAddress[];
+  readonly mac: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Writes the endpoint and ties its addresses to it; whose it is, Join learns. Answers the MAC address if Docker did
+ * not give one. Throws `driver/unknown-network`, `driver/endpoint-exists` (with other addresses), and what is wrong
+ * with the request.
+ */
+export async function createEndpoint(
+  deps: EndpointsDeps,
+  request: CreateEndpointRequest,
+  signal: AbortSignal,
+): Promise<{ readonly mac?: string }> {
+  const { MacAddress: given } = request.Interface;
+  const asked: AskedEndpoint = {
+    endpointId: request.EndpointID,
+    networkId: request.NetworkID,
+    addresses: parseAddresses(request),
+    mac: given === undefined ? macFor(request.EndpointID) : parseMac(given),
+    options: connectionOptions(request.Options),
+  };
+  await deps.writer.write((draft) => createPlan(deps, draft, asked), signal);
+  return given === undefined ? { mac: asked.mac } : {};
+}
+
+function createPlan(
+  { node, addresses, stamp }: EndpointsDeps,
+  draft: Draft,
+  asked: AskedEndpoint,
+): void {
+  const { endpointId, networkId } = asked;
+  const network = knownNetwork(draft, { node, networkId });
+  const id = endpointEntryId(node, endpointId);
+  const existing = draft.get('WorkloadEndpoint', id);
+  if (existing !== undefined) {
+    const held = endpointAddresses(existing).join();
+    if (held === asked.addresses.join()) return;
+    throw new CalicoError('driver/endpoint-exists', { endpoint: endpointId, addresses: held });
+  }
+  addresses.bindEndpoint(draft, { node, network, endpointId, addresses: asked.addresses });
+  const policy = endpointPolicy(network, selectionFromOptions(asked.options), undefined);
+  draft.put('WorkloadEndpoint', id, stamp(newEndpoint({ node, network, ...asked }, policy)));
+}
+
+function parseAddresses({ Interface, NetworkID }: CreateEndpointRequest): readonly IpAddress[] {
+  const given = [Interface.Address, Interface.AddressIPv6].filter((text) => text !== undefined);
+  if (given.length === 0) throw new CalicoError('driver/no-address', { network: NetworkID });
+  return given.map((text) => parseInterfaceAddress(text).address);
+}
+
+function parseMac(mac: string): string {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac))
+    throw new CalicoError('driver/bad-mac', { mac });
+  return mac.toLowerCase();
+}
+
+/** The options that the user gave to the connection; refused here, where Docker shows why. */
+function connectionOptions(
+  options: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const own = Object.fromEntries(
+    Object.entries(options).filter(([key]) => !key.startsWith('com.docker.')),
+  );
+  selectionFromOptions(own);
+  return own;
+}

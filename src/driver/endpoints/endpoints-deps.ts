@@ -1,0 +1,36 @@
+import type { Mirror } from '../../cache/mirror.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import type { Stamp } from '../../model/stamp.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import type { WorkloadDeps } from '../../workload/attach.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
+import type { AddressPlans } from '../networks/address-plans.ts';
+import { networkEntryId } from '../networks/networks.ts';
+import type { LocalEndpoints } from './local-endpoints.ts';
+
+/** What Docker's calls about endpoints work with. */
+export interface EndpointsDeps extends WorkloadDeps {
+  readonly node: string;
+  readonly mirror: Mirror;
+  readonly addresses: AddressPlans;
+  readonly docker: DockerApi;
+  readonly local: LocalEndpoints;
+  readonly stamp: Stamp;
+  readonly log: Logger;
+  /** MTU of containers where their network does not say, in bytes. */
+  readonly defaultMtuBytes: () => number;
+  readonly interfacePrefix: string;
+}
+
+/** The network of this host that Docker speaks of. Throws `driver/unknown-network`. */
+export function knownNetwork(
+  draft: Draft,
+  { node, networkId }: { readonly node: string; readonly networkId: string },
+): DockerNetwork {
+  const network = draft.get('DockerNetwork', networkEntryId(node, networkId));
+  if (network === undefined)
+    throw new CalicoError('driver/unknown-network', { network: networkId });
+  return network;
+}

@@ -1,0 +1,214 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { isCalicoError } from '../../errors/error.ts';
+import { networkProfile } from '../networks/network-profile.ts';
+import { emptyDocker } from '../docker/docker-api.fixture.ts';
+import type { DockerApi } from '../docker/docker-api.ts';
+import { plainNetwork } from './endpoint.fixture.ts';
+import { endpointEntryId } from './endpoint-record.ts';
+import { createEndpoints, type Endpoints } from './endpoints.ts';
+import { indexLocalEndpoints } from './local-endpoints.ts';
+
+const patience = AbortSignal.timeout(600_000);
+const node = 'host';
+const networkId = 'a'.repeat(64);
+const sandbox = '/var/run/docker/netns/1';
+const ids = { first: 'e'.repeat(64), second: 'f'.repeat(64) };
+
+interface Lab {
+  readonly endpoints: Endpoints;
+  /** What was done outside of the datastore, in order. */
+  readonly done: string[];
+  readonly create: (endpointId?: string, address?: string) => Promise<unknown>;
+  readonly join: (endpointId?: string) => Promise<unknown>;
+  readonly stored: (endpointId?: string) =>
+    | {
+        readonly workload: string;
+        readonly profiles: readonly string[];
+        readonly labels: readonly string[];
+        readonly revision: bigint;
+      }
+    | undefined;
+}
+
+/** Endpoints on one network `web`, on a store in memory and a kernel that only notes what it is asked. */
+async function withEndpoints(
+  parts: {
+    readonly docker?: DockerApi;
+    readonly programmed?: (endpointId: string, revision: bigint) => Promise<void>;
+  },
+  use: (lab: Lab) => Promise<void>,
+): Promise<void> {
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
+  await writer.write((draft) => {
+    draft.put('DockerNetwork', `${node}/${networkId}`, {
+      ...plainNetwork(node, networkId),
+      name: 'web',
+    });
+    draft.put('Profile', 'web', networkProfile('web'));
+  }, patience);
+  const done: string[] = [];
+  const silent = () => undefined;
+  const endpoints = createEndpoints({
+    node,
+    mirror,
+    writer,
+    docker: parts.docker ?? emptyDocker,
+    local: indexLocalEndpoints(mirror, node),
+    links: {
+      createVeth: async ({ hostName, peerName, mtuBytes, hasIpv6 }) => {
+        done.push(`veth ${hostName} ${peerName} ${mtuBytes}${hasIpv6 ? ' IPv6' : ''}`);
+      },
+      removeVeth: (name) => done.push(`no ${name}`),
+    },
+    addresses: {
+      adoptSubnets: () => assert.fail(),
+      dropSubnets: () => assert.fail(),
+      allocateNetwork: () => assert.fail(),
+      freeNetwork: () => assert.fail(),
+      bindEndpoint: (_, { addresses }) => void done.push(`bind ${addresses.join()}`),
+      releaseEndpoint: (_, { addresses }) => void done.push(`release ${addresses.join()}`),
+      releaseAdopted: () => assert.fail(),
+    },
+    stamp: (resource) => resource,
+    log: { error: silent, warn: silent, info: silent, debug: silent },
+    defaultMtuBytes: () => 1400,
+    interfacePrefix: 'cali',
+    programmed: async (endpointId, revision) => {
+      await parts.programmed?.(endpointId, revision);
+      done.push('programmed');
+    },
+  });
+  await use({
+    endpoints,
+    done,
+    create: (endpointId = ids.first, address = '10.0.0.1/32') =>
+      endpoints.create(
+        {
+          NetworkID: networkId,
+          EndpointID: endpointId,
+          Interface: { Address: address, AddressIPv6: undefined, MacAddress: undefined },
+          Options: {},
+        },
+        patience,
+      ),
+    join: (endpointId = ids.first) =>
+      endpoints.join(
+        { NetworkID: networkId, EndpointID: endpointId, SandboxKey: sandbox, Options: {} },
+        patience,
+      ),
+    stored: (endpointId = ids.first) => {
+      const found = mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId));
+      return (
+        found && {
+          workload: found.value.spec.workload ?? '',
+          profiles: found.value.spec.profiles ?? [],
+          labels: Object.keys(found.value.metadata.labels ?? {}),
+          revision: found.modRevision,
+        }
+      );
+    },
+  });
+}
+
+/** A Docker that lists the endpoints as those of one container. */
+const knowing: DockerApi = {
+  ...emptyDocker,
+  network: async (Id) => ({
+    Id,
+    Name: 'web',
+    Driver: 'calico',
+    IPAM: { Options: {}, Config: [] },
+    Containers: Object.fromEntries(
+      Object.values(ids).map((EndpointID) => [EndpointID, { Name: 'app', EndpointID }]),
+    ),
+  }),
+  containerNamed: async () => ({
+    Id: 'c1',
+    Names: ['/app'],
+    State: 'created',
+    Labels: { 'org.projectcalico.profile': 'own' },
+    NetworkSettings: { Networks: {} },
+  }),
+};
+
+test('Join makes the veth, writes whose endpoint it is, and answers when the kernel has just that', async () => {
+  const kernel = Promise.withResolvers<void>();
+  const told: bigint[] = [];
+  const programmed = async (_: string, revision: bigint) => {
+    told.push(revision);
+    await kernel.promise;
+  };
+  await withEndpoints({ docker: knowing, programmed }, async (lab) => {
+    await lab.create();
+    let isAnswered = false;
+    const joining = lab.join().then((answer) => {
+      isAnswered = true;
+      return answer;
+    });
+    while (told.length === 0) await new Promise(setImmediate);
+    const { workload, profiles, revision } = lab.stored() ?? assert.fail();
+    assert.deepEqual({ workload, profiles }, { workload: 'app', profiles: ['own', 'web'] });
+    assert.ok(
+      told.every((one) => one >= revision),
+      'the kernel is waited for at its own write',
+    );
+    await new Promise(setImmediate);
+    assert.equal(isAnswered, false, 'nothing is answered before the kernel has it');
+    kernel.resolve();
+    await joining;
+    assert.deepEqual(lab.done, [
+      'bind 10.0.0.1',
+      'veth calieeeeeeeeeee tempeeeeeeeeeee 1400',
+      'programmed',
+    ]);
+  });
+});
+
+test('an endpoint whose container Docker cannot name joins without Profiles', async () => {
+  await withEndpoints({}, async (lab) => {
+    await lab.create();
+    assert.deepEqual(lab.stored()?.profiles, ['web'], 'as its network says, until it joins');
+    await lab.join();
+    assert.deepEqual(lab.stored()?.profiles, []);
+    assert.ok(lab.done.includes('programmed'), 'the kernel knows that all of it is dropped');
+  });
+});
+
+test('Join of what was not created is refused, and makes nothing', async () => {
+  await withEndpoints({}, async (lab) => {
+    await assert.rejects(lab.join(), (error) => isCalicoError(error, 'driver/unknown-endpoint'));
+    assert.deepEqual(lab.done, []);
+  });
+});
+
+test('CreateEndpoint may be repeated, but not with another address', async () => {
+  await withEndpoints({}, async (lab) => {
+    await lab.create();
+    await lab.create();
+    const other = lab.create(ids.first, '10.0.0.2/32');
+    await assert.rejects(other, (error) => isCalicoError(error, 'driver/endpoint-exists'));
+    assert.deepEqual(lab.done, ['bind 10.0.0.1']);
+  });
+});
+
+test('what is removed takes its veth and address with it, and the tags that only it gave its container', async () => {
+  await withEndpoints({ docker: knowing }, async (lab) => {
+    await lab.create();
+    await lab.join();
+    await lab.create(ids.second, '10.0.0.2/32');
+    await lab.join(ids.second);
+    assert.ok(lab.stored()?.labels.includes('web'), 'each has the tags of the other');
+    lab.done.length = 0;
+    const removed = { NetworkID: networkId, EndpointID: ids.second };
+    lab.endpoints.leave(removed);
+    await lab.endpoints.remove(removed, patience);
+    await lab.endpoints.remove(removed, patience);
+    assert.equal(lab.stored(ids.second), undefined);
+    assert.equal(lab.stored()?.labels.includes('web'), false);
+    const veth = 'no califffffffffff';
+    assert.deepEqual(lab.done.toSorted(), [veth, veth, veth, 'release 10.0.0.2']);
+  });
+});

@@ -1,0 +1,25 @@
+import { createHash } from 'node:crypto';
+
+/** Names and addresses of a workload's two ends of a veth: the same whenever they are asked for. */
+
+/** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
+export const hostMac = 'ee:ee:ee:ee:ee:ee';
+
+/** The host's end of the veth: `cali` and the first 11 characters of the endpoint ID, as ever. */
+export function hostInterfaceName(endpointId: string): string {
+  return `cali${endpointId.slice(0, 11)}`;
+}
+
+/** The other end, until it is moved into its network namespace and renamed. */
+export function temporaryInterfaceName(endpointId: string): string {
+  return `temp${endpointId.slice(0, 11)}`;
+}
+
+/** The MAC address of the workload's end: locally administered, from the endpoint ID. */
+export function macFor(endpointId: string): string {
+  const digest = createHash('sha256').update(endpointId).digest();
+  return [
+    'ca',
+    ...[...digest.subarray(0, 5)].map((byte) => byte.toString(16).padStart(2, '0')),
+  ].join(':');
+}
