@@ -11,12 +11,32 @@ export const testImage = 'calico-test';
  * here: nothing is built and nothing is pulled. Both engines get the same busybox, that of Debian 12.
  */
 export async function ensureTestImage(machine: Machine): Promise<void> {
-  if ((await machine.exec(['docker', 'image', 'inspect', testImage])).status === 0) return;
+  const input = await busyboxArchive('hello\n');
+  await importImage(machine, testImage, { input, command: ['tail', '-f', '/dev/null'] });
+}
+
+/** Gives it an image of the public one's name that has, like that, busybox and no page. */
+export async function ensureBusyboxImage(machine: Machine): Promise<void> {
+  await importImage(machine, 'busybox', {
+    input: await busyboxArchive(undefined),
+    command: ['sh'],
+  });
+}
+
+async function importImage(
+  machine: Machine,
+  name: string,
+  image: { readonly input: Uint8Array; readonly command: readonly string[] },
+): Promise<void> {
+  if ((await machine.exec(['docker', 'image', 'inspect', name])).status === 0) return;
+  const changes = ['-c', `CMD ${JSON.stringify(image.command)}`];
+  await machine.run(['docker', 'import', ...changes, '-', name], { input: image.input });
+}
+
+async function busyboxArchive(page: string | undefined): Promise<Uint8Array> {
   const busybox = `${await engineRoot('20.10')}/usr/bin/busybox`;
   const applets = (await outputOf([busybox, '--list'])).split('\n');
-  const input = testImageArchive(await readFile(busybox), applets);
-  const changes = ['-c', 'CMD ["tail","-f","/dev/null"]'];
-  await machine.run(['docker', 'import', ...changes, '-', testImage], { input });
+  return testImageArchive(await readFile(busybox), applets, page);
 }
 
 /**
@@ -38,17 +58,23 @@ export async function makeStandIns(
 }
 
 /** The archive of the image's files, in the ustar form. */
-export function testImageArchive(busybox: Uint8Array, applets: readonly string[]): Uint8Array {
+export function testImageArchive(
+  busybox: Uint8Array,
+  applets: readonly string[],
+  page: string | undefined = 'hello\n',
+): Uint8Array {
   const links = applets.filter((applet) => applet !== 'busybox');
   return Buffer.concat([
-    ...['bin/', 'etc/', 'root/', 'www/'].map((name) => entry({ name, mode: 0o755, type: '5' })),
+    ...['bin/', 'etc/', 'root/', ...(page === undefined ? [] : ['www/'])].map((name) =>
+      entry({ name, mode: 0o755, type: '5' }),
+    ),
     entry({ name: 'tmp/', mode: 0o1777, type: '5' }),
     file('bin/busybox', busybox, 0o755),
     ...links.map((applet) =>
       entry({ name: `bin/${applet}`, mode: 0o777, type: '2', target: 'busybox' }),
     ),
     file('etc/passwd', Buffer.from('root:x:0:0:root:/root:/bin/sh\n'), 0o644),
-    file('www/index.html', Buffer.from('hello\n'), 0o644),
+    ...(page === undefined ? [] : [file('www/index.html', Buffer.from(page), 0o644)]),
     Buffer.alloc(1024),
   ]);
 }

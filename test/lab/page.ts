@@ -16,7 +16,8 @@ interface PageCommand {
  * A page of documentation whose commands a test runs, block by block and in their order. Its indented blocks
  * are commands: each line one, or, where lines begin with `# `, those, and the others are what they print; in
  * that, `…` stands for anything and the number of spaces does not matter. A `\` at a line's end continues it.
- * Fenced blocks are files and other things to read.
+ * A block fenced as `text` that follows a block of commands is what the last of them prints. Other fenced blocks are
+ * files and other things to read.
  */
 export class Page {
   readonly #name: string;
@@ -63,6 +64,8 @@ export function commandBlocks(name: string): readonly (readonly string[])[] {
 interface Block {
   readonly section: string;
   readonly lines: { readonly line: number; readonly text: string }[];
+  /** What the last command prints, where it stands in a fence of its own. */
+  readonly output: string[];
 }
 
 function commandsOf(page: string): readonly PageCommand[] {
@@ -73,11 +76,16 @@ function blocksOf(page: string): readonly Block[] {
   const blocks: Block[] = [];
   let section = '';
   let isFenced = false;
+  let output: string[] | undefined;
   let block: Block | undefined;
   for (const [index, text] of page.split('\n').entries()) {
     const isIndented = !isFenced && text.startsWith('    ');
-    if (text.startsWith('```')) isFenced = !isFenced;
-    if (isIndented && block === undefined) blocks.push((block = { section, lines: [] }));
+    if (text.startsWith('```')) {
+      isFenced = !isFenced;
+      output = text === '```text' ? blocks.at(-1)?.output : undefined;
+    } else if (isFenced) output?.push(text);
+    if (isIndented && block === undefined)
+      blocks.push((block = { section, lines: [], output: [] }));
     if (isIndented || (block !== undefined && text === '')) {
       block?.lines.push({ line: index + 1, text: text.slice(4) });
       continue;
@@ -88,7 +96,7 @@ function blocksOf(page: string): readonly Block[] {
   return blocks;
 }
 
-function commandsOfBlock({ section, lines }: Block, block: number): readonly PageCommand[] {
+function commandsOfBlock({ section, lines, output }: Block, block: number): readonly PageCommand[] {
   const hasPrompts = lines.some(({ text }) => text.startsWith('# '));
   const commands: { line: number; text: string; shows: string[] }[] = [];
   for (const { line, text } of lines) {
@@ -98,6 +106,7 @@ function commandsOfBlock({ section, lines }: Block, block: number): readonly Pag
     else if (text !== '')
       commands.push({ line, text: hasPrompts ? text.slice(2) : text, shows: [] });
   }
+  commands.at(-1)?.shows.push(...output);
   return commands.map(({ shows, ...command }) => ({
     ...command,
     section,

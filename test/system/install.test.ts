@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { bareRoot } from '../lab/engine.ts';
-import { ensureTestImage } from '../lab/image.ts';
+import { ensureBusyboxImage, ensureTestImage } from '../lab/image.ts';
 import { copyCheckout } from '../lab/installation.ts';
 import { startMachine, type Machine } from '../lab/machine.ts';
+import { Page } from '../lab/page.ts';
 import { outputOf } from '../lab/process.ts';
 import { startProxy, type Proxy } from '../lab/proxy.ts';
 import { unlessLong } from '../lab/long.ts';
@@ -45,7 +47,14 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
 
   const install = () =>
     machine.run([`${source}/plugin/install`], { timeoutMs: 600_000, env: proxy.environment });
-  const docker = (...argv: readonly string[]) => machine.run(['docker', ...argv]);
+  const tour = new Page('README.md', alike);
+  /** A shell in which what was assigned stays; it answers all that a command says. */
+  const assigned: string[] = [];
+  const shell = async (command: string) => {
+    if (/^[a-z]+=/.test(command)) assigned.push(command);
+    const { stdout, stderr } = await machine.exec(['sh', '-c', [...assigned, command].join('\n')]);
+    return alike(stdout + stderr);
+  };
 
   test('without a network command one says in one sentence what it needs', async () => {
     const { status, stderr } = await machine.exec([`${source}/plugin/install`]);
@@ -53,80 +62,59 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     assert.match(stderr, /\ncalico-cnm: Debian does not give docker\.io.*network or proxy\n$/);
   });
 
-  test('command one installs everything and says what to type next', async () => {
-    const said = await install();
+  test('command one waits for apt, installs everything, and says what to type next', async () => {
+    const hold = `use Fcntl; $| = 1; open my $file, '>', '/var/lib/dpkg/lock-frontend';
+      fcntl($file, F_SETLK, pack('ssx4qqix4', F_WRLCK, 0, 0, 0, 0)) or die $!; print 'held'; sleep 600`;
+    const holder = machine.spawn(['perl', '-e', hold]);
+    assert.ok(await eventually(() => holder.output() === 'held'));
+    const installing = machine.spawn([`${source}/plugin/install`], proxy.environment);
+    const waits =
+      /\nwaiting for apt to be free \(\/var\/lib\/dpkg\/lock-frontend, held by process \d+ \(perl\)\)/;
+    assert.ok(await eventually(() => waits.test(installing.output())), installing.output());
+    await holder.end('SIGKILL');
+    assert.equal(await installing.ended(600_000), 0, installing.output());
+    const said = installing.output();
+    assert.match(said, /^installing from Debian: docker\.io .*\.{3}/);
+    assert.match(said, /^building the program .*\.{3}/m);
     assert.match(said, /calico-cnm \S+ is installed and running/);
     assert.match(said, /docker network create --driver calico/);
     await ensureTestImage(machine);
   });
 
-  test('the tour of the README works', async () => {
-    await docker('network', 'create', '--driver', 'calico', '--ipam-driver', 'calico-ipam', 'web');
-    await docker(
-      'network',
-      'create',
-      '--driver',
-      'calico',
-      '--ipam-driver',
-      'calico-ipam',
-      'other',
-    );
-    await docker(
-      'run',
-      '-d',
-      '--name',
-      'app',
-      '--net',
-      'web',
-      'calico-test',
-      'httpd',
-      '-f',
-      '-p',
-      '8080',
-      '-h',
-      '/www',
-    );
-    const once = (network: string, to: string) =>
-      machine.exec([
-        'docker',
-        'run',
-        '--rm',
-        '--net',
-        network,
-        'calico-test',
-        'sh',
-        '-c',
-        `timeout 3 wget -qO- ${to}:8080; exit $?`,
+  test('the tour of the README works as it stands, and prints what it shows', async () => {
+    await ensureBusyboxImage(machine);
+    for (let block = 0; block < 6; block++) await tour.run('A tour', shell);
+  });
+
+  test('an ordinary user is told to use sudo', async () => {
+    const asNobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
+    for (const command of ['status', 'get wep', 'profile show', 'ports']) {
+      const { status, stderr } = await machine.exec([
+        ...asNobody,
+        'calico-cnm',
+        ...command.split(' '),
       ]);
-    assert.equal((await once('web', 'app')).stdout, 'hello\n');
-    const address = await docker(
-      'inspect',
-      '-f',
-      '{{.NetworkSettings.Networks.web.IPAddress}}',
-      'app',
-    );
-    assert.notEqual((await once('other', address)).status, 0);
-    assert.match(
-      await machine.run(['calico-cnm', 'status']),
-      /all is well[\s\S]*no rule allows it/,
-    );
-    await machine.run([
-      'calico-cnm',
-      'profile',
-      'web',
-      'rule',
-      'add',
-      'inbound',
-      'allow',
-      'tcp',
-      'from',
-      'tag',
-      'other',
-      'to',
-      'ports',
-      '8080',
+      assert.equal(status, 1, command);
+      const expected = /^calico-cnm: this needs root \(.*\): sudo calico-cnm (.*)\n$/.exec(stderr);
+      assert.equal(expected?.[1], command, stderr);
+    }
+    assert.equal((await machine.exec([...asNobody, 'calico-cnm', '--help'])).status, 0);
+  });
+
+  test('pages that installed files speak of are installed', async () => {
+    const library = '/usr/local/lib/calico-cnm/current';
+    const files = `/etc/calico/calico-cnm.env ${library}/README.md ${library}/docs/*.md ${library}/plugin/*`;
+    const named = await machine.run([
+      'sh',
+      '-c',
+      `grep -ohsE '(/[a-z/-]+/)?docs/[a-z0-9-]+\\.md' ${files} | sort -u`,
     ]);
-    assert.equal((await once('other', address)).stdout, 'hello\n');
+    const pages = named.trim().split('\n');
+    assert.ok(pages.includes(`${library}/docs/settings.md`), named);
+    for (const page of pages) {
+      const path = page.startsWith('/') ? page : `${library}/${page}`;
+      assert.equal((await machine.exec(['test', '-e', path])).status, 0, page);
+    }
   });
 
   test('run again it changes nothing', async () => {
@@ -183,8 +171,7 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     const refused = await machine.exec([`${source}/plugin/uninstall`]);
     assert.equal(refused.status, 1);
     assert.match(refused.stderr, /these networks use calico: .*web/);
-    await docker('rm', '-f', 'app');
-    await docker('network', 'rm', 'web', 'other');
+    await tour.run('A tour', shell);
     await machine.run([`${source}/plugin/uninstall`, '--purge']);
     assert.doesNotMatch(await machine.run(['iptables-save']), /cali/);
     assert.equal((await machine.exec(['sh', '-c', 'command -v calico-cnm'])).status, 127);
@@ -198,4 +185,28 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     await machine.run(['sh', '-c', 'cat >/root/trusted.crt'], { input });
     await machine.run(['sh', '-c', 'echo cafile=/root/trusted.crt >/root/.npmrc']);
   }
+}
+
+/** A text with a word in the place of each address, time and number that is another one on each host. */
+function alike(text: string): string {
+  return (
+    text
+      // The daemon starts before Docker, and says for a while that it waits for it.
+      .replaceAll(/^ +ok +background work: .*\n/gm, '')
+      .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
+      .replaceAll(/ on [\w.-]+, since/g, ' on HOST, since')
+      .replaceAll(/iptables v[\d.]+/g, 'iptables VERSION')
+      .replaceAll(/\b10\.65\.\d+\.[1-9]\d*\b/g, 'ADDRESS')
+      .replaceAll(/\b169\.254\.\d+\.\d+/g, 'NEXT_HOP')
+      .replaceAll(/fd[\da-f]{2}:[\da-f:]+\/48/g, 'PREFIX')
+      .replaceAll(/cali[\da-f]{11}\b/g, 'INTERFACE')
+      .replaceAll(/(no rule allows it) +\d+ +\d+/g, '$1 PACKETS BYTES')
+  );
+}
+
+/** Whether something is so within the time that packages may take on a slow machine. */
+async function eventually(isSo: () => boolean): Promise<boolean> {
+  const deadline = Date.now() + 300_000;
+  while (!isSo() && Date.now() < deadline) await sleep(200);
+  return isSo();
 }
