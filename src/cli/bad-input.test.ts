@@ -186,7 +186,7 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
     1,
     /^address 10\.99\.0\.5 is in use by container app .*on host host-1; /,
   ],
-  ['status', 1, /^the daemon does not run on this host, or not for you /],
+  ['status', 1, /^the daemon does not run on this host .*systemctl start calico-cnm$/],
   ['status -o xml', 1, /^--output xml: must be text or json$/],
   [
     'get profile --outptu yaml',

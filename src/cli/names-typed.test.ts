@@ -163,7 +163,17 @@ test('whatever a name holds, its line stays a line, and no terminal acts upon it
     node: 'host-1',
     startedAt: '2026-01-01T00:00:00Z',
     checks: [check],
-    networks: [{ name: nasty, id: '', subnets: [], nextHops: [], profiles: [nasty], endpoints: 0 }],
+    networks: [
+      {
+        name: nasty,
+        id: '',
+        subnets: [],
+        ranges: [],
+        nextHops: [],
+        profiles: [nasty],
+        endpoints: 0,
+      },
+    ],
     endpoints: [],
     pools: [],
     drops: [],

@@ -13,6 +13,7 @@ import { addDatastoreCommands } from './datastore-commands.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
 import { addPortsCommand } from './ports-command.ts';
+import { asPermission } from './permission.ts';
 import { addProfileCommands } from './profile-commands.ts';
 import { addResourceCommands } from './resource-commands.ts';
 import { formatStatus } from './status-text.ts';
@@ -83,7 +84,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     await program.parseAsync([...argv], { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-    world.error(`calico-cnm: ${describe(error)}\n`);
+    world.error(`calico-cnm: ${describe(asPermission(error, argv))}\n`);
     return 1;
   }
   return status;

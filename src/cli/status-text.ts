@@ -14,7 +14,7 @@ export function formatStatus(report: StatusReport): string {
       ['name', 'subnets', 'next hop', 'profiles', 'endpoints'],
       report.networks.map((network) => [
         network.name,
-        network.subnets.join(' '),
+        network.ranges.join(', '),
         network.nextHops.join(' '),
         network.profiles.join(','),
         String(network.endpoints),

@@ -5,7 +5,12 @@ export const cliErrors = {
   'cli/not-running': entry(
     'unavailable',
     (d: { socket: string; why: string }) =>
-      `the daemon does not run on this host, or not for you (${d.socket}: ${d.why}); start it (systemctl start calico-cnm), and be root`,
+      `the daemon does not run on this host (${d.socket}: ${d.why}); start it: systemctl start calico-cnm`,
+  ),
+  'cli/needs-root': entry(
+    'input',
+    (d: { command: string; why: string }) =>
+      `this needs root (permission denied: ${d.why}): sudo ${d.command}`,
   ),
   'cli/partly-written': entry(
     'state',

@@ -23,6 +23,11 @@ export const driverErrors = {
     (d: { key: string; value: string; why: string }) =>
       `network option "${d.key}=${d.value}": ${d.why}`,
   ),
+  'driver/no-such-profile': entry(
+    'input',
+    (d: { profile: string }) =>
+      `network option "profiles": Profile ${d.profile} does not exist, so the network's containers would be denied all traffic; add it first: calico-cnm profile add ${d.profile}`,
+  ),
   'driver/unknown-endpoint-option': entry(
     'input',
     (d: { key: string; known: string }) => `unknown endpoint option "${d.key}"; known: ${d.known}`,

@@ -22,7 +22,10 @@ export const statusReport = z.object({
     z.object({
       name: z.string(),
       id: z.string(),
+      /** As Docker has them. */
       subnets: z.array(z.string()),
+      /** Where the addresses come from, for people: a subnet, or pools. */
+      ranges: z.array(z.string()),
       nextHops: z.array(z.string()),
       profiles: z.array(z.string()),
       endpoints: z.int(),

@@ -372,6 +372,7 @@ const healthy: StatusReport = {
       name: 'web',
       id: 'b1946ac92492',
       subnets: ['0.0.0.0/0'],
+      ranges: ['any pool'],
       nextHops: ['169.254.138.72', 'fe80::8a48'],
       profiles: ['web'],
       endpoints: 2,
@@ -380,6 +381,7 @@ const healthy: StatusReport = {
       name: 'proj_default',
       id: '591785b794601',
       subnets: ['10.99.0.0/16', '10.98.0.0/16'],
+      ranges: ['10.99.0.0/16', '10.98.0.0/16'],
       nextHops: ['169.254.98.134'],
       profiles: ['proj_default'],
       endpoints: 0,
@@ -448,8 +450,8 @@ test('status of a host with a container in quarantine, a missing Profile, and no
         {
           name: 'Profile db',
           ok: false,
-          detail: 'does not exist',
-          remedy: 'Its containers get no traffic until it is there and right (calico-cnm apply).',
+          detail: 'does not exist, so traffic of container cache (network web) is denied',
+          remedy: 'Add it: calico-cnm profile add db',
         },
       ],
       endpoints: [

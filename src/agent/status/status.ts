@@ -24,9 +24,11 @@ import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
 import { failureChecks } from '../apply-failures.ts';
+import { rangeText } from './network-ranges.ts';
 import { otherResourceChecks } from './other-resources.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { tunnelChecks } from './pool-checks.ts';
+import { profileChecks } from './profile-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
 export interface StatusSources {
@@ -90,8 +92,6 @@ function checks(sources: StatusSources): Check[] {
   const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
-  const used = profilesInUse(sources);
-  const profiles = [...agent.engine.problems()].filter(([name]) => used.has(name));
   return [
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
     datastoreCheck(mirror),
@@ -135,12 +135,7 @@ function checks(sources: StatusSources): Check[] {
     ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
-    ...profiles.map(([name, problem]) => ({
-      name: `Profile ${dockerNameOf(name)}`,
-      ok: false,
-      detail: problem.replace(/^Profile \S+ /, ''),
-      remedy: 'Its containers get no traffic until it is there and right (calico-cnm apply).',
-    })),
+    ...profileChecks(sources, agent.engine.problems()),
     ...[...unreadable].map(([key, why]) => ({
       name: `stored value ${key}`,
       ok: false,
@@ -179,13 +174,6 @@ function forwardingProblems({ mirror, local, families }: StatusSources): Check[]
     }));
 }
 
-/** Chains of Profiles that no endpoint has any more stay for a while, and say nothing. */
-function profilesInUse({ mirror, local }: StatusSources): ReadonlySet<string> {
-  return new Set(
-    local.all().flatMap((id) => mirror.get('WorkloadEndpoint', id)?.value.spec.profiles ?? []),
-  );
-}
-
 function networks({ mirror, node, local }: StatusSources): StatusReport['networks'] {
   const counts = new Map<string, number>();
   for (const id of local.all()) {
@@ -200,10 +188,12 @@ function networks({ mirror, node, local }: StatusSources): StatusReport['network
       name: network.name ?? '(not known yet)',
       id: network.id.slice(0, 12),
       subnets: network.subnets.map(({ cidr }) => cidr),
+      ranges: network.subnets.map(rangeText),
       nextHops: [network.nextHop4, network.nextHop6].filter((hop) => hop !== undefined),
       profiles: [...networkProfiles(network)],
       endpoints: counts.get(network.id) ?? 0,
-    }));
+    }))
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
 function describeEndpoint(

@@ -1,6 +1,24 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseNetworkOptions } from './network-options.ts';
+import { readFileSync } from 'node:fs';
+import {
+  networkOptionKeys,
+  networkOptionSynonyms,
+  parseNetworkOptions,
+} from './network-options.ts';
+
+test('docs/networks.md has every key and every other name of it, and no more', () => {
+  const page = readFileSync(`${import.meta.dirname}/../../../docs/networks.md`, 'utf8');
+  const table = /## Options\n[^]*?\n\n(\|[^]*?)\n\n/.exec(page)?.[1] ?? assert.fail();
+  const firstCells = table
+    .split('\n')
+    .slice(2)
+    .map((row) => row.split('|')[1] ?? '');
+  const told = firstCells.flatMap((cell) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, key = '']) => key),
+  );
+  assert.deepEqual(told.toSorted(), [...networkOptionKeys, ...networkOptionSynonyms].toSorted());
+});
 
 test('every documented option is read, with and without our prefix', () => {
   assert.deepEqual(
@@ -61,6 +79,11 @@ const refused = [
     options: { proflies: 'a' },
     message:
       'unknown network option "proflies"; known: name, profiles, mtu, nat-outgoing, published, next-hop, interface-prefix, label.KEY',
+  },
+  {
+    name: 'one option by two of its names is refused',
+    options: { profiles: 'a', 'org.projectcalico.profile': 'b' },
+    message: 'network option "org.projectcalico.profile=b": profiles is given twice',
   },
   {
     name: 'an MTU that is no number is refused',

@@ -64,6 +64,7 @@ const readers: Readonly<Record<string, Reader>> = {
 };
 
 const synonyms: Readonly<Record<string, string>> = {
+  // As the label of a container is called.
   profile: 'profiles',
   'com.docker.network.driver.mtu': 'mtu',
   'com.docker.network.container_iface_prefix': 'interface-prefix',
@@ -75,14 +76,25 @@ const readByDocker = /^com\.docker\.network\.(advertise_addr_(nmsgs|ms)|enable_i
 /** The keys that `-o` takes, for messages and the documentation. */
 export const networkOptionKeys: readonly string[] = [...Object.keys(readers), 'label.KEY'];
 
+/** Other names of these keys, which docs/networks.md tells as well. */
+export const networkOptionSynonyms: readonly string[] = Object.keys(synonyms);
+
 /**
  * Parses the generic options of CreateNetwork. A key may carry the prefix `org.projectcalico.`. Throws
  * `driver/unknown-option`, naming the known ones, or `driver/bad-option`.
  */
 export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>): CreateOptions {
   const into: MutableOptions = {};
+  const read = new Set<string>();
   for (const [key, value] of Object.entries(generic)) {
     if (readByDocker.test(key)) continue;
+    const name = canonicalKey(key);
+    // Docker hands options over in no order, so that neither is the later one.
+    if (read.has(name)) {
+      const why = `${name} is given twice`;
+      throw new CalicoError('driver/bad-option', { key, value: String(value), why });
+    }
+    read.add(name);
     readOption(into, key, String(value));
   }
   const { name, nextHop4, nextHop6, ...options } = into;
@@ -94,14 +106,20 @@ export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>):
   };
 }
 
-function readOption(into: MutableOptions, key: string, value: string): void {
+/** A key without our prefix, by its first name. */
+function canonicalKey(key: string): string {
   const own = key.replace(/^org\.projectcalico\./, '');
+  return synonyms[own] ?? own;
+}
+
+function readOption(into: MutableOptions, key: string, value: string): void {
+  const own = canonicalKey(key);
   try {
     if (own.startsWith('label.')) {
       into.labels = { ...into.labels, ...parseLabel(own.slice('label.'.length), value) };
       return;
     }
-    const reader = readers[synonyms[own] ?? own];
+    const reader = readers[own];
     if (reader === undefined) {
       throw new CalicoError('driver/unknown-option', { key, known: networkOptionKeys.join(', ') });
     }

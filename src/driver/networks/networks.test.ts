@@ -8,6 +8,7 @@ import { LiveMirror } from '../../cache/live-mirror.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { AddressPlans } from './address-plans.ts';
 import { createNetworkRequest } from '../plugin/messages.ts';
+import { networkProfile } from './network-profile.ts';
 import { createNetworks, type Networks } from './networks.ts';
 
 const signal = AbortSignal.timeout(600_000);
@@ -60,13 +61,20 @@ async function withNetworks<Result>(
 }
 
 /** What is stored when Docker has made a network with the `-o` options. */
-function created(createProfiles: boolean, generic: Readonly<Record<string, string>>) {
+function created(
+  createProfiles: boolean,
+  generic: Readonly<Record<string, string>>,
+  existing: readonly string[] = [],
+) {
   return withNetworks(createProfiles, async (networks, mirror) => {
     const request = createNetworkRequest.parse({
       NetworkID: 'n1',
       Options: { 'com.docker.network.generic': generic },
       IPv4Data: [{ Pool: '0.0.0.0/0' }],
     });
+    await new GroupWriter(mirror).write((draft) => {
+      for (const name of existing) draft.put('Profile', name, networkProfile(name));
+    }, signal);
     await networks.create(request, signal);
     await networks.create(request, signal);
     await networks.learnName('n1', 'web', signal);
@@ -96,5 +104,39 @@ test('a network has the Profile of its name', async () => {
 
 test('where no Profiles are made, it has none but those that its options name', async () => {
   assert.deepEqual(await created(false, {}), { profiles: [], chosen: [] });
-  assert.deepEqual(await created(false, { profiles: 'db' }), { profiles: [], chosen: ['db'] });
+  assert.deepEqual(await created(false, { profiles: 'db' }, ['db']), {
+    profiles: ['db'],
+    chosen: ['db'],
+  });
+});
+
+test('a Profile that does not exist is refused with the command that adds it, and nothing is stored', async () => {
+  await withNetworks(true, async (networks, mirror) => {
+    const request = createNetworkRequest.parse({
+      NetworkID: 'n1',
+      Options: { 'com.docker.network.generic': { profiles: 'nosuch' } },
+      IPv4Data: [{ Pool: '0.0.0.0/0' }],
+    });
+    await assert.rejects(networks.create(request, signal), {
+      message:
+        'network option "profiles": Profile nosuch does not exist, so the network\'s containers would be denied all traffic; add it first: calico-cnm profile add nosuch',
+    });
+    assert.equal(mirror.list('DockerNetwork').size, 0);
+  });
+});
+
+test('a network whose Profile was removed since is made again all the same, as Swarm does after a restart', async () => {
+  await withNetworks(true, async (networks, mirror) => {
+    const writer = new GroupWriter(mirror);
+    await writer.write((draft) => draft.put('Profile', 'db', networkProfile('db')), signal);
+    for (const gateway of ['169.254.1.1', '169.254.2.2']) {
+      const request = createNetworkRequest.parse({
+        NetworkID: 'n1',
+        Options: { 'com.docker.network.generic': { profiles: 'db' } },
+        IPv4Data: [{ Pool: '0.0.0.0/0', Gateway: `${gateway}/32` }],
+      });
+      await networks.create(request, signal);
+      await writer.write((draft) => draft.remove('Profile', 'db'), signal);
+    }
+  });
 });

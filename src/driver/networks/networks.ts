@@ -6,6 +6,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../../ip/cidr.ts';
 import { parseAddress } from '../../ip/address.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import { resourceNameFor } from '../../model/names.ts';
 import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
 import type { CreateNetworkRequest } from '../plugin/messages.ts';
 import { parseNetworkOptions, type CreateOptions } from './network-options.ts';
@@ -57,6 +58,7 @@ export function createNetworks(deps: NetworksDeps): Networks {
       // Docker keeps no network of Swarm over its restart: it asks for the pools anew and makes the network again.
     }
     const { create, subnets, ...facts } = asked;
+    if (existing === undefined) expectProfiles(draft, create.options.profiles ?? []);
     const adopted = addresses.adoptSubnets(draft, { node, networkId: request.NetworkID, subnets });
     const nextHop4 = create.nextHop4 ?? adopted.nextHop4;
     const nextHop6 = create.nextHop6 ?? adopted.nextHop6;
@@ -119,6 +121,21 @@ export function nameNetwork(
   draft.put('DockerNetwork', options.id, named);
   ensureNetworkProfiles(draft, named, options.stamp);
   return named;
+}
+
+/**
+ * Throws `driver/no-such-profile` for a Profile that a new network would name and that does not exist: its containers
+ * would be denied everything. Docker shows an error of CreateNetwork, and nothing else that a driver answers, so that
+ * refusing is the one way to say so at once. Whoever removes one at this moment finds that the network came.
+ */
+function expectProfiles(draft: Draft, dockerNames: readonly string[]): void {
+  for (const profile of dockerNames) {
+    const name = resourceNameFor(profile);
+    if (draft.get('Profile', name) === undefined) {
+      throw new CalicoError('driver/no-such-profile', { profile });
+    }
+    draft.expect('Profile', name);
+  }
 }
 
 /** A CreateNetwork request, parsed. */

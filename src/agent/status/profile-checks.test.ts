@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
+import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
+import { networkProfile } from '../../driver/networks/network-profile.ts';
+import { profileChecks } from './profile-checks.ts';
+
+const signal = AbortSignal.timeout(60_000);
+
+/** What is said of a host with what a plan wrote. */
+async function said(
+  plan: (draft: Draft) => void,
+  problems: ReadonlyMap<string, string> = new Map(),
+): Promise<readonly string[]> {
+  await using store = await openMirroredStore();
+  const local = indexLocalEndpoints(store.mirror, 'here');
+  await store.writer.write(plan, signal);
+  const checks = profileChecks({ mirror: store.mirror, node: 'here', local }, problems);
+  return checks.map(({ name, detail, remedy }) => `${name} ${detail}. ${remedy}`);
+}
+
+function addNetwork(draft: Draft, node: string, name: string, more: object = {}): void {
+  const network = { ...plainNetwork(node, `id-of-${name}`), name, ...more };
+  draft.put('DockerNetwork', `${node}/${network.id}`, network);
+}
+
+function addContainer(draft: Draft, name: string, network: string, profiles: string[]): void {
+  const of = plainNetwork('here', `id-of-${network}`);
+  const endpoint = plainEndpoint(of, `e-${name}`, '10.65.0.1');
+  const named = { ...endpoint.spec, workload: name, containerID: `c-${name}`, profiles };
+  draft.put('WorkloadEndpoint', `libnetwork/${name}`, { ...endpoint, spec: named });
+}
+
+test('a Profile that does not exist is named with its containers and networks, and the command that adds it', async () => {
+  assert.deepEqual(
+    await said((draft) => {
+      addNetwork(draft, 'here', 'web', { options: { profiles: ['My_App'] } });
+      addNetwork(draft, 'here', 'other', { options: { profiles: ['My_App'] } });
+      addContainer(draft, 'app', 'web', ['x---4dy-5f-41pp']);
+    }),
+    [
+      'Profile My_App does not exist, so traffic of container app (network web), and of every container of networks other, web is denied. Add it: calico-cnm profile add My_App',
+    ],
+  );
+});
+
+test('of many containers the first five are named', async () => {
+  const [check = ''] = await said((draft) => {
+    addNetwork(draft, 'here', 'web', { options: { profiles: [] } });
+    for (let number = 1; number <= 7; number++) addContainer(draft, `c${number}`, 'web', ['gone']);
+  });
+  assert.match(check, /containers c1 \(network web\), .* c5 \(network web\) and 2 more is denied/);
+});
+
+test('an internal network without its isolation is to be recreated', async () => {
+  const [check = ''] = await said((draft) => {
+    addNetwork(draft, 'here', 'inner', { internal: true });
+    draft.put('Profile', 'inner', networkProfile('inner'));
+  });
+  assert.match(check, /^Profile xi--inner does not exist.*recreate that network/);
+});
+
+test('Profiles that exist, and those of other hosts, are not told of', async () => {
+  assert.deepEqual(
+    await said((draft) => {
+      addNetwork(draft, 'here', 'web');
+      addNetwork(draft, 'there', 'far');
+      addContainer(draft, 'app', 'web', ['web']);
+      draft.put('Profile', 'web', networkProfile('web'));
+    }),
+    [],
+  );
+});
+
+test('what cannot be enforced is said with its reason, where a container has it', async () => {
+  const problems = new Map([['web', 'Profile web: ingress rule 1: why']]);
+  const withWeb = (draft: Draft) => {
+    addNetwork(draft, 'here', 'web');
+    draft.put('Profile', 'web', networkProfile('web'));
+  };
+  assert.deepEqual(await said(withWeb, problems), []);
+  assert.deepEqual(
+    await said((draft) => {
+      withWeb(draft);
+      addContainer(draft, 'app', 'web', ['web']);
+    }, problems),
+    [
+      'Profile web ingress rule 1: why, so traffic of container app (network web) is denied. Correct it: calico-cnm apply.',
+    ],
+  );
+});

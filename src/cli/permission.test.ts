@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CalicoError, describe } from '../errors/error.ts';
+import { asPermission } from './permission.ts';
+
+const refused = Object.assign(new Error('EACCES: permission denied, open'), {
+  code: 'EACCES',
+  path: '/etc/calico/calico-cnm.env',
+});
+const wrapped = new CalicoError(
+  'config/unreadable',
+  { file: '/etc/calico/calico-cnm.env', why: refused.message },
+  { cause: refused },
+);
+
+test('an ordinary user who is refused is told the command to type', () => {
+  assert.equal(
+    describe(asPermission(wrapped, ['profile', 'add', "it's"], 1000)),
+    "this needs root (permission denied: /etc/calico/calico-cnm.env): sudo calico-cnm profile add 'it'\\''s'",
+  );
+  assert.equal(
+    describe(asPermission(refused, ['status'], 1000)),
+    'this needs root (permission denied: /etc/calico/calico-cnm.env): sudo calico-cnm status',
+  );
+});
+
+test('root, and every other error, hear what happened', () => {
+  assert.equal(asPermission(wrapped, ['status'], 0), wrapped);
+  const other = new CalicoError('cli/bad-argument', { what: 'a', why: 'b' });
+  assert.equal(asPermission(other, ['status'], 1000), other);
+});
