@@ -54,7 +54,13 @@ async function listNetworks(context: CliContext): Promise<void> {
   const node = nodeName(context.settings().nodeName);
   await context.withStore(async ({ mirror }) => {
     for (const { value } of mirror.list('DockerNetwork').values()) {
-      if (value.node === node) context.out(`${value.id} ${value.name ?? value.id}\n`);
+      if (value.node === node)
+        context.out(`${value.id} ${plainOrQuoted(value.name ?? value.id)}\n`);
     }
   });
+}
+
+/** A name as it is, or as in JSON if it has a space or worse in it: it stays one line. */
+function plainOrQuoted(name: string): string {
+  return /^[\w.-]+$/.test(name) ? name : JSON.stringify(name);
 }

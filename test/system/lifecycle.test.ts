@@ -69,6 +69,19 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     await assertUntouched(host, untouched);
   });
 
+  test('--help says what a command does, and an argument that is not known does nothing', async () => {
+    for (const name of ['install', 'uninstall']) {
+      const command = `${source}/plugin/${name}`;
+      const help = await host.exec([command, '--help']);
+      assert.equal(help.status, 0);
+      assert.match(help.stdout, new RegExp(`^usage: plugin/${name}`));
+      const unknown = await host.exec([command, '--frobnicate']);
+      assert.equal(unknown.status, 2);
+      assert.match(unknown.stderr, /takes no argument --frobnicate\nusage: /);
+    }
+    await assertUntouched(host, untouched);
+  });
+
   test('it installs from a path with a space', async () => {
     assert.match(await installed(), /is installed and running/);
     await network('web');
@@ -148,16 +161,28 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
   });
 
   test('uninstall names the networks that are there, and refuses', async () => {
+    await network('my net');
+    await client('spaced', '--net', 'my net');
+    await host.docker('create', '--name', 'made', '--net', 'my net', 'calico-test');
     const { status, stderr } = await uninstall();
     assert.equal(status, 1);
-    assert.match(stderr, /these networks use calico: web\n/);
+    assert.match(stderr, /these networks use calico: ("my net" web|web "my net")\n/);
     assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
   });
 
   test('forced, it removes them with containers running, and the host is as before', async () => {
     const { status, stdout, stderr } = await uninstall('--force', '--purge');
     assert.equal(status, 0, stdout + stderr);
-    assert.equal((await host.docker('ps', '-q')).split('\n').length, 2, 'containers go on');
+    assert.equal((await host.docker('ps', '-q')).split('\n').length, 3, 'containers go on');
+    assert.match(
+      stdout,
+      /removed network "my net"\n.*running on: spaced \(.*\n.*unable.*: made \(/,
+    );
+    assert.match(stdout, /removed network web\n.*running on: (one two|two one) \(/);
+    assert.match(stdout, /calico-cnm is removed\nleft on this host:\n.*docker\.io, iptables, npm/);
+    assert.doesNotMatch(stdout, /\/var\/lib\/calico/);
+    // It would wait for a minute if an interface had been taken from it behind Docker's back.
+    await host.docker('rm', '-f', 'spaced', 'made');
     assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
     await assertUntouched(host, untouched);
   });
@@ -170,13 +195,19 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
 
   test('with Docker stopped and the daemon dead the networks are known, and removed when forced', async () => {
     await installed();
-    await network('web');
+    await network('my net');
     await host.stopDocker();
     await host.run(['sh', '-c', `kill -9 ${(await daemons()).replaceAll('\n', ' ')}`]);
     const refused = await uninstall();
     assert.equal(refused.status, 1);
-    assert.match(refused.stderr, /these networks use calico: web\n/);
-    const { status, stdout, stderr } = await uninstall('--force', '--purge');
+    assert.match(refused.stderr, /these networks use calico: "my net"\n/);
+    const kept = await uninstall('--force');
+    assert.equal(kept.status, 0, kept.stdout + kept.stderr);
+    assert.match(
+      kept.stdout,
+      /left on this host:\n  \/etc\/calico \(.*--purge.*\n  \/var\/lib\/calico \(/,
+    );
+    const { status, stdout, stderr } = await uninstall('--purge');
     assert.equal(status, 0, stdout + stderr);
     await host.startDocker();
     assert.equal(await host.docker('network', 'ls', '-q', '-f', 'driver=calico'), '');
