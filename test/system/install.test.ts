@@ -64,7 +64,8 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
 
   test('command one waits for apt, installs everything, and says what to type next', async () => {
     const hold = `use Fcntl; $| = 1; open my $file, '>', '/var/lib/dpkg/lock-frontend';
-      fcntl($file, F_SETLK, pack('ssx4qqix4', F_WRLCK, 0, 0, 0, 0)) or die $!; print 'held'; sleep 600`;
+      my $lock = pack('ssx4qqix4', F_WRLCK, 0, 0, 0, 0);
+      fcntl($file, F_SETLK, $lock) or die $!; print 'held'; sleep 600`;
     const holder = machine.spawn(['perl', '-e', hold], { LC_ALL: 'C' });
     assert.ok(await eventually(() => holder.output().endsWith('held')), holder.output());
     const installing = machine.spawn([`${source}/plugin/install`], proxy.environment);
