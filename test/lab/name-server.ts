@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { tracked } from './children.ts';
+import { ended, tracked } from './children.ts';
 
 /** A name server of the tests. */
-export type NameServer = Disposable;
+export type NameServer = AsyncDisposable;
 
 /** Serves a table of names on port 53 of an address; `enter` leads into the network that has the address. */
 export async function startNameServer(
@@ -25,5 +25,10 @@ export async function startNameServer(
     spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] }),
   );
   await once(server.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
-  return { [Symbol.dispose]: () => server.kill() };
+  return {
+    [Symbol.asyncDispose]: async () => {
+      server.kill();
+      await ended('name server', server);
+    },
+  };
 }

@@ -5,11 +5,11 @@ import { createServer, request } from 'node:http';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { tracked } from './children.ts';
+import { ended, tracked } from './children.ts';
 import type { Machine } from './machine.ts';
 
 /** A web proxy for a machine that has no way out: for what an installation downloads. */
-export interface Proxy extends Disposable {
+export interface Proxy extends AsyncDisposable {
   /** Variables that tell apt and npm of it. */
   readonly environment: Readonly<Record<string, string>>;
 }
@@ -59,8 +59,9 @@ export async function startProxy(machine: Machine): Promise<Proxy> {
       npm_config_https_proxy: url,
       no_proxy: 'localhost',
     },
-    [Symbol.dispose]: () => {
+    [Symbol.asyncDispose]: async () => {
       relay.kill();
+      await ended('proxy', relay);
       server.closeAllConnections();
       server.close();
       rmSync(folder, { recursive: true, force: true });

@@ -41,7 +41,7 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     await trustWhatThisMachineTrusts();
   });
   after(async () => {
-    proxy[Symbol.dispose]();
+    await proxy[Symbol.asyncDispose]();
     await machine[Symbol.asyncDispose]();
   });
 

@@ -43,7 +43,7 @@ for (const engine of engines) {
         await lab.client('inside', '--net', 'web');
       });
       after(async () => {
-        for (const server of servers) server[Symbol.dispose]();
+        for (const server of servers) await server[Symbol.asyncDispose]();
         await lab[Symbol.asyncDispose]();
       });
 
