@@ -30,8 +30,8 @@ import type {
   WrittenValues,
 } from './mirror.ts';
 
-/** The entries of each kind by id. */
-type Tables = { readonly [K in EntryKind]: Map<string, Stored<EntryValue<K>>> };
+/** The entries of each kind by id; of a kind that nobody has asked for, none. */
+type Tables = { [K in EntryKind]?: Map<string, Stored<EntryValue<K>>> };
 
 /** Whether the mirror follows its datastore now. */
 export interface MirrorHealth {
@@ -57,7 +57,7 @@ interface Waiter {
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
-  readonly #tables: Tables = emptyTables();
+  readonly #tables: Tables = {};
   readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
@@ -145,6 +145,11 @@ export class LiveMirror implements Mirror {
     if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
+    return this.#table(kind);
+  }
+
+  #table<K extends EntryKind>(kind: K): Map<string, Stored<EntryValue<K>>> {
+    this.#tables[kind] ??= new Map();
     return this.#tables[kind];
   }
 
@@ -222,7 +227,7 @@ export class LiveMirror implements Mirror {
   #modRevisionOf(key: string): bigint {
     const parsed = parseKey(key);
     if (parsed === undefined) return 0n;
-    const stored = this.#tables[parsed.kind].get(parsed.id);
+    const stored = this.#table(parsed.kind).get(parsed.id);
     return stored?.modRevision ?? this.unreadableRevision(key);
   }
 
@@ -287,7 +292,7 @@ export class LiveMirror implements Mirror {
   }
 
   #takeEntry<K extends EntryKind>(kind: K, id: string, change: KeyChange): EntryChange | undefined {
-    const table = this.#tables[kind];
+    const table = this.#table(kind);
     const before = table.get(id);
     if (before?.modRevision === change.modRevision && change.value !== undefined) return undefined;
     const now = this.#decode(kind, id, change);
@@ -340,7 +345,7 @@ export class LiveMirror implements Mirror {
 
   #keys(): string[] {
     const keysOf = (kind: EntryKind) =>
-      [...this.#tables[kind].keys()].map((id) => entryTypeOf[kind].key(id));
+      [...this.#table(kind).keys()].map((id) => entryTypeOf[kind].key(id));
     return [...entryKinds.flatMap(keysOf), ...this.#problems.keys()];
   }
 }
@@ -349,27 +354,4 @@ function throwUncaught({ error }: { readonly error: unknown }): void {
   queueMicrotask(() => {
     throw error;
   });
-}
-
-function emptyTables(): Tables {
-  return {
-    IPPool: new Map(),
-    IPReservation: new Map(),
-    Profile: new Map(),
-    WorkloadEndpoint: new Map(),
-    Node: new Map(),
-    ClusterInformation: new Map(),
-    Tier: new Map(),
-    NetworkSet: new Map(),
-    GlobalNetworkSet: new Map(),
-    OtherResource: new Map(),
-    Block4: new Map(),
-    Block6: new Map(),
-    Affinity4: new Map(),
-    Affinity6: new Map(),
-    Handle: new Map(),
-    IpamConfig: new Map(),
-    DockerNetwork: new Map(),
-    DockerPool: new Map(),
-  };
 }

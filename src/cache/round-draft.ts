@@ -4,7 +4,8 @@ import type { Compare, RangeCompare, Transaction, Write } from '../datastore/dat
 import type { Mirror, WrittenValues } from './mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 
-type Cells = { readonly [K in EntryKind]: Map<string, Cell<EntryValue<K>>> };
+/** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
+type Cells = { [K in EntryKind]?: Map<string, Cell<EntryValue<K>>> };
 
 /** One entry that the round has to do with: what it was, and what it is to be. */
 interface Cell<Value> {
@@ -16,7 +17,7 @@ interface Cell<Value> {
 /** The mirror's state with the changes of one round of plans on top. */
 export class RoundDraft implements Draft, WrittenValues {
   readonly #mirror: Mirror;
-  readonly #cells: Cells = emptyCells();
+  readonly #cells: Cells = {};
   /** How to undo each change of a cell, in the order of the changes. */
   readonly #undo: (() => void)[] = [];
   /** The prefixes of keys that nobody else is to have written to. */
@@ -41,7 +42,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
-    const cell = this.#cells[kind].get(id);
+    const cell = this.#cellsOf(kind).get(id);
     if (cell !== undefined && cell.isWritten) return cell.value;
     return this.#mirror.get(kind, id)?.value;
   }
@@ -52,7 +53,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   *#entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
-    const cells = this.#cells[kind];
+    const cells = this.#cellsOf(kind);
     for (const [id, { value }] of this.#mirror.list(kind)) {
       if (cells.get(id)?.isWritten !== true) yield [id, value];
     }
@@ -74,7 +75,7 @@ export class RoundDraft implements Draft, WrittenValues {
     kind: K,
     group: string,
   ): Iterable<readonly [id: string, value: EntryValue<K>]> {
-    const cells = this.#cells[kind];
+    const cells = this.#cellsOf(kind);
     for (const id of this.#mirror.group(kind, group)) {
       const stored = cells.get(id)?.isWritten === true ? undefined : this.#mirror.get(kind, id);
       if (stored !== undefined) yield [id, stored.value];
@@ -83,6 +84,11 @@ export class RoundDraft implements Draft, WrittenValues {
       if (!isWritten || value === undefined) continue;
       if (entryTypeOf[kind].groups(id, value).includes(group)) yield [id, value];
     }
+  }
+
+  #cellsOf<K extends EntryKind>(kind: K): Map<string, Cell<EntryValue<K>>> {
+    this.#cells[kind] ??= new Map();
+    return this.#cells[kind];
   }
 
   put<K extends EntryKind>(kind: K, id: string, value: EntryValue<K>): void {
@@ -108,7 +114,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   expect(kind: EntryKind, id: string): void {
-    if (this.#cells[kind].has(id)) return;
+    if (this.#cellsOf(kind).has(id)) return;
     this.#set(kind, id, {
       seenRevision: this.#seenRevision(kind, id),
       value: undefined,
@@ -135,7 +141,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   written<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
-    return this.#cells[kind].get(id)?.value;
+    return this.#cellsOf(kind).get(id)?.value;
   }
 
   transaction(): Transaction {
@@ -162,12 +168,12 @@ export class RoundDraft implements Draft, WrittenValues {
     id: string,
     { value }: { readonly value: EntryValue<K> | undefined },
   ): void {
-    const seenRevision = this.#cells[kind].get(id)?.seenRevision ?? this.#seenRevision(kind, id);
+    const seenRevision = this.#cellsOf(kind).get(id)?.seenRevision ?? this.#seenRevision(kind, id);
     this.#set(kind, id, { seenRevision, value, isWritten: true });
   }
 
   #set<K extends EntryKind>(kind: K, id: string, cell: Cell<EntryValue<K>>): void {
-    const cells = this.#cells[kind];
+    const cells = this.#cellsOf(kind);
     const before = cells.get(id);
     cells.set(id, cell);
     const isNewlyWritten = cell.isWritten && before?.isWritten !== true;
@@ -193,7 +199,7 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   #collect<K extends EntryKind>(kind: K, compares: Compare[], writes: Write[]): void {
-    for (const [id, { seenRevision, value, isWritten }] of this.#cells[kind]) {
+    for (const [id, { seenRevision, value, isWritten }] of this.#cellsOf(kind)) {
       const key = entryTypeOf[kind].key(id);
       compares.push({ key, modRevision: seenRevision });
       // What the round both made and removed was never there: only that is compared.
@@ -204,27 +210,4 @@ export class RoundDraft implements Draft, WrittenValues {
       });
     }
   }
-}
-
-function emptyCells(): Cells {
-  return {
-    IPPool: new Map(),
-    IPReservation: new Map(),
-    Profile: new Map(),
-    WorkloadEndpoint: new Map(),
-    Node: new Map(),
-    ClusterInformation: new Map(),
-    Tier: new Map(),
-    NetworkSet: new Map(),
-    GlobalNetworkSet: new Map(),
-    OtherResource: new Map(),
-    Block4: new Map(),
-    Block6: new Map(),
-    Affinity4: new Map(),
-    Affinity6: new Map(),
-    Handle: new Map(),
-    IpamConfig: new Map(),
-    DockerNetwork: new Map(),
-    DockerPool: new Map(),
-  };
 }

@@ -147,6 +147,11 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
     /^IPPool a: spec\.ipipMode: IP-in-IP carries IPv4 only$/,
   ],
   [
+    'a namespace where the kind has none',
+    pool('a', '{cidr: 10.98.0.0/16}').replace('name: a', 'name: a, namespace: shop'),
+    /^IPPool a: metadata\.namespace: an IPPool is of no namespace$/,
+  ],
+  [
     'a good document before a wrong one',
     `${profile('good', '{}')}---\n${profile('bad', '{x: 1}')}`,
     /^Profile bad: spec\.x: /,

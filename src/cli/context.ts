@@ -1,5 +1,5 @@
 import type { Settings } from '../config/settings.ts';
-import type { Stamp } from './resource-plans.ts';
+import type { Stamp } from '../model/stamp.ts';
 import type { Store } from './store.ts';
 
 /** What every command may use. */

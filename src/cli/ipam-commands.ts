@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
+import { counted } from '../model/counted.ts';
 import { printable } from '../errors/printable.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { sharersOf } from '../ipam/docker/addresses.ts';
@@ -13,7 +14,7 @@ import { release } from '../ipam/records/records.ts';
 import { borrowedAddresses, checkIpam, poolUsage, type BlockUsage } from '../ipam/upkeep/report.ts';
 import type { CliContext } from './context.ts';
 import type { Store } from './store.ts';
-import { counted, formatCount, formatTable } from './table.ts';
+import { formatCount, formatTable } from './table.ts';
 
 /** `ipam show`, `ipam check` and `ipam release`. */
 export function addIpamCommands(program: Command, context: CliContext): void {

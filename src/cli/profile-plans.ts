@@ -2,6 +2,7 @@ import type { Draft } from '../datastore/writer.ts';
 import { newProfileSpec } from '../driver/networks/network-profile.ts';
 import { CalicoError } from '../errors/error.ts';
 import { printable } from '../errors/printable.ts';
+import { counted } from '../model/counted.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/kinds/profile.ts';
@@ -9,8 +10,8 @@ import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
 import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';
 import { profileText, rulesText } from './profile-text.ts';
-import { checkRules, problemOfRules, refuseIfUsed, type Stamp } from './resource-plans.ts';
-import { counted } from './table.ts';
+import type { Stamp } from '../model/stamp.ts';
+import { checkRules, problemOfRules, refuseIfUsed } from './resource-plans.ts';
 
 /** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
 

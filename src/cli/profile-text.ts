@@ -1,11 +1,12 @@
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
 import { printable } from '../errors/printable.ts';
+import { counted } from '../model/counted.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/kinds/profile.ts';
 import { ruleTags, ruleWords } from '../profiles/rule-words.ts';
-import { counted, formatTable } from './table.ts';
+import { formatTable } from './table.ts';
 
 /** Profiles as people read them. */
 

@@ -3,14 +3,8 @@ import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
 import { isEndpointNamed } from '../model/kinds/workload-endpoint.ts';
-import {
-  formatYaml,
-  ordered,
-  parseResources,
-  resourceKind,
-  type Resource,
-  type ResourceKind,
-} from '../model/user-input.ts';
+import { resourceKinds, type Resource, type ResourceKind } from '../model/kinds/index.ts';
+import { formatYaml, ordered, parseResources, resourceKind } from '../model/user-input.ts';
 import { writeInSteps, type Failed } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
@@ -24,9 +18,7 @@ const formats = ['table', 'yaml', 'json'] as const;
 export function addResourceCommands(program: Command, context: CliContext): void {
   program
     .command('get <kind> [names...]')
-    .description(
-      'show resources: ippool, ipreservation, profile, networkset, globalnetworkset, workloadendpoint, node, tier',
-    )
+    .description(`show resources: ${resourceKinds.join(', ').toLowerCase()}`)
     .option('-o, --output <format>', formats.join(', '), 'table')
     .action(async (word: string, names: readonly string[], { output }: OutputOption) => {
       const kind = resourceKind(word);

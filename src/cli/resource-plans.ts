@@ -2,22 +2,23 @@ import type { Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError } from '../errors/error.ts';
-import { cidrCovers, cidrsOverlap } from '../ip/cidr.ts';
+import { cidrCovers } from '../ip/cidr.ts';
 import { removePool } from '../ipam/docker/docker-pools.ts';
 import { heldAddresses } from '../ipam/records/block.ts';
 import { blockKind } from '../ipam/records/records.ts';
-import type { EntryValue } from '../model/kinds/index.ts';
-import { badNetworks, type NetworkSet } from '../model/kinds/network-set.ts';
-import { newPoolProblem, poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
+import {
+  resourceTypeOf,
+  type EntryValue,
+  type Resource,
+  type ResourceKind,
+} from '../model/kinds/index.ts';
+import { poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
-import type { Resource, ResourceKind } from '../model/user-input.ts';
+import type { Stamp } from '../model/stamp.ts';
 import { compileProfile } from '../profiles/profile-chains.ts';
 
 /** Plans of `apply` and `delete`: what Calico's own client does, and checks, around a plain write. */
-
-/** Gives a new resource uid and creation time. */
-export type Stamp = <R extends Resource>(resource: R) => R;
 
 export type Applied = 'created' | 'changed' | 'unchanged';
 
@@ -49,30 +50,34 @@ export function applyResource(
     const { kind } = resource;
     throw new CalicoError('datastore/conflict', { kind, name: resourceId(resource) });
   }
-  switch (resource.kind) {
-    case 'IPPool':
-      return put(draft, 'IPPool', checkedPool(draft, resource), stamp);
-    case 'Profile': {
-      checkRules(resource);
-      return put(draft, 'Profile', resource, stamp);
-    }
-    case 'IPReservation':
-      return put(draft, 'IPReservation', resource, stamp);
-    case 'NetworkSet':
-    case 'GlobalNetworkSet':
-      return applyNetworkSet(draft, resource, stamp);
-    case 'Node':
-      return put(draft, 'Node', resource, stamp);
-    case 'WorkloadEndpoint':
-      return put(draft, 'WorkloadEndpoint', resource, stamp);
-    default:
-      throw invalid(resource, '', 'is kept by calico-cnm itself and cannot be applied');
+  return applyKind(draft, resource.kind, { resource, stamp });
+}
+
+function applyKind<K extends ResourceKind>(
+  draft: Draft,
+  kind: K,
+  { resource, stamp }: { readonly resource: EntryValue<K>; readonly stamp: Stamp },
+): Applied {
+  const { isBuiltIn, isNamespaced, withDefaults, validate } = resourceTypeOf[kind];
+  if (isBuiltIn) throw invalid(resource, '', 'is kept by calico-cnm itself and cannot be applied');
+  if (!isNamespaced && resource.metadata.namespace !== undefined) {
+    const why = `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind} is of no namespace`;
+    throw invalid(resource, 'metadata.namespace', why);
   }
+  const wanted = withDefaults(resource);
+  const problem = validate(wanted, draft);
+  if (problem !== undefined) throw invalid(wanted, problem.field, problem.why);
+  guards[kind]?.check?.(wanted);
+  return put(draft, kind, { resource: wanted, stamp });
 }
 
 /** Removes a resource, or part of it, as `removePool` does; throws `datastore/not-found`, or why it must stay. */
-export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Progress {
-  if (kind === 'Tier' || kind === 'ClusterInformation') {
+export function deleteResource<K extends ResourceKind>(
+  draft: Draft,
+  kind: K,
+  id: string,
+): Progress {
+  if (resourceTypeOf[kind].isBuiltIn) {
     throw new CalicoError('model/invalid', {
       kind,
       name: id,
@@ -80,21 +85,34 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Pr
       why: 'belongs to every datastore and cannot be deleted',
     });
   }
-  if (draft.get(kind, id) === undefined) {
+  const present = draft.get(kind, id);
+  if (present === undefined) {
     if (!draft.unreadable(kind).has(id)) {
       throw new CalicoError('datastore/not-found', { kind, name: id });
     }
     draft.discardUnreadable(kind, id);
     return 'done';
   }
-  if (kind === 'Profile') {
-    refuseIfUsed(draft, id, 'or use profile remove --no-check, and its containers get no traffic');
-  }
-  const pool = kind === 'IPPool' ? draft.get(kind, id) : undefined;
-  if (pool === undefined) {
-    draft.remove(kind, id);
-    return 'done';
-  }
+  const remove = guards[kind]?.remove;
+  if (remove !== undefined) return remove(draft, present);
+  draft.remove(kind, id);
+  return 'done';
+}
+
+/** What the rooms above the model have to say of a kind. */
+interface Guard<Value> {
+  /** Throws `model/invalid` for what cannot be carried out. */
+  readonly check?: (resource: Value) => void;
+  /** Removes it in its own way, or throws why it must stay. */
+  readonly remove?: (draft: Draft, resource: Value) => Progress;
+}
+
+const guards: { readonly [K in ResourceKind]?: Guard<EntryValue<K>> } = {
+  IPPool: { remove: removeUnusedPool },
+  Profile: { check: checkRules, remove: removeUnusedProfile },
+};
+
+function removeUnusedPool(draft: Draft, pool: IpPool): Progress {
   const used = addressesInUse(draft, pool);
   if (used > 0) {
     throw invalid(
@@ -104,6 +122,12 @@ export function deleteResource(draft: Draft, kind: ResourceKind, id: string): Pr
     );
   }
   return removePool(draft, pool);
+}
+
+function removeUnusedProfile(draft: Draft, { metadata: { name } }: Profile): Progress {
+  refuseIfUsed(draft, name, 'or use profile remove --no-check, and its containers get no traffic');
+  draft.remove('Profile', name);
+  return 'done';
 }
 
 /** Throws `model/invalid` for rules that cannot be enforced. */
@@ -129,27 +153,11 @@ export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
   });
 }
 
-function applyNetworkSet(draft: Draft, set: NetworkSet, stamp: Stamp): Applied {
-  const [bad] = badNetworks(set);
-  if (bad !== undefined) throw invalid(set, 'spec.nets', `"${bad}" is no network and no address`);
-  if (set.metadata.labels?.['projectcalico.org/namespace'] !== undefined)
-    throw invalid(set, 'metadata.labels', 'projectcalico.org/namespace is given by the namespace');
-  if (set.kind === 'NetworkSet') return put(draft, 'NetworkSet', set, stamp);
-  if (set.metadata.namespace !== undefined)
-    throw invalid(set, 'metadata.namespace', 'a GlobalNetworkSet is of no namespace');
-  return put(draft, 'GlobalNetworkSet', set, stamp);
-}
-
-function put<
-  K extends
-    | 'IPPool'
-    | 'Profile'
-    | 'IPReservation'
-    | 'NetworkSet'
-    | 'GlobalNetworkSet'
-    | 'Node'
-    | 'WorkloadEndpoint',
->(draft: Draft, kind: K, resource: EntryValue<K> & Resource, stamp: Stamp): Applied {
+function put<K extends ResourceKind>(
+  draft: Draft,
+  kind: K,
+  { resource, stamp }: { readonly resource: EntryValue<K>; readonly stamp: Stamp },
+): Applied {
   const id = resourceId(resource);
   const existing = draft.get(kind, id);
   const { resourceVersion: _, ...metadata } = resource.metadata;
@@ -172,38 +180,6 @@ function put<
   if (JSON.stringify(sorted(kept)) === JSON.stringify(sorted(existing))) return 'unchanged';
   draft.put(kind, id, kept);
   return 'changed';
-}
-
-function checkedPool(draft: Draft, given: IpPool): IpPool {
-  const pool: IpPool = {
-    ...given,
-    spec: {
-      ipipMode: 'Never',
-      vxlanMode: 'Never',
-      nodeSelector: 'all()',
-      allowedUses: ['Workload', 'Tunnel'],
-      blockSize: poolFamily(given) === 4 ? 26 : 122,
-      ...given.spec,
-    },
-  };
-  const problem = newPoolProblem(pool);
-  if (problem !== undefined) throw invalid(pool, 'spec.cidr', problem);
-  const existing = draft.get('IPPool', pool.metadata.name);
-  for (const field of ['cidr', 'blockSize'] as const) {
-    if (existing !== undefined && existing.spec[field] !== pool.spec[field]) {
-      throw invalid(
-        pool,
-        `spec.${field}`,
-        `cannot be changed from ${existing.spec[field] ?? 'its default'}`,
-      );
-    }
-  }
-  for (const [name, other] of draft.entries('IPPool')) {
-    if (name !== pool.metadata.name && cidrsOverlap(other.spec.cidr, pool.spec.cidr)) {
-      throw invalid(pool, 'spec.cidr', `overlaps IPPool ${name} (${other.spec.cidr})`);
-    }
-  }
-  return pool;
 }
 
 function addressesInUse(draft: Draft, pool: IpPool): number {

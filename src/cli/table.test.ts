@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { counted, formatCount, formatTable } from './table.ts';
+import { counted } from '../model/counted.ts';
+import { formatCount, formatTable } from './table.ts';
 
 test('columns are as wide as their longest cell; numbers stand to the right', () => {
   assert.equal(

@@ -49,8 +49,3 @@ export function formatCount(count: bigint, total: bigint): string {
   if (count <= mostDigits || !isPower) return count.toString();
   return count === total ? `2^${exponent}` : `2^${exponent}-${total - count}`;
 }
-
-/** `1 rule`, `2 rules`. */
-export function counted(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`;
-}

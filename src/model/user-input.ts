@@ -1,29 +1,11 @@
 import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
-import { entryTypeOf, type EntryKind, type EntryValue } from './kinds/index.ts';
-import { firstIssue } from './entry.ts';
+import { firstIssue } from './issues.ts';
+import { resourceKinds, resourceTypeOf, type Resource, type ResourceKind } from './kinds/index.ts';
 import { otherKind } from './kinds/other-resource.ts';
 import { unwrapped, withoutNullFields } from './nulls.ts';
 import { policyRule } from './policy-rule.ts';
-
-/** The kinds that people read and write. */
-export const resourceKinds = [
-  'IPPool',
-  'IPReservation',
-  'Profile',
-  'NetworkSet',
-  'GlobalNetworkSet',
-  'WorkloadEndpoint',
-  'Node',
-  'Tier',
-  'ClusterInformation',
-] as const satisfies readonly EntryKind[];
-
-export type ResourceKind = (typeof resourceKinds)[number];
-
-/** A resource of a kind; its `kind` says which. */
-export type Resource = { readonly [K in ResourceKind]: EntryValue<K> }[ResourceKind];
 
 /**
  * Reads resources from YAML or JSON text: one or several documents, or a list of items. Unlike stored data,
@@ -61,19 +43,24 @@ const profileRules = z.looseObject({
   egress: z.array(policyRule).prefault([]),
 });
 
-const shortWords: ReadonlyMap<string, string> = new Map([
-  ['wep', 'workloadendpoint'],
-  ['netset', 'networkset'],
-]);
+/** A word as it is compared: in any case, singular or plural. */
+function plain(word: string): string {
+  return word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
+}
+
+const kindOfWord: ReadonlyMap<string, ResourceKind> = new Map(
+  resourceKinds.flatMap((kind) => {
+    const { plural, aliases } = resourceTypeOf[kind];
+    return [kind, plural, ...aliases].map((word) => [plain(word), kind] as const);
+  }),
+);
 
 /**
  * The kind that a word names: `ippool`, `ippools`, `IPPool`; `wep` and `netset` as in calicoctl. Throws
  * `model/unknown-kind`, or `model/not-enforced` for kinds of Calico's that have no effect here.
  */
 export function resourceKind(word: string): ResourceKind {
-  const one = word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
-  const wanted = shortWords.get(one) ?? one;
-  const found = resourceKinds.find((kind) => kind.toLowerCase() === wanted);
+  const found = kindOfWord.get(plain(word));
   if (found !== undefined) return found;
   const other = otherKind(word);
   if (other !== undefined) throw new CalicoError('model/not-enforced', { kind: other });
@@ -152,7 +139,7 @@ function parseResource(item: unknown, where: string): Resource {
   }
   const kind = resourceKind(head.data.kind);
   const { name } = head.data.metadata;
-  const { schema } = entryTypeOf[kind];
+  const { schema } = resourceTypeOf[kind];
   const unknown = unknownField(schema, item, []);
   if (unknown !== undefined) throw notAField(kind, name, unknown);
   const result = z.safeParse<z.ZodType<Resource>>(
@@ -164,9 +151,9 @@ function parseResource(item: unknown, where: string): Resource {
   throw new CalicoError('model/invalid', { kind, name, field, why });
 }
 
-/** As calicoctl does. */
+/** A resource of a kind with namespaces is of `default` where nothing was said, as in calicoctl. */
 function withNamespace(resource: Resource): Resource {
-  if (resource.kind !== 'NetworkSet') return resource;
+  if (!resourceTypeOf[resource.kind].isNamespaced) return resource;
   return { ...resource, metadata: { namespace: 'default', ...resource.metadata } };
 }
 

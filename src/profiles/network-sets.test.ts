@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr, parseNet } from '../ip/cidr.ts';
-import { badNetworks, networkSet, networkSetMember } from '../model/kinds/network-set.ts';
+import { badNetworks, networkSetMember, networkSetType } from '../model/kinds/network-set.ts';
 import { describeOther, otherKind } from '../model/kinds/other-resource.ts';
 import { parseSelector } from '../model/selector/parse.ts';
 import { compileRule } from './compiled-rule.ts';
@@ -9,7 +9,7 @@ import { noWork } from './output.ts';
 import { SelectorSets } from './selector-sets.ts';
 
 function setOf(namespace: string, nets: readonly string[]) {
-  return networkSet.parse({
+  return networkSetType.schema.parse({
     kind: 'NetworkSet',
     apiVersion: 'projectcalico.org/v3',
     metadata: { name: 'bad', namespace, labels: { set: 'bad' } },

@@ -3,6 +3,7 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 import { retiredSettings, settingMeanings, settingsSchema } from '../../src/config/settings.ts';
+import { resourceKinds, resourceTypeOf } from '../../src/model/kinds/index.ts';
 import { networkOptionKeys } from '../../src/driver/networks/network-options.ts';
 
 /** The documents say what the program does. */
@@ -60,6 +61,17 @@ test('docs/from-libnetwork-plugin.md lists every setting of the plugin of 2019',
 test('docs/networks.md lists every network option, and no other', () => {
   const rows = table(read('docs/networks.md'), 'key');
   assert.deepEqual(new Set(rows.map(([key = '']) => quoted(key)[0])), new Set(networkOptionKeys));
+});
+
+test('docs/resources.md lists every kind of resource, and no other', () => {
+  assert.deepEqual(
+    table(read('docs/resources.md'), 'kind'),
+    resourceKinds.map((kind) => {
+      const { aliases, isNamespaced, meaning } = resourceTypeOf[kind];
+      const words = aliases.map((word) => `\`${word}\``).join(' ');
+      return [`\`${kind}\``, words, isNamespaced ? 'yes' : 'no', meaning];
+    }),
+  );
 });
 
 /** Anchors as GitHub makes them of headings. */

@@ -7,7 +7,7 @@ import senders from 'docker-modem/lib/http.js';
 import type { z } from 'zod';
 import { orAborted } from '../../async/deadline.ts';
 import { CalicoError, describe } from '../../errors/error.ts';
-import { firstIssue } from '../../model/entry.ts';
+import { firstIssue } from '../../model/issues.ts';
 import { EngineProcess } from './engine-process.ts';
 import {
   containerList,

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { fastify, type FastifyInstance, type FastifyRequest } from 'fastify';
 import type { z } from 'zod';
 import { CalicoError, toCalicoError } from '../../errors/error.ts';
-import { firstIssue } from '../../model/entry.ts';
+import { firstIssue } from '../../model/issues.ts';
 import { listenOnSocketFile, type SocketFile } from './socket-file.ts';
 
 /**

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { CalicoError, describe } from '../../errors/error.ts';
 import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { portProtocol, type PortProtocol } from '../../ip/port-protocol.ts';
-import { firstIssue } from '../../model/entry.ts';
+import { firstIssue } from '../../model/issues.ts';
 
 const portMapKey = 'com.docker.network.portmap';
 

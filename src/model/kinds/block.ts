@@ -1,7 +1,11 @@
 import { z } from 'zod';
 import { cidrSize } from '../../ip/cidr.ts';
+import { cidrSegment, entryType, type EntryType } from '../entry-type.ts';
 import { cidr } from '../fields.ts';
 import { mapOf } from '../nulls.ts';
+import { ipamRoot } from './ipam-config.ts';
+
+/** Source: libcalico-go/lib/backend/model/block.go. */
 
 const uint64 = z.union([z.bigint(), z.int().transform(BigInt)]);
 
@@ -34,7 +38,7 @@ export type Block = z.infer<typeof blockFields>;
  * into `attributes` or null; `unallocated` is a queue: addresses are taken at its head, freed to its tail.
  * One whose lists do not fit its size is refused where it is read.
  */
-export const block = blockFields.superRefine((value, context) => {
+const block = blockFields.superRefine((value, context) => {
   const size = cidrSize(value.cidr);
   const isInside = (ordinal: number) => ordinal >= 0 && ordinal < size;
   const refuse = (field: string, why: string) =>
@@ -61,3 +65,20 @@ export function isNobodys({ affinity, hostAffinity }: Block): boolean {
 export function hasFree({ unallocated }: Block): boolean {
   return unallocated !== undefined && unallocated.length > 0;
 }
+
+/** Ids: the CIDR. The host that can allocate from a block is its group, so a full block has none. */
+function blockType(family: 'ipv4' | 'ipv6'): EntryType<Block> {
+  return entryType({
+    label: 'IPAM block',
+    prefix: `${ipamRoot}assignment/${family}/block/`,
+    schema: block,
+    segment: cidrSegment,
+    groups: (_, value) => {
+      const host = hasFree(value) ? blockHost(value) : undefined;
+      return host === undefined ? [] : [host];
+    },
+  });
+}
+
+export const block4Type = blockType('ipv4');
+export const block6Type = blockType('ipv6');

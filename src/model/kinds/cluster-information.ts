@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { resource } from '../fields.ts';
+import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
-/** The one object `default` that says that a datastore is initialised. `calicoVersion` is left unset by us. */
-export const clusterInformation = resource(
+const clusterInformation = resource(
   'ClusterInformation',
   z.looseObject({
     clusterGUID: z.exactOptional(z.string()),
@@ -12,4 +12,19 @@ export const clusterInformation = resource(
   }),
 );
 
+/** The one object `default` that says that a datastore is initialised. `calicoVersion` is left unset by us. */
 export type ClusterInformation = z.infer<typeof clusterInformation>;
+
+export const clusterInformationType: ResourceType<ClusterInformation> = resourceType({
+  kind: 'ClusterInformation',
+  plural: 'clusterinformations',
+  meaning: 'identity of the datastore, and whether it is locked',
+  isBuiltIn: true,
+  schema: clusterInformation,
+  columns: [
+    nameColumn,
+    { header: 'guid', cell: ({ spec }) => spec.clusterGUID ?? '' },
+    { header: 'type', cell: ({ spec }) => spec.clusterType ?? '' },
+    { header: 'datastore ready', cell: ({ spec }) => String(spec.datastoreReady ?? true) },
+  ],
+});

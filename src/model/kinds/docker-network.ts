@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { entryType, firstPart, hostSegment, type EntryType } from '../entry-type.ts';
 import { address, cidr } from '../fields.ts';
 import { mapOf } from '../nulls.ts';
 
@@ -7,10 +8,13 @@ import { mapOf } from '../nulls.ts';
  * these records are ours, below `/calico/docker/v1/host/<node>/`; Calico's own tools do not read there.
  */
 
+/** Keys of the records of all hosts. */
+export const dockerRoot = '/calico/docker/v1/host/';
+
 const family = z.union([z.literal(4), z.literal(6)]);
 
 /** The `-o` keys of `docker network create`, parsed. */
-export const networkOptions = z.looseObject({
+const networkOptions = z.looseObject({
   /** Profiles of its containers instead of the one of the network's name. */
   profiles: z.exactOptional(z.array(z.string())),
   /** Bytes; absent: the MTU of the host's default route. */
@@ -39,7 +43,7 @@ const networkSubnet = z.looseObject({
 
 export type NetworkSubnet = z.infer<typeof networkSubnet>;
 
-export const dockerNetwork = z.looseObject({
+const dockerNetwork = z.looseObject({
   id: z.string(),
   node: z.string(),
   /** Docker's name of the network; unknown until Docker or `-o name=` has told it. */
@@ -57,3 +61,13 @@ export const dockerNetwork = z.looseObject({
 });
 
 export type DockerNetwork = z.infer<typeof dockerNetwork>;
+
+/** Ids: `<node>/<Docker's ID>`; the node is the group. */
+export const dockerNetworkType: EntryType<DockerNetwork> = entryType({
+  label: 'Docker network',
+  prefix: dockerRoot,
+  schema: dockerNetwork,
+  segment: hostSegment('/network/'),
+  groups: firstPart,
+  isObserved: true,
+});

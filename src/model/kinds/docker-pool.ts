@@ -1,10 +1,11 @@
 import { z } from 'zod';
+import { entryType, firstPart, hostSegment, type EntryType } from '../entry-type.ts';
 import { address, cidr } from '../fields.ts';
+import { dockerRoot } from './docker-network.ts';
 
 const family = z.union([z.literal(4), z.literal(6)]);
 
-/** A pool that Docker asked our IPAM for; its PoolID carries the same facts, so it can be made again. */
-export const dockerPool = z.looseObject({
+const dockerPool = z.looseObject({
   poolId: z.string(),
   node: z.string(),
   family,
@@ -31,4 +32,15 @@ export const dockerPool = z.looseObject({
   createdAt: z.string(),
 });
 
+/** A pool that Docker asked our IPAM for; its PoolID carries the same facts, so it can be made again. */
 export type DockerPool = z.infer<typeof dockerPool>;
+
+/** Ids: `<node>/<id>`; the node is the group. */
+export const dockerPoolType: EntryType<DockerPool> = entryType({
+  label: 'Docker pool',
+  prefix: dockerRoot,
+  schema: dockerPool,
+  segment: hostSegment('/pool/'),
+  groups: firstPart,
+  isObserved: true,
+});

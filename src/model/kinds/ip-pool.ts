@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import type { IpFamily } from '../../ip/address.ts';
-import { cidrFamily, splitCidr } from '../../ip/cidr.ts';
+import { cidrFamily, cidrsOverlap, splitCidr } from '../../ip/cidr.ts';
 import { describe } from '../../errors/error.ts';
 import { describeRange, refusedRange } from '../../ip/special-ranges.ts';
 import { cidr, resource } from '../fields.ts';
+import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 import { parseSelector } from '../selector/parse.ts';
+import type { StoredEntries } from '../stored-entries.ts';
 
 const encapsulationMode = z.enum(['Never', 'Always', 'CrossSubnet']);
 const allowedUse = z.enum(['Workload', 'Tunnel', 'LoadBalancer']);
@@ -26,17 +28,46 @@ const fields = resource(
   }),
 );
 
-export type IpPool = z.infer<typeof fields>;
-
 /**
  * A range of addresses that workloads may use, cut into blocks. Defaults: the functions below. One that contradicts
  * itself is refused wherever it is read: no block can be cut from it, and everybody who looks for an address looks
  * at all pools.
  */
-export const ipPool = fields.superRefine((pool, context) => {
+export type IpPool = z.infer<typeof fields>;
+
+const ipPool = fields.superRefine((pool, context) => {
   for (const { field, why } of poolProblems(pool)) {
     context.addIssue({ code: 'custom', path: field.split('.'), message: why });
   }
+});
+
+export const ipPoolType: ResourceType<IpPool> = resourceType({
+  kind: 'IPPool',
+  plural: 'ippools',
+  meaning: 'addresses for containers',
+  schema: ipPool,
+  isObserved: true,
+  columns: [
+    nameColumn,
+    { header: 'cidr', cell: ({ spec }) => spec.cidr },
+    { header: 'nat', cell: ({ spec }) => String(spec.natOutgoing ?? false) },
+    { header: 'ipip', cell: ({ spec }) => spec.ipipMode ?? 'Never' },
+    { header: 'vxlan', cell: ({ spec }) => spec.vxlanMode ?? 'Never' },
+    { header: 'enabled', cell: (pool) => String(poolIsEnabled(pool)) },
+    { header: 'selector', cell: ({ spec }) => spec.nodeSelector ?? 'all()' },
+  ],
+  withDefaults: (pool) => ({
+    ...pool,
+    spec: {
+      ipipMode: 'Never',
+      vxlanMode: 'Never',
+      nodeSelector: 'all()',
+      allowedUses: ['Workload', 'Tunnel'],
+      blockSize: poolFamily(pool) === 4 ? 26 : 122,
+      ...pool.spec,
+    },
+  }),
+  validate: problemOfNew,
 });
 
 export function poolFamily(pool: IpPool): IpFamily {
@@ -82,15 +113,35 @@ const poolStatus = z.looseObject({
   conditions: z.exactOptional(z.array(z.looseObject({ type: z.string(), status: z.string() }))),
 });
 
-/** Why a new pool is refused although it is well-formed; a stored one, which another tool made, is read all the same. */
+/** Why a pool is refused although it is well-formed; a stored one, which another tool made, is read all the same. */
+function problemOfNew(pool: IpPool, stored: StoredEntries): Problem | undefined {
+  const { metadata, spec } = pool;
+  const why = newPoolProblem(pool);
+  if (why !== undefined) return { field: 'spec.cidr', why };
+  const existing = stored.get('IPPool', metadata.name);
+  for (const field of ['cidr', 'blockSize'] as const) {
+    if (existing !== undefined && existing.spec[field] !== spec[field]) {
+      const before = existing.spec[field] ?? 'its default';
+      return { field: `spec.${field}`, why: `cannot be changed from ${before}` };
+    }
+  }
+  for (const [name, other] of stored.entries('IPPool')) {
+    if (name !== metadata.name && cidrsOverlap(other.spec.cidr, spec.cidr)) {
+      return { field: 'spec.cidr', why: `overlaps IPPool ${name} (${other.spec.cidr})` };
+    }
+  }
+  return undefined;
+}
+
+/** Why no container may have addresses of a new pool. */
 export function newPoolProblem({ spec }: IpPool): string | undefined {
   const special = spec.disabled === true ? undefined : refusedRange(spec.cidr);
   return special === undefined ? undefined : `cannot have containers: ${describeRange(special)}`;
 }
 
 /** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */
-function poolProblems(pool: IpPool): readonly { field: string; why: string }[] {
-  const problems: { field: string; why: string }[] = [];
+function poolProblems(pool: IpPool): readonly Problem[] {
+  const problems: Problem[] = [];
   const family = poolFamily(pool);
   const blockSize = poolBlockSize(pool);
   const [least, most] = family === 4 ? [20, 32] : [116, 128];

@@ -1,10 +1,23 @@
 import { z } from 'zod';
 import { net, resource } from '../fields.ts';
+import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
-/** Addresses that IPAM never hands out of its own accord; an explicit request may still have them. */
-export const ipReservation = resource(
+const ipReservation = resource(
   'IPReservation',
   z.looseObject({ reservedCIDRs: z.exactOptional(z.array(net)) }),
 );
 
+/** Addresses that IPAM never hands out of its own accord; an explicit request may still have them. */
 export type IpReservation = z.infer<typeof ipReservation>;
+
+export const ipReservationType: ResourceType<IpReservation> = resourceType({
+  kind: 'IPReservation',
+  plural: 'ipreservations',
+  meaning: 'addresses that are given to nobody who does not ask for them',
+  schema: ipReservation,
+  isObserved: true,
+  columns: [
+    nameColumn,
+    { header: 'cidrs', cell: ({ spec }) => (spec.reservedCIDRs ?? []).join(',') },
+  ],
+});

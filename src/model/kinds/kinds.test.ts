@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { storedValues, toText } from './kinds.fixture.ts';
-import { entryKinds, entryTypeOf, parseKey, type EntryKind } from './index.ts';
+import { resourceKind } from '../user-input.ts';
+import {
+  entryKinds,
+  entryTypeOf,
+  parseKey,
+  resourceKinds,
+  resourceTypeOf,
+  type EntryKind,
+} from './index.ts';
 
 /** Decodes and encodes again; what was written must be read as the same value. */
 function rewritten<K extends EntryKind>(kind: K, text: string): string {
@@ -138,6 +146,16 @@ describe('what Calico writes is found at its key and written back byte for byte'
       assert.deepEqual(parseKey(key), { kind, id });
       assert.equal(rewritten(kind, text), text);
     });
+  }
+});
+
+test('a kind is named by its word in any case, singular and plural, and by its short words', () => {
+  for (const kind of resourceKinds) {
+    const { plural, aliases } = resourceTypeOf[kind];
+    for (const word of [kind, plural, `${kind}s`, ...aliases, ...aliases.map((one) => `${one}s`)]) {
+      assert.equal(resourceKind(word), kind);
+      assert.equal(resourceKind(word.toUpperCase()), kind);
+    }
   }
 });
 

@@ -2,18 +2,54 @@ import { z } from 'zod';
 import { tryParseAddress } from '../../ip/address.ts';
 import { cidrOf, hostCidr, parseInterfaceAddress, type Cidr } from '../../ip/cidr.ts';
 import { resource, type labels } from '../fields.ts';
+import {
+  nameColumn,
+  namespaceColumn,
+  resourceType,
+  type Column,
+  type Problem,
+  type ResourceType,
+} from '../resource-type.ts';
+
+const spec = z.looseObject({ nets: z.exactOptional(z.array(z.string())) });
+
+const globalNetworkSet = resource('GlobalNetworkSet', spec);
+const namespacedNetworkSet = resource('NetworkSet', spec);
+
+type NamespacedNetworkSet = z.infer<typeof namespacedNetworkSet>;
+type GlobalNetworkSet = z.infer<typeof globalNetworkSet>;
 
 /**
  * Networks with labels, which selectors of rules match as they match endpoints. A NetworkSet is of a namespace, which
  * is a label of it; a GlobalNetworkSet of none. Networks are read as Calico reads them: a single address is its own
  * network, bits of the host are cleared, and what is none of this is left out.
  */
-const spec = z.looseObject({ nets: z.exactOptional(z.array(z.string())) });
+export type NetworkSet = NamespacedNetworkSet | GlobalNetworkSet;
 
-export const globalNetworkSet = resource('GlobalNetworkSet', spec);
-export const networkSet = resource('NetworkSet', spec);
+const netsColumn: Column<NetworkSet> = {
+  header: 'nets',
+  cell: ({ spec: { nets = [] } }) => nets.join(','),
+};
 
-export type NetworkSet = z.infer<typeof networkSet> | z.infer<typeof globalNetworkSet>;
+export const networkSetType: ResourceType<NamespacedNetworkSet> = resourceType({
+  kind: 'NetworkSet',
+  plural: 'networksets',
+  aliases: ['netset'],
+  meaning: 'networks with labels, of a namespace',
+  isNamespaced: true,
+  schema: namespacedNetworkSet,
+  columns: [namespaceColumn, nameColumn, netsColumn],
+  validate: setProblem,
+});
+
+export const globalNetworkSetType: ResourceType<GlobalNetworkSet> = resourceType({
+  kind: 'GlobalNetworkSet',
+  plural: 'globalnetworksets',
+  meaning: 'networks with labels',
+  schema: globalNetworkSet,
+  columns: [nameColumn, netsColumn],
+  validate: setProblem,
+});
 
 const namespaceLabel = 'projectcalico.org/namespace';
 
@@ -34,6 +70,14 @@ export function networkSetMember({ metadata, spec: { nets = [] } }: NetworkSet):
     },
     profiles: namespace === undefined ? [] : [`kns.${namespace}`],
   };
+}
+
+function setProblem(set: NetworkSet): Problem | undefined {
+  const [bad] = badNetworks(set);
+  if (bad !== undefined)
+    return { field: 'spec.nets', why: `"${bad}" is no network and no address` };
+  if (set.metadata.labels?.[namespaceLabel] === undefined) return undefined;
+  return { field: 'metadata.labels', why: `${namespaceLabel} is given by the namespace` };
 }
 
 /** What a set lists that is no network. */

@@ -1,4 +1,6 @@
 import { z } from 'zod';
+import { entryType, plainSegment, type EntryType } from '../entry-type.ts';
+import { resourceRoot } from '../resource-type.ts';
 
 /**
  * Kinds of Calico's that we store nothing of and do not enforce, by the word in their keys. Those of policy decide
@@ -22,8 +24,22 @@ const kinds: Readonly<Record<string, { readonly kind: string; readonly isPolicy:
   kubecontrollersconfigurations: { kind: 'KubeControllersConfiguration', isPolicy: false },
 };
 
-/** A resource of a kind that we do not act on; its id is the kind's word in keys, `/`, namespace and name. */
-export const otherResource = z.looseObject({});
+const otherResource = z.looseObject({});
+
+/** A resource of a kind that has no file here. */
+export type OtherResource = z.infer<typeof otherResource>;
+
+/** Ids: the kind's word in keys, `/`, namespace and name. `isKnown` says of a word whether it is another kind's. */
+export function otherResourceType(isKnown: (plural: string) => boolean): EntryType<OtherResource> {
+  return entryType({
+    label: 'resource',
+    prefix: resourceRoot,
+    schema: otherResource,
+    segment: plainSegment(
+      (text) => /^[^/]+(\/[^/]+){1,2}$/.test(text) && !isKnown(text.slice(0, text.indexOf('/'))),
+    ),
+  });
+}
 
 /** What a resource is by its id; a kind that we have never heard of goes by its word. */
 export function describeOther(id: string): {

@@ -1,12 +1,11 @@
 import { z } from 'zod';
+import { counted } from '../counted.ts';
 import { labels, resource } from '../fields.ts';
+import { dockerNameOf } from '../names.ts';
 import { policyRule } from '../policy-rule.ts';
+import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
-/**
- * Rules that an endpoint brings along, and labels that it gives to its endpoints. A tag `t` of a Profile is
- * the label `t` with an empty value in `labelsToApply`.
- */
-export const profile = resource(
+const profile = resource(
   'Profile',
   z.looseObject({
     ingress: z.exactOptional(z.array(policyRule)),
@@ -15,6 +14,10 @@ export const profile = resource(
   }),
 );
 
+/**
+ * Rules that an endpoint brings along, and labels that it gives to its endpoints. A tag `t` of a Profile is
+ * the label `t` with an empty value in `labelsToApply`.
+ */
 export type Profile = z.infer<typeof profile>;
 
 /** The tags of a Profile in alphabetical order: the labels to apply whose value is empty. */
@@ -24,3 +27,17 @@ export function profileTags(of: Profile): readonly string[] {
     .map(([tag]) => tag)
     .toSorted();
 }
+
+export const profileType: ResourceType<Profile> = resourceType({
+  kind: 'Profile',
+  plural: 'profiles',
+  meaning: 'rules and tags of the containers that have it',
+  schema: profile,
+  columns: [
+    nameColumn,
+    { header: 'docker name', cell: ({ metadata }) => dockerNameOf(metadata.name) },
+    { header: 'tags', cell: (resource) => profileTags(resource).map(dockerNameOf).join(',') },
+    { header: 'inbound', cell: ({ spec }) => counted(spec.ingress?.length ?? 0, 'rule') },
+    { header: 'outbound', cell: ({ spec }) => counted(spec.egress?.length ?? 0, 'rule') },
+  ],
+});

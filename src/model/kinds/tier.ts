@@ -1,8 +1,8 @@
 import { z } from 'zod';
 import { resource } from '../fields.ts';
+import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
-/** A group of policies with an order and an action for what none of them decided. */
-export const tier = resource(
+const tier = resource(
   'Tier',
   z.looseObject({
     order: z.exactOptional(z.number()),
@@ -10,4 +10,14 @@ export const tier = resource(
   }),
 );
 
+/** A group of policies with an order and an action for what none of them decided. */
 export type Tier = z.infer<typeof tier>;
+
+export const tierType: ResourceType<Tier> = resourceType({
+  kind: 'Tier',
+  plural: 'tiers',
+  meaning: 'a group of policies',
+  isBuiltIn: true,
+  schema: tier,
+  columns: [nameColumn, { header: 'order', cell: ({ spec }) => String(spec.order ?? '') }],
+});

@@ -2,6 +2,8 @@ import { z } from 'zod';
 import type { IpAddress } from '../../ip/address.ts';
 import { splitCidr } from '../../ip/cidr.ts';
 import { net, resource, resourceName } from '../fields.ts';
+import { dockerNameOf } from '../names.ts';
+import { resourceType, type ResourceType } from '../resource-type.ts';
 
 /** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
 export const orchestrator = 'libnetwork';
@@ -16,8 +18,7 @@ const endpointPort = z.looseObject({
   hostIP: z.exactOptional(z.string()),
 });
 
-/** One interface of one container: its addresses, its Profiles, and the host's end of its veth. */
-export const workloadEndpoint = resource(
+const workloadEndpoint = resource(
   'WorkloadEndpoint',
   z.looseObject({
     orchestrator: z.string(),
@@ -33,7 +34,29 @@ export const workloadEndpoint = resource(
   }),
 );
 
+/** One interface of one container: its addresses, its Profiles, and the host's end of its veth. */
 export type WorkloadEndpoint = z.infer<typeof workloadEndpoint>;
+
+/** The groups of an endpoint are its addresses. */
+export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType({
+  kind: 'WorkloadEndpoint',
+  plural: 'workloadendpoints',
+  aliases: ['wep'],
+  meaning: 'a container on a network: its addresses and its Profiles',
+  isNamespaced: true,
+  schema: workloadEndpoint,
+  groups: (_, value) => endpointAddresses(value),
+  columns: [
+    { header: 'container', cell: endpointTitle },
+    { header: 'node', cell: ({ spec }) => spec.node },
+    { header: 'addresses', cell: ({ spec }) => (spec.ipNetworks ?? []).join(',') },
+    { header: 'interface', cell: ({ spec }) => spec.interfaceName },
+    {
+      header: 'profiles',
+      cell: ({ spec }) => (spec.profiles ?? []).map(dockerNameOf).join(','),
+    },
+  ],
+});
 
 /**
  * The name of a Docker endpoint's WorkloadEndpoint: node, orchestrator, workload and endpoint joined by `-`,

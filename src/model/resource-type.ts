@@ -1,0 +1,87 @@
+import type { z } from 'zod';
+import { entryType, plainSegment, type EntryOptions, type EntryType } from './entry-type.ts';
+import type { Metadata } from './fields.ts';
+import type { StoredEntries } from './stored-entries.ts';
+
+/** Keys of resources: `<root><plural>/<name>`, with the namespace before the name where the kind has one. */
+export const resourceRoot = '/calico/resources/v3/projectcalico.org/';
+
+/** A kind of resource that people read and write: all that the commands know of it. */
+export interface ResourceType<Value> extends EntryType<Value> {
+  readonly isUserFacing: true;
+  /** The kind's word in keys, which is also its plural for people. */
+  readonly plural: string;
+  /** Short words for it, as calicoctl has them. */
+  readonly aliases: readonly string[];
+  /** What it is, for the table of `docs/resources.md`. */
+  readonly meaning: string;
+  /** Whether its id is `<namespace>/<name>`. */
+  readonly isNamespaced: boolean;
+  /** Whether it belongs to the datastore itself, so that people neither apply nor delete it. */
+  readonly isBuiltIn: boolean;
+  readonly columns: readonly Column<Value>[];
+  /** What is stored where nothing was said; the resource itself where all was. */
+  readonly withDefaults: (resource: Value) => Value;
+  /** Why a resource that people give is refused although it is well-formed, perhaps because of what is stored. */
+  readonly validate: (resource: Value, stored: StoredEntries) => Problem | undefined;
+}
+
+export interface Column<Value> {
+  readonly header: string;
+  readonly cell: (resource: Value) => string;
+}
+
+/** What is wrong with a resource: the field by its path, `''` for all of it, and the rest of the sentence. */
+export interface Problem {
+  readonly field: string;
+  readonly why: string;
+}
+
+type ResourceOptions<Value> = Pick<EntryOptions<Value>, 'groups' | 'isObserved'> &
+  Pick<ResourceType<Value>, 'plural' | 'meaning' | 'columns'> &
+  Partial<
+    Pick<
+      ResourceType<Value>,
+      'aliases' | 'isNamespaced' | 'isBuiltIn' | 'withDefaults' | 'validate'
+    >
+  > & {
+    readonly kind: string;
+    readonly schema: z.ZodType<Value>;
+  };
+
+/** Makes the type of a resource. Key layout: libcalico-go/lib/backend/model/resource.go. */
+export function resourceType<Value extends { readonly metadata: Metadata }>(
+  options: ResourceOptions<Value>,
+): ResourceType<Value> {
+  const { kind, plural, isNamespaced = false } = options;
+  return {
+    ...entryType({
+      ...options,
+      label: kind,
+      prefix: `${resourceRoot}${plural}/`,
+      ...(isNamespaced ? { segment: namespaced } : {}),
+    }),
+    isUserFacing: true,
+    plural,
+    aliases: options.aliases ?? [],
+    meaning: options.meaning,
+    isNamespaced,
+    isBuiltIn: options.isBuiltIn ?? false,
+    columns: options.columns,
+    withDefaults: options.withDefaults ?? ((resource) => resource),
+    validate: options.validate ?? (() => undefined),
+  };
+}
+
+const namespaced = plainSegment((text) => /^[^/]+\/[^/]+$/.test(text));
+
+/** The columns that begin the tables of most kinds. */
+export const nameColumn: Column<{ readonly metadata: Metadata }> = {
+  header: 'name',
+  cell: ({ metadata }) => metadata.name,
+};
+
+export const namespaceColumn: Column<{ readonly metadata: Metadata }> = {
+  header: 'namespace',
+  cell: ({ metadata }) => metadata.namespace ?? '',
+};
