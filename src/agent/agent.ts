@@ -1,29 +1,17 @@
 import { backoffMs, pause, withDeadline } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import { Waiters } from '../async/waiters.ts';
-import { AddressSets } from '../dataplane/address-sets.ts';
-import type { ApplyFailure } from '../dataplane/apply-failure.ts';
-import { IptablesTables } from '../dataplane/iptables/tables.ts';
-import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
-import { findLink } from '../dataplane/netlink/link.ts';
-import { Routes } from '../dataplane/routes.ts';
 import type { EntryChanges } from '../cache/mirror.ts';
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
+import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import { CalicoError, describe } from '../errors/error.ts';
-import type { IpFamily } from '../ip/address.ts';
+import type { EntryKind } from '../model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
-import { PolicyEngine } from '../profiles/policy-engine.ts';
-import { ApplyFailures } from './apply-failures.ts';
 import type { AgentDeps } from './agent-deps.ts';
-import { ContainerPaths } from './managers/container-paths.ts';
-import { DropCounters } from './managers/drop-counters.ts';
-import { EndpointRoutes, hasOwnInterface } from './managers/endpoint-routes.ts';
-import { FlowEnder } from './managers/flow-ender.ts';
-import { inheritedFlowsEnder } from './managers/inherited-flows.ts';
-import { FirewallWatch } from './firewall-watch.ts';
-import { GuardedIpv6Forwarding } from './managers/ipv6-forwarding.ts';
-import { NatMembers } from './managers/nat-members.ts';
-import { createPolicySink, wantStaticRules } from './managers/policy-sink.ts';
-import { PublishedPorts } from './managers/published-ports.ts';
+import { ApplyFailures } from './apply-failures.ts';
+import { openDrivers, type Drivers } from './kernel.ts';
+import { phases, type HostEvent, type Manager, type Participant, type Phase } from './manager.ts';
+import { createManagers, type Managers } from './managers.ts';
 
 /** How the agent is. */
 export interface AgentHealth {
@@ -36,7 +24,6 @@ export interface AgentHealth {
   readonly tableTransactions: number;
 }
 
-const idleMs = 60_000;
 /** The kernel tells nobody of changes in address sets and legacy tables, so it is looked at. */
 const lookMs = 500;
 /** What a look cannot see is found by reading everything. */
@@ -47,23 +34,16 @@ const longestRoundMs = 300_000;
 const longestLookMs = 120_000;
 
 /**
- * Makes this host's kernel hold what the datastore says. Changes are taken as they come; one round at a time
- * writes what differs, in the order that leaves no gap: sets and members, chains, what goes, then routes.
+ * Makes this host's kernel hold what the datastore says. Managers take changes as they come and tell the drivers what
+ * they want; one round at a time writes what differs, phase by phase.
  */
 export class Agent {
-  readonly engine: PolicyEngine;
-  readonly sets: AddressSets;
-  readonly routes: Routes;
+  readonly drivers: Drivers;
+  readonly managers: Managers;
   readonly #deps: AgentDeps;
-  readonly #tables: ReadonlyMap<IpFamily, IptablesTables>;
-  readonly #nat: NatMembers;
-  readonly #endpointRoutes: EndpointRoutes;
-  readonly #watch: FirewallWatch;
-  readonly #forwarding: GuardedIpv6Forwarding;
-  readonly containers: ContainerPaths;
-  readonly counters: DropCounters;
-  readonly ports: PublishedPorts;
-  readonly #flows: FlowEnder;
+  /** First the drivers, then the managers, which do what has to follow. */
+  readonly #participants: readonly Participant[];
+  readonly #byKind: ReadonlyMap<EntryKind, readonly Manager[]>;
   readonly #failures: ApplyFailures;
   readonly #rounding: Work;
   readonly #listening: Work;
@@ -76,48 +56,24 @@ export class Agent {
   #inSyncSince: Date | undefined;
   #lastError: AgentHealth['lastError'];
   #rounds = 0;
-  #tableTransactions = 0;
   #signal = AbortSignal.abort();
 
   constructor(deps: AgentDeps) {
     this.#deps = deps;
-    const { families, firewall, runner, sockets, node, supervisor } = deps;
+    const { supervisor } = deps;
     this.#rounding = supervisor.work('kernel rounds', { mostSilentMs: longestRoundMs });
     this.#listening = supervisor.work('kernel events');
-    const { backend } = firewall;
-    this.sets = new AddressSets(sockets.ipset);
-    this.#tables = new Map(
-      families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
-    );
-    this.routes = new Routes(sockets.rtnetlink, inheritedFlowsEnder(sockets.netfilter));
-    this.engine = new PolicyEngine({
-      node,
-      families,
-      output: createPolicySink(this.#tables, this.sets),
-    });
-    this.counters = new DropCounters(
-      this.sets,
-      (name) => this.containers.hasInterface(name) || this.routes.link(name) !== undefined,
-    );
-    this.#nat = new NatMembers(this.sets, families);
-    this.#endpointRoutes = new EndpointRoutes(this.routes, families);
-    this.containers = new ContainerPaths({ ...deps, libc: sockets.libc });
-    this.ports = new PublishedPorts({ ...deps, ...sockets, tables: this.#tables });
-    const { netfilter } = sockets;
     this.#failures = new ApplyFailures(deps.log);
-    this.#flows = new FlowEnder({ ...deps, netfilter, engine: this.engine });
-    this.#watch = new FirewallWatch({ ...sockets, backend, families });
-    this.#forwarding = new GuardedIpv6Forwarding({
-      tables: this.#tables.get(6),
-      forwarding: deps.ipv6Forwarding,
-      log: deps.log,
-    });
+    this.drivers = openDrivers({ ...deps, chosen: deps.firewall });
+    this.managers = createManagers({ ...deps, kernel: this.drivers.kernel });
+    this.#participants = [...this.drivers.all, ...this.managers.all];
+    this.#byKind = managersByKind(this.managers.all);
   }
 
   /** Follows datastore and kernel until the signal is aborted; nothing is written before the first listing. */
   start(signal: AbortSignal): void {
     this.#signal = signal;
-    this.#wantStatic();
+    for (const manager of this.managers.all) manager.start?.();
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
     const { supervisor } = this.#deps;
@@ -137,40 +93,9 @@ export class Agent {
     if (isRelevant) this.#kick();
   }
 
-  /** Answers whether there may be something to write. */
-  #takeEvent(event: KernelEvent): boolean {
-    if (event.kind === 'overrun') return (this.#mustResync = true);
-    if (event.kind === 'routeGone') return this.routes.routeGone(event.route);
-    if (event.kind === 'routeReplaced') return this.routes.routeReplaced(event.route);
-    if (event.kind === 'nftables') {
-      if (!this.#running && this.#watch.hasChanged()) this.#firewallChanged();
-      return false;
-    }
-    const { link, isGone } = event;
-    this.routes.linkChanged(link.name, isGone ? undefined : link);
-    if (link.hasCarrier && !isGone) this.containers.linkIsUp(link.name);
-    if (isGone) this.counters.sweepSoon();
-    else this.#forwarding.linkChanged(link.name);
-    return link.name.startsWith('cali') || link.name === 'lo';
-  }
-
-  #resync(): void {
-    this.#mustResync = true;
-    this.#kick();
-  }
-
-  #firewallChanged(): void {
-    for (const tables of this.#tables.values()) tables.invalidate();
-    this.#kick();
-  }
-
   /** Told after an interface was made, so that its routes need not wait for the kernel's notification. */
   linkMade(name: string, { hasIpv6 }: { readonly hasIpv6: boolean }): void {
-    if (hasIpv6) this.#forwarding.want();
-    const link = findLink(this.#deps.sockets.rtnetlink, name);
-    if (link !== undefined) this.routes.linkChanged(name, link);
-    this.ports.linkMade(name);
-    this.#kick();
+    if (this.#takeEvent({ kind: 'linkMade', name, hasIpv6 })) this.#kick();
   }
 
   /**
@@ -178,8 +103,9 @@ export class Agent {
    * and its routes. Throws `kernel/not-programmed` if it takes too long.
    */
   async programmed(endpointId: string, revision: bigint, signal: AbortSignal): Promise<void> {
+    const { containers } = this.managers;
     const isMet = () => {
-      const endpoint = this.containers.endpoint(endpointId);
+      const endpoint = containers.endpoint(endpointId);
       return this.#applied >= revision && (endpoint === undefined || this.isProgrammed(endpoint));
     };
     if (isMet()) return;
@@ -188,7 +114,7 @@ export class Agent {
       await this.#waiters.until(isMet, withDeadline(signal, programmedMs));
     } catch (error) {
       const late = this.#seen < revision ? 'the datastore has not told of it yet' : undefined;
-      const networks = this.containers.endpoint(endpointId)?.spec.ipNetworks ?? [];
+      const networks = containers.endpoint(endpointId)?.spec.ipNetworks ?? [];
       const refused = this.#failures.about(networks);
       const why = late ?? refused ?? this.#lastError?.what ?? 'it takes too long';
       throw new CalicoError(
@@ -201,13 +127,12 @@ export class Agent {
 
   /** Whether the kernel routes to an endpoint of this host. */
   isRouted(endpoint: WorkloadEndpoint): boolean {
-    return this.#endpointRoutes.isRouted(endpoint);
+    return this.managers.routes.isRouted(endpoint);
   }
 
   /** Whether the kernel routes to an endpoint of this host and knows its policy. */
   isProgrammed(endpoint: WorkloadEndpoint): boolean {
-    const isHeld = (set: string, member: string) => this.sets.holds(set, member);
-    return this.isRouted(endpoint) && this.engine.isPlaced(endpoint, isHeld);
+    return this.isRouted(endpoint) && this.managers.policy.isPlaced(endpoint);
   }
 
   get health(): AgentHealth {
@@ -216,64 +141,24 @@ export class Agent {
       failures: this.#failures.all(),
       lastError: this.#lastError,
       rounds: this.#rounds,
-      tableTransactions: this.#tableTransactions,
+      tableTransactions: this.drivers.firewall.transactions,
     };
   }
 
-  #wantStatic(): void {
-    wantStaticRules(this.#tables, this.#deps.statics);
-    this.#forwarding.start();
-    this.engine.start();
-    this.#nat.start();
-    this.ports.start();
-  }
-
   #take({ revision, changes }: EntryChanges): void {
-    const { node } = this.#deps;
     for (const change of changes) {
-      const { id } = change;
-      switch (change.kind) {
-        case 'Profile':
-          this.engine.setProfile(id, change.now?.value);
-          if (this.#deps.endsForbiddenFlows) this.#flows.look();
-          break;
-        case 'NetworkSet':
-        case 'GlobalNetworkSet':
-          this.engine.setNetworkSet(`${change.kind} ${id}`, change.now?.value);
-          if (this.#deps.endsForbiddenFlows) this.#flows.look();
-          break;
-        case 'WorkloadEndpoint': {
-          const now = change.now?.value;
-          const ofHost = now?.spec.node === node ? now : undefined;
-          const local = hasOwnInterface(ofHost) ? ofHost : undefined;
-          this.engine.setEndpoint(id, now);
-          this.#nat.setEndpoint(id, local);
-          this.ports.setEndpoint(id, local);
-          this.#flows.setEndpoint(change.before?.value, local);
-          this.#endpointRoutes.setEndpoint(id, ofHost);
-          this.containers.setEndpoint(id, local);
-          if (local === undefined) this.counters.sweepSoon();
-          break;
-        }
-        case 'IPPool':
-          this.#nat.setPool(id, change.now?.value);
-          this.containers.allChanged();
-          break;
-        case 'DockerNetwork': {
-          const local = change.now?.value.node === node ? change.now.value : undefined;
-          const networkId = id.slice(id.indexOf('/') + 1);
-          if (id.startsWith(`${node}/`)) {
-            this.#endpointRoutes.setNetwork(networkId, local);
-            this.containers.setNetwork(networkId, local);
-          }
-          break;
-        }
-        default:
-          break;
-      }
+      for (const manager of this.#byKind.get(change.kind) ?? []) manager.onChange?.(change);
     }
     this.#seen = revision;
     this.#kick();
+  }
+
+  /** Answers whether there may be something to write. */
+  #takeEvent(event: HostEvent): boolean {
+    if (event.kind === 'overrun') return (this.#mustResync = true);
+    // Our own writing is told as well; when it has ended, it is looked whether there was more.
+    if (event.kind === 'nftables' && this.#running) return false;
+    return this.#participants.map((one) => one.onEvent?.(event) ?? false).includes(true);
   }
 
   #kick(): void {
@@ -303,7 +188,7 @@ export class Agent {
     // What was notified during the last round may have been somebody else's.
     this.#listening.guard(
       () => {
-        if (this.#watch.hasChanged()) this.#firewallChanged();
+        if (this.#takeEvent({ kind: 'nftables', processId: undefined })) this.#kick();
       },
       () => this.#resync(),
     );
@@ -312,43 +197,36 @@ export class Agent {
   async #round(): Promise<void> {
     this.#rounds++;
     if (this.#mustResync) {
-      this.sets.resync();
-      this.routes.resync();
-      this.containers.allChanged();
-      for (const tables of this.#tables.values()) tables.invalidate();
+      for (const participant of this.#participants) participant.resync?.();
       this.#mustResync = false;
     }
-    const families = [...this.#tables.values()];
-    const losses = countLosses(families);
-    if (families.some(({ isKnown }) => !isKnown)) this.#watch.beforeRead();
-    await Promise.all(families.map((tables) => tables.prepare(this.#signal)));
-    if (countLosses(families) > losses) this.#flows.look();
-    const revision = this.#seen;
-    // What is written is decided here, in one step; changes that arrive while it is written are the next round's.
-    const { recovered } = this.sets;
-    this.sets.applyAdditions();
-    if (this.sets.recovered > recovered) for (const tables of families) tables.retryRefused();
-    if (this.engine.setFaults(this.sets.faults())) this.sets.applyAdditions();
-    const applied = await Promise.all(families.map((tables) => tables.write(this.#signal)));
-    const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
-    this.#tableTransactions += transactions;
-    this.#watch.afterWrite(transactions);
-    const attempt = (what: string, step: () => void) => this.#failures.attempt(what, step);
-    attempt('IPv6 forwarding', () => this.#forwarding.apply());
-    // A former owner of an address is no member any more when the address is routed to the next one.
-    this.sets.applyRemovals();
-    this.routes.apply();
-    attempt('published ports', () => this.ports.finish());
-    attempt('end of flows that no rule allows', () => this.#flows.endForbidden());
-    const { sets, routes, ports } = this;
-    this.#failures.finish(
-      [sets, ...families, routes, this.#endpointRoutes, ports].flatMap((driver) =>
-        driver.failures(),
-      ),
-    );
+    let revision = this.#seen;
+    for (const phase of phases) {
+      // What changes from here on is the next round's.
+      if (phase === 'additions') revision = this.#seen;
+      const writing = this.drivers.all.flatMap((one) => one.apply(phase, this.#signal) ?? []);
+      if (writing.length > 0) await Promise.all(writing);
+      this.#follow(phase);
+    }
+    this.#failures.finish(this.#participants.flatMap((one) => one.failures?.() ?? []));
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
     this.#waiters.settle();
+  }
+
+  /** That a manager fails keeps nobody from the others, once the tables have been written. */
+  #follow(phase: Phase): void {
+    const isBefore = phases.indexOf(phase) < phases.indexOf('tables');
+    for (const manager of this.managers.all) {
+      const apply = () => manager.apply?.(phase);
+      if (isBefore) apply();
+      else this.#failures.attempt(manager.name, apply);
+    }
+  }
+
+  #resync(): void {
+    this.#mustResync = true;
+    this.#kick();
   }
 
   #failed(work: Work, error: unknown): void {
@@ -358,34 +236,23 @@ export class Agent {
     this.#mustResync = true;
   }
 
-  /**
-   * Finds what others changed and the kernel does not tell of, or told while nobody listened. Chains of policies that
-   * no container has any more are removed here as well, when nothing else is to be done.
-   */
+  /** Finds what others changed and the kernel does not tell of, or told while nobody listened. */
   async #lookNowAndThen(work: Work, signal: AbortSignal): Promise<void> {
-    let [readAt, idleAt] = [Date.now(), Date.now()];
+    let readAt = Date.now();
     while (!signal.aborted) {
       work.turned();
       await pause(lookMs, signal);
       if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
       if (Date.now() - readAt > resyncMs) {
         readAt = Date.now();
-        for (const tables of this.#tables.values()) tables.retryRefused();
+        this.drivers.firewall.retryRefused();
         this.#resync();
         continue;
       }
       try {
-        if (Date.now() - idleAt > idleMs && this.engine.hasIdle) {
-          idleAt = Date.now();
-          this.engine.dropIdle();
-          this.#kick();
-        }
-        const retried = [this.sets, this.routes, this.ports, this.#failures];
-        const hasDue = retried.some((one) => one.hasDue);
-        if (this.sets.recheck() || hasDue) this.#kick();
-        this.containers.retry();
-        if (this.#inSyncSince !== undefined && this.counters.look()) this.#kick();
-        if (this.#watch.mustRead || this.#watch.hasChanged()) this.#firewallChanged();
+        const isInSync = this.#inSyncSince !== undefined;
+        const found = this.#participants.map((one) => one.look?.({ isInSync }) ?? false);
+        if (found.includes(true) || this.#failures.hasDue) this.#kick();
         work.succeeded();
       } catch (error) {
         this.#failed(work, error);
@@ -395,6 +262,10 @@ export class Agent {
   }
 }
 
-function countLosses(families: readonly IptablesTables[]): number {
-  return families.reduce((sum, tables) => sum + tables.losses, 0);
+function managersByKind(managers: readonly Manager[]): ReadonlyMap<EntryKind, readonly Manager[]> {
+  const byKind = new Map<EntryKind, Manager[]>();
+  for (const manager of managers) {
+    for (const kind of manager.kinds) byKind.set(kind, [...(byKind.get(kind) ?? []), manager]);
+  }
+  return byKind;
 }

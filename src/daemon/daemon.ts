@@ -197,7 +197,7 @@ export async function runDaemon(
     network: networkDriverMethods({
       networks,
       endpoints,
-      gateways: agent.containers,
+      gateways: agent.managers.containers,
       connectivity,
     }),
     ipam,
@@ -286,7 +286,7 @@ export async function runDaemon(
           stamp,
           log,
           supervisor,
-          onNetworksChanged: (sandbox) => agent.containers.changed(sandbox),
+          onNetworksChanged: (sandbox) => agent.managers.containers.changed(sandbox),
           onEngine,
         },
         signal,

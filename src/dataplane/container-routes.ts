@@ -29,6 +29,13 @@ export interface ContainerPath {
   readonly peers: readonly Cidr[];
 }
 
+/** What a container is reached by, and reaches. */
+export interface ContainerRoutes {
+  readonly paths: readonly ContainerPath[];
+  /** Whether they are those of one network that has a default route of its own. */
+  readonly isPlain: boolean;
+}
+
 /**
  * The priorities of our routing rules in a container: replies go by the address that was asked; then come all routes
  * of the main table but its default; then peers.
@@ -52,14 +59,7 @@ const firstTable = 52_000;
 export function applyContainerRoutes(
   libc: Libc,
   namespacePath: string,
-  {
-    paths,
-    isPlain,
-  }: {
-    readonly paths: readonly ContainerPath[];
-    /** Whether they are those of one network that has a default route of its own. */
-    readonly isPlain: boolean;
-  },
+  { paths, isPlain }: ContainerRoutes,
 ): void {
   const socket = openIn(libc, namespacePath);
   if (socket === undefined) return;

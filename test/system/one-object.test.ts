@@ -175,7 +175,7 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
     await lab.join(facts);
     const set = /cali40s\S+/.exec(sh('iptables-nft -S cali-pri-strange'))?.[0] ?? assert.fail();
     await lab.leave(facts);
-    lab.agent.engine.dropIdle();
+    lab.agent.managers.policy.engine.dropIdle();
     await lab.settled();
     await lab.settled();
     assert.doesNotMatch(sh('ipset list -n'), new RegExp(set), 'removed with the last that uses it');

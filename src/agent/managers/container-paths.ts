@@ -1,23 +1,27 @@
-import { applyContainerRoutes, type ContainerPath } from '../../dataplane/container-routes.ts';
-import type { Libc } from '../../dataplane/netlink/libc.ts';
-import type { Mirror } from '../../cache/mirror.ts';
+import type { EntryChange } from '../../cache/mirror.ts';
+import type { ContainerPath } from '../../dataplane/container-routes.ts';
 import { describe } from '../../errors/error.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-network.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import { poolFamily, poolIsEnabled } from '../../model/kinds/ip-pool.ts';
+import { poolFamily, poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import {
   endpointAnnotations,
   endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
-import type { Logger } from '../../telemetry/log.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+import type { Kernel } from '../kernel.ts';
+import type { HostEvent, Manager } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { ownEndpoint } from './own-endpoint.ts';
+import { ownNetwork } from './own-network.ts';
 
-export interface ContainerPathsDeps {
-  readonly libc: Libc;
-  readonly mirror: Mirror;
-  readonly log: Logger;
+type ContainerPathsKind = 'WorkloadEndpoint' | 'IPPool' | 'DockerNetwork';
+
+export interface ContainerPathsDeps extends Pick<ManagerDeps, 'node' | 'log'> {
+  readonly kernel: Pick<Kernel, 'applyContainerRoutes'>;
 }
 
 /**
@@ -27,10 +31,13 @@ export interface ContainerPathsDeps {
  * What a container needs follows from our own endpoints in it and from the interfaces that are seen in its network
  * namespace. Docker is not asked: what it answers of a container lags behind what it has done.
  */
-export class ContainerPaths {
+export class ContainerPaths implements Manager<ContainerPathsKind> {
+  readonly name = 'routes in containers';
+  readonly kinds = ['WorkloadEndpoint', 'IPPool', 'DockerNetwork'] as const;
   readonly #deps: ContainerPathsDeps;
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
   readonly #networks = new Map<string, DockerNetwork>();
+  readonly #pools = new Map<string, IpPool>();
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new IdsByKey();
   readonly #byEndpoint = new IdsByKey();
@@ -41,6 +48,35 @@ export class ContainerPaths {
 
   constructor(deps: ContainerPathsDeps) {
     this.#deps = deps;
+  }
+
+  onChange(change: EntryChange<ContainerPathsKind>): void {
+    if (change.kind === 'WorkloadEndpoint') {
+      this.setEndpoint(change.id, ownEndpoint(this.#deps.node, change));
+    } else if (change.kind === 'IPPool') {
+      this.setPool(change.id, change.now?.value);
+    } else {
+      const network = ownNetwork(this.#deps.node, change);
+      if (network !== undefined) this.setNetwork(network.id, network.now);
+    }
+  }
+
+  onEvent(event: HostEvent): boolean {
+    if (event.kind === 'link' && event.link.hasCarrier && !event.isGone) {
+      this.#linkIsUp(event.link.name);
+    }
+    return false;
+  }
+
+  /** All containers are looked at: word of a change was lost. */
+  resync(): void {
+    this.#allChanged();
+  }
+
+  /** Looks once more at the containers whose routes could not be set. */
+  look(): boolean {
+    for (const sandbox of this.#failed.keys()) this.changed(sandbox);
+    return false;
   }
 
   /** The local endpoint of a Docker endpoint ID. */
@@ -79,8 +115,15 @@ export class ContainerPaths {
     else this.#networks.set(id, network);
   }
 
+  /** A pool as it is now: the peers of containers may be other ones. */
+  setPool(name: string, pool: IpPool | undefined): void {
+    if (pool === undefined) this.#pools.delete(name);
+    else this.#pools.set(name, pool);
+    this.#allChanged();
+  }
+
   /** The container's end of an interface is in its place and up. */
-  linkIsUp(interfaceName: string): void {
+  #linkIsUp(interfaceName: string): void {
     for (const id of this.#byInterface.ids(interfaceName)) {
       this.changed(sandboxOf(this.#endpoints.get(id)));
     }
@@ -101,21 +144,21 @@ export class ContainerPaths {
     });
   }
 
-  /** All containers are looked at: their peers may be other ones, or word of a change was lost. */
-  allChanged(): void {
+  #allChanged(): void {
     for (const sandbox of this.#bySandbox.keys()) this.changed(sandbox);
   }
 
-  /** Looks once more at the containers whose routes could not be set. */
-  retry(): void {
-    for (const sandbox of this.#failed.keys()) this.changed(sandbox);
-  }
-
   /** The containers that have not the routes that they need, and why. */
-  problems(): readonly { readonly container: string; readonly why: string }[] {
+  checks(): readonly Check[] {
     return [...this.#failed].map(([sandbox, { why }]) => {
       const [endpoint] = this.#endpointsIn(sandbox);
-      return { container: endpoint === undefined ? sandbox : endpointTitle(endpoint), why };
+      return {
+        name: `container ${endpoint === undefined ? sandbox : endpointTitle(endpoint)}`,
+        ok: false,
+        detail: `it does not reach all of its networks, as its routes could not be set: ${why}`,
+        remedy:
+          'It is tried again by itself; if it stays, connect the container to its networks anew.',
+      };
     });
   }
 
@@ -129,7 +172,7 @@ export class ContainerPaths {
       const others = endpoints.filter((one) => !isInternal(one));
       const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
       const isPlain = endpoints.length <= 1 && internal.length === 0;
-      applyContainerRoutes(this.#deps.libc, sandbox, { paths, isPlain });
+      this.#deps.kernel.applyContainerRoutes(sandbox, { paths, isPlain });
       this.#failed.delete(sandbox);
     } catch (error) {
       const why = describe(error);
@@ -170,8 +213,7 @@ export class ContainerPaths {
     const own = subnets.map(({ cidr }) => cidr);
     if (!own.some((cidr) => splitCidr(cidr).prefixLength === 0)) return own;
     const family = own[0] === undefined ? 4 : cidrFamily(own[0]);
-    return [...this.#deps.mirror.list('IPPool').values()]
-      .map(({ value }) => value)
+    return [...this.#pools.values()]
       .filter((pool) => poolFamily(pool) === family && poolIsEnabled(pool))
       .map(({ spec }) => spec.cidr);
   }

@@ -1,9 +1,22 @@
-import type { AddressSets } from '../../dataplane/address-sets.ts';
+import type { EntryChange } from '../../cache/mirror.ts';
 import type { KernelMember } from '../../dataplane/netlink/ipset.ts';
 import { describe } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { countersPerAddress } from '../../profiles/drop-reasons.ts';
 import { crowdedSet, restSet } from '../../profiles/names.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+import type { Kernel } from '../kernel.ts';
+import type { HostEvent, Manager } from '../manager.ts';
+import type { ContainerPaths } from './container-paths.ts';
+import { ownEndpoint } from './own-endpoint.ts';
+
+interface CounterKernel {
+  readonly sets: Pick<
+    Kernel['sets'],
+    'filled' | 'counters' | 'removeCounters' | 'holds' | 'addMember' | 'removeMember'
+  >;
+  readonly routes: Pick<Kernel['routes'], 'link'>;
+}
 
 interface Count {
   readonly packets: bigint;
@@ -14,8 +27,11 @@ interface Count {
  * The counters of what is dropped. Rules make them, one for each address and interface, so that this looks after
  * them: a counter goes with its interface; and of one address a set keeps so many, the others become one number.
  */
-export class DropCounters {
-  readonly #sets: AddressSets;
+export class DropCounters implements Manager<'WorkloadEndpoint'> {
+  readonly name = 'drop counters';
+  readonly kinds = ['WorkloadEndpoint'] as const;
+  readonly #node: string;
+  readonly #sets: CounterKernel['sets'];
   readonly #hasInterface: (name: string) => boolean;
   /** Members of each set when it was read last. */
   readonly #sizes = new Map<string, number>();
@@ -26,19 +42,30 @@ export class DropCounters {
   readonly #problems = new Map<string, string>();
   #mustSweep = true;
 
-  /** `hasInterface`: whether the host, or an endpoint, has an interface of that name. */
-  constructor(sets: AddressSets, hasInterface: (name: string) => boolean) {
-    this.#sets = sets;
-    this.#hasInterface = hasInterface;
+  constructor(
+    { node, kernel }: { readonly node: string; readonly kernel: CounterKernel },
+    endpoints: Pick<ContainerPaths, 'hasInterface'>,
+  ) {
+    this.#node = node;
+    this.#sets = kernel.sets;
+    this.#hasInterface = (name) =>
+      endpoints.hasInterface(name) || kernel.routes.link(name) !== undefined;
+  }
+
+  onChange(change: EntryChange<'WorkloadEndpoint'>): void {
+    if (ownEndpoint(this.#node, change) === undefined) this.#mustSweep = true;
   }
 
   /** An interface has gone: the next look takes its counters away. */
-  sweepSoon(): void {
-    this.#mustSweep = true;
+  onEvent(event: HostEvent): boolean {
+    if (event.kind === 'link' && event.isGone) this.#mustSweep = true;
+    return false;
   }
 
   /** Looks after the sets that have changed since the last time; answers whether addresses became crowded, or are no more. */
-  look(): boolean {
+  look({ isInSync }: { readonly isInSync: boolean }): boolean {
+    // Which interfaces there are is not known before.
+    if (!isInSync) return false;
     const mustSweep = this.#mustSweep;
     this.#mustSweep = false;
     let hasChanged = false;
@@ -53,7 +80,7 @@ export class DropCounters {
     return hasChanged;
   }
 
-  /** The counters of a set; `undefined` if it cannot be read, which `problems` tells. */
+  /** The counters of a set; `undefined` if it cannot be read, which `checks` tell. */
   read(name: string): readonly KernelMember[] | undefined {
     try {
       const members = this.#sets.counters(name);
@@ -72,9 +99,13 @@ export class DropCounters {
       .map((family) => this.#folded.get(family))[0];
   }
 
-  /** Why counters cannot be read, by set. */
-  problems(): ReadonlyMap<string, string> {
-    return this.#problems;
+  checks(): readonly Check[] {
+    return [...this.#problems].map(([set, why]) => ({
+      name: 'drop counters',
+      ok: false,
+      detail: `those of the address set ${set} cannot be read: ${why}`,
+      remedy: `Packets are dropped all the same; begin again with: ipset flush ${set}`,
+    }));
   }
 
   #tend(name: string, family: IpFamily, members: readonly KernelMember[]): boolean {

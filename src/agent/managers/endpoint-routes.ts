@@ -1,3 +1,4 @@
+import type { EntryChange } from '../../cache/mirror.ts';
 import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { Claims } from '../../dataplane/claims.ts';
 import type { Routes, WantedAddress } from '../../dataplane/routes.ts';
@@ -6,15 +7,27 @@ import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { isWorkloadInterface } from '../../profiles/names.ts';
+import type { Manager } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { endpointOf, hasOwnInterface } from './own-endpoint.ts';
+import { ownNetwork } from './own-network.ts';
+
+type EndpointRoutesKind = 'WorkloadEndpoint' | 'DockerNetwork';
 
 type RouteDriver = Pick<Routes, 'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has'>;
+
+interface EndpointRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
+  readonly kernel: { readonly routes: RouteDriver };
+}
 
 /**
  * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
  * the host answers for. IPv4 answers for an address that it has anywhere; IPv6 needs it on the very link.
  */
-export class EndpointRoutes {
+export class EndpointRoutes implements Manager<EndpointRoutesKind> {
+  readonly name = 'routes to endpoints';
+  readonly kinds = ['WorkloadEndpoint', 'DockerNetwork'] as const;
+  readonly #node: string;
   readonly #routes: RouteDriver;
   readonly #families: readonly IpFamily[];
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
@@ -28,7 +41,8 @@ export class EndpointRoutes {
   /** Endpoints whose interface is no container's. */
   readonly #strangers = new Map<string, WorkloadEndpoint>();
 
-  constructor(routes: RouteDriver, families: readonly IpFamily[]) {
+  constructor({ node, families, kernel: { routes } }: EndpointRoutesDeps) {
+    this.#node = node;
     this.#routes = routes;
     this.#families = families;
     this.#linkAddresses = new Claims(({ interface: name, address }) => `${name} ${address}`, {
@@ -39,6 +53,15 @@ export class EndpointRoutes {
       want: (hop) => routes.want({ kind: 'local', destination: hostCidr(hop) }),
       unwant: (hop) => routes.unwant({ kind: 'local', destination: hostCidr(hop) }),
     });
+  }
+
+  onChange(change: EntryChange<EndpointRoutesKind>): void {
+    if (change.kind === 'WorkloadEndpoint') {
+      this.setEndpoint(change.id, endpointOf(this.#node, change));
+    } else {
+      const network = ownNetwork(this.#node, change);
+      if (network !== undefined) this.setNetwork(network.id, network.now);
+    }
   }
 
   /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
@@ -118,11 +141,6 @@ export class EndpointRoutes {
       isWanted ? [{ interface: endpoint.spec.interfaceName, address: hop }] : [],
     );
   }
-}
-
-/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
-export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
-  return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
 }
 
 function networkIdOf(endpoint: WorkloadEndpoint | undefined): string | undefined {

@@ -1,37 +1,67 @@
 import { isDeepStrictEqual } from 'node:util';
-import { endFlows, type Flow } from '../../dataplane/netlink/conntrack.ts';
-import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import type { EntryChange } from '../../cache/mirror.ts';
+import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { evaluateProfiles, type Packet } from '../../profiles/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import type { Manager, Phase } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { ownEndpoint } from './own-endpoint.ts';
+
+type FlowEnderKind = 'Profile' | 'NetworkSet' | 'GlobalNetworkSet' | 'WorkloadEndpoint';
+
+type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains'>;
+
+interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsForbiddenFlows'> {
+  readonly kernel: {
+    readonly conntrack: Pick<Conntrack, 'end'>;
+    readonly losses: () => number;
+  };
+}
 
 /**
  * Ends flows that no rule allows: the rules allowed them once, or they began while somebody had taken the rules
  * away. Without it they go on, as the kernel asks the rules about the first packet of a flow only.
  */
-export class FlowEnder {
-  readonly #netfilter: NetlinkSocket;
-  readonly #engine: PolicyEngine;
+export class FlowEnder implements Manager<FlowEnderKind> {
+  readonly name = 'end of flows that no rule allows';
+  readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
+  readonly #node: string;
+  readonly #kernel: FlowEnderDeps['kernel'];
+  #losses = 0;
+  readonly #engine: JudgingEngine;
   readonly #families: readonly IpFamily[];
   /** By address and Docker's ID of the endpoint: two may have one address, as long as one comes and the other goes. */
   readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
   readonly #endsForbidden: boolean;
   #mustLook = false;
 
-  constructor(options: {
-    readonly netfilter: NetlinkSocket;
-    readonly engine: PolicyEngine;
-    readonly families: readonly IpFamily[];
-    /** Whether flows end that a change of policy forbids. */
-    readonly endsForbiddenFlows: boolean;
-  }) {
-    this.#endsForbidden = options.endsForbiddenFlows;
-    this.#netfilter = options.netfilter;
-    this.#engine = options.engine;
-    this.#families = options.families;
+  constructor(deps: FlowEnderDeps, engine: JudgingEngine) {
+    this.#node = deps.node;
+    this.#endsForbidden = deps.endsForbiddenFlows;
+    this.#kernel = deps.kernel;
+    this.#engine = engine;
+    this.#families = deps.families;
+  }
+
+  onChange(change: EntryChange<FlowEnderKind>): void {
+    if (change.kind === 'WorkloadEndpoint') {
+      this.setEndpoint(change.before?.value, ownEndpoint(this.#node, change));
+    } else if (this.#endsForbidden) {
+      this.#mustLook = true;
+    }
+  }
+
+  apply(phase: Phase): void {
+    if (phase === 'reading' && this.#kernel.losses() > this.#losses) {
+      this.#losses = this.#kernel.losses();
+      this.#mustLook = true;
+    }
+    // The kernel holds the present rules.
+    if (phase === 'routes') this.endForbidden();
   }
 
   /** A local endpoint as it was and is; one whose Profiles or labels are others may have flows that these forbid. */
@@ -52,15 +82,10 @@ export class FlowEnder {
     }
   }
 
-  /** Flows may go on that no rule allows; they are looked at when the kernel has the present rules. */
-  look(): void {
-    this.#mustLook = true;
-  }
-
   /** To be called when the kernel holds the present rules; answers how many flows were ended. */
   endForbidden(): number {
     if (!this.#mustLook) return 0;
-    const ended = endFlows(this.#netfilter, this.#families, (flow) => !this.#isAllowed(flow));
+    const ended = this.#kernel.conntrack.end(this.#families, (flow) => !this.#isAllowed(flow));
     this.#mustLook = false;
     return ended;
   }

@@ -1,28 +1,33 @@
-import type { Ipv6Forwarding } from '../../dataplane/host-settings.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
-import type { IptablesTables } from '../../dataplane/iptables/tables.ts';
 import { forwardingGuard } from '../../profiles/static-chains.ts';
 import type { Logger } from '../../telemetry/log.ts';
+import type { Kernel } from '../kernel.ts';
+import type { HostEvent, Manager, Phase } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+
+type ForwardingTables = NonNullable<ReturnType<Kernel['tables']['get']>>;
+
+interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'log'> {
+  readonly kernel: Pick<Kernel, 'tables'>;
+}
 
 /**
  * Switches IPv6 forwarding on when a container needs it, behind a guard: a last rule of FORWARD that drops what
  * neither comes from nor goes to a container. A host that forwarded before is a router, and gets no guard.
  */
-export class GuardedIpv6Forwarding {
-  readonly #tables: IptablesTables | undefined;
-  readonly #forwarding: Ipv6Forwarding;
+export class GuardedIpv6Forwarding implements Manager<never> {
+  readonly name = 'IPv6 forwarding';
+  readonly kinds = [] as const;
+  readonly #tables: ForwardingTables | undefined;
+  readonly #forwarding: ManagerDeps['ipv6Forwarding'];
   readonly #log: Logger;
   #isWanted = false;
 
-  constructor(options: {
-    /** None where IPv6 is not used. */
-    readonly tables: IptablesTables | undefined;
-    readonly forwarding: Ipv6Forwarding;
-    readonly log: Logger;
-  }) {
-    this.#tables = options.tables;
-    this.#forwarding = options.forwarding;
-    this.#log = options.log;
+  constructor({ kernel, ipv6Forwarding, log }: ForwardingDeps) {
+    // None where IPv6 is not used.
+    this.#tables = kernel.tables.get(6);
+    this.#forwarding = ipv6Forwarding;
+    this.#log = log;
   }
 
   /** Wants the guard that an earlier run of ours has put there. */
@@ -31,24 +36,28 @@ export class GuardedIpv6Forwarding {
   }
 
   /** A container with an IPv6 address comes: from the next round on the host forwards IPv6. */
-  want(): void {
+  onEvent(event: HostEvent): boolean {
+    if (event.kind === 'linkMade' && event.hasIpv6) this.#want();
+    // An interface that was set up may have been told to ignore router advertisements.
+    if (event.kind === 'link' && !event.isGone) {
+      this.#forwarding.keepAdvertisements(event.link.name);
+    }
+    return false;
+  }
+
+  #want(): void {
     if (this.#tables === undefined || forwards(6)) return;
     this.#guard();
     this.#isWanted = true;
   }
 
-  /** To be called when the tables have been written. */
-  apply(): void {
-    if (!this.#isWanted) return;
+  /** When the tables have been written, the guard among them. */
+  apply(phase: Phase): void {
+    if (phase !== 'tables' || !this.#isWanted) return;
     this.#isWanted = false;
     const problem = this.#forwarding.switchOn();
     if (problem === undefined) this.#log.info('IPv6 forwarding switched on, for containers only');
     else this.#log.warn(problem);
-  }
-
-  /** An interface was set up: it may have been told to ignore router advertisements. */
-  linkChanged(name: string): void {
-    this.#forwarding.keepAdvertisements(name);
   }
 
   #guard(): void {

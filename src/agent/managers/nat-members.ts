@@ -1,3 +1,4 @@
+import type { EntryChange } from '../../cache/mirror.ts';
 import type { AddressSets } from '../../dataplane/address-sets.ts';
 import { Claims } from '../../dataplane/claims.ts';
 import type { IpFamily } from '../../ip/address.ts';
@@ -5,17 +6,28 @@ import { cidrFamily } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { natSets } from '../../profiles/names.ts';
+import type { Manager } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { ownEndpoint } from './own-endpoint.ts';
 
 type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;
 
+interface NatMembersDeps extends Pick<ManagerDeps, 'node' | 'families'> {
+  readonly kernel: { readonly sets: NatSets };
+}
+
 /** Keeps the sets that outgoing NAT looks at: pools, pools with NAT, and endpoints that say otherwise. */
-export class NatMembers {
+export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
+  readonly name = 'outgoing NAT';
+  readonly kinds = ['IPPool', 'WorkloadEndpoint'] as const;
+  readonly #node: string;
   readonly #sets: NatSets;
   readonly #families: readonly IpFamily[];
   /** Of pools and endpoints. */
   readonly #members: Claims<readonly [set: string, member: string]>;
 
-  constructor(sets: NatSets, families: readonly IpFamily[]) {
+  constructor({ node, families, kernel: { sets } }: NatMembersDeps) {
+    this.#node = node;
     this.#sets = sets;
     this.#families = families;
     this.#members = new Claims(([set, member]) => `${set} ${member}`, {
@@ -30,6 +42,11 @@ export class NatMembers {
         this.#sets.want({ name: name(family), type: 'net', family, countsPackets: false });
       }
     }
+  }
+
+  onChange(change: EntryChange<'IPPool' | 'WorkloadEndpoint'>): void {
+    if (change.kind === 'IPPool') this.setPool(change.id, change.now?.value);
+    else this.setEndpoint(change.id, ownEndpoint(this.#node, change));
   }
 
   /** A disabled pool still counts as inside: its addresses are not masqueraded to. */

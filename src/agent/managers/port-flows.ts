@@ -1,9 +1,13 @@
-import { listAddresses } from '../../dataplane/netlink/address.ts';
-import { endFlows, type Flow } from '../../dataplane/netlink/conntrack.ts';
-import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
+import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { protocolNumbers } from '../../ip/port-protocol.ts';
 import type { HostPortRule } from '../../profiles/host-port-chains.ts';
+
+interface PortFlowsKernel {
+  readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
+  readonly conntrack: Pick<Conntrack, 'end'>;
+}
 
 /**
  * Ends flows whose way has changed. The kernel asks the rules about a flow's first packet only, and a flow
@@ -12,12 +16,10 @@ import type { HostPortRule } from '../../profiles/host-port-chains.ts';
  */
 export class PortFlows {
   readonly #changed: HostPortRule[] = [];
-  readonly #netfilter: NetlinkSocket;
-  readonly #rtnetlink: NetlinkSocket;
+  readonly #kernel: PortFlowsKernel;
 
-  constructor(sockets: { readonly netfilter: NetlinkSocket; readonly rtnetlink: NetlinkSocket }) {
-    this.#netfilter = sockets.netfilter;
-    this.#rtnetlink = sockets.rtnetlink;
+  constructor(kernel: PortFlowsKernel) {
+    this.#kernel = kernel;
   }
 
   /** A way that is new, or gone. */
@@ -29,12 +31,12 @@ export class PortFlows {
   endStale(families: readonly IpFamily[]): void {
     const changed = this.#changed.splice(0);
     if (changed.length === 0) return;
-    const ofHost = new Set(listAddresses(this.#rtnetlink).map(({ address }) => address));
+    const ofHost = this.#kernel.addresses.ofInterfaces();
     const containers = new Set(changed.map(({ address }) => address));
     const ports = new Set(
       changed.map((rule) => key(protocolNumbers[rule.protocol], rule.hostPort)),
     );
-    endFlows(this.#netfilter, families, (flow) => isStale(flow, { ofHost, containers, ports }));
+    this.#kernel.conntrack.end(families, (flow) => isStale(flow, { ofHost, containers, ports }));
   }
 }
 

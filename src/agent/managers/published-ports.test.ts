@@ -1,19 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
-import { loadLibc } from '../../dataplane/netlink/libc.ts';
-import { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
-import { hostCidr } from '../../ip/cidr.ts';
+import { hostCidr, parseCidr } from '../../ip/cidr.ts';
 import { withPublishedPorts } from '../../model/published-port.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PublishedPorts } from './published-ports.ts';
-
-const rtnetlink = NetlinkSocket.open(loadLibc(), 0);
-const netfilter = NetlinkSocket.open(loadLibc(), 12);
-after(() => {
-  rtnetlink.close();
-  netfilter.close();
-});
 
 const endpoint: WorkloadEndpoint = {
   kind: 'WorkloadEndpoint',
@@ -31,11 +22,18 @@ const endpoint: WorkloadEndpoint = {
 test('a port that is held on an address which the host has no more is told; on all, and on loopback, not', () => {
   const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
   const ports = new PublishedPorts({
-    tables: new Map([[4, { setChain: () => undefined, removeChain: () => undefined }]]),
+    node: 'here',
+    kernel: {
+      tables: new Map([[4, { setChain: () => undefined, removeChain: () => undefined }]]),
+      links: { setRouteLocalnet: () => undefined },
+      addresses: {
+        ofInterfaces: () => new Set(),
+        answeredFor: () => [parseCidr('127.0.0.0/8'), parseCidr('192.0.2.1/32')],
+      },
+      conntrack: { end: () => 0 },
+    },
     // As a socket that was bound while the host had the address.
     heldPorts: { hold: async () => 0, release: () => undefined },
-    rtnetlink,
-    netfilter,
     log,
   });
   ports.start();

@@ -1,10 +1,7 @@
+import type { EntryChange } from '../../cache/mirror.ts';
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { Claims } from '../../dataplane/claims.ts';
-import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
-import type { IptablesTables } from '../../dataplane/iptables/tables.ts';
-import { setRouteLocalnet } from '../../dataplane/netlink/link.ts';
-import { listRoutes, routeTables } from '../../dataplane/netlink/route.ts';
-import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import type { PortToHold } from '../../dataplane/held-host-ports.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import { portBindings } from '../../driver/ports/port-bindings.ts';
 import { CalicoError, describe, isCalicoError } from '../../errors/error.ts';
@@ -21,15 +18,22 @@ import { cidrContains } from '../../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { HostPortChains, type HostPortRule } from '../../profiles/host-port-chains.ts';
-import type { Logger } from '../../telemetry/log.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+import type { Kernel } from '../kernel.ts';
+import type { HostEvent, Manager, Phase } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { ownEndpoint } from './own-endpoint.ts';
 import { PortFlows } from './port-flows.ts';
 
-export interface PublishedPortsDeps {
-  readonly tables: ReadonlyMap<IpFamily, Pick<IptablesTables, 'setChain' | 'removeChain'>>;
-  readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
-  readonly rtnetlink: NetlinkSocket;
-  readonly netfilter: NetlinkSocket;
-  readonly log: Logger;
+type ChainDriver = Kernel['tables'] extends ReadonlyMap<IpFamily, infer Driver> ? Driver : never;
+
+export interface PublishedPortsDeps extends Pick<ManagerDeps, 'node' | 'heldPorts' | 'log'> {
+  readonly kernel: {
+    readonly tables: ReadonlyMap<IpFamily, Pick<ChainDriver, 'setChain' | 'removeChain'>>;
+    readonly links: Kernel['links'];
+    readonly addresses: Kernel['addresses'];
+    readonly conntrack: Pick<Kernel['conntrack'], 'end'>;
+  };
 }
 
 /** What the published ports of one endpoint ask of the host. */
@@ -50,7 +54,9 @@ const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterfa
  * Keeps the host as the published ports of its endpoints ask: chains that lead to the containers, a bound socket
  * for each port, and `route_localnet` on the interfaces of containers that are reached by 127.0.0.1.
  */
-export class PublishedPorts {
+export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
+  readonly name = 'published ports';
+  readonly kinds = ['WorkloadEndpoint'] as const;
   readonly #deps: PublishedPortsDeps;
   readonly #chains: ReadonlyMap<IpFamily, HostPortChains>;
   readonly #flows: PortFlows;
@@ -67,7 +73,7 @@ export class PublishedPorts {
 
   constructor(deps: PublishedPortsDeps) {
     this.#deps = deps;
-    this.#flows = new PortFlows(deps);
+    this.#flows = new PortFlows(deps.kernel);
     this.#rules = new Claims((rule) => JSON.stringify(rule), {
       want: (rule) => this.#added.push(rule),
       unwant: (rule) => this.#removed.push(rule),
@@ -77,7 +83,7 @@ export class PublishedPorts {
       unwant: (name) => this.#loopback.set(name, false),
     });
     this.#chains = new Map(
-      [...deps.tables].map(([family, tables]) => [
+      [...deps.kernel.tables].map(([family, tables]) => [
         family,
         new HostPortChains({
           setChain: (chain) => tables.setChain('nat', chain),
@@ -89,6 +95,30 @@ export class PublishedPorts {
 
   start(): void {
     for (const chains of this.#chains.values()) chains.start();
+  }
+
+  onChange(change: EntryChange<'WorkloadEndpoint'>): void {
+    this.setEndpoint(change.id, ownEndpoint(this.#deps.node, change));
+  }
+
+  /** An interface that was made anew has the kernel's own settings. */
+  onEvent(event: HostEvent): boolean {
+    if (event.kind !== 'linkMade') return false;
+    for (const { loopbackInterface } of this.#published.values()) {
+      if (loopbackInterface === event.name) this.#loopback.set(event.name, true);
+    }
+    return true;
+  }
+
+  /** When the kernel has the present chains. Throws `kernel/refused` if flows cannot be listed. */
+  apply(phase: Phase): void {
+    if (phase !== 'routes') return;
+    this.#setLoopback();
+    this.#flows.endStale([...this.#chains.keys()]);
+  }
+
+  look(): boolean {
+    return this.#refused.hasDue;
   }
 
   /** A local endpoint as it is now; `undefined`: it is gone. */
@@ -109,26 +139,17 @@ export class PublishedPorts {
     );
   }
 
-  /** An interface was made anew, with the kernel's own settings. */
-  linkMade(name: string): void {
-    for (const { loopbackInterface } of this.#published.values()) {
-      if (loopbackInterface === name) this.#loopback.set(name, true);
-    }
-  }
-
-  /** To be called when the kernel has the present chains. Throws `kernel/refused` if flows cannot be listed. */
-  finish(): void {
+  #setLoopback(): void {
     for (const [name, isOn] of this.#loopback) {
       if (!this.#refused.isDue(name)) continue;
       try {
-        setRouteLocalnet(this.#deps.rtnetlink, name, isOn);
+        this.#deps.kernel.links.setRouteLocalnet(name, isOn);
         this.#refused.delete(name);
         this.#loopback.delete(name);
       } catch (error) {
         this.#refused.add(name, { what: `route_localnet of interface ${name}` }, error);
       }
     }
-    this.#flows.endStale([...this.#chains.keys()]);
   }
 
   /** Settings of interfaces that the kernel refused. */
@@ -136,9 +157,13 @@ export class PublishedPorts {
     return this.#refused.failures();
   }
 
-  /** Whether something that was refused is to be tried again now. */
-  get hasDue(): boolean {
-    return this.#refused.hasDue;
+  checks(): readonly Check[] {
+    return this.problems().map((detail) => ({
+      name: 'published port',
+      ok: false,
+      detail,
+      remedy: 'Its rules are in place all the same; mend what is said here, then look again.',
+    }));
   }
 
   /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
@@ -157,11 +182,8 @@ export class PublishedPorts {
     );
     if (specific.length === 0) return [];
     const families = [...new Set(specific.map(({ address }) => familyOf(address)))];
-    const own = families
-      .flatMap((family) => listRoutes(this.#deps.rtnetlink, { family }))
-      .filter(({ type, table }) => type === 'local' && table === routeTables.local);
-    const isOwn = (address: IpAddress) =>
-      own.some(({ destination }) => cidrContains(destination, address));
+    const own = this.#deps.kernel.addresses.answeredFor(families);
+    const isOwn = (address: IpAddress) => own.some((cidr) => cidrContains(cidr, address));
     return specific
       .filter(({ address }) => !isOwn(address))
       .map(({ address, port }) => addressAndPort(address, port))

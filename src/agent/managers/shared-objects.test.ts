@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import fc from 'fast-check';
-import { loadLibc } from '../../dataplane/netlink/libc.ts';
-import { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseNet } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
@@ -17,13 +15,6 @@ import { PublishedPorts } from './published-ports.ts';
 
 const apiVersion = 'projectcalico.org/v3';
 const families = [4, 6] as const;
-
-const libc = loadLibc();
-const rtnetlink = NetlinkSocket.open(libc, 0);
-const netfilter = NetlinkSocket.open(libc, 12);
-after(() => {
-  for (const socket of [rtnetlink, netfilter]) socket.close();
-});
 
 /** All that turns objects into desired state; what they want is kept as text. */
 class Wishes {
@@ -41,20 +32,23 @@ class Wishes {
       addMember: (set: string, member: string) => want(`member ${set} ${member}`),
       removeMember: (set: string, member: string) => unwant(`member ${set} ${member}`),
     };
-    this.#nat = new NatMembers(sets, families);
-    this.#routes = new EndpointRoutes(
-      {
-        want: (route) => {
-          const by = route.kind === 'endpoint' ? route.interface : 'lo';
-          want(`route ${route.kind} ${route.destination}`, by);
-        },
-        unwant: ({ kind, destination }) => unwant(`route ${kind} ${destination}`),
-        wantAddress: ({ interface: name, address }) => want(`address ${name} ${address}`),
-        unwantAddress: ({ interface: name, address }) => unwant(`address ${name} ${address}`),
-        has: () => true,
-      },
+    this.#nat = new NatMembers({ node: 'here', families, kernel: { sets } });
+    this.#routes = new EndpointRoutes({
+      node: 'here',
       families,
-    );
+      kernel: {
+        routes: {
+          want: (route) => {
+            const by = route.kind === 'endpoint' ? route.interface : 'lo';
+            want(`route ${route.kind} ${route.destination}`, by);
+          },
+          unwant: ({ kind, destination }) => unwant(`route ${kind} ${destination}`),
+          wantAddress: ({ interface: name, address }) => want(`address ${name} ${address}`),
+          unwantAddress: ({ interface: name, address }) => unwant(`address ${name} ${address}`),
+          has: () => true,
+        },
+      },
+    });
     const tables = {
       setChain: (_: string, { name, rules }: { name: string; rules: readonly unknown[] }) =>
         want(`chain ${name}`, JSON.stringify(rules)),
@@ -62,10 +56,14 @@ class Wishes {
     };
     const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
     this.#ports = new PublishedPorts({
-      tables: new Map([[4, tables]]),
+      node: 'here',
+      kernel: {
+        tables: new Map([[4, tables]]),
+        links: { setRouteLocalnet: () => undefined },
+        addresses: { ofInterfaces: () => new Set(), answeredFor: () => [] },
+        conntrack: { end: () => 0 },
+      },
       heldPorts: { hold: async () => 0, release: () => undefined },
-      rtnetlink,
-      netfilter,
       log,
     });
     this.#engine = new PolicyEngine({

@@ -111,31 +111,13 @@ function checks(sources: StatusSources): Check[] {
       detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
-    ...[...agent.counters.problems()].map(([set, why]) => ({
-      name: 'drop counters',
-      ok: false,
-      detail: `those of the address set ${set} cannot be read: ${why}`,
-      remedy: `Packets are dropped all the same; begin again with: ipset flush ${set}`,
-    })),
-    ...agent.ports.problems().map((detail) => ({
-      name: 'published port',
-      ok: false,
-      detail,
-      remedy: 'Its rules are in place all the same; mend what is said here, then look again.',
-    })),
-    ...agent.containers.problems().map(({ container, why }) => ({
-      name: `container ${container}`,
-      ok: false,
-      detail: `it does not reach all of its networks, as its routes could not be set: ${why}`,
-      remedy:
-        'It is tried again by itself; if it stays, connect the container to its networks anew.',
-    })),
+    ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
     ...otherFirewalls(),
     ...otherResourceChecks(mirror),
     ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
-    ...profileChecks(sources, agent.engine.problems()),
+    ...profileChecks(sources, agent.managers.policy.engine.problems()),
     ...[...unreadable].map(([key, why]) => ({
       name: `stored value ${key}`,
       ok: false,
@@ -237,7 +219,7 @@ function drops(sources: StatusSources): StatusReport['drops'] {
   }
   const sums = new Map<string, StatusReport['drops'][number]>();
   for (const { set, rule, ofOthers } of countedRules(sources)) {
-    const { counters } = sources.agent;
+    const { counters } = sources.agent.managers;
     const folded = counters.foldedInto(set);
     const counted = [
       ...(counters.read(set) ?? []),
@@ -270,10 +252,12 @@ function countedRules({ agent, families }: StatusSources): readonly {
       rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
     })),
   );
-  const byRule = agent.engine.dropMeanings().map(({ set, profile, direction, rule }) => ({
-    set,
-    rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
-  }));
+  const byRule = agent.managers.policy.engine
+    .dropMeanings()
+    .map(({ set, profile, direction, rule }) => ({
+      set,
+      rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
+    }));
   const byReason = families.flatMap((family) => [
     ...Object.values(dropReasons).map((reason) => ({
       set: reasonSet(family, reason),

@@ -1,6 +1,5 @@
-import { endFlowsOf } from '../../dataplane/netlink/conntrack.ts';
-import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
-import { splitCidr, type Cidr } from '../../ip/cidr.ts';
+import type { Conntrack } from './conntrack.ts';
+import { splitCidr, type Cidr } from '../ip/cidr.ts';
 
 /**
  * Ends the flows of addresses before their packets go to another endpoint. To the kernel they are established, so
@@ -11,9 +10,9 @@ import { splitCidr, type Cidr } from '../../ip/cidr.ts';
  * that was under way between the look at its connection and the look at the routes keeps its verdict; the second
  * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
  */
-export function inheritedFlowsEnder(netfilter: NetlinkSocket) {
+export function inheritedFlowsEnder(conntrack: Pick<Conntrack, 'endOf'>) {
   return (destinations: readonly Cidr[]): void => {
     const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-    if (endFlowsOf(netfilter, addresses) > 0) endFlowsOf(netfilter, addresses);
+    if (conntrack.endOf(addresses) > 0) conntrack.endOf(addresses);
   };
 }

@@ -1,0 +1,82 @@
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { IptablesTables } from '../dataplane/iptables/tables.ts';
+import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
+import type { ToolRunner } from '../dataplane/process.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { FirewallWatch } from './firewall-watch.ts';
+import type { Driver, HostEvent, Phase } from './manager.ts';
+
+/** The tables of both families, read when somebody else may have changed them, and written once a round. */
+export class Firewall implements Driver {
+  readonly tables: ReadonlyMap<IpFamily, IptablesTables>;
+  readonly #watch: FirewallWatch;
+  /** Transactions of the kernel since the start. */
+  transactions = 0;
+
+  constructor(options: {
+    readonly families: readonly IpFamily[];
+    readonly chosen: ChosenBackend;
+    readonly runner: ToolRunner;
+    readonly sockets: Pick<KernelSockets, 'libc' | 'netfilter'>;
+  }) {
+    const { families, runner, sockets } = options;
+    const { backend } = options.chosen;
+    this.tables = new Map(
+      families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
+    );
+    this.#watch = new FirewallWatch({ ...sockets, backend, families });
+  }
+
+  /** How often what we had written was found gone: packets went by unjudged until it was back. */
+  get losses(): number {
+    return this.#all().reduce((sum, { losses }) => sum + losses, 0);
+  }
+
+  resync(): void {
+    for (const tables of this.#all()) tables.invalidate();
+  }
+
+  /** What the kernel refused once may be taken now. */
+  retryRefused(): void {
+    for (const tables of this.#all()) tables.retryRefused();
+  }
+
+  onEvent(event: HostEvent): boolean {
+    return event.kind === 'nftables' && this.#rereadIf(this.#watch.hasChanged());
+  }
+
+  look(): boolean {
+    return this.#rereadIf(this.#watch.mustRead || this.#watch.hasChanged());
+  }
+
+  apply(phase: Phase, signal: AbortSignal): Promise<void> | undefined {
+    if (phase === 'reading') return this.#read(signal);
+    return phase === 'tables' ? this.#write(signal) : undefined;
+  }
+
+  failures(): readonly ApplyFailure[] {
+    return this.#all().flatMap((tables) => tables.failures());
+  }
+
+  async #read(signal: AbortSignal): Promise<void> {
+    if (this.#all().some(({ isKnown }) => !isKnown)) this.#watch.beforeRead();
+    await Promise.all(this.#all().map((tables) => tables.prepare(signal)));
+  }
+
+  async #write(signal: AbortSignal): Promise<void> {
+    const applied = await Promise.all(this.#all().map((tables) => tables.write(signal)));
+    const transactions = applied.reduce((sum, one) => sum + one.transactions, 0);
+    this.transactions += transactions;
+    this.#watch.afterWrite(transactions);
+  }
+
+  #rereadIf(mayDiffer: boolean): boolean {
+    if (mayDiffer) this.resync();
+    return mayDiffer;
+  }
+
+  #all(): readonly IptablesTables[] {
+    return [...this.tables.values()];
+  }
+}

@@ -1,0 +1,138 @@
+import { AddressSets } from '../dataplane/address-sets.ts';
+import { conntrackOf, type Conntrack } from '../dataplane/conntrack.ts';
+import { applyContainerRoutes, type ContainerRoutes } from '../dataplane/container-routes.ts';
+import { inheritedFlowsEnder } from '../dataplane/inherited-flows.ts';
+import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import type { IptablesTables } from '../dataplane/iptables/tables.ts';
+import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
+import { findLink, setRouteLocalnet } from '../dataplane/netlink/link.ts';
+import type { ToolRunner } from '../dataplane/process.ts';
+import { Routes } from '../dataplane/routes.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { Firewall } from './firewall.ts';
+import type { Driver, HostEvent, Phase } from './manager.ts';
+
+/**
+ * This host's kernel as managers see it: what each driver lets them want and ask. Tests put something else in its
+ * place.
+ */
+export interface Kernel {
+  readonly sets: Pick<
+    AddressSets,
+    | 'want'
+    | 'unwant'
+    | 'addMember'
+    | 'removeMember'
+    | 'holds'
+    | 'faults'
+    | 'applyAdditions'
+    | 'filled'
+    | 'counters'
+    | 'removeCounters'
+  >;
+  readonly tables: ReadonlyMap<
+    IpFamily,
+    Pick<IptablesTables, 'setChain' | 'removeChain' | 'setHook'>
+  >;
+  readonly routes: Pick<
+    Routes,
+    'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has' | 'link'
+  >;
+  readonly links: LinkSettings;
+  readonly conntrack: Conntrack;
+  readonly addresses: HostAddresses;
+  /** Throws `kernel/refused`. */
+  readonly applyContainerRoutes: (namespacePath: string, routes: ContainerRoutes) => void;
+  /** How often rules that we had written were found gone: packets went by unjudged until they were back. */
+  readonly losses: () => number;
+}
+
+/** Settings of single interfaces. */
+export interface LinkSettings {
+  /** Whether packets from and to 127.0.0.0/8 may pass; nothing if there is no such interface. Throws `kernel/refused`. */
+  setRouteLocalnet(name: string, isOn: boolean): void;
+}
+
+/** The drivers of this host's kernel, and what managers see of them. */
+export interface Drivers {
+  readonly kernel: Kernel;
+  readonly sets: AddressSets;
+  readonly firewall: Firewall;
+  readonly routes: Routes;
+  /** In the order in which they take part in a phase. */
+  readonly all: readonly Driver[];
+}
+
+export function openDrivers(options: {
+  readonly sockets: KernelSockets;
+  readonly runner: ToolRunner;
+  readonly chosen: ChosenBackend;
+  readonly families: readonly IpFamily[];
+}): Drivers {
+  const { sockets } = options;
+  const { libc, rtnetlink, netfilter, ipset } = sockets;
+  const conntrack = conntrackOf(netfilter);
+  const sets = new AddressSets(ipset);
+  const firewall = new Firewall(options);
+  const routes = new Routes(rtnetlink, inheritedFlowsEnder(conntrack));
+  const kernel: Kernel = {
+    sets,
+    tables: firewall.tables,
+    routes,
+    links: { setRouteLocalnet: (name, isOn) => setRouteLocalnet(rtnetlink, name, isOn) },
+    conntrack,
+    addresses: hostAddressesOf(rtnetlink),
+    applyContainerRoutes: (path, wanted) => applyContainerRoutes(libc, path, wanted),
+    losses: () => firewall.losses,
+  };
+  const all = [setsInRounds(sets, firewall), firewall, routesInRounds(routes, sockets)];
+  return { kernel, sets, firewall, routes, all };
+}
+
+function setsInRounds(sets: AddressSets, firewall: Firewall): Driver {
+  return {
+    resync: () => sets.resync(),
+    apply: (phase: Phase) => {
+      if (phase === 'additions') {
+        const { recovered } = sets;
+        sets.applyAdditions();
+        // Rules that name a set were refused while it could not be made.
+        if (sets.recovered > recovered) firewall.retryRefused();
+      }
+      if (phase === 'removals') sets.applyRemovals();
+      return undefined;
+    },
+    look: () => {
+      const differs = sets.recheck();
+      return differs || sets.hasDue;
+    },
+    failures: () => sets.failures(),
+  };
+}
+
+function routesInRounds(routes: Routes, { rtnetlink }: Pick<KernelSockets, 'rtnetlink'>): Driver {
+  return {
+    resync: () => routes.resync(),
+    onEvent: (event: HostEvent): boolean => {
+      if (event.kind === 'routeGone') return routes.routeGone(event.route);
+      if (event.kind === 'routeReplaced') return routes.routeReplaced(event.route);
+      if (event.kind === 'link') {
+        const { link, isGone } = event;
+        routes.linkChanged(link.name, isGone ? undefined : link);
+        return link.name.startsWith('cali') || link.name === 'lo';
+      }
+      if (event.kind !== 'linkMade') return false;
+      // So that its routes need not wait for the kernel's notification.
+      const link = findLink(rtnetlink, event.name);
+      if (link !== undefined) routes.linkChanged(event.name, link);
+      return true;
+    },
+    apply: (phase: Phase) => {
+      if (phase === 'routes') routes.apply();
+      return undefined;
+    },
+    look: () => routes.hasDue,
+    failures: () => routes.failures(),
+  };
+}

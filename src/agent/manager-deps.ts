@@ -1,0 +1,19 @@
+import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
+import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
+import type { IpFamily } from '../ip/address.ts';
+import type { StaticOptions } from '../profiles/static-chains.ts';
+import type { Logger } from '../telemetry/log.ts';
+import type { Kernel } from './kernel.ts';
+
+/** What managers work with; each names what of it it needs. */
+export interface ManagerDeps {
+  readonly node: string;
+  readonly families: readonly IpFamily[];
+  readonly kernel: Kernel;
+  readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
+  readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOurs' | 'switchOn' | 'keepAdvertisements'>;
+  readonly statics: StaticOptions;
+  /** Whether flows end when the rule that allowed them is removed. */
+  readonly endsForbiddenFlows: boolean;
+  readonly log: Logger;
+}

@@ -1,0 +1,42 @@
+import type { Manager } from './manager.ts';
+import type { ManagerDeps } from './manager-deps.ts';
+import { ContainerPaths } from './managers/container-paths.ts';
+import { DropCounters } from './managers/drop-counters.ts';
+import { EndpointRoutes } from './managers/endpoint-routes.ts';
+import { FlowEnder } from './managers/flow-ender.ts';
+import { GuardedIpv6Forwarding } from './managers/ipv6-forwarding.ts';
+import { NatMembers } from './managers/nat-members.ts';
+import { Policy } from './managers/policy.ts';
+import { PublishedPorts } from './managers/published-ports.ts';
+import { StaticRules } from './managers/static-rules.ts';
+
+/** The managers that others ask something, and the list of all of them. */
+export interface Managers {
+  readonly policy: Policy;
+  readonly ports: PublishedPorts;
+  readonly routes: EndpointRoutes;
+  readonly containers: ContainerPaths;
+  readonly counters: DropCounters;
+  /** In the order in which they hear of changes, take part in a phase, and stand in `status`. */
+  readonly all: readonly Manager[];
+}
+
+export function createManagers(deps: ManagerDeps): Managers {
+  const policy = new Policy(deps);
+  const ports = new PublishedPorts(deps);
+  const routes = new EndpointRoutes(deps);
+  const containers = new ContainerPaths(deps);
+  const counters = new DropCounters(deps, containers);
+  const all: readonly Manager[] = [
+    new StaticRules(deps),
+    new GuardedIpv6Forwarding(deps),
+    policy,
+    new NatMembers(deps),
+    counters,
+    ports,
+    new FlowEnder(deps, policy.engine),
+    routes,
+    containers,
+  ];
+  return { policy, ports, routes, containers, counters, all };
+}

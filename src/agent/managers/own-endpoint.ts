@@ -1,0 +1,25 @@
+import type { EntryChange } from '../../cache/mirror.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import { isWorkloadInterface } from '../../profiles/names.ts';
+
+/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
+export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
+  return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
+}
+
+/** The endpoint as it is now, if it is one of this host; whatever its interface is. */
+export function endpointOf(
+  node: string,
+  { now }: EntryChange<'WorkloadEndpoint'>,
+): WorkloadEndpoint | undefined {
+  return now?.value.spec.node === node ? now.value : undefined;
+}
+
+/** The endpoint as it is now, if it is one of this host with an interface that is a container's. */
+export function ownEndpoint(
+  node: string,
+  change: EntryChange<'WorkloadEndpoint'>,
+): WorkloadEndpoint | undefined {
+  const endpoint = endpointOf(node, change);
+  return hasOwnInterface(endpoint) ? endpoint : undefined;
+}
