@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { Supervisor } from '../src/async/supervise.ts';
 import { Agent } from '../src/agent/agent.ts';
+import { openDrivers } from '../src/agent/kernel.ts';
 import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
 import { createLinks } from '../src/workload/links.ts';
 import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
@@ -45,16 +46,19 @@ const sockets = openKernelSockets();
 const runner = new ToolRunner();
 const supervisor = new Supervisor({ onFailure: ({ error }) => log.warn(String(error)) });
 
-function startAgent(until: AbortSignal): Agent {
+function startAgent(until: AbortSignal, followed = mirror): Agent {
   const agent = new Agent({
     node: 'here',
-    mirror,
+    mirror: followed,
     log,
     supervisor,
-    runner,
-    sockets,
+    drivers: openDrivers({
+      sockets,
+      runner,
+      chosen: { backend, why: 'it is measured' },
+      families: [4, 6],
+    }),
     heldPorts: new HeldHostPorts(sockets.libc),
-    firewall: { backend, why: 'it is measured' },
     families: [4, 6],
     statics: { endpointToHostAction: 'Return' },
     ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),
@@ -166,21 +170,7 @@ const ruleAmongMany = await timed(async (n) => {
 // A restart: a new agent on the same kernel, told everything by a new mirror.
 const restarted = performance.now();
 const second = new LiveMirror(store);
-agent = new Agent({
-  node: 'here',
-  mirror: second,
-  log,
-  supervisor,
-  runner,
-  sockets,
-  heldPorts: new HeldHostPorts(sockets.libc),
-  firewall: { backend, why: 'it is measured' },
-  families: [4, 6],
-  statics: { endpointToHostAction: 'Return' },
-  ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),
-  endsForbiddenFlows: false,
-});
-agent.start(stop.signal);
+agent = startAgent(stop.signal, second);
 void second.run(stop.signal);
 await second.reached(0n, signal);
 await agent.programmed('none', second.revision, signal);

@@ -9,7 +9,6 @@ import type { EntryKind } from '../model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { AgentDeps } from './agent-deps.ts';
 import { ApplyFailures } from './apply-failures.ts';
-import { openDrivers, type Drivers } from './kernel.ts';
 import { phases, type HostEvent, type Manager, type Participant, type Phase } from './manager.ts';
 import { createManagers, type Managers } from './managers.ts';
 
@@ -38,7 +37,6 @@ const longestLookMs = 120_000;
  * they want; one round at a time writes what differs, phase by phase.
  */
 export class Agent {
-  readonly drivers: Drivers;
   readonly managers: Managers;
   readonly #deps: AgentDeps;
   /** First the drivers, then the managers, which do what has to follow. */
@@ -64,9 +62,8 @@ export class Agent {
     this.#rounding = supervisor.work('kernel rounds', { mostSilentMs: longestRoundMs });
     this.#listening = supervisor.work('kernel events');
     this.#failures = new ApplyFailures(deps.log);
-    this.drivers = openDrivers({ ...deps, chosen: deps.firewall });
-    this.managers = createManagers({ ...deps, kernel: this.drivers.kernel });
-    this.#participants = [...this.drivers.all, ...this.managers.all];
+    this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel });
+    this.#participants = [...deps.drivers.all, ...this.managers.all];
     this.#byKind = managersByKind(this.managers.all);
   }
 
@@ -141,7 +138,7 @@ export class Agent {
       failures: this.#failures.all(),
       lastError: this.#lastError,
       rounds: this.#rounds,
-      tableTransactions: this.drivers.firewall.transactions,
+      tableTransactions: this.#deps.drivers.tableTransactions(),
     };
   }
 
@@ -204,7 +201,7 @@ export class Agent {
     for (const phase of phases) {
       // What changes from here on is the next round's.
       if (phase === 'additions') revision = this.#seen;
-      const writing = this.drivers.all.flatMap((one) => one.apply(phase, this.#signal) ?? []);
+      const writing = this.#deps.drivers.all.flatMap((one) => one.apply(phase, this.#signal) ?? []);
       if (writing.length > 0) await Promise.all(writing);
       this.#follow(phase);
     }
@@ -245,7 +242,7 @@ export class Agent {
       if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
       if (Date.now() - readAt > resyncMs) {
         readAt = Date.now();
-        this.drivers.firewall.retryRefused();
+        this.#deps.drivers.retryRefused();
         this.#resync();
         continue;
       }

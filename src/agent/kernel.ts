@@ -54,16 +54,18 @@ export interface LinkSettings {
   setRouteLocalnet(name: string, isOn: boolean): void;
 }
 
-/** The drivers of this host's kernel, and what managers see of them. */
+/** The drivers of a kernel, and what managers see of them. */
 export interface Drivers {
   readonly kernel: Kernel;
-  readonly sets: AddressSets;
-  readonly firewall: Firewall;
-  readonly routes: Routes;
   /** In the order in which they take part in a phase. */
   readonly all: readonly Driver[];
+  /** Transactions of tables since the start. */
+  readonly tableTransactions: () => number;
+  /** Rules that the kernel refused once may be taken now: they are tried in the next round. */
+  readonly retryRefused: () => void;
 }
 
+/** Those of the network namespace that the sockets are in. */
 export function openDrivers(options: {
   readonly sockets: KernelSockets;
   readonly runner: ToolRunner;
@@ -87,7 +89,12 @@ export function openDrivers(options: {
     losses: () => firewall.losses,
   };
   const all = [setsInRounds(sets, firewall), firewall, routesInRounds(routes, sockets)];
-  return { kernel, sets, firewall, routes, all };
+  return {
+    kernel,
+    all,
+    tableTransactions: () => firewall.transactions,
+    retryRefused: () => firewall.retryRefused(),
+  };
 }
 
 function setsInRounds(sets: AddressSets, firewall: Firewall): Driver {

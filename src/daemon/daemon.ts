@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Work } from '../async/supervise.ts';
 import { Agent } from '../agent/agent.ts';
+import { openDrivers } from '../agent/kernel.ts';
 import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
 import { openKernelSockets } from '../dataplane/kernel-sockets.ts';
 import { createLinks, looseVeths } from '../workload/links.ts';
@@ -124,10 +125,8 @@ export async function runDaemon(
     mirror,
     log,
     supervisor,
-    runner,
-    sockets,
+    drivers: openDrivers({ sockets, runner, chosen: firewall, families }),
     heldPorts,
-    firewall,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
     ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, warn),

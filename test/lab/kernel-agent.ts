@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Supervisor } from '../../src/async/supervise.ts';
 import { Agent } from '../../src/agent/agent.ts';
+import { openDrivers, type Kernel } from '../../src/agent/kernel.ts';
 import { statusReport } from '../../src/agent/status/status.ts';
 import { startCommandLine } from '../../src/cli/command-line.fixture.ts';
 import {
@@ -37,6 +38,7 @@ export const here = 'here';
 /** An agent over a datastore in memory and the kernel of this process's network namespace, without Docker. */
 export class KernelAgent implements AsyncDisposable {
   readonly agent: Agent;
+  readonly kernel: Kernel;
   readonly store: MirroredStore;
   readonly sockets: KernelSockets;
   readonly log: string[];
@@ -45,12 +47,13 @@ export class KernelAgent implements AsyncDisposable {
   readonly #end: () => Promise<void>;
 
   private constructor(
-    parts: Pick<KernelAgent, 'agent' | 'store' | 'sockets' | 'log'> & {
+    parts: Pick<KernelAgent, 'agent' | 'kernel' | 'store' | 'sockets' | 'log'> & {
       readonly backend: Backend;
     },
     end: () => Promise<void>,
   ) {
     this.agent = parts.agent;
+    this.kernel = parts.kernel;
     this.store = parts.store;
     this.sockets = parts.sockets;
     this.log = parts.log;
@@ -67,15 +70,15 @@ export class KernelAgent implements AsyncDisposable {
     const sockets = openKernelSockets();
     const stop = new AbortController();
     const log: string[] = [];
+    const chosen = { backend, why: 'the test says' };
+    const drivers = openDrivers({ sockets, runner, chosen, families: [4, 6] });
     const agent = new Agent({
       node: here,
       mirror: store.mirror,
       log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
       supervisor: new Supervisor({ onFailure: ({ error }) => log.push(String(error)) }),
-      runner,
-      sockets,
+      drivers,
       heldPorts: new HeldHostPorts(sockets.libc),
-      firewall: { backend, why: 'the test says' },
       families: [4, 6],
       statics: { endpointToHostAction: 'Return' },
       ipv6Forwarding: new Ipv6Forwarding(join(folder, 'control.sock')),
@@ -84,13 +87,16 @@ export class KernelAgent implements AsyncDisposable {
     const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
     const monitoring = monitor.run(stop.signal);
     agent.start(stop.signal);
-    return new KernelAgent({ agent, store, sockets, log, backend }, async () => {
-      stop.abort();
-      await monitoring;
-      monitor.close();
-      await store[Symbol.asyncDispose]();
-      rmSync(folder, { recursive: true });
-    });
+    return new KernelAgent(
+      { agent, kernel: drivers.kernel, store, sockets, log, backend },
+      async () => {
+        stop.abort();
+        await monitoring;
+        monitor.close();
+        await store[Symbol.asyncDispose]();
+        rmSync(folder, { recursive: true });
+      },
+    );
   }
 
   /** Writes to the datastore; answers the revision. */

@@ -131,7 +131,7 @@ function obeysPolicy(backend: Backend): void {
 
   /** Packets to containers that no rule allows. */
   function dropped(family: IpFamily): number {
-    return lab.agent.drivers.sets
+    return lab.kernel.sets
       .counters(`cali${family}0d:ingress`)
       .reduce((sum, { packets }) => sum + Number(packets), 0);
   }
