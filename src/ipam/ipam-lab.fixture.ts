@@ -4,13 +4,16 @@ import type { GroupWriter } from '../cache/group-writer.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { writeAll } from '../datastore/steps.ts';
+import type { Draft } from '../datastore/writer.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/kinds/docker-network.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/kinds/workload-endpoint.ts';
+import type { AllocationAttributes } from '../model/kinds/block.ts';
 import { createDockerIpam } from './docker/docker-ipam.ts';
 import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
+import { lookUpHolder } from './records/holder.ts';
 
 export const signal = AbortSignal.timeout(600_000);
 export const nodes = ['host-a', 'host-b'] as const;
@@ -47,7 +50,9 @@ export async function withIpam(
 export class Lab {
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
-  readonly #plans = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
+  readonly plans = createNetworkAddresses({ now: () => this.now(), stamp: (pool) => pool });
+  /** The clock of all hosts. */
+  now = () => new Date();
   #made = 0;
 
   constructor(mirror: LiveMirror, writer: GroupWriter) {
@@ -60,7 +65,7 @@ export class Lab {
       usedRanges: () => [],
       node,
       writer: this.writer,
-      now: () => new Date(),
+      now: () => this.now(),
       nonce: () => `n${this.#made++}`,
       stamp: (pool) => pool,
     });
@@ -97,6 +102,26 @@ export class Lab {
     await this.ipam(node).releaseAddress.answer({ PoolID: poolId, Address: address }, signal);
   }
 
+  /** What a plan answers. */
+  async plan<Result>(plan: (draft: Draft) => Result): Promise<Result> {
+    return (await this.writer.write(plan, signal)).result;
+  }
+
+  /** The answer of RequestPool to a whole request. */
+  async requestPool(
+    node: string,
+    request: Partial<Parameters<ReturnType<typeof createDockerIpam>['requestPool']['answer']>[0]>,
+  ): Promise<Record<string, unknown>> {
+    const all = { AddressSpace: undefined, Pool: undefined, SubPool: undefined, V6: false };
+    const ipam = this.ipam(node).requestPool;
+    return { ...(await ipam.answer({ ...all, Options: {}, ...request }, signal)) };
+  }
+
+  /** Who holds an address, as its allocation says it. */
+  async holder(address: string): Promise<AllocationAttributes | undefined> {
+    return this.plan((draft) => lookUpHolder(draft, parseAddress(address))?.holder);
+  }
+
   /** CreateNetwork with the pools that were asked for before. */
   async adopt(
     node: string,
@@ -112,7 +137,7 @@ export class Lab {
       auxiliary: {},
     }));
     await this.writer.write((draft) => {
-      const adopted = this.#plans.adoptSubnets(draft, { node, networkId: id, subnets });
+      const adopted = this.plans.adoptSubnets(draft, { node, networkId: id, subnets });
       const network: DockerNetwork = {
         id,
         node,
@@ -131,12 +156,12 @@ export class Lab {
   async allocate(node: string, networkId: string, cidr: string, gateway: string): Promise<void> {
     const subnet = { family: 4 as const, cidr: parseCidr(cidr), gateway: parseAddress(gateway) };
     const request = { node, networkId, subnets: [{ ...subnet, addressSpace, auxiliary: {} }] };
-    await this.writer.write((draft) => this.#plans.allocateNetwork(draft, request), signal);
+    await this.writer.write((draft) => this.plans.allocateNetwork(draft, request), signal);
   }
 
   /** FreeNetwork of Swarm's manager. */
   async free(networkId: string): Promise<void> {
-    await writeAll(this.writer, (draft) => this.#plans.freeNetwork(draft, networkId), signal);
+    await writeAll(this.writer, (draft) => this.plans.freeNetwork(draft, networkId), signal);
   }
 
   /** DeleteNetwork. */
@@ -160,7 +185,7 @@ export class Lab {
       const network = draft.get('DockerNetwork', `${node}/${networkId}`);
       assert.ok(network);
       const addresses = [parseAddress(given)];
-      this.#plans.bindEndpoint(draft, { node, network, endpointId, addresses });
+      this.plans.bindEndpoint(draft, { node, network, endpointId, addresses });
       const name = endpointName(node, endpointId);
       draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
         kind: 'WorkloadEndpoint',
