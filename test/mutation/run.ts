@@ -1,6 +1,14 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -64,18 +72,7 @@ const prepared = Date.now();
 type Fate = 'killed' | 'endless' | 'survived' | 'not covered';
 const fates = new Map<Mutant, Fate>();
 await eachOf(chosen, async (mutant) => {
-  const covering = tests
-    .filter(({ hits }) => hits[mutant.id] !== undefined)
-    .toSorted((a, b) => rank(a, mutant) - rank(b, mutant));
-  if (covering.length === 0) return void fates.set(mutant, 'not covered');
-  const most = Math.max(...covering.map(({ hits }) => hits[mutant.id] ?? 0));
-  const usual = covering.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
-  const task = {
-    files: covering.map(({ name }) => name),
-    mutant: { id: mutant.id, mostHits: 1000 + most * 100 },
-  };
-  const { ended } = await runTests(task, 20_000 + usual * 4);
-  fates.set(mutant, ended === 'passed' ? 'survived' : ended === 'failed' ? 'killed' : 'endless');
+  fates.set(mutant, await fateOf(mutant));
   if (fates.size % 100 === 0) process.stderr.write(`${fates.size} of ${chosen.length}\n`);
 });
 
@@ -86,8 +83,23 @@ if (options.survivors !== undefined) {
     const { file, line, column, mutator, replacement } = mutant;
     return `${file}:${line}:${column} ${fates.get(mutant) ?? ''} ${mutator} ${replacement.replaceAll(/\s+/g, ' ').slice(0, 100)}`;
   });
-  const { writeFileSync } = await import('node:fs');
   writeFileSync(options.survivors, `${lines.toSorted().join('\n')}\n`);
+}
+
+/** What the tests that come by a fault make of it. */
+async function fateOf(mutant: Mutant): Promise<Fate> {
+  const covering = tests
+    .filter(({ hits }) => hits[mutant.id] !== undefined)
+    .toSorted((a, b) => rank(a, mutant) - rank(b, mutant));
+  if (covering.length === 0) return 'not covered';
+  const most = Math.max(...covering.map(({ hits }) => hits[mutant.id] ?? 0));
+  const usual = covering.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
+  const task = {
+    files: covering.map(({ name }) => name),
+    mutant: { id: mutant.id, mostHits: 1000 + most * 100 },
+  };
+  const { ended } = await runTests(task, 20_000 + usual * 4);
+  return ended === 'passed' ? 'survived' : ended === 'failed' ? 'killed' : 'endless';
 }
 
 function isLeft(fate: Fate | undefined): boolean {

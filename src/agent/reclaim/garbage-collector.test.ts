@@ -29,6 +29,8 @@ interface Engine {
   hangs: boolean;
   /** Each look is answered by another engine: one that was just installed has nothing at all. */
   isAlwaysAnother: boolean;
+  /** What Docker says of the container; `running` if absent. */
+  state?: string;
 }
 
 /** Host a with two networks of one endpoint each; host b with the same ids, which Docker of a never has. */
@@ -98,7 +100,7 @@ async function withHosts(
               {
                 Id: 'c1',
                 Names: ['/app'],
-                State: 'running',
+                State: engine.state ?? 'running',
                 Labels: {},
                 NetworkSettings: { Networks: { web: { EndpointID: present } } },
               },
@@ -173,6 +175,24 @@ test('an address that an endpoint of the own host uses, and that is free in its 
     await looks(3);
     assert.deepEqual(held(), ['10.0.0.1 a']);
   }));
+
+test('a container that is paused, restarts or was only made keeps its endpoint; one that ended does not', async () => {
+  for (const state of ['paused', 'restarting', 'created', 'removing']) {
+    await withHosts({ hangs: false, isAlwaysAnother: false, state }, async ({ left, looks }) => {
+      await looks(3);
+      assert.ok(left().includes('a endpoint a'), state);
+      assert.ok(!left().includes('a endpoint b'), state);
+    });
+  }
+  // After a crash Docker lists the last endpoints of containers that ended with it.
+  for (const state of ['exited', 'dead']) {
+    await withHosts({ hangs: false, isAlwaysAnother: false, state }, async ({ left, looks }) => {
+      await looks(3);
+      assert.ok(!left().includes('a endpoint a'), state);
+      assert.ok(left().includes('a network a'), 'the network is another matter');
+    });
+  }
+});
 
 test('an engine that does not answer, or is another one, proves nothing', () => {
   const engine = { hangs: true, isAlwaysAnother: false };

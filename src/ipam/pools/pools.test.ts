@@ -210,3 +210,88 @@ test('a full --ip-range is named as such, and an address outside the subnet by t
     );
   });
 });
+
+test('a network without a subnet has the pools that are enabled, for workloads, for anybody, and select its host', () =>
+  withIpam(async (lab) => {
+    const at = (third: number) => parseCidr(`10.66.${third}.0/26`);
+    const asked = (node = 'host-a', options: Record<string, string> = {}) =>
+      lab.requestPool(node, { Options: options });
+    const specs: Readonly<Record<string, Partial<IpPool['spec']>>> = {
+      disabled: { cidr: at(1), disabled: true },
+      tunnels: { cidr: at(2), allowedUses: ['Tunnel', 'LoadBalancer'] },
+      manual: { cidr: at(3), assignmentMode: 'Manual' },
+      elsewhere: { cidr: at(4), nodeSelector: "rack == 'host-b'" },
+      'default-ipv4-ippool': { disabled: true },
+    };
+    for (const [name, spec] of Object.entries(specs)) await putPool(lab, poolWith(name, spec));
+    await lab.pool('host-a', '10.67.0.0/26');
+    const isNone = { code: 'ipam/no-pool', message: /IPv4 pool for host host-a/ };
+    await assert.rejects(asked(), isNone, 'a pool made for a subnet is for that subnet alone');
+    await putPool(lab, poolWith('usable', { cidr: at(5), nodeSelector: '' }));
+    const poolOf = async (answer: Promise<Record<string, unknown>>) => {
+      const poolId = String((await answer)['PoolID']);
+      return lab.address('host-a', poolId);
+    };
+    assert.match(await poolOf(asked()), /^10\.66\.5\./);
+    assert.match(await poolOf(asked('host-a', { pool: 'manual' })), /^10\.66\.3\./);
+    assert.match(await poolOf(asked('host-a', { pool: 'elsewhere' })), /^10\.66\.4\./);
+    assert.match(await poolOf(asked('host-a', { pool: ' usable , manual ' })), /^10\.66\.[35]\./);
+    await assert.rejects(asked('host-a', { pool: 'tunnels' }), {
+      code: 'ipam/pool-not-for-workloads',
+    });
+    await assert.rejects(asked('host-a', { pool: 'disabled' }), {
+      message: /no enabled IP pool "disabled" of that family; there are: elsewhere, manual/,
+    });
+    await assert.rejects(asked('host-a', { pools: 'usable' }), {
+      message: 'unknown --ipam-opt "pools"; known: pool',
+    });
+    const ofDocker = { 'com.docker.network.driver.mtu': '1400', pool: '' };
+    assert.match(await poolOf(asked('host-a', ofDocker)), /^10\.66\.5\./);
+    await assert.rejects(lab.requestPool('host-a', { V6: true }), { message: /IPv6 pool/ });
+    // Both are used, in the order in which they were named.
+    const both = String((await asked('host-b', { pool: 'usable,manual' }))['PoolID']);
+    const thirds = new Set<string>();
+    for (let n = 0; n < 64; n++) {
+      thirds.add((await lab.address('host-b', both)).split('.')[2] ?? '');
+    }
+    assert.deepEqual([...thirds], ['5', '3']);
+  }));
+
+test('a subnet is refused with the reason: it overlaps, is too large, not of the named pool, or holds no --ip-range', () =>
+  withIpam(async (lab) => {
+    await putPool(lab, poolWith('other', { cidr: parseCidr('10.70.0.0/24'), blockSize: 26 }));
+    const asked = (Pool: string, SubPool?: string, Options: Record<string, string> = {}) =>
+      lab.requestPool('host-a', { Pool, SubPool, Options });
+    await assert.rejects(asked('10.70.0.0/16'), {
+      message:
+        'subnet 10.70.0.0/16 overlaps IP pool other (10.70.0.0/24) without being inside it; choose another subnet',
+    });
+    await assert.rejects(asked('8.0.0.0/7'), { message: 'subnet 8.0.0.0/7: it is too large' });
+    await assert.rejects(asked('2600::/15'), { message: 'subnet 2600::/15: it is too large' });
+    await assert.rejects(asked('10.99.0.0/24', '10.98.0.0/25'), {
+      message: 'subnet 10.99.0.0/24: it does not hold --ip-range 10.98.0.0/25',
+    });
+    await assert.rejects(asked('10.99.0.0/24', undefined, { pool: 'other' }), {
+      message: 'subnet 10.99.0.0/24 is not inside IP pool other',
+    });
+    const inside = await asked('10.70.0.64/26', '10.70.0.64/27', { pool: 'other' });
+    assert.equal(inside['Pool'], '10.70.0.64/26');
+    assert.match(await lab.address('host-a', String(inside['PoolID'])), /^10\.70\.0\.(6|7|8|9)/);
+    assert.equal(lab.mirror.list('IPPool').size, 2, 'it is of the pool that is there');
+    await lab.ipam('host-a').releasePool.answer({ PoolID: String(inside['PoolID']) }, signal);
+    assert.equal(lab.mirror.list('IPPool').size, 2, 'and does not take that pool away');
+    const six = await asked('fd00:99::/64');
+    assert.equal(six['Pool'], 'fd00:99::/64');
+    const made = lab.mirror.get('IPPool', 'subnet-fd00-99-64')?.value.spec;
+    assert.deepEqual([made?.blockSize, made?.natOutgoing], [122, false]);
+    const [small, large] = [await asked('10.99.0.0/29'), await asked('10.98.0.0/16')];
+    const sizes = [small, large].map(({ Pool }) => {
+      const name = `subnet-${String(Pool).replaceAll(/[./]/g, '-')}`;
+      const spec = lab.mirror.get('IPPool', name)?.value.spec;
+      return [spec?.blockSize, spec?.natOutgoing, spec?.ipipMode, spec?.nodeSelector];
+    });
+    assert.deepEqual(sizes, [
+      [29, true, 'Never', 'all()'],
+      [26, true, 'Never', 'all()'],
+    ]);
+  }));
