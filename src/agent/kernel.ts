@@ -97,7 +97,8 @@ export function openDrivers(options: {
   };
 }
 
-function setsInRounds(sets: AddressSets, firewall: Firewall): Driver {
+/** The address sets as a driver. */
+export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryRefused'>): Driver {
   return {
     resync: () => sets.resync(),
     apply: (phase: Phase) => {

@@ -1,57 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { AddressSetSpec } from '../ruleset/address-set.ts';
-import { AddressSets, type SetOperations } from './address-sets.ts';
-import { refused } from './netlink/errno.ts';
-import { kernelTypeName, type KernelSet } from './netlink/ipset.ts';
-
-interface Held {
-  readonly form: Omit<KernelSet, 'size'>;
-  readonly members: Set<string>;
-}
-
-/** Sets as the kernel keeps them, some members of which it does not take. */
-class FakeKernel implements SetOperations {
-  readonly sets = new Map<string, Held>();
-  readonly refuses = new Set<string>();
-  requests = 0;
-
-  create = ({ name, type, family, countsPackets }: AddressSetSpec): void => {
-    if (this.sets.has(name)) throw refused('create', 17);
-    const form = { name, typeName: kernelTypeName(type), family, countsPackets };
-    this.sets.set(name, { form, members: new Set() });
-  };
-  destroy = (name: string): void => {
-    this.sets.delete(name);
-  };
-  swap = (): void => assert.fail('no rule names a set');
-  add = ({ name }: AddressSetSpec, members: readonly string[]): void => {
-    this.requests++;
-    const held = this.#held(name);
-    for (const member of members) {
-      if (member.endsWith('/0') || this.refuses.has(member)) throw refused('add', 4104);
-      held.members.add(member);
-    }
-  };
-  remove = ({ name }: AddressSetSpec, members: readonly string[]): void => {
-    const held = this.#held(name);
-    for (const member of members) {
-      if (this.refuses.has(member)) throw refused('remove', 12);
-      held.members.delete(member);
-    }
-  };
-  list = (): readonly KernelSet[] =>
-    [...this.sets.values()].map(({ form, members }) => ({ ...form, size: members.size }));
-  members = (name: string) =>
-    [...(this.sets.get(name)?.members ?? [])].map((member) => ({ member, packets: 0n, bytes: 0n }));
-
-  #held(name: string): Held {
-    const held = this.sets.get(name);
-    if (held === undefined) throw refused('change', 2);
-    return held;
-  }
-}
+import { FakeSets } from './address-sets.fixture.ts';
+import { AddressSets } from './address-sets.ts';
 
 const networks = [
   '0.0.0.0/0',
@@ -82,7 +33,7 @@ function elements(members: ReadonlySet<string>): ReadonlySet<string> {
 test('whatever came before and is refused, the kernel has the rest; and all when nothing is refused any more', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
-      const kernel = new FakeKernel();
+      const kernel = new FakeSets();
       const sets = new AddressSets(kernel);
       const wanted = new Map<string, Set<string>>();
       const round = () => {
@@ -147,7 +98,7 @@ test('whatever came before and is refused, the kernel has the rest; and all when
 });
 
 test('a member that is refused costs a few requests, once, and then none until it is tried again', () => {
-  const kernel = new FakeKernel();
+  const kernel = new FakeSets();
   const sets = new AddressSets(kernel);
   sets.want({ name: 'cali40a', type: 'net', family: 4, countsPackets: false });
   kernel.refuses.add('10.0.77.0/24');

@@ -1,0 +1,176 @@
+import { FakeSets } from '../dataplane/address-sets.fixture.ts';
+import { AddressSets } from '../dataplane/address-sets.ts';
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
+import type { Flow } from '../dataplane/conntrack.ts';
+import type { ContainerRoutes } from '../dataplane/container-routes.ts';
+import type { Link } from '../dataplane/netlink/link.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { parseNet, splitCidr, type Cidr } from '../ip/cidr.ts';
+import { setsInRounds, type Drivers, type Kernel } from './kernel.ts';
+import type { Driver, HostEvent, Phase } from './manager.ts';
+
+/**
+ * A kernel in memory: it holds what was written in the right phase, in the order of `journal`, and refuses what it
+ * is told to. Address sets are driven by the real driver.
+ */
+export class FakeKernel implements Drivers {
+  readonly journal: string[] = [];
+  readonly ipset = new FakeSets();
+  readonly sets = new AddressSets(this.ipset);
+  /** In force, by `<family> <table> <name>`; the rules as text. */
+  readonly chains = new Map<string, string>();
+  readonly hooks = new Set<string>();
+  /** By `<kind> <destination>`; the interface. */
+  readonly routes = new Map<string, string>();
+  /** `<interface> <address>`. */
+  readonly linkAddresses = new Set<string>();
+  readonly links = new Map<string, Link>();
+  readonly routeLocalnet = new Map<string, boolean>();
+  readonly containerRoutes = new Map<string, ContainerRoutes>();
+  flows: Flow[] = [];
+  hostAddresses: readonly Cidr[] = [parseNet('127.0.0.0/8'), parseNet('192.0.2.1/32')];
+  /** What is refused: `phase tables`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
+  readonly refuses = new Set<string>();
+  lost = 0;
+  readonly events: HostEvent[] = [];
+  /** Rounds that came to their end. */
+  rounds = 0;
+  /** What the next event is answered with. */
+  nextEventFails = false;
+  readonly kernel: Kernel;
+  readonly all: readonly Driver[];
+  readonly #pending: { readonly phase: Phase; readonly write: () => void }[] = [];
+
+  constructor(families: readonly IpFamily[] = [4, 6]) {
+    this.ipset.onChange = (what) => this.journal.push(what);
+    const soon = (phase: Phase, what: string, write: () => void) =>
+      this.#pending.push({
+        phase,
+        write: () => {
+          this.journal.push(what);
+          write();
+        },
+      });
+    const tables = (family: IpFamily): NonNullable<ReturnType<Kernel['tables']['get']>> => ({
+      setChain: (table, { name, rules }) => {
+        const key = `${family} ${table} ${name}`;
+        soon('tables', `chain ${key}`, () => this.chains.set(key, JSON.stringify(rules)));
+      },
+      removeChain: (table, name) => {
+        const key = `${family} ${table} ${name}`;
+        soon('tables', `no chain ${key}`, () => this.chains.delete(key));
+      },
+      setHook: (table, { chain }) => {
+        const key = `${family} ${table} ${chain}`;
+        soon('tables', `hook ${key}`, () => this.hooks.add(key));
+      },
+    });
+    this.kernel = {
+      sets: this.sets,
+      tables: new Map(families.map((family) => [family, tables(family)])),
+      routes: {
+        want: (route) => {
+          const key = `${route.kind} ${route.destination}`;
+          const by = route.kind === 'endpoint' ? route.interface : 'lo';
+          soon('routes', `route ${key}`, () => {
+            if (!this.refuses.has(`route ${route.destination}`)) this.routes.set(key, by);
+          });
+        },
+        unwant: ({ kind, destination }) =>
+          soon('routes', `no route ${kind} ${destination}`, () =>
+            this.routes.delete(`${kind} ${destination}`),
+          ),
+        wantAddress: ({ interface: name, address }) =>
+          soon('routes', `address ${name} ${address}`, () =>
+            this.linkAddresses.add(`${name} ${address}`),
+          ),
+        unwantAddress: ({ interface: name, address }) =>
+          soon('routes', `no address ${name} ${address}`, () =>
+            this.linkAddresses.delete(`${name} ${address}`),
+          ),
+        has: (destination, name) => this.routes.get(`endpoint ${destination}`) === name,
+        link: (name) => this.links.get(name),
+      },
+      links: {
+        setRouteLocalnet: (name, isOn) => {
+          if (this.refuses.has(`route_localnet ${name}`)) throw new Error('refused');
+          this.journal.push(`route_localnet ${name} ${isOn}`);
+          this.routeLocalnet.set(name, isOn);
+        },
+      },
+      conntrack: {
+        end: (ofFamilies, isToEnd) =>
+          this.#end((flow) => ofFamilies.includes(flow.family) && isToEnd(flow)),
+        endOf: (addresses) =>
+          this.#end(({ source, answerer }) => addresses.has(source) || addresses.has(answerer)),
+      },
+      addresses: {
+        ofInterfaces: () => new Set(this.hostAddresses.map((one) => splitCidr(one).address)),
+        answeredFor: () => this.hostAddresses,
+      },
+      applyContainerRoutes: (path, routes) => {
+        if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);
+        this.containerRoutes.set(path, routes);
+      },
+      losses: () => this.lost,
+    };
+    this.all = [
+      setsInRounds(this.sets, { retryRefused: () => this.journal.push('retry refused chains') }),
+      {
+        resync: () => this.journal.push('resync'),
+        onEvent: (event) => {
+          if (this.nextEventFails) {
+            this.nextEventFails = false;
+            throw new Error(`cannot take ${event.kind}`);
+          }
+          this.events.push(event);
+          return event.kind === 'routeGone' || event.kind === 'linkMade';
+        },
+        apply: async (phase) => {
+          if (this.refuses.has(`phase ${phase}`)) throw new Error(`${phase} failed`);
+          if (phase === 'tables') this.#write(phase);
+        },
+        failures: () => [],
+      },
+      {
+        apply: (phase) => {
+          if (phase === 'routes') this.#write(phase);
+          return undefined;
+        },
+        failures: () => {
+          this.rounds++;
+          return [...this.refuses].flatMap(routeFailure);
+        },
+      },
+    ];
+  }
+
+  tableTransactions = () => this.journal.filter((what) => / chain | hook /.test(` ${what}`)).length;
+
+  retryRefused = (): void => void this.journal.push('retry refused chains');
+
+  /** The members of a set as the kernel has them. */
+  members(set: string): readonly string[] {
+    return [...(this.ipset.sets.get(set)?.members ?? [])].toSorted();
+  }
+
+  #write(phase: Phase): void {
+    const now = this.#pending.filter((one) => one.phase === phase);
+    const later = this.#pending.filter((one) => one.phase !== phase);
+    this.#pending.splice(0, Infinity, ...later);
+    for (const { write } of now) write();
+  }
+
+  #end(isToEnd: (flow: Flow) => boolean): number {
+    if (this.refuses.has('flows')) throw new Error('flows cannot be listed');
+    const left = this.flows.filter((flow) => !isToEnd(flow));
+    const ended = this.flows.length - left.length;
+    this.flows = left;
+    return ended;
+  }
+}
+
+function routeFailure(refused: string): readonly ApplyFailure[] {
+  const net = /^route (\S+)$/.exec(refused)?.[1];
+  return net === undefined ? [] : [{ what: refused, why: 'EINVAL', net: parseNet(net) }];
+}
