@@ -15,6 +15,9 @@ const pool = (name: string, spec: string) =>
 const profile = (name: string, spec: string) =>
   `apiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
 
+const policy = (name: string, spec: string) =>
+  `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
+
 /** A datastore with a pool, one of whose addresses is in use, and a Profile that a container has. */
 async function used(): Promise<CommandLine> {
   const cli = startCommandLine();
@@ -150,6 +153,88 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
     'a namespace where the kind has none',
     pool('a', '{cidr: 10.98.0.0/16}').replace('name: a', 'name: a, namespace: shop'),
     /^IPPool a: metadata\.namespace: an IPPool is of no namespace$/,
+  ],
+  [
+    'a policy in a tier that is not there',
+    policy('a', '{tier: first}'),
+    /^GlobalNetworkPolicy a: spec\.tier: Tier first does not exist$/,
+  ],
+  [
+    'a policy with a wrong selector in a rule',
+    policy('a', '{ingress: [{action: Deny}, {action: Allow, source: {selector: "a =="}}]}'),
+    /^GlobalNetworkPolicy a: spec\.ingress\.1\.source\.selector: selector "a ==" is wrong at/,
+  ],
+  [
+    'global() where endpoints are selected',
+    policy('a', '{selector: "has(a) || !global()"}'),
+    /^GlobalNetworkPolicy a: spec\.selector: global\(\) may only stand alone/,
+  ],
+  [
+    'ports of a policy without a protocol',
+    policy('a', '{ingress: [{action: Allow, destination: {ports: [http, 80]}}]}'),
+    /^GlobalNetworkPolicy a: spec\.ingress\.0\.destination\.ports: needs protocol TCP, UDP or SCTP$/,
+  ],
+  [
+    'a policy rule of two families',
+    policy('a', '{ingress: [{action: Allow, ipVersion: 4, source: {nets: ["fd00::/8"]}}]}'),
+    /^GlobalNetworkPolicy a: spec\.ingress\.0: mixes IPv4 and IPv6$/,
+  ],
+  [
+    'policy before DNAT that does not apply on forward',
+    policy('a', '{preDNAT: true}'),
+    /^GlobalNetworkPolicy a: spec\.applyOnForward: must be true with preDNAT or doNotTrack$/,
+  ],
+  [
+    'a policy of three names',
+    policy('a.b.c', '{}'),
+    /^GlobalNetworkPolicy a\.b\.c: metadata\.name: must be a name such as/,
+  ],
+  [
+    'a host endpoint of no interface',
+    policy('a', '{node: host-1}').replace('GlobalNetworkPolicy', 'HostEndpoint'),
+    /^HostEndpoint a: spec\.interfaceName: is missing, and so are expectedIPs$/,
+  ],
+  [
+    'a BGP peer whose filter is not there',
+    policy('a', '{peerIP: 192.0.2.1, asNumber: 1, filters: [own]}').replace(
+      'GlobalNetworkPolicy',
+      'BGPPeer',
+    ),
+    /^BGPPeer a: spec\.filters: BGPFilter own does not exist$/,
+  ],
+  [
+    'an AS number that YAML has rounded',
+    policy('a', '{peerIP: 192.0.2.1, asNumber: 64512.10}').replace(
+      'GlobalNetworkPolicy',
+      'BGPPeer',
+    ),
+    /^BGPPeer a: spec\.asNumber: "64512\.1" is no AS number such as 64512, or "64512\.1" in quotes$/,
+  ],
+  [
+    'a setting of all hosts for one',
+    policy('node.a', '{asNumber: 1}').replace('GlobalNetworkPolicy', 'BGPConfiguration'),
+    /^BGPConfiguration node\.a: spec\.asNumber: can be set in BGPConfiguration default only$/,
+  ],
+  [
+    'a BGP filter of the other family',
+    policy('a', '{importV4: [{action: Accept, matchOperator: In, cidr: "fd00::/8"}]}').replace(
+      'GlobalNetworkPolicy',
+      'BGPFilter',
+    ),
+    /^BGPFilter a: spec\.importV4\.0\.cidr: must be of IPv4$/,
+  ],
+  [
+    'a time that is none',
+    policy('default', '{reportingInterval: 30}').replace(
+      'GlobalNetworkPolicy',
+      'FelixConfiguration',
+    ),
+    /^FelixConfiguration default: spec\.reportingInterval: must be a text$/,
+  ],
+  [
+    'an empty BGP section of a Node',
+    policy('a', '{bgp: {}}').replace('GlobalNetworkPolicy', 'Node'),
+    /^Node a: spec\.bgp: must not be empty; leave it out$/,
   ],
   [
     'a good document before a wrong one',

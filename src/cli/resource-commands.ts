@@ -4,11 +4,13 @@ import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
 import { isEndpointNamed } from '../model/kinds/workload-endpoint.ts';
 import { resourceKinds, type Resource, type ResourceKind } from '../model/kinds/index.ts';
+import { resourceId } from '../model/resource-type.ts';
 import { formatYaml, ordered, parseResources, resourceKind } from '../model/user-input.ts';
 import { writeInSteps, type Failed } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
-import { applyResource, deleteResource, resourceId } from './resource-plans.ts';
+import { unenforcedNotes } from './unenforced-notes.ts';
+import { applyResource, deleteResource, idsStored } from './resource-plans.ts';
 import { formatResources, readResources } from './resource-table.ts';
 import type { Store } from './store.ts';
 
@@ -75,6 +77,7 @@ async function applyAll(
       out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
     }
   });
+  for (const note of unenforcedNotes(resources)) out(`note: ${note}\n`);
   throwFailed(failed, resources.length, (resource) => [resource.kind, resourceId(resource)]);
 }
 
@@ -92,8 +95,7 @@ async function deleteAll(
 ): Promise<void> {
   const plan = (some: readonly Target[]) => (draft: Draft) => {
     // What is gone was there when it was rehearsed: it went a step before.
-    const isThere = ({ kind, id }: Target) =>
-      draft.get(kind, id) !== undefined || draft.unreadable(kind).has(id);
+    const isThere = ({ kind, id }: Target) => idsStored(draft, kind, id).length > 0;
     const left = some.filter(isThere);
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';

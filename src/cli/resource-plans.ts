@@ -15,6 +15,7 @@ import {
 import { poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
+import { resourceId } from '../model/resource-type.ts';
 import type { Stamp } from '../model/stamp.ts';
 import { compileProfile } from '../profiles/profile-chains.ts';
 
@@ -22,10 +23,23 @@ import { compileProfile } from '../profiles/profile-chains.ts';
 
 export type Applied = 'created' | 'changed' | 'unchanged';
 
-/** The datastore id of a resource. */
-export function resourceId({ metadata }: Resource): string {
-  const { name, namespace } = metadata;
-  return namespace === undefined ? name : `${namespace}/${name}`;
+/**
+ * The ids under which the object of an id that people give is stored: none if it is not there, several if releases of
+ * Calico with other rules for names have stored it twice.
+ */
+export function idsStored<K extends ResourceKind>(
+  draft: Pick<Draft, 'get' | 'unreadable'>,
+  kind: K,
+  id: string,
+): readonly string[] {
+  const { storedIds, shown } = resourceTypeOf[kind];
+  const isIt = (candidate: string) => {
+    const stored = draft.get(kind, candidate);
+    return stored !== undefined && resourceId(shown(stored)) === id;
+  };
+  const found = storedIds(id).filter(isIt);
+  if (found.length > 0) return found;
+  return draft.get(kind, id) !== undefined || draft.unreadable(kind).has(id) ? [id] : [];
 }
 
 /** What `apply` needs besides the draft. */
@@ -44,7 +58,8 @@ export function applyResource(
   resource: Resource,
   { stamp, versionOf }: ApplyContext,
 ): Applied {
-  const stored = versionOf(resource.kind, resourceId(resource));
+  const [id] = idsStored(draft, resource.kind, resourceId(resource));
+  const stored = id === undefined ? undefined : versionOf(resource.kind, id);
   const { resourceVersion } = resource.metadata;
   if (stored !== undefined && (resourceVersion ?? stored) !== stored) {
     const { kind } = resource;
@@ -58,17 +73,18 @@ function applyKind<K extends ResourceKind>(
   kind: K,
   { resource, stamp }: { readonly resource: EntryValue<K>; readonly stamp: Stamp },
 ): Applied {
-  const { isBuiltIn, isNamespaced, withDefaults, validate } = resourceTypeOf[kind];
+  const { isBuiltIn, isNamespaced, schema, withDefaults, validate } = resourceTypeOf[kind];
   if (isBuiltIn) throw invalid(resource, '', 'is kept by calico-cnm itself and cannot be applied');
   if (!isNamespaced && resource.metadata.namespace !== undefined) {
     const why = `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind} is of no namespace`;
     throw invalid(resource, 'metadata.namespace', why);
   }
-  const wanted = withDefaults(resource);
+  // The fields are to stand in the order in which Calico writes them, and defaults are put in at an end.
+  const wanted = schema.parse(withDefaults(resource));
   const problem = validate(wanted, draft);
-  if (problem !== undefined) throw invalid(wanted, problem.field, problem.why);
+  if (problem !== undefined) throw invalid(resource, problem.field, problem.why);
   guards[kind]?.check?.(wanted);
-  return put(draft, kind, { resource: wanted, stamp });
+  return put(draft, kind, { resource: wanted, id: storedId(draft, kind, resource), stamp });
 }
 
 /** Removes a resource, or part of it, as `removePool` does; throws `datastore/not-found`, or why it must stay. */
@@ -85,17 +101,18 @@ export function deleteResource<K extends ResourceKind>(
       why: 'belongs to every datastore and cannot be deleted',
     });
   }
+  const ids = idsStored(draft, kind, id);
+  if (ids.length === 0) throw new CalicoError('datastore/not-found', { kind, name: id });
+  const progress = ids.map((one) => removeStored(draft, kind, one));
+  return progress.includes('more') ? 'more' : 'done';
+}
+
+function removeStored<K extends ResourceKind>(draft: Draft, kind: K, id: string): Progress {
   const present = draft.get(kind, id);
-  if (present === undefined) {
-    if (!draft.unreadable(kind).has(id)) {
-      throw new CalicoError('datastore/not-found', { kind, name: id });
-    }
-    draft.discardUnreadable(kind, id);
-    return 'done';
-  }
   const remove = guards[kind]?.remove;
-  if (remove !== undefined) return remove(draft, present);
-  draft.remove(kind, id);
+  if (present === undefined) draft.discardUnreadable(kind, id);
+  else if (remove !== undefined) return remove(draft, present);
+  else draft.remove(kind, id);
   return 'done';
 }
 
@@ -153,14 +170,31 @@ export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
   });
 }
 
+/** Where to store a resource that people give: where its object is, or where a new one goes. */
+function storedId(draft: Draft, kind: ResourceKind, resource: Resource): string {
+  const given = resourceId(resource);
+  const possible = resourceTypeOf[kind].storedIds(given);
+  const id = idsStored(draft, kind, given)[0] ?? possible[0];
+  // Nobody is to store the same object elsewhere meanwhile.
+  for (const other of possible) {
+    if (other !== id && !draft.unreadable(kind).has(other)) draft.expect(kind, other);
+  }
+  return id;
+}
+
 function put<K extends ResourceKind>(
   draft: Draft,
   kind: K,
-  { resource, stamp }: { readonly resource: EntryValue<K>; readonly stamp: Stamp },
+  {
+    resource,
+    id,
+    stamp,
+  }: { readonly resource: EntryValue<K>; readonly id: string; readonly stamp: Stamp },
 ): Applied {
-  const id = resourceId(resource);
   const existing = draft.get(kind, id);
-  const { resourceVersion: _, ...metadata } = resource.metadata;
+  const { resourceVersion: _, ...given } = resource.metadata;
+  // The name of what is stored is the end of its key.
+  const metadata = { ...given, name: id.slice(id.lastIndexOf('/') + 1) };
   const bare = { ...resource, metadata };
   if (existing === undefined) {
     const isThere = draft.unreadable(kind).has(id);
@@ -172,7 +206,7 @@ function put<K extends ResourceKind>(
   const kept = {
     ...bare,
     metadata: {
-      ...bare.metadata,
+      ...metadata,
       ...(uid === undefined ? {} : { uid }),
       ...(creationTimestamp === undefined ? {} : { creationTimestamp }),
     },

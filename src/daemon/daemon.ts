@@ -8,7 +8,7 @@ import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
 import { openKernelSockets } from '../dataplane/kernel-sockets.ts';
 import { createLinks, looseVeths } from '../workload/links.ts';
 import { statusReport } from '../agent/status/status.ts';
-import { logOtherResources } from '../agent/status/other-resources.ts';
+import { logUnenforced } from '../agent/status/unenforced.ts';
 import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
 import type { Settings } from '../config/settings.ts';
 import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
@@ -218,7 +218,7 @@ export async function runDaemon(
   const sharing = keep('shared tags', (work) =>
     keepTagsShared({ mirror, writer, local, work }, signal),
   );
-  logOtherResources(mirror, log);
+  logUnenforced(mirror, log);
   const following = keep('datastore mirror', () => mirror.run(signal));
   const saving = isRemote
     ? keep('snapshot', (work) => keepSnapshot({ mirror, file: snapshotFile, work }, signal))

@@ -72,6 +72,20 @@ export function resource<const K extends string, S extends z.ZodType>(kind: K, s
   });
 }
 
+/** An object with fields that people may write although we do not know them. */
+export function openObject<const Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+  const object = z.looseObject(shape);
+  openObjects.add(object);
+  return object;
+}
+
+const openObjects = new WeakSet<z.core.$ZodType>();
+
+/** Whether people may write fields of an object that its schema does not name. */
+export function isOpen(schema: z.core.$ZodType): boolean {
+  return openObjects.has(schema);
+}
+
 function parsed<T extends IpAddress | Cidr>(parse: (text: string) => T) {
   return z.string().transform((text, context): T => {
     try {

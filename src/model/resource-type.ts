@@ -20,10 +20,25 @@ export interface ResourceType<Value> extends EntryType<Value> {
   /** Whether it belongs to the datastore itself, so that people neither apply nor delete it. */
   readonly isBuiltIn: boolean;
   readonly columns: readonly Column<Value>[];
-  /** What is stored where nothing was said; the resource itself where all was. */
+  /** Of a kind that is stored and shown, but that nobody acts on yet: what that means. */
+  readonly unenforced: Unenforced | undefined;
+  /** The fields of a resource, by their paths, that are stored and have no effect, although its kind has. */
+  readonly fieldsWithoutEffect: (resource: Value) => readonly string[];
+  /** What is stored for a resource that people give: with defaults, and what Calico's client adds. */
   readonly withDefaults: (resource: Value) => Value;
+  /** What people see of a stored resource; `withDefaults` takes it back. */
+  readonly shown: (stored: Value) => Value;
+  /** The ids under which the object of an id that people give may be stored, that of a new one first. */
+  readonly storedIds: (id: string) => readonly [string, ...string[]];
   /** Why a resource that people give is refused although it is well-formed, perhaps because of what is stored. */
   readonly validate: (resource: Value, stored: StoredEntries) => Problem | undefined;
+}
+
+export interface Unenforced {
+  /** Whether it decides on traffic where Felix runs: who relies on it must be told that here it does not. */
+  readonly isPolicy: boolean;
+  /** Whether an object of the kind is one that every datastore has, and that says nothing by itself. */
+  readonly isPreset?: (id: string) => boolean;
 }
 
 export interface Column<Value> {
@@ -42,7 +57,15 @@ type ResourceOptions<Value> = Pick<EntryOptions<Value>, 'groups' | 'isObserved'>
   Partial<
     Pick<
       ResourceType<Value>,
-      'aliases' | 'isNamespaced' | 'isBuiltIn' | 'withDefaults' | 'validate'
+      | 'aliases'
+      | 'isNamespaced'
+      | 'isBuiltIn'
+      | 'unenforced'
+      | 'fieldsWithoutEffect'
+      | 'withDefaults'
+      | 'shown'
+      | 'storedIds'
+      | 'validate'
     >
   > & {
     readonly kind: string;
@@ -68,12 +91,22 @@ export function resourceType<Value extends { readonly metadata: Metadata }>(
     isNamespaced,
     isBuiltIn: options.isBuiltIn ?? false,
     columns: options.columns,
+    unenforced: options.unenforced,
+    fieldsWithoutEffect: options.fieldsWithoutEffect ?? (() => []),
+    shown: options.shown ?? ((resource) => resource),
+    storedIds: options.storedIds ?? ((id) => [id]),
     withDefaults: options.withDefaults ?? ((resource) => resource),
     validate: options.validate ?? (() => undefined),
   };
 }
 
 const namespaced = plainSegment((text) => /^[^/]+\/[^/]+$/.test(text));
+
+/** The id of a resource by its metadata. */
+export function resourceId({ metadata }: { readonly metadata: Metadata }): string {
+  const { name, namespace } = metadata;
+  return namespace === undefined ? name : `${namespace}/${name}`;
+}
 
 /** The columns that begin the tables of most kinds. */
 export const nameColumn: Column<{ readonly metadata: Metadata }> = {

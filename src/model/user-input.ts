@@ -1,6 +1,7 @@
 import { parseAllDocuments, stringify } from 'yaml';
 import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
+import { isOpen } from './fields.ts';
 import { firstIssue } from './issues.ts';
 import { resourceKinds, resourceTypeOf, type Resource, type ResourceKind } from './kinds/index.ts';
 import { otherKind } from './kinds/other-resource.ts';
@@ -189,7 +190,7 @@ function unknownField(
     for (const [key, member] of Object.entries(value)) {
       const known = shape[key];
       if (known === undefined) {
-        if (serverFields.has(key)) continue;
+        if (serverFields.has(key) || isOpen(inner)) continue;
         return { path: [...path, key], known: Object.keys(shape).join(', ') };
       }
       const found = unknownField(known, member, [...path, key]);

@@ -65,16 +65,14 @@ test('a criterion that is not known makes no rule of more than was meant', () =>
 });
 
 test('kinds without effect here are known by their keys and by what people call them', () => {
-  assert.deepEqual(describeOther('networkpolicies/shop/default.deny'), {
-    kind: 'NetworkPolicy',
-    name: 'shop/default.deny',
-    isPolicy: true,
+  assert.deepEqual(describeOther('stagedkubernetesnetworkpolicies/shop/deny'), {
+    kind: 'StagedKubernetesNetworkPolicy',
+    name: 'shop/deny',
   });
-  assert.deepEqual(describeOther('newkinds/a'), { kind: 'newkinds', name: 'a', isPolicy: false });
-  assert.deepEqual(['gnp', 'HostEndpoint', 'stagednetworkpolicies', 'pod'].map(otherKind), [
-    'GlobalNetworkPolicy',
-    'HostEndpoint',
-    'StagedNetworkPolicy',
+  assert.deepEqual(describeOther('newkinds/a'), { kind: 'newkinds', name: 'a' });
+  assert.deepEqual(['IPAMConfiguration', 'caliconodestatuses', 'pod'].map(otherKind), [
+    'IPAMConfiguration',
+    'CalicoNodeStatus',
     undefined,
   ]);
 });

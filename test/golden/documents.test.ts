@@ -67,9 +67,15 @@ test('docs/resources.md lists every kind of resource, and no other', () => {
   assert.deepEqual(
     table(read('docs/resources.md'), 'kind'),
     resourceKinds.map((kind) => {
-      const { aliases, isNamespaced, meaning } = resourceTypeOf[kind];
+      const { aliases, isNamespaced, meaning, unenforced } = resourceTypeOf[kind];
       const words = aliases.map((word) => `\`${word}\``).join(' ');
-      return [`\`${kind}\``, words, isNamespaced ? 'yes' : 'no', meaning];
+      return [
+        `\`${kind}\``,
+        words,
+        isNamespaced ? 'yes' : 'no',
+        unenforced === undefined ? 'yes' : 'not yet',
+        meaning,
+      ];
     }),
   );
 });

@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import { heldAddresses } from '../../src/ipam/records/block.ts';
-import { entryTypeOf, parseKey, type EntryKind } from '../../src/model/kinds/index.ts';
+import {
+  entryTypeOf,
+  parseKey,
+  type EntryKind,
+  type ResourceKind,
+} from '../../src/model/kinds/index.ts';
 import { checkout } from './built.ts';
 import type { Host } from './host.ts';
 
@@ -13,8 +18,11 @@ export interface MadeThing {
   readonly reclaimedBy: string;
 }
 
-/** What is stored: every kind, as the compiler sees to. */
-const stored: Readonly<Record<EntryKind, MadeThing>> = {
+/** A kind of record that no person writes. */
+type RecordKind = Exclude<EntryKind, ResourceKind | 'OtherResource'>;
+
+/** What is stored: every kind of record, as the compiler sees to, and the resources that are not people's alone. */
+const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKind, MadeThing>>> = {
   WorkloadEndpoint: {
     madeBy: 'CreateEndpoint',
     goes: 'DeleteEndpoint',
@@ -58,10 +66,6 @@ const stored: Readonly<Record<EntryKind, MadeThing>> = {
   ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
   Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
   IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
-  IPReservation: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
-  NetworkSet: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
-  GlobalNetworkSet: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
-  OtherResource: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
 };
 
 /** What is in the kernel and on the disk. */
@@ -99,15 +103,12 @@ const onHost = {
 } satisfies Readonly<Record<string, MadeThing>>;
 
 /**
- * Everything that calico-cnm makes, by kind: the one list of it. A new kind of stored value does not compile without
- * its line here.
+ * Everything that calico-cnm makes, by kind: the one list of it. A new kind of record does not compile without its line
+ * here.
  */
-export const madeThings: Readonly<Record<EntryKind | keyof typeof onHost, MadeThing>> = {
-  ...stored,
-  ...onHost,
-};
+export const madeThings = { ...stored, ...onHost };
 
-export type ThingKind = keyof typeof madeThings;
+export type ThingKind = EntryKind | keyof typeof onHost;
 
 /** What there is of each kind on a host whose datastore is its own file. */
 export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, ReadonlySet<string>>> {

@@ -25,7 +25,7 @@ import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
 import { failureChecks } from '../apply-failures.ts';
 import { rangeText } from './network-ranges.ts';
-import { otherResourceChecks } from './other-resources.ts';
+import { unenforcedChecks } from './unenforced.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { tunnelChecks } from './pool-checks.ts';
 import { profileChecks } from './profile-checks.ts';
@@ -113,7 +113,7 @@ function checks(sources: StatusSources): Check[] {
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
     ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
     ...otherFirewalls(),
-    ...otherResourceChecks(mirror),
+    ...unenforcedChecks(mirror),
     ...poolChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,

@@ -2,18 +2,27 @@ import type { z } from 'zod';
 import type { EntryType } from '../entry-type.ts';
 import { resourceRoot, type ResourceType } from '../resource-type.ts';
 import { affinity4Type, affinity6Type } from './affinity.ts';
+import { bgpConfigurationType } from './bgp-configuration.ts';
+import { bgpFilterType } from './bgp-filter.ts';
+import { bgpPeerType } from './bgp-peer.ts';
 import { block4Type, block6Type } from './block.ts';
 import { clusterInformationType } from './cluster-information.ts';
 import { dockerNetworkType } from './docker-network.ts';
 import { dockerPoolType } from './docker-pool.ts';
 import { handleType } from './handle.ts';
+import { hostEndpointType } from './host-endpoint.ts';
 import { ipPoolType } from './ip-pool.ts';
 import { ipReservationType } from './ip-reservation.ts';
 import { ipamConfigType } from './ipam-config.ts';
+import { felixConfigurationType } from './felix-configuration.ts';
+import { globalNetworkPolicyType } from './global-network-policy.ts';
+import { networkPolicyType } from './network-policy.ts';
 import { globalNetworkSetType, networkSetType } from './network-set.ts';
 import { nodeType } from './node.ts';
 import { otherResourceType } from './other-resource.ts';
 import { profileType } from './profile.ts';
+import { stagedGlobalNetworkPolicyType } from './staged-global-network-policy.ts';
+import { stagedNetworkPolicyType } from './staged-network-policy.ts';
 import { tierType } from './tier.ts';
 import { workloadEndpointType } from './workload-endpoint.ts';
 
@@ -33,6 +42,15 @@ export const entryTypes = {
   WorkloadEndpoint: workloadEndpointType,
   Node: nodeType,
   Tier: tierType,
+  NetworkPolicy: networkPolicyType,
+  GlobalNetworkPolicy: globalNetworkPolicyType,
+  StagedNetworkPolicy: stagedNetworkPolicyType,
+  StagedGlobalNetworkPolicy: stagedGlobalNetworkPolicyType,
+  HostEndpoint: hostEndpointType,
+  BGPConfiguration: bgpConfigurationType,
+  BGPPeer: bgpPeerType,
+  BGPFilter: bgpFilterType,
+  FelixConfiguration: felixConfigurationType,
   ClusterInformation: clusterInformationType,
   OtherResource: otherResourceType(isPlural),
   Block4: block4Type,

@@ -68,6 +68,10 @@ export const ipPoolType: ResourceType<IpPool> = resourceType({
     },
   }),
   validate: problemOfNew,
+  fieldsWithoutEffect: ({ spec }) =>
+    (['ipipMode', 'vxlanMode'] as const)
+      .filter((field) => !['', 'Never'].includes(spec[field] ?? ''))
+      .map((field) => `spec.${field}`),
 });
 
 export function poolFamily(pool: IpPool): IpFamily {

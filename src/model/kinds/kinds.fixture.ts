@@ -1,5 +1,9 @@
 import fc from 'fast-check';
-import type { EntryKind } from './index.ts';
+import { z } from 'zod';
+import { address, cidr, labels as labelsSchema, metadata, net, resourceName } from '../fields.ts';
+import { asNumber } from '../bgp.ts';
+import { policyRule } from '../policy-rule.ts';
+import { entryTypeOf, type EntryKind } from './index.ts';
 
 /**
  * Stored values of every kind as Calico, or somebody who knows more fields than we do, could have written them.
@@ -78,21 +82,16 @@ const texts = fc.dictionary(fc.stringMatching(/^[a-z]{1,4}\/[a-z]{1,4}$/), fc.st
 const uuid = fc.uuid({ version: 4 });
 const time = fc.constantFrom('2026-08-22T10:00:00Z', null);
 
+const anyMetadata = object(
+  { name },
+  { namespace: name, uid: uuid, creationTimestamp: time, labels, annotations: texts },
+);
+
 function resource(kind: string, spec: fc.Arbitrary<Json>) {
-  const metadata = object(
-    { name },
-    {
-      namespace: name,
-      uid: uuid,
-      creationTimestamp: time,
-      labels,
-      annotations: texts,
-    },
-  );
   return object({
     kind: fc.constant(kind),
     apiVersion: fc.constant('projectcalico.org/v3'),
-    metadata,
+    metadata: anyMetadata,
     spec,
   });
 }
@@ -196,8 +195,8 @@ const pool = (family: 4 | 6, tunnels: Fields) =>
     ),
   );
 
-/** Values of each kind. */
-export const storedValues: Readonly<Record<EntryKind, fc.Arbitrary<Json>>> = {
+/** Values of kinds whose fields must fit to each other, or that are written by hand for another reason. */
+const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = {
   IPPool: fc.oneof(
     pool(4, { vxlanMode: encapsulation, ipipMode: noTunnel }),
     pool(4, { vxlanMode: noTunnel, ipipMode: encapsulation }),
@@ -317,3 +316,52 @@ export const storedValues: Readonly<Record<EntryKind, fc.Arbitrary<Json>>> = {
     ['poolId', 'node', 'family', 'subnet', 'range', 'ipPools', 'ipPool', 'nextHop', 'createdAt'],
   ),
 };
+
+/** What fits to the schemas that say more than their type does. */
+const fitting = new Map<z.core.$ZodType, fc.Arbitrary<Json>>([
+  [address, address4],
+  [cidr, network],
+  [net, network],
+  [resourceName, name],
+  [labelsSchema, labels],
+  [metadata, anyMetadata],
+  [policyRule, rule],
+  [asNumber, fc.integer({ min: 0, max: 2 ** 32 - 1 })],
+]);
+
+/** Values that a schema takes, with fields that it does not know. */
+function valuesOf(schema: z.core.$ZodType): fc.Arbitrary<Json> {
+  const known = fitting.get(schema);
+  if (known !== undefined) return known;
+  if (schema instanceof z.ZodObject) {
+    const shape: Readonly<Record<string, z.core.$ZodType>> = schema.shape;
+    const fields = Object.entries(shape);
+    const isOptional = (field: z.core.$ZodType) => field instanceof z.ZodExactOptional;
+    const some = (optional: boolean) =>
+      Object.fromEntries(
+        fields
+          .filter(([, field]) => isOptional(field) === optional)
+          .map(([key, field]) => [key, valuesOf(field)]),
+      );
+    return object(some(false), some(true), Object.keys(shape));
+  }
+  if (schema instanceof z.ZodExactOptional) return valuesOf(schema.unwrap());
+  if (schema instanceof z.ZodArray) return fc.array(valuesOf(schema.element), { maxLength: 2 });
+  if (schema instanceof z.ZodUnion) return fc.oneof(...schema.options.map(valuesOf));
+  if (schema instanceof z.ZodRecord) return fc.dictionary(name, valuesOf(schema.valueType));
+  if (schema instanceof z.ZodEnum) return fc.constantFrom(...schema.options);
+  if (schema instanceof z.ZodLiteral) return fc.constantFrom(...schema.values);
+  if (schema instanceof z.ZodNumber) {
+    const [min, max] = [schema.minValue ?? -9, schema.maxValue ?? 9];
+    return fc.integer({ min: Math.max(min, -1e6), max: Math.min(max, 1e6) });
+  }
+  if (schema instanceof z.ZodString) return fc.string();
+  if (schema instanceof z.ZodBoolean) return fc.boolean();
+  if (schema instanceof z.ZodUnknown) return anyJson;
+  throw new Error(`no values are known for ${schema.constructor.name}`);
+}
+
+/** Stored values of a kind: written by hand, or what its schema takes. */
+export function storedValues(kind: EntryKind): fc.Arbitrary<Json> {
+  return writtenValues[kind] ?? valuesOf(entryTypeOf[kind].schema);
+}

@@ -1,16 +1,53 @@
 import { z } from 'zod';
+import { tryParseAddress } from '../../ip/address.ts';
+import { asNumber } from '../bgp.ts';
 import { resource } from '../fields.ts';
-import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
+import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 
-const node = resource('Node', z.looseObject({}));
+const text = z.exactOptional(z.string());
 
-/** A Docker host. Its labels are what pools' node selectors look at. */
+const node = resource(
+  'Node',
+  z.looseObject({
+    bgp: z.exactOptional(
+      z.looseObject({
+        asNumber: z.exactOptional(asNumber),
+        ipv4Address: text,
+        ipv6Address: text,
+        ipv4IPIPTunnelAddr: text,
+        routeReflectorClusterID: text,
+      }),
+    ),
+    ipv4VXLANTunnelAddr: text,
+    vxlanTunnelMACAddr: text,
+    ipv6VXLANTunnelAddr: text,
+    vxlanTunnelMACAddrV6: text,
+    orchRefs: z.exactOptional(z.array(z.looseObject({ nodeName: text, orchestrator: text }))),
+    wireguard: z.exactOptional(
+      z.looseObject({ interfaceIPv4Address: text, interfaceIPv6Address: text }),
+    ),
+    addresses: z.exactOptional(z.array(z.looseObject({ address: z.string(), type: text }))),
+    interfaces: z.exactOptional(
+      z.array(z.looseObject({ name: text, addresses: z.exactOptional(z.array(z.string())) })),
+    ),
+  }),
+).extend({
+  status: z.exactOptional(
+    z.looseObject({
+      wireguardPublicKey: text,
+      wireguardPublicKeyV6: text,
+      podCIDRs: z.exactOptional(z.array(z.string())),
+    }),
+  ),
+});
+
+/** A Docker host. Its labels are what pools' node selectors look at; nothing of its spec has an effect yet. */
 export type Node = z.infer<typeof node>;
 
 export const nodeType: ResourceType<Node> = resourceType({
   kind: 'Node',
   plural: 'nodes',
-  meaning: 'a Docker host and its labels',
+  meaning: 'a Docker host, its labels and its addresses',
   schema: node,
   columns: [
     nameColumn,
@@ -22,4 +59,44 @@ export const nodeType: ResourceType<Node> = resourceType({
           .join(','),
     },
   ],
+  fieldsWithoutEffect: ({ spec }) =>
+    routedBy.filter((field) => spec[field] !== undefined).map((field) => `spec.${field}`),
+  validate: nodeProblem,
 });
+
+/** What routes and tunnels between hosts are made of. */
+const routedBy = [
+  'bgp',
+  'ipv4VXLANTunnelAddr',
+  'vxlanTunnelMACAddr',
+  'ipv6VXLANTunnelAddr',
+  'vxlanTunnelMACAddrV6',
+  'wireguard',
+] as const;
+
+/** Rules: libcalico-go/lib/apis/internalapi/node.go and validator/v3. */
+function nodeProblem({ spec }: Node): Problem | undefined {
+  const { bgp } = spec;
+  if (bgp !== undefined && Object.keys(bgp).length === 0) {
+    return { field: 'spec.bgp', why: 'must not be empty; leave it out' };
+  }
+  const addresses: readonly (readonly [field: string, family: 4 | 6, value: string | undefined])[] =
+    [
+      ['bgp.ipv4Address', 4, bgp?.ipv4Address?.replace(/\/\d+$/, '')],
+      ['bgp.ipv6Address', 6, bgp?.ipv6Address?.replace(/\/\d+$/, '')],
+      ['bgp.ipv4IPIPTunnelAddr', 4, bgp?.ipv4IPIPTunnelAddr],
+      ['bgp.routeReflectorClusterID', 4, bgp?.routeReflectorClusterID],
+      ['ipv4VXLANTunnelAddr', 4, spec.ipv4VXLANTunnelAddr],
+      ['ipv6VXLANTunnelAddr', 6, spec.ipv6VXLANTunnelAddr],
+      ['wireguard.interfaceIPv4Address', 4, spec.wireguard?.interfaceIPv4Address],
+      ['wireguard.interfaceIPv6Address', 6, spec.wireguard?.interfaceIPv6Address],
+    ];
+  for (const [field, family, value = ''] of addresses) {
+    const parsed = tryParseAddress(value);
+    const isWrong = parsed === undefined || parsed.includes(':') !== (family === 6);
+    if (value !== '' && isWrong) {
+      return { field: `spec.${field}`, why: `"${value}" is not an IPv${family} address` };
+    }
+  }
+  return undefined;
+}

@@ -13,11 +13,15 @@ const tier = resource(
 /** A group of policies with an order and an action for what none of them decided. */
 export type Tier = z.infer<typeof tier>;
 
+/** Tiers that Calico makes by itself. */
+const presets: ReadonlySet<string> = new Set(['default', 'kube-admin', 'kube-baseline']);
+
 export const tierType: ResourceType<Tier> = resourceType({
   kind: 'Tier',
   plural: 'tiers',
   meaning: 'a group of policies',
   isBuiltIn: true,
+  unenforced: { isPolicy: true, isPreset: (name) => presets.has(name) },
   schema: tier,
   columns: [nameColumn, { header: 'order', cell: ({ spec }) => String(spec.order ?? '') }],
 });

@@ -2,22 +2,42 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../datastore/writer.ts';
+import type { HostEndpoint } from '../../model/kinds/host-endpoint.ts';
 import { createLogger } from '../../telemetry/log.ts';
-import { logOtherResources, otherResourceChecks } from './other-resources.ts';
+import { logUnenforced, unenforcedChecks } from './unenforced.ts';
+
+const hostEndpoint: HostEndpoint = {
+  kind: 'HostEndpoint',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'eth0' },
+  spec: {},
+};
 
 test('what is stored for Calico and not enforced is named by status and once by the log', async () => {
   await using store = await openMirroredStore();
   const lines: string[] = [];
   const write = (line: string) => lines.push(line);
-  logOtherResources(store.mirror, createLogger({ level: 'info', write, now: () => new Date() }));
+  logUnenforced(store.mirror, createLogger({ level: 'info', write, now: () => new Date() }));
   const put = (plan: (draft: Draft) => void) => store.writer.write(plan, AbortSignal.timeout(9000));
   const said = () =>
-    otherResourceChecks(store.mirror).map(({ name, ok, detail }) => `${name} ${ok}: ${detail}`);
+    unenforcedChecks(store.mirror).map(({ name, ok, detail }) => `${name} ${ok}: ${detail}`);
   assert.deepEqual(said(), []);
   await put((draft) => {
-    for (let n = 1; n <= 7; n++) draft.put('OtherResource', `networkpolicies/shop/p${n}`, {});
-    draft.put('OtherResource', 'hostendpoints/eth0', {});
-    draft.put('OtherResource', 'felixconfigurations/default', {});
+    for (let n = 1; n <= 7; n++) {
+      draft.put('NetworkPolicy', `shop/default.p${n}`, {
+        kind: 'NetworkPolicy',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name: `default.p${n}`, namespace: 'shop' },
+        spec: {},
+      });
+    }
+    draft.put('HostEndpoint', 'eth0', hostEndpoint);
+    draft.put('FelixConfiguration', 'default', {
+      kind: 'FelixConfiguration',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'default' },
+      spec: {},
+    });
     draft.put('OtherResource', 'newkinds/a', {});
     for (const name of ['default', 'first']) {
       draft.put('Tier', name, {
@@ -37,10 +57,10 @@ test('what is stored for Calico and not enforced is named by status and once by 
     'newkinds true: 1 stored (a), without effect here',
   ]);
   const warned = () => lines.filter((line) => line.includes('warn policy that is not enforced'));
-  assert.equal(warned().length, 8);
+  assert.equal(warned().length, 9);
   assert.match(warned().join('\n'), /kind=HostEndpoint name=eth0/);
-  await put((draft) => draft.put('OtherResource', 'hostendpoints/eth0', { spec: {} }));
-  await put((draft) => draft.remove('OtherResource', 'hostendpoints/eth0'));
-  assert.equal(warned().length, 8);
+  await put((draft) => draft.put('HostEndpoint', 'eth0', { ...hostEndpoint, spec: { node: 'a' } }));
+  await put((draft) => draft.remove('HostEndpoint', 'eth0'));
+  assert.equal(warned().length, 9);
   assert.ok(!said().some((one) => one.startsWith('HostEndpoint')));
 });

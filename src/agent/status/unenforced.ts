@@ -1,0 +1,96 @@
+import type { Mirror } from '../../cache/mirror.ts';
+import type { LiveMirror } from '../../cache/live-mirror.ts';
+import {
+  isResourceKind,
+  resourceKinds,
+  resourceTypeOf,
+  type EntryKind,
+  type ResourceKind,
+} from '../../model/kinds/index.ts';
+import { describeOther } from '../../model/kinds/other-resource.ts';
+import { resourceId } from '../../model/resource-type.ts';
+import type { Logger } from '../../telemetry/log.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+
+const shownAtMost = 5;
+
+/** A stored resource that has no effect on this host. */
+interface Unenforced {
+  readonly kind: string;
+  readonly name: string;
+  /** Whether it decides on traffic elsewhere. */
+  readonly isPolicy: boolean;
+}
+
+/**
+ * What is stored for Calico and has no effect on this host, a line for each kind. Policy that is not enforced is not
+ * well: it may deny what passes here.
+ */
+export function unenforcedChecks(mirror: LiveMirror): Check[] {
+  if (!mirror.inSync) return [];
+  const all = [
+    ...resourceKinds.flatMap((kind) => unenforcedOf(mirror, kind)),
+    ...[...mirror.list('OtherResource').keys()].map(other),
+  ];
+  return [...Map.groupBy(all, ({ kind }) => kind)]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([kind, ofKind]) => {
+      const names = ofKind.map(({ name }) => name).toSorted();
+      const more = names.length > shownAtMost ? ', …' : '';
+      const shown = `${names.length} stored (${names.slice(0, shownAtMost).join(', ')}${more})`;
+      return ofKind.some(({ isPolicy }) => isPolicy)
+        ? {
+            name: kind,
+            ok: false,
+            detail: `${shown}, not enforced: traffic of containers is decided by their Profiles alone`,
+            remedy:
+              'Put what it says into Profiles (calico-cnm get shows it), and delete it where only Docker hosts go by it.',
+          }
+        : { name: kind, ok: true, detail: `${shown}, without effect here` };
+    });
+}
+
+function unenforcedOf<K extends ResourceKind>(mirror: LiveMirror, kind: K): readonly Unenforced[] {
+  const { unenforced, shown } = resourceTypeOf[kind];
+  if (unenforced === undefined) return [];
+  return [...mirror.list(kind)]
+    .filter(([id]) => unenforced.isPreset?.(id) !== true)
+    .map(([, { value }]) => ({
+      kind,
+      name: resourceId(shown(value)),
+      isPolicy: unenforced.isPolicy,
+    }));
+}
+
+/** Of what no kind knows, nobody can say that it decides on anything. */
+function other(id: string): Unenforced {
+  return { ...describeOther(id), isPolicy: false };
+}
+
+/** Logs each of them once, when it is seen first. */
+export function logUnenforced(mirror: Mirror, log: Logger): () => void {
+  return mirror.subscribe(({ changes }) => {
+    for (const { kind, id, before, now } of changes) {
+      const found = before === undefined && now !== undefined ? describe(kind, id) : undefined;
+      if (found !== undefined) logOne(log, found);
+    }
+  });
+}
+
+function describe(kind: EntryKind, id: string): Unenforced | undefined {
+  if (kind === 'OtherResource') return other(id);
+  const unenforced = isResourceKind(kind) ? resourceTypeOf[kind].unenforced : undefined;
+  if (unenforced === undefined || unenforced.isPreset?.(id) === true) return undefined;
+  return { kind, name: id, isPolicy: unenforced.isPolicy };
+}
+
+function logOne(log: Logger, { kind, name, isPolicy }: Unenforced): void {
+  if (isPolicy) {
+    log.warn(
+      'policy that is not enforced: traffic of containers is decided by their Profiles alone',
+      { kind, name },
+    );
+  } else {
+    log.info('resource without effect here', { kind, name });
+  }
+}

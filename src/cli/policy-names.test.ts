@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { GlobalNetworkPolicy } from '../model/kinds/global-network-policy.ts';
+import { startCommandLine } from './command-line.fixture.ts';
+
+/** Releases of Calico before v3.32 store a policy `foo` as `default.foo`. */
+
+function stored(name: string, annotations?: Readonly<Record<string, string>>): GlobalNetworkPolicy {
+  return {
+    kind: 'GlobalNetworkPolicy',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name, uid: 'u', ...(annotations === undefined ? {} : { annotations }) },
+    spec: { order: 1, selector: 'all()', types: ['Ingress'] },
+  };
+}
+
+const named = (name: string) => ({ 'projectcalico.org/metadata': JSON.stringify({ name }) });
+const document = (name: string, order: number) =>
+  `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: ${name}}\nspec: {order: ${order}, selector: all()}\n`;
+const names = (table: string) =>
+  table
+    .trim()
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(' ')[0]);
+
+for (const [release, policy] of [
+  ['v3.28', stored('default.web')],
+  ['v3.31', stored('default.web', named('web'))],
+  ['v3.32', stored('web', named('web'))],
+] as const) {
+  test(`a policy that ${release} has stored is shown, changed and deleted by the name that people gave it`, async () => {
+    using cli = startCommandLine();
+    const id = policy.metadata.name;
+    await cli.write((draft) => draft.put('GlobalNetworkPolicy', id, policy));
+    assert.deepEqual(names(await cli.ok(['get', 'gnp', 'web'])), ['web']);
+    const yaml = await cli.ok(['get', 'gnp', '-o', 'yaml']);
+    assert.match(yaml, /^ {2}name: web$/m);
+    assert.doesNotMatch(yaml, /annotations/);
+    assert.match(
+      await cli.ok(['apply', '-f', '-'], document('web', 2)),
+      /^GlobalNetworkPolicy web changed\n/,
+    );
+    assert.match(await cli.ok(['apply', '-f', '-'], document('web', 2)), / web unchanged\n/);
+    const entries = await cli.write((draft) => [...draft.entries('GlobalNetworkPolicy')]);
+    assert.deepEqual(
+      entries.map(([at, { metadata, spec }]) => [at, metadata.name, metadata.uid, spec.order]),
+      [[id, id, 'u', 2]],
+    );
+    const { status, error } = await cli.run(['apply', '-f', '-'], yaml);
+    assert.equal(status, 1, 'it has changed since it was read');
+    assert.match(error, /^calico-cnm: GlobalNetworkPolicy web was changed since/);
+    assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
+    assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
+  });
+}
+
+test('two policies whose names differ by the prefix are two; one that is stored twice goes at once', async () => {
+  using cli = startCommandLine();
+  await cli.write((draft) => {
+    draft.put('GlobalNetworkPolicy', 'web', stored('web', named('web')));
+    draft.put('GlobalNetworkPolicy', 'default.web', stored('default.web', named('default.web')));
+  });
+  assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['default.web', 'web']);
+  await cli.ok(['delete', 'gnp', 'web']);
+  assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['default.web']);
+  await cli.write((draft) => {
+    draft.put('GlobalNetworkPolicy', 'web', stored('web'));
+    draft.put('GlobalNetworkPolicy', 'default.web', stored('default.web'));
+  });
+  assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['web', 'web']);
+  assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
+  assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
+});

@@ -1,0 +1,210 @@
+import type { ResourceKind } from '../model/kinds/index.ts';
+
+/** A resource as people write it, what the table shows of it, and where and how Calico's client would store it. */
+export interface ResourceLife {
+  readonly kind: ResourceKind;
+  /** The word for the kind, short where there is one. */
+  readonly word: string;
+  /** The name that people give, and the id that the commands speak of. */
+  readonly id: string;
+  /** Metadata besides the name, and spec, as YAML in one line. */
+  readonly document: string;
+  /** The line of the table without what stands between the columns. */
+  readonly row: readonly string[];
+  /** The key below the root of resources. */
+  readonly key: string;
+  /** The stored spec. */
+  readonly spec: unknown;
+  /** What `apply` says besides; the kind's own sentence if it is not enforced. */
+  readonly note: string | undefined;
+}
+
+const header = (kind: string) => `apiVersion: projectcalico.org/v3\nkind: ${kind}\n`;
+const notEnforced = (kind: string) =>
+  `note: ${kind} is stored but not enforced: traffic of containers is decided by their Profiles alone\n`;
+const noEffect = (kind: string) => `note: ${kind} is stored but has no effect here\n`;
+const rule =
+  '{action: Allow, protocol: tcp, source: {selector: "role == \'a\'"}, destination: {ports: [80, "8000:8010"]}}';
+const storedRule = {
+  action: 'Allow',
+  protocol: 'TCP',
+  source: { selector: "role == 'a'" },
+  destination: { ports: [80, '8000:8010'] },
+};
+
+/** The kinds that are stored for Calico and have no effect yet, and Node, which has some. */
+export const resourceLives: readonly ResourceLife[] = [
+  {
+    kind: 'NetworkPolicy',
+    word: 'np',
+    id: 'default/web',
+    document: `${header('NetworkPolicy')}metadata: {name: web}\nspec: {order: 10, selector: "role == 'web'", ingress: [${rule}]}\n`,
+    row: ['default', 'web', 'default', '10', "role == 'web'"],
+    key: 'networkpolicies/default/web',
+    spec: {
+      tier: 'default',
+      order: 10,
+      ingress: [storedRule],
+      selector: "role == 'web'",
+      types: ['Ingress'],
+    },
+    note: notEnforced('NetworkPolicy'),
+  },
+  {
+    kind: 'GlobalNetworkPolicy',
+    word: 'gnps',
+    id: 'security.web',
+    document: `${header('GlobalNetworkPolicy')}metadata: {name: security.web, labels: {a: b}}\nspec: {selector: all(), egress: [{action: Deny}], preDNAT: false}\n`,
+    row: ['security.web', 'default', '', 'all()'],
+    key: 'globalnetworkpolicies/security.web',
+    spec: {
+      tier: 'default',
+      egress: [{ action: 'Deny' }],
+      selector: 'all()',
+      types: ['Egress'],
+      preDNAT: false,
+    },
+    note: notEnforced('GlobalNetworkPolicy'),
+  },
+  {
+    kind: 'StagedNetworkPolicy',
+    word: 'snp',
+    id: 'shop/web',
+    document: `${header('StagedNetworkPolicy')}metadata: {name: web, namespace: shop}\nspec: {}\n`,
+    row: ['shop', 'web', 'default', '', ''],
+    key: 'stagednetworkpolicies/shop/web',
+    spec: { stagedAction: 'Set', tier: 'default', types: ['Ingress'] },
+    note: noEffect('StagedNetworkPolicy'),
+  },
+  {
+    kind: 'StagedGlobalNetworkPolicy',
+    word: 'sgnp',
+    id: 'web',
+    document: `${header('StagedGlobalNetworkPolicy')}metadata: {name: web}\nspec: {stagedAction: Delete}\n`,
+    row: ['web', 'default', '', ''],
+    key: 'stagedglobalnetworkpolicies/web',
+    spec: { stagedAction: 'Delete', tier: 'default', types: ['Ingress'] },
+    note: noEffect('StagedGlobalNetworkPolicy'),
+  },
+  {
+    kind: 'HostEndpoint',
+    word: 'hep',
+    id: 'host-a.eth0',
+    document: `${header('HostEndpoint')}metadata: {name: host-a.eth0}\nspec: {node: host-a, interfaceName: eth0, expectedIPs: [192.0.2.1, "2001:db8::1"], profiles: [a]}\n`,
+    row: ['host-a.eth0', 'host-a', 'eth0', '192.0.2.1,2001:db8::1', 'a'],
+    key: 'hostendpoints/host-a.eth0',
+    spec: {
+      node: 'host-a',
+      interfaceName: 'eth0',
+      expectedIPs: ['192.0.2.1', '2001:db8::1'],
+      profiles: ['a'],
+    },
+    note: notEnforced('HostEndpoint'),
+  },
+  {
+    kind: 'BGPConfiguration',
+    word: 'bgpconfig',
+    id: 'default',
+    document: `${header('BGPConfiguration')}metadata: {name: default}\nspec: {nodeToNodeMeshEnabled: false, asNumber: 64513}\n`,
+    row: ['default', 'Info', 'false', '64513'],
+    key: 'bgpconfigurations/default',
+    spec: {
+      logSeverityScreen: 'Info',
+      nodeToNodeMeshEnabled: false,
+      asNumber: 64_513,
+      serviceLoadBalancerAggregation: 'Enabled',
+    },
+    note: noEffect('BGPConfiguration'),
+  },
+  {
+    kind: 'BGPFilter',
+    word: 'bgpfilters',
+    id: 'own',
+    document: `${header('BGPFilter')}metadata: {name: own}\nspec: {exportV4: [{action: Accept, matchOperator: In, cidr: 10.65.0.0/16}, {action: Reject}], importV6: [{action: Reject}]}\n`,
+    row: ['own', '2', '0', '0', '1'],
+    key: 'bgpfilters/own',
+    spec: {
+      exportV4: [
+        { cidr: '10.65.0.0/16', matchOperator: 'In', action: 'Accept' },
+        { action: 'Reject' },
+      ],
+      importV6: [{ action: 'Reject' }],
+    },
+    note: noEffect('BGPFilter'),
+  },
+  {
+    kind: 'BGPPeer',
+    word: 'bgpp',
+    id: 'tor',
+    document: `${header('BGPPeer')}metadata: {name: tor}\nspec: {peerIP: "192.0.2.254:1179", asNumber: "64512.10", nodeSelector: rack == 'a'}\n`,
+    row: ['tor', '192.0.2.254:1179', "rack == 'a'", '4227858442'],
+    key: 'bgppeers/tor',
+    spec: { nodeSelector: "rack == 'a'", peerIP: '192.0.2.254:1179', asNumber: 4_227_858_442 },
+    note: noEffect('BGPPeer'),
+  },
+  {
+    kind: 'FelixConfiguration',
+    word: 'felixconfig',
+    id: 'node.host-a',
+    document: `${header('FelixConfiguration')}metadata: {name: node.host-a}\nspec: {defaultEndpointToHostAction: Return, routeRefreshInterval: 90s, somethingOfTomorrow: [1]}\n`,
+    row: ['node.host-a'],
+    key: 'felixconfigurations/node.host-a',
+    spec: {
+      routeRefreshInterval: '90s',
+      defaultEndpointToHostAction: 'Return',
+      somethingOfTomorrow: [1],
+    },
+    note: noEffect('FelixConfiguration'),
+  },
+  {
+    kind: 'Node',
+    word: 'node',
+    id: 'host-b',
+    document: `${header('Node')}metadata: {name: host-b, labels: {rack: a}}\nspec: {addresses: [{address: 192.0.2.2/24, type: InternalIP}], bgp: {ipv4Address: 192.0.2.2/24, asNumber: 64512}}\n`,
+    row: ['host-b', 'rack=a'],
+    key: 'nodes/host-b',
+    spec: {
+      bgp: { asNumber: 64_512, ipv4Address: '192.0.2.2/24' },
+      addresses: [{ address: '192.0.2.2/24', type: 'InternalIP' }],
+    },
+    note: 'note: Node host-b: spec.bgp is stored but has no effect here\n',
+  },
+];
+
+/** A command that must succeed; answers what it printed. */
+type Command = (argv: readonly string[], input?: string) => Promise<string>;
+
+/**
+ * Creates a resource, reads it in all forms, applies what was read, and deletes it. `stored` answers the value at a key
+ * below the root of resources. Throws where anything is not as it should be.
+ */
+export async function live(
+  { kind, word, id, document, row, key, spec, note = '' }: ResourceLife,
+  { ok, stored }: { readonly ok: Command; readonly stored: (key: string) => Promise<string> },
+): Promise<void> {
+  const apply = (text: string) => ok(['apply', '-f', '-'], text);
+  expectText(await apply(document), `${kind} ${id} created\n${note}`);
+  const value: unknown = JSON.parse(await stored(key));
+  expectText(JSON.stringify(member(value, 'spec')), JSON.stringify(spec));
+  expectText(String(member(member(value, 'metadata'), 'name')), key.split('/').at(-1) ?? '');
+  expectText(await apply(document), `${kind} ${id} unchanged\n${note}`);
+  for (const format of ['yaml', 'json']) {
+    const printed = await ok(['get', word, '-o', format]);
+    expectText(await apply(printed), `${kind} ${id} unchanged\n${note}`);
+  }
+  const name = id.split('/').at(-1) ?? '';
+  const [, line = ''] = (await ok(['get', word, name])).split('\n');
+  const cells = row.filter((cell) => cell !== '').join(' ');
+  expectText(line.trim().replaceAll(/ {3,}/g, ' '), cells);
+  expectText(await ok(['delete', word, name]), `${kind} ${id} deleted\n`);
+  expectText(await ok(['get', word, '-o', 'json']), '[]\n');
+}
+
+function member(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null) return undefined;
+  return Object.entries(value).find(([name]) => name === key)?.[1];
+}
+
+function expectText(actual: string, expected: string): void {
+  if (actual !== expected) throw new Error(`${actual}instead of\n${expected}`);
+}

@@ -1,0 +1,26 @@
+import {
+  resourceTypeOf,
+  type EntryValue,
+  type Resource,
+  type ResourceKind,
+} from '../model/kinds/index.ts';
+import { resourceId } from '../model/resource-type.ts';
+
+/** What has no effect of resources that were applied, a sentence for each kind or field. */
+export function unenforcedNotes(resources: readonly Resource[]): ReadonlySet<string> {
+  return new Set(resources.flatMap((resource) => notesOf(resource.kind, resource)));
+}
+
+function notesOf<K extends ResourceKind>(kind: K, resource: EntryValue<K>): readonly string[] {
+  const { unenforced, fieldsWithoutEffect } = resourceTypeOf[kind];
+  if (unenforced !== undefined) {
+    return [
+      unenforced.isPolicy
+        ? `${kind} is stored but not enforced: traffic of containers is decided by their Profiles alone`
+        : `${kind} is stored but has no effect here`,
+    ];
+  }
+  return fieldsWithoutEffect(resource).map(
+    (field) => `${kind} ${resourceId(resource)}: ${field} is stored but has no effect here`,
+  );
+}

@@ -1,0 +1,94 @@
+import { z } from 'zod';
+import { tryParseAddress } from '../../ip/address.ts';
+import { asNumber, isPeerAddress, password } from '../bgp.ts';
+import { resource } from '../fields.ts';
+import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
+import { selectorProblem } from '../selector/problem.ts';
+import type { StoredEntries } from '../stored-entries.ts';
+
+const bgpPeer = resource(
+  'BGPPeer',
+  z.looseObject({
+    node: z.exactOptional(z.string()),
+    nodeSelector: z.exactOptional(z.string()),
+    peerIP: z.exactOptional(z.string()),
+    asNumber: z.exactOptional(asNumber),
+    localASNumber: z.exactOptional(asNumber),
+    peerSelector: z.exactOptional(z.string()),
+    keepOriginalNextHop: z.exactOptional(z.boolean()),
+    nextHopMode: z.exactOptional(z.string()),
+    password: z.exactOptional(password),
+    sourceAddress: z.exactOptional(z.string()),
+    maxRestartTime: z.exactOptional(z.string()),
+    keepaliveTime: z.exactOptional(z.string()),
+    numAllowedLocalASNumbers: z.exactOptional(z.int()),
+    ttlSecurity: z.exactOptional(z.int()),
+    reachableBy: z.exactOptional(z.string()),
+    filters: z.exactOptional(z.array(z.string())),
+    localWorkloadSelector: z.exactOptional(z.string()),
+    reversePeering: z.exactOptional(z.string()),
+  }),
+);
+
+/** A BGP session of some or all hosts. */
+export type BgpPeer = z.infer<typeof bgpPeer>;
+
+export const bgpPeerType: ResourceType<BgpPeer> = resourceType({
+  kind: 'BGPPeer',
+  plural: 'bgppeers',
+  aliases: ['bgpp', 'bp'],
+  meaning: 'a BGP session of some or all hosts',
+  unenforced: { isPolicy: false },
+  schema: bgpPeer,
+  columns: [
+    nameColumn,
+    { header: 'peerip', cell: ({ spec }) => spec.peerIP ?? '' },
+    { header: 'node', cell: ({ spec }) => spec.node ?? spec.nodeSelector ?? '(global)' },
+    { header: 'asn', cell: ({ spec }) => String(spec.asNumber ?? '') },
+  ],
+  validate: peerProblem,
+});
+
+/** Fields that exclude each other. */
+const exclusive = [
+  ['node', 'nodeSelector'],
+  ['peerIP', 'peerSelector'],
+  ['asNumber', 'peerSelector'],
+  ['keepOriginalNextHop', 'nextHopMode'],
+  ['localWorkloadSelector', 'peerIP'],
+  ['localWorkloadSelector', 'peerSelector'],
+] as const;
+
+/** Rules: libcalico-go/lib/validator/v3 and clientv3/bgppeer.go. */
+function peerProblem({ spec }: BgpPeer, stored: StoredEntries): Problem | undefined {
+  const isSet = (field: keyof typeof spec) =>
+    !['', undefined, false].some((no) => spec[field] === no);
+  for (const [one, other] of exclusive) {
+    if (isSet(one) && isSet(other)) {
+      return { field: `spec.${one}`, why: `cannot be combined with ${other}` };
+    }
+  }
+  for (const field of ['nodeSelector', 'peerSelector', 'localWorkloadSelector'] as const) {
+    const why = selectorProblem(spec[field]);
+    if (why !== undefined) return { field: `spec.${field}`, why };
+  }
+  if (isSet('peerIP') && !isPeerAddress(spec.peerIP ?? '')) {
+    return {
+      field: 'spec.peerIP',
+      why: `"${spec.peerIP ?? ''}" is no address, with or without port`,
+    };
+  }
+  if (isSet('reachableBy') && !isSet('peerIP')) {
+    return { field: 'spec.reachableBy', why: 'needs peerIP' };
+  }
+  if (isSet('reachableBy') && tryParseAddress(spec.reachableBy ?? '') === undefined) {
+    return { field: 'spec.reachableBy', why: `"${spec.reachableBy ?? ''}" is not an IP address` };
+  }
+  if (isSet('localWorkloadSelector') && !isSet('asNumber')) {
+    return { field: 'spec.localWorkloadSelector', why: 'needs asNumber' };
+  }
+  const missing = spec.filters?.find((name) => stored.get('BGPFilter', name) === undefined);
+  return missing === undefined
+    ? undefined
+    : { field: 'spec.filters', why: `BGPFilter ${missing} does not exist` };
+}

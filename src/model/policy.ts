@@ -1,0 +1,254 @@
+import { z } from 'zod';
+import { cidrFamily } from '../ip/cidr.ts';
+import type { Metadata } from './fields.ts';
+import { policyRule, portRange, type EntityRule, type PolicyRule } from './policy-rule.ts';
+import { nameColumn, type Column, type Problem, type ResourceType } from './resource-type.ts';
+import { selectorProblem } from './selector/problem.ts';
+import type { StoredEntries } from './stored-entries.ts';
+
+/**
+ * What the kinds of policy have in common: fields, names, checks. Source: Calico v3 API, `NetworkPolicySpec` and
+ * `GlobalNetworkPolicySpec`; defaults and names as libcalico-go's client stores them since v3.32.
+ */
+
+const policyType = z.enum(['Ingress', 'Egress']);
+
+/** Fields of every kind of policy, in two parts, as those of GlobalNetworkPolicies stand between them. */
+export const policyFields = {
+  tier: z.exactOptional(z.string()),
+  order: z.exactOptional(z.number()),
+  ingress: z.exactOptional(z.array(policyRule)),
+  egress: z.exactOptional(z.array(policyRule)),
+  selector: z.exactOptional(z.string()),
+  types: z.exactOptional(z.array(policyType)),
+};
+
+export const globalPolicyFields = {
+  doNotTrack: z.exactOptional(z.boolean()),
+  preDNAT: z.exactOptional(z.boolean()),
+  applyOnForward: z.exactOptional(z.boolean()),
+  serviceAccountSelector: z.exactOptional(z.string()),
+  namespaceSelector: z.exactOptional(z.string()),
+};
+
+export const lastPolicyFields = {
+  serviceAccountSelector: z.exactOptional(z.string()),
+  performanceHints: z.exactOptional(z.array(z.string())),
+};
+
+/** Leading field of staged policies: what becomes of the policy of the same name. */
+export const stagedFields = {
+  stagedAction: z.exactOptional(z.enum(['Set', 'Delete', 'Learn', 'Ignore'])),
+};
+
+const allFields = z.looseObject({ ...policyFields, ...globalPolicyFields, ...lastPolicyFields });
+
+export interface Policy {
+  readonly metadata: Metadata;
+  readonly spec: z.infer<typeof allFields>;
+}
+
+/** The columns after those of the name, as calicoctl's wide table has them. */
+export const policyColumns: readonly Column<Policy>[] = [
+  nameColumn,
+  { header: 'tier', cell: (policy) => tierOf(policy) },
+  { header: 'order', cell: ({ spec }) => String(spec.order ?? '') },
+  { header: 'selector', cell: ({ spec }) => spec.selector ?? '' },
+];
+
+function tierOf({ spec }: Policy): string {
+  return (spec.tier ?? '') === '' ? 'default' : (spec.tier ?? '');
+}
+
+const nameAnnotation = 'projectcalico.org/metadata';
+const tierLabel = 'projectcalico.org/tier';
+
+/** How policies are named and stored; for the type of each kind. */
+export function policyNaming<P extends Policy>(): Pick<
+  ResourceType<P>,
+  'withDefaults' | 'shown' | 'storedIds'
+> {
+  return { withDefaults: storedPolicy, shown: shownPolicy, storedIds: policyIds };
+}
+
+/**
+ * A policy as Calico's client stores it: with tier, types, the label of its tier and its name as an annotation.
+ * Without rules and types a policy is for ingress, which it then denies.
+ */
+function storedPolicy<P extends Policy>(policy: P): P {
+  const { metadata, spec } = policy;
+  const tier = tierOf(policy);
+  const { types = [], ingress = [], egress = [] } = spec;
+  const hasIngress = ingress.length > 0 || egress.length === 0;
+  return {
+    ...policy,
+    metadata: {
+      ...metadata,
+      labels: { ...metadata.labels, [tierLabel]: tier },
+      annotations: {
+        ...metadata.annotations,
+        [nameAnnotation]: JSON.stringify({ name: metadata.name }),
+      },
+    },
+    spec: {
+      ...spec,
+      tier,
+      types:
+        types.length > 0
+          ? types
+          : [...(hasIngress ? ['Ingress'] : []), ...(egress.length > 0 ? ['Egress'] : [])],
+    },
+  };
+}
+
+/** As `storedPolicy`, of a staged one: without an action it is to be set. */
+export function withStagedAction<P extends Policy>(policy: P): P {
+  const stored = storedPolicy(policy);
+  return { ...stored, spec: { stagedAction: 'Set', ...stored.spec } };
+}
+
+/**
+ * A policy by the name that people gave it: that of its annotation; without one, that of its key without the prefix
+ * `default.`, which releases before v3.32 put there.
+ */
+function shownPolicy<P extends Policy>(policy: P): P {
+  const { annotations: all = {}, ...metadata } = policy.metadata;
+  const { [nameAnnotation]: _, ...annotations } = all;
+  return {
+    ...policy,
+    metadata: {
+      ...metadata,
+      name: shownName(policy),
+      ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+    },
+  };
+}
+
+function shownName(policy: Policy): string {
+  const { name, annotations = {} } = policy.metadata;
+  const given = givenName.safeParse(annotations[nameAnnotation]);
+  if (given.success) return given.data.name;
+  return tierOf(policy) === 'default' ? name.replace(/^default\./, '') : name;
+}
+
+const givenName = z
+  .string()
+  .transform((text, context): unknown => {
+    try {
+      return JSON.parse(text);
+    } catch {
+      context.addIssue({ code: 'custom', message: 'is no JSON' });
+      return z.NEVER;
+    }
+  })
+  .pipe(z.object({ name: z.string().min(1) }));
+
+/** A policy `foo` may be stored as `foo` or, by releases before v3.32, as `default.foo`. */
+function policyIds(id: string): readonly [string, ...string[]] {
+  const slash = id.lastIndexOf('/') + 1;
+  return [id, `${id.slice(0, slash)}default.${id.slice(slash)}`];
+}
+
+const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
+const policyName = new RegExp(`^${label}(\\.${label})?$`);
+
+/** Why a policy that people give is refused. Rules: libcalico-go/lib/validator/v3. */
+export function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
+  const { metadata, spec } = policy;
+  if (!policyName.test(shownName(policy))) {
+    return { field: 'metadata.name', why: 'must be a name such as "web" or "security.web"' };
+  }
+  const tier = tierOf(policy);
+  if (tier !== 'default' && stored.get('Tier', tier) === undefined) {
+    return { field: 'spec.tier', why: `Tier ${tier} does not exist` };
+  }
+  if (metadata.namespace !== undefined && spec.namespaceSelector !== undefined) {
+    return { field: 'spec.namespaceSelector', why: 'is a field of GlobalNetworkPolicies' };
+  }
+  for (const field of ['selector', 'serviceAccountSelector', 'namespaceSelector'] as const) {
+    const why = selectorProblem(spec[field]);
+    if (why !== undefined) return { field: `spec.${field}`, why };
+  }
+  return hostProblem(spec) ?? rulesProblem(spec, 'ingress') ?? rulesProblem(spec, 'egress');
+}
+
+/** What GlobalNetworkPolicies on host endpoints may not combine. */
+function hostProblem(spec: Policy['spec']): Problem | undefined {
+  const { doNotTrack = false, preDNAT = false, applyOnForward = false } = spec;
+  if (preDNAT && doNotTrack) {
+    return { field: 'spec.preDNAT', why: 'cannot be combined with doNotTrack' };
+  }
+  if ((preDNAT || doNotTrack) && !applyOnForward) {
+    return { field: 'spec.applyOnForward', why: 'must be true with preDNAT or doNotTrack' };
+  }
+  const hasEgress = (spec.egress ?? []).length > 0 || spec.types?.includes('Egress') === true;
+  if (preDNAT && hasEgress) return { field: 'spec.egress', why: 'must be empty with preDNAT' };
+  return undefined;
+}
+
+function rulesProblem(spec: Policy['spec'], direction: 'ingress' | 'egress'): Problem | undefined {
+  for (const [index, rule] of (spec[direction] ?? []).entries()) {
+    const problem = ruleProblem(rule, direction);
+    if (problem === undefined) continue;
+    const field = problem.field === '' ? '' : `.${problem.field}`;
+    return { field: `spec.${direction}.${index}${field}`, why: problem.why };
+  }
+  return undefined;
+}
+
+const portProtocols: ReadonlySet<string | number> = new Set(['TCP', 'UDP', 'SCTP', 6, 17, 132]);
+const icmpFamilies = new Map<string | number | undefined, 4 | 6>([
+  ['ICMP', 4],
+  [1, 4],
+  ['ICMPv6', 6],
+  [58, 6],
+]);
+
+function ruleProblem(rule: PolicyRule, direction: 'ingress' | 'egress'): Problem | undefined {
+  const sides = { source: rule.source ?? {}, destination: rule.destination ?? {} };
+  for (const [side, entity] of Object.entries(sides)) {
+    const problem = entityProblem(entity, rule);
+    if (problem !== undefined) return { ...problem, field: `${side}.${problem.field}` };
+  }
+  const hasIcmp = rule.icmp !== undefined || rule.notICMP !== undefined;
+  if (hasIcmp && !icmpFamilies.has(rule.protocol)) {
+    return { field: 'icmp', why: 'needs protocol ICMP or ICMPv6' };
+  }
+  for (const field of ['icmp', 'notICMP'] as const) {
+    if (rule[field]?.code !== undefined && rule[field].type === undefined) {
+      return { field: `${field}.code`, why: 'needs a type' };
+    }
+  }
+  const nets = [sides.source, sides.destination].flatMap(({ nets = [], notNets = [] }) => [
+    ...nets,
+    ...notNets,
+  ]);
+  const families = new Set(
+    [...nets.map(cidrFamily), rule.ipVersion ?? [], icmpFamilies.get(rule.protocol) ?? []].flat(),
+  );
+  if (families.size > 1) return { field: '', why: 'mixes IPv4 and IPv6' };
+  if (rule.http !== undefined && (direction === 'egress' || rule.action !== 'Allow')) {
+    return { field: 'http', why: 'needs an ingress rule with action Allow' };
+  }
+  return undefined;
+}
+
+function entityProblem(entity: EntityRule, { protocol }: PolicyRule): Problem | undefined {
+  for (const field of ['selector', 'notSelector', 'namespaceSelector'] as const) {
+    const text = entity[field];
+    if (field === 'namespaceSelector' && text?.trim() === 'global()') continue;
+    const why = selectorProblem(text);
+    if (why !== undefined) return { field, why };
+  }
+  for (const field of ['ports', 'notPorts'] as const) {
+    const ports = entity[field] ?? [];
+    const numeric = ports.some((port) => portRange(port) !== undefined);
+    const isWrong =
+      protocol === undefined ? numeric : ports.length > 0 && !portProtocols.has(protocol);
+    if (isWrong) return { field, why: 'needs protocol TCP, UDP or SCTP' };
+  }
+  if (entity.notNets?.some((net) => net.endsWith('/0')) === true) {
+    return { field: 'notNets', why: 'excludes every address' };
+  }
+  return undefined;
+}
