@@ -1,12 +1,16 @@
 import type { Command } from 'commander';
 import type { Draft } from '../datastore/writer.ts';
-import { annotation, withChosenProfiles } from '../driver/endpoints/endpoint-record.ts';
+import { withChosenProfiles } from '../driver/endpoints/endpoint-record.ts';
 import { networkEntryId } from '../driver/networks/networks.ts';
 import { isIsolationProfileName } from '../driver/networks/network-profile.ts';
 import { shareTags } from '../driver/endpoints/shared-tags.ts';
 import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
-import { isEndpointNamed, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import {
+  annotation,
+  isEndpointNamed,
+  type WorkloadEndpoint,
+} from '../model/kinds/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { profileNamed } from './profile-plans.ts';
 import { formatTable } from './table.ts';

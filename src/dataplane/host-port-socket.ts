@@ -47,8 +47,9 @@ type Opener = (wanted: HostPort, options: HoldOptions) => Promise<HostPortSocket
 
 const openers: Readonly<Record<PortProtocol, Opener>> = {
   TCP: (wanted, { relayTo }) => listen(wanted, relayTo),
-  UDP: (wanted, { relayTo }) => bindDatagrams(wanted, relayTo),
-  SCTP: async (wanted, { libc }) => bindSctp(wanted, libc),
+  UDP: async (wanted, { libc, relayTo }) =>
+    relayTo === undefined ? bindOnly(wanted, libc, datagramSocket) : bindDatagrams(wanted, relayTo),
+  SCTP: async (wanted, { libc }) => bindOnly(wanted, libc, streamSocket),
 };
 
 function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<HostPortSocket> {
@@ -68,10 +69,7 @@ function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<Hos
   });
 }
 
-function bindDatagrams(
-  wanted: HostPort,
-  relayTo: RelayTarget | undefined,
-): Promise<HostPortSocket> {
+function bindDatagrams(wanted: HostPort, relayTo: RelayTarget): Promise<HostPortSocket> {
   const { address, port } = wanted;
   const type = familyOf(address) === 4 ? 'udp4' : 'udp6';
   const socket = createSocket({ type, ipv6Only: type === 'udp6' });
@@ -79,7 +77,7 @@ function bindDatagrams(
   return new Promise((resolve, reject) => {
     socket.once('error', reject);
     socket.bind({ address, port, exclusive: true }, () => {
-      if (relayTo !== undefined) relayDatagrams(socket, relayTo);
+      relayDatagrams(socket, relayTo);
       socket.on('error', () => undefined);
       resolve({ port: socket.address().port, close: () => void socket.close() });
     });
@@ -87,17 +85,24 @@ function bindDatagrams(
 }
 
 const streamSocket = 1;
+const datagramSocket = 2;
 const closeOnExec = 0o2000000;
 const ipv6Level = 41;
 const ipv6Only = 26;
+const socketLevel = 1;
+const receiveBuffer = 8;
 
-/** Node has no SCTP, and only the port is to be held. */
-function bindSctp({ address, port }: HostPort, libc: Libc): HostPortSocket {
+/**
+ * Holds a port without serving it: as the kernel alone can, of ten thousand ports at little cost, and of SCTP, which
+ * Node does not have. What arrives past our rules is kept to the least that the kernel allows and never read.
+ */
+function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: number): HostPortSocket {
   const family = familyOf(address) === 4 ? 2 : 10;
-  const fd = libc.socket(family, streamSocket | closeOnExec, protocolNumbers.SCTP);
+  const fd = libc.socket(family, type | closeOnExec, protocolNumbers[protocol]);
   if (fd < 0) throw new SystemError(libc.errno());
   const one = Buffer.of(1, 0, 0, 0);
   if (family === 10) libc.setsockopt(fd, ipv6Level, ipv6Only, one, one.length);
+  libc.setsockopt(fd, socketLevel, receiveBuffer, one, one.length);
   const name = socketName(address, port);
   if (libc.bind(fd, name, name.length) < 0) {
     const error = new SystemError(libc.errno());
@@ -140,6 +145,8 @@ function bindFailure({ address, port }: HostPort, error: unknown): CalicoError {
     case 'EPROTONOSUPPORT':
     case 'ESOCKTNOSUPPORT':
       return new CalicoError('port/no-sctp', { where }, cause);
+    case 'EMFILE':
+      return new CalicoError('port/too-many-files', { where }, cause);
     default:
       return new CalicoError('port/cannot-bind', { where, why: describe(error) }, cause);
   }

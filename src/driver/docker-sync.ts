@@ -4,7 +4,7 @@ import type { Supervisor, Work } from '../async/supervise.ts';
 import type { Mirror } from '../cache/mirror.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { describe, isCalicoError } from '../errors/error.ts';
-import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import { annotation, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../telemetry/log.ts';
 import {
   containerOf,
@@ -19,7 +19,6 @@ import {
   type Engine,
 } from './docker/messages.ts';
 import { describeEndpoint } from './endpoints/endpoint-description.ts';
-import { annotation } from './endpoints/endpoint-record.ts';
 import type { LocalEndpoints } from './endpoints/local-endpoints.ts';
 import { networkEntryId, type Networks } from './networks/networks.ts';
 import type { Stamp } from '../model/stamp.ts';

@@ -26,6 +26,11 @@ export const portErrors = {
     (d: { where: string }) =>
       `Bind for ${d.where} failed: the kernel of this host has no SCTP; load it (modprobe sctp) or publish another protocol`,
   ),
+  'port/too-many-files': entry(
+    'kernel',
+    (d: { where: string }) =>
+      `Bind for ${d.where} failed: calico-cnm may not open more files, and each published port takes one or two; raise LimitNOFILE (systemctl edit calico-cnm), or publish fewer ports`,
+  ),
   'port/cannot-bind': entry(
     'kernel',
     (d: { where: string; why: string }) => `Bind for ${d.where} failed: ${d.why}`,

@@ -2,7 +2,8 @@ import { anyAddress4, familyOf, tryParseAddress, type IpAddress } from '../ip/ad
 import { portProtocol, type PortProtocol } from '../ip/port-protocol.ts';
 import {
   endpointAddresses,
-  endpointAnnotations,
+  annotation,
+  withAnnotation,
   type WorkloadEndpoint,
 } from './kinds/workload-endpoint.ts';
 
@@ -16,40 +17,109 @@ export interface PublishedPort {
   readonly port: number;
 }
 
-/** The published ports of an endpoint; ports without a host port, and what makes no sense, are passed over. */
-export function publishedPorts(endpoint: WorkloadEndpoint | undefined): readonly PublishedPort[] {
-  return (endpoint?.spec.ports ?? []).flatMap(({ protocol, port, hostPort = 0, hostIP }) => {
-    const known = portProtocol(protocol);
-    const hostIp = hostIP === undefined || hostIP === '' ? anyAddress4 : tryParseAddress(hostIP);
-    const isPort = (number: number) => number > 0 && number < 65_536;
-    if (known === undefined || hostIp === undefined || !isPort(hostPort) || !isPort(port))
-      return [];
-    return [{ protocol: known, hostIp, hostPort, port }];
-  });
+/** Consecutive ports of the host that lead to as many consecutive ones of the container. */
+interface PortRun {
+  readonly first: PublishedPort;
+  readonly count: number;
 }
 
-/** The endpoint with these published ports and no others, in Calico's form; other named ports stay. */
+/** A run this long is stored as one: ten thousand ports, one by one, are more than etcd takes in a request. */
+const longRun = 16;
+
+/** The published ports of an endpoint; ports without a host port, and what makes no sense, are passed over. */
+export function publishedPorts(endpoint: WorkloadEndpoint | undefined): readonly PublishedPort[] {
+  const single = (endpoint?.spec.ports ?? []).flatMap(
+    ({ protocol, port, hostPort = 0, hostIP }): readonly PublishedPort[] => {
+      const known = portProtocol(protocol);
+      const hostIp = hostIP === undefined || hostIP === '' ? anyAddress4 : tryParseAddress(hostIP);
+      if (known === undefined || hostIp === undefined || !isPort(hostPort) || !isPort(port))
+        return [];
+      return [{ protocol: known, hostIp, hostPort, port }];
+    },
+  );
+  const runs = endpoint && annotation(endpoint, 'publishedRanges');
+  if (runs === undefined) return single;
+  return [...single, ...runs.split(',').flatMap(parseRun).flatMap(portsOfRun)];
+}
+
+/**
+ * The endpoint with these published ports and no others, in Calico's form, but for long runs, which stand in an
+ * annotation as `UDP 0.0.0.0 10000-20000 10000`: the last is the container's port of the first. Other named ports stay.
+ */
 export function withPublishedPorts(
   endpoint: WorkloadEndpoint,
   ports: readonly PublishedPort[],
 ): WorkloadEndpoint {
   const { ports: before = [], ...spec } = endpoint.spec;
+  const runs = runsOf(ports);
   const all = [
     ...before.filter(({ hostPort = 0 }) => hostPort === 0),
-    ...ports.map(({ protocol, hostIp, hostPort, port }) => ({
-      name: `${protocol.toLowerCase()}-${hostPort}`,
-      protocol,
-      port,
-      hostPort,
-      hostIP: hostIp,
-    })),
+    ...runs
+      .filter(({ count }) => count < longRun)
+      .flatMap(portsOfRun)
+      .map(({ protocol, hostIp, hostPort, port }) => ({
+        name: `${protocol.toLowerCase()}-${hostPort}`,
+        protocol,
+        port,
+        hostPort,
+        hostIP: hostIp,
+      })),
   ];
-  return { ...endpoint, spec: all.length === 0 ? spec : { ...spec, ports: all } };
+  const changed = { ...endpoint, spec: all.length === 0 ? spec : { ...spec, ports: all } };
+  const long = runs.filter(({ count }) => count >= longRun).map(formatRun);
+  return withAnnotation(changed, 'publishedRanges', long.length === 0 ? undefined : long.join(','));
+}
+
+/** The runs of a list, longest first where one begins; every port is in one of them, once. */
+function runsOf(ports: readonly PublishedPort[]): readonly PortRun[] {
+  const runs: { readonly first: PublishedPort; count: number }[] = [];
+  /** The run that a port would lengthen. */
+  const ending = new Map<string, (typeof runs)[number]>();
+  for (const one of ports) {
+    const key = ({ protocol, hostIp, hostPort, port }: PublishedPort, by = 0) =>
+      `${protocol} ${hostIp} ${hostPort + by} ${port + by}`;
+    const run = ending.get(key(one)) ?? { first: one, count: 0 };
+    if (run.count === 0) runs.push(run);
+    run.count++;
+    ending.delete(key(one));
+    ending.set(key(one, 1), run);
+  }
+  return runs;
+}
+
+function portsOfRun({ first, count }: PortRun): readonly PublishedPort[] {
+  const { hostPort, port } = first;
+  return Array.from({ length: count }, (_, index) => ({
+    ...first,
+    hostPort: hostPort + index,
+    port: port + index,
+  }));
+}
+
+function formatRun({ first, count }: PortRun): string {
+  const { protocol, hostIp, hostPort, port } = first;
+  return `${protocol} ${hostIp} ${hostPort}-${hostPort + count - 1} ${port}`;
+}
+
+/** A run in a list of one; none if the text is none. */
+function parseRun(text: string): readonly PortRun[] {
+  const [, protocol = '', host = '', from, to, target] =
+    /^(\w+) (\S+) (\d+)-(\d+) (\d+)$/.exec(text) ?? [];
+  const [hostPort, last, port] = [Number(from), Number(to), Number(target)];
+  const [known, hostIp] = [portProtocol(protocol), tryParseAddress(host)];
+  const count = last - hostPort + 1;
+  if (known === undefined || hostIp === undefined || !(count > 0)) return [];
+  if (!isPort(hostPort) || !isPort(last) || !isPort(port) || !isPort(port + count - 1)) return [];
+  return [{ first: { protocol: known, hostIp, hostPort, port }, count }];
+}
+
+function isPort(number: number): boolean {
+  return number > 0 && number < 65_536;
 }
 
 /** Whether published ports are let in where no rule decides: unless their network leaves all to the rules. */
 export function admitsPublished(endpoint: WorkloadEndpoint): boolean {
-  return endpoint.metadata.annotations?.[endpointAnnotations.published] !== 'policy';
+  return annotation(endpoint, 'published') !== 'policy';
 }
 
 /** The endpoint's address that a port published on an address leads to; of `::1` any will do, as it is relayed. */

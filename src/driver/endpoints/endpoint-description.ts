@@ -2,10 +2,14 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { parseJson } from '../../model/json.ts';
-import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import {
+  annotation,
+  withAnnotation,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import type { ContainerLookup } from './container-lookup.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
-import { annotation, withAnnotation, withContainer, withPolicy } from './endpoint-record.ts';
+import { withContainer, withPolicy } from './endpoint-record.ts';
 import { nameNetwork, networkEntryId } from '../networks/networks.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import { selectionFromOptions } from './selection.ts';

@@ -2,10 +2,12 @@ import type { IpAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import {
+  annotation,
   endpointAnnotations,
   endpointName,
   endpointNamespace,
   orchestrator,
+  withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
@@ -138,26 +140,6 @@ export function withContainer(endpoint: WorkloadEndpoint, container: Container):
     ...endpoint,
     spec: { ...endpoint.spec, workload: container.name, containerID: container.id },
   };
-}
-
-/** Sets or removes one of our annotations. */
-export function withAnnotation(
-  endpoint: WorkloadEndpoint,
-  key: keyof typeof endpointAnnotations,
-  value: string | undefined,
-): WorkloadEndpoint {
-  const { [endpointAnnotations[key]]: _, ...others } = endpoint.metadata.annotations ?? {};
-  const annotations =
-    value === undefined ? others : { ...others, [endpointAnnotations[key]]: value };
-  return { ...endpoint, metadata: { ...endpoint.metadata, annotations } };
-}
-
-/** One of our annotations. */
-export function annotation(
-  endpoint: WorkloadEndpoint,
-  key: keyof typeof endpointAnnotations,
-): string | undefined {
-  return endpoint.metadata.annotations?.[endpointAnnotations[key]];
 }
 
 function listed(

@@ -1,7 +1,6 @@
 import type { EntryChange, Mirror } from '../../cache/mirror.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { annotation } from './endpoint-record.ts';
+import { annotation, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
 /** The endpoints of this host, found without looking at those of all others. */
 export interface LocalEndpoints {

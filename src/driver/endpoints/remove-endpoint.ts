@@ -1,10 +1,14 @@
 import type { Draft } from '../../datastore/writer.ts';
-import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import {
+  annotation,
+  endpointAddresses,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import { detach } from '../../workload/attach.ts';
 import { dropOwnerlessProfiles } from '../networks/profiles-of-networks.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { EndpointRequest } from '../plugin/messages.ts';
-import { annotation, endpointEntryId } from './endpoint-record.ts';
+import { endpointEntryId } from './endpoint-record.ts';
 import type { EndpointsDeps } from './endpoints-deps.ts';
 import { shareTags } from './shared-tags.ts';
 

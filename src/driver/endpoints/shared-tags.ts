@@ -6,8 +6,9 @@ import type { Draft, Writer } from '../../datastore/writer.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
 import { profileTags } from '../../model/kinds/profile.ts';
 import { tagsOf } from './endpoint-policy.ts';
-import { annotation, withSharedTags } from './endpoint-record.ts';
+import { withSharedTags } from './endpoint-record.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
+import { annotation } from '../../model/kinds/workload-endpoint.ts';
 
 const firstRetryMs = 250;
 const longestRetryMs = 5000;

@@ -67,7 +67,8 @@ export interface PluginServer {
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
 const drainMs = 10_000;
-const bodyLimitBytes = 1 << 20;
+/** Docker lists published ports one by one, in some 120 bytes each; all of two protocols are 16 MB. */
+const bodyLimitBytes = 1 << 24;
 
 /** Makes the server; nothing listens before `listen`. */
 export async function createPluginServer(options: PluginServerOptions): Promise<PluginServer> {

@@ -21,8 +21,12 @@ import {
   withPublishedPorts,
   type PublishedPort,
 } from '../../model/published-port.ts';
-import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { annotation, endpointEntryId, withAnnotation } from '../endpoints/endpoint-record.ts';
+import {
+  annotation,
+  withAnnotation,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
+import { endpointEntryId } from '../endpoints/endpoint-record.ts';
 import type { EndpointRequest, ProgramRequest } from '../plugin/messages.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import { portBindings } from './port-bindings.ts';
@@ -139,6 +143,8 @@ class Taking {
   readonly #endpoint: WorkloadEndpoint;
   readonly #expected: ReadonlySet<string>;
   readonly #taken: PortToHold[] = [];
+  /** How many ports the endpoint publishes when all are taken. */
+  #portCount = 0;
   /** IDs of endpoints of containers that run no more, whose ports it took over. */
   readonly stale = new Set<string>();
 
@@ -157,16 +163,22 @@ class Taking {
     asked: readonly AskedPort[],
     before: readonly PublishedPort[],
   ): Promise<readonly PublishedPort[]> {
-    const unclaimed = new Set(before);
+    const target = ({ protocol, port }: Pick<PublishedPort, 'protocol' | 'port'>) =>
+      `${protocol} ${port}`;
+    const unclaimed = new Map(
+      [...Map.groupBy(before, target)].map(([key, published]) => [key, new Set(published)]),
+    );
     const claim = (one: AskedPort): readonly PublishedPort[] => {
-      const fitting = [...unclaimed].filter((published) => fits(published, one));
+      const here = unclaimed.get(target(one)) ?? new Set();
+      const fitting = [...here].filter((published) => fits(published, one));
       const [first] = fitting;
       const same = fitting.filter(({ hostPort }) => hostPort === first?.hostPort);
       if (same.length !== hostIps(this.#endpoint, one).length) return [];
-      for (const published of same) unclaimed.delete(published);
+      for (const published of same) here.delete(published);
       return same;
     };
     const ports: PublishedPort[] = [];
+    this.#portCount = asked.flatMap((one) => hostIps(this.#endpoint, one)).length;
     for (const one of asked) {
       const claimed = claim(one);
       if (claimed.length === 0) ports.push(...(await this.#takeOne(one)));
@@ -181,11 +193,9 @@ class Taking {
   /** Lets go what was taken and does not belong to the ports given. */
   giveBack(kept: readonly PublishedPort[]): void {
     const { heldPorts, families } = this.#deps;
-    const needed = portBindings(this.#endpoint, kept, families);
+    const needed = new Set(portBindings(this.#endpoint, kept, families).map(bindingKey));
     for (const taken of this.#taken.splice(0)) {
-      if (!needed.some((binding) => isSameBinding(binding, taken))) {
-        heldPorts.release(this.#endpoint.spec.endpoint, taken);
-      }
+      if (!needed.has(bindingKey(taken))) heldPorts.release(this.#endpoint.spec.endpoint, taken);
     }
   }
 
@@ -221,9 +231,9 @@ class Taking {
     { protocol, port, firstHostPort: hostPort }: AskedPort,
     error: CalicoError,
   ): Promise<CalicoError> {
-    const { heldPorts, families } = this.#deps;
+    const { heldPorts } = this.#deps;
     const ports = addresses.map((hostIp) => ({ protocol, hostIp, hostPort, port }));
-    for (const binding of portBindings(this.#endpoint, ports, families)) {
+    for (const binding of this.#bindings(ports)) {
       if (heldPorts.ownerOf(binding) !== undefined) continue;
       const named = await portTaken(binding);
       if (isCalicoError(named, 'port/taken') && named.detail.by !== undefined) return named;
@@ -233,23 +243,26 @@ class Taking {
 
   /** Lets the kernel choose a port. */
   async #choose(published: PublishedPort): Promise<number> {
-    const { heldPorts, families } = this.#deps;
-    const [binding] = portBindings(this.#endpoint, [published], families);
+    const [binding] = this.#bindings([published]);
     if (binding === undefined) return 0;
-    const port = await heldPorts.hold(this.#endpoint.spec.endpoint, binding);
+    const port = await this.#deps.heldPorts.hold(this.#endpoint.spec.endpoint, binding);
     this.#taken.push({ ...binding, port });
     return port;
   }
 
   async #hold(ports: readonly PublishedPort[]): Promise<void> {
-    const { heldPorts, families } = this.#deps;
+    const { heldPorts } = this.#deps;
     const owner = this.#endpoint.spec.endpoint;
-    for (const binding of portBindings(this.#endpoint, ports, families)) {
+    for (const binding of this.#bindings(ports)) {
       this.#takeOver(binding);
       const isNew = heldPorts.ownerOf(binding) !== owner;
       await heldPorts.hold(owner, binding);
       if (isNew) this.#taken.push(binding);
     }
+  }
+
+  #bindings(ports: readonly PublishedPort[]): readonly PortToHold[] {
+    return portBindings(this.#endpoint, ports, this.#deps.families, this.#portCount);
   }
 
   #releaseSince(count: number): void {
@@ -301,6 +314,6 @@ function fits(published: PublishedPort, asked: AskedPort): boolean {
   );
 }
 
-function isSameBinding(a: PortToHold, b: PortToHold): boolean {
-  return a.protocol === b.protocol && a.address === b.address && a.port === b.port;
+function bindingKey({ protocol, address, port }: PortToHold): string {
+  return `${protocol} ${address} ${port}`;
 }

@@ -66,3 +66,13 @@ test('a port on all IPv4 addresses is served on ::1 as well, one on a single add
   assert.deepEqual(held([port('127.0.0.1', 8080)], [4, 6]), [['127.0.0.1', undefined]]);
   assert.deepEqual(held([port('::1', 8080)], [4, 6]), [['::1', '10.65.0.1']]);
 });
+
+test('of very many ports none is relayed, so that each takes one socket', () => {
+  const relays = (count: number) => {
+    const ports = Array.from({ length: count }, (_, index) => port('0.0.0.0', 1 + index));
+    const bindings = portBindings(endpoint, ports, [4, 6]);
+    return [bindings.length, bindings.filter(({ relayTo }) => relayTo !== undefined).length];
+  };
+  assert.deepEqual(relays(1000), [2000, 1000]);
+  assert.deepEqual(relays(1001), [1001, 0]);
+});

@@ -11,28 +11,32 @@ import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
 const loopback6 = parseAddress('::1');
 
+/** Of more ports none is relayed: each relay is a descriptor more and a socket that this process serves. */
+const mostRelayed = 1000;
+
 /**
  * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]`
  * as well, as `localhost` may mean either; connections to `::1`, which the kernel does not translate, are
- * relayed.
+ * relayed, unless there are very many.
  */
 export function portBindings(
   endpoint: WorkloadEndpoint,
   ports: readonly PublishedPort[],
   families: readonly IpFamily[],
+  /** How many ports the endpoint publishes in all. */
+  portCount = ports.length,
 ): readonly PortToHold[] {
-  const hasOwn6 = ({ protocol, hostPort }: PublishedPort) =>
-    ports.some(
-      (other) =>
-        other.protocol === protocol &&
-        other.hostPort === hostPort &&
-        (other.hostIp === anyAddress6 || other.hostIp === loopback6),
-    );
+  const key = ({ protocol, hostPort }: PublishedPort) => `${protocol} ${hostPort}`;
+  const on6 = ports.filter(({ hostIp }) => hostIp === anyAddress6 || hostIp === loopback6);
+  const own6 = new Set(on6.map(key));
+  const hasOwn6 = (published: PublishedPort) => own6.has(key(published));
+  const areRelayed = portCount <= mostRelayed;
   return ports.flatMap((published): readonly PortToHold[] => {
     const { protocol, hostIp, hostPort, port } = published;
     const address = targetAddress(endpoint, hostIp);
     if (address === undefined || !families.includes(familyOf(hostIp))) return [];
     const held = { protocol, address: hostIp, port: hostPort };
+    if (!areRelayed) return [held];
     const relayTo = { address, port };
     if (hostIp === anyAddress6 || hostIp === loopback6) return [{ ...held, relayTo }];
     const isRelayed =

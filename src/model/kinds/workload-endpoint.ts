@@ -116,4 +116,27 @@ export const endpointAnnotations = {
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
   /** `policy` where the network leaves published ports to the rules alone. */
   published: 'docker.projectcalico.org/published',
+  /** Long runs of published ports, which would be too large one by one: see `published-port.ts`. */
+  publishedRanges: 'docker.projectcalico.org/published-ranges',
 } as const;
+
+/** Sets or removes one of our annotations. */
+export function withAnnotation(
+  endpoint: WorkloadEndpoint,
+  key: keyof typeof endpointAnnotations,
+  value: string | undefined,
+): WorkloadEndpoint {
+  if (annotation(endpoint, key) === value) return endpoint;
+  const { [endpointAnnotations[key]]: _, ...others } = endpoint.metadata.annotations ?? {};
+  const annotations =
+    value === undefined ? others : { ...others, [endpointAnnotations[key]]: value };
+  return { ...endpoint, metadata: { ...endpoint.metadata, annotations } };
+}
+
+/** One of our annotations. */
+export function annotation(
+  endpoint: WorkloadEndpoint,
+  key: keyof typeof endpointAnnotations,
+): string | undefined {
+  return endpoint.metadata.annotations?.[endpointAnnotations[key]];
+}
