@@ -43,7 +43,7 @@ class Lab {
   }
 
   state(): Readonly<Record<string, string>> {
-    return Object.fromEntries([...this.wanted].toSorted());
+    return Object.fromEntries([...this.wanted].toSorted(([a], [b]) => (a < b ? -1 : 1)));
   }
 }
 
