@@ -124,7 +124,7 @@ function routesInRounds(routes: Routes, { rtnetlink }: Pick<KernelSockets, 'rtne
     resync: () => routes.resync(),
     onEvent: (event: HostEvent): boolean => {
       if (event.kind === 'routeGone') return routes.routeGone(event.route);
-      if (event.kind === 'routeReplaced') return routes.routeReplaced(event.route);
+      if (event.kind === 'routeMade') return routes.routeMade(event.route, event.place);
       if (event.kind === 'link') {
         const { link, isGone } = event;
         routes.linkChanged(link.name, isGone ? undefined : link);

@@ -49,6 +49,18 @@ export class Refusals<Key> {
     });
   }
 
+  /** Does it, and keeps what it throws; answers whether it was done. */
+  attempt(key: Key, failure: Omit<ApplyFailure, 'why'>, change: () => void): boolean {
+    try {
+      change();
+    } catch (error) {
+      this.add(key, failure, error);
+      return false;
+    }
+    this.delete(key);
+    return true;
+  }
+
   /** It was done, or is wanted no more. */
   delete(key: Key): void {
     this.#refused.delete(key);

@@ -1,226 +1,221 @@
-import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { cidrFamily, hostCidr, type Cidr } from '../ip/cidr.ts';
+import type { IpFamily } from '../ip/address.ts';
+import { cidrFamily, type Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
+import { LinkAddresses, type WantedAddress } from './link-addresses.ts';
 import { LostPlaces } from './lost-places.ts';
-import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
 import { listLinks, type Link } from './netlink/link.ts';
+import type { RoutePlace } from './netlink/monitor.ts';
 import {
   deleteRoute,
-  listRoutes,
+  listKernelRoutes,
   makeRoute,
-  ourProtocol,
+  placeOf,
+  prependRoute,
   replaceRoute,
-  routeTables,
-  type ReplacingRoute,
+  type KernelRoute,
   type Route,
 } from './netlink/route.ts';
 import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
+import {
+  routeClasses,
+  type RouteClass,
+  type RouteKind,
+  type WantedRoute,
+} from './route-classes.ts';
+import { RouteRivals } from './route-rivals.ts';
+import { WantedRoutes, type RouteTarget } from './wanted-routes.ts';
 
-/** A route that is wanted; the interface by name, as it may not be there yet. */
-export type WantedRoute =
-  /** To one container, by the host's end of its veth. */
-  | { readonly kind: 'endpoint'; readonly destination: Cidr; readonly interface: string }
-  /** An address that this host answers for on all its links, without having it on one. */
-  | { readonly kind: 'local'; readonly destination: Cidr };
-
-/** A next hop of a network on the host's end of a veth; IPv6 finds neighbours only by addresses of the link. */
-export interface WantedAddress {
-  readonly interface: string;
-  readonly address: IpAddress;
-}
+export type { WantedAddress } from './link-addresses.ts';
+export type { WantedRoute } from './route-classes.ts';
+export type { RouteTarget } from './wanted-routes.ts';
 
 const families: readonly IpFamily[] = [4, 6];
 
 /** A route that is to be written, with its key. */
 type DueRoute = readonly [key: string, route: Route];
 
-/** What a wanted route is known by. */
-export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
-
 /**
- * The routes and link addresses of this host that are ours (protocol 80). A route whose interface is missing
- * waits for it; one that the kernel refuses, or whose place a route of somebody else has, is told by `failures`
- * and tried again later. Before the first route leads to an endpoint, its destination is handed over: what the
- * former owner of the address began must not come to the new one, nor wait for it in the queue of a neighbour.
+ * The routes of this host that are ours, of all classes (`route-classes.ts`), and the addresses of links that they
+ * need. A route whose interface is missing waits for it; one that the kernel refuses, whose place a route of somebody
+ * else has, or before which such a one comes, is told by `failures` and tried again later. Routes of others are
+ * neither removed nor changed, unless they stand where ours was.
+ *
+ * Before the first route leads to an endpoint, its destination is handed over: what the former owner of the address
+ * began must not come to the new one, nor wait for it in the queue of a neighbour.
  */
 export class Routes {
   readonly #socket: NetlinkSocket;
   readonly #handOver: (destinations: readonly Cidr[]) => void;
-  /** The interfaces that routes were handed over to, by route. */
+  /** The interfaces that routes were handed over to, by place. */
   readonly #owners = new Map<string, string>();
-  readonly #wanted = new Map<string, WantedRoute>();
-  readonly #addresses = new Map<string, WantedAddress>();
-  /** Those that we gave and that are wanted no more. */
-  readonly #goneAddresses = new Map<string, WantedAddress>();
+  /** By place (table and destination), as all that follows. */
+  readonly #wanted: WantedRoutes;
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
-  readonly #links = new Map<string, Link>();
-  readonly #hasAddress = new Set<string>();
+  readonly #addresses: LinkAddresses;
   readonly #changed = new Set<string>();
-  /** By route or address, and what of routes cannot be removed. */
+  /** By place, and what of routes cannot be removed. */
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
   readonly #lost = new LostPlaces();
+  readonly #rivals = new RouteRivals();
+  /** Routes that we removed in order to make them anew: the kernel will tell of it. */
+  readonly #removing = new Set<string>();
 
-  constructor(socket: NetlinkSocket, handOver: (destinations: readonly Cidr[]) => void) {
+  constructor(
+    socket: NetlinkSocket,
+    handOver: (destinations: readonly Cidr[]) => void,
+    classes: Readonly<Record<RouteKind, RouteClass>> = routeClasses,
+  ) {
     this.#socket = socket;
     this.#handOver = handOver;
+    this.#wanted = new WantedRoutes(classes);
+    this.#addresses = new LinkAddresses(socket, this.#wanted.links);
   }
 
   want(route: WantedRoute): void {
-    const key = targetKey(route);
-    this.#wanted.set(key, route);
-    this.#changed.add(key);
+    this.#changed.add(this.#wanted.want(route));
   }
 
   unwant(target: RouteTarget): void {
-    const key = targetKey(target);
-    this.#wanted.delete(key);
-    this.#owners.delete(key);
-    this.#refused.delete(key);
-    this.#lost.delete(key);
+    const key = this.#wanted.unwant(target);
     this.#changed.add(key);
+    this.#refused.delete(key);
+    if (this.#wanted.has(key)) return;
+    this.#owners.delete(key);
+    this.#lost.delete(key);
+    this.#rivals.delete(key);
   }
 
   wantAddress(address: WantedAddress): void {
-    this.#addresses.set(addressKey(address), address);
-    this.#goneAddresses.delete(addressKey(address));
+    this.#addresses.want(address);
   }
 
   unwantAddress(address: WantedAddress): void {
-    const key = addressKey(address);
-    this.#addresses.delete(key);
-    this.#refused.delete(key);
-    if (this.#hasAddress.delete(key)) this.#goneAddresses.set(key, address);
+    this.#addresses.unwant(address);
   }
 
   /** The interface as the kernel now has it; `undefined`: it is gone. */
   linkChanged(name: string, link: Link | undefined): void {
-    const before = this.#links.get(name);
-    if (link === undefined) this.#links.delete(name);
-    else this.#links.set(name, link);
+    const before = this.link(name);
+    this.#wanted.setLink(name, link);
     if (before?.index === link?.index && before?.isUp === link?.isUp) return;
-    for (const [key, route] of this.#wanted) {
-      if (route.kind === 'endpoint' && route.interface === name) this.#changed.add(key);
-    }
-    for (const key of this.#hasAddress)
-      if (key.startsWith(`${name} `)) this.#hasAddress.delete(key);
+    for (const key of this.#wanted.by(name)) this.#changed.add(key);
+    this.#addresses.linkChanged(name);
     if (before !== undefined) this.#forgetRoutesOf(before.index);
   }
 
-  /** The kernel tells that a route of ours is gone; answers whether that was not by us. */
-  routeGone(route: Route): boolean {
-    const key = routeKey(route);
+  /** The kernel tells that a route is gone; answers whether there may be something to write or to say. */
+  routeGone(gone: KernelRoute): boolean {
+    const key = placeOf(gone);
+    if (!this.#wanted.isOwn(gone)) {
+      // Its place may be free now, or ours the first.
+      const wasRival = this.#rivals.gone(key, gone);
+      const isFree = this.#refused.get(key) !== undefined;
+      if (isFree) this.#refused.delete(key);
+      return wasRival || isFree;
+    }
     const actual = this.#delta.actual.get(key);
-    if (actual === undefined || !isSameRoute(actual, route)) return false;
+    if (this.#removing.delete(key) || actual === undefined) return false;
+    if (gone.route === undefined || !isSameRoute(actual, gone.route)) return false;
     this.#loseRoute(key);
     return true;
   }
 
-  /** The kernel tells that a route stands in the place of another; answers whether that was one of ours. */
-  routeReplaced({ destination, table, metric, own }: ReplacingRoute): boolean {
-    const key = routeKey({ destination, table });
+  /** The kernel tells of a new route; answers whether it concerns one of ours, and was not made by us. */
+  routeMade(made: KernelRoute, place: RoutePlace): boolean {
+    const key = placeOf(made);
+    const wanted = this.#wanted.planned(key);
+    if (wanted === undefined) return false;
     const actual = this.#delta.actual.get(key);
-    if (!this.#wanted.has(key) || metric !== metricOf({ destination })) return false;
-    if (own === undefined) {
+    const isRightMetric = made.metric === metricOf(wanted);
+    if (this.#wanted.isOwn(made) && made.route !== undefined && isRightMetric) {
+      // What we wrote ourselves is told as well, in the order in which it was written.
+      if (place !== 'in the place of another') return false;
+      if (actual !== undefined && isSameRoute(actual, made.route)) return false;
+      this.#delta.setActual(key, made.route);
+      return true;
+    }
+    if (isRightMetric && place === 'in the place of another') {
       this.#loseRoute(key);
       return actual !== undefined;
     }
-    // What we wrote ourselves is told as well, in the order in which it was written.
-    if (actual !== undefined && isSameRoute(actual, own)) return false;
-    this.#delta.setActual(key, own);
+    if (!comesBefore(made, wanted) || (isRightMetric && place === 'after others')) return false;
+    // Where ours is not there yet, its place is taken; that is found when it is made.
+    if (actual === undefined) return false;
+    this.#rivals.add(key, made);
+    this.#lost.add(key);
     return true;
   }
 
-  #loseRoute(key: string): void {
-    this.#delta.deleteActual(key);
-    if (this.#wanted.has(key)) this.#lost.add(key);
-  }
-
   link(name: string): Link | undefined {
-    return this.#links.get(name);
+    return this.#wanted.links.get(name);
   }
 
-  /** Reads links, addresses and our routes from the kernel. */
+  /** Reads links, addresses and routes from the kernel. Throws `kernel/refused`. */
   resync(): void {
-    this.#links.clear();
-    for (const link of listLinks(this.#socket)) this.#links.set(link.name, link);
-    const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
-    this.#hasAddress.clear();
-    for (const { linkIndex, address } of listAddresses(this.#socket)) {
-      const name = nameOf.get(linkIndex);
-      if (name !== undefined) this.#hasAddress.add(addressKey({ interface: name, address }));
-    }
-    const routes = families.flatMap((family) =>
-      listRoutes(this.#socket, { family, protocol: ourProtocol }),
-    );
+    this.#wanted.setLinks(listLinks(this.#socket));
+    this.#addresses.resync();
+    const found = families.flatMap((family) => listKernelRoutes(this.#socket, family));
     const before = [...this.#delta.actual.keys()];
-    this.#delta.replaceActual(routes.map((route) => [routeKey(route), route] as const));
+    this.#delta.replaceActual(
+      found.flatMap((one) =>
+        this.#wanted.isOwn(one) && one.route ? [[placeOf(one), one.route]] : [],
+      ),
+    );
     for (const key of before) if (!this.#delta.actual.has(key)) this.#loseRoute(key);
-    for (const key of this.#wanted.keys()) this.#changed.add(key);
+    this.#removing.clear();
+    this.#findRivals(found);
+    for (const key of this.#wanted.places()) this.#changed.add(key);
   }
 
   /** Writes what differs, but for what was refused a moment ago. */
   apply(): void {
     this.#planChanged();
-    this.#addAddresses();
-    this.#removeAddresses();
+    this.#addresses.apply();
     for (const [key, route] of this.#delta.removals()) {
       if (!this.#kept.isDue(key)) continue;
-      const about = { what: `removal of the route to ${route.destination}` };
-      this.#try(this.#kept, key, { ...about, net: route.destination }, () => {
+      const { destination: net } = route;
+      this.#kept.attempt(key, { what: `removal of the route to ${net}`, net }, () => {
         deleteRoute(this.#socket, route);
         this.#delta.deleteActual(key);
       });
     }
     const due = this.#delta.updates().filter(([key]) => this.#refused.isDue(key));
-    const isToBeHandedOver = ([key]: DueRoute) => this.#ownerOf(key) !== this.#owners.get(key);
+    const isToBeHandedOver = ([key]: DueRoute) =>
+      this.#wanted.newOwner(key) !== this.#owners.get(key);
     const handedOver = this.#handOverAll(due.filter(isToBeHandedOver));
     for (const [key, route] of due) {
       if (isToBeHandedOver([key, route]) && !handedOver.has(key)) continue;
       if (this.#write(key, route)) this.#setOwner(key);
     }
+    for (const key of this.#rivals.places()) this.#comeFirst(key);
   }
 
   /** What the kernel does not hold as wanted, as it was when it was tried last. */
   failures(): readonly ApplyFailure[] {
-    return [...this.#refused.failures(), ...this.#kept.failures()];
+    return [...this.#refused.failures(), ...this.#addresses.failures(), ...this.#kept.failures()];
   }
 
   /** Whether something that was refused is to be tried again now. */
   get hasDue(): boolean {
-    return this.#refused.hasDue || this.#kept.hasDue;
+    return this.#refused.hasDue || this.#kept.hasDue || this.#addresses.hasDue;
   }
 
-  /** Whether the kernel has the route to an endpoint, by its interface. */
+  /** Whether the kernel has the route to an endpoint, by its interface, and takes it. */
   has(destination: Cidr, interfaceName: string): boolean {
-    const route = this.#planned(targetKey({ kind: 'endpoint', destination }));
-    if (route === undefined || route.linkIndex !== this.#links.get(interfaceName)?.index) {
+    const key = this.#wanted.placeOf({ kind: 'endpoint', destination });
+    const route = this.#wanted.planned(key);
+    if (route === undefined || route.linkIndex !== this.link(interfaceName)?.index) {
       return false;
     }
-    const actual = this.#delta.actual.get(routeKey(route));
-    return actual !== undefined && isSameRoute(actual, route);
-  }
-
-  #try(
-    refusals: Refusals<string>,
-    key: string,
-    about: Omit<ApplyFailure, 'why'>,
-    change: () => void,
-  ): boolean {
-    try {
-      change();
-      refusals.delete(key);
-      return true;
-    } catch (error) {
-      refusals.add(key, about, error);
-      return false;
-    }
+    const actual = this.#delta.actual.get(key);
+    return actual !== undefined && isSameRoute(actual, route) && !this.#rivals.has(key);
   }
 
   /** Whether the kernel took it. */
   #write(key: string, route: Route): boolean {
-    return this.#try(this.#refused, key, routeAbout(route), () => {
+    return this.#refused.attempt(key, aboutRoute(route), () => {
       if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
       else this.#make(route);
       this.#delta.setActual(key, route);
@@ -234,26 +229,21 @@ export class Routes {
    * asked about.
    */
   #handOverAll(routes: readonly DueRoute[]): ReadonlySet<string> {
-    const held = routes.filter(([key, { destination, table }]) =>
-      this.#write(key, { destination, table, type: 'blackhole', scope: 'global' }),
+    const held = routes.filter(([key, { linkIndex: _link, gateway: _gateway, ...route }]) =>
+      this.#write(key, { ...route, type: 'blackhole', scope: 'global' }),
     );
     if (held.length === 0) return new Set();
     try {
       this.#handOver(held.map(([, { destination }]) => destination));
     } catch (error) {
-      for (const [key, route] of held) this.#refused.add(key, routeAbout(route), error);
+      for (const [key, route] of held) this.#refused.add(key, aboutRoute(route), error);
       return new Set();
     }
     return new Set(held.map(([key]) => key));
   }
 
-  #ownerOf(key: string): string | undefined {
-    const wanted = this.#wanted.get(key);
-    return wanted?.kind === 'endpoint' ? wanted.interface : undefined;
-  }
-
   #setOwner(key: string): void {
-    const owner = this.#ownerOf(key);
+    const owner = this.#wanted.newOwner(key);
     if (owner !== undefined) this.#owners.set(key, owner);
   }
 
@@ -266,32 +256,52 @@ export class Routes {
       makeRoute(this.#socket, route);
     } catch (error) {
       if (!isRefusal(error, 'EEXIST')) throw error;
-      const all = listRoutes(this.#socket, { family: cidrFamily(route.destination) });
-      const rivals = all.filter(
-        (one) => routeKey(one) === routeKey(route) && (one.metric ?? 0) === metricOf(route),
+      const key = placeOf(route);
+      const rivals = listKernelRoutes(this.#socket, cidrFamily(route.destination)).filter(
+        (one) => placeOf(one) === key && one.metric === metricOf(route),
       );
-      const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
       const mayReplace =
-        this.#lost.mayTakeBack(routeKey(route)) ||
+        this.#lost.mayTakeBack(key) ||
         rivals.some(
-          ({ protocol, linkIndex }) =>
-            protocol === ourProtocol || nameOf.get(linkIndex ?? 0)?.startsWith('cali') === true,
+          (one) =>
+            this.#wanted.isOwn(one) ||
+            this.#wanted.nameOf(one.linkIndex)?.startsWith('cali') === true,
         );
       if (mayReplace) {
         replaceRoute(this.#socket, route);
-      } else if (route.type !== 'local' || rivals[0]?.type !== 'local') {
-        // One of a type that we never make, such as that of a broadcast address, is not among those listed.
-        const name = nameOf.get(rivals[0]?.linkIndex ?? 0);
-        const by = name === undefined ? '' : ` by ${name}`;
-        throw new Error(`this host has another route there${by}`, { cause: error });
+      } else if (route.type !== 'local' || rivals[0]?.route?.type !== 'local') {
+        throw new Error(`this host has another route there${this.#by(rivals[0])}`, {
+          cause: error,
+        });
       }
       // Else the host has the address itself, and so answers for it.
     }
   }
 
+  /**
+   * Makes ours the first again where others come before it, and leaves those. Against one of a lower metric that
+   * cannot be done, and against who does it again and again it is not: the route is not as wanted then.
+   */
+  #comeFirst(key: string): void {
+    const route = this.#delta.actual.get(key);
+    const rival = this.#rivals.first(key);
+    if (rival === undefined || !this.#wanted.has(key)) return this.#rivals.delete(key);
+    if (route === undefined || !this.#refused.isDue(key)) return;
+    this.#refused.attempt(key, aboutRoute(route), () => {
+      if (rival.metric < metricOf(route) || !this.#lost.mayTakeBack(key)) {
+        throw new Error(`another route of this host comes before it${this.#by(rival)}`);
+      }
+      this.#removing.add(key);
+      deleteRoute(this.#socket, route);
+      prependRoute(this.#socket, route);
+      this.#rivals.delete(key);
+      this.#lost.isBack(key);
+    });
+  }
+
   #planChanged(): void {
     for (const key of this.#changed) {
-      const route = this.#planned(key);
+      const route = this.#wanted.planned(key);
       if (route === undefined) this.#delta.deleteDesired(key);
       else this.#delta.setDesired(key, route);
       if (route === undefined) this.#refused.delete(key);
@@ -304,92 +314,55 @@ export class Routes {
     this.#changed.clear();
   }
 
-  #planned(key: string): Route | undefined {
-    const wanted = this.#wanted.get(key);
-    if (wanted === undefined) return undefined;
-    const { destination } = wanted;
-    const isEndpoint = wanted.kind === 'endpoint';
-    const link = this.#links.get(isEndpoint ? wanted.interface : 'lo');
-    if (link === undefined || !link.isUp) return undefined;
-    return {
-      destination,
-      table: tableOf(wanted),
-      linkIndex: link.index,
-      ...(isEndpoint
-        ? { type: 'unicast', scope: scopeOf(destination, 'link') }
-        : { type: 'local', scope: scopeOf(destination, 'host') }),
-    };
-  }
-
-  #addAddresses(): void {
-    for (const [key, wanted] of this.#addresses) {
-      const link = this.#links.get(wanted.interface);
-      if (link === undefined || this.#hasAddress.has(key) || !this.#refused.isDue(key)) continue;
-      const { address } = wanted;
-      const what = `next hop ${address} on ${wanted.interface}`;
-      this.#try(this.#refused, key, { what, net: hostCidr(address) }, () => {
-        try {
-          addHostAddress(this.#socket, { linkIndex: link.index, address });
-          this.#hasAddress.add(key);
-        } catch (error) {
-          // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
-          if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
-        }
-      });
+  /** Which routes of others, listed in their order, are taken instead of ours. */
+  #findRivals(listed: readonly KernelRoute[]): void {
+    this.#rivals.clear();
+    const seen = new Set<string>();
+    for (const one of listed) {
+      const key = placeOf(one);
+      const ours = this.#wanted.has(key) ? this.#delta.actual.get(key) : undefined;
+      if (ours === undefined) continue;
+      if (this.#wanted.isOwn(one)) seen.add(key);
+      else if (comesBefore(one, ours) && (one.metric < metricOf(ours) || !seen.has(key))) {
+        this.#rivals.add(key, one);
+        this.#lost.add(key);
+      }
     }
   }
 
-  #removeAddresses(): void {
-    for (const [key, { interface: name, address }] of this.#goneAddresses) {
-      const link = this.#links.get(name);
-      if (link === undefined) this.#goneAddresses.delete(key);
-      if (link === undefined || !this.#kept.isDue(key)) continue;
-      const what = `removal of the next hop ${address} from ${name}`;
-      this.#try(this.#kept, key, { what, net: hostCidr(address) }, () => {
-        removeHostAddress(this.#socket, { linkIndex: link.index, address });
-        this.#goneAddresses.delete(key);
-      });
-    }
+  #loseRoute(key: string): void {
+    this.#delta.deleteActual(key);
+    if (this.#wanted.has(key)) this.#lost.add(key);
   }
 
   /** The kernel dropped them with the interface. */
   #forgetRoutesOf(linkIndex: number): void {
+    this.#rivals.forgetLink(linkIndex);
     for (const [key, route] of this.#delta.actual) {
       if (route.linkIndex === linkIndex) this.#delta.deleteActual(key);
     }
   }
+
+  #by(rival: KernelRoute | undefined): string {
+    const name = this.#wanted.nameOf(rival?.linkIndex);
+    return name === undefined ? '' : ` by ${name}`;
+  }
 }
 
-function routeAbout({ destination }: Route): Omit<ApplyFailure, 'why'> {
+function aboutRoute({ destination }: Route): Omit<ApplyFailure, 'why'> {
   return { what: `route to ${destination}`, net: destination };
 }
 
-/** IPv6 routes have no scope of their own; the kernel lists them as global. */
-function scopeOf<Scope extends Route['scope']>(destination: Cidr, scope: Scope): Scope | 'global' {
-  return cidrFamily(destination) === 4 ? scope : 'global';
-}
-
-function tableOf({ kind }: RouteTarget): number {
-  return kind === 'endpoint' ? routeTables.main : routeTables.local;
-}
-
-/** The same as the key of its route. */
-function targetKey(target: RouteTarget): string {
-  return `${tableOf(target)} ${target.destination}`;
-}
-
-/** Of our own routes, which have no metric. */
-function routeKey({ table, destination }: Pick<Route, 'table' | 'destination'>): string {
-  return `${table} ${destination}`;
-}
-
 /** What the kernel gives to a route that names none. */
-function metricOf({ destination }: Pick<Route, 'destination'>): number {
-  return cidrFamily(destination) === 4 ? 0 : 1024;
+function metricOf({ destination, metric }: Pick<Route, 'destination' | 'metric'>): number {
+  return metric ?? (cidrFamily(destination) === 4 ? 0 : 1024);
 }
 
-function addressKey({ interface: name, address }: WantedAddress): string {
-  return `${name} ${address}`;
+/** Whether a route is tried before one of ours in the same place, as long as it is not listed after it. */
+function comesBefore(one: KernelRoute, ours: Route): boolean {
+  if (one.metric < metricOf(ours)) return true;
+  // Of the same metric only IPv4 takes one that was made later before one that is there.
+  return one.metric === metricOf(ours) && cidrFamily(ours.destination) === 4;
 }
 
 function isSameRoute(a: Route, b: Route): boolean {

@@ -2,22 +2,19 @@ import { refused } from './errno.ts';
 import type { Libc } from './libc.ts';
 import { readAttributes } from './attributes.ts';
 import { readLink, type Link } from './link.ts';
-import {
-  ourProtocol,
-  readReplacingRoute,
-  readRoute,
-  type ReplacingRoute,
-  type Route,
-} from './route.ts';
+import { readKernelRoute, type KernelRoute } from './route.ts';
 import { decodeMessages, NetlinkSocket } from './socket.ts';
+
+/** Where a new route stands among those of the same destination, table and metric. */
+export type RoutePlace = 'in the place of another' | 'before others' | 'after others';
 
 /** What the kernel tells of itself. */
 export type KernelEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly isGone: boolean }
-  /** One of our routes is gone, whoever took it. */
-  | { readonly kind: 'routeGone'; readonly route: Route }
-  /** A route to one address took the place of another of the same destination, table and metric. */
-  | { readonly kind: 'routeReplaced'; readonly route: ReplacingRoute }
+  /** A route is gone, whoever took it; those that go with their interface are not told. */
+  | { readonly kind: 'routeGone'; readonly route: KernelRoute }
+  /** A route came, whoever made it. */
+  | { readonly kind: 'routeMade'; readonly route: KernelRoute; readonly place: RoutePlace }
   /** The nf_tables rules were changed, by which process. */
   | { readonly kind: 'nftables'; readonly processId: number | undefined }
   /** Events were lost: whoever follows them must read everything anew. */
@@ -30,6 +27,7 @@ const addMembership = 1;
 const groups = { link: 1, route4: 7, route6: 11, nftables: 7 };
 const messages = { newLink: 16, deleteLink: 17, newRoute: 24, deleteRoute: 25 };
 const replaces = 0x100;
+const appends = 0x800;
 const newGeneration = (10 << 8) | 15;
 const generationProcess = 2;
 const dontWait = 0x40;
@@ -138,12 +136,12 @@ function* eventsIn(bytes: Buffer): Generator<KernelEvent> {
         yield { kind: 'link', link: readLink(payload), isGone: type === messages.deleteLink };
         break;
       case messages.newRoute: {
-        const route = (flags & replaces) === 0 ? undefined : readReplacingRoute(payload);
-        if (route !== undefined) yield { kind: 'routeReplaced', route };
+        const route = readKernelRoute(payload);
+        if (route !== undefined) yield { kind: 'routeMade', route, place: placeOf(flags) };
         break;
       }
       case messages.deleteRoute: {
-        const route = payload[5] === ourProtocol ? readRoute(payload) : undefined;
+        const route = readKernelRoute(payload);
         if (route !== undefined) yield { kind: 'routeGone', route };
         break;
       }
@@ -154,6 +152,11 @@ function* eventsIn(bytes: Buffer): Generator<KernelEvent> {
         break;
     }
   }
+}
+
+function placeOf(flags: number): RoutePlace {
+  if ((flags & replaces) !== 0) return 'in the place of another';
+  return (flags & appends) === 0 ? 'before others' : 'after others';
 }
 
 function generationPid(payload: Buffer): number | undefined {

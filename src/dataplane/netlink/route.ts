@@ -1,6 +1,6 @@
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import { cidrFamily, cidrOf, hostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { addressBits, parseAddress } from '../../ip/address.ts';
+import { cidrFamily, cidrOf, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { parseAddress } from '../../ip/address.ts';
 import { address, readAddress, readAttributes, u32 } from './attributes.ts';
 import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
@@ -34,8 +34,22 @@ export interface Route {
   readonly metric?: number;
   /** Whether the gateway is on the link although no route says so. */
   readonly isOnLink?: boolean;
-  /** Who made it, of routes that were listed. */
+  /** Who made it; ours if it does not say. */
   readonly protocol?: number;
+}
+
+/**
+ * A route as the kernel tells of it, of whatever type and whoever made it. Of several to one destination in a table
+ * the one of the lowest metric is taken, and of those the first.
+ */
+export interface KernelRoute {
+  readonly destination: Cidr;
+  readonly table: number;
+  readonly metric: number;
+  readonly protocol: number;
+  readonly linkIndex: number | undefined;
+  /** The route itself, if it is of a type that we make. */
+  readonly route: Route | undefined;
 }
 
 /** Makes a route; refused with EEXIST if there is one of its identity, whoever made it. Equivalent: `ip route add … proto 80`. */
@@ -58,6 +72,19 @@ export function replaceRoute(socket: NetlinkSocket, route: Route): void {
   });
 }
 
+/**
+ * Makes a route before all of its destination, table and metric, which stay. IPv4 only. Equivalent: `ip route prepend
+ * … proto 80`.
+ */
+export function prependRoute(socket: NetlinkSocket, route: Route): void {
+  socket.request({
+    type: newRoute,
+    flags: requestFlags.create,
+    what: `make the route to ${route.destination} the first`,
+    payload: encode(route),
+  });
+}
+
 /** Removes a route; nothing if there is none. */
 export function deleteRoute(socket: NetlinkSocket, route: Route): void {
   try {
@@ -71,25 +98,38 @@ export function deleteRoute(socket: NetlinkSocket, route: Route): void {
   }
 }
 
-/** The routes of a family; only our own if `protocol` says so. */
+/** All routes of a family, in the order in which they are tried. */
+export function listKernelRoutes(socket: NetlinkSocket, family: IpFamily): readonly KernelRoute[] {
+  return dumpRoutes(socket, { family }).flatMap((payload) => readKernelRoute(payload) ?? []);
+}
+
+/** The routes of a family of the types that we make; only those of a protocol if that is given. */
 export function listRoutes(
   socket: NetlinkSocket,
   options: { readonly family: IpFamily; readonly protocol?: number },
 ): readonly Route[] {
+  return dumpRoutes(socket, options).flatMap((payload) => readRoute(payload) ?? []);
+}
+
+function dumpRoutes(
+  socket: NetlinkSocket,
+  options: { readonly family: IpFamily; readonly protocol?: number },
+): readonly Buffer[] {
   const header = Buffer.alloc(headerBytes);
   header.writeUInt8(options.family === 4 ? 2 : 10, 0);
   header.writeUInt8(options.protocol ?? 0, 5);
   return socket
     .dump({ type: getRoute, payload: header, what: 'list the routes' })
+    .map(({ payload }) => payload)
     .filter(
-      ({ payload }) =>
-        (options.protocol === undefined || payload[5] === options.protocol) &&
-        (payload.readUInt32LE(8) & flagCloned) === 0,
-    )
-    .flatMap(({ payload }) => {
-      const route = readRoute(payload);
-      return route === undefined ? [] : [route];
-    });
+      (payload) =>
+        (options.protocol === undefined || payload[5] === options.protocol) && !isCloned(payload),
+    );
+}
+
+/** What the kernel notes for itself, such as a path MTU. */
+function isCloned(payload: Buffer): boolean {
+  return (payload.readUInt32LE(8) & flagCloned) !== 0;
 }
 
 function encode(route: Route): Buffer {
@@ -98,7 +138,7 @@ function encode(route: Route): Buffer {
   header.writeUInt8(cidrFamily(route.destination) === 4 ? 2 : 10, 0);
   header.writeUInt8(prefixLength, 1);
   header.writeUInt8(route.table < 256 ? route.table : 0, 4);
-  header.writeUInt8(ourProtocol, 5);
+  header.writeUInt8(route.protocol ?? ourProtocol, 5);
   header.writeUInt8(scopeNumbers[route.scope], 6);
   header.writeUInt8(typeNumbers[route.type], 7);
   header.writeUInt32LE(route.isOnLink === true ? flagOnLink : 0, 8);
@@ -138,28 +178,29 @@ export function readRoute(payload: Buffer): Route | undefined {
   };
 }
 
-/** A route that stands in the place of another. */
-export interface ReplacingRoute {
-  readonly destination: Cidr;
-  readonly table: number;
-  readonly metric: number;
-  /** The route itself, if it is of our protocol and of a type that we make. */
-  readonly own: Route | undefined;
-}
-
-/** The route to a single address in a message of the kernel's; `undefined` for one to a network, as ours never are. */
-export function readReplacingRoute(payload: Buffer): ReplacingRoute | undefined {
+/** The route in a message of the kernel's; `undefined` for what the kernel notes for itself. */
+export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
+  if (isCloned(payload)) return undefined;
   const family: IpFamily = payload[0] === 2 ? 4 : 6;
-  if (payload[1] !== addressBits(family)) return undefined;
   const found = readAttributes(payload.subarray(headerBytes));
   const first = found.get(attributes.destination);
-  if (first === undefined) return undefined;
+  const number = (type: number) => found.get(type)?.readUInt32LE(0);
   return {
-    destination: hostCidr(readAddress(first)),
-    table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
-    metric: found.get(attributes.metric)?.readUInt32LE(0) ?? 0,
-    own: payload[5] === ourProtocol ? readRoute(payload) : undefined,
+    destination: cidrOf(
+      first === undefined ? unspecified(family) : readAddress(first),
+      payload[1] ?? 0,
+    ),
+    table: number(attributes.table) ?? payload[4] ?? 0,
+    metric: number(attributes.metric) ?? 0,
+    protocol: payload[5] ?? 0,
+    linkIndex: number(attributes.outInterface),
+    route: readRoute(payload),
   };
+}
+
+/** Where routes stand in each other's way: a table's routes to one destination. */
+export function placeOf({ table, destination }: Pick<Route, 'table' | 'destination'>): string {
+  return `${table} ${destination}`;
 }
 
 function unspecified(family: IpFamily): IpAddress {

@@ -1,0 +1,104 @@
+import type { IpAddress } from '../ip/address.ts';
+import { hostCidr } from '../ip/cidr.ts';
+import { Refusals, type ApplyFailure } from './apply-failure.ts';
+import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
+import type { Link } from './netlink/link.ts';
+import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
+
+/** A next hop of a network on the host's end of a veth; IPv6 finds neighbours only by addresses of the link. */
+export interface WantedAddress {
+  readonly interface: string;
+  readonly address: IpAddress;
+}
+
+/** The addresses of links that are ours: those that we gave. Others are never looked at. */
+export class LinkAddresses {
+  readonly #socket: NetlinkSocket;
+  readonly #links: ReadonlyMap<string, Link>;
+  readonly #wanted = new Map<string, WantedAddress>();
+  /** Those that we gave and that are wanted no more. */
+  readonly #gone = new Map<string, WantedAddress>();
+  readonly #present = new Set<string>();
+  readonly #refused = new Refusals<string>();
+  readonly #kept = new Refusals<string>();
+
+  /** `links`: the links of the host by name, as they are known at any time. */
+  constructor(socket: NetlinkSocket, links: ReadonlyMap<string, Link>) {
+    this.#socket = socket;
+    this.#links = links;
+  }
+
+  want(address: WantedAddress): void {
+    this.#wanted.set(keyOf(address), address);
+    this.#gone.delete(keyOf(address));
+  }
+
+  unwant(address: WantedAddress): void {
+    const key = keyOf(address);
+    this.#wanted.delete(key);
+    this.#refused.delete(key);
+    if (this.#present.delete(key)) this.#gone.set(key, address);
+  }
+
+  /** The link went, or came anew: it has none of its addresses. */
+  linkChanged(name: string): void {
+    for (const key of this.#present) if (key.startsWith(`${name} `)) this.#present.delete(key);
+  }
+
+  /** Reads them from the kernel. Throws `kernel/refused`. */
+  resync(): void {
+    const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));
+    this.#present.clear();
+    for (const { linkIndex, address } of listAddresses(this.#socket)) {
+      const name = nameOf.get(linkIndex);
+      if (name !== undefined) this.#present.add(keyOf({ interface: name, address }));
+    }
+  }
+
+  /** Writes what differs, but for what was refused a moment ago. */
+  apply(): void {
+    for (const [key, wanted] of this.#wanted) this.#add(key, wanted);
+    for (const [key, gone] of this.#gone) this.#remove(key, gone);
+  }
+
+  failures(): readonly ApplyFailure[] {
+    return [...this.#refused.failures(), ...this.#kept.failures()];
+  }
+
+  get hasDue(): boolean {
+    return this.#refused.hasDue || this.#kept.hasDue;
+  }
+
+  #add(key: string, { interface: name, address }: WantedAddress): void {
+    const link = this.#links.get(name);
+    if (link === undefined || this.#present.has(key) || !this.#refused.isDue(key)) return;
+    const about = { what: `next hop ${address} on ${name}`, net: hostCidr(address) };
+    this.#refused.attempt(key, about, () => {
+      try {
+        addHostAddress(this.#socket, { linkIndex: link.index, address });
+        this.#present.add(key);
+      } catch (error) {
+        // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
+        if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
+      }
+    });
+  }
+
+  #remove(key: string, { interface: name, address }: WantedAddress): void {
+    const link = this.#links.get(name);
+    if (link === undefined) this.#gone.delete(key);
+    if (link === undefined || !this.#kept.isDue(key)) return;
+    const about = {
+      what: `removal of the next hop ${address} from ${name}`,
+      net: hostCidr(address),
+    };
+    this.#kept.attempt(key, about, () => {
+      removeHostAddress(this.#socket, { linkIndex: link.index, address });
+      this.#gone.delete(key);
+    });
+  }
+}
+
+function keyOf({ interface: name, address }: WantedAddress): string {
+  return `${name} ${address}`;
+}

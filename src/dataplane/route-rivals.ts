@@ -1,0 +1,59 @@
+import type { KernelRoute } from './netlink/route.ts';
+
+/** Routes of others that the kernel takes instead of ours, by place. */
+export class RouteRivals {
+  readonly #byPlace = new Map<string, readonly KernelRoute[]>();
+
+  add(place: string, rival: KernelRoute): void {
+    this.#byPlace.set(place, [...this.#without(place, rival), rival]);
+  }
+
+  /** The kernel tells that a route is gone; answers whether it was one of these. */
+  gone(place: string, route: KernelRoute): boolean {
+    const before = this.#byPlace.get(place) ?? [];
+    this.#set(place, this.#without(place, route));
+    return (this.#byPlace.get(place)?.length ?? 0) < before.length;
+  }
+
+  /** An interface went, with its routes, of which the kernel does not tell. */
+  forgetLink(linkIndex: number): void {
+    for (const [place, rivals] of this.#byPlace) {
+      this.#set(
+        place,
+        rivals.filter((rival) => rival.linkIndex !== linkIndex),
+      );
+    }
+  }
+
+  has(place: string): boolean {
+    return this.#byPlace.has(place);
+  }
+
+  /** The one of the lowest metric. */
+  first(place: string): KernelRoute | undefined {
+    return (this.#byPlace.get(place) ?? []).toSorted((a, b) => a.metric - b.metric)[0];
+  }
+
+  places(): readonly string[] {
+    return [...this.#byPlace.keys()];
+  }
+
+  delete(place: string): void {
+    this.#byPlace.delete(place);
+  }
+
+  clear(): void {
+    this.#byPlace.clear();
+  }
+
+  #set(place: string, rivals: readonly KernelRoute[]): void {
+    if (rivals.length > 0) this.#byPlace.set(place, rivals);
+    else this.#byPlace.delete(place);
+  }
+
+  #without(place: string, { metric, protocol, linkIndex }: KernelRoute): readonly KernelRoute[] {
+    return (this.#byPlace.get(place) ?? []).filter(
+      (one) => one.metric !== metric || one.protocol !== protocol || one.linkIndex !== linkIndex,
+    );
+  }
+}

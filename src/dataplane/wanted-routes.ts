@@ -1,0 +1,135 @@
+import type { Link } from './netlink/link.ts';
+import { placeOf, type KernelRoute, type Route } from './netlink/route.ts';
+import type { RouteClass, RouteKind, WantedRoute } from './route-classes.ts';
+
+/** What a wanted route is known by. */
+export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
+
+/**
+ * The routes that are wanted, by place (table and destination), and what they become with the links that are there.
+ * Where several classes want a route in one place, that of the lowest rank has it.
+ */
+export class WantedRoutes {
+  readonly #classes: Readonly<Record<RouteKind, RouteClass>>;
+  readonly #wanted = new Map<string, ReadonlyMap<RouteKind, WantedRoute>>();
+  readonly #byInterface = new Map<string, Set<string>>();
+  readonly #links = new Map<string, Link>();
+  readonly #names = new Map<number, string>();
+
+  constructor(classes: Readonly<Record<RouteKind, RouteClass>>) {
+    this.#classes = classes;
+  }
+
+  /** Answers its place. */
+  want(route: WantedRoute): string {
+    const place = this.placeOf(route);
+    this.#index(place, (places) => places.delete(place));
+    this.#wanted.set(place, new Map([...(this.#wanted.get(place) ?? []), [route.kind, route]]));
+    this.#index(place, (places) => places.add(place));
+    return place;
+  }
+
+  /** Answers its place, where a route of another class may be wanted still. */
+  unwant(target: RouteTarget): string {
+    const place = this.placeOf(target);
+    this.#index(place, (places) => places.delete(place));
+    const left = new Map(this.#wanted.get(place));
+    left.delete(target.kind);
+    if (left.size > 0) this.#wanted.set(place, left);
+    else this.#wanted.delete(place);
+    this.#index(place, (places) => places.add(place));
+    return place;
+  }
+
+  has(place: string): boolean {
+    return this.#wanted.has(place);
+  }
+
+  places(): Iterable<string> {
+    return this.#wanted.keys();
+  }
+
+  /** The places whose routes need an interface. */
+  by(interfaceName: string): Iterable<string> {
+    return this.#byInterface.get(interfaceName) ?? [];
+  }
+
+  /** The route of a place, if its interface is there and up. */
+  planned(place: string): Route | undefined {
+    const wanted = this.#winner(place);
+    if (wanted === undefined) return undefined;
+    const { table, protocol, plan, interfaceOf } = this.#classes[wanted.kind];
+    const link = this.#links.get(interfaceOf(wanted));
+    if (link === undefined || !link.isUp) return undefined;
+    return { ...plan(wanted, link.index), destination: wanted.destination, table, protocol };
+  }
+
+  /** The interface to which the destination is to be handed over; `undefined` for a class without an owner of it. */
+  newOwner(place: string): string | undefined {
+    const wanted = this.#winner(place);
+    return wanted !== undefined && this.#classes[wanted.kind].isHandedOver
+      ? this.#interfaceOf(place)
+      : undefined;
+  }
+
+  /** Whether a route of the kernel's is of one of our classes. */
+  isOwn({ route, table, protocol, linkIndex }: KernelRoute): boolean {
+    if (route === undefined) return false;
+    const name = this.nameOf(linkIndex);
+    return Object.values(this.#classes).some(
+      (one) => one.table === table && one.protocol === protocol && one.isOwn(route, name),
+    );
+  }
+
+  placeOf({ kind, destination }: RouteTarget): string {
+    return placeOf({ table: this.#classes[kind].table, destination });
+  }
+
+  /** The links of the host, by name. */
+  get links(): ReadonlyMap<string, Link> {
+    return this.#links;
+  }
+
+  nameOf(linkIndex: number | undefined): string | undefined {
+    return linkIndex === undefined ? undefined : this.#names.get(linkIndex);
+  }
+
+  setLink(name: string, link: Link | undefined): void {
+    const before = this.#links.get(name);
+    if (before !== undefined) this.#names.delete(before.index);
+    this.#links.delete(name);
+    if (link === undefined) return;
+    this.#links.set(name, link);
+    this.#names.set(link.index, name);
+  }
+
+  setLinks(links: readonly Link[]): void {
+    this.#links.clear();
+    this.#names.clear();
+    for (const link of links) this.setLink(link.name, link);
+  }
+
+  /** Of each interface that a route of the place needs. */
+  #index(place: string, change: (places: Set<string>) => void): void {
+    for (const wanted of this.#wanted.get(place)?.values() ?? []) {
+      const name = this.#classes[wanted.kind].interfaceOf(wanted);
+      const places = this.#byInterface.get(name) ?? new Set();
+      change(places);
+      if (places.size > 0) this.#byInterface.set(name, places);
+      else this.#byInterface.delete(name);
+    }
+  }
+
+  #interfaceOf(place: string): string | undefined {
+    const wanted = this.#winner(place);
+    return wanted && this.#classes[wanted.kind].interfaceOf(wanted);
+  }
+
+  #winner(place: string): WantedRoute | undefined {
+    const wanted = [...(this.#wanted.get(place)?.values() ?? [])];
+    const [first] = wanted;
+    return wanted.length < 2
+      ? first
+      : wanted.toSorted((a, b) => this.#classes[a.kind].rank - this.#classes[b.kind].rank)[0];
+  }
+}

@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { after, before, describe, test } from 'node:test';
+import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
+import { ourProtocol, routeTables } from '../../src/dataplane/netlink/route.ts';
+import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
+import { routeClasses, type RouteClass } from '../../src/dataplane/route-classes.ts';
+import { Routes } from '../../src/dataplane/routes.ts';
+import { parseCidr } from '../../src/ip/cidr.ts';
+import { eventually, KernelAgent, profile } from '../lab/kernel-agent.ts';
+import { enterNewNamespace } from '../lab/namespace.ts';
+
+const namespace = enterNewNamespace();
+after(() => namespace[Symbol.dispose]());
+
+const sh = (script: string) => execFileSync('sh', ['-c', script], { encoding: 'utf8' });
+
+/** Blocks of this host, as a class beside the routes to endpoints: same table, same protocol. */
+const block: RouteClass = {
+  table: routeTables.main,
+  protocol: ourProtocol,
+  rank: 1,
+  isOwn: ({ destination, type }) => type === 'blackhole' && destination.endsWith('/26'),
+  interfaceOf: () => 'lo',
+  plan: () => ({ type: 'blackhole', scope: 'global' }),
+  isHandedOver: false,
+};
+
+describe('owners of routes', () => {
+  const libc = loadLibc();
+  const socket = NetlinkSocket.open(libc, 0);
+  const endpoints = new Routes(socket, () => undefined);
+  // What is not of interest here is of a table that nobody has.
+  const other = { ...block, table: 4242 };
+  const blocks = new Routes(socket, () => undefined, { endpoint: other, local: block });
+  const [first, second] = [parseCidr('10.65.0.0/26'), parseCidr('10.65.0.64/26')];
+  const show = (what: string) => sh(`ip route show ${what}`);
+
+  before(() => {
+    sh(`ip link add cali0a type veth peer name tempa; ip link set cali0a up; ip link set tempa up
+      ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up`);
+    endpoints.want({
+      kind: 'endpoint',
+      destination: parseCidr('10.65.0.1/32'),
+      interface: 'cali0a',
+    });
+    blocks.want({ kind: 'local', destination: first });
+    blocks.want({ kind: 'local', destination: second });
+  });
+  after(() => socket.close());
+
+  test('two owners in one table each keep theirs over a resync, and remove no more than theirs', () => {
+    for (let turn = 0; turn < 2; turn++) {
+      for (const owner of [endpoints, blocks]) {
+        owner.resync();
+        owner.apply();
+        assert.deepEqual(owner.failures(), []);
+      }
+    }
+    const all =
+      /^10\.65\.0\.1 dev cali0a .*\n?blackhole 10\.65\.0\.0\/26 .*\nblackhole 10\.65\.0\.64\/26/m;
+    assert.match(sort(show('proto 80')), all);
+    blocks.unwant({ kind: 'local', destination: second });
+    blocks.apply();
+    assert.equal(show('10.65.0.64/26'), '');
+    assert.match(show('proto 80'), /10\.65\.0\.1 dev cali0a/);
+    sh(
+      'ip route add blackhole 10.65.0.128/26 proto 80; ip route add 10.65.0.9/32 dev cali0a proto 80',
+    );
+    for (const owner of [endpoints, blocks]) {
+      owner.resync();
+      owner.apply();
+    }
+    assert.equal(show('10.65.0.128/26') + show('10.65.0.9'), '', 'what each left behind is gone');
+    assert.match(show('proto 80'), /10\.65\.0\.1 dev cali0a/);
+    assert.match(show('proto 80'), /blackhole 10\.65\.0\.0\/26/);
+  });
+
+  test('routes of BIRD, of the administrator, and of our protocol that nobody owns stay', () => {
+    const foreign = `10.9.0.0/26 dev up0 proto bird
+      10.9.0.77/32 dev up0 proto bird
+      10.9.1.1/32 dev up0 proto static
+      10.9.2.1/32 dev cali0a proto static
+      10.9.3.0/24 dev up0 proto 80
+      blackhole 10.9.4.0/24 proto 80
+      10.9.5.1/32 dev up0 table 100 proto 80`.split('\n');
+    sh(foreign.map((route) => `ip route add ${route}`).join(';'));
+    const before = show('table all');
+    for (const owner of [endpoints, blocks]) {
+      owner.resync();
+      owner.apply();
+    }
+    assert.equal(show('table all'), before);
+  });
+
+  test('of two classes that want one place the one of lower rank has it, then the other', () => {
+    const destination = parseCidr('10.65.7.1/32');
+    const isOwn: RouteClass['isOwn'] = (route) => route.destination === destination;
+    const both = new Routes(socket, () => undefined, {
+      endpoint: { ...routeClasses.endpoint, isHandedOver: false, isOwn },
+      local: { ...block, isOwn },
+    });
+    both.resync();
+    both.want({ kind: 'local', destination });
+    both.apply();
+    assert.match(show(destination), /blackhole/);
+    both.want({ kind: 'endpoint', destination, interface: 'cali0a' });
+    both.apply();
+    assert.match(show(destination), /dev cali0a/);
+    both.unwant({ kind: 'endpoint', destination });
+    both.apply();
+    assert.match(show(destination), /blackhole/);
+    both.unwant({ kind: 'local', destination });
+    both.apply();
+    assert.equal(show(destination), '');
+  });
+
+  test('a route that was put before ours while nobody listened stays, and comes after ours', () => {
+    sh('ip route prepend 10.65.0.1/32 dev up0 proto static');
+    assert.match(sh('ip route get 10.65.0.1'), /dev up0/);
+    endpoints.resync();
+    assert.equal(endpoints.has(parseCidr('10.65.0.1/32'), 'cali0a'), false);
+    endpoints.apply();
+    assert.match(sh('ip route get 10.65.0.1'), /dev cali0a/);
+    assert.match(show('10.65.0.1'), /dev up0 proto static/);
+    assert.ok(endpoints.has(parseCidr('10.65.0.1/32'), 'cali0a'));
+    sh('ip route del 10.65.0.1/32 dev up0');
+  });
+});
+
+describe('a route that somebody adds in the way of ours', { timeout: 120_000 }, () => {
+  let lab: KernelAgent;
+  const facts = {
+    name: 'app',
+    networks: ['10.66.0.1/32', 'fd66::1/128'],
+    profiles: ['web'],
+    interfaceName: 'cali00app',
+  };
+  const failures = () => lab.agent.health.failures.map(({ what, why }) => `${what}: ${why}`);
+
+  before(async () => {
+    sh(
+      'ip link show up0 || ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up',
+    );
+    lab = await KernelAgent.start('nft');
+    await lab.write((draft) => draft.put('Profile', 'web', profile('web', [{ action: 'Allow' }])));
+    await lab.join(facts);
+  });
+  after(async () => {
+    await lab.leave(facts);
+    await lab[Symbol.asyncDispose]();
+  });
+
+  test('before it, of the same metric: ours is the first again, and theirs stays', async () => {
+    sh('ip route prepend 10.66.0.1/32 dev up0 proto static');
+    assert.ok(await eventually(() => /dev cali00app/.test(sh('ip route get 10.66.0.1'))));
+    assert.match(sh('ip route show 10.66.0.1'), /dev up0 proto static/);
+    await lab.settled();
+    assert.deepEqual(failures(), []);
+    sh('ip route del 10.66.0.1/32 dev up0');
+    await lab.settled();
+    assert.match(sh('ip route get 10.66.0.1'), /dev cali00app/);
+  });
+
+  test('after it: nothing is done', async () => {
+    sh('ip route append 10.66.0.1/32 dev up0 proto static');
+    const shown = sh('ip route show 10.66.0.1');
+    await lab.settled();
+    assert.equal(sh('ip route show 10.66.0.1'), shown);
+    assert.deepEqual(failures(), []);
+    sh('ip route del 10.66.0.1/32 dev up0');
+  });
+
+  test('of a lower metric: it stays and is named, until it is gone', async () => {
+    const endpoint = [...lab.store.mirror.list('WorkloadEndpoint').values()][0]?.value;
+    assert.ok(endpoint !== undefined && lab.agent.isProgrammed(endpoint));
+    sh('ip -6 route add fd66::1/128 dev up0 metric 10 proto bird');
+    const named = 'route to fd66::1/128: another route of this host comes before it by up0';
+    assert.ok(await eventually(() => failures().includes(named)), failures().join());
+    assert.equal(lab.agent.isProgrammed(endpoint), false);
+    assert.match(sh('ip -6 route show fd66::1'), /dev up0 proto bird metric 10/);
+    sh('ip -6 route del fd66::1/128 dev up0 metric 10');
+    assert.ok(await eventually(() => failures().length === 0 && lab.agent.isProgrammed(endpoint)));
+  });
+
+  test('in a place that ours does not have yet: it is named, and ours comes when it goes', async () => {
+    sh('ip route add 10.66.0.2/32 dev up0 proto bird');
+    const late = {
+      ...facts,
+      name: 'late',
+      networks: ['10.66.0.2/32'],
+      interfaceName: 'cali00late',
+    };
+    await assert.rejects(lab.join(late), /this host has another route there by up0/);
+    assert.match(sh('ip route show 10.66.0.2'), /dev up0 proto bird/);
+    sh('ip route del 10.66.0.2/32 dev up0');
+    assert.ok(await eventually(() => /dev cali00late/.test(sh('ip route show 10.66.0.2'))));
+    await lab.leave(late);
+  });
+});
+
+function sort(lines: string): string {
+  return lines.split('\n').toSorted().join('\n');
+}
