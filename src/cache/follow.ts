@@ -3,7 +3,10 @@ import type { ChangeBatch, Datastore, Listing } from '../datastore/datastore.ts'
 
 /** What following a prefix yields: everything that is, then what changes, and again everything after a break. */
 export type Followed =
-  | { readonly kind: 'listing'; readonly listing: Listing }
+  /** A part of what is; the first of a listing, or one more. */
+  | { readonly kind: 'page'; readonly page: Listing; readonly isFirst: boolean }
+  /** The pages were all there is at their revision. */
+  | { readonly kind: 'listed'; readonly revision: bigint }
   | { readonly kind: 'changes'; readonly batch: ChangeBatch }
   /** The store did not answer, or the watch broke; a listing follows as soon as it answers. */
   | { readonly kind: 'broken'; readonly error: unknown };
@@ -20,10 +23,15 @@ export async function* follow(
   let delays = backoffMs(firstRetryMs, longestRetryMs);
   while (!signal.aborted) {
     try {
-      const listing = await datastore.list(prefix, signal);
+      let revision: bigint | undefined;
+      for await (const page of datastore.pages(prefix, signal)) {
+        yield { kind: 'page', page, isFirst: revision === undefined };
+        ({ revision } = page);
+      }
+      if (revision === undefined) continue;
       delays = backoffMs(firstRetryMs, longestRetryMs);
-      yield { kind: 'listing', listing };
-      for await (const batch of datastore.watch(prefix, listing.revision, signal)) {
+      yield { kind: 'listed', revision };
+      for await (const batch of datastore.watch(prefix, revision, signal)) {
         yield { kind: 'changes', batch };
       }
     } catch (error) {

@@ -2,8 +2,10 @@ import { within } from '../async/deadline.ts';
 import { CalicoError, toCalicoError } from '../errors/error.ts';
 import type { Transaction } from '../datastore/datastore.ts';
 import { expectLock, isLocked, lockedError } from './lock.ts';
-import type { Mirror } from './mirror.ts';
+import type { Base } from './mirror.ts';
+import { Reads } from './reads.ts';
 import { RoundDraft } from './round-draft.ts';
+import { MustRead, type Wanted } from './view.ts';
 import { excessOf } from '../datastore/transaction-size.ts';
 import type { Draft, Writer, Written } from '../datastore/writer.ts';
 
@@ -32,7 +34,9 @@ interface Accepted {
  * The writer of one process: one transaction is under way at a time; what arrives meanwhile makes the next.
  */
 export class GroupWriter implements Writer {
-  readonly #mirror: Mirror;
+  readonly #base: Base;
+  /** What plans read: the base, and what the round under way had to read besides. */
+  readonly view: Reads;
   readonly #readableMs: number;
   #queue: Queued[] = [];
   #running = false;
@@ -42,8 +46,9 @@ export class GroupWriter implements Writer {
   transactions = 0;
 
   /** `readableMs`: how long a round waits until the mirror has what the one before wrote. */
-  constructor(mirror: Mirror, readableMs = 5000) {
-    this.#mirror = mirror;
+  constructor(base: Base, readableMs = 5000) {
+    this.#base = base;
+    this.view = new Reads(base);
     this.#readableMs = readableMs;
   }
 
@@ -71,14 +76,7 @@ export class GroupWriter implements Writer {
     const accepted: Accepted[] = [];
     try {
       await this.#readable();
-      const draft = new RoundDraft(this.#mirror);
-      while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
-        const queued = this.#queue.shift();
-        if (queued === undefined) break;
-        const savepoint = draft.save();
-        const outcome = this.#try(draft, queued);
-        if (outcome !== undefined) accepted.push({ queued, outcome, savepoint });
-      }
+      const draft = await this.#plan(accepted);
       await this.#commit(draft, accepted);
     } catch (error) {
       const known = toCalicoError(error);
@@ -86,11 +84,45 @@ export class GroupWriter implements Writer {
     }
   }
 
-  /** Plans read the mirror: they wait until it has what the plans before them wrote. */
+  /**
+   * Runs plans until a transaction is full. If one wants what is not here, that is read, and all of the round run
+   * again; if it cannot be read, those fail that want it.
+   */
+  async #plan(accepted: Accepted[]): Promise<RoundDraft> {
+    for (;;) {
+      const draft = new RoundDraft(this.view);
+      const round: Queued[] = [];
+      const wanting = new Map<Queued, Wanted>();
+      while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
+        const queued = this.#queue.shift();
+        if (queued === undefined) break;
+        const savepoint = draft.save();
+        const outcome = this.#try(draft, queued);
+        if (outcome === undefined) continue;
+        round.push(queued);
+        if (outcome instanceof MustRead) wanting.set(queued, outcome.wanted);
+        else accepted.push({ queued, outcome, savepoint });
+      }
+      if (wanting.size === 0) return draft;
+      accepted.length = 0;
+      try {
+        await within(readMs, (signal) => this.view.read([...wanting.values()], signal));
+        this.#queue.unshift(...round);
+      } catch (error) {
+        for (const { reject } of wanting.keys()) reject(toCalicoError(error));
+        this.#queue.unshift(...round.filter((queued) => !wanting.has(queued)));
+      }
+    }
+  }
+
+  /** Plans wait until what the plans before them wrote can be read, and all that can be read is of one revision. */
   async #readable(): Promise<void> {
-    if (this.#whenHere === undefined) return;
+    if (this.#whenHere === undefined && this.#base.isWhole) return;
     try {
-      await within(this.#readableMs, this.#whenHere);
+      await within(this.#readableMs, async (signal) => {
+        await this.#base.whole(signal);
+        await this.#whenHere?.(signal);
+      });
       this.#whenHere = undefined;
     } catch {
       const error = this.#behind();
@@ -100,26 +132,28 @@ export class GroupWriter implements Writer {
 
   async #commit(draft: RoundDraft, accepted: Accepted[]): Promise<void> {
     const transaction = this.#fitting(draft, accepted);
-    let { revision } = this.#mirror;
+    let { revision } = this.view;
     if (transaction.writes.length > 0) {
       this.transactions++;
       const result = await within(commitMs, (signal) =>
-        this.#mirror.commit(transaction, signal, draft),
+        this.#base.commit(transaction, signal, draft),
       );
       this.#whenHere = result.whenHere;
       if (result.kind === 'conflict') {
+        await this.view.forget({ transaction, result });
         if (result.whenHere !== undefined) throw this.#behind();
         return this.#again(accepted.map(({ queued }) => queued));
       }
       revision = result.revision;
     }
+    await this.view.forget();
     for (const { outcome } of accepted) outcome(revision);
   }
 
   /** The plans that fit one transaction, at least one; the others come first in the next. */
   #fitting(draft: RoundDraft, accepted: Accepted[]): Transaction {
     for (;;) {
-      expectLock(draft, this.#mirror);
+      if (accepted.length > 0) expectLock(draft, this.view);
       const transaction = draft.transaction();
       const excess = excessOf(transaction);
       if (excess === undefined) return transaction;
@@ -131,19 +165,23 @@ export class GroupWriter implements Writer {
     }
   }
 
-  /** Runs one plan; what fails is told to its caller and leaves nothing in the draft. */
-  #try(draft: RoundDraft, queued: Queued): Outcome | undefined {
+  /**
+   * Runs one plan; what fails is told to its caller, and what wants to be read is answered; neither leaves anything in
+   * the draft.
+   */
+  #try(draft: RoundDraft, queued: Queued): Outcome | MustRead | undefined {
     const savepoint = draft.save();
     const before = draft.writtenKeys;
     try {
       const wasLocked = isLocked(draft);
       const outcome = queued.run(draft);
       if (wasLocked && draft.writtenKeys > before && isLocked(draft)) {
-        throw lockedError(this.#mirror.datastore.endpoint);
+        throw lockedError(this.#base.datastore.endpoint);
       }
       return outcome;
     } catch (error) {
       draft.restore(savepoint);
+      if (error instanceof MustRead) return error;
       queued.reject(error);
       return undefined;
     }
@@ -151,7 +189,7 @@ export class GroupWriter implements Writer {
 
   /** Nothing was written, as what has been read is not what there is. */
   #behind(): CalicoError {
-    const { endpoint } = this.#mirror.datastore;
+    const { endpoint } = this.#base.datastore;
     const why = 'its watch has not told yet what was written';
     return new CalicoError('datastore/unavailable', { endpoint, why });
   }
@@ -172,3 +210,5 @@ export class GroupWriter implements Writer {
 
 /** How long a commit may take, in milliseconds. */
 const commitMs = 4500;
+/** How long reading what plans want may take, which may be all of a kind. */
+const readMs = 60_000;

@@ -36,8 +36,8 @@ class Gate {
 function gated(store: Datastore, gate: Gate): Datastore {
   return {
     endpoint: store.endpoint,
-    get: (key, stop) => store.get(key, stop),
-    list: (prefix, stop) => store.list(prefix, stop),
+    read: (keys, stop) => store.read(keys, stop),
+    pages: (prefix, stop) => store.pages(prefix, stop),
     commit: (transaction, stop) => store.commit(transaction, stop),
     watch: (prefix, after, stop) => gate.through(store.watch(prefix, after, stop), stop),
     close: () => store.close(),
@@ -52,7 +52,10 @@ test('what was committed is told so, however late the watch is; later plans wait
   const { mirror, writer } = late;
   gate.close();
   const { revision } = await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
-  assert.equal((await mirror.datastore.get(handleKey('a'), signal))?.modRevision, revision);
+  assert.equal(
+    (await mirror.datastore.read([handleKey('a')], signal)).items[0]?.modRevision,
+    revision,
+  );
   assert.equal(mirror.get('Handle', 'a'), undefined);
   const after = writer.write((draft) => draft.get('Handle', 'a'), signal);
   gate.open();
@@ -83,7 +86,7 @@ test('a conflict that the watch has not told of is no outage of the write: it wa
   await mirror.datastore.commit({ compares: [], writes: [{ key, value: '{"block":{}}' }] }, signal);
   const mine = writer.write((draft) => draft.put('Handle', 'a', { deleted: true }), signal);
   await assert.rejects(mine, { code: 'datastore/unavailable' });
-  assert.equal((await mirror.datastore.get(key, signal))?.value, '{"block":{}}');
+  assert.equal((await mirror.datastore.read([key], signal)).items[0]?.value, '{"block":{}}');
   gate.open();
   await writer.write((draft) => draft.put('Handle', 'a', { deleted: true }), signal);
   assert.equal(mirror.get('Handle', 'a')?.value.deleted, true);

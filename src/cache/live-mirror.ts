@@ -1,5 +1,7 @@
-import { orAborted, within } from '../async/deadline.ts';
+import { within } from '../async/deadline.ts';
+import { inSlices } from '../async/slices.ts';
 import { Work } from '../async/supervise.ts';
+import { Waiters } from '../async/waiters.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import {
   entryKinds,
@@ -15,23 +17,14 @@ import type {
   Compare,
   Datastore,
   KeyChange,
-  Listing,
   Transaction,
 } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
-import type {
-  EntryChange,
-  EntryChanges,
-  Mirror,
-  MirroredResult,
-  Stored,
-  WrittenValues,
-} from './mirror.ts';
-
-/** The entries of each kind by id; of a kind that nobody has asked for, none. */
-type Tables = { [K in EntryKind]?: Map<string, Stored<EntryValue<K>>> };
+import { decodeEntry, Tables } from './tables.ts';
+import type { Stored, Unreadable } from './view.ts';
+import type { EntryChange, EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
 
 /** Whether the mirror follows its datastore now. */
 export interface MirrorHealth {
@@ -49,25 +42,30 @@ interface Sent {
   readonly values: WrittenValues;
 }
 
-interface Waiter {
-  readonly isMet: () => boolean;
-  readonly resolve: () => void;
-}
+/** So many changes are taken at once; more of them piece by piece, with the event loop's turn between them. */
+const mostAtOnce = 500;
+const pieceSize = 20;
 
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
-  readonly #tables: Tables = {};
+  readonly #tables = new Tables();
   readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
-  readonly #problems = new Map<string, string>();
-  readonly #problemRevisions = new Map<string, bigint>();
+  /** What cannot be read, by key. */
+  readonly #unreadable = new Map<string, Unreadable>();
   readonly #listeners: Listeners;
-  #waiters: Waiter[] = [];
+  readonly #waiters = new Waiters();
   #revision = 0n;
   /** Whether the datastore has been listed. */
   #isLive = false;
+  /** Whether what is here was all there at one revision, and not in part already of a later one. */
+  #isWhole = true;
+  /** The last piece of what has been taken, of which the listeners are told with what comes next. */
+  #untold: readonly EntryChange[] = [];
+  /** The keys that were here when a listing began and that it has not named yet. */
+  #unlisted: Set<string> | undefined;
   #snapshotOf: Date | undefined;
   #inSyncSince: Date | undefined;
   #lastError: unknown;
@@ -96,16 +94,23 @@ export class LiveMirror implements Mirror {
   async run(signal: AbortSignal): Promise<void> {
     for await (const followed of follow(this.datastore, rootPrefix, signal)) {
       switch (followed.kind) {
-        case 'listing':
-          this.#takeListing(followed.listing);
+        case 'page': {
+          const { page, isFirst } = followed;
+          if (isFirst) this.#beginListing();
+          for (const { key } of page.items) this.#unlisted?.delete(key);
+          await this.#takePieces(page.items);
+          break;
+        }
+        case 'listed':
+          await this.#endListing(followed.revision);
           break;
         case 'changes':
-          this.#take(followed.batch.revision, followed.batch.changes);
+          await this.#take(followed.batch.revision, followed.batch.changes);
           break;
         case 'broken':
           this.#inSyncSince = undefined;
           this.#lastError = followed.error;
-          if (!this.inSync) this.#takeSnapshot(await this.#readSnapshot());
+          if (!this.inSync) await this.#takeSnapshot(await this.#readSnapshot());
           break;
       }
     }
@@ -145,12 +150,7 @@ export class LiveMirror implements Mirror {
     if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
-    return this.#table(kind);
-  }
-
-  #table<K extends EntryKind>(kind: K): Map<string, Stored<EntryValue<K>>> {
-    this.#tables[kind] ??= new Map();
-    return this.#tables[kind];
+    return this.#tables.of(kind);
   }
 
   group(kind: EntryKind, group: string): ReadonlySet<string> {
@@ -158,7 +158,7 @@ export class LiveMirror implements Mirror {
   }
 
   reached(revision: bigint, signal: AbortSignal): Promise<void> {
-    return this.#wait(() => this.#isLive && this.#revision >= revision, signal);
+    return this.#waiters.until(() => this.#isLive && this.#revision >= revision, signal);
   }
 
   async commit(
@@ -173,7 +173,7 @@ export class LiveMirror implements Mirror {
         result.kind === 'committed'
           ? this.#hasWritten(transaction, result.revision)
           : this.#hasConflicting(transaction, result);
-      const whenHere = (stop: AbortSignal) => this.#wait(isHere, stop);
+      const whenHere = (stop: AbortSignal) => this.#waiters.until(isHere, stop);
       try {
         await within(this.#wayBackMs, whenHere);
         return result;
@@ -227,63 +227,107 @@ export class LiveMirror implements Mirror {
   #modRevisionOf(key: string): bigint {
     const parsed = parseKey(key);
     if (parsed === undefined) return 0n;
-    const stored = this.#table(parsed.kind).get(parsed.id);
-    return stored?.modRevision ?? this.unreadableRevision(key);
-  }
-
-  #wait(isMet: () => boolean, signal: AbortSignal): Promise<void> {
-    if (isMet()) return Promise.resolve();
-    const met = new Promise<void>((resolve) => this.#waiters.push({ isMet, resolve }));
-    return orAborted(met, signal);
+    const stored = this.#tables.of(parsed.kind).get(parsed.id);
+    return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
   }
 
   subscribe(listener: (changes: EntryChanges) => void): () => void {
     return this.#listeners.add(listener);
   }
 
-  unreadableRevision(key: string): bigint {
-    return this.#problemRevisions.get(key) ?? 0n;
+  unreadable(kind: EntryKind, id: string): Unreadable | undefined {
+    return this.#unreadable.size === 0
+      ? undefined
+      : this.#unreadable.get(entryTypeOf[kind].key(id));
+  }
+
+  allUnreadable(kind: EntryKind): ReadonlyMap<string, Unreadable> {
+    const found = new Map<string, Unreadable>();
+    for (const [key, unreadable] of this.#unreadable) {
+      const id = entryTypeOf[kind].idOf(key);
+      if (id !== undefined) found.set(id, unreadable);
+    }
+    return found;
   }
 
   problems(): ReadonlyMap<string, string> {
-    return this.#problems;
+    return new Map([...this.#unreadable].map(([key, { why }]) => [key, why]));
+  }
+
+  get isWhole(): boolean {
+    return this.#isWhole;
+  }
+
+  whole(signal: AbortSignal): Promise<void> {
+    return this.#waiters.until(() => this.#isWhole, signal);
   }
 
   /**
    * Takes a snapshot in place of the first listing. Its values have no revision, so that a listing replaces
    * every one of them.
    */
-  #takeSnapshot(snapshot: Snapshot | undefined): void {
+  async #takeSnapshot(snapshot: Snapshot | undefined): Promise<void> {
     if (snapshot === undefined) return;
-    this.#snapshotOf = snapshot.savedAt;
     const changes = snapshot.entries.map(([key, value]) => ({ key, value, modRevision: 0n }));
-    this.#take(0n, changes);
+    await this.#takePieces(changes, false);
+    this.#snapshotOf = snapshot.savedAt;
+    this.#arrive(0n, []);
   }
 
-  /** Takes a new listing as the changes that lead to it; what is not in it has been removed. */
-  #takeListing({ revision, items }: Listing): void {
-    const listed = new Set(items.map(({ key }) => key));
-    const gone = this.#keys()
-      .filter((key) => !listed.has(key))
-      .map((key) => ({ key, value: undefined, modRevision: revision }));
+  #beginListing(): void {
+    this.#isWhole = false;
+    this.#unlisted = new Set(this.#keys());
+  }
+
+  /** What is here and was not listed has been removed. */
+  async #endListing(revision: bigint): Promise<void> {
+    const gone = [...(this.#unlisted ?? [])].map((key) => ({
+      key,
+      value: undefined,
+      modRevision: revision,
+    }));
+    this.#unlisted = undefined;
+    await this.#takePieces(gone);
     this.#isLive = true;
     this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
-    this.#take(revision, [...gone, ...items]);
+    this.#arrive(revision, []);
   }
 
-  #take(revision: bigint, changes: readonly KeyChange[]): void {
-    const entryChanges = changes.map((change) => this.#takeChange(change));
-    this.#revision = revision;
-    const told = {
-      revision,
-      isLive: this.#isLive,
-      changes: entryChanges.filter((change) => change !== undefined),
+  /** Takes all that changed up to a revision: at once, unless it is so much that others would wait. */
+  async #take(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
+    if (changes.length > mostAtOnce) {
+      await this.#takePieces(changes);
+      this.#arrive(revision, []);
+    } else {
+      this.#arrive(revision, this.#takeChanges(changes));
+    }
+  }
+
+  /** Takes changes piece by piece; only what comes after them tells that the revision they lead to is reached. */
+  async #takePieces(changes: readonly KeyChange[], isLive = true): Promise<void> {
+    this.#isWhole = false;
+    const act = (some: readonly KeyChange[]) => {
+      const { revision } = this;
+      if (this.#untold.length > 0)
+        this.#listeners.tell({ revision, isLive, changes: this.#untold });
+      this.#untold = this.#takeChanges(some);
     };
-    this.#listeners.tell(told);
-    const met = this.#waiters.filter(({ isMet }) => isMet());
-    this.#waiters = this.#waiters.filter((waiter) => !met.includes(waiter));
-    for (const { resolve } of met) resolve();
+    await inSlices(changes, { atOnce: pieceSize, act });
+  }
+
+  /** All changes up to the revision are here: these are the last of them. */
+  #arrive(revision: bigint, changes: readonly EntryChange[]): void {
+    this.#revision = revision;
+    this.#isWhole = true;
+    const all = [...this.#untold, ...changes];
+    this.#untold = [];
+    this.#listeners.tell({ revision, isLive: this.#isLive, changes: all });
+    this.#waiters.settle();
+  }
+
+  #takeChanges(changes: readonly KeyChange[]): readonly EntryChange[] {
+    return changes.map((one) => this.#takeChange(one)).filter((one) => one !== undefined);
   }
 
   #takeChange(change: KeyChange): EntryChange | undefined {
@@ -292,7 +336,7 @@ export class LiveMirror implements Mirror {
   }
 
   #takeEntry<K extends EntryKind>(kind: K, id: string, change: KeyChange): EntryChange | undefined {
-    const table = this.#table(kind);
+    const table = this.#tables.of(kind);
     const before = table.get(id);
     if (before?.modRevision === change.modRevision && change.value !== undefined) return undefined;
     const now = this.#decode(kind, id, change);
@@ -327,26 +371,21 @@ export class LiveMirror implements Mirror {
     id: string,
     { key, value, modRevision }: KeyChange,
   ): Stored<EntryValue<K>> | undefined {
-    this.#problems.delete(key);
-    this.#problemRevisions.delete(key);
+    this.#unreadable.delete(key);
     if (value === undefined) return undefined;
     const sent = this.#sent.get(key);
     const known = sent?.text === value ? sent.values.written(kind, id) : undefined;
     if (known !== undefined) return { id, value: known, modRevision };
-    try {
-      return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
-    } catch (error) {
-      const isKnown = isCalicoError(error, 'datastore/corrupt');
-      this.#problems.set(key, isKnown ? error.detail.why : describe(error));
-      this.#problemRevisions.set(key, modRevision);
-      return undefined;
-    }
+    const decoded = decodeEntry(kind, id, { key, value, modRevision });
+    if (!('why' in decoded)) return decoded;
+    this.#unreadable.set(key, decoded);
+    return undefined;
   }
 
   #keys(): string[] {
     const keysOf = (kind: EntryKind) =>
-      [...this.#table(kind).keys()].map((id) => entryTypeOf[kind].key(id));
-    return [...entryKinds.flatMap(keysOf), ...this.#problems.keys()];
+      [...this.#tables.of(kind).keys()].map((id) => entryTypeOf[kind].key(id));
+    return [...entryKinds.flatMap(keysOf), ...this.#unreadable.keys()];
   }
 }
 

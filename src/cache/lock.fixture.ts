@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { entryTypeOf } from '../model/kinds/index.ts';
 import { bootstrap } from '../datastore/bootstrap.ts';
-import type { Datastore } from '../datastore/datastore.ts';
+import { listAll, type Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
 import type { LiveMirror } from './live-mirror.ts';
 import { setLocked } from './lock.ts';
@@ -70,7 +70,7 @@ export function lockContract(open: () => Promise<Datastore>): void {
           if (result.status === 'fulfilled') assert.ok(result.value.revision < since);
           else assert.match(String(result.reason), / is locked /);
         }
-        const { items } = await mirror.datastore.list('/calico/', signal);
+        const { items } = await listAll(mirror.datastore, '/calico/', signal);
         assert.ok(items.every(({ modRevision }) => modRevision <= since));
         await one.write((draft) => setLocked(draft, false), signal);
       }

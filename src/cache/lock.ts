@@ -1,6 +1,6 @@
 import { CalicoError } from '../errors/error.ts';
-import { entryTypeOf } from '../model/kinds/index.ts';
 import type { Mirror } from './mirror.ts';
+import type { View } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /**
@@ -27,9 +27,10 @@ export function lockedError(endpoint: string): CalicoError {
 }
 
 /** The commit holds only if nobody has locked the datastore meanwhile; a lock that cannot be read is none. */
-export function expectLock(draft: Draft, mirror: Mirror): void {
-  const key = entryTypeOf.ClusterInformation.key(lock);
-  if (!mirror.problems().has(key)) draft.expect('ClusterInformation', lock);
+export function expectLock(draft: Draft, view: View): void {
+  if (view.unreadable('ClusterInformation', lock) === undefined) {
+    draft.expect('ClusterInformation', lock);
+  }
 }
 
 /** A plan that locks or unlocks; answers whether anything changed. Throws `datastore/not-found` for a new datastore. */

@@ -1,12 +1,6 @@
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
-import type { CommitResult, Datastore, Transaction } from '../datastore/datastore.ts';
-
-/** A typed value of the datastore with the revision of its last write. */
-export interface Stored<Value> {
-  readonly id: string;
-  readonly value: Value;
-  readonly modRevision: bigint;
-}
+import type { CommitResult, Transaction } from '../datastore/datastore.ts';
+import type { Stored, View } from './view.ts';
 
 /** One entry that was written or removed (`now` is `undefined`). */
 export type EntryChange<K extends EntryKind = EntryKind> = {
@@ -40,12 +34,31 @@ export interface WrittenValues {
 }
 
 /**
- * The whole datastore in memory, kept current by one watch: reading costs no round trip. What cannot be
- * decoded is treated as absent and reported by `problems`.
+ * A view that plans can be committed on. A commit throws what the datastore does, and nothing once that has answered.
  */
-export interface Mirror {
-  readonly datastore: Datastore;
+export interface Base extends View {
+  /**
+   * Commits, and may wait for some time until the outcome can be read here: our own writes, or what made them
+   * conflict. The values that the texts were made from, if given, become those of the view, without being parsed again.
+   */
+  commit(
+    transaction: Transaction,
+    signal: AbortSignal,
+    values?: WrittenValues,
+  ): Promise<MirroredResult>;
 
+  /** Whether all that is here is of one revision. */
+  readonly isWhole: boolean;
+
+  /** Resolves when all that is here is of one revision, and not in part of a later one; rejects with the signal's reason. */
+  whole(signal: AbortSignal): Promise<void>;
+}
+
+/**
+ * The datastore in memory, kept current by one watch: reading costs no round trip. What cannot be decoded is treated
+ * as absent and reported by `problems`. Reading throws `datastore/not-in-sync` before the first listing.
+ */
+export interface Mirror extends Base {
   /**
    * Whether there is something to read: the first listing, or until it comes a snapshot. Later outages do not
    * clear it: the last state stays.
@@ -55,35 +68,12 @@ export interface Mirror {
   /** All writes up to here are in. */
   readonly revision: bigint;
 
-  /** Throws `datastore/not-in-sync` before the first listing. */
-  get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined;
-
-  /** By id. Throws `datastore/not-in-sync` before the first listing. The map is live: do not keep it. */
-  list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
-
-  /** The ids of one group of a kind (see `entryTypes`); live, so not to be kept. */
-  group(kind: EntryKind, group: string): ReadonlySet<string>;
-
   /** Resolves when the datastore has been listed and all writes up to the revision are in; rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
-
-  /**
-   * Commits, and waits for some time until the outcome can be read here: our own writes, or what made them
-   * conflict. Throws what the datastore does, and nothing once that has answered. The values that the texts were
-   * made from, if given, become those of the mirror, without being parsed again.
-   */
-  commit(
-    transaction: Transaction,
-    signal: AbortSignal,
-    values?: WrittenValues,
-  ): Promise<MirroredResult>;
 
   /** Calls the listener for every batch, in order, after the mirror holds it; answers the way to stop. */
   subscribe(listener: (changes: EntryChanges) => void): () => void;
 
   /** Stored values that cannot be read, by key, with the reason. */
   problems(): ReadonlyMap<string, string>;
-
-  /** The revision of a stored value that cannot be read; 0 for any other key. */
-  unreadableRevision(key: string): bigint;
 }

@@ -1,7 +1,8 @@
 import { CalicoError } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
-import type { Mirror, WrittenValues } from './mirror.ts';
+import type { WrittenValues } from './mirror.ts';
+import type { Reads } from './reads.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
@@ -14,9 +15,9 @@ interface Cell<Value> {
   readonly isWritten: boolean;
 }
 
-/** The mirror's state with the changes of one round of plans on top. */
+/** What can be read with the changes of one round of plans on top. */
 export class RoundDraft implements Draft, WrittenValues {
-  readonly #mirror: Mirror;
+  readonly #view: Reads;
   readonly #cells: Cells = {};
   /** How to undo each change of a cell, in the order of the changes. */
   readonly #undo: (() => void)[] = [];
@@ -26,9 +27,9 @@ export class RoundDraft implements Draft, WrittenValues {
   #touchedKeys = 0;
   #writtenKeys = 0;
 
-  constructor(mirror: Mirror) {
-    this.#mirror = mirror;
-    this.#revision = mirror.revision;
+  constructor(view: Reads) {
+    this.#view = view;
+    this.#revision = view.revision;
   }
 
   /** How many keys and ranges the transaction would compare. */
@@ -44,7 +45,10 @@ export class RoundDraft implements Draft, WrittenValues {
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
     const cell = this.#cellsOf(kind).get(id);
     if (cell !== undefined && cell.isWritten) return cell.value;
-    return this.#mirror.get(kind, id)?.value;
+    const stored = this.#view.get(kind, id);
+    // Nobody tells of its changes: the commit must see that it is the same.
+    if (this.#view.isReadByKey(kind, id) && !this.isUnreadable(kind, id)) this.expect(kind, id);
+    return stored?.value;
   }
 
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
@@ -54,7 +58,7 @@ export class RoundDraft implements Draft, WrittenValues {
 
   *#entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {
     const cells = this.#cellsOf(kind);
-    for (const [id, { value }] of this.#mirror.list(kind)) {
+    for (const [id, { value }] of this.#view.list(kind)) {
       if (cells.get(id)?.isWritten !== true) yield [id, value];
     }
     for (const [id, { value, isWritten }] of cells) {
@@ -76,8 +80,8 @@ export class RoundDraft implements Draft, WrittenValues {
     group: string,
   ): Iterable<readonly [id: string, value: EntryValue<K>]> {
     const cells = this.#cellsOf(kind);
-    for (const id of this.#mirror.group(kind, group)) {
-      const stored = cells.get(id)?.isWritten === true ? undefined : this.#mirror.get(kind, id);
+    for (const id of this.#view.group(kind, group)) {
+      const stored = cells.get(id)?.isWritten === true ? undefined : this.#view.get(kind, id);
       if (stored !== undefined) yield [id, stored.value];
     }
     for (const [id, { value, isWritten }] of cells) {
@@ -100,17 +104,17 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   unreadable(kind: EntryKind): ReadonlyMap<string, string> {
-    const unreadable = new Map<string, string>();
-    for (const [key, why] of this.#mirror.problems()) {
-      const id = entryTypeOf[kind].idOf(key);
-      if (id !== undefined) unreadable.set(id, why);
-    }
-    return unreadable;
+    return new Map([...this.#view.allUnreadable(kind)].map(([id, { why }]) => [id, why]));
+  }
+
+  isUnreadable(kind: EntryKind, id: string): boolean {
+    return this.#view.unreadable(kind, id) !== undefined;
   }
 
   discardUnreadable(kind: EntryKind, id: string): void {
-    const seenRevision = this.#mirror.unreadableRevision(entryTypeOf[kind].key(id));
-    if (seenRevision > 0n) this.#set(kind, id, { seenRevision, value: undefined, isWritten: true });
+    const seenRevision = this.#view.unreadable(kind, id)?.modRevision;
+    if (seenRevision === undefined) return;
+    this.#set(kind, id, { seenRevision, value: undefined, isWritten: true });
   }
 
   expect(kind: EntryKind, id: string): void {
@@ -192,10 +196,11 @@ export class RoundDraft implements Draft, WrittenValues {
 
   /** Throws `datastore/corrupt` for what cannot be read: nobody decides on what nobody knows. */
   #seenRevision(kind: EntryKind, id: string): bigint {
-    const key = entryTypeOf[kind].key(id);
-    const why = this.#mirror.problems().get(key);
-    if (why !== undefined) throw new CalicoError('datastore/corrupt', { key, why });
-    return this.#mirror.get(kind, id)?.modRevision ?? 0n;
+    const why = this.#view.unreadable(kind, id)?.why;
+    if (why !== undefined) {
+      throw new CalicoError('datastore/corrupt', { key: entryTypeOf[kind].key(id), why });
+    }
+    return this.#view.get(kind, id)?.modRevision ?? 0n;
   }
 
   #collect<K extends EntryKind>(kind: K, compares: Compare[], writes: Write[]): void {

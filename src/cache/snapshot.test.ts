@@ -26,8 +26,11 @@ const away = () => new CalicoError('datastore/unavailable', { endpoint: 'x', why
 function awayUntil(store: Datastore, isBack: () => boolean): Datastore {
   return {
     endpoint: store.endpoint,
-    get: (key, stop) => store.get(key, stop),
-    list: (prefix, stop) => (isBack() ? store.list(prefix, stop) : Promise.reject(away())),
+    read: (keys, stop) => store.read(keys, stop),
+    async *pages(prefix, stop) {
+      if (!isBack()) throw away();
+      yield* store.pages(prefix, stop);
+    },
     commit: (transaction, stop) =>
       isBack() ? store.commit(transaction, stop) : Promise.reject(away()),
     watch: (prefix, after, stop) => store.watch(prefix, after, stop),

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { pause } from '../async/deadline.ts';
 import { replaceFile } from '../async/replace-file.ts';
@@ -19,13 +19,17 @@ export interface Snapshot {
 
 const snapshotFormat = 1;
 
-const stored = z.object({
+const head = z.object({
   format: z.literal(snapshotFormat),
   /** Of which datastore it is; another one's is of no use. */
   endpoint: z.string(),
   savedAt: z.iso.datetime().transform((text) => new Date(text)),
-  entries: z.array(z.tuple([z.string(), z.string()])),
 });
+
+const entry = z.tuple([z.string(), z.string()]);
+
+/** What the file has before its entries, of which each is a line of its own, and after them. */
+const [beforeEntries, afterEntries] = [',"entries":[', ']}'];
 
 /**
  * The snapshot of a datastore; `undefined` if there is none, it is of another datastore, or it cannot be read, of
@@ -37,13 +41,33 @@ export async function readSnapshot(
   warn: (text: string) => void = () => undefined,
 ): Promise<Snapshot | undefined> {
   try {
-    const snapshot = stored.parse(JSON.parse(await readFile(file, 'utf8')));
+    const snapshot = await readLines(file);
     return snapshot.endpoint === endpoint ? snapshot : undefined;
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     if (!isMissing) warn(`snapshot ${file} cannot be used: it is damaged (${describe(error)})`);
     return undefined;
   }
+}
+
+/** Line by line, so that a large file holds up nobody. Throws what is wrong with it. */
+async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>> {
+  let found: z.infer<typeof head> | undefined;
+  const entries: z.infer<typeof entry>[] = [];
+  let last = '';
+  // A file that does not open fails here, and not as an event that nobody hears.
+  await using handle = await open(file);
+  for await (const line of handle.readLines()) {
+    last = line;
+    if (found === undefined) {
+      if (!line.endsWith(beforeEntries)) throw new Error('it does not begin as one');
+      found = head.parse(JSON.parse(`${line.slice(0, -beforeEntries.length)}}`));
+    } else if (line !== afterEntries && line !== '') {
+      entries.push(entry.parse(JSON.parse(line.replace(/,$/, ''))));
+    }
+  }
+  if (found === undefined || last !== afterEntries) throw new Error('it is cut off');
+  return { ...found, entries };
 }
 
 /** Changes are collected for so long before they are saved, in milliseconds. */
@@ -88,7 +112,7 @@ export async function keepSnapshot(
       isChanged = false;
       const started = performance.now();
       try {
-        await saveSnapshot(mirror, file);
+        await saveSnapshot(mirror, file, signal);
         work.succeeded();
       } catch (error) {
         work.failed(error);
@@ -104,32 +128,45 @@ export async function keepSnapshot(
 }
 
 /** Readable by its owner alone, and the whole file or the one before. */
-async function saveSnapshot(mirror: Mirror, file: string): Promise<void> {
+async function saveSnapshot(mirror: Mirror, file: string, signal: AbortSignal): Promise<void> {
+  if (!mirror.isWhole) {
+    // Half of a listing would be worse than what was saved before.
+    if (signal.aborted) return;
+    await mirror.whole(signal);
+  }
   // All values of one moment; they never change, so turning them into text may take its time.
-  const entries = entryKinds.flatMap((kind) => encoders(mirror, kind));
+  const all = entryKinds.flatMap((kind) => savedOf(mirror, kind));
   await replaceFile(file, { mode: 0o600, folderMode: 0o700 }, async (target) => {
-    const head = {
+    const saved = {
       format: snapshotFormat,
       endpoint: mirror.datastore.endpoint,
       savedAt: new Date().toISOString(),
     };
-    await target.write(`${JSON.stringify(head).slice(0, -1)},"entries":[`);
-    for (let from = 0; from < entries.length; from += pieceSize) {
-      const piece = entries.slice(from, from + pieceSize).map((encode) => encode());
-      await target.write(`${from === 0 ? '' : ','}\n${piece.join(',\n')}`);
+    await target.write(`${JSON.stringify(saved).slice(0, -1)}${beforeEntries}`);
+    let isFirst = true;
+    for (const { count, lines } of all) {
+      for (let from = 0; from < count; from += pieceSize) {
+        await target.write(`${isFirst ? '' : ','}\n${lines(from, pieceSize)}`);
+        isFirst = false;
+      }
     }
-    await target.write('\n]}\n');
+    await target.write(`\n${afterEntries}\n`);
   });
 }
 
 /** Entries that are turned into text without a pause. */
-const pieceSize = 500;
+const pieceSize = 100;
 
-function encoders<K extends EntryKind>(mirror: Mirror, kind: K): readonly (() => string)[] {
+function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const { key, encode } = entryTypeOf[kind];
-  return [...mirror.list(kind).values()].map(
-    ({ id, value }) =>
-      () =>
-        JSON.stringify([key(id), encode(value)]),
-  );
+  const stored = [...mirror.list(kind).values()];
+  return {
+    count: stored.length,
+    /** Some of them, as lines. */
+    lines: (from: number, count: number) =>
+      stored
+        .slice(from, from + count)
+        .map(({ id, value }) => JSON.stringify([key(id), encode(value)]))
+        .join(',\n'),
+  };
 }

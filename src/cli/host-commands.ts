@@ -52,12 +52,12 @@ async function clean(context: CliContext, keep: readonly string[]): Promise<void
 
 async function listNetworks(context: CliContext): Promise<void> {
   const node = nodeName(context.settings().nodeName);
-  await context.withStore(async ({ mirror }) => {
-    for (const { value } of mirror.list('DockerNetwork').values()) {
-      if (value.node === node)
-        context.out(`${value.id} ${plainOrQuoted(value.name ?? value.id)}\n`);
-    }
-  });
+  const networks = await context.withStore(({ look }) =>
+    look((view) => [...view.list('DockerNetwork', `${node}/`).values()]),
+  );
+  for (const { value } of networks) {
+    if (value.node === node) context.out(`${value.id} ${plainOrQuoted(value.name ?? value.id)}\n`);
+  }
 }
 
 /** A name as it is, or as in JSON if it has a space or worse in it: it stays one line. */

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { LiveMirror } from '../cache/live-mirror.ts';
+import type { View } from '../cache/view.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { CalicoError } from '../errors/error.ts';
 import { counted } from '../model/counted.ts';
@@ -26,14 +26,14 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .option('--show-blocks', 'each block of each pool')
     .option('--show-borrowed', "addresses from other hosts' blocks")
     .action(async ({ ip, showBlocks, showBorrowed }: ShowOptions) => {
-      const shown = await context.withStore(async ({ mirror, write }) => {
+      const shown = await context.withStore(async ({ look, write }) => {
         if (ip !== undefined) {
           const address = parseAddress(ip);
           return write((draft) => holderText(draft, address));
         }
-        return showBorrowed === true
-          ? borrowedText(mirror)
-          : usageText(mirror, showBlocks === true);
+        return look((view) =>
+          showBorrowed === true ? borrowedText(view) : usageText(view, showBlocks === true),
+        );
       });
       context.out(shown);
     });
@@ -44,7 +44,7 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .action(async ({ fix }: { readonly fix?: boolean }) => {
       const problems = await context.withStore(async (store) => {
         if (fix === true) context.out(await mend(store));
-        return checkIpam(store.mirror);
+        return store.look(checkIpam);
       });
       for (const problem of problems) context.out(`${problem}\n`);
       const count = problems.length === 0 ? 'no problems' : counted(problems.length, 'problem');
@@ -68,8 +68,8 @@ export function addIpamCommands(program: Command, context: CliContext): void {
 }
 
 /** Mends what can be mended without freeing anything; answers what it did, a line each. */
-async function mend({ mirror, write }: Store): Promise<string> {
-  const endpointIds = [...mirror.list('WorkloadEndpoint').keys()];
+async function mend({ look, write }: Store): Promise<string> {
+  const endpointIds = await look((view) => [...view.list('WorkloadEndpoint').keys()]);
   const allocated = await inPieces(() =>
     write((draft) => allocateUsed(draft, { endpointIds, now: new Date() })),
   );
@@ -111,10 +111,10 @@ function holderText(draft: Draft, address: IpAddress): string {
     : `${address} is free, in IP pool ${pool.metadata.name}\n`;
 }
 
-function borrowedText(mirror: LiveMirror): string {
+function borrowedText(view: View): string {
   return formatTable(
     ['ip', 'borrowing node', 'block', 'block owner'],
-    borrowedAddresses(mirror).map(({ address, borrower, block, owner }) => [
+    borrowedAddresses(view).map(({ address, borrower, block, owner }) => [
       address,
       borrower,
       block,
@@ -123,7 +123,7 @@ function borrowedText(mirror: LiveMirror): string {
   );
 }
 
-function usageText(mirror: LiveMirror, showBlocks: boolean): string {
+function usageText(view: View, showBlocks: boolean): string {
   const line = (
     grouping: string,
     { cidr, total, used, reserved, free }: Omit<BlockUsage, 'host'>,
@@ -139,7 +139,7 @@ function usageText(mirror: LiveMirror, showBlocks: boolean): string {
   ];
   return formatTable(
     ['grouping', 'cidr', 'host', 'total', 'in use', 'reserved', 'free'],
-    poolUsage(mirror).flatMap((pool) => [
+    poolUsage(view).flatMap((pool) => [
       line('IP pool', pool, undefined),
       ...(showBlocks ? pool.blocks.map((block) => line('block', block, block.host)) : []),
     ]),

@@ -3,7 +3,11 @@ import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host/networks.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
-import { isEndpointNamed, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import {
+  endpointIdsOf,
+  isEndpointNamed,
+  type WorkloadEndpoint,
+} from '../model/kinds/workload-endpoint.ts';
 import type { CliContext } from './context.ts';
 import { formatTable } from './table.ts';
 
@@ -15,10 +19,12 @@ export function addPortsCommand(program: Command, context: CliContext): void {
     .description('print published ports as docker port does, which knows none of calico networks')
     .action(async (name: string | undefined) => {
       const node = nodeName(context.settings().nodeName);
-      const endpoints = await context.withStore(async ({ mirror }) =>
-        [...mirror.list('WorkloadEndpoint').values()]
-          .map(({ value }) => value)
-          .filter(({ spec }) => spec.node === node),
+      const endpoints = await context.withStore(({ look }) =>
+        look((view) =>
+          [...view.list('WorkloadEndpoint', endpointIdsOf(node)).values()]
+            .map(({ value }) => value)
+            .filter(({ spec }) => spec.node === node),
+        ),
       );
       context.out(name === undefined ? formatAll(endpoints) : formatOne(endpoints, name));
     });

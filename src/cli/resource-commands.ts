@@ -3,15 +3,21 @@ import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
 import { isEndpointNamed } from '../model/kinds/workload-endpoint.ts';
-import { resourceKinds, type Resource, type ResourceKind } from '../model/kinds/index.ts';
+import {
+  resourceKinds,
+  resourceTypeOf,
+  type Resource,
+  type ResourceKind,
+} from '../model/kinds/index.ts';
 import { resourceId } from '../model/resource-type.ts';
 import { formatYaml, ordered, parseResources, resourceKind } from '../model/user-input.ts';
 import { writeInSteps, type Failed } from '../datastore/steps.ts';
+import type { View } from '../cache/view.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
 import { unenforcedNotes } from './unenforced-notes.ts';
 import { applyResource, deleteResource, idsStored } from './resource-plans.ts';
-import { formatResources, readResources } from './resource-table.ts';
+import { formatResources, readResource, readResources } from './resource-table.ts';
 import type { Store } from './store.ts';
 
 const formats = ['table', 'yaml', 'json'] as const;
@@ -25,8 +31,8 @@ export function addResourceCommands(program: Command, context: CliContext): void
     .action(async (word: string, names: readonly string[], { output }: OutputOption) => {
       const kind = resourceKind(word);
       const format = parseFormat(output);
-      const resources = await context.withStore(async ({ mirror }) =>
-        selected(readResources(mirror, kind), kind, names),
+      const resources = await context.withStore(({ look }) =>
+        look((view) => selected(view, kind, names)),
       );
       context.out(formatted(format, kind, resources));
     });
@@ -62,16 +68,19 @@ export function addResourceCommands(program: Command, context: CliContext): void
  * written all the same, because of others who write, is told by name.
  */
 async function applyAll(
-  { mirror, write, rehearse }: Store,
+  { view, readAhead, write, rehearse }: Store,
   resources: readonly Resource[],
   { stamp, out }: CliContext,
 ): Promise<void> {
-  const versionOf = (kind: ResourceKind, id: string) =>
-    mirror.get(kind, id)?.modRevision.toString();
+  const versionOf = (kind: ResourceKind, id: string) => view.get(kind, id)?.modRevision.toString();
   const plan = (some: readonly Resource[]) => (draft: Draft) =>
     some.map((resource) => applyResource(draft, resource, { stamp, versionOf }));
-  rehearse(plan(resources));
+  const wanted = (some: readonly Resource[]) =>
+    keysOf(some.map((resource) => ({ kind: resource.kind, id: resourceId(resource) })));
+  await readAhead(wanted(resources));
+  await rehearse(plan(resources));
   const failed = await writeInSteps(resources, async (step) => {
+    await readAhead(wanted(step));
     const done = await write(plan(step));
     for (const [index, resource] of step.entries()) {
       out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
@@ -87,9 +96,16 @@ interface Target {
   readonly id: string;
 }
 
+/** Under which keys they may be stored. */
+function keysOf(targets: readonly Target[]): readonly Target[] {
+  return targets.flatMap(({ kind, id }) =>
+    resourceTypeOf[kind].storedIds(id).map((stored) => ({ kind, id: stored })),
+  );
+}
+
 /** As `applyAll`. */
 async function deleteAll(
-  { writeAll, rehearse }: Store,
+  { readAhead, writeAll, rehearse }: Store,
   targets: readonly Target[],
   { out }: CliContext,
 ): Promise<void> {
@@ -100,10 +116,12 @@ async function deleteAll(
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';
   };
-  rehearse((draft) => {
+  await readAhead(keysOf(targets));
+  await rehearse((draft) => {
     for (const { kind, id } of targets) deleteResource(draft, kind, id);
   });
   const failed = await writeInSteps(targets, async (step) => {
+    await readAhead(keysOf(step));
     await writeAll(plan(step));
     for (const { kind, id } of step) out(`${kind} ${id} deleted\n`);
   });
@@ -152,25 +170,26 @@ function formatted(format: Format, kind: ResourceKind, resources: readonly Resou
 }
 
 /** Those of the given names, which may be Docker's; all if none is given. */
-function selected(
-  resources: readonly Resource[],
-  kind: ResourceKind,
-  names: readonly string[],
-): readonly Resource[] {
-  if (names.length === 0) return resources;
+function selected(view: View, kind: ResourceKind, names: readonly string[]): readonly Resource[] {
+  if (names.length === 0) return readResources(view, kind);
   const found = names.flatMap((name) => {
-    const ofName = named(resources, name);
+    const ofName = named(view, kind, name);
     if (ofName.length === 0) throw new CalicoError('datastore/not-found', { kind, name });
     return ofName;
   });
-  return [...new Set(found)];
+  return [...new Map(found.map((resource) => [resourceId(resource), resource])).values()];
 }
 
 /**
  * The resources that a name means, in the order of their own: one of that name or Docker's, or all endpoints of a
  * container; none if there is no such.
  */
-function named(resources: readonly Resource[], name: string): readonly Resource[] {
+function named(view: View, kind: ResourceKind, name: string): readonly Resource[] {
+  if (!resourceTypeOf[kind].isNamespaced) {
+    const exact = readResource(view, kind, name) ?? readResource(view, kind, resourceNameFor(name));
+    return exact === undefined ? [] : [exact];
+  }
+  const resources = readResources(view, kind);
   const exact =
     resources.find(({ metadata }) => metadata.name === name) ??
     resources.find(({ metadata }) => metadata.name === resourceNameFor(name));
@@ -198,15 +217,16 @@ async function deletionTargets(
     });
   }
   const kind = resourceKind(word);
-  return context.withStore(async ({ mirror }) => {
-    const resources = readResources(mirror, kind);
-    const ids = names.flatMap((name) => {
-      const found = named(resources, name).map(resourceId);
-      // What is not there is refused with the rest, by its kind.
-      return found.length === 0 ? [name] : found;
-    });
-    return [...new Set(ids)].map((id) => ({ kind, id }));
-  });
+  return context.withStore(({ look }) =>
+    look((view) => {
+      const ids = names.flatMap((name) => {
+        const found = named(view, kind, name).map(resourceId);
+        // What is not there is refused with the rest, by its kind.
+        return found.length === 0 ? [name] : found;
+      });
+      return [...new Set(ids)].map((id) => ({ kind, id }));
+    }),
+  );
 }
 
 async function readText(file: string, context: CliContext): Promise<string> {

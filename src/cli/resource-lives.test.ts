@@ -7,9 +7,9 @@ import { live, resourceLives } from './resource-lives.fixture.ts';
 
 async function stored(cli: CommandLine, key: string): Promise<string> {
   const datastore = await openDatastore({ kind: 'sqlite', file: `${cli.folder}/calico.db` });
-  const found = await datastore.get(resourceRoot + key, AbortSignal.timeout(9000));
+  const { items } = await datastore.read([resourceRoot + key], AbortSignal.timeout(9000));
   await datastore.close();
-  return found?.value ?? assert.fail(`nothing is stored at ${key}`);
+  return items[0]?.value ?? assert.fail(`nothing is stored at ${key}`);
 }
 
 for (const life of resourceLives) {

@@ -28,7 +28,7 @@ export type Applied = 'created' | 'changed' | 'unchanged';
  * Calico with other rules for names have stored it twice.
  */
 export function idsStored<K extends ResourceKind>(
-  draft: Pick<Draft, 'get' | 'unreadable'>,
+  draft: Pick<Draft, 'get' | 'isUnreadable'>,
   kind: K,
   id: string,
 ): readonly string[] {
@@ -39,7 +39,7 @@ export function idsStored<K extends ResourceKind>(
   };
   const found = storedIds(id).filter(isIt);
   if (found.length > 0) return found;
-  return draft.get(kind, id) !== undefined || draft.unreadable(kind).has(id) ? [id] : [];
+  return draft.get(kind, id) !== undefined || draft.isUnreadable(kind, id) ? [id] : [];
 }
 
 /** What `apply` needs besides the draft. */
@@ -177,7 +177,7 @@ function storedId(draft: Draft, kind: ResourceKind, resource: Resource): string 
   const id = idsStored(draft, kind, given)[0] ?? possible[0];
   // Nobody is to store the same object elsewhere meanwhile.
   for (const other of possible) {
-    if (other !== id && !draft.unreadable(kind).has(other)) draft.expect(kind, other);
+    if (other !== id && !draft.isUnreadable(kind, other)) draft.expect(kind, other);
   }
   return id;
 }
@@ -197,7 +197,7 @@ function put<K extends ResourceKind>(
   const metadata = { ...given, name: id.slice(id.lastIndexOf('/') + 1) };
   const bare = { ...resource, metadata };
   if (existing === undefined) {
-    const isThere = draft.unreadable(kind).has(id);
+    const isThere = draft.isUnreadable(kind, id);
     if (isThere) draft.discardUnreadable(kind, id);
     draft.put(kind, id, stamp(bare));
     return isThere ? 'changed' : 'created';

@@ -1,20 +1,37 @@
-import type { LiveMirror } from '../cache/live-mirror.ts';
+import type { Stored, View } from '../cache/view.ts';
 import { resourceTypeOf, type EntryValue, type ResourceKind } from '../model/kinds/index.ts';
 import { formatTable } from './table.ts';
 
 /** The stored resources of a kind as people see them, in the order of their names, each with its revision. */
 export function readResources<K extends ResourceKind>(
-  mirror: LiveMirror,
+  view: View,
   kind: K,
 ): readonly EntryValue<K>[] {
   const found: EntryValue<K>[] = [];
-  const { shown } = resourceTypeOf[kind];
-  for (const { value, modRevision } of mirror.list(kind).values()) {
-    const resource = shown(value);
-    const resourceVersion = modRevision.toString();
-    found.push({ ...resource, metadata: { ...resource.metadata, resourceVersion } });
-  }
+  for (const stored of view.list(kind).values()) found.push(asShown(kind, stored));
   return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+}
+
+/** The stored resource of a name, likewise. */
+export function readResource<K extends ResourceKind>(
+  view: View,
+  kind: K,
+  name: string,
+): EntryValue<K> | undefined {
+  for (const id of resourceTypeOf[kind].storedIds(name)) {
+    const stored = view.get(kind, id);
+    if (stored !== undefined) return asShown(kind, stored);
+  }
+  return undefined;
+}
+
+function asShown<K extends ResourceKind>(
+  kind: K,
+  { value, modRevision }: Stored<EntryValue<K>>,
+): EntryValue<K> {
+  const resource = resourceTypeOf[kind].shown(value);
+  const resourceVersion = modRevision.toString();
+  return { ...resource, metadata: { ...resource.metadata, resourceVersion } };
 }
 
 /** Resources of one kind as a table. */

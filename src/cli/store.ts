@@ -1,49 +1,49 @@
 import { GroupWriter } from '../cache/group-writer.ts';
-import { LiveMirror } from '../cache/live-mirror.ts';
-import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
+import { NothingHeld } from '../cache/nothing-held.ts';
 import { RoundDraft } from '../cache/round-draft.ts';
+import type { View, Wanted } from '../cache/view.ts';
+import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
 import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 
-/** The datastore as one command sees it. */
+/** The datastore as one command sees it: what it shows or writes is read, by key or by prefix, and nothing else. */
 export interface Store {
-  readonly mirror: LiveMirror;
+  /** What a look at the datastore comes to; it is run again as what it reads arrives. */
+  readonly look: <Result>(look: (view: View) => Result) => Promise<Result>;
+  /** What a plan may read of the datastore besides its draft. */
+  readonly view: View;
+  /** Reads together what a plan is known to read, which else would be read one after the other. */
+  readonly readAhead: (wanted: readonly Wanted[]) => Promise<void>;
   /** Carries out a plan; resolves when its changes are durable. */
   readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
   /** Carries out a plan until it says that it is done. */
   readonly writeAll: (plan: (draft: Draft) => Progress) => Promise<void>;
   /** What a plan would answer, or throw; nothing is written. */
-  readonly rehearse: <Result>(plan: (draft: Draft) => Result) => Result;
+  readonly rehearse: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
 }
 
-const readMs = 5000;
-const writeMs = 15_000;
+/** All that one command does in the datastore is done by then; one that reads all of a large kind takes its time. */
+const longestMs = 120_000;
 
-/** Opens the datastore, reads it, and closes it after use; throws `datastore/…`. */
+/** Opens the datastore and closes it after use; throws `datastore/…`. */
 export async function withStore<T>(
   options: DatastoreOptions,
   use: (store: Store) => Promise<T>,
 ): Promise<T> {
   const datastore = await openDatastore(options);
-  const mirror = new LiveMirror(datastore);
-  const stop = new AbortController();
-  const running = mirror.run(stop.signal);
+  const signal = AbortSignal.timeout(longestMs);
   try {
-    try {
-      await mirror.reached(0n, AbortSignal.timeout(readMs));
-    } catch (error) {
-      throw mirror.whyNotInSync(error);
-    }
-    const writer = new GroupWriter(mirror);
+    const writer = new GroupWriter(new NothingHeld(datastore));
+    const { view } = writer;
     return await use({
-      mirror,
-      write: async (plan) => (await writer.write(plan, AbortSignal.timeout(writeMs))).result,
-      writeAll: (plan) => writeAll(writer, plan, AbortSignal.timeout(writeMs)),
-      rehearse: (plan) => plan(new RoundDraft(mirror)),
+      view,
+      look: (look) => view.look(() => look(view), signal),
+      readAhead: (wanted) => view.read(wanted, signal),
+      write: async (plan) => (await writer.write(plan, signal)).result,
+      writeAll: (plan) => writeAll(writer, plan, signal),
+      rehearse: (plan) => view.look(() => plan(new RoundDraft(view)), signal),
     });
   } finally {
-    stop.abort();
     await datastore.close();
-    await running;
   }
 }

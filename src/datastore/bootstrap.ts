@@ -16,7 +16,7 @@ export function bootstrap(
   { nodeName, stamp }: { readonly nodeName: string; readonly stamp: Stamp },
 ): boolean {
   const isMissing = (kind: EntryKind, id: string) =>
-    draft.get(kind, id) === undefined && !draft.unreadable(kind).has(id);
+    draft.get(kind, id) === undefined && !draft.isUnreadable(kind, id);
   const isNew = isMissing('ClusterInformation', 'default');
   if (isNew) draft.put('ClusterInformation', 'default', stamp(clusterInformation()));
   if (isMissing('Tier', 'default')) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { Datastore, KeyValue } from './datastore.ts';
+import { listAll, type Datastore, type KeyValue } from './datastore.ts';
 
 /** The tests that every store must pass; `open` makes a fresh, empty one. */
 export function datastoreContract(open: () => Promise<Datastore>): void {
@@ -24,12 +24,12 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       await put(store, '/calico/b', 'two');
       const { revision } = await put(store, '/calico/a', 'one');
       await put(store, '/other', 'x');
-      assert.deepEqual(await store.get('/calico/a', signal), {
+      assert.deepEqual((await store.read(['/calico/a'], signal)).items[0], {
         key: '/calico/a',
         value: 'one',
         modRevision: revision,
       });
-      const listed = await store.list('/calico/', signal);
+      const listed = await listAll(store, '/calico/', signal);
       assert.deepEqual(
         listed.items.map(({ key, value }) => [key, value]),
         [
@@ -42,7 +42,21 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
         { compares: [{ key: '/calico/a', modRevision: revision }], writes: [removal] },
         signal,
       );
-      assert.equal(await store.get('/calico/a', signal), undefined);
+      assert.equal((await store.read(['/calico/a'], signal)).items[0], undefined);
+    }));
+
+  test('many keys are read together, at one revision; absent ones are not among the items', () =>
+    withStore(async (store) => {
+      const keys = Array.from({ length: 300 }, (_, n) => `/calico/${n}`);
+      const there = keys.filter((_, n) => n % 3 === 0);
+      for (const key of there) await put(store, key, 'x');
+      const { revision, items } = await store.read([...keys, '/calico/none'], signal);
+      assert.deepEqual(
+        items.map(({ key }) => key),
+        there,
+      );
+      assert.equal(revision, items.at(-1)?.modRevision);
+      assert.deepEqual((await store.read(['/calico/none'], signal)).items, []);
     }));
 
   test('a transaction whose comparison fails writes nothing and tells what is there', () =>
@@ -63,7 +77,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
         result.kind === 'conflict' ? result.current.get('/calico/a')?.value : undefined,
         'one',
       );
-      assert.equal(await store.get('/calico/b', signal), undefined);
+      assert.equal((await store.read(['/calico/b'], signal)).items[0], undefined);
     }));
 
   test('of many writers that compare with the same revision exactly one wins', () =>
@@ -128,7 +142,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
 
   test('of many writers that each want to be the first of a range exactly one wins', () =>
     withStore(async (store) => {
-      const { revision } = await store.list('/calico/', signal);
+      const { revision } = await listAll(store, '/calico/', signal);
       const results = await Promise.all(
         Array.from({ length: 30 }, (_, index) =>
           store.commit(
@@ -142,12 +156,12 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
         ),
       );
       assert.equal(results.filter(({ kind }) => kind === 'committed').length, 1);
-      assert.equal((await store.list('/calico/first/', signal)).items.length, 1);
+      assert.equal((await listAll(store, '/calico/first/', signal)).items.length, 1);
     }));
 
   test('a watch tells every later change once, a transaction in one piece', () =>
     withStore(async (store) => {
-      const { revision } = await store.list('/calico/', signal);
+      const { revision } = await listAll(store, '/calico/', signal);
       await put(store, '/calico/before', 'x');
       const stop = new AbortController();
       const seen: (readonly string[])[] = [];
@@ -189,7 +203,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
     { timeout: 60_000 },
     () =>
       withStore(async (store) => {
-        const { revision: start } = await store.list('/calico/', signal);
+        const { revision: start } = await listAll(store, '/calico/', signal);
         const revisions: bigint[] = [];
         for (let from = 0; from < 3500; from += 50) {
           const written = await Promise.all(
@@ -236,7 +250,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
             if (value === undefined) model.delete(changed);
             else model.set(changed, { key: changed, value, modRevision: result.revision });
           }
-          const { items } = await store.list('/calico/', signal);
+          const { items } = await listAll(store, '/calico/', signal);
           const byKey = [...model.values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
           assert.deepEqual(items, byKey);
         }),

@@ -60,7 +60,7 @@ export type CommitResult =
       readonly newestInRanges?: bigint;
     };
 
-/** All that is below a prefix at one revision. */
+/** What there is of some keys, or below a prefix, at one revision. */
 export interface Listing {
   readonly revision: bigint;
   readonly items: readonly KeyValue[];
@@ -83,11 +83,17 @@ export interface Datastore {
   /** Where it is, for messages: a URL list or a file. */
   readonly endpoint: string;
 
-  /** Throws `datastore/unavailable` within the store's deadline (2 s for etcd) if nothing answers. */
-  get(key: string, signal: AbortSignal): Promise<KeyValue | undefined>;
+  /**
+   * What some keys hold at one revision; absent keys are not among the items. Throws `datastore/unavailable` within the
+   * store's deadline (2 s for etcd) if nothing answers.
+   */
+  read(keys: readonly string[], signal: AbortSignal): Promise<Listing>;
 
-  /** In key order. Throws `datastore/unavailable`. */
-  list(prefix: string, signal: AbortSignal): Promise<Listing>;
+  /**
+   * All that is below a prefix, in key order and at one revision, in pieces that are small enough to be worked on
+   * between other things; at least one. Throws `datastore/unavailable`.
+   */
+  pages(prefix: string, signal: AbortSignal): AsyncIterable<Listing>;
 
   /**
    * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the store
@@ -103,4 +109,19 @@ export interface Datastore {
 
   /** Ends watches and connections; idempotent. */
   close(): Promise<void>;
+}
+
+/** All pages as one; for prefixes that hold little. */
+export async function listAll(
+  datastore: Pick<Datastore, 'pages'>,
+  prefix: string,
+  signal: AbortSignal,
+): Promise<Listing> {
+  const items: KeyValue[] = [];
+  let revision = 0n;
+  for await (const page of datastore.pages(prefix, signal)) {
+    revision = page.revision;
+    for (const item of page.items) items.push(item);
+  }
+  return { revision, items };
 }

@@ -13,6 +13,7 @@ import type {
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
 import { watchEtcd } from './etcd-watch.ts';
+import { mostOperations } from './transaction-size.ts';
 
 const callMs = 2000;
 /**
@@ -24,7 +25,7 @@ const keepaliveMs = 6000;
  * A page of a listing is so large, by what the values of the page before were like: a call has its deadline, and
  * etcd counts the keys of all later pages with each. Keys a page, at first and at most.
  */
-const pageBytes = 2 << 20;
+const pageBytes = 4 << 20;
 const [firstPageKeys, mostPageKeys] = [500, 5000];
 /** No answer is larger, whatever the values are like; the library's own limit are 4 MiB. */
 const mostReceivedBytes = 64 << 20;
@@ -79,14 +80,21 @@ class EtcdStore implements Datastore {
     this.endpoint = endpoint;
   }
 
-  async get(key: string, signal: AbortSignal): Promise<KeyValue | undefined> {
-    signal.throwIfAborted();
-    const { kvs } = await this.#call(() => this.#client.kv.range({ key: Buffer.from(key) }));
-    return kvs.map(toKeyValue)[0];
+  async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
+    const items: KeyValue[] = [];
+    // The first tells the revision; what is more than a transaction takes is read as it was then.
+    let revision = 0n;
+    for (let from = 0; from === 0 || from < keys.length; from += mostOperations) {
+      signal.throwIfAborted();
+      const some = keys.slice(from, from + mostOperations);
+      const read = await this.#call(() => this.#readTogether(some, revision));
+      if (revision === 0n) ({ revision } = read);
+      items.push(...read.present.values());
+    }
+    return { revision, items };
   }
 
-  async list(prefix: string, signal: AbortSignal): Promise<Listing> {
-    const items: KeyValue[] = [];
+  async *pages(prefix: string, signal: AbortSignal): AsyncGenerator<Listing> {
     const range_end = endOfPrefix(prefix);
     let revision = 0n;
     let key = Buffer.from(prefix);
@@ -103,9 +111,9 @@ class EtcdStore implements Datastore {
         continue;
       }
       if (revision === 0n) revision = BigInt(page.header.revision);
-      for (const kv of page.kvs) items.push(toKeyValue(kv));
+      yield { revision, items: page.kvs.map(toKeyValue) };
       const last = page.kvs.at(-1)?.key;
-      if (!page.more || last === undefined) return { revision, items };
+      if (!page.more || last === undefined) return;
       key = Buffer.concat([last, Buffer.of(0)]);
       limit = keysOfPageAfter(page.kvs);
     }
@@ -169,11 +177,15 @@ class EtcdStore implements Datastore {
     return { kind: 'committed', revision: written ?? revision };
   }
 
+  /** `revision`: as it was then; 0: now. */
   async #readTogether(
     keys: readonly string[],
+    revision = 0n,
   ): Promise<{ readonly present: ReadonlyMap<string, KeyValue>; readonly revision: bigint }> {
     const { header, responses } = await this.#client.kv.txn({
-      success: keys.map((key) => ({ request_range: { key: Buffer.from(key) } })),
+      success: keys.map((key) => ({
+        request_range: { key: Buffer.from(key), revision: revision.toString() },
+      })),
     });
     const kvs = responses.flatMap(({ response_range }) => response_range.kvs.map(toKeyValue));
     return {

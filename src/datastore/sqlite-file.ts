@@ -26,7 +26,8 @@ const sqliteBusy = 5;
 
 /** One SQLite file, synchronous; errors are SQLite's own. */
 export interface SqliteFile {
-  get(key: string): KeyValue | undefined;
+  /** What some keys hold. */
+  read(keys: readonly string[]): Listing;
   list(prefix: string): Listing;
   /** The revision of the last write. */
   revision(): bigint;
@@ -146,7 +147,11 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
   };
 
   return {
-    get,
+    read: (keys) =>
+      inTransaction(reading, () => ({
+        revision: state().revision,
+        items: keys.flatMap((key) => get(key) ?? []),
+      })),
     revision: () => state().revision,
     list: (prefix) =>
       inTransaction(reading, () => ({

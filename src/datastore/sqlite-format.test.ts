@@ -49,7 +49,7 @@ for (let format = 1; format < sqliteFormat; format++) {
     inFolder(async (file) => {
       makeFormat(file, format);
       const store = await openSqliteStore(file);
-      assert.equal((await store.get('/calico/a', signal))?.value, 'kept');
+      assert.equal((await store.read(['/calico/a'], signal)).items[0]?.value, 'kept');
       const changed = { key: '/calico/a', value: 'changed' };
       await store.commit(
         { compares: [{ key: '/calico/a', modRevision: 2n }], writes: [changed] },

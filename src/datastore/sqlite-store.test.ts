@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { datastoreContract } from './contract.fixture.ts';
 import { openSqliteStore } from './sqlite-store.ts';
+import { listAll } from './datastore.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
@@ -27,7 +28,7 @@ test('a file is readable by its owner alone, and keeps what was committed', () =
     assert.equal((await stat(file)).mode & 0o777, 0o600);
     await first.close();
     const second = await openSqliteStore(file);
-    assert.equal((await second.get('/calico/a', signal))?.value, 'kept');
+    assert.equal((await second.read(['/calico/a'], signal)).items[0]?.value, 'kept');
     await second.close();
   }));
 
@@ -35,7 +36,7 @@ test('a write through one open file reaches the watch of another at once', () =>
   inFolder(async (file) => {
     const [daemon, command] = [await openSqliteStore(file), await openSqliteStore(file)];
     const stop = new AbortController();
-    const { revision } = await daemon.list('/calico/', signal);
+    const { revision } = await listAll(daemon, '/calico/', signal);
     const watching = (async () => {
       for await (const { changes } of daemon.watch('/calico/', revision, stop.signal))
         return changes;

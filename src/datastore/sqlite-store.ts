@@ -4,7 +4,6 @@ import type {
   CommitResult,
   Datastore,
   KeyChange,
-  KeyValue,
   Listing,
   Transaction,
 } from './datastore.ts';
@@ -68,15 +67,16 @@ class SqliteStore implements Datastore {
     });
   }
 
-  async get(key: string, signal: AbortSignal): Promise<KeyValue | undefined> {
+  async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
     signal.throwIfAborted();
-    return this.#guard(() => this.#database.get(key));
+    return this.#guard(() => this.#database.read(keys));
   }
 
-  async list(prefix: string, signal: AbortSignal): Promise<Listing> {
+  /** The file of one host holds no more than one page. */
+  async *pages(prefix: string, signal: AbortSignal): AsyncGenerator<Listing> {
     signal.throwIfAborted();
     this.#lost = undefined;
-    return this.#guard(() => this.#database.list(prefix));
+    yield this.#guard(() => this.#database.list(prefix));
   }
 
   commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {

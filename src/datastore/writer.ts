@@ -30,6 +30,9 @@ export interface Draft {
   /** Stored values of a kind that cannot be read, by id, with the reason: absent here, but never written over. */
   unreadable(kind: EntryKind): ReadonlyMap<string, string>;
 
+  /** Whether there is a stored value that cannot be read: absent here, but never written over. */
+  isUnreadable(kind: EntryKind, id: string): boolean;
+
   /** Removes a stored value that cannot be read, or makes way for one that is put after this: a person said so. */
   discardUnreadable(kind: EntryKind, id: string): void;
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { datastoreContract } from '../../src/datastore/contract.fixture.ts';
-import type { Datastore } from '../../src/datastore/datastore.ts';
+import { listAll, type Datastore } from '../../src/datastore/datastore.ts';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
 import { GroupWriter } from '../../src/cache/group-writer.ts';
 import { LiveMirror } from '../../src/cache/live-mirror.ts';
@@ -37,7 +37,7 @@ describe('etcd', () => {
 
   test('a stopped etcd is told by its address soon, and is used again when it is back', async () => {
     const store = await open();
-    await store.get('/calico/x', signal);
+    await store.read(['/calico/x'], signal);
     await etcd.stop();
     const started = Date.now();
     await assert.rejects(
@@ -46,14 +46,14 @@ describe('etcd', () => {
     );
     assert.ok(Date.now() - started < 20_000, 'it does not wait for etcd');
     await etcd.start();
-    await retried(() => store.get('/calico/x', signal));
+    await retried(() => store.read(['/calico/x'], signal));
     await store.close();
   });
 
   test('a write into a stalled etcd is answered, and the answer is what happened', async () => {
     const store = await open();
     etcd.etcdctl('del', '--prefix', '/');
-    await store.get('/calico/x', signal);
+    await store.read(['/calico/x'], signal);
     etcd.stall();
     setTimeout(() => etcd.resume(), 2500);
     const outcome = await store
@@ -68,7 +68,7 @@ describe('etcd', () => {
         ({ kind }) => kind,
         () => 'failed',
       );
-    const stored = await retried(() => store.get('/calico/stalled', signal));
+    const stored = await retried(() => store.read(['/calico/stalled'], signal));
     assert.equal(outcome, stored === undefined ? 'failed' : 'committed');
     await store.close();
   });
@@ -92,7 +92,7 @@ describe('etcd', () => {
         code: 'datastore/too-large',
       });
     }
-    assert.deepEqual((await store.list('/calico/', signal)).items, []);
+    assert.deepEqual((await listAll(store, '/calico/', signal)).items, []);
     await store.close();
   });
 
@@ -145,7 +145,7 @@ describe('etcd', () => {
       const store = await open();
       const start = BigInt(headerOf(etcd.etcdctl('get', '/x', '-w', 'json')).header.revision);
       await manyValues(store, { count, bytes });
-      const { items } = await store.list('/calico/', signal);
+      const { items } = await listAll(store, '/calico/', signal);
       assert.equal(items.length, count);
       assert.ok(items.every(({ value }) => value.length === bytes));
       const size = new Map<bigint, number>();

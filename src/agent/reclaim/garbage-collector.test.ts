@@ -213,8 +213,8 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
   const sizes: number[] = [];
   await using mirrored = await openMirroredStore((store) => ({
     endpoint: store.endpoint,
-    get: (key, signal) => store.get(key, signal),
-    list: (prefix, signal) => store.list(prefix, signal),
+    read: (keys, signal) => store.read(keys, signal),
+    pages: (prefix, signal) => store.pages(prefix, signal),
     commit: (transaction, signal) => {
       sizes.push(transaction.compares.length);
       return store.commit(transaction, signal);

@@ -17,8 +17,8 @@ for (const { what, wanted } of cases) {
     let deletes = false;
     const deleting = (store: Datastore): Datastore => ({
       endpoint: store.endpoint,
-      get: (...request) => store.get(...request),
-      list: (...request) => store.list(...request),
+      read: (...request) => store.read(...request),
+      pages: (...request) => store.pages(...request),
       watch: (...request) => store.watch(...request),
       close: () => store.close(),
       commit: async (...request) => {

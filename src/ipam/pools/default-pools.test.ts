@@ -7,6 +7,7 @@ import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import { dockerDefaultRanges, makeDefaultPool, type UsedRange } from './default-pools.ts';
+import { listAll } from '../../datastore/datastore.ts';
 
 const signal = AbortSignal.timeout(600_000);
 const pool4 = {
@@ -76,11 +77,11 @@ test('two hosts that start at once make one identity and one pool; a repeated st
         if ([...draft.entries('IPPool')].length === 0) makePool(draft, []);
       }, signal);
     await Promise.all([start(mirror, 'host-a'), start(second, 'host-b')]);
-    const { revision } = await mirror.datastore.list('/calico/', signal);
+    const { revision } = await listAll(mirror.datastore, '/calico/', signal);
     await mirror.reached(revision, signal);
     assert.deepEqual([...mirror.list('Node').keys()].toSorted(), ['host-a', 'host-b']);
     assert.deepEqual([...mirror.list('IPPool').keys()], ['default-ipv4-ippool']);
     assert.equal(mirror.list('ClusterInformation').size, 1);
     await start(mirror, 'host-a');
-    assert.equal((await mirror.datastore.list('/calico/', signal)).revision, revision);
+    assert.equal((await listAll(mirror.datastore, '/calico/', signal)).revision, revision);
   }));

@@ -1,4 +1,4 @@
-import type { Mirror } from '../../cache/mirror.ts';
+import type { View } from '../../cache/view.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
@@ -38,20 +38,20 @@ export interface Borrowed {
 }
 
 /** Use of every pool in the order of names; what `ipam show` prints. */
-export function poolUsage(mirror: Mirror): readonly Usage[] {
-  const blocks = allBlocks(mirror);
-  const reserved = [...mirror.list('IPReservation').values()].flatMap(
+export function poolUsage(view: View): readonly Usage[] {
+  const blocks = allBlocks(view);
+  const reserved = [...view.list('IPReservation').values()].flatMap(
     ({ value }) => value.spec.reservedCIDRs ?? [],
   );
-  return [...mirror.list('IPPool').values()]
+  return [...view.list('IPPool').values()]
     .map(({ value }) => value)
     .toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
     .map((pool) => usageOf(pool, blocks, reserved));
 }
 
 /** Addresses that hosts have from blocks of others. */
-export function borrowedAddresses(mirror: Mirror): readonly Borrowed[] {
-  return allBlocks(mirror).flatMap((block) =>
+export function borrowedAddresses(view: View): readonly Borrowed[] {
+  return allBlocks(view).flatMap((block) =>
     [...heldAddresses(block)].flatMap(([address, { secondary }]) => {
       const borrower = secondary?.['node'];
       const owner = blockHost(block);
@@ -62,10 +62,10 @@ export function borrowedAddresses(mirror: Mirror): readonly Borrowed[] {
 }
 
 /** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
-export function checkIpam(mirror: Mirror): readonly string[] {
+export function checkIpam(view: View): readonly string[] {
   const problems: string[] = [];
   const inUse = new Map<IpAddress, string>();
-  for (const { value } of mirror.list('WorkloadEndpoint').values()) {
+  for (const { value } of view.list('WorkloadEndpoint').values()) {
     const { ipNetworks = [], endpoint, node } = value.spec;
     const name = containerName(value);
     const container = name === undefined ? '' : `container ${name}, `;
@@ -78,7 +78,7 @@ export function checkIpam(mirror: Mirror): readonly string[] {
     }
   }
   const held = new Map<IpAddress, AllocationAttributes>();
-  for (const block of allBlocks(mirror)) {
+  for (const block of allBlocks(view)) {
     problems.push(...blockProblems(block));
     for (const [address, holder] of heldAddresses(block)) held.set(address, holder);
   }
@@ -92,7 +92,7 @@ export function checkIpam(mirror: Mirror): readonly string[] {
       );
     }
   }
-  const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
+  const pools = [...view.list('IPPool').values()].map(({ value }) => value);
   for (const [address, endpoint] of inUse) {
     if (held.has(address)) continue;
     const isPooled = pools.some(
@@ -104,7 +104,7 @@ export function checkIpam(mirror: Mirror): readonly string[] {
         : `${address} is used by ${endpoint}, but in no enabled IP pool`,
     );
   }
-  for (const [id, { value }] of mirror.list('Handle')) {
+  for (const [id, { value }] of view.list('Handle')) {
     const counted = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
     const actual = handles.get(id) ?? 0;
     if (counted !== actual) {
@@ -156,8 +156,8 @@ function blockProblems(block: Block): readonly string[] {
   return problems;
 }
 
-function allBlocks(mirror: Mirror): readonly Block[] {
-  return [...mirror.list('Block4').values(), ...mirror.list('Block6').values()].map(
+function allBlocks(view: View): readonly Block[] {
+  return [...view.list('Block4').values(), ...view.list('Block6').values()].map(
     ({ value }) => value,
   );
 }

@@ -68,6 +68,11 @@ export function endpointName(node: string, endpointId: string): string {
     .join('-');
 }
 
+/** How the ids of all Docker endpoints of a host begin. */
+export function endpointIdsOf(node: string): string {
+  return `${endpointNamespace}/${endpointName(node, '')}`;
+}
+
 /** The addresses of an endpoint; none of one that is not there. */
 export function endpointAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
   return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);

@@ -1,0 +1,119 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Datastore } from '../datastore/datastore.ts';
+import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { Draft } from '../datastore/writer.ts';
+import { entryTypes, type EntryKind } from '../model/kinds/index.ts';
+import { GroupWriter } from './group-writer.ts';
+import { NothingHeld } from './nothing-held.ts';
+
+const signal = AbortSignal.timeout(600_000);
+
+/** A store that notes what is read of it, and in which something is done before each commit. */
+class Watched {
+  readonly read: string[] = [];
+  beforeCommit: (() => Promise<unknown>) | undefined;
+  commits = 0;
+
+  over(store: Datastore): Datastore {
+    const { read } = this;
+    const commit = async (...asked: Parameters<Datastore['commit']>) => {
+      const { beforeCommit } = this;
+      this.beforeCommit = undefined;
+      await beforeCommit?.();
+      this.commits++;
+      return store.commit(...asked);
+    };
+    return {
+      endpoint: store.endpoint,
+      read: (keys, stop) => {
+        read.push(...keys);
+        return store.read(keys, stop);
+      },
+      pages: (prefix, stop) => {
+        read.push(`${prefix}*`);
+        return store.pages(prefix, stop);
+      },
+      commit,
+      watch: (...asked) => store.watch(...asked),
+      close: () => store.close(),
+    };
+  }
+}
+
+async function withNothingHeld(
+  use: (writer: GroupWriter, watched: Watched, put: Put) => Promise<void>,
+): Promise<void> {
+  const store = await openSqliteStore(':memory:');
+  const watched = new Watched();
+  const put: Put = async (kind, id, value) => {
+    const writes = [{ key: entryTypes[kind].key(id), value: value && JSON.stringify(value) }];
+    await store.commit({ compares: [], writes }, signal);
+  };
+  await use(new GroupWriter(new NothingHeld(watched.over(store))), watched, put);
+  await store.close();
+}
+
+type Put = (kind: EntryKind, id: string, value: object | undefined) => Promise<void>;
+
+const counted = (draft: Draft) => Object.keys(draft.get('Handle', 'a')?.block ?? {}).length;
+const lockKey = entryTypes.ClusterInformation.key('default');
+
+test('a plan reads by key and by group what it asks for, each once, and nothing else', () =>
+  withNothingHeld(async (writer, { read }, put) => {
+    await put('Handle', 'a', { block: { '10.0.0.0/26': 1 } });
+    await put('Affinity4', 'host-a/10.0.0.0/26', { state: 'confirmed' });
+    await put('Affinity4', 'host-b/10.0.1.0/26', { state: 'confirmed' });
+    const { result } = await writer.write((draft) => {
+      const claims = [...draft.group('Affinity4', 'host-a')].map(([id]) => id);
+      return { claims, handles: counted(draft) + counted(draft) };
+    }, signal);
+    assert.deepEqual(result, { claims: ['host-a/10.0.0.0/26'], handles: 2 });
+    assert.deepEqual(read, [
+      lockKey,
+      '/calico/ipam/v2/host/host-a/ipv4/block/*',
+      entryTypes.Handle.key('a'),
+    ]);
+  }));
+
+for (const [what, before, after] of [
+  ['changes', {}, { block: { '10.0.0.0/26': 1 } }],
+  ['comes', undefined, { block: { '10.0.0.0/26': 1 } }],
+  ['goes', { block: { '10.0.0.0/26': 1 } }, undefined],
+] as const) {
+  test(`a plan whose decision rests on a key that ${what} before the commit is run again`, () =>
+    withNothingHeld(async (writer, watched, put) => {
+      await put('Handle', 'a', before);
+      watched.beforeCommit = () => put('Handle', 'a', after);
+      const { result } = await writer.write((draft) => {
+        const seen = counted(draft);
+        draft.put('Handle', 'b', { block: { '10.0.0.0/26': seen } });
+        return seen;
+      }, signal);
+      assert.equal(result, after === undefined ? 0 : 1);
+      assert.equal(watched.commits, 2);
+      // The conflict has told what the key holds.
+      const key = entryTypes.Handle.key('a');
+      assert.equal(watched.read.filter((one) => one === key).length, 1);
+    }));
+}
+
+test('a plan that rests on there being no other of a kind is run again when one comes', () =>
+  withNothingHeld(async (writer, watched, put) => {
+    watched.beforeCommit = () => put('IPReservation', 'r', reservation('r'));
+    const { result } = await writer.write((draft) => {
+      const count = [...draft.entries('IPReservation')].length;
+      draft.put('Handle', 'b', {});
+      return count;
+    }, signal);
+    assert.deepEqual([result, watched.commits], [1, 2]);
+  }));
+
+function reservation(name: string): object {
+  return {
+    kind: 'IPReservation',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: { reservedCIDRs: [] },
+  };
+}

@@ -1,0 +1,29 @@
+import { describe, isCalicoError } from '../errors/error.ts';
+import type { KeyValue } from '../datastore/datastore.ts';
+import { entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
+import type { Stored, Unreadable } from './view.ts';
+
+/** The entries of each kind by id. */
+export class Tables {
+  readonly #tables: { [K in EntryKind]?: Map<string, Stored<EntryValue<K>>> } = {};
+
+  /** Those of one kind. */
+  of<K extends EntryKind>(kind: K): Map<string, Stored<EntryValue<K>>> {
+    this.#tables[kind] ??= new Map();
+    return this.#tables[kind];
+  }
+}
+
+/** The typed value of a stored text, or why it cannot be read. */
+export function decodeEntry<K extends EntryKind>(
+  kind: K,
+  id: string,
+  { key, value, modRevision }: KeyValue,
+): Stored<EntryValue<K>> | Unreadable {
+  try {
+    return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
+  } catch (error) {
+    const isKnown = isCalicoError(error, 'datastore/corrupt');
+    return { why: isKnown ? error.detail.why : describe(error), modRevision };
+  }
+}
