@@ -9,7 +9,7 @@ import { fetchStatus } from '../src/cli/control-client.ts';
 import type { Datastore, Write } from '../src/datastore/datastore.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
-import { parseRuleWords } from '../src/profiles/rule-words.ts';
+import { parseRuleWords } from '../src/cli/rule-words.ts';
 import { startEtcd } from '../test/lab/etcd.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { callPlugin } from '../test/lab/plugin-client.ts';

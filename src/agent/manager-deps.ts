@@ -1,7 +1,7 @@
 import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { IpFamily } from '../ip/address.ts';
-import type { StaticOptions } from '../profiles/static-chains.ts';
+import type { StaticOptions } from '../render/iptables/static-chains.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Kernel } from './kernel.ts';
 

@@ -8,7 +8,7 @@ import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/kinds/profile.ts';
 import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
-import { parseRuleWords, ruleTags, ruleWords } from '../profiles/rule-words.ts';
+import { parseRuleWords, ruleTags, ruleWords } from './rule-words.ts';
 import { profileText, rulesText } from './profile-text.ts';
 import type { Stamp } from '../model/stamp.ts';
 import { checkRules, problemOfRules, refuseIfUsed } from './resource-plans.ts';

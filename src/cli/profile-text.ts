@@ -5,7 +5,7 @@ import { counted } from '../model/counted.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/kinds/profile.ts';
-import { ruleTags, ruleWords } from '../profiles/rule-words.ts';
+import { ruleTags, ruleWords } from './rule-words.ts';
 import { formatTable } from './table.ts';
 
 /** Profiles as people read them. */

@@ -1,6 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec } from '../ruleset/address-set.ts';
-import type { Chain } from '../ruleset/rule.ts';
+import type { Chain } from '../render/iptables/rule.ts';
 
 /** Where the desired state goes: chains of the filter table and address sets. Each call may be repeated. */
 export interface PolicyOutput {

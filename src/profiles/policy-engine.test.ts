@@ -6,7 +6,7 @@ import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { PolicyOutput } from './output.ts';
-import { staticRules } from './static-chains.ts';
+import { staticRules } from '../render/iptables/static-chains.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** What the kernel would hold. */

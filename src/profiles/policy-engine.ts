@@ -5,13 +5,17 @@ import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
-import { countingSets, dropChains, restMembers } from './drop-reasons.ts';
-import { FamilyGroups } from './family-groups.ts';
-import { groupName, setsOfGroup } from './group-chains.ts';
-import { isWorkloadInterface, restSet, workloadsSet } from './names.ts';
+import { countingSets, dropChains, restMembers } from '../render/iptables/drop-reasons.ts';
+import { FamilyGroups } from './select/family-groups.ts';
+import { groupName, setsOfGroup } from '../render/iptables/group-chains.ts';
+import { isWorkloadInterface, restSet, workloadsSet } from '../render/iptables/names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
-import { compileProfile, type CompiledProfile, type DropMeaning } from './profile-chains.ts';
-import { SelectorSets } from './selector-sets.ts';
+import {
+  compileProfile,
+  type CompiledProfile,
+  type DropMeaning,
+} from './compile/profile-chains.ts';
+import { SelectorSets } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;

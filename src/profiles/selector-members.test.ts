@@ -7,7 +7,7 @@ import type { Profile } from '../model/kinds/profile.ts';
 import { selectorId } from '../model/selector/canonical.ts';
 import { matches } from '../model/selector/matches.ts';
 import { parseSelector } from '../model/selector/parse.ts';
-import { selectorSet } from './names.ts';
+import { selectorSet } from '../render/iptables/names.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** What a rule's selector selects, seen at the members of its set: an engine in, members out. */

@@ -1,16 +1,16 @@
 import { test } from 'node:test';
-import { renderRule } from '../../src/dataplane/iptables/render.ts';
+import { renderRule } from '../../src/render/iptables/rule-text.ts';
 import type { IpFamily } from '../../src/ip/address.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.ts';
-import { HostPortChains } from '../../src/profiles/host-port-chains.ts';
+import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
-import { parseRuleWords } from '../../src/profiles/rule-words.ts';
-import { staticRules } from '../../src/profiles/static-chains.ts';
-import type { Rule } from '../../src/ruleset/rule.ts';
+import { parseRuleWords } from '../../src/cli/rule-words.ts';
+import { staticRules } from '../../src/render/iptables/static-chains.ts';
+import type { Rule } from '../../src/render/iptables/rule.ts';
 import { golden } from './golden.ts';
 
 /** The rules of typical situations as text. */

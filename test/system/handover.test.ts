@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
-import { groupChain } from '../../src/profiles/names.ts';
+import { groupChain } from '../../src/render/iptables/names.ts';
 import { checkout } from '../lab/built.ts';
 import { startHost, type Host } from '../lab/host.ts';
 import { unlessLong } from '../lab/long.ts';

@@ -4,7 +4,7 @@ import { after, describe, test } from 'node:test';
 import { IptablesTables, type Backend } from '../../src/dataplane/iptables/tables.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
 import type { IpFamily } from '../../src/ip/address.ts';
-import { dropsIfRefused, type Chain, type Rule } from '../../src/ruleset/rule.ts';
+import { dropsIfRefused, type Chain, type Rule } from '../../src/render/iptables/rule.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();

@@ -17,18 +17,18 @@ import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
 import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
-import { countingSets, dropChains, filledSet } from '../../src/profiles/drop-reasons.ts';
-import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate.ts';
-import { renderGroup } from '../../src/profiles/group-chains.ts';
-import { selectorSet } from '../../src/profiles/names.ts';
+import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-reasons.ts';
+import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate/evaluate.ts';
+import { renderGroup } from '../../src/render/iptables/group-chains.ts';
+import { selectorSet } from '../../src/render/iptables/names.ts';
 import {
   compileProfile,
   renderProfile,
   selectorsOf,
   type CompiledProfile,
   type DropMeaning,
-} from '../../src/profiles/profile-chains.ts';
-import { markBits, type Chain } from '../../src/ruleset/rule.ts';
+} from '../../src/profiles/compile/profile-chains.ts';
+import { markBits, type Chain } from '../../src/render/iptables/rule.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { combinationsOfFields, rulesWith } from '../lab/rule-grammar.ts';
 

@@ -5,7 +5,7 @@ import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { evaluateProfiles, type Packet } from '../../profiles/evaluate.ts';
+import { evaluateProfiles, type Packet } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';

@@ -1,5 +1,5 @@
 import { forwards } from '../../dataplane/host-settings.ts';
-import { forwardingGuard } from '../../profiles/static-chains.ts';
+import { forwardingGuard } from '../../render/iptables/static-chains.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';

@@ -2,7 +2,7 @@ import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { protocolNumbers } from '../../ip/port-protocol.ts';
-import type { HostPortRule } from '../../profiles/host-port-chains.ts';
+import type { HostPortRule } from '../../render/iptables/host-port-chains.ts';
 
 interface PortFlowsKernel {
   readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;

@@ -17,7 +17,7 @@ import {
 import { cidrContains } from '../../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { HostPortChains, type HostPortRule } from '../../profiles/host-port-chains.ts';
+import { HostPortChains, type HostPortRule } from '../../render/iptables/host-port-chains.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';

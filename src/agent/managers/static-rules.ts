@@ -1,4 +1,4 @@
-import { staticRules } from '../../profiles/static-chains.ts';
+import { staticRules } from '../../render/iptables/static-chains.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 

@@ -18,8 +18,8 @@ import {
   countersPerAddress,
   dropReasons,
   reasonSet,
-} from '../../profiles/drop-reasons.ts';
-import { noMatchDropsSet, restSet } from '../../profiles/names.ts';
+} from '../../render/iptables/drop-reasons.ts';
+import { noMatchDropsSet, restSet } from '../../render/iptables/names.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { Rule } from '../../ruleset/rule.ts';
-import { renderComment, renderRule } from './render.ts';
+import type { Rule } from '../../render/iptables/rule.ts';
+import { renderComment, renderRule } from '../../render/iptables/rule-text.ts';
 
 /** A rule as text without its chain, and the hash that tells whether it is in the kernel. */
 export interface RenderedRule {

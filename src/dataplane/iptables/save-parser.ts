@@ -1,4 +1,4 @@
-import type { TableName } from '../../ruleset/rule.ts';
+import type { TableName } from '../../render/iptables/rule.ts';
 import { hashIn } from './hash.ts';
 
 /** One rule in the kernel: our hash, or `undefined` for a rule of somebody else's; and its line after `-A CHAIN `. */

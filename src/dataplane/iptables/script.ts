@@ -1,4 +1,4 @@
-import type { Chain } from '../../ruleset/rule.ts';
+import type { Chain } from '../../render/iptables/rule.ts';
 import { renderChain, type RenderedRule } from './hash.ts';
 import type { SavedRule, SavedTable } from './save-parser.ts';
 

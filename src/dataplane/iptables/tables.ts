@@ -1,6 +1,6 @@
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
-import type { Chain, Hook, TableName } from '../../ruleset/rule.ts';
+import type { Chain, Hook, TableName } from '../../render/iptables/rule.ts';
 import type { ApplyFailure } from '../apply-failure.ts';
 import type { ToolRunner } from '../process.ts';
 import { renderChain, type RenderedRule } from './hash.ts';

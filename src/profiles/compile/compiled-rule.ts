@@ -1,7 +1,7 @@
-import type { Cidr } from '../ip/cidr.ts';
-import { parseSelector } from '../model/selector/parse.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { conjunction, negation } from '../model/selector/ast.ts';
+import type { Cidr } from '../../ip/cidr.ts';
+import { parseSelector } from '../../model/selector/parse.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { conjunction, negation } from '../../model/selector/ast.ts';
 import {
   entityRule,
   icmpMatch,
@@ -14,7 +14,7 @@ import {
   type PortRange,
   type Protocol,
   type RuleAction,
-} from '../model/policy-rule.ts';
+} from '../../model/policy-rule.ts';
 
 /** One side of a packet, as a rule wants it. Empty lists say nothing. */
 export interface CompiledEntity {

@@ -1,5 +1,5 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { Chain, Rule } from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { Chain, Rule } from './rule.ts';
 import { chainNames, natSets, workloadInterfaces } from './names.ts';
 
 /**

@@ -1,6 +1,6 @@
-import { isUnspecified, type IpAddress, type IpFamily } from '../ip/address.ts';
-import { hostCidr, parseCidr } from '../ip/cidr.ts';
-import { protocolNumbers, type PortProtocol } from '../ip/port-protocol.ts';
+import { isUnspecified, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { hostCidr, parseCidr } from '../../ip/cidr.ts';
+import { protocolNumbers, type PortProtocol } from '../../ip/port-protocol.ts';
 import {
   connectionMarkBits,
   type Chain,
@@ -8,7 +8,7 @@ import {
   type Match,
   type Rule,
   type Substitute,
-} from '../ruleset/rule.ts';
+} from './rule.ts';
 import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
 
 /** What leads from one port of the host to a container. */

@@ -1,12 +1,12 @@
-import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, splitCidr, type Cidr } from '../ip/cidr.ts';
-import { selectorId } from '../model/selector/canonical.ts';
-import { formatJson } from '../model/json.ts';
-import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
-import { markBits, type Action, type Match, type Rule } from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import { formatJson } from '../../model/json.ts';
+import type { IcmpMatch, PortRange } from '../../model/policy-rule.ts';
+import { markBits, type Action, type Match, type Rule } from '../../render/iptables/rule.ts';
 import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
-import { countAndDrop } from './count-and-drop.ts';
-import { ruleDropsSet, selectorSet } from './names.ts';
+import { countAndDrop } from '../../render/iptables/count-and-drop.ts';
+import { ruleDropsSet, selectorSet } from '../../render/iptables/names.ts';
 
 /** Where a rule stands. */
 export interface RulePlace {

@@ -1,12 +1,6 @@
-import type { IpFamily } from '../ip/address.ts';
+import type { IpFamily } from '../../ip/address.ts';
 import { dropFor, dropReasons } from './drop-reasons.ts';
-import {
-  connectionMarkBits,
-  dropsIfRefused,
-  markBits,
-  type Chain,
-  type Rule,
-} from '../ruleset/rule.ts';
+import { connectionMarkBits, dropsIfRefused, markBits, type Chain, type Rule } from './rule.ts';
 import {
   bucketChain,
   bucketOf,

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { PolicyRule } from '../model/policy-rule.ts';
-import { parseSelector } from '../model/selector/parse.ts';
-import { selectorId } from '../model/selector/canonical.ts';
-import type { SetFault } from '../ruleset/address-set.ts';
-import { selectorSet } from './names.ts';
+import type { PolicyRule } from '../../model/policy-rule.ts';
+import { parseSelector } from '../../model/selector/parse.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import type { SetFault } from '../../ruleset/address-set.ts';
+import { selectorSet } from '../../render/iptables/names.ts';
 import { compileProfile } from './profile-chains.ts';
 import { openingFault } from './set-faults.ts';
 

@@ -1,9 +1,9 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { Profile } from '../model/kinds/profile.ts';
-import { filledSet } from './drop-reasons.ts';
-import { profileChain } from './names.ts';
-import type { SetFault } from '../ruleset/address-set.ts';
-import type { PolicyOutput, WorkCount } from './output.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { Profile } from '../../model/kinds/profile.ts';
+import { filledSet } from '../../render/iptables/drop-reasons.ts';
+import { profileChain } from '../../render/iptables/names.ts';
+import type { SetFault } from '../../ruleset/address-set.ts';
+import type { PolicyOutput, WorkCount } from '../output.ts';
 import {
   compileProfile,
   denyAll,
@@ -11,9 +11,9 @@ import {
   selectorsOf,
   type CompiledProfile,
   type DropMeaning,
-} from './profile-chains.ts';
+} from '../compile/profile-chains.ts';
 import type { SelectorSets } from './selector-sets.ts';
-import { openingFault } from './set-faults.ts';
+import { openingFault } from '../compile/set-faults.ts';
 
 interface ActiveProfile {
   uses: number;

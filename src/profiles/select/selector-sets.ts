@@ -1,12 +1,12 @@
-import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { selectorId } from '../model/selector/canonical.ts';
-import type { NetworkSetMember } from '../model/kinds/network-set.ts';
-import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import type { NetworkSetMember } from '../../model/kinds/network-set.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { LabelIndex } from './label-index.ts';
-import { selectorSet } from './names.ts';
-import type { PolicyOutput, WorkCount } from './output.ts';
+import { selectorSet } from '../../render/iptables/names.ts';
+import type { PolicyOutput, WorkCount } from '../output.ts';
 
 /**
  * One address set per selector in use and family: the addresses of the endpoints, on all hosts, that it

@@ -1,5 +1,5 @@
-import type { Cidr } from '../ip/cidr.ts';
-import type { IpAddress, IpFamily } from '../ip/address.ts';
+import type { Cidr } from '../../ip/cidr.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
 
 /**
  * The language of packet rules: immutable data that says what must hold, of which iptables (and later

@@ -1,9 +1,9 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { RuleAction } from '../model/policy-rule.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { selectorId } from '../model/selector/canonical.ts';
-import type { SetFault } from '../ruleset/address-set.ts';
-import { selectorSet } from './names.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { RuleAction } from '../../model/policy-rule.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import type { SetFault } from '../../ruleset/address-set.ts';
+import { selectorSet } from '../../render/iptables/names.ts';
 import type { CompiledProfile } from './profile-chains.ts';
 
 /**

@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parseAddress, type IpAddress } from '../ip/address.ts';
-import { cidrContains, hostCidr, parseCidr } from '../ip/cidr.ts';
-import type { PolicyRule } from '../model/policy-rule.ts';
-import { selectorId } from '../model/selector/canonical.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { parseSelector } from '../model/selector/parse.ts';
-import { markBits, type Match, type Rule } from '../ruleset/rule.ts';
+import { parseAddress, type IpAddress } from '../../ip/address.ts';
+import { cidrContains, hostCidr, parseCidr } from '../../ip/cidr.ts';
+import type { PolicyRule } from '../../model/policy-rule.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { parseSelector } from '../../model/selector/parse.ts';
+import { markBits, type Match, type Rule } from '../../render/iptables/rule.ts';
 import { evaluateProfiles, type Packet } from './evaluate.ts';
-import { renderGroup } from './group-chains.ts';
-import { crowdedSet, groupChain, restSet, selectorSet } from './names.ts';
-import { compileProfile, renderProfile } from './profile-chains.ts';
+import { renderGroup } from '../../render/iptables/group-chains.ts';
+import { crowdedSet, groupChain, restSet, selectorSet } from '../../render/iptables/names.ts';
+import { compileProfile, renderProfile } from '../compile/profile-chains.ts';
 
 const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
 /** Which addresses each selector matches. */

@@ -1,5 +1,5 @@
 import { familyOf } from '../../ip/address.ts';
-import type { Action, Match, Ports, Rule } from '../../ruleset/rule.ts';
+import type { Action, Match, Ports, Rule } from './rule.ts';
 import { fromQuotedDestination } from './packet-programs.ts';
 
 /** Rules in the language of iptables-restore, spelled as Calico spells them. */

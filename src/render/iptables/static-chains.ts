@@ -1,13 +1,6 @@
-import type { IpFamily } from '../ip/address.ts';
-import { parseCidr } from '../ip/cidr.ts';
-import {
-  markBits,
-  type Chain,
-  type Hook,
-  type Match,
-  type Rule,
-  type TableName,
-} from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { parseCidr } from '../../ip/cidr.ts';
+import { markBits, type Chain, type Hook, type Match, type Rule, type TableName } from './rule.ts';
 import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
 import { hostPortChains, hostPortHooks, hostPortMasquerade } from './host-port-chains.ts';
 import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseCidr, parseNet } from '../ip/cidr.ts';
-import { badNetworks, networkSetMember, networkSetType } from '../model/kinds/network-set.ts';
-import { describeOther, otherKind } from '../model/kinds/other-resource.ts';
-import { parseSelector } from '../model/selector/parse.ts';
-import { compileRule } from './compiled-rule.ts';
-import { noWork } from './output.ts';
+import { parseCidr, parseNet } from '../../ip/cidr.ts';
+import { badNetworks, networkSetMember, networkSetType } from '../../model/kinds/network-set.ts';
+import { describeOther, otherKind } from '../../model/kinds/other-resource.ts';
+import { parseSelector } from '../../model/selector/parse.ts';
+import { compileRule } from '../compile/compiled-rule.ts';
+import { noWork } from '../output.ts';
 import { SelectorSets } from './selector-sets.ts';
 
 function setOf(namespace: string, nets: readonly string[]) {

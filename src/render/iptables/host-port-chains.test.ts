@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { parseAddress } from '../ip/address.ts';
-import type { Chain } from '../ruleset/rule.ts';
+import { parseAddress } from '../../ip/address.ts';
+import type { Chain } from './rule.ts';
 import { HostPortChains, type HostPortRule } from './host-port-chains.ts';
 
 const any = parseAddress('0.0.0.0');

@@ -1,7 +1,7 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { AddressSetSpec } from '../ruleset/address-set.ts';
-import { limitedId, longestChainName } from '../ruleset/limited-id.ts';
-import { dropsIfRefused, type Chain, type Match, type Rule } from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { AddressSetSpec } from '../../ruleset/address-set.ts';
+import { limitedId, longestChainName } from './limited-id.ts';
+import { dropsIfRefused, type Chain, type Match, type Rule } from './rule.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { addressSetPrefix, crowdedSet, noMatchDropsSet, restSet } from './names.ts';
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { IpFamily } from '../ip/address.ts';
-import { limitedId, longestChainName } from '../ruleset/limited-id.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import { limitedId, longestChainName } from './limited-id.ts';
 
 /**
  * The names of chains and address sets. Those that Calico has are Calico's; sets of our own begin with the same

@@ -1,12 +1,12 @@
-import { describe } from '../errors/error.ts';
-import type { IpFamily } from '../ip/address.ts';
-import type { PolicyRule } from '../model/policy-rule.ts';
-import type { Profile } from '../model/kinds/profile.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { dropsIfRefused, type Chain, type Rule } from '../ruleset/rule.ts';
+import { describe } from '../../errors/error.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { PolicyRule } from '../../model/policy-rule.ts';
+import type { Profile } from '../../model/kinds/profile.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { dropsIfRefused, type Chain, type Rule } from '../../render/iptables/rule.ts';
 import { compileRule, type CompiledRule } from './compiled-rule.ts';
-import { noMatchDropsSet, profileChain } from './names.ts';
-import { countAndDrop } from './count-and-drop.ts';
+import { noMatchDropsSet, profileChain } from '../../render/iptables/names.ts';
+import { countAndDrop } from '../../render/iptables/count-and-drop.ts';
 import { renderPolicyRule } from './render-rule.ts';
 
 const directions = ['ingress', 'egress'] as const;

@@ -1,8 +1,8 @@
-import { IdsByKey } from '../model/ids-by-key.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import { matches } from '../model/selector/matches.ts';
-import { restrictions } from '../model/selector/restrictions.ts';
-import type { WorkCount } from './output.ts';
+import { IdsByKey } from '../../model/ids-by-key.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import { matches } from '../../model/selector/matches.ts';
+import { restrictions } from '../../model/selector/restrictions.ts';
+import type { WorkCount } from '../output.ts';
 
 /** Told when an endpoint begins or ceases to match a selector. */
 export interface MatchListener {

@@ -1,6 +1,6 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { Profile } from '../model/kinds/profile.ts';
-import type { Chain } from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { Profile } from '../../model/kinds/profile.ts';
+import type { Chain } from '../../render/iptables/rule.ts';
 import { ActiveProfiles } from './active-profiles.ts';
 import {
   bucketChainNames,
@@ -8,9 +8,9 @@ import {
   renderBucket,
   renderDispatch,
   renderGroup,
-} from './group-chains.ts';
-import { bucketOf, bucketSet, groupSet } from './names.ts';
-import type { PolicyOutput, WorkCount } from './output.ts';
+} from '../../render/iptables/group-chains.ts';
+import { bucketOf, bucketSet, groupSet } from '../../render/iptables/names.ts';
+import type { PolicyOutput, WorkCount } from '../output.ts';
 import type { SelectorSets } from './selector-sets.ts';
 
 interface Group {

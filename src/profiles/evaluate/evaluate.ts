@@ -1,10 +1,10 @@
-import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { familyOf } from '../ip/address.ts';
-import { cidrContains, cidrFamily } from '../ip/cidr.ts';
-import type { IcmpMatch, PortRange } from '../model/policy-rule.ts';
-import type { Selector } from '../model/selector/ast.ts';
-import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
-import type { CompiledProfile } from './profile-chains.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import { familyOf } from '../../ip/address.ts';
+import { cidrContains, cidrFamily } from '../../ip/cidr.ts';
+import type { IcmpMatch, PortRange } from '../../model/policy-rule.ts';
+import type { Selector } from '../../model/selector/ast.ts';
+import type { CompiledEntity, CompiledRule } from '../compile/compiled-rule.ts';
+import type { CompiledProfile } from '../compile/profile-chains.ts';
 
 /** The first packet of a flow. */
 export interface Packet {

@@ -1,5 +1,5 @@
-import type { IpFamily } from '../ip/address.ts';
-import type { Action, Match, Rule } from '../ruleset/rule.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type { Action, Match, Rule } from './rule.ts';
 import { crowdedSet, restSet } from './names.ts';
 
 /**
