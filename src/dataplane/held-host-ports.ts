@@ -1,4 +1,4 @@
-import { CalicoError } from '../errors/error.ts';
+import { CalicoError, isCalicoError } from '../errors/error.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { openHostPort, type HostPort, type HostPortSocket } from './host-port-socket.ts';
 import type { RelayTarget } from './loopback-relay.ts';
@@ -7,6 +7,8 @@ import type { Libc } from './netlink/libc.ts';
 /** A host port to hold, and where clients of `::1` are passed on to. */
 export interface PortToHold extends HostPort {
   readonly relayTo?: RelayTarget | undefined;
+  /** Nothing is to be held where the host does not have the address. */
+  readonly isIfThere?: boolean;
 }
 
 interface Held {
@@ -68,8 +70,14 @@ export class HeldHostPorts {
     return this.#held.get(keyOf(port))?.owner;
   }
 
-  #open(wanted: PortToHold): Promise<HostPortSocket> {
-    return openHostPort(wanted, { libc: this.#libc, relayTo: wanted.relayTo });
+  async #open(wanted: PortToHold): Promise<HostPortSocket> {
+    try {
+      return await openHostPort(wanted, { libc: this.#libc, relayTo: wanted.relayTo });
+    } catch (error) {
+      const isMissing = isCalicoError(error, 'port/address-elsewhere');
+      if (!isMissing || wanted.isIfThere !== true) throw error;
+      return { port: wanted.port, close: () => undefined };
+    }
   }
 }
 

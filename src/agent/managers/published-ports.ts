@@ -178,7 +178,10 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   #onLostAddresses(): readonly string[] {
     const bindings = [...this.#published.values()].flatMap((published) => published.bindings);
     const specific = bindings.filter(
-      (binding) => !isUnspecified(binding.address) && !this.#problems.has(JSON.stringify(binding)),
+      (binding) =>
+        !isUnspecified(binding.address) &&
+        binding.isIfThere !== true &&
+        !this.#problems.has(JSON.stringify(binding)),
     );
     if (specific.length === 0) return [];
     const families = [...new Set(specific.map(({ address }) => familyOf(address)))];

@@ -15,9 +15,9 @@ const loopback6 = parseAddress('::1');
 const mostRelayed = 1000;
 
 /**
- * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]`
- * as well, as `localhost` may mean either; connections to `::1`, which the kernel does not translate, are
- * relayed, unless there are very many.
+ * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]` as well
+ * if the host has that, as `localhost` may mean either; connections to `::1`, which the kernel does not translate, are
+ * relayed. Of very many ports only those are that were published on `[::1]`.
  */
 export function portBindings(
   endpoint: WorkloadEndpoint,
@@ -36,11 +36,11 @@ export function portBindings(
     const address = targetAddress(endpoint, hostIp);
     if (address === undefined || !families.includes(familyOf(hostIp))) return [];
     const held = { protocol, address: hostIp, port: hostPort };
-    if (!areRelayed) return [held];
+    if (!areRelayed && hostIp !== loopback6) return [held];
     const relayTo = { address, port };
     if (hostIp === anyAddress6 || hostIp === loopback6) return [{ ...held, relayTo }];
     const isRelayed =
       hostIp === anyAddress4 && families.includes(6) && protocol !== 'SCTP' && !hasOwn6(published);
-    return isRelayed ? [held, { ...held, address: loopback6, relayTo }] : [held];
+    return isRelayed ? [held, { ...held, address: loopback6, relayTo, isIfThere: true }] : [held];
   });
 }
