@@ -137,7 +137,7 @@ export const settingsSchema = z.object({
     .register(settingMeanings, { name: 'DOCKER_HOST', help: 'where the Docker API listens' }),
   startFailedContainers: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_START_FAILED_CONTAINERS',
-    help: 'true: containers with a restart policy that failed to start only because the datastore was away are started when it is back',
+    help: 'true: containers with a restart policy that failed to start only because the datastore or this daemon was away are started when it is back',
   }),
   pluginDirectory: text.prefault('/run/docker/plugins').register(settingMeanings, {
     name: 'CALICO_PLUGIN_DIR',

@@ -4,14 +4,15 @@ import { pause } from '../async/deadline.ts';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { listenOnSocketFile } from '../driver/plugin/socket-file.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import { describe, isCalicoError, type CalicoError } from '../errors/error.ts';
 import { checkStart } from '../host/check-start.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { requireNetworkRoot } from './network-root.ts';
 import { takeHost } from './serving-lock.ts';
 
-/** sysexits.h: EX_UNAVAILABLE; the service manager does not try again by itself. */
+/** sysexits.h: EX_UNAVAILABLE and EX_CONFIG; the service manager does not try again by itself. */
 const unavailable = 69;
+const wrongSettings = 78;
 /**
  * Docker starts a plugin that ends again at once, and of an `enable` that fails the second attempt kills what the
  * next `enable` has started. So a managed plugin that cannot start waits until Docker gives up (13 s) and ends it.
@@ -43,11 +44,13 @@ export async function startDaemon({ environment, signal, error }: DaemonWorld): 
   } catch (thrown) {
     error(`calico-cnm: ${describe(thrown)}\n`);
     if ((environment['CALICO_MANAGED_SOCKET'] ?? '') !== '') await pause(lingerMs, signal);
-    const isServed =
-      thrown instanceof CalicoError &&
-      (thrown.code === 'driver/host-is-served' || thrown.code === 'driver/runs-already');
-    return isServed ? unavailable : 1;
+    return isCalicoError(thrown) ? statusOf(thrown) : 1;
   }
+}
+
+function statusOf({ code }: CalicoError): number {
+  if (code === 'driver/host-is-served' || code === 'driver/runs-already') return unavailable;
+  return code.startsWith('config/') ? wrongSettings : 1;
 }
 
 async function startManaged(

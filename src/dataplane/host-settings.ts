@@ -37,6 +37,22 @@ export function ignoreRouterAdvertisements(interfaceName: string): void {
   }
 }
 
+/**
+ * Switches IPv6 on for an interface to a container, on a host that has it off by default or for all that there were;
+ * answers whether it was off and is on now.
+ */
+export function switchOnIpv6(interfaceName: string): boolean {
+  const file = `${interfaces6}/${interfaceName}/disable_ipv6`;
+  if (read(file) !== '1') return false;
+  try {
+    writeFileSync(file, '0');
+    return true;
+  } catch {
+    // What needs it is refused by the kernel, and told with that.
+    return false;
+  }
+}
+
 /** What was there before we changed it, by file. */
 const previousValues = z.record(z.string(), z.string());
 

@@ -1,6 +1,7 @@
 import type { IpAddress } from '../ip/address.ts';
 import { hostCidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
+import { switchOnIpv6 } from './host-settings.ts';
 import { addHostAddress, listAddresses, removeHostAddress } from './netlink/address.ts';
 import type { Link } from './netlink/link.ts';
 import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
@@ -61,6 +62,14 @@ export class LinkAddresses {
     for (const [key, gone] of this.#gone) this.#remove(key, gone);
   }
 
+  /** Switches IPv6 on again where somebody has switched it off, by which addresses went; answers whether that was it. */
+  reviveIpv6(name: string): boolean {
+    if (!switchOnIpv6(name)) return false;
+    this.linkChanged(name);
+    for (const [key, wanted] of this.#wanted) if (wanted.interface === name) this.#add(key, wanted);
+    return true;
+  }
+
   failures(): readonly ApplyFailure[] {
     return [...this.#refused.failures(), ...this.#kept.failures()];
   }
@@ -78,7 +87,7 @@ export class LinkAddresses {
         addHostAddress(this.#socket, { linkIndex: link.index, address });
         this.#present.add(key);
       } catch (error) {
-        // IPv6 is off on this host or interface; the endpoint's state says so by its missing route.
+        // IPv6 is off on this host or interface, which the route to the endpoint will meet as well.
         if (!isRefusal(error, 'EACCES', 'EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL')) throw error;
       }
     });

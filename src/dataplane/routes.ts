@@ -215,9 +215,19 @@ export class Routes {
 
   /** Whether the kernel took it. */
   #write(key: string, route: Route): boolean {
-    return this.#refused.attempt(key, aboutRoute(route), () => {
+    const write = () => {
       if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
       else this.#make(route);
+    };
+    return this.#refused.attempt(key, aboutRoute(route), () => {
+      try {
+        write();
+      } catch (error) {
+        const name = this.#wanted.nameOf(route.linkIndex);
+        const isIpv6Off = isRefusal(error, 'EACCES') && name !== undefined;
+        if (!isIpv6Off || !this.#addresses.reviveIpv6(name)) throw error;
+        write();
+      }
       this.#delta.setActual(key, route);
       this.#lost.isBack(key);
     });

@@ -17,14 +17,23 @@ const answerMs = 5000;
 const patienceMs = 60_000;
 
 /**
- * Starts the containers whose start failed only because the datastore was away: Docker itself tries once, at
- * boot, and never again. Such a container is known by the call's id at the end of the error that Docker keeps
- * of it, so that nothing is started that was stopped, or failed for another reason. Only containers that have
- * a restart policy are: of the others somebody was told.
+ * What Docker keeps of a start when nobody served the plugin's sockets. Seen of 20.10 and 28.5, with the socket files of
+ * a daemon that had crashed, and without any.
+ */
+const nobodyServed =
+  /plugin "?calico(-ipam)?"? not found|\/calico(-ipam)?\.sock: connect: (connection refused|no such file)/;
+
+/**
+ * Starts the containers whose start failed only because the datastore, or this daemon, was away: Docker itself tries
+ * once, at boot, and never again. Such a container is known by the error that Docker keeps of it, of the datastore by the
+ * call's id at its end, so that nothing is started that was stopped, or failed for another reason. Only containers that
+ * have a restart policy are: of the others somebody was told.
  */
 export class FailedStarts {
   readonly #deps: FailedStartsDeps;
   readonly #refused = new Map<string, number>();
+  /** Until Docker has been asked once: it may have started while nobody was here. */
+  #mayHaveBeenAway = true;
 
   constructor(deps: FailedStartsDeps) {
     this.#deps = deps;
@@ -35,12 +44,14 @@ export class FailedStarts {
     if (code.startsWith('datastore/')) this.#refused.set(callId, Date.now());
   }
 
-  /** Looks for such containers until the signal is aborted; Docker is asked only after a refusal. */
+  /** Looks for such containers until the signal is aborted; Docker is asked once, and after each refusal. */
   async run(work: Work, signal: AbortSignal): Promise<void> {
     let delays = backoffMs(firstLookMs, longestMs);
     while (!signal.aborted) {
-      await pause(this.#refused.size === 0 ? firstLookMs : delays.next().value, signal);
-      if (this.#refused.size === 0) delays = backoffMs(firstLookMs, longestMs);
+      const mayBeAny = this.#mayHaveBeenAway || this.#refused.size > 0;
+      await pause(mayBeAny ? delays.next().value : firstLookMs, signal);
+      if (!this.#mayHaveBeenAway && this.#refused.size === 0)
+        delays = backoffMs(firstLookMs, longestMs);
       else if (this.#deps.isDatastoreBack()) await this.#startAll(work, signal);
     }
   }
@@ -53,14 +64,17 @@ export class FailedStarts {
         if (State === 'running' || State === 'removing') continue;
         const start = await docker.lastStart(Id, withDeadline(signal, answerMs));
         const callId = [...known].find((id) => start?.error.includes(`[${id}]`));
-        if (start === undefined || callId === undefined) continue;
-        this.#refused.delete(callId);
+        const isForAbsence = this.#mayHaveBeenAway && nobodyServed.test(start?.error ?? '');
+        if (start === undefined || (callId === undefined && !isForAbsence)) continue;
+        if (callId !== undefined) this.#refused.delete(callId);
         if (!start.hasRestartPolicy) continue;
-        log.info('container started: it had failed to only because the datastore was away', {
+        const away = isForAbsence ? 'calico-cnm' : 'the datastore';
+        log.info(`container started: it had failed to only because ${away} was away`, {
           container: start.name,
         });
         await docker.start(Id, withDeadline(signal, longestMs));
       }
+      this.#mayHaveBeenAway = false;
       this.#forgetOld(Date.now());
       work.succeeded();
     } catch (error) {

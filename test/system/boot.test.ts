@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { cacheFolder, engines } from '../lab/engine.ts';
 import { startHost } from '../lab/host.ts';
+import { unlessLong } from '../lab/long.ts';
 import { NetworkLab, startLab } from '../lab/network-lab.ts';
 import { words } from '../lab/words.ts';
 
@@ -129,6 +130,38 @@ for (const engine of engines) {
       assert.ok(await lab.eventually(failed, 30_000));
       assert.equal(await state('app'), 'exited');
       await lab.etcd?.start();
+      assert.ok(await lab.eventually(async () => (await state('app')) === 'running', 60_000));
+      await lab.client('inside', '--net', 'web');
+      assert.ok(await lab.reaches('inside', 'app'));
+      assert.equal(await state('stopped'), 'exited');
+      assert.equal(await state('once'), 'exited');
+    });
+  });
+
+  // Docker waits 15 s for each network and each container.
+  const skip = engine === '20.10' && unlessLong();
+  describe(`a boot without the daemon, Docker ${engine}`, { timeout: 300_000, skip }, () => {
+    let lab: NetworkLab;
+    before(async () => {
+      lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
+    });
+    after(async () => lab[Symbol.asyncDispose]());
+
+    test('containers that failed to start only for that are started when it is there, and no others', async () => {
+      await lab.network('web');
+      await lab.server('app', '--net', 'web', '--restart', 'always');
+      await lab.server('stopped', '--net', 'web', '--restart', 'unless-stopped');
+      await lab.docker('stop', '-t', '0', 'stopped');
+      await lab.client('once', '--net', 'web');
+      await lab.host.killDocker();
+      await lab.host.killCalico();
+      await lab.host.startDocker();
+      const state = (name: string) => lab.docker('inspect', '-f', '{{.State.Status}}', name);
+      const hasFailed = async () =>
+        /calico/.test(await lab.docker('inspect', '-f', '{{.State.Error}}', 'app'));
+      assert.ok(await lab.eventually(hasFailed, 60_000));
+      assert.equal(await state('app'), 'exited');
+      await lab.host.startCalico(lab.environment);
       assert.ok(await lab.eventually(async () => (await state('app')) === 'running', 60_000));
       await lab.client('inside', '--net', 'web');
       assert.ok(await lab.reaches('inside', 'app'));

@@ -25,7 +25,7 @@ describe("the host's switches of IPv6", { timeout: 300_000 }, () => {
     test(`all=${all}, default=${others}: containers have IPv6 among themselves, and ports are published`, async () => {
       await set('all', all);
       await set('default', others);
-      await lab.client('app', '--net', 'web');
+      await lab.server('app', '--net', 'web');
       await lab.client('inside', '--net', 'web');
       for (const address of [await lab.address('app', 'web'), await lab.address6('app', 'web')]) {
         assert.ok(await lab.eventually(() => lab.reaches('inside', address), 10_000), address);
@@ -37,7 +37,7 @@ describe("the host's switches of IPv6", { timeout: 300_000 }, () => {
   }
 
   test('switched off while containers run, theirs is switched on again', async () => {
-    await lab.client('app', '--net', 'web');
+    await lab.server('app', '--net', 'web');
     await lab.client('inside', '--net', 'web');
     const address = await lab.address6('app', 'web');
     assert.ok(await lab.eventually(() => lab.reaches('inside', address), 10_000));

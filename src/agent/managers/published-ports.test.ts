@@ -142,7 +142,7 @@ test('a port on all addresses is held on both families, one on an address there,
   assert.deepEqual(lab.bindings(), [
     'e1 TCP 0.0.0.0 8080',
     'e1 TCP 192.0.2.1 9090',
-    'e1 TCP ::1 8080 relayTo:10.65.0.1 80',
+    'e1 TCP ::1 8080 relayTo:10.65.0.1 80 isIfThere:true',
   ]);
   await lab.publish('e1', [['192.0.2.1', 9090, 90]]);
   assert.deepEqual(lab.bindings(), ['e1 TCP 192.0.2.1 9090']);
