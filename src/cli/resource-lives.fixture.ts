@@ -13,6 +13,8 @@ export interface ResourceLife {
   readonly row: readonly string[];
   /** The key below the root of resources. */
   readonly key: string;
+  /** Stored labels and annotations; none if not given. */
+  readonly marks?: unknown;
   /** The stored spec. */
   readonly spec: unknown;
   /** What `apply` says besides; the kind's own sentence if it is not enforced. */
@@ -32,6 +34,12 @@ const storedRule = {
   destination: { ports: [80, '8000:8010'] },
 };
 
+/** What Calico's client adds to a policy of the tier `default`. */
+const policyMarks = (name: string, labels: Readonly<Record<string, string>> = {}) => ({
+  labels: { ...labels, 'projectcalico.org/tier': 'default' },
+  annotations: { 'projectcalico.org/metadata': JSON.stringify({ name }) },
+});
+
 /** The kinds that are stored for Calico and have no effect yet, and Node, which has some. */
 export const resourceLives: readonly ResourceLife[] = [
   {
@@ -41,6 +49,7 @@ export const resourceLives: readonly ResourceLife[] = [
     document: `${header('NetworkPolicy')}metadata: {name: web}\nspec: {order: 10, selector: "role == 'web'", ingress: [${rule}]}\n`,
     row: ['default', 'web', 'default', '10', "role == 'web'"],
     key: 'networkpolicies/default/web',
+    marks: policyMarks('web'),
     spec: {
       tier: 'default',
       order: 10,
@@ -57,6 +66,7 @@ export const resourceLives: readonly ResourceLife[] = [
     document: `${header('GlobalNetworkPolicy')}metadata: {name: security.web, labels: {a: b}}\nspec: {selector: all(), egress: [{action: Deny}], preDNAT: false}\n`,
     row: ['security.web', 'default', '', 'all()'],
     key: 'globalnetworkpolicies/security.web',
+    marks: policyMarks('security.web', { a: 'b' }),
     spec: {
       tier: 'default',
       egress: [{ action: 'Deny' }],
@@ -73,6 +83,7 @@ export const resourceLives: readonly ResourceLife[] = [
     document: `${header('StagedNetworkPolicy')}metadata: {name: web, namespace: shop}\nspec: {}\n`,
     row: ['shop', 'web', 'default', '', ''],
     key: 'stagednetworkpolicies/shop/web',
+    marks: policyMarks('web'),
     spec: { stagedAction: 'Set', tier: 'default', types: ['Ingress'] },
     note: noEffect('StagedNetworkPolicy'),
   },
@@ -83,6 +94,7 @@ export const resourceLives: readonly ResourceLife[] = [
     document: `${header('StagedGlobalNetworkPolicy')}metadata: {name: web}\nspec: {stagedAction: Delete}\n`,
     row: ['web', 'default', '', ''],
     key: 'stagedglobalnetworkpolicies/web',
+    marks: policyMarks('web'),
     spec: { stagedAction: 'Delete', tier: 'default', types: ['Ingress'] },
     note: noEffect('StagedGlobalNetworkPolicy'),
   },
@@ -163,6 +175,7 @@ export const resourceLives: readonly ResourceLife[] = [
     document: `${header('Node')}metadata: {name: host-b, labels: {rack: a}}\nspec: {addresses: [{address: 192.0.2.2/24, type: InternalIP}], bgp: {ipv4Address: 192.0.2.2/24, asNumber: 64512}}\n`,
     row: ['host-b', 'rack=a'],
     key: 'nodes/host-b',
+    marks: { labels: { rack: 'a' } },
     spec: {
       bgp: { asNumber: 64_512, ipv4Address: '192.0.2.2/24' },
       addresses: [{ address: '192.0.2.2/24', type: 'InternalIP' }],
@@ -179,14 +192,17 @@ type Command = (argv: readonly string[], input?: string) => Promise<string>;
  * below the root of resources. Throws where anything is not as it should be.
  */
 export async function live(
-  { kind, word, id, document, row, key, spec, note = '' }: ResourceLife,
+  { kind, word, id, document, row, key, marks = {}, spec, note = '' }: ResourceLife,
   { ok, stored }: { readonly ok: Command; readonly stored: (key: string) => Promise<string> },
 ): Promise<void> {
   const apply = (text: string) => ok(['apply', '-f', '-'], text);
   expectText(await apply(document), `${kind} ${id} created\n${note}`);
   const value: unknown = JSON.parse(await stored(key));
   expectText(JSON.stringify(member(value, 'spec')), JSON.stringify(spec));
-  expectText(String(member(member(value, 'metadata'), 'name')), key.split('/').at(-1) ?? '');
+  const metadata = member(value, 'metadata');
+  const [labels, annotations] = ['labels', 'annotations'].map((field) => member(metadata, field));
+  expectText(JSON.stringify({ labels, annotations }), JSON.stringify(marks));
+  expectText(String(member(metadata, 'name')), key.split('/').at(-1) ?? '');
   expectText(await apply(document), `${kind} ${id} unchanged\n${note}`);
   for (const format of ['yaml', 'json']) {
     const printed = await ok(['get', word, '-o', format]);

@@ -162,6 +162,8 @@ describe('what Calico writes is found at its key and written back byte for byte'
     test(`${kind} ${id}, ${text.length} bytes`, () => {
       assert.equal(entryTypeOf[kind].key(id), key);
       assert.deepEqual(parseKey(key), { kind, id });
+      const kinds = entryKinds.filter((one) => entryTypeOf[one].idOf(key) !== undefined);
+      assert.deepEqual(kinds, [kind], 'a key is of one kind');
       assert.equal(rewritten(kind, text), text);
     });
   }
