@@ -111,6 +111,7 @@ export class FakeKernel implements Drivers {
       applyContainerRoutes: (path, routes) => {
         if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);
         this.containerRoutes.set(path, routes);
+        return [];
       },
       losses: () => this.lost,
     };

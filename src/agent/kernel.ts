@@ -3,6 +3,7 @@ import { conntrackOf, type Conntrack } from '../dataplane/conntrack.ts';
 import { applyContainerRoutes, type ContainerRoutes } from '../dataplane/container-routes.ts';
 import { inheritedFlowsEnder } from '../dataplane/inherited-flows.ts';
 import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
+import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
@@ -42,8 +43,11 @@ export interface Kernel {
   readonly links: LinkSettings;
   readonly conntrack: Conntrack;
   readonly addresses: HostAddresses;
-  /** Throws `kernel/refused`. */
-  readonly applyContainerRoutes: (namespacePath: string, routes: ContainerRoutes) => void;
+  /** Answers what the kernel refused, item by item; throws `kernel/refused` if nothing can be read there. */
+  readonly applyContainerRoutes: (
+    namespacePath: string,
+    routes: ContainerRoutes,
+  ) => readonly ApplyFailure[];
   /** How often rules that we had written were found gone: packets went by unjudged until they were back. */
   readonly losses: () => number;
 }

@@ -1,6 +1,8 @@
+import { describe } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { familyOf } from '../ip/address.ts';
-import { hostCidr, parseCidr, type Cidr } from '../ip/cidr.ts';
+import { hostCidr, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
+import type { ApplyFailure } from './apply-failure.ts';
 import { listAddresses } from './netlink/address.ts';
 import { listLinks } from './netlink/link.ts';
 import type { Libc } from './netlink/libc.ts';
@@ -44,6 +46,19 @@ const priorities = { reply: 20_000, main: 20_050, peer: 20_100 } as const;
 /** The table of an interface is this and its index, so that it is the same one as long as the interface is there. */
 const firstTable = 52_000;
 
+/** Which routes and rules in a container are ours, by table, class and protocol; all others are left alone. */
+const isOwnRoute = ({ table, destination, protocol }: Route): boolean =>
+  table >= firstTable && protocol === ourProtocol && splitCidr(destination).prefixLength === 0;
+
+const ownPriorities: ReadonlySet<number> = new Set(Object.values(priorities));
+
+function isOwnRule({ priority, table, protocol }: PolicyRule): boolean {
+  if (!ownPriorities.has(priority)) return false;
+  // Those that releases before made say no protocol.
+  const isOfBefore = protocol === 0 && (table >= firstTable || priority === priorities.main);
+  return protocol === ourProtocol || isOfBefore;
+}
+
 /**
  * Makes a container on several networks answer and reach its peers by the right interface, whichever network
  * has its default route: rules that lead to tables of our own, as Docker checks addresses against the main one.
@@ -53,16 +68,17 @@ const firstTable = 52_000;
  * its default: what Docker is answered is what it would be without us, at any time.
  *
  * A container that `paths` is `plain` for needs nothing of this while no other interface leads out of it, and gets
- * nothing; what is left from before goes. Repeating it changes nothing, and so does a namespace that is gone. Throws
- * `kernel/refused`, as for an interface that is down.
+ * nothing; what is left from before goes. Repeating it changes nothing, and so does a namespace that is gone. Answers
+ * what the kernel refused, item by item, as for an interface that is down; throws `kernel/refused` if nothing can be
+ * read there.
  */
 export function applyContainerRoutes(
   libc: Libc,
   namespacePath: string,
   { paths, isPlain }: ContainerRoutes,
-): void {
+): readonly ApplyFailure[] {
   const socket = openIn(libc, namespacePath);
-  if (socket === undefined) return;
+  if (socket === undefined) return [];
   try {
     const linkOf = new Map(
       listAddresses(socket).map(({ address, linkIndex }) => [address, linkIndex]),
@@ -75,11 +91,13 @@ export function applyContainerRoutes(
     const isAlone = () =>
       !listLinks(socket).some(({ index, leadsOut }) => leadsOut && !own.has(index));
     const wanted = isPlain && isAlone() ? [] : present;
+    const failures = new Failures();
     for (const family of [4, 6] as const) {
       const ofFamily = wanted.filter(({ address }) => familyOf(address) === family);
-      applyRoutes(socket, family, ofFamily);
-      applyRules(socket, family, ofFamily);
+      applyRoutes({ socket, family, failures }, ofFamily);
+      applyRules({ socket, family, failures }, ofFamily);
     }
+    return failures.all;
   } finally {
     socket.close();
   }
@@ -90,7 +108,29 @@ interface PlacedPath extends ContainerPath {
   readonly table: number;
 }
 
-function applyRoutes(socket: NetlinkSocket, family: IpFamily, paths: readonly PlacedPath[]): void {
+interface Applying {
+  readonly socket: NetlinkSocket;
+  readonly family: IpFamily;
+  readonly failures: Failures;
+}
+
+/** What was refused, while the rest is done. */
+class Failures {
+  readonly all: ApplyFailure[] = [];
+
+  /** Answers whether it was done. */
+  attempt(what: string, change: () => void): boolean {
+    try {
+      change();
+      return true;
+    } catch (error) {
+      this.all.push({ what, why: describe(error) });
+      return false;
+    }
+  }
+}
+
+function applyRoutes({ socket, family, failures }: Applying, paths: readonly PlacedPath[]): void {
   const wanted = paths.map(({ table, linkIndex, nextHop }): Route => ({
     destination: parseCidr(family === 4 ? '0.0.0.0/0' : '::/0'),
     table,
@@ -100,14 +140,18 @@ function applyRoutes(socket: NetlinkSocket, family: IpFamily, paths: readonly Pl
     gateway: nextHop,
     isOnLink: true,
   }));
-  const isOurs = ({ table }: Route) => table >= firstTable;
-  for (const route of listRoutes(socket, { family, protocol: ourProtocol }).filter(isOurs)) {
-    if (!wanted.some(({ table }) => table === route.table)) deleteRoute(socket, route);
+  for (const route of listRoutes(socket, { family, protocol: ourProtocol }).filter(isOwnRoute)) {
+    if (wanted.some(({ table }) => table === route.table)) continue;
+    failures.attempt(`removal of the route of table ${route.table}`, () =>
+      deleteRoute(socket, route),
+    );
   }
-  for (const route of wanted) replaceRoute(socket, route);
+  for (const route of wanted) {
+    failures.attempt(`route by ${route.gateway ?? ''}`, () => replaceRoute(socket, route));
+  }
 }
 
-function applyRules(socket: NetlinkSocket, family: IpFamily, paths: readonly PlacedPath[]): void {
+function applyRules({ socket, family, failures }: Applying, paths: readonly PlacedPath[]): void {
   const replies = paths.map(({ address, table }): PolicyRule => ({
     family,
     from: hostCidr(address),
@@ -127,14 +171,20 @@ function applyRules(socket: NetlinkSocket, family: IpFamily, paths: readonly Pla
     }
   }
   const wanted = paths.length === 0 ? [] : [...replies, main, ...peers.values()];
-  const ours = new Set<number>(Object.values(priorities));
-  const present = listPolicyRules(socket, family).filter(({ priority }) => ours.has(priority));
+  const present = listPolicyRules(socket, family).filter(isOwnRule);
+  const what = ({ priority }: PolicyRule) => `routing rule of priority ${priority}`;
   // In this order the peers' rules are never there without the one before them.
   for (const rule of wanted) {
-    if (!present.some((one) => isSameRule(one, rule))) addPolicyRule(socket, rule);
+    if (present.some((one) => isSameRule(one, rule))) continue;
+    const isDone = failures.attempt(what(rule), () => addPolicyRule(socket, rule));
+    if (!isDone && rule === main) break;
   }
   for (const rule of present.toSorted((a, b) => b.priority - a.priority)) {
-    if (!wanted.some((one) => isSameRule(one, rule))) deletePolicyRule(socket, rule);
+    if (wanted.some((one) => isSameRule(one, rule))) continue;
+    const isDone = failures.attempt(`removal of the ${what(rule)}`, () =>
+      deletePolicyRule(socket, rule),
+    );
+    if (!isDone && rule.priority === priorities.peer) break;
   }
 }
 

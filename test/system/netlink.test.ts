@@ -13,6 +13,7 @@ import {
   addPolicyRule,
   deletePolicyRule,
   listPolicyRules,
+  type PolicyRule,
 } from '../../src/dataplane/netlink/policy-rule.ts';
 import {
   deleteRoute,
@@ -126,7 +127,11 @@ describe('netlink against ip and ipset', () => {
       isWithoutDefault: false,
     } as const;
     const main = { priority: 101, table: routeTables.main, isWithoutDefault: true } as const;
-    const rules = [rule, { ...main, family: 4 }, { ...main, family: 6 }] as const;
+    const rules: readonly PolicyRule[] = [
+      { ...rule, protocol: ourProtocol },
+      { ...main, family: 4, protocol: ourProtocol },
+      { ...main, family: 6, protocol: ourProtocol },
+    ];
     const ours = () =>
       [4, 6].flatMap((family) =>
         listPolicyRules(rtnetlink, family === 4 ? 4 : 6).filter(

@@ -28,6 +28,7 @@ class Lab {
         this.looks++;
         if (this.broken.has(path)) throw new Error('no such namespace');
         this.routes.set(path, routes);
+        return [];
       },
     },
   });

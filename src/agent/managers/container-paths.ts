@@ -164,27 +164,35 @@ export class ContainerPaths implements Manager<ContainerPathsKind> {
 
   #apply(sandbox: string): void {
     const endpoints = this.#endpointsIn(sandbox);
+    const why = this.#refusal(sandbox, endpoints);
+    if (why === undefined) {
+      this.#failed.delete(sandbox);
+      return;
+    }
+    const times = (this.#failed.get(sandbox)?.times ?? 0) + 1;
+    this.#failed.set(sandbox, { why, times });
+    // Once is no more than an interface that Docker is taking away.
+    if (times !== 2) return;
+    const [endpoint] = endpoints;
+    this.#deps.log.warn('routes in a container could not be set; it is tried again', {
+      container: endpoint?.spec.workload,
+      why,
+    });
+  }
+
+  /** Sets what can be set; answers the first of what cannot. */
+  #refusal(sandbox: string, endpoints: readonly WorkloadEndpoint[]): string | undefined {
     const isInternal = (one: WorkloadEndpoint) => this.#networkOf(one)?.internal === true;
     const internal = endpoints.filter(isInternal);
+    // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
+    // as the container has the tags of its internal networks there as well.
+    const others = endpoints.filter((one) => !isInternal(one));
+    const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
+    const isPlain = endpoints.length <= 1 && internal.length === 0;
     try {
-      // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
-      // as the container has the tags of its internal networks there as well.
-      const others = endpoints.filter((one) => !isInternal(one));
-      const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
-      const isPlain = endpoints.length <= 1 && internal.length === 0;
-      this.#deps.kernel.applyContainerRoutes(sandbox, { paths, isPlain });
-      this.#failed.delete(sandbox);
+      return this.#deps.kernel.applyContainerRoutes(sandbox, { paths, isPlain })[0]?.why;
     } catch (error) {
-      const why = describe(error);
-      const times = (this.#failed.get(sandbox)?.times ?? 0) + 1;
-      this.#failed.set(sandbox, { why, times });
-      // Once is no more than an interface that Docker is taking away.
-      if (times !== 2) return;
-      const [endpoint] = endpoints;
-      this.#deps.log.warn('routes in a container could not be set; it is tried again', {
-        container: endpoint?.spec.workload,
-        why,
-      });
+      return describe(error);
     }
   }
 

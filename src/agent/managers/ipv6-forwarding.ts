@@ -1,3 +1,4 @@
+import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
 import { forwardingGuard } from '../../render/iptables/static-chains.ts';
 import type { Logger } from '../../telemetry/log.ts';
@@ -21,6 +22,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   readonly #tables: ForwardingTables | undefined;
   readonly #forwarding: ManagerDeps['ipv6Forwarding'];
   readonly #log: Logger;
+  readonly #refused = new Refusals<string>();
   #isWanted = false;
 
   constructor({ kernel, ipv6Forwarding, log }: ForwardingDeps) {
@@ -53,11 +55,24 @@ export class GuardedIpv6Forwarding implements Manager<never> {
 
   /** When the tables have been written, the guard among them. */
   apply(phase: Phase): void {
-    if (phase !== 'tables' || !this.#isWanted) return;
-    this.#isWanted = false;
+    if (phase !== 'tables' || !this.#isWanted || !this.#refused.isDue(this.name)) return;
     const problem = this.#forwarding.switchOn();
-    if (problem === undefined) this.#log.info('IPv6 forwarding switched on, for containers only');
-    else this.#log.warn(problem);
+    this.#isWanted = problem !== undefined;
+    if (problem === undefined) {
+      this.#log.info('IPv6 forwarding switched on, for containers only');
+      this.#refused.delete(this.name);
+      return;
+    }
+    if (this.#refused.get(this.name) === undefined) this.#log.warn(problem);
+    this.#refused.add(this.name, { what: this.name }, problem);
+  }
+
+  failures(): readonly ApplyFailure[] {
+    return this.#refused.failures();
+  }
+
+  look(): boolean {
+    return this.#refused.hasDue;
   }
 
   #guard(): void {

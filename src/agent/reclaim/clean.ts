@@ -10,10 +10,7 @@ import { Routes } from '../../dataplane/routes.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { openKernelSockets, type KernelSockets } from '../../dataplane/kernel-sockets.ts';
-import { hostMac } from '../../workload/interfaces.ts';
-
-/** The host's end of a container's veth: Calico's prefix and the beginning of an endpoint's ID. */
-const hostEnd = /^cali[0-9a-f]{11}$/;
+import { isHostEnd } from '../../workload/interfaces.ts';
 
 /**
  * Removes all of ours from the kernel of this host: chains of both iptables, address sets, routes, interfaces;
@@ -61,7 +58,7 @@ export async function cleanHost(
 }
 
 async function removeLinks({ rtnetlink, removals }: KernelSockets): Promise<void> {
-  for (const { name, mac } of listLinks(rtnetlink)) {
-    if (hostEnd.test(name) && mac === hostMac) await deleteLinkElsewhere(removals, name);
+  for (const link of listLinks(rtnetlink).filter(isHostEnd)) {
+    await deleteLinkElsewhere(removals, link.name);
   }
 }

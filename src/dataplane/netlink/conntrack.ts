@@ -39,7 +39,7 @@ export function endFlows(
   isToEnd: (flow: Flow) => boolean,
 ): number {
   const flows = families.flatMap((family) => listFlows(socket, family)).filter(isToEnd);
-  for (const flow of flows) deleteFlow(socket, flow);
+  deleteFlows(socket, flows);
   return flows.length;
 }
 
@@ -59,8 +59,21 @@ export function endFlowsOf(socket: NetlinkSocket, addresses: ReadonlySet<IpAddre
           ...listFlows(socket, { from: address, as: reply }),
         ]);
   const ended = new Map(flows.filter(isTheirs).map((flow) => [flow.tuple.toString('hex'), flow]));
-  for (const flow of ended.values()) deleteFlow(socket, flow);
+  deleteFlows(socket, [...ended.values()]);
   return ended.size;
+}
+
+/** That one is refused keeps nobody from the others; then the first refusal is thrown. */
+function deleteFlows(socket: NetlinkSocket, flows: readonly Flow[]): void {
+  const errors: unknown[] = [];
+  for (const flow of flows) {
+    try {
+      deleteFlow(socket, flow);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
 /** As many flows are read in the time that the kernel takes to look through a table with none. */

@@ -1,4 +1,5 @@
 import { attribute, nest, readAttributes, readText, text, u32 } from './attributes.ts';
+import { encodeKind, readKind, type LinkKind, type ToldKind } from './link-kinds.ts';
 import { isRefusal, requestFlags, type NetlinkSocket, type Request } from './socket.ts';
 
 /** Network interfaces by rtnetlink. Source: linux/if_link.h, linux/rtnetlink.h. */
@@ -17,9 +18,6 @@ const attributes = {
   afSpec: 26,
   otherNamespace: 37,
 };
-const infoKind = 1;
-const infoData = 2;
-const vethPeer = 1;
 const afInet = 2;
 const inetConf = 1;
 const flagUp = 1;
@@ -37,6 +35,8 @@ export interface Link {
   readonly isUp: boolean;
   /** Whether the other end is up as well, so that packets pass. */
   readonly hasCarrier: boolean;
+  /** What virtual link it is, of the kinds that we make; absent for any other. */
+  readonly is?: ToldKind;
   /** Whether it leads into another network namespace: the other end of a veth, or what lies below, is there. */
   readonly leadsOut: boolean;
 }
@@ -63,19 +63,44 @@ export function createVeth(socket: NetlinkSocket, veth: Veth): void {
     attribute(attributes.address, macBytes(veth.peerMac)),
     u32(attributes.mtu, mtuBytes),
   ]);
+  makeLink(socket, {
+    name: hostName,
+    mac: veth.hostMac,
+    mtuBytes,
+    is: { kind: 'veth', peer },
+    what: `create the interface pair ${hostName} and ${peerName}`,
+  });
+  configureHostEnd(socket, hostName);
+}
+
+/** A link that is to be made. */
+export interface NewLink {
+  readonly name: string;
+  /** The kernel chooses where it is not given; links of the third layer have none. */
+  readonly mac?: string;
+  readonly mtuBytes?: number;
+  readonly is: LinkKind;
+  /** What is done, in words. */
+  readonly what?: string;
+}
+
+/**
+ * Makes a virtual link, which is down at first. Equivalent: `ip link add NAME [address MAC] [mtu BYTES] type KIND …`.
+ * Throws `kernel/refused`: EEXIST if the name is taken, EOPNOTSUPP if this kernel has not the kind.
+ */
+export function makeLink(socket: NetlinkSocket, { name, mac, mtuBytes, is, what }: NewLink): void {
   socket.request({
     type: newLink,
     flags: requestFlags.create | requestFlags.exclusive,
-    what: `create the interface pair ${hostName} and ${peerName}`,
+    what: what ?? `create the ${is.kind} interface ${name}`,
     payload: Buffer.concat([
       linkHeader({}),
-      text(attributes.name, hostName),
-      attribute(attributes.address, macBytes(veth.hostMac)),
-      u32(attributes.mtu, mtuBytes),
-      nest(attributes.info, [text(infoKind, 'veth'), nest(infoData, [attribute(vethPeer, peer)])]),
+      text(attributes.name, name),
+      ...(mac === undefined ? [] : [attribute(attributes.address, macBytes(mac))]),
+      ...(mtuBytes === undefined ? [] : [u32(attributes.mtu, mtuBytes)]),
+      nest(attributes.info, encodeKind(is)),
     ]),
   });
-  configureHostEnd(socket, hostName);
 }
 
 /** Brings the host's end of a veth up with the settings that it needs; repeating it changes nothing. */
@@ -163,6 +188,8 @@ export function readLink(payload: Buffer): Link {
   const found = readAttributes(payload.subarray(headerBytes));
   const flags = payload.readUInt32LE(8);
   const name = found.get(attributes.name);
+  const info = found.get(attributes.info);
+  const is = info === undefined ? undefined : readKind(info);
   return {
     index: payload.readInt32LE(4),
     name: name === undefined ? '' : readText(name),
@@ -170,6 +197,7 @@ export function readLink(payload: Buffer): Link {
     mtuBytes: found.get(attributes.mtu)?.readUInt32LE(0) ?? 0,
     isUp: (flags & flagUp) !== 0,
     hasCarrier: found.get(attributes.operationalState)?.[0] === operationalUp,
+    ...(is === undefined ? {} : { is }),
     leadsOut: found.has(attributes.otherNamespace),
   };
 }

@@ -1,6 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrOf, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { address, readAddress, readAttributes, u32 } from './attributes.ts';
+import { address, readAddress, readAttributes, u32, u8 } from './attributes.ts';
+import { ourProtocol } from './route.ts';
 import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
 /** Routing policy rules by rtnetlink. Source: linux/fib_rules.h. */
@@ -8,7 +9,14 @@ import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 const newRule = 32;
 const deleteRuleType = 33;
 const getRule = 34;
-const attributes = { destination: 1, source: 2, priority: 6, suppressPrefixLength: 14, table: 15 };
+const attributes = {
+  destination: 1,
+  source: 2,
+  priority: 6,
+  suppressPrefixLength: 14,
+  table: 15,
+  protocol: 21,
+};
 const headerBytes = 12;
 const actionToTable = 1;
 
@@ -21,6 +29,8 @@ export interface PolicyRule {
   readonly table: number;
   /** Whether the table's default routes are passed over (`suppress_prefixlength 0`), so that later rules decide. */
   readonly isWithoutDefault?: boolean;
+  /** Who made it: ours if it does not say; 0 if whoever made it did not. */
+  readonly protocol?: number;
 }
 
 /** Equivalent: `ip rule add from S to D lookup T priority P`; that it exists is no error. */
@@ -71,11 +81,13 @@ export function listPolicyRules(socket: NetlinkSocket, family: IpFamily): readon
         priority: found.get(attributes.priority)?.readUInt32LE(0) ?? 0,
         table: found.get(attributes.table)?.readUInt32LE(0) ?? payload[4] ?? 0,
         isWithoutDefault: found.get(attributes.suppressPrefixLength)?.readInt32LE(0) === 0,
+        protocol: found.get(attributes.protocol)?.[0] ?? 0,
       };
     });
 }
 
-function encode({ family, from, to, priority, table, isWithoutDefault }: PolicyRule): Buffer {
+function encode(rule: PolicyRule): Buffer {
+  const { family, from, to, priority, table, isWithoutDefault } = rule;
   const source = from === undefined ? undefined : splitCidr(from);
   const destination = to === undefined ? undefined : splitCidr(to);
   const header = Buffer.alloc(headerBytes);
@@ -91,6 +103,7 @@ function encode({ family, from, to, priority, table, isWithoutDefault }: PolicyR
     u32(attributes.priority, priority),
     u32(attributes.table, table),
     ...(isWithoutDefault === true ? [u32(attributes.suppressPrefixLength, 0)] : []),
+    u8(attributes.protocol, rule.protocol ?? ourProtocol),
   ]);
 }
 
