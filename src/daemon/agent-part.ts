@@ -1,0 +1,61 @@
+import { Agent } from '../agent/agent.ts';
+import { openDrivers } from '../agent/kernel.ts';
+import { logUnenforced } from '../agent/status/unenforced.ts';
+import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
+import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
+import { createLinks, type Links } from '../workload/links.ts';
+import type { Common } from './parts.ts';
+import type { StorePart } from './store-part.ts';
+
+/** The kernel monitor comes round each second. */
+const mostSilentMs = 120_000;
+
+/** The agent, with what of the kernel Docker's calls use beside it. */
+export interface AgentPart {
+  readonly agent: Agent;
+  readonly heldPorts: HeldHostPorts;
+  readonly links: Links;
+  /** Follows datastore and kernel; ends with the daemon's signal. */
+  run(): Promise<void>;
+  close(): void;
+}
+
+export function createAgentPart(
+  common: Common,
+  { mirror, firewall }: Pick<StorePart, 'mirror'> & { readonly firewall: ChosenBackend },
+): AgentPart {
+  const { settings, signal, node, families, log, sockets, runner, supervisor, keep } = common;
+  const heldPorts = new HeldHostPorts(sockets.libc);
+  const agent = new Agent({
+    node,
+    mirror,
+    log,
+    supervisor,
+    drivers: openDrivers({ sockets, runner, chosen: firewall, families }),
+    heldPorts,
+    families,
+    statics: { endpointToHostAction: settings.endpointToHostAction },
+    ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, (text) => log.warn(text)),
+    endsForbiddenFlows: settings.removedRuleFlows === 'end',
+  });
+  const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
+  const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
+  return {
+    agent,
+    heldPorts,
+    links,
+    run: () => {
+      const monitoring = keep(
+        'kernel monitor',
+        (work) => monitor.run(signal, () => work.turned()),
+        { mostSilentMs },
+      );
+      agent.start(signal);
+      logUnenforced(mirror, log);
+      return monitoring;
+    },
+    close: () => monitor.close(),
+  };
+}

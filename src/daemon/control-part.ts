@@ -1,0 +1,66 @@
+import { dirname } from 'node:path';
+import { statusReport } from '../agent/status/status.ts';
+import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
+import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
+import { startControlServer, type ControlServer } from '../telemetry/control-server.ts';
+import { version } from '../version.ts';
+import type { AgentPart } from './agent-part.ts';
+import type { DockerPart } from './docker-part.ts';
+import type { Common } from './parts.ts';
+import { lastRefusal } from './serving-lock.ts';
+import type { StorePart } from './store-part.ts';
+import { backgroundCheck } from './supervision.ts';
+
+/** What `calico-cnm status` and those who collect metrics ask. */
+export function startControlPart(
+  common: Common,
+  parts: {
+    readonly store: StorePart;
+    readonly agent: AgentPart;
+    readonly docker: DockerPart;
+    readonly firewall: ChosenBackend;
+    readonly socketFiles: readonly string[];
+  },
+): Promise<ControlServer> {
+  const { settings, signal, node, families, metrics, runner, sockets, supervisor, startedAt } =
+    common;
+  const { firewall, socketFiles } = parts;
+  const { mirror, writer, local } = parts.store;
+  const { agent } = parts.agent;
+  const { docker } = parts.docker;
+  return startControlServer({
+    file: settings.controlSocket,
+    metrics,
+    status: async () => {
+      metrics.quarantined.set(local.quarantined().length);
+      return statusReport({
+        version,
+        node,
+        startedAt,
+        mirror,
+        agent,
+        local,
+        firewall,
+        families,
+        // In a managed plugin the host's folders lie below /host.
+        sockets: socketFiles.map((file) => file.replace(/^\/host\//, '/')),
+        connected: () => connectedRanges(sockets.rtnetlink),
+        dockerPools: dockerAddressPools,
+        hostProblems: parts.docker.problems(),
+        moreChecks: [
+          backgroundCheck(supervisor.reports()),
+          ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
+          ...(await dockerChecks({ docker, mirror, node }, signal)),
+        ],
+      });
+    },
+    work: () => ({
+      forks: runner.forks,
+      tableTransactions: agent.health.tableTransactions,
+      netlinkRequests:
+        sockets.rtnetlink.requests + sockets.removals.requests + sockets.netfilter.requests,
+      datastoreTransactions: writer.transactions,
+    }),
+  });
+}

@@ -1,0 +1,138 @@
+import { randomBytes } from 'node:crypto';
+import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
+import { isMirrorLocked, lockedError } from '../cache/lock.ts';
+import { isNamespaceInUse } from '../dataplane/namespace-use.ts';
+import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
+import { createDockerApi, type DockerApi } from '../driver/docker/docker-api.ts';
+import type { Engine } from '../driver/docker/messages.ts';
+import { createEndpoints } from '../driver/endpoints/endpoints.ts';
+import { withoutPolicyLabels } from '../driver/endpoints/policy-labels.ts';
+import { FailedStarts } from '../driver/failed-starts.ts';
+import { networkDriverMethods } from '../driver/network-driver.ts';
+import { createNetworks } from '../driver/networks/networks.ts';
+import type { PluginServer } from '../driver/plugin/plugin-server.ts';
+import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
+import { CalicoError } from '../errors/error.ts';
+import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.ts';
+import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
+import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
+import { looseVeths } from '../workload/links.ts';
+import type { AgentPart } from './agent-part.ts';
+import { makeFirstContents } from './first-contents.ts';
+import type { Common } from './parts.ts';
+import { pluginServers } from './plugin-servers.ts';
+import type { StorePart } from './store-part.ts';
+
+const collectIntervalMs = 30_000;
+
+/** What serves Docker, and keeps what the datastore says of this host as Docker has it. */
+export interface DockerPart {
+  readonly docker: DockerApi;
+  /** A server of both plugin APIs, which waits for the datastore by itself. */
+  readonly serverWith: (scope: 'local' | 'global') => Promise<PluginServer>;
+  /** Why this engine cannot be served, as sentences. */
+  problems(): readonly string[];
+  /** Makes what every datastore holds, then follows Docker; ends with the daemon's signal. */
+  run(): Promise<unknown>;
+}
+
+export function createDockerPart(
+  common: Common,
+  { datastore, mirror, writer, local }: StorePart,
+  { agent, heldPorts, links }: AgentPart,
+): DockerPart {
+  const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
+  const engine = createDockerApi(settings.dockerHost);
+  const docker = settings.labelEndpoints ? engine : withoutPolicyLabels(engine);
+  const base = { node, mirror, writer, docker, local, stamp, log };
+  const addresses = createNetworkAddresses({ now, stamp });
+  const { createProfiles } = settings;
+  const networks = createNetworks({ node, writer, addresses, stamp, createProfiles });
+  const programmed = (endpointId: string, revision: bigint, stop: AbortSignal) =>
+    agent.programmed(endpointId, revision, stop);
+  const endpoints = createEndpoints({
+    ...base,
+    addresses,
+    links,
+    defaultMtuBytes: () => settings.mtuBytes ?? defaultMtuBytes(sockets.rtnetlink),
+    interfacePrefix: settings.interfacePrefix,
+    programmed,
+  });
+  const connectivity = createExternalConnectivity({
+    node,
+    mirror,
+    writer,
+    heldPorts,
+    families,
+    isAlive: isNamespaceInUse,
+    programmed,
+  });
+  const ipam = createDockerIpam({
+    node,
+    writer,
+    now,
+    nonce: () => randomBytes(6).toString('hex'),
+    stamp,
+    usedRanges: () => connectedRanges(sockets.rtnetlink),
+  });
+  const failedStarts = new FailedStarts({
+    docker,
+    log,
+    isDatastoreBack: () => mirror.health.inSyncSince !== undefined && !isMirrorLocked(mirror),
+  });
+  const work = supervisor.work('first contents');
+  const ranges = () => rangesInUse(sockets.rtnetlink);
+  const initialised = makeFirstContents(
+    { node, settings, families, mirror, writer, stamp, work, rangesInUse: ranges },
+    signal,
+  );
+  let problem: string | undefined;
+  const onEngine = ({ isRootless }: Engine) => {
+    problem = isRootless
+      ? new CalicoError('docker/rootless', { address: docker.address }).message
+      : undefined;
+    if (problem !== undefined) log.error(problem);
+  };
+  const { containers } = agent.managers;
+  const follow = () => {
+    const onNetworksChanged = (sandbox: string) => containers.changed(sandbox);
+    const following = { ...base, networks, supervisor, onNetworksChanged, onEngine };
+    return Promise.all([
+      keepInSyncWithDocker(following, signal),
+      ...(settings.startFailedContainers
+        ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
+        : []),
+      common.keep('garbage collection', (collecting) =>
+        collectGarbage(
+          {
+            ...base,
+            work: collecting,
+            removeNetwork: (id, stop) => networks.remove(id, stop),
+            removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
+            looseVeths: () => looseVeths(sockets),
+            removeVeth: (name) => links.removeVeth(name),
+            intervalMs: collectIntervalMs,
+          },
+          signal,
+        ),
+      ),
+    ]);
+  };
+  return {
+    docker,
+    problems: () => (problem === undefined ? [] : [problem]),
+    serverWith: pluginServers({
+      network: networkDriverMethods({ networks, endpoints, gateways: containers, connectivity }),
+      ipam,
+      initialised,
+      whyNotReady: (error) =>
+        isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync(error),
+      log,
+      metrics: common.metrics,
+      onActivated: () => connectivity.engineBegan(),
+      logsBodies: settings.logLevel === 'debug',
+      onRefused: (callId, { code }) => failedStarts.refused(callId, code),
+    }),
+    run: () => initialised.then(follow),
+  };
+}

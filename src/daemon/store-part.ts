@@ -1,0 +1,55 @@
+import { GroupWriter } from '../cache/group-writer.ts';
+import { LiveMirror } from '../cache/live-mirror.ts';
+import { keepSnapshot, readSnapshot } from '../cache/snapshot.ts';
+import type { Datastore } from '../datastore/datastore.ts';
+import { openDatastore } from '../datastore/open-datastore.ts';
+import { indexLocalEndpoints, type LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
+import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
+import { datastoreOptions } from '../host/from-settings.ts';
+import type { Common } from './parts.ts';
+
+/** The datastore, and what is held of it in memory. */
+export interface StorePart {
+  readonly datastore: Datastore;
+  readonly mirror: LiveMirror;
+  readonly writer: GroupWriter;
+  readonly local: LocalEndpoints;
+  /** Follows it; ends with the daemon's signal. */
+  run(): Promise<unknown>;
+}
+
+export async function openStorePart({
+  settings,
+  node,
+  log,
+  supervisor,
+  keep,
+  signal,
+}: Common): Promise<StorePart> {
+  const datastore = await openDatastore(datastoreOptions(settings));
+  const { snapshotFile: file } = settings;
+  const warn = (text: string) => log.warn(text);
+  // The file of one host is never away; a shared datastore may be.
+  const isRemote = settings.etcdEndpoints !== undefined;
+  const mirror = new LiveMirror(
+    datastore,
+    async () => (isRemote ? readSnapshot(file, datastore.endpoint, warn) : undefined),
+    supervisor.work('mirror listeners'),
+  );
+  const writer = new GroupWriter(mirror);
+  const local = indexLocalEndpoints(mirror, node);
+  return {
+    datastore,
+    mirror,
+    writer,
+    local,
+    run: () =>
+      Promise.all([
+        keep('shared tags', (work) => keepTagsShared({ mirror, writer, local, work }, signal)),
+        keep('datastore mirror', () => mirror.run(signal)),
+        ...(isRemote
+          ? [keep('snapshot', (work) => keepSnapshot({ mirror, file, work }, signal))]
+          : []),
+      ]),
+  };
+}
