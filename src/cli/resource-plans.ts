@@ -3,7 +3,7 @@ import type { Draft } from '../datastore/writer.ts';
 import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError } from '../errors/error.ts';
 import { cidrCovers } from '../ip/cidr.ts';
-import { removePool } from '../ipam/docker/docker-pools.ts';
+import { removePool } from '../ipam/pools/remove-pool.ts';
 import { heldAddresses } from '../ipam/records/block.ts';
 import { blockKind } from '../ipam/records/records.ts';
 import {

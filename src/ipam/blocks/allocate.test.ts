@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseCidr, subnetAt } from '../../ip/cidr.ts';
 import { defaultPool, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { checkIpam } from '../upkeep/report.ts';
-import { fnv1 } from './allocate.ts';
+import { fnv1 } from './claim.ts';
 
 /** The blocks with their hosts, and how much of each is in use. */
 function blocks(lab: Lab): readonly string[] {

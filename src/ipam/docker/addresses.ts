@@ -1,17 +1,15 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import { cidrContains, cidrSize } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
-import { allocate, assign, checkAffinity } from '../blocks/allocate.ts';
+import { checkAffinity } from '../blocks/allocate.ts';
 import { mayUse, releaseUser } from './claims.ts';
 import { addressTaken, lookUpHolder, type AddressFacts } from '../records/holder.ts';
 import { isLinkLocal } from './next-hop.ts';
-import { poolsOfRecord } from './docker-pools.ts';
-import { poolOf, refuseOtherUses, reservedRanges } from '../pools/pools.ts';
-import { countReserved } from '../pools/reserved.ts';
+import { checkInside, describeSource, isInside, poolsOfRecord } from './docker-pools.ts';
+import { give, standingOf, takeAny, type Standing } from '../pools/standing.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 import { putBlock, release, rewriteHolder } from '../records/records.ts';
 import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
@@ -71,11 +69,9 @@ export function allocateFrom(
   },
 ): IpAddress {
   for (const source of sources) {
-    const pools = poolsOfRecord(draft, source);
-    for (const pool of pools) refuseOtherUses(pool);
-    const found = allocate(draft, {
+    const found = takeAny(draft, {
       node: source.node,
-      pools,
+      pools: poolsOfRecord(draft, source),
       range: source.range ?? source.subnet,
       ...request,
     });
@@ -113,7 +109,7 @@ export function releaseAddress(
   if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
   const { endpoint } = secondary;
   if (endpoint === undefined || !isLiving(draft, node, endpoint)) {
-    return releaseUser(draft, { address, block, holder });
+    return releaseUser(draft, found);
   }
   const givenBack = { ...holder, secondary: { ...secondary, givenBackBy: endpoint } };
   rewriteHolder(draft, block, { address, holder: givenBack });
@@ -125,24 +121,24 @@ export function releaseAddress(
  */
 export function reserve(
   draft: Draft,
+  standing: Standing,
   request: {
     readonly record: DockerPool;
-    readonly address: IpAddress;
     readonly type: 'gateway' | 'auxiliary';
     readonly now: Date;
   },
 ): void {
-  const { record, address, type, now } = request;
+  const { address, held } = standing;
+  const { record, type, now } = request;
   const { nonce } = parsePoolId(record.poolId);
   const sharer = sharerOf(record);
-  checkInside(draft, record, address);
-  const found = lookUpHolder(draft, address);
-  if (found === undefined) {
+  checkInside(draft, record, standing);
+  if (held === undefined) {
     const secondary = { node: record.node, pool: nonce, type, holders: sharer };
     const holder = { handle_id: handleFor('shared', address), secondary };
-    return assign(draft, { node: record.node, address, holder, now });
+    return give(draft, standing, { node: record.node, holder, now });
   }
-  const { block, holder } = found;
+  const { block, holder } = held;
   const sharers = sharersOf(holder) ?? [];
   const own = holder.secondary ?? {};
   const isOwnPlain = sharers.length === 0 && own['node'] === record.node && own['pool'] === nonce;
@@ -183,47 +179,46 @@ function requestSpecific(
 ): void {
   const source =
     [record, ...siblings(draft, record)].find((one) => isInside(draft, one, address)) ?? record;
-  checkInside(draft, source, address);
-  const found = lookUpHolder(draft, address);
-  const sharers = found === undefined ? undefined : sharersOf(found.holder);
+  const standing = standingOf(draft, address);
+  checkInside(draft, source, standing);
+  const { held } = standing;
+  const sharers = held === undefined ? undefined : sharersOf(held.holder);
   const isOfOthers = sharers?.every((sharer) => !sharer.startsWith(`${record.node}/`)) === true;
   if (isOfOthers) {
     // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
     // and a container that asked for it is refused when it is created.
-    return reserve(draft, { record, address, type: 'auxiliary', now });
+    return reserve(draft, standing, { record, type: 'auxiliary', now });
   }
-  if (found !== undefined && isUnusedAnswer(draft, address, { holder: found.holder, facts })) {
-    const secondary = { ...found.holder.secondary, ...facts };
-    return rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
+  if (held !== undefined && isUnusedAnswer(draft, address, { holder: held.holder, facts })) {
+    const secondary = { ...held.holder.secondary, ...facts };
+    return rewriteHolder(draft, held.block, { address, holder: { ...held.holder, secondary } });
   }
   const { node } = record;
-  const { secondary = {} } = found?.holder ?? {};
+  const { secondary = {} } = held?.holder ?? {};
   const { endpoint } = secondary;
   const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
-  if (found !== undefined && isGivenBack && secondary['pool'] === facts.pool) {
-    draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
-    releaseUser(draft, { address, ...found });
+  if (held === undefined || !isGivenBack || secondary['pool'] !== facts.pool) {
+    return assignToUser(draft, standing, { facts, now });
   }
-  assignToUser(draft, { address, facts, now });
+  draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
+  releaseUser(draft, held);
+  assignToUser(draft, standingOf(draft, address), { facts, now });
 }
 
 /** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */
 export function assignToUser(
   draft: Draft,
-  {
-    address,
-    facts,
-    now,
-  }: { readonly address: IpAddress; readonly facts: AddressFacts; readonly now: Date },
+  standing: Standing,
+  { facts, now }: { readonly facts: AddressFacts; readonly now: Date },
 ): void {
+  const { address, held } = standing;
   const { node, network } = facts;
-  const found = lookUpHolder(draft, address);
-  if (found === undefined || !mayUse(draft, found.holder, network)) {
-    return assign(draft, { node, address, holder: holderWith(address, facts), now });
+  if (held === undefined || !mayUse(draft, held.holder, network)) {
+    return give(draft, standing, { node, holder: holderWith(address, facts), now });
   }
-  checkAffinity(draft, { node, block: found.block, address });
-  const secondary = { ...found.holder.secondary, ...facts };
-  rewriteHolder(draft, found.block, { address, holder: { ...found.holder, secondary } });
+  checkAffinity(draft, { node, block: held.block, address });
+  const secondary = { ...held.holder.secondary, ...facts };
+  rewriteHolder(draft, held.block, { address, holder: { ...held.holder, secondary } });
 }
 
 function addressFacts(draft: Draft, { record, container }: AddressRequest): AddressFacts {
@@ -253,42 +248,4 @@ function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
     const sibling = draft.get('DockerPool', `${record.node}/${parsePoolId(poolId).nonce}`);
     return sibling?.family === record.family ? [sibling] : [];
   });
-}
-
-/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for what a pool record cannot give. */
-export function checkInside(draft: Draft, record: DockerPool, address: IpAddress): void {
-  if (isInside(draft, record, address)) {
-    const pool = poolOf(draft, address);
-    if (pool !== undefined) refuseOtherUses(pool);
-    return;
-  }
-  const { subnet } = record;
-  const where = subnet === undefined ? describeSource(draft, record).where : `subnet ${subnet}`;
-  throw new CalicoError('ipam/address-outside', { address, where });
-}
-
-export function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
-  if (record.subnet !== undefined) return cidrContains(record.subnet, address);
-  return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
-}
-
-function describeSource(
-  draft: Draft,
-  record: DockerPool,
-): { readonly where: string; readonly size: string; readonly reserved: string } {
-  const range = record.range ?? record.subnet;
-  const pools = poolsOfRecord(draft, record);
-  const cidrs = range === undefined ? pools.map(({ spec }) => spec.cidr) : [range];
-  const size = cidrs.reduce((sum, cidr) => sum + cidrSize(cidr), 0n).toString();
-  const ranges = reservedRanges(draft);
-  const reserved = cidrs
-    .reduce((sum, cidr) => sum + countReserved(cidr, ranges, []).reserved, 0n)
-    .toString();
-  if (range !== undefined) {
-    const isPart = record.range !== undefined && record.range !== record.subnet;
-    const where = `${isPart ? '--ip-range' : 'subnet'} ${range}`;
-    return { where: isPart ? `${where} of subnet ${record.subnet ?? ''}` : where, size, reserved };
-  }
-  const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
-  return { where: `IP pool ${names.join(', ')}`, size, reserved };
 }

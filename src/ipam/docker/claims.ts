@@ -1,7 +1,7 @@
 import type { Draft } from '../../datastore/writer.ts';
-import type { IpAddress } from '../../ip/address.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
-import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
+import type { AllocationAttributes } from '../../model/kinds/block.ts';
+import type { Held } from '../records/holder.ts';
 import { poolRecordId } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
 import { release, rewriteHolder } from '../records/records.ts';
@@ -11,13 +11,6 @@ import { release, rewriteHolder } from '../records/records.ts';
  * the task runs. The allocation's attributes say both: `swarm` lists the manager's pools that claim it, the other
  * keys (`node`, `pool`, …) are the host's. It is free when neither is left, whoever gives it back first.
  */
-
-/** An allocation as it was found. */
-export interface Held {
-  readonly address: IpAddress;
-  readonly block: Block;
-  readonly holder: AllocationAttributes;
-}
 
 /** By what a pool of Swarm's manager claims: the datastore id of its record. */
 export function claimOf({ node, poolId }: Pick<DockerPool, 'node' | 'poolId'>): string {

@@ -3,8 +3,10 @@ import { writeAll } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import {
+  addressBits,
   anyAddress4,
   anyAddress6,
+  familyOf,
   isUnspecified,
   parseAddress,
   type IpAddress,
@@ -13,12 +15,13 @@ import {
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { asHost } from '../blocks/allocate.ts';
-import { isInside, releaseAddress, requestAddress, reserve } from './addresses.ts';
+import { standingOf } from '../pools/standing.ts';
+import { releaseAddress, requestAddress, reserve } from './addresses.ts';
 import { claimOf } from './claims.ts';
 import type { UsedRange } from '../pools/default-pools.ts';
 import { isLinkLocal } from './next-hop.ts';
 import {
+  isInside,
   poolIdsOfNetworks,
   poolRecord,
   poolsOfRecord,
@@ -226,7 +229,9 @@ function gatewayAddress(
     draft.put('DockerPool', claimOf(record), { ...record, nextHop: address });
     return address;
   }
-  if (address !== record.nextHop) reserve(draft, { record, address, type: 'gateway', now });
+  if (address !== record.nextHop) {
+    reserve(draft, standingOf(draft, address), { record, type: 'gateway', now });
+  }
   return address;
 }
 
@@ -252,4 +257,9 @@ function wantedAddress(given: string | undefined): IpAddress | undefined {
   if (given === undefined || given === '') return undefined;
   const address = parseAddress(given);
   return isUnspecified(address) ? undefined : address;
+}
+
+/** The address with its full prefix, as Docker wants it. */
+function asHost(address: IpAddress): string {
+  return `${address}/${addressBits(familyOf(address))}`;
 }

@@ -1,39 +1,37 @@
 import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
-import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import { cidrCovers, cidrFamily, cidrsOverlap, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { cidrContains, cidrSize } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
-import { poolFamily, poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
-import { heldAddresses, holderOf } from '../records/block.ts';
-import type { UsedRange } from '../pools/default-pools.ts';
-import { chooseNextHop } from './next-hop.ts';
-import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
+import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import {
   allPools,
   candidatePools,
-  hostLocal,
   madeForSubnet,
-  partsOf,
-  poolOverlapping,
   refuseOtherUses,
-  refuseSpecialSubnet,
+  reservedRanges,
 } from '../pools/pools.ts';
-import { expectBlocksWithin } from '../blocks/overlapping-blocks.ts';
-import { blockKind, getBlock, release, removeBlock } from '../records/records.ts';
+import { countReserved } from '../pools/reserved.ts';
+import type { Standing } from '../pools/standing.ts';
+import { removePool } from '../pools/remove-pool.ts';
+import {
+  poolForSubnet,
+  poolsForSubnet,
+  subnetPoolName,
+  type SubnetRequest,
+} from '../pools/subnet-pools.ts';
+import { chooseNextHop } from './next-hop.ts';
+import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 
 /**
  * The pools that Docker asks our IPAM for. Each request has a record of its own on its host; an IP pool that
  * was made for a subnet stays as long as a record of any host refers to it.
  */
 
-export interface PoolRequest extends PoolFacts {
+export interface PoolRequest extends PoolFacts, Pick<SubnetRequest, 'used' | 'stamp'> {
   readonly node: string;
   readonly now: Date;
-  /** Ranges that a subnet without an IP pool must not overlap. */
-  readonly used?: readonly UsedRange[];
-  /** Gives a new resource uid and creation time. */
-  readonly stamp: (pool: IpPool) => IpPool;
 }
 
 /** The datastore id of a pool record. */
@@ -124,124 +122,46 @@ export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool
   throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
 }
 
-/** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
-export function subnetPoolName(subnet: string): string {
-  return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
+/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for what a pool record cannot give. */
+export function checkInside(
+  draft: Draft,
+  record: DockerPool,
+  { address, pool }: Pick<Standing, 'address' | 'pool'>,
+): void {
+  if (isInside(draft, record, address)) {
+    if (pool !== undefined) refuseOtherUses(pool);
+    return;
+  }
+  const { subnet } = record;
+  const where = subnet === undefined ? describeSource(draft, record).where : `subnet ${subnet}`;
+  throw new CalicoError('ipam/address-outside', { address, where });
 }
 
-/** An IP pool for one subnet, as the driver makes it. */
-export function subnetPool(subnet: Cidr, annotations: Readonly<Record<string, string>>): IpPool {
-  const family = cidrFamily(subnet);
-  const blockSize = Math.max(splitCidr(subnet).prefixLength, family === 4 ? 26 : 122);
-  return {
-    kind: 'IPPool',
-    apiVersion: 'projectcalico.org/v3',
-    metadata: { name: subnetPoolName(subnet), annotations: { ...annotations } },
-    spec: {
-      cidr: subnet,
-      blockSize,
-      ipipMode: 'Never',
-      vxlanMode: 'Never',
-      natOutgoing: family === 4,
-      nodeSelector: 'all()',
-      allowedUses: ['Workload', 'Tunnel'],
-    },
-  };
+export function isInside(draft: Draft, record: DockerPool, address: IpAddress): boolean {
+  if (record.subnet !== undefined) return cidrContains(record.subnet, address);
+  return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
 }
 
-/** How many keys a step of a pool's removal touches: as many again may go with the last one. */
-const stepKeys = 60;
-
-/**
- * Removes an IP pool with all its blocks, if none was made or changed meanwhile. Of a pool that has more of them
- * than a transaction holds only some go, and the pool stays: `more` says that this plan is to be carried out again.
- */
-export function removePool(draft: Draft, pool: IpPool): Progress {
-  expectBlocksWithin(draft, pool.spec.cidr);
-  let left = stepKeys;
-  for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
-    if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
-    const held = [...heldAddresses(block)];
-    // The block, its affinity, and a handle for each address at most.
-    const keys = held.length + 2;
-    if (keys > left && left < stepKeys) return 'more';
-    if (keys > stepKeys) {
-      for (const [address] of held.slice(0, stepKeys)) releaseHeld(draft, block.cidr, address);
-      return 'more';
-    }
-    removeBlock(draft, block);
-    left -= keys;
+/** A pool record in words, for messages: where its addresses come from, how many there are, and how many are reserved. */
+export function describeSource(
+  draft: Draft,
+  record: DockerPool,
+): { readonly where: string; readonly size: string; readonly reserved: string } {
+  const range = record.range ?? record.subnet;
+  const pools = poolsOfRecord(draft, record);
+  const cidrs = range === undefined ? pools.map(({ spec }) => spec.cidr) : [range];
+  const size = cidrs.reduce((sum, cidr) => sum + cidrSize(cidr), 0n).toString();
+  const ranges = reservedRanges(draft);
+  const reserved = cidrs
+    .reduce((sum, cidr) => sum + countReserved(cidr, ranges, []).reserved, 0n)
+    .toString();
+  if (range !== undefined) {
+    const isPart = record.range !== undefined && record.range !== record.subnet;
+    const where = `${isPart ? '--ip-range' : 'subnet'} ${range}`;
+    return { where: isPart ? `${where} of subnet ${record.subnet ?? ''}` : where, size, reserved };
   }
-  draft.remove('IPPool', pool.metadata.name);
-  return 'done';
-}
-
-function releaseHeld(draft: Draft, cidr: Cidr, address: IpAddress): void {
-  const block = getBlock(draft, cidr);
-  const holder = block && holderOf(block, address);
-  if (block !== undefined && holder !== undefined) release(draft, block, { address, holder });
-}
-
-function poolForSubnet(draft: Draft, request: PoolRequest & { readonly subnet: Cidr }): string {
-  const { subnet, range, ipPools } = request;
-  if (range !== undefined && !cidrCovers(subnet, range)) {
-    throw new CalicoError('ipam/bad-subnet', {
-      subnet,
-      why: `it does not hold --ip-range ${range}`,
-    });
-  }
-  const [covering, ...others] = poolsForSubnet(allPools(draft), subnet);
-  if (ipPools !== undefined) {
-    const isNamed = covering !== undefined && ipPools.includes(covering.metadata.name);
-    if (!isNamed) {
-      throw new CalicoError('ipam/subnet-not-in-pools', { subnet, pools: ipPools.join(', ') });
-    }
-  }
-  // What Docker asks for again when it starts has been made already.
-  const isMade = covering?.metadata.annotations?.[madeForSubnet] !== undefined;
-  if (!isMade) refuseSpecialSubnet(subnet);
-  if (covering !== undefined) {
-    for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
-    return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);
-  }
-  const overlapping = poolOverlapping(draft, subnet);
-  if (overlapping !== undefined) {
-    const { metadata, spec } = overlapping;
-    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
-  }
-  checkSubnet(subnet);
-  const inUse = request.used?.find(({ cidr }) => cidrsOverlap(cidr, subnet));
-  if (inUse !== undefined) {
-    throw new CalicoError('ipam/subnet-in-use', { subnet, what: inUse.what, cidr: inUse.cidr });
-  }
-  const pool = request.stamp(subnetPool(subnet, { [madeForSubnet]: subnet }));
-  draft.put('IPPool', pool.metadata.name, pool);
-  return pool.metadata.name;
-}
-
-/** The pool that holds a subnet, or those that such a one was split into. */
-function poolsForSubnet(pools: readonly IpPool[], subnet: Cidr): readonly IpPool[] {
-  const covering = pools.find(({ spec }) => cidrCovers(spec.cidr, subnet));
-  return covering === undefined ? partsOf(pools, subnet) : [covering];
-}
-
-/** Throws why a subnet cannot be of a pool that is there. */
-function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
-  const { metadata, spec } = pool;
-  if (metadata.annotations?.[hostLocal] !== undefined) {
-    throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
-  }
-  refuseOtherUses(pool);
-  // Whoever removes it at this moment looks for networks that use it, and finds that one came.
-  draft.expect('IPPool', metadata.name);
-}
-
-function checkSubnet(subnet: Cidr): void {
-  const family: IpFamily = cidrFamily(subnet);
-  const { prefixLength } = splitCidr(subnet);
-  if (prefixLength < (family === 4 ? 8 : 16)) {
-    throw new CalicoError('ipam/bad-subnet', { subnet, why: 'it is too large' });
-  }
+  const names = pools.map(({ metadata, spec }) => `${metadata.name} (${spec.cidr})`);
+  return { where: `IP pool ${names.join(', ')}`, size, reserved };
 }
 
 /**

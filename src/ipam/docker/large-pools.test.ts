@@ -7,7 +7,7 @@ import { parseCidr, type Cidr } from '../../ip/cidr.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { newBlock } from '../records/block.ts';
 import { collect, findOwnerless } from '../upkeep/collect.ts';
-import { subnetPool, subnetPoolName } from './docker-pools.ts';
+import { subnetPool, subnetPoolName } from '../pools/subnet-pools.ts';
 import { allocateUsed } from '../upkeep/heal.ts';
 import { signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { createNetworkAddresses } from './network-addresses.ts';

@@ -8,9 +8,11 @@ import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
-import { assign } from '../blocks/allocate.ts';
 import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
-import { poolIdsOfNetworks, removePool, subnetPool } from './docker-pools.ts';
+import { give, standingOf } from '../pools/standing.ts';
+import { removePool } from '../pools/remove-pool.ts';
+import { subnetPool } from '../pools/subnet-pools.ts';
+import { poolIdsOfNetworks } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
 import { addressTaken, lookUpHolder, userOf, type AddressFacts } from '../records/holder.ts';
 import { chooseNextHop } from './next-hop.ts';
@@ -109,7 +111,7 @@ export function createNetworkAddresses(clock: Clock) {
       for (const address of endpoint.addresses) {
         const found = lookUpHolder(draft, address);
         if (found?.holder.secondary?.['endpoint'] === endpoint.endpointId) {
-          release(draft, found.block, { address, holder: found.holder });
+          release(draft, found.block, found);
         }
       }
     },
@@ -118,7 +120,7 @@ export function createNetworkAddresses(clock: Clock) {
         const found = lookUpHolder(draft, address);
         if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
           continue;
-        release(draft, found.block, { address, holder: found.holder });
+        release(draft, found.block, found);
       }
     },
   };
@@ -148,7 +150,7 @@ function adoptPool(
   const { swarm, ...plain } = record;
   if (swarm !== undefined) draft.put('DockerPool', claimOf(record), plain);
   for (const address of Object.values(subnet.auxiliary)) {
-    reserve(draft, { record, address, type: 'auxiliary', now });
+    reserve(draft, standingOf(draft, address), { record, type: 'auxiliary', now });
   }
   return {
     subnet: { ...withoutUndefined(subnet), poolId: record.poolId },
@@ -233,7 +235,7 @@ function bindOwnAddress(
   if (found === undefined || mayUse(draft, found.holder, network.id)) {
     // Its record was lost, but Docker holds it: it is this endpoint's again.
     const facts = factsOf(endpoint, poolNonce(network, address));
-    return assignToUser(draft, { address, facts, now });
+    return assignToUser(draft, standingOf(draft, address), { facts, now });
   }
   const { block, holder } = found;
   const { secondary = {} } = holder;
@@ -266,12 +268,13 @@ function bindDockerAddress(
     if (stale !== undefined) {
       draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, stale)}`);
     }
-    release(draft, found.block, { address, holder: found.holder });
+    release(draft, found.block, found);
   }
   for (const [id, { spec }] of draft.group('WorkloadEndpoint', address)) {
     if (spec.node === node) draft.remove('WorkloadEndpoint', id);
   }
-  assign(draft, { node, address, holder: holderWith(address, factsOf(endpoint, 'docker')), now });
+  const holder = holderWith(address, factsOf(endpoint, 'docker'));
+  give(draft, standingOf(draft, address), { node, holder, now });
 }
 
 function factsOf({ node, network, endpointId }: EndpointAddresses, pool: string): AddressFacts {

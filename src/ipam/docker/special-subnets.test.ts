@@ -6,7 +6,7 @@ import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { specialRanges } from '../../ip/special-ranges.ts';
 import { newPoolProblem } from '../../model/kinds/ip-pool.ts';
 import { makeDefaultPool } from '../pools/default-pools.ts';
-import { subnetPool } from './docker-pools.ts';
+import { subnetPool } from '../pools/subnet-pools.ts';
 import { nodes, signal, withIpam } from '../ipam-lab.fixture.ts';
 import { createNetworkAddresses } from './network-addresses.ts';
 

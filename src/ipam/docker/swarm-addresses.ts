@@ -4,10 +4,10 @@ import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import type { Cidr } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { endpointAnnotations } from '../../model/kinds/workload-endpoint.ts';
-import { allocateFrom, checkInside, handleFor, isInside } from './addresses.ts';
-import { assign } from '../blocks/allocate.ts';
+import { allocateFrom, handleFor } from './addresses.ts';
+import { give, standingOf } from '../pools/standing.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
-import { releasePool } from './docker-pools.ts';
+import { checkInside, isInside, releasePool } from './docker-pools.ts';
 import { addressTaken, lookUpHolder, userOf } from '../records/holder.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
@@ -89,24 +89,25 @@ export function claimAddress(
   const sources = [record, ...siblings(draft, record)] as const;
   if (address === undefined) return allocateFrom(draft, sources, { holder, now });
   const source = sources.find((one) => isInside(draft, one, address)) ?? record;
-  checkInside(draft, source, address);
-  const found = lookUpHolder(draft, address);
-  if (found === undefined) {
+  const standing = standingOf(draft, address);
+  checkInside(draft, source, standing);
+  const { held } = standing;
+  if (held === undefined) {
     const { annotations } = userOf(draft, address)?.metadata ?? {};
     const network = annotations?.[endpointAnnotations.network];
     const isUsersOwn = network !== undefined && network === record.swarm?.network;
-    assign(draft, { node, address, holder: holder(address), now, isUsersOwn });
+    give(draft, standing, { node, holder: holder(address), now, isUsersOwn });
     return address;
   }
-  const { secondary = {} } = found.holder;
+  const { secondary = {} } = held.holder;
   // A task that runs may have lost its manager's claim, but is of this network; else nobody may have the address.
-  const isOfTask = hasUser(found.holder)
+  const isOfTask = hasUser(held.holder)
     ? secondary['network'] !== undefined && secondary['network'] === record.swarm?.network
-    : claimsOn(found.holder).length > 0;
-  if (!isOfTask || validClaims(draft, found.holder).length > 0) {
-    throw addressTaken(draft, address, found.holder);
+    : claimsOn(held.holder).length > 0;
+  if (!isOfTask || validClaims(draft, held.holder).length > 0) {
+    throw addressTaken(draft, address, held.holder);
   }
-  putClaims(draft, { address, ...found }, [claim]);
+  putClaims(draft, held, [claim]);
   return address;
 }
 
@@ -121,7 +122,7 @@ export function releaseClaim(
   const found = lookUpHolder(draft, address);
   if (found === undefined || !claimsOn(found.holder).includes(claim)) return;
   const left = claimsOn(found.holder).filter((other) => other !== claim && !isVoid(draft, other));
-  putClaims(draft, { address, ...found }, left);
+  putClaims(draft, found, left);
 }
 
 /** The pool that this manager asked for: the newest with this gateway and subnet that no other network has. */

@@ -4,7 +4,7 @@ import type { IpAddress } from '../../ip/address.ts';
 import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
 import { containerName, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { holderOf } from './block.ts';
-import { blocksHolding } from '../blocks/overlapping-blocks.ts';
+import { blocksHolding } from './records.ts';
 
 /** Who holds an address: as it is recorded, and in words. */
 
@@ -19,14 +19,18 @@ export interface AddressFacts {
   readonly container?: string;
 }
 
+/** An allocation as it was found. */
+export interface Held {
+  readonly address: IpAddress;
+  readonly block: Block;
+  readonly holder: AllocationAttributes;
+}
+
 /** Who holds an address now; `undefined` if nobody does. */
-export function lookUpHolder(
-  draft: Draft,
-  address: IpAddress,
-): { readonly block: Block; readonly holder: AllocationAttributes } | undefined {
+export function lookUpHolder(draft: Draft, address: IpAddress): Held | undefined {
   for (const block of blocksHolding(draft, address)) {
     const holder = holderOf(block, address);
-    if (holder !== undefined) return { block, holder };
+    if (holder !== undefined) return { address, block, holder };
   }
   return undefined;
 }

@@ -1,6 +1,6 @@
 import type { Draft } from '../../datastore/writer.ts';
-import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import { cidrFamily, type Cidr } from '../../ip/cidr.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { cidrFamily, cidrOf, type Cidr } from '../../ip/cidr.ts';
 import {
   blockHost,
   isNobodys,
@@ -22,12 +22,27 @@ export function affinityKind(family: IpFamily): 'Affinity4' | 'Affinity6' {
   return family === 4 ? 'Affinity4' : 'Affinity6';
 }
 
+/** Prefix lengths that blocks may have. Source: Calico, libcalico-go/lib/validator/v3. */
+export const blockLengths = {
+  4: { shortest: 20, longest: 32 },
+  6: { shortest: 116, longest: 128 },
+} as const;
+
 export function getBlock(draft: Draft, cidr: Cidr): Block | undefined {
   return draft.get(blockKind(cidrFamily(cidr)), cidr);
 }
 
 export function putBlock(draft: Draft, block: Block): void {
   draft.put(blockKind(cidrFamily(block.cidr)), block.cidr, block);
+}
+
+/** The blocks that hold an address, the smallest first; more than one only if they overlap. */
+export function* blocksHolding(draft: Draft, address: IpAddress): Generator<Block> {
+  const { shortest, longest } = blockLengths[familyOf(address)];
+  for (let length = longest; length >= shortest; length--) {
+    const block = draft.get(blockKind(familyOf(address)), cidrOf(address, length));
+    if (block !== undefined) yield block;
+  }
 }
 
 /** Makes a block this host's: the claim and the block itself. One that was given up is taken over. */

@@ -109,7 +109,7 @@ function collectAddress(draft: Draft, node: string, address: IpAddress): void {
   if (found === undefined) return;
   const { block, holder } = found;
   const sharers = sharersOf(holder);
-  if (sharers === undefined) return releaseUser(draft, { address, block, holder });
+  if (sharers === undefined) return releaseUser(draft, found);
   const lost = lostSharers(draft, node, sharers);
   const left = sharers.filter((sharer) => !lost.includes(sharer));
   if (left.length === 0) return release(draft, block, { address, holder });
@@ -125,7 +125,7 @@ function collectClaims(
   if (found === undefined) return;
   for (const claim of claims) draft.expect('DockerPool', claim);
   const left = claimsOn(found.holder).filter((claim) => !claims.includes(claim));
-  putClaims(draft, { address, ...found }, left);
+  putClaims(draft, found, left);
 }
 
 /** Those of this host whose pool record is gone, and those of managers that count no more. */

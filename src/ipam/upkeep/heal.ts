@@ -9,14 +9,11 @@ import {
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { holderWith } from '../docker/addresses.ts';
-import { assign } from '../blocks/allocate.ts';
+import { give, standingOf } from '../pools/standing.ts';
 import { heldAddresses, isEmptyBlock } from '../records/block.ts';
 import { lookUpHolder } from '../records/holder.ts';
-import {
-  blocksHolding,
-  blocksOfOtherSizes,
-  unreadableBlocks,
-} from '../blocks/overlapping-blocks.ts';
+import { blocksOfOtherSizes, unreadableBlocks } from '../blocks/claim.ts';
+import { blocksHolding } from '../records/records.ts';
 import { parsePoolId } from '../docker/pool-id.ts';
 import { poolOf } from '../pools/pools.ts';
 
@@ -44,7 +41,8 @@ export function allocateUsed(
       if (!isAllocatable(draft, address)) continue;
       draft.expect('WorkloadEndpoint', id);
       const holder = holderWith(address, factsOf(draft, endpoint, address));
-      assign(draft, { node: endpoint.spec.node, address, holder, now, isUsersOwn: true });
+      const standing = standingOf(draft, address);
+      give(draft, standing, { node: endpoint.spec.node, holder, now, isUsersOwn: true });
       healed.push(address);
     }
   }

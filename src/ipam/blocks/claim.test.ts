@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import type { Draft } from '../../datastore/writer.ts';
 import { addressFromNumber } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, cidrSize, addressAt, cidrsOverlap, type Cidr } from '../../ip/cidr.ts';
-import { expectNoOverlap } from './overlapping-blocks.ts';
+import { expectNoOverlap } from './claim.ts';
 
 /** Few bits are set, so that runs of zeros of every length are written as `::`. */
 const blocks = fc

@@ -1,0 +1,293 @@
+import type { Draft } from '../../datastore/writer.ts';
+import { CalicoError } from '../../errors/error.ts';
+import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import {
+  addressAt,
+  cidrCovers,
+  cidrFamily,
+  cidrOf,
+  cidrsOverlap,
+  parseCidr,
+  splitCidr,
+  subnetAt,
+  type Cidr,
+} from '../../ip/cidr.ts';
+import { entryTypeOf } from '../../model/kinds/index.ts';
+import { blockHost, type Block } from '../../model/kinds/block.ts';
+import { poolBlockSize, type IpPool } from '../../model/kinds/ip-pool.ts';
+import { isEmptyBlock, newBlock, nextFree } from '../records/block.ts';
+import {
+  affinityKind,
+  blockKind,
+  blockLengths,
+  blocksHolding,
+  claimBlock,
+  getBlock,
+  removeBlock,
+} from '../records/records.ts';
+
+/** How a host comes by blocks: its claims. Source of order and limit: Calico, libcalico-go/lib/ipam. */
+
+/** A block that is wanted, of some pools. */
+export interface BlockRequest {
+  readonly node: string;
+  readonly pools: readonly IpPool[];
+  /** Only addresses of this range; all of the pools if absent. */
+  readonly range?: Cidr | undefined;
+  /** None of these is given out. */
+  readonly reserved: readonly Cidr[];
+  readonly now: Date;
+}
+
+const defaultBlockLimit = 20;
+const reclaimAfterMs = 60_000;
+
+/** How many blocks inside the pools and the range the host has, full ones too. */
+function countOwnBlocks(draft: Draft, { node, pools, range }: BlockRequest): number {
+  const family = familyOfPools(pools);
+  if (family === undefined) return 0;
+  let count = 0;
+  for (const [id] of draft.group(affinityKind(family), node)) {
+    const block = draft.get(blockKind(family), id.slice(node.length + 1));
+    if (block === undefined || blockHost(block) !== node) continue;
+    if (isRelevant(block.cidr, pools, range)) count++;
+  }
+  return count;
+}
+
+/**
+ * Claims a block of the pools that has a usable address: one that nobody has, else one that another host left empty for a
+ * minute. Throws `ipam/no-new-blocks` or `ipam/block-limit`.
+ */
+export function claimUsable(
+  draft: Draft,
+  request: BlockRequest,
+  isUsable: (address: IpAddress) => boolean,
+): Block | undefined {
+  const { node, now, reserved } = request;
+  const config = draft.get('IpamConfig', 'config');
+  const owned = countOwnBlocks(draft, request);
+  if (config !== undefined && config.auto_allocate_blocks !== true) {
+    throw new CalicoError('ipam/no-new-blocks', { node });
+  }
+  const limit = config?.maxBlocksPerHost ?? 0;
+  const most = limit === 0 ? defaultBlockLimit : limit;
+  const overlapping = overlapsIn(draft);
+  const family = familyOfPools(request.pools) ?? 4;
+  const unreadable = unreadableBlocks(draft, family);
+  const unreadableClaims = draft.unreadable(affinityKind(family));
+  const isFresh = (cidr: Cidr) => getBlock(draft, cidr) === undefined;
+  const isReclaimable = (cidr: Cidr) => {
+    const block = getBlock(draft, cidr);
+    return block !== undefined && blockHost(block) !== node && isAbandoned(block, now);
+  };
+  for (const isCandidate of [isFresh, isReclaimable]) {
+    for (const cidr of blockOrder(request)) {
+      if (!isCandidate(cidr) || unreadable(cidr) !== undefined) continue;
+      if (unreadableClaims.has(`${node}/${cidr}`)) continue;
+      // Spares looking at each address of a pool that is reserved as a whole.
+      if (reserved.some((network) => cidrCovers(network, cidr))) continue;
+      const others = overlapping(cidr);
+      if (!others.every(isEmptyBlock)) continue;
+      const isAnyUsable = nextFree(newBlock(cidr, node, now), isUsable) !== undefined;
+      if (!isAnyUsable) continue;
+      if (owned >= most) throw new CalicoError('ipam/block-limit', { node, limit: most });
+      const former = getBlock(draft, cidr);
+      const formerHost = former === undefined ? undefined : blockHost(former);
+      if (formerHost !== undefined) {
+        draft.remove(affinityKind(cidrFamily(cidr)), `${formerHost}/${cidr}`);
+      }
+      return claimFree(draft, { cidr, others, node, now });
+    }
+  }
+  return undefined;
+}
+
+/** The blocks of other sizes that share addresses with a network; those of one size are looked for once. */
+function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
+  const bySize = new Map<number, (cidr: Cidr) => readonly Block[]>();
+  return (cidr) => {
+    const blockSize = splitCidr(cidr).prefixLength;
+    const known = bySize.get(blockSize);
+    const overlaps = known ?? blocksOfOtherSizes(draft, { family: cidrFamily(cidr), blockSize });
+    if (known === undefined) bySize.set(blockSize, overlaps);
+    return overlaps(cidr);
+  };
+}
+
+/** An empty block whose host has held it for a minute may be taken over when nothing else is free. */
+function isAbandoned(block: Block, now: Date): boolean {
+  if (!isEmptyBlock(block)) return false;
+  const since = Date.parse(block.affinity_claim_time ?? '');
+  return Number.isNaN(since) || now.getTime() - since >= reclaimAfterMs;
+}
+
+/** Claims the block that one address lies in; throws `ipam/block-overlaps`. */
+export function claimFor(
+  draft: Draft,
+  request: {
+    readonly node: string;
+    readonly address: IpAddress;
+    readonly pool: IpPool;
+    readonly now: Date;
+  },
+): Block {
+  const { node, address, pool, now } = request;
+  const blockSize = poolBlockSize(pool);
+  const cidr = cidrOf(address, blockSize);
+  const others = blocksOfOtherSizes(draft, { family: familyOf(address), blockSize })(cidr);
+  const used = others.find((other) => !isEmptyBlock(other));
+  if (used !== undefined) {
+    throw new CalicoError('ipam/block-overlaps', { address, cidr, other: used.cidr });
+  }
+  return claimFree(draft, { cidr, others, node, now });
+}
+
+/** Claims a block in the place of empty ones of other sizes; throws `datastore/corrupt` for one that cannot be read. */
+function claimFree(
+  draft: Draft,
+  {
+    cidr,
+    others,
+    node,
+    now,
+  }: {
+    readonly cidr: Cidr;
+    readonly others: readonly Block[];
+    readonly node: string;
+    readonly now: Date;
+  },
+): Block {
+  const unreadable = unreadableBlocks(draft, cidrFamily(cidr))(cidr);
+  if (unreadable !== undefined) throw unreadable;
+  for (const other of others) removeBlock(draft, other);
+  expectNoOverlap(draft, cidr);
+  return claimBlock(draft, { cidr, host: node, now });
+}
+
+/** Whether a block is of the pools, and has addresses of the range. */
+export function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | undefined): boolean {
+  const isInPool = pools.some((pool) => cidrCovers(pool.spec.cidr, cidr));
+  return isInPool && (range === undefined || cidrsOverlap(range, cidr));
+}
+
+/** More blocks than this are not looked through; a pool of that size is not full. */
+const mostBlocksTried = 1 << 16;
+
+/** Every block of the pools and the range once, beginning at a place that differs from host to host. */
+function* blockOrder({ node, pools, range }: BlockRequest): Generator<Cidr> {
+  for (const pool of pools) {
+    const size = poolBlockSize(pool);
+    const within =
+      range !== undefined && cidrCovers(pool.spec.cidr, range) ? range : pool.spec.cidr;
+    const { prefixLength, address } = splitCidr(within);
+    if (prefixLength >= size) {
+      yield cidrOf(address, size);
+      continue;
+    }
+    const count = 1n << BigInt(size - prefixLength);
+    const start = BigInt(fnv1(node)) % count;
+    for (let step = 0n; step < count && step < mostBlocksTried; step++) {
+      yield subnetAt(within, size, (start + step) % count);
+    }
+  }
+}
+
+/** FNV-1, 32 bits, as Calico seeds its order of blocks. */
+export function fnv1(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = (Math.imul(hash, 0x01000193) ^ byte) >>> 0;
+  return hash;
+}
+
+export function familyOfPools(pools: readonly IpPool[]) {
+  const [first] = pools;
+  return first === undefined ? undefined : cidrFamily(first.spec.cidr);
+}
+
+/*
+ * Blocks of different sizes that share addresses: where a pool was made again with another block size, or two
+ * pools overlap. Each of them would give out the same addresses, so a block is claimed only where there is none.
+ */
+
+/** For networks of one size: the blocks of other sizes that share addresses with one. */
+export function blocksOfOtherSizes(
+  draft: Draft,
+  { family, blockSize }: { readonly family: IpFamily; readonly blockSize: number },
+): (network: Cidr) => readonly Block[] {
+  const smaller = Map.groupBy(
+    [...draft.entries(blockKind(family))]
+      .map(([, block]) => block)
+      .filter(({ cidr }) => splitCidr(cidr).prefixLength > blockSize),
+    ({ cidr }) => cidrOf(splitCidr(cidr).address, blockSize),
+  );
+  return (network) => {
+    const holding = [...blocksHolding(draft, splitCidr(network).address)];
+    const larger = holding.filter(({ cidr }) => splitCidr(cidr).prefixLength < blockSize);
+    return [...larger, ...(smaller.get(network) ?? [])];
+  };
+}
+
+/**
+ * The error of a block that cannot be read and shares addresses with a network, which therefore nobody may claim;
+ * `undefined` if there is none. Looked for once for many networks, as there are few such blocks.
+ */
+export function unreadableBlocks(
+  draft: Draft,
+  family: IpFamily,
+): (network: Cidr) => CalicoError | undefined {
+  const kind = blockKind(family);
+  const unreadable = [...draft.unreadable(kind)].flatMap(([id, why]) => {
+    const cidr = cidrOrNone(id);
+    return cidr === undefined ? [] : [{ cidr, key: entryTypeOf[kind].key(id), why }];
+  });
+  return (network) => {
+    const found = unreadable.find(({ cidr }) => cidrsOverlap(cidr, network));
+    return found && new CalicoError('datastore/corrupt', { key: found.key, why: found.why });
+  };
+}
+
+/** A key of Calico's may hold any text where the network stands. */
+function cidrOrNone(text: string): Cidr | undefined {
+  try {
+    return parseCidr(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The commit holds only if no block inside this network was made meanwhile. */
+export function expectBlocksWithin(draft: Pick<Draft, 'expectNoNew'>, network: Cidr): void {
+  const kind = blockKind(cidrFamily(network));
+  for (const prefix of idPrefixes(network)) draft.expectNoNew(kind, prefix);
+}
+
+/** The commit holds only if no block that shares addresses with this network was made meanwhile. */
+export function expectNoOverlap(draft: Pick<Draft, 'expect' | 'expectNoNew'>, network: Cidr): void {
+  const family = cidrFamily(network);
+  const kind = blockKind(family);
+  expectBlocksWithin(draft, network);
+  const { address, prefixLength } = splitCidr(network);
+  for (let length = blockLengths[family].shortest; length < prefixLength; length++) {
+    const larger = cidrOf(address, length);
+    if (!idPrefixes(network).some((prefix) => larger.startsWith(prefix)))
+      draft.expect(kind, larger);
+  }
+}
+
+/**
+ * What the ids of all blocks inside a network begin with: its leading octets or hextets as they are written, as many
+ * as can be, so that blocks elsewhere may change.
+ */
+function idPrefixes(network: Cidr): readonly string[] {
+  const { address, prefixLength } = splitCidr(network);
+  if (cidrFamily(network) === 4) {
+    const octets = address.split('.', Math.min(Math.floor(prefixLength / 8), 3));
+    return [octets.map((octet) => `${octet}.`).join('')];
+  }
+  // How many zeros `::` stands for differs from address to address; all of a larger network have only this in common.
+  if (prefixLength < 112) return [''];
+  const within = cidrOf(address, 112);
+  const second = addressAt(within, 1n);
+  return [`${splitCidr(within).address}/`, second.slice(0, second.lastIndexOf(':') + 1)];
+}

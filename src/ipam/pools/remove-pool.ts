@@ -1,0 +1,41 @@
+import type { Progress } from '../../datastore/steps.ts';
+import type { Draft } from '../../datastore/writer.ts';
+import type { IpAddress } from '../../ip/address.ts';
+import { cidrCovers, type Cidr } from '../../ip/cidr.ts';
+import { poolFamily, type IpPool } from '../../model/kinds/ip-pool.ts';
+import { expectBlocksWithin } from '../blocks/claim.ts';
+import { heldAddresses, holderOf } from '../records/block.ts';
+import { blockKind, getBlock, release, removeBlock } from '../records/records.ts';
+
+/** How many keys a step of a pool's removal touches: as many again may go with the last one. */
+const stepKeys = 60;
+
+/**
+ * Removes an IP pool with all its blocks, if none was made or changed meanwhile. Of a pool that has more of them
+ * than a transaction holds only some go, and the pool stays: `more` says that this plan is to be carried out again.
+ */
+export function removePool(draft: Draft, pool: IpPool): Progress {
+  expectBlocksWithin(draft, pool.spec.cidr);
+  let left = stepKeys;
+  for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
+    if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
+    const held = [...heldAddresses(block)];
+    // The block, its affinity, and a handle for each address at most.
+    const keys = held.length + 2;
+    if (keys > left && left < stepKeys) return 'more';
+    if (keys > stepKeys) {
+      for (const [address] of held.slice(0, stepKeys)) releaseHeld(draft, block.cidr, address);
+      return 'more';
+    }
+    removeBlock(draft, block);
+    left -= keys;
+  }
+  draft.remove('IPPool', pool.metadata.name);
+  return 'done';
+}
+
+function releaseHeld(draft: Draft, cidr: Cidr, address: IpAddress): void {
+  const block = getBlock(draft, cidr);
+  const holder = block && holderOf(block, address);
+  if (block !== undefined && holder !== undefined) release(draft, block, { address, holder });
+}
