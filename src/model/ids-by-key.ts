@@ -30,6 +30,13 @@ export class IdsByKey {
     return typeof present === 'string' ? new Set([present]) : present;
   }
 
+  /** How many ids a key has. */
+  size(key: string): number {
+    const present = this.#ids.get(key);
+    if (present === undefined) return 0;
+    return typeof present === 'string' ? 1 : present.size;
+  }
+
   /** Keys that have ids. */
   keys(): Iterable<string> {
     return this.#ids.keys();

@@ -16,10 +16,17 @@ export interface PolicyOutput {
 export interface WorkCount {
   endpointsVisited: number;
   selectorsEvaluated: number;
+  selectorsMoved: number;
   chainsEmitted: number;
   membersEmitted: number;
 }
 
 export function noWork(): WorkCount {
-  return { endpointsVisited: 0, selectorsEvaluated: 0, chainsEmitted: 0, membersEmitted: 0 };
+  return {
+    endpointsVisited: 0,
+    selectorsEvaluated: 0,
+    selectorsMoved: 0,
+    chainsEmitted: 0,
+    membersEmitted: 0,
+  };
 }

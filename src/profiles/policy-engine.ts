@@ -15,7 +15,7 @@ import {
   type CompiledProfile,
   type DropMeaning,
 } from './compile/profile-chains.ts';
-import { SelectorSets } from './select/selector-sets.ts';
+import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;
@@ -89,8 +89,8 @@ export class PolicyEngine {
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
-    if (endpoint === undefined) this.#selectorSets.removeEndpoint(id);
-    else this.#selectorSets.setEndpoint(id, endpoint);
+    if (endpoint === undefined) this.#selectorSets.removeMember(id);
+    else this.#selectorSets.setMember(id, memberOf(endpoint));
     const local = endpoint?.spec.node === this.#node ? endpoint : undefined;
     const before = this.#local.get(id);
     if (local === undefined && before === undefined) return;
@@ -133,8 +133,8 @@ export class PolicyEngine {
 
   /** A NetworkSet or GlobalNetworkSet as it is now, by kind and id; `undefined`: it is gone. */
   setNetworkSet(id: string, set: NetworkSet | undefined): void {
-    if (set === undefined) this.#selectorSets.removeEndpoint(id);
-    else this.#selectorSets.setNetworks(id, networkSetMember(set));
+    if (set === undefined) this.#selectorSets.removeMember(id);
+    else this.#selectorSets.setMember(id, networkSetMember(set));
   }
 
   /** Drops chains and sets of policies that no endpoint has. */
@@ -281,6 +281,14 @@ export class PolicyEngine {
     this.work.membersEmitted++;
     this.#output.removeMember(set, text);
   }
+}
+
+function memberOf({ metadata, spec }: WorkloadEndpoint): SelectorMember {
+  return {
+    nets: [...new Set(spec.ipNetworks)],
+    labels: metadata.labels ?? {},
+    profiles: spec.profiles ?? [],
+  };
 }
 
 function familiesOf(members: readonly Member[]): ReadonlySet<IpFamily> {

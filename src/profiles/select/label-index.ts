@@ -1,71 +1,70 @@
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Selector } from '../../model/selector/ast.ts';
-import { matches } from '../../model/selector/matches.ts';
-import { restrictions } from '../../model/selector/restrictions.ts';
+import { matches, type LabelLookup } from '../../model/selector/matches.ts';
 import type { WorkCount } from '../output.ts';
+import { LabelHolders, type Item, type Labels } from './label-holders.ts';
+import { footholdKeys, smallestFoothold, type Place } from './places.ts';
+import { Postings } from './postings.ts';
 
-/** Told when an endpoint begins or ceases to match a selector. */
+/** Told when an item begins or ceases to match a selector. */
 export interface MatchListener {
-  onMatch(selectorId: string, endpointId: string): void;
-  onMismatch(selectorId: string, endpointId: string): void;
-}
-
-interface IndexedEndpoint {
-  readonly own: ReadonlyMap<string, string>;
-  readonly parents: readonly string[];
-  readonly effective: ReadonlyMap<string, string>;
-  readonly matching: Set<string>;
+  onMatch(selectorId: string, itemId: string): void;
+  onMismatch(selectorId: string, itemId: string): void;
 }
 
 interface IndexedSelector {
   readonly selector: Selector;
-  /** Where it stands in the index of selectors. */
-  readonly places: readonly Place[];
-  readonly endpoints: Set<string>;
+  /** The labels that it could stand at, as often as it names them. */
+  readonly keys: readonly string[];
+  /** Where it stands among the selectors; `undefined`: it may match anything. */
+  places: readonly Place[] | undefined;
+  readonly items: Set<string>;
 }
 
-/** One label that must be there, with one of its values or any. */
-interface Place {
-  readonly key: string;
-  readonly value: string | undefined;
-}
-
-type Labels = Readonly<Record<string, string>>;
+type Effective = ReadonlyMap<string, string>;
 
 /**
- * Which endpoints match which selectors, kept while either changes. Endpoints have labels of their own and
- * inherit those of their parents (Profiles): an own label wins, then that of the first parent. Both sides are
- * indexed by label, so that a change looks only at what it can concern.
+ * Which of all that has labels (endpoints, sets of networks) matches which selectors, kept while either changes.
+ * Items have labels of their own and inherit those of their parents (Profiles): an own label wins, then that of the
+ * first parent. A selector stands at the labels that it needs and that the fewest items have, and moves when another
+ * choice has become smaller: so what is looked at for it is never more than twice its smallest choice, whichever of
+ * items and selectors come first.
  */
 export class LabelIndex {
   readonly #listener: MatchListener;
   readonly #work: WorkCount;
-  readonly #endpoints = new Map<string, IndexedEndpoint>();
+  readonly #items = new Map<string, Item>();
   readonly #selectors = new Map<string, IndexedSelector>();
   readonly #parentLabels = new Map<string, Labels>();
-  readonly #children = new IdsByKey();
-  readonly #endpointsByLabel = new IdsByKey();
-  readonly #selectorsByLabel = new IdsByKey();
+  readonly #holders = new LabelHolders();
+  readonly #postings = new Postings();
+  readonly #selectorsByPlace = new IdsByKey();
+  /** The selectors that an item matches. */
+  readonly #matching = new IdsByKey();
 
   constructor(listener: MatchListener, work: WorkCount) {
     this.#listener = listener;
     this.#work = work;
   }
 
-  setEndpoint(id: string, own: Labels, parents: readonly string[]): void {
-    const before = this.#endpoints.get(id);
-    for (const parent of before?.parents ?? []) this.#children.remove(parent, id);
-    for (const parent of parents) this.#children.add(parent, id);
-    this.#place(id, new Map(Object.entries(own)), parents);
+  setItem(id: string, own: Labels, parents: readonly string[]): void {
+    const before = this.#items.get(id);
+    const labelsBefore = before === undefined ? noLabels : this.#inherit(before);
+    const item = { own, parents };
+    if (before !== undefined) this.#holders.remove(id, before);
+    this.#holders.add(id, item);
+    this.#items.set(id, item);
+    this.#relabel(id, labelsBefore, this.#inherit(item), before === undefined);
   }
 
-  removeEndpoint(id: string): void {
-    const endpoint = this.#endpoints.get(id);
-    if (endpoint === undefined) return;
-    this.#unindex(id, endpoint.effective);
-    for (const parent of endpoint.parents) this.#children.remove(parent, id);
-    for (const selectorId of endpoint.matching) this.#unmatch(selectorId, id, endpoint);
-    this.#endpoints.delete(id);
+  removeItem(id: string): void {
+    const item = this.#items.get(id);
+    if (item === undefined) return;
+    for (const [key, value] of this.#inherit(item))
+      this.#postings.change(key, id, value, undefined);
+    this.#holders.remove(id, item);
+    for (const selectorId of this.#matching.ids(id)) this.#unmatch(selectorId, id);
+    this.#items.delete(id);
   }
 
   /** The labels that a parent gives; `undefined`: there is no such parent. */
@@ -74,129 +73,151 @@ export class LabelIndex {
     if (labels === undefined) this.#parentLabels.delete(parent);
     else this.#parentLabels.set(parent, labels);
     if (isSameRecord(before ?? {}, labels ?? {})) return;
-    for (const id of this.#children.ids(parent)) {
-      const endpoint = this.#endpoints.get(id);
-      if (endpoint !== undefined) this.#place(id, endpoint.own, endpoint.parents);
+    this.#holders.setParent(parent, before ?? {}, labels ?? {});
+    for (const id of this.#holders.children(parent)) {
+      const item = this.#items.get(id);
+      if (item === undefined) continue;
+      const labelsBefore = this.#inherit(item, { parent, labels: before });
+      this.#relabel(id, labelsBefore, this.#inherit(item), false);
     }
   }
 
+  /** Costs a look at every item that has a label which no other selector needs: values are indexed from then on. */
   addSelector(id: string, selector: Selector): void {
     if (this.#selectors.has(id)) return;
-    const places = placesOf(selector);
-    this.#selectors.set(id, { selector, places, endpoints: new Set() });
-    for (const place of places) this.#selectorsByLabel.add(placeKey(place), id);
-    for (const endpointId of this.#candidateEndpoints(places)) this.#try(id, endpointId);
+    const keys = footholdKeys(selector);
+    for (const key of keys) if (this.#postings.use(key)) this.#indexKey(key);
+    const places = this.#smallest(selector)?.places;
+    this.#selectors.set(id, { selector, keys, places, items: new Set() });
+    for (const place of places ?? [anywhere]) this.#selectorsByPlace.add(placeKey(place), id);
+    const candidates =
+      places === undefined
+        ? this.#items.keys()
+        : new Set(places.flatMap((place) => [...this.#postings.ids(place)]));
+    for (const itemId of candidates) {
+      const item = this.#items.get(itemId);
+      if (item !== undefined) this.#try(id, itemId, this.#lookup(item));
+    }
   }
 
   removeSelector(id: string): void {
     const indexed = this.#selectors.get(id);
     if (indexed === undefined) return;
-    for (const place of indexed.places) this.#selectorsByLabel.remove(placeKey(place), id);
-    for (const endpointId of indexed.endpoints) {
-      this.#endpoints.get(endpointId)?.matching.delete(id);
-      this.#listener.onMismatch(id, endpointId);
+    for (const place of indexed.places ?? [anywhere]) {
+      this.#selectorsByPlace.remove(placeKey(place), id);
+    }
+    for (const key of indexed.keys) this.#postings.release(key);
+    for (const itemId of indexed.items) {
+      this.#matching.remove(itemId, id);
+      this.#listener.onMismatch(id, itemId);
     }
     this.#selectors.delete(id);
   }
 
-  /** The endpoints that match a selector. */
-  matching(selectorId: string): ReadonlySet<string> {
-    return this.#selectors.get(selectorId)?.endpoints ?? new Set();
+  /** The selectors that an item matches. */
+  matchedBy(itemId: string): ReadonlySet<string> {
+    return this.#matching.ids(itemId);
   }
 
-  /** The selectors that an endpoint matches. */
-  matchedBy(endpointId: string): ReadonlySet<string> {
-    return this.#endpoints.get(endpointId)?.matching ?? new Set();
-  }
-
-  #place(id: string, own: ReadonlyMap<string, string>, parents: readonly string[]): void {
+  #relabel(id: string, before: Effective, now: Effective, isNew: boolean): void {
     this.#work.endpointsVisited++;
-    const before = this.#endpoints.get(id);
-    const effective = this.#inherit(own, parents);
-    const matching = before?.matching ?? new Set<string>();
-    if (before !== undefined) this.#unindex(id, before.effective);
-    this.#endpoints.set(id, { own, parents, effective, matching });
-    for (const [key, value] of effective) {
-      this.#endpointsByLabel.add(placeKey({ key, value }), id);
-      this.#endpointsByLabel.add(placeKey({ key, value: undefined }), id);
+    let hasChanged = isNew;
+    for (const key of new Set([...before.keys(), ...now.keys()])) {
+      const [old, value] = [before.get(key), now.get(key)];
+      if (old === value) continue;
+      hasChanged = true;
+      this.#postings.change(key, id, old, value);
     }
-    for (const selectorId of new Set([...matching, ...this.#candidateSelectors(effective)])) {
-      this.#try(selectorId, id);
+    if (!hasChanged) return;
+    for (const selectorId of new Set([...this.#matching.ids(id), ...this.#candidates(now)])) {
+      this.#settle(selectorId);
+      this.#try(selectorId, id, now);
     }
   }
 
-  #inherit(
-    own: ReadonlyMap<string, string>,
-    parents: readonly string[],
-  ): ReadonlyMap<string, string> {
+  #inherit(item: Item, instead?: { readonly parent: string; readonly labels: Labels | undefined }) {
     const effective = new Map<string, string>();
-    for (const parent of parents.toReversed()) {
-      for (const [key, value] of Object.entries(this.#parentLabels.get(parent) ?? {})) {
-        effective.set(key, value);
-      }
+    for (const parent of item.parents.toReversed()) {
+      const labels = parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent);
+      for (const [key, value] of Object.entries(labels ?? {})) effective.set(key, value);
     }
-    for (const [key, value] of own) effective.set(key, value);
+    for (const [key, value] of Object.entries(item.own)) effective.set(key, value);
     return effective;
   }
 
-  #unindex(id: string, labels: ReadonlyMap<string, string>): void {
-    for (const [key, value] of labels) {
-      this.#endpointsByLabel.remove(placeKey({ key, value }), id);
-      this.#endpointsByLabel.remove(placeKey({ key, value: undefined }), id);
+  /** The labels of an item, one by one. */
+  #lookup({ own, parents }: Item): LabelLookup {
+    const get = (key: string): string | undefined => {
+      if (Object.hasOwn(own, key)) return own[key];
+      for (const parent of parents) {
+        const labels = this.#parentLabels.get(parent);
+        if (labels !== undefined && Object.hasOwn(labels, key)) return labels[key];
+      }
+      return undefined;
+    };
+    return { get };
+  }
+
+  #indexKey(key: string): void {
+    for (const id of new Set(this.#holders.ids(key))) {
+      const item = this.#items.get(id);
+      if (item === undefined) continue;
+      this.#work.endpointsVisited++;
+      this.#postings.change(key, id, undefined, this.#lookup(item).get(key));
     }
   }
 
-  *#candidateSelectors(labels: ReadonlyMap<string, string>): Generator<string> {
-    yield* this.#selectorsByLabel.ids(anywhere);
+  *#candidates(labels: Effective): Generator<string> {
+    yield* this.#selectorsByPlace.ids(placeKey(anywhere));
     for (const [key, value] of labels) {
-      yield* this.#selectorsByLabel.ids(placeKey({ key, value }));
-      yield* this.#selectorsByLabel.ids(placeKey({ key, value: undefined }));
+      yield* this.#selectorsByPlace.ids(placeKey({ key, value }));
+      yield* this.#selectorsByPlace.ids(placeKey({ key, value: undefined }));
     }
   }
 
-  #candidateEndpoints(places: readonly Place[]): Iterable<string> {
-    if (places.some(({ key }) => key === '')) return this.#endpoints.keys();
-    return new Set(places.flatMap((place) => [...this.#endpointsByLabel.ids(placeKey(place))]));
+  /** Moves a selector to where fewer items are than where it stands, if there is such a place. */
+  #settle(id: string): void {
+    const indexed = this.#selectors.get(id);
+    if (indexed?.places === undefined || indexed.keys.length < 2) return;
+    const smallest = this.#smallest(indexed.selector);
+    const present = indexed.places.reduce(
+      (sum, place) => sum + this.#postings.population(place),
+      0,
+    );
+    if (smallest === undefined || smallest.population >= present) return;
+    this.#work.selectorsMoved++;
+    for (const place of indexed.places) this.#selectorsByPlace.remove(placeKey(place), id);
+    for (const place of smallest.places) this.#selectorsByPlace.add(placeKey(place), id);
+    indexed.places = smallest.places;
   }
 
-  #try(selectorId: string, endpointId: string): void {
+  #smallest(selector: Selector) {
+    return smallestFoothold(selector, (place) => this.#postings.population(place));
+  }
+
+  #try(selectorId: string, itemId: string, labels: LabelLookup): void {
     const indexed = this.#selectors.get(selectorId);
-    const endpoint = this.#endpoints.get(endpointId);
-    if (indexed === undefined || endpoint === undefined) return;
+    if (indexed === undefined) return;
     this.#work.selectorsEvaluated++;
-    const isMatch = matches(indexed.selector, endpoint.effective);
-    if (isMatch === endpoint.matching.has(selectorId)) return;
-    if (!isMatch) return this.#unmatch(selectorId, endpointId, endpoint);
-    endpoint.matching.add(selectorId);
-    indexed.endpoints.add(endpointId);
-    this.#listener.onMatch(selectorId, endpointId);
+    const isMatch = matches(indexed.selector, labels);
+    if (isMatch === indexed.items.has(itemId)) return;
+    if (!isMatch) return this.#unmatch(selectorId, itemId);
+    this.#matching.add(itemId, selectorId);
+    indexed.items.add(itemId);
+    this.#listener.onMatch(selectorId, itemId);
   }
 
-  #unmatch(selectorId: string, endpointId: string, endpoint: IndexedEndpoint): void {
-    endpoint.matching.delete(selectorId);
-    this.#selectors.get(selectorId)?.endpoints.delete(endpointId);
-    this.#listener.onMismatch(selectorId, endpointId);
+  #unmatch(selectorId: string, itemId: string): void {
+    this.#matching.remove(itemId, selectorId);
+    this.#selectors.get(selectorId)?.items.delete(itemId);
+    this.#listener.onMismatch(selectorId, itemId);
   }
 }
 
-/** A place that stands for "no label in particular". */
-const anywhere = placeKey({ key: '', value: undefined });
+const noLabels: Effective = new Map();
 
-/** One label of those that must be there: the one with the fewest values; any label will do to find a candidate. */
-function placesOf(selector: Selector): readonly Place[] {
-  const best = [...restrictions(selector)]
-    .map(([key, restriction]) =>
-      restriction === 'present'
-        ? [{ key, value: undefined }]
-        : [...restriction].map((value) => ({ key, value })),
-    )
-    .toSorted((a, b) => weight(a) - weight(b))[0];
-  return best ?? [{ key: '', value: undefined }];
-}
-
-function weight(places: readonly Place[]): number {
-  return places.some(({ value }) => value === undefined) ? 1000 : places.length;
-}
+/** A place that stands for "no label in particular"; no label has an empty key. */
+const anywhere: Place = { key: '', value: undefined };
 
 function placeKey({ key, value }: Place): string {
   return value === undefined ? key : `${key}\0${value}`;

@@ -44,7 +44,7 @@ test('a network is a member as long as one of its sets lists it, and holds its a
   );
   const id = sets.use(parseSelector("set == 'bad' && has(projectcalico.org/namespace)"));
   const put = (name: string, nets: readonly string[]) =>
-    sets.setNetworks(name, networkSetMember(setOf('shop', nets)));
+    sets.setMember(name, networkSetMember(setOf('shop', nets)));
   put('one', ['10.1.0.0/16', '10.1.2.0/24', '::/0']);
   put('two', ['10.1.2.0/24', '10.1.2.0/24']);
   assert.deepEqual([...members], ['10.1.0.0/16', '10.1.2.0/24', '::/0']);
@@ -52,7 +52,7 @@ test('a network is a member as long as one of its sets lists it, and holds its a
   assert.deepEqual([...members], ['10.1.2.0/24', '::/0']);
   const holds = (net: string) => sets.contains(id, parseNet(net));
   assert.deepEqual(['10.1.2.9', '10.1.3.9', 'fd00::1'].map(holds), [true, false, true]);
-  sets.removeEndpoint('two');
+  sets.removeMember('two');
   assert.deepEqual([...members], ['::/0']);
   assert.equal(sets.contains(id, parseCidr('10.1.2.0/24')), false);
 });

@@ -2,11 +2,18 @@ import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
-import type { NetworkSetMember } from '../../model/kinds/network-set.ts';
-import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import type { Labels } from './label-holders.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../render/iptables/names.ts';
 import type { PolicyOutput, WorkCount } from '../output.ts';
+
+/** Who may be selected by labels: networks, labels of its own, and the Profiles that it inherits labels of. */
+export interface SelectorMember {
+  /** No network twice. */
+  readonly nets: readonly Cidr[];
+  readonly labels: Labels;
+  readonly profiles: readonly string[];
+}
 
 /**
  * One address set per selector in use and family: the addresses of the endpoints, on all hosts, that it
@@ -37,20 +44,14 @@ export class SelectorSets {
     );
   }
 
-  setEndpoint(id: string, { metadata, spec }: WorkloadEndpoint): void {
-    this.#moveTo(id, [...new Set(spec.ipNetworks)]);
-    this.#index.setEndpoint(id, metadata.labels ?? {}, spec.profiles ?? []);
-  }
-
-  /** A set of networks as it is now. Its id is that of no endpoint. */
-  setNetworks(id: string, { nets, labels, profiles }: NetworkSetMember): void {
+  /** Who may be selected, as it is now: an endpoint, a set of networks. Ids of different kinds differ. */
+  setMember(id: string, { nets, labels, profiles }: SelectorMember): void {
     this.#moveTo(id, nets);
-    this.#index.setEndpoint(id, labels, profiles);
+    this.#index.setItem(id, labels, profiles);
   }
 
-  /** Also of networks. */
-  removeEndpoint(id: string): void {
-    this.#index.removeEndpoint(id);
+  removeMember(id: string): void {
+    this.#index.removeItem(id);
     this.#networks.delete(id);
   }
 
