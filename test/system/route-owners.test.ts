@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
+import { applyContainerRoutes } from '../../src/dataplane/container-routes.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { ourProtocol, routeTables } from '../../src/dataplane/netlink/route.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { routeClasses, type RouteClass } from '../../src/dataplane/route-classes.ts';
 import { Routes } from '../../src/dataplane/routes.ts';
+import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { eventually, KernelAgent, profile } from '../lab/kernel-agent.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
@@ -125,6 +127,66 @@ describe('owners of routes', () => {
     assert.match(show('10.65.0.1'), /dev up0 proto static/);
     assert.ok(endpoints.has(parseCidr('10.65.0.1/32'), 'cali0a'));
     sh('ip route del 10.65.0.1/32 dev up0');
+  });
+});
+
+describe('owners of routes and rules in a container', () => {
+  const libc = loadLibc();
+  const path = `/run/netns/${namespace.name}`;
+  const paths = ['a', 'b'].map((name, index) => ({
+    address: parseAddress(`10.67.${index}.1`),
+    nextHop: parseAddress(`169.254.9.${index + 1}`),
+    peers: [parseCidr(`10.67.${index}.0/24`)],
+    name: `in${name}`,
+  }));
+
+  before(() => {
+    for (const { name, address } of paths) {
+      sh(`ip link add ${name} type veth peer name far${name}; ip link set far${name} up
+        ip link set ${name} up; ip addr add ${address}/32 dev ${name}`);
+    }
+  });
+
+  test('what others have at the same priorities and in the same tables stays', () => {
+    sh(`ip rule add from 10.99.0.1 priority 20000 lookup 77 protocol static
+      ip rule add to 10.99.0.0/24 priority 20100 lookup main
+      ip route add 10.99.0.0/24 dev lo table 52001 proto static
+      ip route add 10.98.0.0/24 dev lo table 52001 proto 80`);
+    const theirs = () =>
+      [sh('ip rule'), sh('ip route show table 52001')].map((shown) =>
+        shown.split('\n').filter((line) => /10\.9[89]\./.test(line)),
+      );
+    const before = theirs();
+    assert.deepEqual(applyContainerRoutes(libc, path, { paths, isPlain: false }), []);
+    assert.match(sh('ip rule'), /^20000:\s+from 10\.67\.0\.1 lookup 52\d+ proto 80/m);
+    assert.match(sh('ip rule'), /^20050:\s+from all lookup main suppress_prefixlength 0/m);
+    assert.match(sh('ip rule'), /^20100:\s+from all to 10\.67\.1\.0\/24 lookup 52/m);
+    assert.deepEqual(theirs(), before);
+    assert.deepEqual(applyContainerRoutes(libc, path, { paths: [], isPlain: false }), []);
+    assert.doesNotMatch(sh('ip rule'), /10\.67|suppress/);
+    assert.deepEqual(theirs(), before);
+  });
+
+  test('rules of a release before, which say no protocol, are ours', () => {
+    sh('ip rule add from 10.67.0.1 priority 20000 lookup 52009 protocol 0');
+    applyContainerRoutes(libc, path, { paths: [], isPlain: false });
+    assert.doesNotMatch(sh('ip rule'), /10\.67/);
+  });
+
+  test('what is refused of one interface is told, and holds up nothing of the other', () => {
+    sh('ip link set ina down');
+    const failures = applyContainerRoutes(libc, path, { paths, isPlain: false });
+    assert.deepEqual(
+      failures.map(({ what }) => what),
+      ['route by 169.254.9.1'],
+    );
+    assert.match(failures[0]?.why ?? '', /refused to route 0\.0\.0\.0\/0: ENETDOWN/);
+    assert.match(sh('ip rule'), /to 10\.67\.1\.0\/24 lookup 52/);
+    assert.match(sh('ip route show table all default'), /via 169\.254\.9\.2 dev inb/);
+    sh('ip link set ina up');
+    assert.deepEqual(applyContainerRoutes(libc, path, { paths, isPlain: false }), []);
+    assert.match(sh('ip route show table all default'), /via 169\.254\.9\.1 dev ina/);
+    applyContainerRoutes(libc, path, { paths: [], isPlain: false });
   });
 });
 
