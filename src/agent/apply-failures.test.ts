@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseNet } from '../ip/cidr.ts';
-import { ApplyFailures, failureChecks } from './apply-failures.ts';
+import { ApplyFailures } from './apply-failures.ts';
+import { failureChecks } from './status/failure-checks.ts';
 
 const signal = AbortSignal.timeout(600_000);
 

@@ -3,7 +3,7 @@ import { cleanHost } from '../agent/reclaim/clean.ts';
 import { checkStart } from '../host/check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
-import { nodeName } from '../host/networks.ts';
+import { nodeName } from '../host/node-name.ts';
 import type { CliContext } from './context.ts';
 import { isRunning } from './control-client.ts';
 

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { CalicoError } from '../errors/error.ts';
-import { nodeName } from '../host/networks.ts';
+import { nodeName } from '../host/node-name.ts';
 import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
 import {

@@ -1,5 +1,4 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
 import { listAddresses } from '../dataplane/netlink/address.ts';
 import { listLinks } from '../dataplane/netlink/link.ts';
 import { listRoutes } from '../dataplane/netlink/route.ts';
@@ -7,29 +6,11 @@ import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { dockerDefaultRanges, type UsedRange } from '../ipam/pools/default-pools.ts';
 
-/** What the daemon asks the host it runs on. */
+/** What the daemon asks of the networks of the host it runs on. */
 
-const nodeNameFile = '/var/lib/calico/nodename';
 const dockerConfig = '/etc/docker/daemon.json';
 const smallestMtu = 576;
 const usualMtu = 1500;
-
-/**
- * The name of this host in the datastore: as given, as Calico's own tools left it, or the host name. `warn` is told of
- * a file that has no name.
- */
-export function nodeName(
-  given: string | undefined,
-  warn: (text: string) => void = () => undefined,
-): string {
-  if (given !== undefined) return given;
-  const own = hostname().toLowerCase();
-  if (!existsSync(nodeNameFile)) return own;
-  const left = readFileSync(nodeNameFile, 'utf8').trim();
-  if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$/.test(left)) return left;
-  warn(`${nodeNameFile} holds no name of a host; the host name ${own} is used`);
-  return own;
-}
 
 /** MTU of the interface of the default route, in bytes; 1500 without one. */
 export function defaultMtuBytes(rtnetlink: NetlinkSocket): number {

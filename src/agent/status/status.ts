@@ -23,7 +23,7 @@ import { noMatchDropsSet, restSet } from '../../render/iptables/names.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
-import { failureChecks } from '../apply-failures.ts';
+import { failureChecks } from './failure-checks.ts';
 import { rangeText } from './network-ranges.ts';
 import { unenforcedChecks } from './unenforced.ts';
 import { otherFirewalls } from './other-firewalls.ts';
