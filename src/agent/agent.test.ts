@@ -325,3 +325,24 @@ test('flows that a changed Profile forbids end when its rules are in force, and 
     );
   }
 });
+
+test('what somebody changes, and the kernel does not tell of, is found by looking and mended', () =>
+  withAgent(async (lab) => {
+    await lab.told(1n, fromWeb, comes(endpoint('e1')));
+    const [name, set] =
+      [...lab.kernel.ipset.sets].find(([, { members }]) => members.has('10.0.0.1/32')) ??
+      assert.fail();
+    set.members.clear();
+    await until(() => lab.kernel.members(name).length > 0);
+    assert.deepEqual(lab.kernel.members(name), ['10.0.0.1/32']);
+    // A set that could not be made was named by chains that were refused for it.
+    const { create } = lab.kernel.ipset;
+    lab.kernel.ipset.create = () => {
+      throw new Error('no memory');
+    };
+    await lab.told(2n, profile([{ action: 'Allow', source: { selector: 'has(other)' } }]));
+    assert.equal(lab.agent.health.failures.length > 0, true);
+    lab.kernel.ipset.create = create;
+    await until(() => lab.kernel.journal.includes('retry refused chains'));
+    await until(() => lab.agent.health.failures.length === 0);
+  }));

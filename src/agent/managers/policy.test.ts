@@ -1,0 +1,158 @@
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { parseNet } from '../../ip/cidr.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import { FakeKernel } from '../fake-kernel.fixture.ts';
+import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
+import { Policy } from './policy.ts';
+import { StaticRules } from './static-rules.ts';
+
+const silent = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
+
+function lab() {
+  const kernel = new FakeKernel();
+  const policy = new Policy({ node: 'here', families: [4, 6], kernel: kernel.kernel });
+  policy.start();
+  const value: WorkloadEndpoint = {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'e' },
+    spec: {
+      node: 'here',
+      endpoint: 'e',
+      interfaceName: 'cali1',
+      orchestrator: 'libnetwork',
+      ipNetworks: [parseNet('10.0.0.1/32')],
+      profiles: ['web'],
+    },
+  };
+  const tell = (now: WorkloadEndpoint | undefined) =>
+    policy.onChange({
+      kind: 'WorkloadEndpoint',
+      id: 'e',
+      before: undefined,
+      now: now && { id: 'e', value: now, modRevision: 1n },
+    });
+  const round = async () => {
+    for (const phase of ['additions', 'tables', 'removals', 'routes'] as const) {
+      for (const driver of kernel.all) await driver.apply(phase, AbortSignal.timeout(1000));
+      policy.apply(phase);
+    }
+  };
+  return { kernel, policy, value, tell, round };
+}
+
+test('chains of a policy that no container has any more stay for a minute, and then go', async () => {
+  mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
+  try {
+    const { kernel, policy, value, tell, round } = lab();
+    tell(value);
+    await round();
+    const chains = kernel.chains.size;
+    assert.ok(policy.isPlaced(value));
+    mock.timers.setTime(1_070_000);
+    assert.equal(policy.look(), false, 'nothing is idle');
+    tell(undefined);
+    await round();
+    assert.equal(kernel.chains.size, chains, 'one that comes back finds them');
+    assert.equal(policy.look(), true);
+    await round();
+    assert.ok(kernel.chains.size < chains);
+    tell(value);
+    tell(undefined);
+    assert.equal(policy.look(), false, 'it was looked a moment ago');
+    mock.timers.setTime(1_130_001);
+    assert.equal(policy.look(), true);
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test('a Profile whose set the kernel does not hold as wanted denies everything until it does', async () => {
+  const { kernel, policy, value, tell, round } = lab();
+  const rules = () =>
+    kernel.chains.get([...kernel.chains.keys()].find((key) => /cali-pri-/.test(key)) ?? '');
+  policy.onChange({
+    kind: 'Profile',
+    id: 'web',
+    before: undefined,
+    now: {
+      id: 'web',
+      modRevision: 1n,
+      value: {
+        kind: 'Profile',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name: 'web' },
+        spec: {
+          labelsToApply: { web: '' },
+          ingress: [{ action: 'Deny', source: { selector: 'has(web)' } }, { action: 'Allow' }],
+          egress: [],
+        },
+      },
+    },
+  });
+  kernel.ipset.refuses.add('10.0.0.1/32');
+  tell(value);
+  await round();
+  const closed = rules();
+  assert.ok(policy.engine.problems().has('web'));
+  assert.ok(closed !== undefined && !closed.includes('"src"'), closed);
+  kernel.ipset.refuses.clear();
+  for (let tries = 0; policy.engine.problems().has('web'); tries++) {
+    assert.ok(tries < 1000, 'it is tried again after a second');
+    await pause(10);
+    await round();
+  }
+  await round();
+  assert.notEqual(rules(), closed);
+});
+
+test('the guard of IPv6 forwarding is wanted again where an earlier run put it', () => {
+  const kernel = new FakeKernel();
+  const kept: string[] = [];
+  const forwarding = (isOurs: boolean) =>
+    new GuardedIpv6Forwarding({
+      kernel: kernel.kernel,
+      ipv6Forwarding: {
+        isOurs,
+        switchOn: () => undefined,
+        keepAdvertisements: (name) => void kept.push(name),
+      },
+      log: silent,
+    });
+  const write = () => void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
+  forwarding(false).start();
+  write();
+  assert.equal(kernel.chains.size, 0);
+  const ours = forwarding(true);
+  ours.start();
+  write();
+  assert.deepEqual([...kernel.chains.keys()], ['6 filter cali-fwd-guard']);
+  assert.deepEqual([...kernel.hooks], ['6 filter FORWARD']);
+  const link = {
+    index: 1,
+    name: 'eth1',
+    mac: '',
+    mtuBytes: 1500,
+    isUp: true,
+    hasCarrier: true,
+    leadsOut: false,
+  };
+  assert.equal(ours.onEvent({ kind: 'link', link, isGone: false }), false);
+  ours.onEvent({ kind: 'link', link, isGone: true });
+  assert.deepEqual(kept, ['eth1'], 'an interface that was set up may ignore advertisements');
+  ours.onEvent({ kind: 'linkMade', name: 'cali1', hasIpv6: false });
+  ours.apply('tables');
+});
+
+test('the rules that no resource changes are wanted from the start, in both families', () => {
+  const kernel = new FakeKernel();
+  new StaticRules({ kernel: kernel.kernel, statics: { endpointToHostAction: 'Return' } }).start();
+  void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
+  for (const family of [4, 6]) {
+    for (const hook of ['filter FORWARD', 'filter INPUT', 'raw PREROUTING', 'nat POSTROUTING']) {
+      assert.ok(kernel.hooks.has(`${family} ${hook}`), `${family} ${hook}`);
+    }
+  }
+});

@@ -1,0 +1,90 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { LiveMirror } from '../../cache/live-mirror.ts';
+import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';
+import { plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
+import { serviceList } from '../../driver/docker/messages.ts';
+import { datastoreCheck } from './datastore-check.ts';
+import { dockerChecks, wayChecks } from './way-checks.ts';
+
+const signal = AbortSignal.timeout(600_000);
+
+test('the datastore is well while it is followed and not locked; else status says what is the matter', async () => {
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
+  const well = datastoreCheck(mirror);
+  assert.deepEqual([well.name, well.ok, well.remedy], ['datastore', true, undefined]);
+  assert.match(well.detail, /, in sync since \d{4}-/);
+  await writer.write(
+    (draft) =>
+      draft.put('ClusterInformation', 'default', {
+        kind: 'ClusterInformation',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name: 'default' },
+        spec: { datastoreReady: false },
+      }),
+    signal,
+  );
+  const locked = datastoreCheck(mirror);
+  assert.equal(locked.ok, false);
+  assert.match(locked.detail, /locked for maintenance \(datastoreReady is false\)/);
+  assert.match(locked.remedy ?? '', /calico-cnm datastore unlock/);
+  const away = datastoreCheck(new LiveMirror(mirror.datastore));
+  assert.deepEqual([away.ok, away.detail], [false, `${mirror.datastore.endpoint}: not read yet`]);
+});
+
+test('that the other way wants to serve as well, networks nobody serves, and dead addresses, are told', async () => {
+  assert.deepEqual(wayChecks(undefined), []);
+  const [other] = wayChecks('a managed plugin serves this host');
+  assert.deepEqual(
+    [other?.name, other?.ok, other?.detail],
+    ['one way only', false, 'a managed plugin serves this host'],
+  );
+  await using store = await openMirroredStore();
+  const { mirror, writer } = store;
+  const id = 'a'.repeat(64);
+  await writer.write((draft) => {
+    draft.put('DockerNetwork', `here/${id}`, plainNetwork('here', id));
+    draft.put('DockerPool', 'here/1', {
+      poolId: 'calico;v=4;for=swarm;id=1',
+      node: 'here',
+      family: 4,
+      swarm: { network: 'n1' },
+      createdAt: '2026-08-22T10:00:00Z',
+    });
+  }, signal);
+  const docker = {
+    ...emptyDocker,
+    networks: async () => [
+      {
+        Id: id,
+        Name: 'web',
+        Driver: 'other/calico',
+        IPAM: { Options: {}, Config: [] },
+        Containers: {},
+      },
+    ],
+    services: async () =>
+      serviceList.parse([
+        {
+          Spec: { Name: 'app' },
+          Endpoint: { VirtualIPs: [{ NetworkID: 'n1', Addr: '10.65.0.9/32' }] },
+        },
+      ]),
+  };
+  const checks = await dockerChecks({ docker, mirror, node: 'here' }, signal);
+  assert.deepEqual(
+    checks.map(({ name, ok, detail }) => [name, ok, detail]),
+    [
+      ['network web', false, 'it was made with driver other/calico, which is not enabled'],
+      [
+        'service app',
+        false,
+        'its virtual address 10.65.0.9 leads nowhere, as Docker serves such addresses on overlay networks alone',
+      ],
+    ],
+  );
+  assert.match(checks[0]?.remedy ?? '', /--driver calico, or enable other\/calico/);
+  assert.match(checks[1]?.remedy ?? '', /--endpoint-mode dnsrr; .*tasks\.app/);
+});
