@@ -1,7 +1,10 @@
 import { dirname } from 'node:path';
+import { hostPathChecks } from '../agent/status/host-paths.ts';
+import { otherChainChecks } from '../agent/status/other-chains.ts';
 import { statusReport } from '../agent/status/status.ts';
 import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
+import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
 import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
 import { startControlServer, type ControlServer } from '../telemetry/control-server.ts';
 import { version } from '../version.ts';
@@ -29,6 +32,11 @@ export function startControlPart(
   const { mirror, writer, local } = parts.store;
   const { agent } = parts.agent;
   const { docker } = parts.docker;
+  const routedEndpoints = () =>
+    local.all().flatMap((id) => {
+      const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+      return endpoint !== undefined && agent.isRouted(endpoint) ? [endpoint] : [];
+    });
   return startControlServer({
     file: settings.controlSocket,
     metrics,
@@ -51,6 +59,8 @@ export function startControlPart(
         moreChecks: [
           backgroundCheck(supervisor.reports()),
           ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
+          ...otherChainChecks(listFilterChains(sockets.netfilter)),
+          ...hostPathChecks(sockets.rtnetlink, routedEndpoints()),
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
       });

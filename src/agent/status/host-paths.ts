@@ -1,0 +1,59 @@
+import { listAddresses } from '../../dataplane/netlink/address.ts';
+import { listLinks } from '../../dataplane/netlink/link.ts';
+import { lookUpRoute } from '../../dataplane/netlink/route-lookup.ts';
+import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
+import { familyOf, isLoopback, type IpAddress } from '../../ip/address.ts';
+import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+
+/** A host with more addresses is asked about these. */
+const mostAddresses = 16;
+const linkLocal6 = /^fe[89ab]/i;
+
+/**
+ * Whether this host's answers find containers from each of its addresses. Rules that choose a table by the source (two
+ * uplinks, VPN clients) send them elsewhere, as those tables have no routes to containers. One container of each family
+ * stands for all.
+ */
+export function hostPathChecks(
+  rtnetlink: NetlinkSocket,
+  endpoints: readonly WorkloadEndpoint[],
+): readonly Check[] {
+  if (endpoints.length === 0) return [];
+  const links = new Map(listLinks(rtnetlink).map(({ name, index }) => [name, index]));
+  const containers = endpoints.flatMap((endpoint) => {
+    const linkIndex = links.get(endpoint.spec.interfaceName);
+    if (linkIndex === undefined) return [];
+    return endpointAddresses(endpoint).map((address) => ({ address, linkIndex }));
+  });
+  const ours = new Set(containers.map(({ linkIndex }) => linkIndex));
+  const own = listAddresses(rtnetlink)
+    .filter(({ linkIndex, address }) => !ours.has(linkIndex) && isGlobal(address))
+    .slice(0, mostAddresses);
+  return ([4, 6] as const).flatMap((family): readonly Check[] => {
+    const container = containers.find(({ address }) => familyOf(address) === family);
+    if (container === undefined) return [];
+    const lost = own.flatMap(({ address: source }) => {
+      if (familyOf(source) !== family) return [];
+      const found = lookUpRoute(rtnetlink, { destination: container.address, source });
+      return found?.linkIndex === container.linkIndex ? [] : [{ source, table: found?.table }];
+    });
+    const [first] = lost;
+    if (first === undefined) return [];
+    const sources = lost.map(({ source }) => source).join(', ');
+    const command = family === 4 ? 'ip' : 'ip -6';
+    const table = first.table === undefined ? 'a table' : `table ${first.table}`;
+    return [
+      {
+        name: 'host routing',
+        ok: false,
+        detail: `a routing rule of this host (${command} rule) sends what comes from ${sources} by ${table}, which has no routes to containers: from there host and containers do not reach each other`,
+        remedy: `Let addresses of containers be looked up in the main table first, for each IP pool: ${command} rule add to POOL lookup main priority 100`,
+      },
+    ];
+  });
+}
+
+function isGlobal(address: IpAddress): boolean {
+  return !isLoopback(address) && !linkLocal6.test(address);
+}
