@@ -14,17 +14,20 @@ export type Followed =
 const firstRetryMs = 100;
 const longestRetryMs = 1000;
 
-/** Lists and watches a prefix until the signal is aborted; a store that is away is asked again and again. */
+/**
+ * Lists and watches a prefix until the signal is aborted; a store that is away is asked again and again. What lies
+ * below the prefixes of `unheld` is not listed.
+ */
 export async function* follow(
   datastore: Datastore,
-  prefix: string,
+  { prefix, unheld }: { readonly prefix: string; readonly unheld: readonly string[] },
   signal: AbortSignal,
 ): AsyncGenerator<Followed> {
   let delays = backoffMs(firstRetryMs, longestRetryMs);
   while (!signal.aborted) {
     try {
       let revision: bigint | undefined;
-      for await (const page of datastore.pages(prefix, signal)) {
+      for await (const page of datastore.pages(prefix, signal, unheld)) {
         yield { kind: 'page', page, isFirst: revision === undefined };
         ({ revision } = page);
       }

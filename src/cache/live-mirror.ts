@@ -12,18 +12,14 @@ import {
   type EntryValue,
 } from '../model/kinds/index.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
-import type {
-  CommitResult,
-  Compare,
-  Datastore,
-  KeyChange,
-  Transaction,
-} from '../datastore/datastore.ts';
+import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
+import { everything, type Holding } from './holding.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
+import { isConflictHere, isWrittenHere } from './way-back.ts';
 import { decodeEntry, Tables } from './tables.ts';
-import type { Stored, Unreadable } from './view.ts';
+import { MustRead, type Stored, type Unreadable } from './view.ts';
 import type { EntryChange, EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
 
 /** Whether the mirror follows its datastore now. */
@@ -71,20 +67,23 @@ export class LiveMirror implements Mirror {
   #lastError: unknown;
 
   readonly #readSnapshot: () => Promise<Snapshot | undefined>;
+  readonly #holding: Holding;
   /** How long a commit waits for its way back here, in milliseconds. */
   readonly #wayBackMs: number;
 
   /**
    * What `readSnapshot` answers is used when the first listing fails, until one comes. What listeners throw is told
-   * of `listening`; it ends the process where nobody is told.
+   * of `listening`; it ends the process where nobody is told. `holding` says what is held of the datastore.
    */
   constructor(
     datastore: Datastore,
     readSnapshot: () => Promise<Snapshot | undefined> = () => Promise.resolve(undefined),
     listening = new Work('mirror listeners', { onFailure: throwUncaught }),
     wayBackMs = 2500,
+    holding = everything,
   ) {
     this.datastore = datastore;
+    this.#holding = holding;
     this.#wayBackMs = wayBackMs;
     this.#listeners = new Listeners(listening);
     this.#readSnapshot = readSnapshot;
@@ -92,7 +91,8 @@ export class LiveMirror implements Mirror {
 
   /** Follows the datastore; resolves when the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
-    for await (const followed of follow(this.datastore, rootPrefix, signal)) {
+    const unheld = [...this.#holding.unheld].map((kind) => entryTypeOf[kind].prefix);
+    for await (const followed of follow(this.datastore, { prefix: rootPrefix, unheld }, signal)) {
       switch (followed.kind) {
         case 'page': {
           const { page, isFirst } = followed;
@@ -143,10 +143,22 @@ export class LiveMirror implements Mirror {
   }
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {
-    return this.list(kind).get(id);
+    const stored = this.held(kind).get(id);
+    const isRead =
+      stored === undefined
+        ? !this.#holding.unheld.has(kind)
+        : this.#holding.briefs[kind]?.isBrief(stored.value) !== true;
+    if (!isRead) throw new MustRead({ kind, id });
+    return stored;
   }
 
-  list<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
+  list<K extends EntryKind>(kind: K, idPrefix = ''): ReadonlyMap<string, Stored<EntryValue<K>>> {
+    const held = this.held(kind);
+    if (this.#holding.unheld.has(kind)) throw new MustRead({ kind, idPrefix });
+    return held;
+  }
+
+  held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
     if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
@@ -171,8 +183,8 @@ export class LiveMirror implements Mirror {
       const result = await this.datastore.commit(transaction, signal);
       const isHere =
         result.kind === 'committed'
-          ? this.#hasWritten(transaction, result.revision)
-          : this.#hasConflicting(transaction, result);
+          ? isWrittenHere(this, transaction, result.revision)
+          : isConflictHere(this, transaction, result);
       const whenHere = (stop: AbortSignal) => this.#waiters.until(isHere, stop);
       try {
         await within(this.#wayBackMs, whenHere);
@@ -192,43 +204,24 @@ export class LiveMirror implements Mirror {
     return writes.map(({ key }) => key);
   }
 
-  /**
-   * Holds when all that was written is in. Mostly the revision tells; that of a removal whose answer was lost is
-   * known only to be no later, and it is in when the keys have changed.
-   */
-  #hasWritten({ compares, writes }: Transaction, revision: bigint): () => boolean {
-    const written = new Set(writes.map(({ key }) => key));
-    const changed = compares.filter(({ key }) => written.has(key));
-    const isChanged = () => changed.every((compare) => this.#differs(compare));
-    return () =>
-      this.#isLive && (this.#revision >= revision || (changed.length > 0 && isChanged()));
+  /** Whether what a key holds, or that it is absent, is known here. */
+  isHeld(key: string): boolean {
+    const parsed = parseKey(key);
+    if (parsed === undefined) return false;
+    const { kind, id } = parsed;
+    return !this.#holding.unheld.has(kind) || this.#tables.of(kind).has(id);
   }
 
-  /**
-   * Holds when every key that had changed has changed here, too, and what was written in a range is here. The
-   * store's revision would not do: etcd counts writes that concern none of our keys, of which the watch tells
-   * nothing.
-   */
-  #hasConflicting(
-    { compares }: Transaction,
-    { current, newestInRanges = 0n }: CommitResult & { readonly kind: 'conflict' },
-  ): () => boolean {
-    const changed = compares.filter(
-      ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) !== modRevision,
-    );
-    return () =>
-      this.#revision >= newestInRanges && changed.every((compare) => this.#differs(compare));
-  }
-
-  #differs({ key, modRevision }: Compare): boolean {
-    return this.#modRevisionOf(key) !== modRevision;
-  }
-
-  #modRevisionOf(key: string): bigint {
+  /** The revision of a key's last write, as far as is known here; 0: it is absent. */
+  modRevisionOf(key: string): bigint {
     const parsed = parseKey(key);
     if (parsed === undefined) return 0n;
     const stored = this.#tables.of(parsed.kind).get(parsed.id);
     return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
+  }
+
+  get isLive(): boolean {
+    return this.#isLive;
   }
 
   subscribe(listener: (changes: EntryChanges) => void): () => void {
@@ -276,6 +269,8 @@ export class LiveMirror implements Mirror {
 
   #beginListing(): void {
     this.#isWhole = false;
+    // What else was written to them meanwhile is not listed.
+    for (const kind of this.#holding.unheld) this.#tables.of(kind).clear();
     this.#unlisted = new Set(this.#keys());
   }
 
@@ -375,8 +370,16 @@ export class LiveMirror implements Mirror {
     if (value === undefined) return undefined;
     const sent = this.#sent.get(key);
     const known = sent?.text === value ? sent.values.written(kind, id) : undefined;
-    if (known !== undefined) return { id, value: known, modRevision };
-    const decoded = decodeEntry(kind, id, { key, value, modRevision });
+    const brief = this.#holding.briefs[kind];
+    if (known !== undefined) {
+      return { id, value: brief?.isBrief(known) === true ? brief.of(known) : known, modRevision };
+    }
+    const isOthers = this.#holding.unheld.has(kind) && !this.#tables.of(kind).has(id);
+    if (isOthers) return undefined;
+    const { decode: whole } = entryTypeOf[kind];
+    const decoded = decodeEntry({ id, key, value, modRevision }, (...stored) =>
+      brief === undefined ? whole(...stored) : brief.decode(...stored, whole),
+    );
     if (!('why' in decoded)) return decoded;
     this.#unreadable.set(key, decoded);
     return undefined;

@@ -68,6 +68,9 @@ export interface Mirror extends Base {
   /** All writes up to here are in. */
   readonly revision: bigint;
 
+  /** All of a kind that is held here, some of it perhaps in brief; live, as `list`. */
+  held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
+
   /** Resolves when the datastore has been listed and all writes up to the revision are in; rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
 

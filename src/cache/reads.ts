@@ -119,20 +119,35 @@ export class Reads implements View {
     readonly transaction: Transaction;
     readonly result: CommitResult & { readonly kind: 'conflict' };
   }): Promise<void> {
-    if (this.#revision === undefined) return;
     const readKeys = this.#keys;
+    if (this.#revision !== undefined) this.#clear();
+    if (conflict === undefined) return;
+    const { transaction, result } = conflict;
+    const known = transaction.compares.filter(({ key }) => readKeys.has(key) || !this.#isHeld(key));
+    if (known.length === 0) return;
+    this.#readAt(result.revision);
+    await this.#take(known.flatMap(({ key }) => result.current.get(key) ?? []));
+    for (const { key } of known) this.#keys.add(key);
+  }
+
+  #clear(): void {
     this.#tables = new Tables();
     this.#unreadable = new Map();
     this.#keys = new Set();
     this.#prefixes = new Map();
     this.#revision = undefined;
-    if (conflict === undefined) return;
-    const { transaction, result } = conflict;
-    const known = transaction.compares.filter(({ key }) => readKeys.has(key));
-    if (known.length === 0) return;
-    this.#readAt(result.revision);
-    await this.#take(known.flatMap(({ key }) => result.current.get(key) ?? []));
-    for (const { key } of known) this.#keys.add(key);
+  }
+
+  /** Whether the base knows what a key holds. */
+  #isHeld(key: string): boolean {
+    const parsed = parseKey(key);
+    try {
+      if (parsed !== undefined) this.#base.get(parsed.kind, parsed.id);
+      return true;
+    } catch (error) {
+      if (error instanceof MustRead) return false;
+      throw error;
+    }
   }
 
   #readAt(revision: bigint): void {
@@ -154,7 +169,7 @@ export class Reads implements View {
     // In the order of the keys, whatever was read before.
     table.delete(id);
     this.#unreadable.delete(item.key);
-    const decoded = decodeEntry(kind, id, item);
+    const decoded = decodeEntry({ ...item, id }, entryTypeOf[kind].decode);
     if ('why' in decoded) this.#unreadable.set(item.key, decoded);
     else table.set(id, decoded);
   }

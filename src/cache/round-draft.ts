@@ -3,6 +3,7 @@ import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../mod
 import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
 import type { WrittenValues } from './mirror.ts';
 import type { Reads } from './reads.ts';
+import { MustRead } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
@@ -49,6 +50,18 @@ export class RoundDraft implements Draft, WrittenValues {
     // Nobody tells of its changes: the commit must see that it is the same.
     if (this.#view.isReadByKey(kind, id) && !this.isUnreadable(kind, id)) this.expect(kind, id);
     return stored?.value;
+  }
+
+  getLikelyNew<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined {
+    try {
+      return this.get(kind, id);
+    } catch (error) {
+      if (!(error instanceof MustRead)) throw error;
+      if (!this.#cellsOf(kind).has(id)) {
+        this.#set(kind, id, { seenRevision: 0n, value: undefined, isWritten: false });
+      }
+      return undefined;
+    }
   }
 
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {

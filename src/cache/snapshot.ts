@@ -159,7 +159,7 @@ const pieceSize = 100;
 
 function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const { key, encode } = entryTypeOf[kind];
-  const stored = [...mirror.list(kind).values()];
+  const stored = [...mirror.held(kind).values()];
   return {
     count: stored.length,
     /** Some of them, as lines. */

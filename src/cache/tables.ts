@@ -1,6 +1,6 @@
 import { describe, isCalicoError } from '../errors/error.ts';
 import type { KeyValue } from '../datastore/datastore.ts';
-import { entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
+import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { Stored, Unreadable } from './view.ts';
 
 /** The entries of each kind by id. */
@@ -15,13 +15,12 @@ export class Tables {
 }
 
 /** The typed value of a stored text, or why it cannot be read. */
-export function decodeEntry<K extends EntryKind>(
-  kind: K,
-  id: string,
-  { key, value, modRevision }: KeyValue,
-): Stored<EntryValue<K>> | Unreadable {
+export function decodeEntry<Value>(
+  { id, key, value, modRevision }: KeyValue & { readonly id: string },
+  decode: (key: string, text: string) => Value,
+): Stored<Value> | Unreadable {
   try {
-    return { id, value: entryTypeOf[kind].decode(key, value), modRevision };
+    return { id, value: decode(key, value), modRevision };
   } catch (error) {
     const isKnown = isCalicoError(error, 'datastore/corrupt');
     return { why: isKnown ? error.detail.why : describe(error), modRevision };

@@ -1,5 +1,6 @@
 import type { Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
+import { heldByNode } from './holding.ts';
 import { LiveMirror } from './live-mirror.ts';
 
 /** Writers of one datastore, each with a connection and a mirror of its own, as processes have. */
@@ -8,10 +9,20 @@ export interface Writers extends AsyncDisposable {
   readonly writers: readonly GroupWriter[];
 }
 
-/** Opens them, in sync; `open` makes one more connection to the same datastore. */
-export async function openWriters(count: number, open: () => Promise<Datastore>): Promise<Writers> {
-  const stores = await Promise.all(Array.from({ length: count }, open));
-  const mirrors = stores.map((store) => new LiveMirror(store));
+/**
+ * Opens them, in sync; `open` makes one more connection to the same datastore. Each holds what a node of its name
+ * does, or everything.
+ */
+export async function openWriters(
+  nodes: readonly (string | undefined)[],
+  open: () => Promise<Datastore>,
+): Promise<Writers> {
+  const stores = await Promise.all(nodes.map(open));
+  const mirrors = stores.map((store, index) => {
+    const node = nodes[index];
+    const holding = node === undefined ? undefined : heldByNode(node);
+    return new LiveMirror(store, undefined, undefined, undefined, holding);
+  });
   const stop = new AbortController();
   const running = mirrors.map((mirror) => mirror.run(stop.signal));
   const signal = AbortSignal.timeout(600_000);

@@ -70,7 +70,10 @@ export function ownersContract(options: {
     fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {
         await options.empty();
-        await using crowd = await openWriters(4, options.open);
+        await using crowd = await openWriters(
+          [undefined, 'host-0', 'host-1', 'host-2'],
+          options.open,
+        );
         const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
         const [, ...writers] = crowd.writers;
         const faults = watchForOverlaps(watching);
@@ -94,7 +97,7 @@ export function ownersContract(options: {
 
   test('of two subnets that overlap, asked for at the same moment, one has a pool', async () => {
     await options.empty();
-    await using crowd = await openWriters(2, options.open);
+    await using crowd = await openWriters(['host-0', 'host-1'], options.open);
     const hosts = crowd.writers.map((writer, index) =>
       host(`host-${index}`, { writer, mirror: crowd.mirrors[index] ?? assert.fail() }),
     );
@@ -124,7 +127,7 @@ export function ownersContract(options: {
 
   test('blocks of two sizes, asked for at the same moment in pools that overlap, do not overlap', async () => {
     await options.empty();
-    await using crowd = await openWriters(3, options.open);
+    await using crowd = await openWriters([undefined, 'host-0', 'host-1'], options.open);
     const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
     const [, ...writers] = crowd.writers;
     const faults = watchForOverlaps(watching);

@@ -1,4 +1,5 @@
 import { GroupWriter } from '../cache/group-writer.ts';
+import { heldByNode } from '../cache/holding.ts';
 import { LiveMirror } from '../cache/live-mirror.ts';
 import { keepSnapshot, readSnapshot } from '../cache/snapshot.ts';
 import type { Datastore } from '../datastore/datastore.ts';
@@ -35,6 +36,8 @@ export async function openStorePart({
     datastore,
     async () => (isRemote ? readSnapshot(file, datastore.endpoint, warn) : undefined),
     supervisor.work('mirror listeners'),
+    undefined,
+    heldByNode(node),
   );
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);

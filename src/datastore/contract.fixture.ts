@@ -45,6 +45,21 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await store.read(['/calico/a'], signal)).items[0], undefined);
     }));
 
+  test('what is listed without what lies below inner prefixes is all else, at one revision', () =>
+    withStore(async (store) => {
+      for (const key of ['/calico/a', '/calico/b/1', '/calico/b/2', '/calico/c', '/calico/d/1']) {
+        await put(store, key, 'x');
+      }
+      const listed: string[] = [];
+      const revisions = new Set<bigint>();
+      for await (const page of store.pages('/calico/', signal, ['/calico/b/'])) {
+        revisions.add(page.revision);
+        for (const { key } of page.items) if (!key.startsWith('/calico/b/')) listed.push(key);
+      }
+      assert.deepEqual(listed, ['/calico/a', '/calico/c', '/calico/d/1']);
+      assert.equal(revisions.size, 1);
+    }));
+
   test('many keys are read together, at one revision; absent ones are not among the items', () =>
     withStore(async (store) => {
       const keys = Array.from({ length: 300 }, (_, n) => `/calico/${n}`);

@@ -91,9 +91,10 @@ export interface Datastore {
 
   /**
    * All that is below a prefix, in key order and at one revision, in pieces that are small enough to be worked on
-   * between other things; at least one. Throws `datastore/unavailable`.
+   * between other things; at least one. A store may leave out what lies below the prefixes of `without`, which are
+   * below the prefix. Throws `datastore/unavailable`.
    */
-  pages(prefix: string, signal: AbortSignal): AsyncIterable<Listing>;
+  pages(prefix: string, signal: AbortSignal, without?: readonly string[]): AsyncIterable<Listing>;
 
   /**
    * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the store

@@ -1,5 +1,12 @@
 import { ConstantBackoff, noop } from 'cockatiel';
-import { Etcd3, WatchClient, type ICompare, type IOptions, type IRangeRequest } from 'etcd3';
+import {
+  Etcd3,
+  WatchClient,
+  type ICompare,
+  type IOptions,
+  type IRangeRequest,
+  type IRangeResponse,
+} from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
@@ -25,8 +32,10 @@ const keepaliveMs = 6000;
  * A page of a listing is so large, by what the values of the page before were like: a call has its deadline, and
  * etcd counts the keys of all later pages with each. Keys a page, at first and at most.
  */
-const pageBytes = 4 << 20;
+const pageBytes = 2 << 20;
 const [firstPageKeys, mostPageKeys] = [500, 5000];
+/** So many pages of a listing may be asked for once more, each time a smaller one. */
+const mostSlowPages = 5;
 /** No answer is larger, whatever the values are like; the library's own limit are 4 MiB. */
 const mostReceivedBytes = 64 << 20;
 
@@ -94,20 +103,40 @@ class EtcdStore implements Datastore {
     return { revision, items };
   }
 
-  async *pages(prefix: string, signal: AbortSignal): AsyncGenerator<Listing> {
-    const range_end = endOfPrefix(prefix);
+  async *pages(
+    prefix: string,
+    signal: AbortSignal,
+    without: readonly string[] = [],
+  ): AsyncGenerator<Listing> {
     let revision = 0n;
-    let key = Buffer.from(prefix);
+    for (const range of rangesOf(prefix, without)) {
+      for await (const page of this.#pagesOf(range, revision, signal)) {
+        ({ revision } = page);
+        yield page;
+      }
+    }
+  }
+
+  /** `at`: as it was at that revision; 0: now. */
+  async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Listing> {
+    let revision = at;
+    let { key } = range;
     let limit = firstPageKeys;
+    let slow = 0;
+    let page: IRangeResponse | undefined;
     for (;;) {
       signal.throwIfAborted();
-      const asked = { key, range_end, limit, revision: revision.toString() };
-      let page;
+      const asked = { key, range_end: range.end, limit, revision: revision.toString() };
       try {
         page = await this.#client.kv.range(asked);
       } catch (error) {
-        if (limit === 1 || !isTooLargeAnswer(error)) throw this.#unavailable(error);
-        limit = Math.ceil(limit / 8);
+        const isTooLarge = limit > 1 && isTooLargeAnswer(error);
+        // One slow answer is no reason to begin a long listing anew.
+        if (!isTooLarge && (page === undefined || slow >= mostSlowPages)) {
+          throw this.#unavailable(error);
+        }
+        if (!isTooLarge) slow++;
+        limit = Math.ceil(limit / (isTooLarge ? 8 : 2));
         continue;
       }
       if (revision === 0n) revision = BigInt(page.header.revision);
@@ -310,6 +339,23 @@ function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: B
 /** Whether what etcd answered is larger than this client takes. */
 function isTooLargeAnswer(error: unknown): boolean {
   return /Received message larger than max/.test(describe(error));
+}
+
+/** Keys from `key` to before `end`. */
+interface KeyRange {
+  readonly key: Buffer;
+  readonly end: Buffer;
+}
+
+/** What lies below a prefix, and not below those in it. */
+function rangesOf(prefix: string, without: readonly string[]): readonly KeyRange[] {
+  const ranges: KeyRange[] = [];
+  let key: Buffer = Buffer.from(prefix);
+  for (const inner of without.toSorted()) {
+    ranges.push({ key, end: Buffer.from(inner) });
+    key = endOfPrefix(inner);
+  }
+  return [...ranges, { key, end: endOfPrefix(prefix) }];
 }
 
 function endOfPrefix(prefix: string): Buffer {

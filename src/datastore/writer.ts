@@ -9,6 +9,12 @@ export interface Draft {
   get<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
 
   /**
+   * As `get`, for what is most likely not there yet: it is taken to be absent without being looked for, unless it is at
+   * hand. The commit holds only if that is so.
+   */
+  getLikelyNew<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
+
+  /**
    * All values of a kind, with the changes of the round. Of a kind that is `observed` (see `entryTypes`) the commit
    * holds only if nobody has made or changed one meanwhile, so that a plan may rest on what is not among them; of
    * others see `expectNoNew`.

@@ -68,7 +68,8 @@ describe('etcd', () => {
         ({ kind }) => kind,
         () => 'failed',
       );
-    const stored = await retried(() => store.read(['/calico/stalled'], signal));
+    const { items } = await retried(() => store.read(['/calico/stalled'], signal));
+    const [stored] = items;
     assert.equal(outcome, stored === undefined ? 'failed' : 'committed');
     await store.close();
   });

@@ -26,11 +26,10 @@ export interface AllocationRequest extends BlockRequest {
  */
 export function allocate(draft: Draft, request: AllocationRequest): IpAddress | undefined {
   const config = draft.get('IpamConfig', 'config');
-  const handles = draft.unreadable('Handle');
   const { range, reserved } = request;
   // An address whose handle cannot be read is not to be had.
   const isCounted = (address: IpAddress) =>
-    handles.size === 0 || !handles.has(request.holder(address).handle_id ?? '');
+    !draft.isUnreadable('Handle', request.holder(address).handle_id ?? '');
   const isUsable = (address: IpAddress) =>
     (range === undefined || cidrContains(range, address)) &&
     !reserved.some((network) => cidrContains(network, address)) &&

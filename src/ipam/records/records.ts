@@ -78,7 +78,7 @@ export function hold(
   putBlock(draft, withHolder(block, held.address, held.holder));
   const { handle_id: id } = held.holder;
   if (id === undefined) return;
-  const handle = draft.get('Handle', id) ?? { block: {}, deleted: false };
+  const handle = draft.getLikelyNew('Handle', id) ?? { block: {}, deleted: false };
   const count = handle.block?.[block.cidr] ?? 0;
   draft.put('Handle', id, { ...handle, block: { ...handle.block, [block.cidr]: count + 1 } });
 }

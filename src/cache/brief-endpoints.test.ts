@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { workloadEndpointType, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import { BriefEndpoints } from './brief-endpoints.ts';
+
+/** What Calico or somebody else may have written where a value of a type is expected. */
+const odd = fc.constantFrom<unknown>(
+  null,
+  0,
+  1.5,
+  true,
+  '',
+  'x y',
+  [],
+  {},
+  ['a'],
+  { a: 1 },
+  { a: null },
+  undefined,
+);
+
+/** One of the first mostly, which are right. */
+const mostly = <Value>(right: readonly Value[], wrong: readonly Value[]) =>
+  fc.oneof(
+    { weight: 40, arbitrary: fc.constantFrom(...right) },
+    { weight: 1, arbitrary: fc.constantFrom(...wrong) },
+  );
+
+const oftenRight = <Value>(right: fc.Arbitrary<Value>) =>
+  fc.oneof({ weight: 300, arbitrary: right }, { weight: 1, arbitrary: odd });
+
+const network = fc.constantFrom(
+  '10.1.2.3/32',
+  'fd00::1/128',
+  '10.1.2.0/24',
+  '10.1.2.3',
+  'FD00:0::2',
+);
+const wrongNetwork = fc.constantFrom('10.1.2.3/24', 'x', '010.1.2.3/32', 3, null);
+const label = mostly<unknown>(['web', '', 'a.b-c'], ['-no', 'x'.repeat(64), 3, null]);
+
+const metadata = fc.record(
+  {
+    name: oftenRight(mostly(['host-libnetwork-e1', 'e1'], ['a'.repeat(254), 'A'])),
+    namespace: oftenRight(fc.constant('libnetwork')),
+    uid: oftenRight(fc.constant('u')),
+    creationTimestamp: oftenRight(fc.constant('2026-01-01T00:00:00Z')),
+    resourceVersion: oftenRight(fc.constant('1')),
+    labels: oftenRight(
+      fc.dictionary(mostly(['role', 'a.b/c', 'x'], ['bad key', '__proto__', '']), label, {
+        maxKeys: 3,
+      }),
+    ),
+    annotations: oftenRight(fc.dictionary(fc.constantFrom('x', '__proto__'), fc.string())),
+    other: odd,
+  },
+  { requiredKeys: ['name'] },
+);
+
+const spec = fc.record(
+  {
+    orchestrator: oftenRight(fc.constant('libnetwork')),
+    workload: oftenRight(fc.constant('web-1')),
+    node: oftenRight(mostly(['host-a'], ['Host A'])),
+    containerID: oftenRight(fc.constant('c'.repeat(64))),
+    endpoint: oftenRight(fc.constantFrom('e1', '')),
+    ipNetworks: oftenRight(
+      fc.array(
+        fc.oneof({ weight: 20, arbitrary: network }, { weight: 1, arbitrary: wrongNetwork }),
+      ),
+    ),
+    profiles: oftenRight(fc.array(fc.constantFrom('web', 'db'))),
+    interfaceName: oftenRight(mostly(['cali0123456789a'], ['a name'])),
+    mac: oftenRight(fc.constant('ee:ee:ee:ee:ee:ee')),
+    ports: oftenRight(
+      fc.array(
+        fc.record({
+          name: fc.constant('http'),
+          protocol: oftenRight(fc.constant('TCP')),
+          port: fc.integer(),
+        }),
+      ),
+    ),
+    other: odd,
+  },
+  { requiredKeys: ['orchestrator', 'node', 'endpoint', 'interfaceName'] },
+);
+
+const stored = fc.record({
+  kind: oftenRight(fc.constant('WorkloadEndpoint')),
+  apiVersion: oftenRight(fc.constant('projectcalico.org/v3')),
+  metadata: oftenRight(metadata),
+  spec: oftenRight(spec),
+});
+
+/** Without what is `undefined`. */
+const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
+const outcome = (decode: () => WorkloadEndpoint) => {
+  try {
+    return decode();
+  } catch {
+    return 'unreadable';
+  }
+};
+
+test('whatever is stored of an endpoint, its brief is part of what the schema makes of it, or both refuse it', () => {
+  const briefs = new BriefEndpoints();
+  let readable = 0;
+  fc.assert(
+    fc.property(stored, (value) => {
+      const text = JSON.stringify(value);
+      const whole = outcome(() => workloadEndpointType.decode('/key', text));
+      const brief = outcome(() => briefs.decode('/key', text));
+      if (typeof whole === 'string' || typeof brief === 'string') {
+        assert.equal(brief, whole);
+        return;
+      }
+      readable++;
+      const { name, namespace, labels } = whole.metadata;
+      const { orchestrator, node, endpoint, ipNetworks, profiles, interfaceName, ports } =
+        whole.spec;
+      const spec = { orchestrator, node, endpoint, ipNetworks, profiles, interfaceName, ports };
+      const { kind, apiVersion } = whole;
+      const part = { kind, apiVersion, metadata: { name, namespace, labels }, spec };
+      assert.deepEqual(plain(brief), plain(part));
+    }),
+    { numRuns: 3000 },
+  );
+  assert.ok(readable > 300, `${readable} of them could be read`);
+});
+
+test('texts that are no JSON are refused as the schema does, and an empty one, too', () => {
+  const briefs = new BriefEndpoints();
+  for (const text of ['', '{', 'null', '[]', '3']) {
+    assert.equal(
+      outcome(() => briefs.decode('/key', text)),
+      'unreadable',
+    );
+  }
+});
