@@ -87,12 +87,13 @@ describe('owners of routes', () => {
       blackhole 10.9.4.0/24 proto 80
       10.9.5.1/32 dev up0 table 100 proto 80`.split('\n');
     sh(foreign.map((route) => `ip route add ${route}`).join(';'));
-    const before = show('table all');
+    const all = () => sh('ip -4 route show table all');
+    const before = all();
     for (const owner of [endpoints, blocks]) {
       owner.resync();
       owner.apply();
     }
-    assert.equal(show('table all'), before);
+    assert.equal(all(), before);
   });
 
   test('of two classes that want one place the one of lower rank has it, then the other', () => {
@@ -222,6 +223,22 @@ describe('a route that somebody adds in the way of ours', { timeout: 120_000 }, 
     sh('ip route del 10.66.0.1/32 dev up0');
     await lab.settled();
     assert.match(sh('ip route get 10.66.0.1'), /dev cali00app/);
+  });
+
+  test('again and again: the daemon does not do the same without end', async () => {
+    const { rtnetlink } = lab.sockets;
+    const before = rtnetlink.requests;
+    const theft = 'ip route prepend 10.66.0.1/32 dev up0 proto static';
+    execFileSync('sh', [
+      '-c',
+      `for i in $(seq 100); do ${theft}; sleep 0.02; ip route del 10.66.0.1/32 dev up0; done; ${theft}`,
+    ]);
+    assert.ok(await eventually(() => /dev cali00app/.test(sh('ip route get 10.66.0.1'))));
+    await lab.settled();
+    assert.deepEqual(failures(), []);
+    // Two for each time that ours is made the first again.
+    assert.ok(rtnetlink.requests - before < 40, String(rtnetlink.requests - before));
+    sh('ip route del 10.66.0.1/32 dev up0');
   });
 
   test('after it: nothing is done', async () => {
