@@ -17,7 +17,7 @@ import type { Profile } from '../model/kinds/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
 import { resourceId } from '../model/resource-type.ts';
 import type { Stamp } from '../model/stamp.ts';
-import { compileProfile } from '../profiles/compile/profile-chains.ts';
+import { compileProfile } from '../profiles/compile/compiled-profile.ts';
 
 /** Plans of `apply` and `delete`: what Calico's own client does, and checks, around a plain write. */
 

@@ -1,11 +1,19 @@
 import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec } from '../ruleset/address-set.ts';
-import type { Chain } from '../render/iptables/rule.ts';
+import type { Dispatch, Policy, Stack } from '../ruleset/policy.ts';
 
-/** Where the desired state goes: chains of the filter table and address sets. Each call may be repeated. */
+/**
+ * Where the desired state goes; a renderer takes it. What is set may be set again. A stack comes after its policies
+ * and goes before them, and so do dispatches with their stacks; rules come after the sets that they look into.
+ */
 export interface PolicyOutput {
-  setChain(family: IpFamily, chain: Chain): void;
-  removeChain(family: IpFamily, name: string): void;
+  setPolicy(family: IpFamily, policy: Policy): void;
+  removePolicy(family: IpFamily, name: string): void;
+  setStack(family: IpFamily, stack: Stack): void;
+  removeStack(family: IpFamily, name: string): void;
+  /** From now on, until it is removed as often. */
+  addDispatch(dispatch: Dispatch): void;
+  removeDispatch(dispatch: Dispatch): void;
   wantSet(spec: AddressSetSpec): void;
   unwantSet(name: string): void;
   addMember(set: string, member: string): void;
@@ -17,7 +25,9 @@ export interface WorkCount {
   endpointsVisited: number;
   selectorsEvaluated: number;
   selectorsMoved: number;
-  chainsEmitted: number;
+  /** Policies and stacks. */
+  policiesEmitted: number;
+  /** Members of sets and dispatches. */
   membersEmitted: number;
 }
 
@@ -26,7 +36,7 @@ export function noWork(): WorkCount {
     endpointsVisited: 0,
     selectorsEvaluated: 0,
     selectorsMoved: 0,
-    chainsEmitted: 0,
+    policiesEmitted: 0,
     membersEmitted: 0,
   };
 }

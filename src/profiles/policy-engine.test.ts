@@ -6,19 +6,58 @@ import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { PolicyOutput } from './output.ts';
-import { staticRules } from '../render/iptables/static-chains.ts';
+import { selectorSet } from '../ruleset/names.ts';
+import type { Dispatch } from '../ruleset/policy.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
-/** What the kernel would hold. */
+/** What a renderer would be told to hold. */
 class Recorder implements PolicyOutput {
-  readonly chains = new Map<string, string>();
+  readonly policies = new Map<string, string>();
+  readonly stacks = new Map<string, readonly string[]>();
   readonly sets = new Map<string, Set<string>>();
+  readonly #dispatches = new Map<string, number>();
 
-  setChain: PolicyOutput['setChain'] = (family, { name, rules }) => {
-    this.chains.set(`${family} ${name}`, rules.map((rule) => JSON.stringify(rule)).join('\n'));
+  setPolicy: PolicyOutput['setPolicy'] = (family, policy) => {
+    for (const { source, destination } of [...policy.ingress, ...policy.egress]) {
+      for (const { selected, notSelected } of [source, destination]) {
+        for (const one of [selected, notSelected]) {
+          if (one === undefined) continue;
+          assert.ok(this.sets.has(selectorSet(family, one.id)), 'a rule looks into no set');
+        }
+      }
+    }
+    this.policies.set(`${family} ${policy.name}`, JSON.stringify(policy));
   };
-  removeChain: PolicyOutput['removeChain'] = (family, name) => {
-    this.chains.delete(`${family} ${name}`);
+  removePolicy: PolicyOutput['removePolicy'] = (family, name) => {
+    for (const [stack, policies] of this.stacks) {
+      const leads = stack.startsWith(`${family} `) && policies.includes(name);
+      assert.ok(!leads, `${stack} leads to no policy`);
+    }
+    this.policies.delete(`${family} ${name}`);
+  };
+  setStack: PolicyOutput['setStack'] = (family, { name, policies }) => {
+    for (const policy of policies) {
+      assert.ok(this.policies.has(`${family} ${policy}`), `${name} leads to no ${policy}`);
+    }
+    this.stacks.set(`${family} ${name}`, policies);
+  };
+  removeStack: PolicyOutput['removeStack'] = (family, name) => {
+    for (const key of this.#dispatches.keys()) {
+      assert.ok(!key.startsWith(`${family} ${name} <`), `${key} leads to no stack`);
+    }
+    this.stacks.delete(`${family} ${name}`);
+  };
+  addDispatch: PolicyOutput['addDispatch'] = (dispatch) => {
+    const { family, stack } = dispatch;
+    assert.ok(this.stacks.has(`${family} ${stack}`), `no stack ${stack}`);
+    const key = dispatchText(dispatch);
+    this.#dispatches.set(key, (this.#dispatches.get(key) ?? 0) + 1);
+  };
+  removeDispatch: PolicyOutput['removeDispatch'] = (dispatch) => {
+    const key = dispatchText(dispatch);
+    const uses = this.#dispatches.get(key) ?? assert.fail(`never added: ${key}`);
+    if (uses > 1) this.#dispatches.set(key, uses - 1);
+    else this.#dispatches.delete(key);
   };
   wantSet: PolicyOutput['wantSet'] = ({ name }) => {
     if (!this.sets.has(name)) this.sets.set(name, new Set());
@@ -39,16 +78,21 @@ class Recorder implements PolicyOutput {
     const sorted = <T>(map: ReadonlyMap<string, T>) =>
       [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
     return {
-      chains: sorted(this.chains),
+      policies: sorted(this.policies),
+      stacks: sorted(this.stacks),
+      dispatches: [...this.#dispatches.keys()].toSorted(),
       sets: sorted(this.sets).map(([name, members]) => [name, [...members].toSorted()]),
     };
   }
 }
 
+function dispatchText({ family, address, interface: name, stack }: Dispatch): string {
+  return `${family} ${stack} < ${address},${name}`;
+}
+
 function newEngine(): { readonly engine: PolicyEngine; readonly output: Recorder } {
   const output = new Recorder();
   const engine = new PolicyEngine({ node: 'here', families: [4, 6], output });
-  engine.start();
   return { engine, output };
 }
 
@@ -185,40 +229,6 @@ test('the output depends on the present state alone, whatever came before', () =
   );
 });
 
-test('a rule never names a chain or a set that is not there', () => {
-  const { engine, output } = newEngine();
-  engine.setProfile(
-    'web',
-    profile('web', ['web'], [{ action: 'Allow', source: { selector: 'has(web)' } }]),
-  );
-  engine.setEndpoint(
-    'e1',
-    endpoint({
-      id: 'e1',
-      node: 'here',
-      address: '10.0.0.1',
-      profiles: ['web', 'absent'],
-      interface: 'cali1',
-    }),
-  );
-  const fixed = new Set(
-    staticRules(4, { endpointToHostAction: 'Return' }).flatMap(({ chains }) =>
-      chains.map(({ name }) => name),
-    ),
-  );
-  for (const [name, rules] of output.chains) {
-    const family = name.slice(0, 1);
-    for (const [, target = ''] of rules.matchAll(/"chain":"([^"]+)"/g)) {
-      const isThere = output.chains.has(`${family} ${target}`) || fixed.has(target);
-      assert.ok(isThere, `${name} leads to ${target}`);
-    }
-    for (const [, set = ''] of rules.matchAll(/"set":"([^"]+)"/g)) {
-      assert.ok(output.sets.has(set), `${name} looks into ${set}`);
-    }
-  }
-  assert.deepEqual([...engine.problems().keys()], ['absent']);
-});
-
 test('networks of sets are members of selectors in use, with labels that they inherit, until the set is gone', () => {
   const { engine, output } = newEngine();
   const source = { selector: "set == 'bad' || has(tagged)" };
@@ -243,12 +253,12 @@ test('networks of sets are members of selectors in use, with labels that they in
   assert.deepEqual(members(), others);
 });
 
-test('chains are there in the families that their endpoints have addresses of, and in no other', () => {
+test('policies are there in the families that their endpoints have addresses of, and in no other', () => {
   const { engine, output } = newEngine();
   engine.setProfile('web', profile('web', ['web'], [{ action: 'Allow' }]));
   const families = () =>
-    [...output.chains.keys()].flatMap((name) =>
-      name.endsWith('cali-pri-web') ? [name.slice(0, 1)] : [],
+    [...output.policies.keys()].flatMap((name) =>
+      name.endsWith(' web') ? [name.slice(0, 1)] : [],
     );
   const place = { node: 'here', profiles: ['web'] };
   engine.setEndpoint(

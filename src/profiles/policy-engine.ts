@@ -5,16 +5,11 @@ import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
-import { countingSets, dropChains, restMembers } from '../render/iptables/drop-reasons.ts';
-import { FamilyGroups } from './select/family-groups.ts';
-import { groupName, setsOfGroup } from '../render/iptables/group-chains.ts';
-import { isWorkloadInterface, restSet, workloadsSet } from '../render/iptables/names.ts';
+import type { Dispatch } from '../ruleset/policy.ts';
+import { ActiveStacks, stackName } from './select/active-stacks.ts';
+import { isWorkloadInterface } from '../ruleset/names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
-import {
-  compileProfile,
-  type CompiledProfile,
-  type DropMeaning,
-} from './compile/profile-chains.ts';
+import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
 import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
@@ -30,20 +25,15 @@ interface LocalEndpoint {
 }
 
 interface Placed {
-  readonly group: string;
-  readonly members: readonly Member[];
-}
-
-interface Member {
-  readonly family: IpFamily;
-  /** `<address>/32,<interface>`. */
-  readonly text: string;
+  /** The name of its stack. */
+  readonly stack: string;
+  readonly dispatches: readonly Dispatch[];
 }
 
 /**
- * Turns Profiles and endpoints into chains and address sets, change by change: what one change costs does not
+ * Turns Profiles and endpoints into policies, stacks and address sets, change by change: what one change costs does not
  * depend on how much else there is. Its output depends on the present state alone, whatever came before; but
- * chains of a policy that no endpoint has any more stay until `dropIdle`, so that a container that comes back
+ * stacks that no endpoint has any more stay until `dropIdle`, so that a container that comes back
  * finds them.
  */
 export class PolicyEngine {
@@ -52,9 +42,8 @@ export class PolicyEngine {
   readonly #families: readonly IpFamily[];
   readonly #output: PolicyOutput;
   readonly #selectorSets: SelectorSets;
-  readonly #groups: ReadonlyMap<IpFamily, FamilyGroups>;
+  readonly #stacks: ReadonlyMap<IpFamily, ActiveStacks>;
   readonly #local = new Map<string, LocalEndpoint>();
-  readonly #memberCounts = new Map<string, number>();
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new IdsByKey();
 
@@ -64,27 +53,15 @@ export class PolicyEngine {
     this.#output = output;
     this.#selectorSets = new SelectorSets(families, output, this.work);
     const shared = { output, selectorSets: this.#selectorSets, work: this.work };
-    this.#groups = new Map(
-      families.map((family) => [family, new FamilyGroups({ ...shared, family })]),
+    this.#stacks = new Map(
+      families.map((family) => [family, new ActiveStacks({ ...shared, family })]),
     );
-  }
-
-  /** Puts out what is there without any endpoint. */
-  start(): void {
-    for (const [family, groups] of this.#groups) {
-      const set = { type: 'net,interface', family } as const;
-      this.#output.wantSet({ ...set, name: workloadsSet(family), countsPackets: false });
-      for (const spec of countingSets(family)) this.#output.wantSet(spec);
-      for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
-      for (const chain of dropChains('filter', family)) this.#output.setChain(family, chain);
-      groups.start();
-    }
   }
 
   /** A Profile as it is now; `undefined`: it is gone. */
   setProfile(name: string, profile: Profile | undefined): void {
     this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
-    for (const groups of this.#groups.values()) groups.setProfile(name, profile);
+    for (const stacks of this.#stacks.values()) stacks.profiles.set(name, profile);
   }
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
@@ -107,27 +84,19 @@ export class PolicyEngine {
     for (const neighbour of touched) this.#place(neighbour);
   }
 
-  /** Whether all is there that leads to an endpoint's policy, by what the kernel says of the members of sets. */
-  isPlaced({ spec }: WorkloadEndpoint, isHeld: (set: string, member: string) => boolean): boolean {
-    const placed = [...this.#byInterface.ids(spec.interfaceName)]
+  /** What leads to an endpoint's policy; `undefined` while it has no place here. */
+  dispatchesOf({ spec }: WorkloadEndpoint): readonly Dispatch[] | undefined {
+    return [...this.#byInterface.ids(spec.interfaceName)]
       .map((id) => this.#local.get(id))
-      .find((local) => local?.endpoint.spec.endpoint === spec.endpoint)?.placed;
-    return (
-      placed !== undefined &&
-      placed.members.every(({ family, text }) =>
-        [workloadsSet(family), ...setsOfGroup(placed.group, family)].every((set) =>
-          isHeld(set, text),
-        ),
-      )
-    );
+      .find((local) => local?.endpoint.spec.endpoint === spec.endpoint)?.placed?.dispatches;
   }
 
   /**
    * What the kernel has not as wanted of sets, by name: Profiles that would let more pass for it deny everything.
-   * Answers whether chains have changed.
+   * Answers whether a policy has changed.
    */
   setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
-    const changed = [...this.#groups.values()].map(({ profiles }) => profiles.setFaults(faults));
+    const changed = [...this.#stacks.values()].map(({ profiles }) => profiles.setFaults(faults));
     return changed.includes(true);
   }
 
@@ -137,30 +106,25 @@ export class PolicyEngine {
     else this.#selectorSets.setMember(id, networkSetMember(set));
   }
 
-  /** Drops chains and sets of policies that no endpoint has. */
+  /** Drops stacks and policies that no endpoint has. */
   dropIdle(): void {
-    for (const groups of this.#groups.values()) groups.dropIdle();
+    for (const stacks of this.#stacks.values()) stacks.dropIdle();
   }
 
   /** Whether there is something for `dropIdle`. */
   get hasIdle(): boolean {
-    return [...this.#groups.values()].some(({ hasIdle }) => hasIdle);
+    return [...this.#stacks.values()].some(({ hasIdle }) => hasIdle);
   }
 
   /** Why Profiles in use deny everything, by name. */
   problems(): ReadonlyMap<string, string> {
-    return new Map([...this.#groups.values()].flatMap(({ profiles }) => [...profiles.problems()]));
-  }
-
-  /** What each counting set of a rule counts. */
-  dropMeanings(): readonly DropMeaning[] {
-    return [...this.#groups.values()].flatMap(({ profiles }) => profiles.dropMeanings());
+    return new Map([...this.#stacks.values()].flatMap(({ profiles }) => [...profiles.problems()]));
   }
 
   /** A Profile as it is enforced in a family; without the family everything is denied. */
   compiled(family: IpFamily, name: string): CompiledProfile {
-    const groups = this.#groups.get(family);
-    return groups?.profiles.compiled(name) ?? compileProfile(name, undefined);
+    const stacks = this.#stacks.get(family);
+    return stacks?.profiles.compiled(name) ?? compileProfile(name, undefined);
   }
 
   /** Whether an address is that of an endpoint which a selector in use matches. */
@@ -208,11 +172,14 @@ export class PolicyEngine {
     // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
     if (rivals.some((rival) => rival < id)) return undefined;
     const networks = this.#networksOfContainer(endpoint);
+    const stack = stackName(profiles);
     return {
-      group: groupName(profiles),
-      members: networks.map((network) => ({
-        family: cidrFamily(network),
-        text: `${network},${interfaceName}`,
+      stack,
+      dispatches: networks.map((address) => ({
+        family: cidrFamily(address),
+        address,
+        interface: interfaceName,
+        stack,
       })),
     };
   }
@@ -232,54 +199,28 @@ export class PolicyEngine {
       .toSorted();
   }
 
-  #enter(id: string, { group, members }: Placed, before: Placed | undefined): void {
+  #enter(id: string, { stack, dispatches }: Placed, before: Placed | undefined): void {
     const profiles = this.#local.get(id)?.endpoint.spec.profiles ?? [];
-    for (const family of familiesOf(members)) {
-      this.#groups.get(family)?.enter(group, profiles, id);
+    for (const family of familiesOf(dispatches)) {
+      this.#stacks.get(family)?.enter(stack, profiles, id);
     }
-    const known = before?.group === group ? before.members : [];
-    for (const { family, text } of members) {
-      if (known.some((member) => member.text === text)) continue;
-      for (const set of [workloadsSet(family), ...setsOfGroup(group, family)]) {
-        this.#addMember(set, text);
-      }
+    for (const dispatch of dispatches) {
+      if (has(before, dispatch)) continue;
+      this.work.membersEmitted++;
+      this.#output.addDispatch(dispatch);
     }
   }
 
-  #leave(id: string, { group, members }: Placed, now?: Placed): void {
-    const staysIn = now?.group === group ? familiesOf(now.members) : new Set();
-    for (const family of familiesOf(members)) {
-      if (!staysIn.has(family)) this.#groups.get(family)?.leave(group, id);
+  #leave(id: string, { stack, dispatches }: Placed, now?: Placed): void {
+    const staysIn = now?.stack === stack ? familiesOf(now.dispatches) : new Set();
+    for (const family of familiesOf(dispatches)) {
+      if (!staysIn.has(family)) this.#stacks.get(family)?.leave(stack, id);
     }
-    const kept = new Set(now?.group === group ? now.members.map(({ text }) => text) : []);
-    for (const { family, text } of members) {
-      if (kept.has(text)) continue;
-      for (const set of [workloadsSet(family), ...setsOfGroup(group, family)]) {
-        this.#removeMember(set, text);
-      }
+    for (const dispatch of dispatches) {
+      if (has(now, dispatch)) continue;
+      this.work.membersEmitted++;
+      this.#output.removeDispatch(dispatch);
     }
-  }
-
-  /** Two endpoints may want the same member, as long as one of them takes the other's interface over. */
-  #addMember(set: string, text: string): void {
-    const key = `${set} ${text}`;
-    const count = this.#memberCounts.get(key) ?? 0;
-    this.#memberCounts.set(key, count + 1);
-    if (count > 0) return;
-    this.work.membersEmitted++;
-    this.#output.addMember(set, text);
-  }
-
-  #removeMember(set: string, text: string): void {
-    const key = `${set} ${text}`;
-    const count = this.#memberCounts.get(key) ?? 0;
-    if (count > 1) {
-      this.#memberCounts.set(key, count - 1);
-      return;
-    }
-    this.#memberCounts.delete(key);
-    this.work.membersEmitted++;
-    this.#output.removeMember(set, text);
   }
 }
 
@@ -291,8 +232,16 @@ function memberOf({ metadata, spec }: WorkloadEndpoint): SelectorMember {
   };
 }
 
-function familiesOf(members: readonly Member[]): ReadonlySet<IpFamily> {
-  return new Set(members.map(({ family }) => family));
+function familiesOf(dispatches: readonly Dispatch[]): ReadonlySet<IpFamily> {
+  return new Set(dispatches.map(({ family }) => family));
+}
+
+function has(placed: Placed | undefined, { address, interface: name, stack }: Dispatch): boolean {
+  return (
+    placed?.dispatches.some(
+      (one) => one.address === address && one.interface === name && one.stack === stack,
+    ) ?? false
+  );
 }
 
 function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
@@ -302,8 +251,8 @@ function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
 function isSamePlace(a: Placed | undefined, b: Placed | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return (
-    a.group === b.group &&
-    a.members.length === b.members.length &&
-    a.members.every(({ text }, index) => text === b.members[index]?.text)
+    a.stack === b.stack &&
+    a.dispatches.length === b.dispatches.length &&
+    a.dispatches.every((dispatch) => has(b, dispatch))
   );
 }

@@ -7,7 +7,7 @@ import type { Profile } from '../model/kinds/profile.ts';
 import { selectorId } from '../model/selector/canonical.ts';
 import { matches } from '../model/selector/matches.ts';
 import { parseSelector } from '../model/selector/parse.ts';
-import { selectorSet } from '../render/iptables/names.ts';
+import { selectorSet } from '../ruleset/names.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** What a rule's selector selects, seen at the members of its set: an engine in, members out. */
@@ -28,8 +28,12 @@ class Room {
     node: 'here',
     families: [4, 6],
     output: {
-      setChain: () => undefined,
-      removeChain: () => undefined,
+      setPolicy: () => undefined,
+      removePolicy: () => undefined,
+      setStack: () => undefined,
+      removeStack: () => undefined,
+      addDispatch: () => undefined,
+      removeDispatch: () => undefined,
       wantSet: ({ name }) => {
         if (!this.members.has(name)) this.members.set(name, new Set());
       },
@@ -38,10 +42,6 @@ class Room {
       removeMember: (set, member) => this.members.get(set)?.delete(member),
     },
   });
-
-  constructor() {
-    this.engine.start();
-  }
 
   setEndpoint(id: string, facts: Facts | undefined): void {
     const endpoint: WorkloadEndpoint | undefined = facts && {

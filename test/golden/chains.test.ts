@@ -7,6 +7,7 @@ import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.ts';
 import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
+import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
 import { parseRuleWords } from '../../src/cli/rule-words.ts';
 import { staticRules } from '../../src/render/iptables/static-chains.ts';
@@ -27,19 +28,17 @@ function outputFor(options: {
 }): string {
   const chains = new Map<string, string>();
   const sets = new Map<string, Set<string>>();
-  const engine = new PolicyEngine({
-    node: 'host-a',
-    families: [options.family],
-    output: {
-      setChain: (_family, { name, rules }) => chains.set(name, chainText(name, rules)),
-      removeChain: (_family, name) => chains.delete(name),
-      wantSet: ({ name }) => sets.set(name, sets.get(name) ?? new Set()),
-      unwantSet: (name) => sets.delete(name),
-      addMember: (set, member) => sets.get(set)?.add(member),
-      removeMember: (set, member) => sets.get(set)?.delete(member),
-    },
+  const families = [options.family];
+  const output = new IptablesPolicies(families, {
+    setChain: (_family, { name, rules }) => chains.set(name, chainText(name, rules)),
+    removeChain: (_family, name) => chains.delete(name),
+    wantSet: ({ name }) => sets.set(name, sets.get(name) ?? new Set()),
+    unwantSet: (name) => sets.delete(name),
+    addMember: (set, member) => sets.get(set)?.add(member),
+    removeMember: (set, member) => sets.get(set)?.delete(member),
   });
-  engine.start();
+  output.start();
+  const engine = new PolicyEngine({ node: 'host-a', families, output });
   for (const profile of options.profiles) engine.setProfile(profile.metadata.name, profile);
   for (const endpoint of options.endpoints) engine.setEndpoint(endpoint.metadata.name, endpoint);
   const byName = <T>(map: ReadonlyMap<string, T>) =>

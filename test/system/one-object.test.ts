@@ -5,7 +5,7 @@ import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { parseSelector } from '../../src/model/selector/parse.ts';
 import { selectorId } from '../../src/model/selector/canonical.ts';
-import { selectorSet } from '../../src/render/iptables/names.ts';
+import { selectorSet } from '../../src/ruleset/names.ts';
 import {
   endpoint,
   endpointId,

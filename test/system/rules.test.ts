@@ -19,15 +19,14 @@ import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
 import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-reasons.ts';
 import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate/evaluate.ts';
-import { renderGroup } from '../../src/render/iptables/group-chains.ts';
-import { selectorSet } from '../../src/render/iptables/names.ts';
+import { renderPolicy, type RuleCounter } from '../../src/render/iptables/policy-chains.ts';
+import { renderStack } from '../../src/render/iptables/stack-chains.ts';
+import { selectorSet } from '../../src/ruleset/names.ts';
 import {
   compileProfile,
-  renderProfile,
   selectorsOf,
   type CompiledProfile,
-  type DropMeaning,
-} from '../../src/profiles/compile/profile-chains.ts';
+} from '../../src/profiles/compile/compiled-profile.ts';
 import { markBits, type Chain } from '../../src/render/iptables/rule.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { combinationsOfFields, rulesWith } from '../lab/rule-grammar.ts';
@@ -117,8 +116,8 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       '$(id)',
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
-      ...renderProfile(compileProfile(name, profileOf(name, { action: 'Allow' })), family).chains,
-      ...renderGroup([name], family),
+      ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), family).chains,
+      ...renderStack(name, [name], family),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();
@@ -155,8 +154,8 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
 
   /** From now on UDP that is sent here is judged by the inbound rules of a Profile. */
   function install(profile: CompiledProfile): string | undefined {
-    const { chains, drops } = renderProfile(profile, family);
-    wantSets([profile], drops);
+    const { chains, counters } = renderPolicy(profile, family);
+    wantSets([profile], counters);
     const [chain] = chains;
     if (chain === undefined) return 'no chain';
     return restore([
@@ -176,15 +175,15 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     for (const [index, { problem }] of profiles.entries()) {
       if (problem !== undefined) return `${JSON.stringify(rules[index])}: ${problem}`;
     }
-    const rendered = profiles.map((profile) => renderProfile(profile, family));
+    const rendered = profiles.map((profile) => renderPolicy(profile, family));
     wantSets(
       profiles,
-      rendered.flatMap(({ drops }) => drops),
+      rendered.flatMap(({ counters }) => counters),
     );
     return commitChains(rendered.flatMap(({ chains }) => chains));
   }
 
-  function wantSets(profiles: readonly CompiledProfile[], drops: readonly DropMeaning[]): void {
+  function wantSets(profiles: readonly CompiledProfile[], drops: readonly RuleCounter[]): void {
     const sets = new AddressSets(ipset);
     sets.resync();
     for (const { set } of drops) sets.want(filledSet(set, family));

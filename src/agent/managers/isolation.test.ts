@@ -6,7 +6,7 @@ import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { profileTags } from '../../model/kinds/profile.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { evaluateProfiles, type Membership } from '../../profiles/evaluate/evaluate.ts';
-import { compileProfile, type CompiledProfile } from '../../profiles/compile/profile-chains.ts';
+import { compileProfile, type CompiledProfile } from '../../profiles/compile/compiled-profile.ts';
 
 const outside = parseAddress('198.51.100.1');
 const isInternal = (network: string) => network.startsWith('inner');

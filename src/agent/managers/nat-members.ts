@@ -5,7 +5,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { natSets } from '../../render/iptables/names.ts';
+import { natSets } from '../../ruleset/names.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { ownEndpoint } from './own-endpoint.ts';

@@ -1,6 +1,6 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { isWorkloadInterface } from '../../render/iptables/names.ts';
+import { isWorkloadInterface } from '../../ruleset/names.ts';
 
 /** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
 export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {

@@ -1,6 +1,7 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
+import { IptablesPolicies, isDispatched } from '../../render/iptables/policies.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
@@ -14,28 +15,26 @@ export class Policy implements Manager<PolicyKind> {
   readonly name = 'policy';
   readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
   readonly engine: PolicyEngine;
+  readonly rendered: IptablesPolicies;
   readonly #kernel: ManagerDeps['kernel'];
   #idleAt = Date.now();
 
   constructor({ node, families, kernel }: Pick<ManagerDeps, 'node' | 'families' | 'kernel'>) {
     const { sets, tables } = kernel;
     this.#kernel = kernel;
-    this.engine = new PolicyEngine({
-      node,
-      families,
-      output: {
-        setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
-        removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
-        wantSet: (spec) => sets.want(spec),
-        unwantSet: (name) => sets.unwant(name),
-        addMember: (set, member) => sets.addMember(set, member),
-        removeMember: (set, member) => sets.removeMember(set, member),
-      },
+    this.rendered = new IptablesPolicies(families, {
+      setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
+      removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
+      wantSet: (spec) => sets.want(spec),
+      unwantSet: (name) => sets.unwant(name),
+      addMember: (set, member) => sets.addMember(set, member),
+      removeMember: (set, member) => sets.removeMember(set, member),
     });
+    this.engine = new PolicyEngine({ node, families, output: this.rendered });
   }
 
   start(): void {
-    this.engine.start();
+    this.rendered.start();
   }
 
   onChange(change: EntryChange<PolicyKind>): void {
@@ -60,6 +59,11 @@ export class Policy implements Manager<PolicyKind> {
 
   /** Whether the kernel knows the policy of an endpoint of this host. */
   isPlaced(endpoint: WorkloadEndpoint): boolean {
-    return this.engine.isPlaced(endpoint, (set, member) => this.#kernel.sets.holds(set, member));
+    const { sets } = this.#kernel;
+    const dispatches = this.engine.dispatchesOf(endpoint);
+    return (
+      dispatches?.every((one) => isDispatched(one, (set, member) => sets.holds(set, member))) ??
+      false
+    );
   }
 }

@@ -7,6 +7,7 @@ import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
+import { IptablesPolicies } from '../../render/iptables/policies.ts';
 import { EndpointRoutes } from './endpoint-routes.ts';
 import { NatMembers } from './nat-members.ts';
 import { PublishedPorts } from './published-ports.ts';
@@ -66,21 +67,18 @@ class Wishes {
       heldPorts: { hold: async () => 0, release: () => undefined },
       log,
     });
-    this.#engine = new PolicyEngine({
-      node: 'here',
-      families,
-      output: {
-        setChain: (family, { name }) => want(`chain ${family} ${name}`),
-        removeChain: (family, name) => unwant(`chain ${family} ${name}`),
-        wantSet: () => undefined,
-        unwantSet: () => undefined,
-        addMember: sets.addMember,
-        removeMember: sets.removeMember,
-      },
+    const rendered = new IptablesPolicies(families, {
+      setChain: (family, { name }) => want(`chain ${family} ${name}`),
+      removeChain: (family, name) => unwant(`chain ${family} ${name}`),
+      wantSet: () => undefined,
+      unwantSet: () => undefined,
+      addMember: sets.addMember,
+      removeMember: sets.removeMember,
     });
+    this.#engine = new PolicyEngine({ node: 'here', families, output: rendered });
     this.#nat.start();
     this.#ports.start();
-    this.#engine.start();
+    rendered.start();
   }
 
   setPool(name: string, pool: IpPool | undefined): void {

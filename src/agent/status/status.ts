@@ -252,11 +252,11 @@ function countedRules({ agent, families }: StatusSources): readonly {
       rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
     })),
   );
-  const byRule = agent.managers.policy.engine
-    .dropMeanings()
-    .map(({ set, profile, direction, rule }) => ({
+  const byRule = agent.managers.policy.rendered
+    .counters()
+    .map(({ set, rule: { policy, direction, index } }) => ({
       set,
-      rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(profile)}, rule ${rule}`,
+      rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(policy)}, rule ${index}`,
     }));
   const byReason = families.flatMap((family) => [
     ...Object.values(dropReasons).map((reason) => ({

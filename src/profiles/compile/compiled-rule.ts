@@ -1,6 +1,14 @@
-import type { Cidr } from '../../ip/cidr.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import type { Selector } from '../../model/selector/ast.ts';
+import { selectorId } from '../../model/selector/canonical.ts';
+import { formatJson } from '../../model/json.ts';
+import type {
+  PacketEnd,
+  PacketRule,
+  PortRange,
+  RuleName,
+  SelectedAddresses,
+} from '../../ruleset/policy.ts';
 import { conjunction, negation } from '../../model/selector/ast.ts';
 import {
   entityRule,
@@ -8,34 +16,23 @@ import {
   policyRule,
   portRange,
   type EntityRule,
-  type IcmpMatch,
   type PolicyRule,
   type Port,
-  type PortRange,
   type Protocol,
-  type RuleAction,
 } from '../../model/policy-rule.ts';
 
-/** One side of a packet, as a rule wants it. Empty lists say nothing. */
-export interface CompiledEntity {
-  readonly nets: readonly Cidr[];
-  readonly notNets: readonly Cidr[];
-  readonly ports: readonly PortRange[];
-  readonly notPorts: readonly PortRange[];
-  /** The address must be that of an endpoint which the selector matches. */
-  readonly selector: Selector | undefined;
-  /** The address must not be that of an endpoint which the selector matches. */
-  readonly notSelector: Selector | undefined;
+/** The addresses of the endpoints and sets of networks that a selector matches. */
+export interface Selected extends SelectedAddresses {
+  readonly selector: Selector;
 }
 
-/** A rule in the form that renderer and evaluator share: names resolved, selectors parsed. */
-export interface CompiledRule {
-  readonly action: RuleAction;
-  readonly ipVersion: 4 | 6 | undefined;
-  readonly protocol: number | undefined;
-  readonly notProtocol: number | undefined;
-  readonly icmp: IcmpMatch | undefined;
-  readonly notIcmp: IcmpMatch | undefined;
+export interface CompiledEntity extends PacketEnd {
+  readonly selected: Selected | undefined;
+  readonly notSelected: Selected | undefined;
+}
+
+/** A rule of the ruleset that knows its selectors, for the evaluator. */
+export interface CompiledRule extends PacketRule {
   readonly source: CompiledEntity;
   readonly destination: CompiledEntity;
 }
@@ -54,24 +51,24 @@ const portProtocols: ReadonlySet<number> = new Set([6, 17, 132, 136]);
 const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
 
 /** Compiles a rule; throws a plain sentence for what cannot be put into rules of the kernel. */
-export function compileRule(rule: PolicyRule): CompiledRule {
+export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
   refuseUnknown('', rule, policyRule);
   refuseUnknown('source.', rule.source, entityRule);
   refuseUnknown('destination.', rule.destination, entityRule);
   refuseUnknown('icmp.', rule.icmp, icmpMatch);
   refuseUnknown('notICMP.', rule.notICMP, icmpMatch);
   if (rule.http !== undefined) throw new Error('http rules are not supported');
-  const compiled: CompiledRule = {
+  const said = {
     action: rule.action,
     ipVersion: rule.ipVersion,
     protocol: protocolNumber(rule.protocol),
     notProtocol: protocolNumber(rule.notProtocol),
     icmp: rule.icmp,
     notIcmp: rule.notICMP,
-    source: compileEntity(rule.source ?? {}),
-    destination: compileEntity(rule.destination ?? {}),
+    source: entitySaid(rule.source ?? {}),
+    destination: entitySaid(rule.destination ?? {}),
   };
-  const { source, destination, protocol } = compiled;
+  const { source, destination, protocol } = said;
   const ports = [source.ports, source.notPorts, destination.ports, destination.notPorts].flat();
   if (ports.length > 0 && !portProtocols.has(protocol ?? 0)) {
     throw new Error('ports need a protocol that has ports, such as TCP or UDP');
@@ -85,7 +82,13 @@ export function compileRule(rule: PolicyRule): CompiledRule {
   ) {
     throw new Error('an icmp code needs its type');
   }
-  return compiled;
+  return {
+    ...said,
+    name,
+    content: formatJson(said),
+    source: compileEntity(source),
+    destination: compileEntity(destination),
+  };
 }
 
 /** A criterion of a newer Calico that is not looked at would make a rule of more than was meant. */
@@ -103,7 +106,15 @@ export function protocolNumber(protocol: Protocol | undefined): number | undefin
   return typeof protocol === 'string' ? protocolNumbers[protocol] : protocol;
 }
 
-function compileEntity(entity: EntityRule): CompiledEntity {
+function compileEntity({ selector, notSelector, ...lists }: ReturnType<typeof entitySaid>) {
+  return { ...lists, selected: selectedBy(selector), notSelected: selectedBy(notSelector) };
+}
+
+function selectedBy(selector: Selector | undefined): Selected | undefined {
+  return selector && { id: selectorId(selector), selector };
+}
+
+function entitySaid(entity: EntityRule) {
   if ((entity.namespaceSelector ?? '') !== '') {
     throw new Error('namespaceSelector is not supported');
   }

@@ -4,8 +4,8 @@ import type { PolicyRule } from '../../model/policy-rule.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import type { SetFault } from '../../ruleset/address-set.ts';
-import { selectorSet } from '../../render/iptables/names.ts';
-import { compileProfile } from './profile-chains.ts';
+import { selectorSet } from '../../ruleset/names.ts';
+import { compileProfile } from './compiled-profile.ts';
 import { openingFault } from './set-faults.ts';
 
 const set = selectorSet(4, selectorId(parseSelector('has(bad)')));

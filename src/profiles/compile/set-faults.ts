@@ -1,27 +1,24 @@
 import type { IpFamily } from '../../ip/address.ts';
-import type { RuleAction } from '../../model/policy-rule.ts';
-import type { Selector } from '../../model/selector/ast.ts';
-import { selectorId } from '../../model/selector/canonical.ts';
+import type { Policy, RuleAction, SelectedAddresses } from '../../ruleset/policy.ts';
 import type { SetFault } from '../../ruleset/address-set.ts';
-import { selectorSet } from '../../render/iptables/names.ts';
-import type { CompiledProfile } from './profile-chains.ts';
+import { selectorSet } from '../../ruleset/names.ts';
 
 /**
  * Why a Profile must deny everything in a family: one of its rules looks into a set that the kernel does not hold
  * as wanted, so that it would let pass what it should not. Where it would only let less pass, it stays in force.
  */
 export function openingFault(
-  { ingress, egress }: CompiledProfile,
+  { ingress, egress }: Policy,
   family: IpFamily,
   faults: ReadonlyMap<string, SetFault>,
 ): string | undefined {
-  const faultOf = (selector: Selector | undefined) =>
-    selector === undefined ? undefined : faults.get(selectorSet(family, selectorId(selector)));
+  const faultOf = (selected: SelectedAddresses | undefined) =>
+    selected && faults.get(selectorSet(family, selected.id));
   for (const [direction, rules] of Object.entries({ ingress, egress })) {
     for (const [index, { action, source, destination }] of rules.entries()) {
-      for (const { selector, notSelector } of [source, destination]) {
+      for (const { selected, notSelected } of [source, destination]) {
         const why =
-          opens(action, faultOf(selector), false) ?? opens(action, faultOf(notSelector), true);
+          opens(action, faultOf(selected), false) ?? opens(action, faultOf(notSelected), true);
         if (why !== undefined) return `${direction} rule ${index + 1}: ${why}`;
       }
     }

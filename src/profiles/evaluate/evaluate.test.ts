@@ -1,140 +1,21 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
-import { parseAddress, type IpAddress } from '../../ip/address.ts';
-import { cidrContains, hostCidr, parseCidr } from '../../ip/cidr.ts';
-import type { PolicyRule } from '../../model/policy-rule.ts';
-import { selectorId } from '../../model/selector/canonical.ts';
-import type { Selector } from '../../model/selector/ast.ts';
-import { parseSelector } from '../../model/selector/parse.ts';
-import { markBits, type Match, type Rule } from '../../render/iptables/rule.ts';
-import { evaluateProfiles, type Packet } from './evaluate.ts';
-import { renderGroup } from '../../render/iptables/group-chains.ts';
-import { crowdedSet, groupChain, restSet, selectorSet } from '../../render/iptables/names.ts';
-import { compileProfile, renderProfile } from '../compile/profile-chains.ts';
-
-const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
-/** Which addresses each selector matches. */
-const members = new Map([
-  ['has(a)', [parseAddress('10.0.0.1')]],
-  ['has(b)', [parseAddress('10.0.0.1'), parseAddress('10.0.1.1')]],
-  ['has(c)', []],
-]);
-
-const net = fc
-  .constantFrom('10.0.0.0/24', '10.0.0.0/16', '192.0.2.1/32', 'fd00::/8')
-  .map(parseCidr);
-const port = fc.constantFrom<number | string>(1, 80, 443, '80:90', '1000:2000');
-const manyPorts = fc.constant<(number | string)[]>([
-  ...Array.from({ length: 20 }, (_, n) => 2 * n + 1),
-  '80:90',
-]);
-const selector = fc.constantFrom('has(a)', 'has(b)', 'has(c)');
-const plain = { noNullPrototype: true, requiredKeys: [] as [] } as const;
-
-const netsOnly = {
-  nets: fc.array(net, { minLength: 1, maxLength: 3 }),
-  notNets: fc.array(net, { minLength: 1, maxLength: 3 }),
-  selector,
-  notSelector: selector,
-};
-const withPorts = {
-  ...netsOnly,
-  ports: fc.oneof(fc.array(port, { minLength: 1, maxLength: 3 }), manyPorts),
-  notPorts: fc.array(port, { minLength: 1, maxLength: 2 }),
-};
-const action = fc.constantFrom('Allow', 'Deny', 'Pass', 'Log');
-
-const rule: fc.Arbitrary<PolicyRule> = fc.oneof(
-  fc.record(
-    {
-      action,
-      protocol: fc.constantFrom('TCP', 'UDP'),
-      source: fc.record(withPorts, plain),
-      destination: fc.record(withPorts, plain),
-    },
-    { noNullPrototype: true },
-  ),
-  fc.record(
-    {
-      action,
-      source: fc.record(netsOnly, plain),
-      destination: fc.record(netsOnly, plain),
-      notProtocol: fc.constantFrom<'TCP' | 'ICMP' | number>('TCP', 'ICMP', 4),
-    },
-    { noNullPrototype: true, requiredKeys: ['action', 'source', 'destination'] },
-  ),
-  fc.record(
-    {
-      action,
-      protocol: fc.constant('ICMP' as const),
-      icmp: fc.record(
-        { type: fc.constantFrom(0, 8), code: fc.constantFrom(0, 1) },
-        { noNullPrototype: true, requiredKeys: ['type'] },
-      ),
-      notICMP: fc.record({ type: fc.constantFrom(0, 8) }, { noNullPrototype: true }),
-    },
-    { noNullPrototype: true, requiredKeys: ['action', 'protocol'] },
-  ),
-);
-
-const packet: fc.Arbitrary<Packet> = fc.record(
-  {
-    source: fc.constantFrom(...addresses),
-    destination: fc.constantFrom(...addresses),
-    protocol: fc.constantFrom(1, 6, 17, 47),
-    sourcePort: fc.constantFrom(1, 80, 85, 1500, 9999),
-    destinationPort: fc.constantFrom(1, 3, 39, 80, 443, 2000, 9999),
-    icmpType: fc.constantFrom(0, 8),
-    icmpCode: fc.constantFrom(0, 1),
-  },
-  { noNullPrototype: true },
-);
-
-test('the rendered chains decide every packet as the rules say', () => {
-  fc.assert(
-    fc.property(
-      fc.array(fc.array(rule, { maxLength: 4 }), { minLength: 1, maxLength: 2 }),
-      packet,
-      fc.constantFrom('ingress' as const, 'egress' as const),
-      (rulesOfProfiles, of, direction) => {
-        const compiled = rulesOfProfiles.map((rules, index) =>
-          compileProfile(`p${index}`, {
-            kind: 'Profile',
-            apiVersion: 'projectcalico.org/v3',
-            metadata: { name: `p${index}` },
-            spec: { ingress: rules, egress: rules },
-          }),
-        );
-        for (const { problem } of compiled) assert.equal(problem, undefined);
-        const names = compiled.map(({ name }) => name);
-        const chains = new Map(
-          [
-            ...renderGroup(names, 4),
-            ...compiled.flatMap((one) => renderProfile(one, 4).chains),
-          ].map(({ name, rules }) => [name, rules]),
-        );
-        const verdict = evaluateProfiles(compiled, direction, { packet: of, isMember });
-        const chain = groupChain(direction, names.join(','));
-        assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
-      },
-    ),
-    { numRuns: 3000 },
-  );
-});
+import { parseAddress } from '../../ip/address.ts';
+import { compileProfile } from '../compile/compiled-profile.ts';
+import { evaluateProfiles } from './evaluate.ts';
 
 test('a Profile that is missing denies, and the verdict names it', () => {
   const verdict = evaluateProfiles([compileProfile('gone', undefined)], 'ingress', {
     packet: {
-      source: address(0),
-      destination: address(1),
+      source: parseAddress('10.0.0.1'),
+      destination: parseAddress('10.0.1.1'),
       protocol: 6,
       sourcePort: 1,
       destinationPort: 80,
     },
-    isMember,
+    isMember: () => false,
   });
-  assert.deepEqual(verdict, { isAllowed: false, profile: 'gone' });
+  assert.deepEqual(verdict, { isAllowed: false, policy: 'gone' });
 });
 
 test('an icmp code without its type is not taken for every type: the Profile denies', () => {
@@ -147,96 +28,27 @@ test('an icmp code without its type is not taken for every type: the Profile den
   assert.equal(problem, 'Profile p: ingress rule 1: an icmp code needs its type');
 });
 
-function address(index: number): IpAddress {
-  return addresses[index] ?? assert.fail();
-}
-
-function isMember(of: Selector, candidate: IpAddress): boolean {
-  for (const [text, matching] of members) {
-    if (selectorId(parseSelector(text)) === selectorId(of)) return matching.includes(candidate);
-  }
-  // "selected, but not those"
-  if (of.kind === 'and') return of.operands.every((operand) => isMember(operand, candidate));
-  if (of.kind === 'not') return !isMember(of.operand, candidate);
-  return assert.fail(`unexpected selector ${JSON.stringify(of)}`);
-}
-
-/** Walks chains as the kernel does, for the first packet of a flow. */
-class Interpreter {
-  readonly #chains: ReadonlyMap<string, readonly Rule[]>;
-  readonly #packet: Packet;
-  #mark = 0;
-
-  constructor(chains: ReadonlyMap<string, readonly Rule[]>, of: Packet) {
-    this.#chains = chains;
-    this.#packet = of;
-  }
-
-  /** Whether the packet leaves the chain with the accept mark. */
-  accepts(chain: string): boolean {
-    return this.#walk(chain) === 'returned' && (this.#mark & markBits.accept) !== 0;
-  }
-
-  #walk(name: string): 'returned' | 'dropped' {
-    for (const { matches, action } of this.#chains.get(name) ?? assert.fail(`no chain ${name}`)) {
-      if (!matches.every((match) => this.#holds(match))) continue;
-      if (action.kind === 'drop') return 'dropped';
-      if (action.kind === 'return') return 'returned';
-      if (action.kind === 'setMark') this.#mark |= action.bits;
-      if (action.kind === 'clearMark') this.#mark &= ~action.bits;
-      if (action.kind === 'jump' && this.#walk(action.chain) === 'dropped') return 'dropped';
-    }
-    return 'returned';
-  }
-
-  #holds(match: Match): boolean {
-    const of = this.#packet;
-    const isNegated = 'negated' in match && match.negated;
-    const inRanges = (
-      ports: readonly { readonly first: number; readonly last: number }[],
-      port: number,
-    ) => ports.some(({ first, last }) => first <= port && port <= last);
-    const holds = (): boolean => {
-      switch (match.kind) {
-        case 'protocol':
-          return match.protocol === of.protocol;
-        case 'sourceNet':
-          return cidrContains(match.net, of.source);
-        case 'destinationNet':
-          return cidrContains(match.net, of.destination);
-        case 'sourceSet':
-          return inSet(match.set, of.source);
-        case 'destinationSet':
-          return inSet(match.set, of.destination);
-        case 'sourcePorts':
-          return inRanges(match.ports, of.sourcePort);
-        case 'destinationPorts':
-          return inRanges(match.ports, of.destinationPort);
-        case 'icmp':
-          return (
-            of.icmpType === match.type && (match.code === undefined || of.icmpCode === match.code)
-          );
-        case 'markSet':
-          return (this.#mark & match.bits) === match.bits;
-        case 'markClear':
-          return (this.#mark & match.bits) === 0;
-        default:
-          // Counting sets: whether the element is there changes nothing.
-          return false;
-      }
-    };
-    return holds() !== isNegated;
-  }
-}
-
-/** The sets of all selectors that the rules above can use; where a packet is counted changes nothing. */
-function inSet(name: string, candidate: IpAddress): boolean {
-  if (name === crowdedSet(4) || name === restSet(4)) return false;
-  const texts = [...members.keys()];
-  const combined = texts.flatMap((a) => texts.map((b) => `${a} && !${b}`));
-  for (const text of [...texts, ...combined]) {
-    const parsed = parseSelector(text);
-    if (selectorSet(4, selectorId(parsed)) === name) return isMember(parsed, candidate);
-  }
-  return assert.fail(`unknown set ${name} for ${hostCidr(candidate)}`);
-}
+test('a verdict names the rule that decided, and what only logs or passes on does not decide', () => {
+  const profile = (name: string, ...actions: readonly ('Allow' | 'Deny' | 'Pass' | 'Log')[]) =>
+    compileProfile(name, {
+      kind: 'Profile',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name },
+      spec: { egress: actions.map((action) => ({ action })) },
+    });
+  const packet = {
+    source: parseAddress('10.0.0.1'),
+    destination: parseAddress('10.0.1.1'),
+    protocol: 6,
+    sourcePort: 1,
+    destinationPort: 80,
+  };
+  const profiles = [profile('first', 'Log', 'Pass', 'Deny'), profile('second', 'Log', 'Allow')];
+  const of = { packet, isMember: () => false };
+  assert.deepEqual(evaluateProfiles(profiles, 'egress', of), {
+    isAllowed: true,
+    policy: 'second',
+    rule: { tier: 'profiles', policy: 'second', direction: 'egress', index: 2 },
+  });
+  assert.deepEqual(evaluateProfiles(profiles, 'ingress', of), { isAllowed: false });
+});

@@ -1,10 +1,10 @@
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrContains, cidrFamily } from '../../ip/cidr.ts';
-import type { IcmpMatch, PortRange } from '../../model/policy-rule.ts';
+import type { IcmpType, PortRange, RuleName } from '../../ruleset/policy.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import type { CompiledEntity, CompiledRule } from '../compile/compiled-rule.ts';
-import type { CompiledProfile } from '../compile/profile-chains.ts';
+import type { CompiledProfile } from '../compile/compiled-profile.ts';
 
 /** The first packet of a flow. */
 export interface Packet {
@@ -21,9 +21,8 @@ export interface Packet {
 /** What policy says, and which rule of which Profile said it; none of them: no rule matched. */
 export interface Verdict {
   readonly isAllowed: boolean;
-  readonly profile?: string;
-  /** The number of the rule, from 1. */
-  readonly rule?: number;
+  readonly policy?: string;
+  readonly rule?: RuleName;
 }
 
 /** Whether an address is that of an endpoint which the selector matches. */
@@ -36,12 +35,11 @@ export function evaluateProfiles(
   { packet, isMember }: { readonly packet: Packet; readonly isMember: Membership },
 ): Verdict {
   for (const profile of profiles) {
-    if (profile.problem !== undefined) return { isAllowed: false, profile: profile.name };
-    for (const [index, rule] of profile[direction].entries()) {
+    if (profile.problem !== undefined) return { isAllowed: false, policy: profile.name };
+    for (const rule of profile[direction]) {
       if (rule.action === 'Log' || !matchesRule(rule, packet, isMember)) continue;
       if (rule.action === 'Pass') break;
-      const decided = { profile: profile.name, rule: index + 1 };
-      return { isAllowed: rule.action === 'Allow', ...decided };
+      return { isAllowed: rule.action === 'Allow', policy: profile.name, rule: rule.name };
     }
   }
   return { isAllowed: false };
@@ -75,12 +73,12 @@ function matchesEntity(
     !entity.notNets.some((net) => cidrContains(net, address)) &&
     (entity.ports.length === 0 || entity.ports.some((range) => isIn(range, port))) &&
     !entity.notPorts.some((range) => isIn(range, port)) &&
-    (entity.selector === undefined || isMember(entity.selector, address)) &&
-    (entity.notSelector === undefined || !isMember(entity.notSelector, address))
+    (entity.selected === undefined || isMember(entity.selected.selector, address)) &&
+    (entity.notSelected === undefined || !isMember(entity.notSelected.selector, address))
   );
 }
 
-function matchesIcmp({ type, code }: IcmpMatch, packet: Packet): boolean {
+function matchesIcmp({ type, code }: IcmpType, packet: Packet): boolean {
   return packet.icmpType === type && (code === undefined || packet.icmpCode === code);
 }
 

@@ -33,8 +33,12 @@ test('a network is a member as long as one of its sets lists it, and holds its a
   const sets = new SelectorSets(
     [4, 6],
     {
-      setChain: nothing,
-      removeChain: nothing,
+      setPolicy: () => undefined,
+      removePolicy: () => undefined,
+      setStack: () => undefined,
+      removeStack: () => undefined,
+      addDispatch: () => undefined,
+      removeDispatch: () => undefined,
       wantSet: nothing,
       unwantSet: nothing,
       addMember: (_, member) => members.add(member),
@@ -58,8 +62,9 @@ test('a network is a member as long as one of its sets lists it, and holds its a
 });
 
 test('a criterion that is not known makes no rule of more than was meant', () => {
+  const name = { tier: 'profiles', policy: 'p', direction: 'ingress', index: 1 } as const;
   const compile = (source: Readonly<Record<string, unknown>>) =>
-    compileRule({ action: 'Allow', source });
+    compileRule({ action: 'Allow', source }, name);
   compile({ nets: [parseCidr('10.0.0.0/8')] });
   assert.throws(() => compile({ domains: ['x'] }), /^Error: source\.domains is no field/);
 });

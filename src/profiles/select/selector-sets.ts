@@ -4,7 +4,7 @@ import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import type { Labels } from './label-holders.ts';
 import { LabelIndex } from './label-index.ts';
-import { selectorSet } from '../../render/iptables/names.ts';
+import { selectorSet } from '../../ruleset/names.ts';
 import type { PolicyOutput, WorkCount } from '../output.ts';
 
 /** Who may be selected by labels: networks, labels of its own, and the Profiles that it inherits labels of. */

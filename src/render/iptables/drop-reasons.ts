@@ -3,7 +3,8 @@ import type { AddressSetSpec } from '../../ruleset/address-set.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 import { dropsIfRefused, type Chain, type Match, type Rule } from './rule.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { addressSetPrefix, crowdedSet, noMatchDropsSet, restSet } from './names.ts';
+import { addressSetPrefix } from '../../ruleset/names.ts';
+import { crowdedSet, noMatchDropsSet, restSet } from './names.ts';
 
 /**
  * Why a packet is dropped without a Profile's rule that says so. Each reason has a set that counts by address

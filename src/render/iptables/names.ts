@@ -1,21 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { IpFamily } from '../../ip/address.ts';
+import { addressSetPrefix, workloadInterfacePrefix } from '../../ruleset/names.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 
 /**
- * The names of chains and address sets. Those that Calico has are Calico's; sets of our own begin with the same
- * `cali40` or `cali60`, so that one prefix tells what is ours.
+ * The names of chains, and of the sets that stand for what iptables cannot say by itself: which stack a packet belongs
+ * to, and how often it was dropped. Those that Calico has are Calico's.
  */
 
-const longestSetName = 31;
-
-/** All interfaces of containers, in the kernel's notation. */
-export const workloadInterfaces = 'cali+';
-
-/** Whether an interface is one of those. */
-export function isWorkloadInterface(name: string): boolean {
-  return name.startsWith('cali');
-}
+/** All interfaces of containers, in the notation of iptables. */
+export const workloadInterfaces = `${workloadInterfacePrefix}+`;
 
 export const chainNames = {
   forward: 'cali-FORWARD',
@@ -38,9 +32,9 @@ export function profileChain(direction: 'ingress' | 'egress', profile: string): 
   return limitedId(direction === 'ingress' ? 'cali-pri-' : 'cali-pro-', profile, longestChainName);
 }
 
-/** Chain of the endpoints of equal policy: packets to them (`cali-tw-`), or from them (`cali-fw-`). */
-export function groupChain(direction: 'ingress' | 'egress', group: string): string {
-  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', group, longestChainName);
+/** Chain of the endpoints of one stack: packets to them (`cali-tw-`), or from them (`cali-fw-`). */
+export function stackChain(direction: 'ingress' | 'egress', stack: string): string {
+  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', stack, longestChainName);
 }
 
 /** Chain of one of the sixteen branches of a dispatch chain. */
@@ -49,14 +43,9 @@ export function bucketChain(direction: 'ingress' | 'egress', bucket: string): st
   return `${root}-${bucket}`;
 }
 
-/** The branch that a group is found in: a hexadecimal digit. */
-export function bucketOf(group: string): string {
-  return createHash('sha256').update(group).digest('hex').slice(0, 1);
-}
-
-/** Set of the addresses that a selector matches, named as in Calico. */
-export function selectorSet(family: IpFamily, selectorId: string): string {
-  return `${addressSetPrefix(family)}${selectorId}`.slice(0, longestSetName);
+/** The branch that a stack is found in: a hexadecimal digit. */
+export function bucketOf(stack: string): string {
+  return createHash('sha256').update(stack).digest('hex').slice(0, 1);
 }
 
 /** Set of every local endpoint's addresses with its interface: what is not in it is spoofed. */
@@ -64,8 +53,8 @@ export function workloadsSet(family: IpFamily): string {
   return `${addressSetPrefix(family)}workloads`;
 }
 
-export function groupSet(family: IpFamily, group: string): string {
-  return `${addressSetPrefix(family)}g:${digest(group)}`;
+export function stackSet(family: IpFamily, stack: string): string {
+  return `${addressSetPrefix(family)}g:${digest(stack)}`;
 }
 
 export function bucketSet(family: IpFamily, bucket: string): string {
@@ -90,18 +79,6 @@ export function crowdedSet(family: IpFamily): string {
 /** The set whose two members hold every address: it counts what has no room in the others. */
 export function restSet(family: IpFamily): string {
   return `${addressSetPrefix(family)}d:rest`;
-}
-
-export const natSets = {
-  masqueradedPools: (family: IpFamily) => `${addressSetPrefix(family)}masq-ipam-pools`,
-  allPools: (family: IpFamily) => `${addressSetPrefix(family)}all-ipam-pools`,
-  masqueradedEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}masq-endpoints`,
-  plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
-} as const;
-
-/** What the names of all sets of a family begin with. */
-export function addressSetPrefix(family: IpFamily): string {
-  return `cali${family}0`;
 }
 
 function digest(text: string): string {

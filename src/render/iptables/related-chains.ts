@@ -1,6 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { Chain, Rule } from './rule.ts';
-import { chainNames, natSets, workloadInterfaces } from './names.ts';
+import { natSets } from '../../ruleset/names.ts';
+import { chainNames, workloadInterfaces } from './names.ts';
 
 /**
  * What is related to a connection is accepted as far as it is no ICMP error of a container that the connection does

@@ -3,7 +3,8 @@ import { parseCidr } from '../../ip/cidr.ts';
 import { markBits, type Chain, type Hook, type Match, type Rule, type TableName } from './rule.ts';
 import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
 import { hostPortChains, hostPortHooks, hostPortMasquerade } from './host-port-chains.ts';
-import { chainNames, natSets, workloadInterfaces, workloadsSet } from './names.ts';
+import { natSets } from '../../ruleset/names.ts';
+import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
 import { relatedChains } from './related-chains.ts';
 
 /** What of the fixed chains can be chosen. */

@@ -1,37 +1,27 @@
 import type { IpFamily } from '../../ip/address.ts';
+import { directions } from '../../ruleset/policy.ts';
 import { dropFor, dropReasons } from './drop-reasons.ts';
 import { connectionMarkBits, dropsIfRefused, markBits, type Chain, type Rule } from './rule.ts';
 import {
   bucketChain,
-  bucketOf,
   bucketSet,
   chainNames,
-  groupChain,
-  groupSet,
+  stackChain,
+  stackSet,
   noMatchDropsSet,
   profileChain,
 } from './names.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { relatedChain } from './related-chains.ts';
 
-/**
- * The chains of endpoints by their policy. Endpoints with the same Profiles in the same order are one group and
- * share its chains; which group a packet belongs to is looked up in sets of (address, interface), first one of
- * sixteen branches and then the groups of that branch.
- */
-
-/** The name of a group: its Profiles in order; empty for endpoints in quarantine. */
-export function groupName(profiles: readonly string[]): string {
-  return profiles.join(',');
-}
-
-const directions = ['ingress', 'egress'] as const;
-
-/** The two chains of a group: packets to its endpoints, and from them. */
-export function renderGroup(profiles: readonly string[], family: IpFamily): readonly Chain[] {
-  const name = groupName(profiles);
+/** The two chains of a stack: packets to its endpoints, and from them. */
+export function renderStack(
+  name: string,
+  policies: readonly string[],
+  family: IpFamily,
+): readonly Chain[] {
   return directions.map((direction) => ({
-    name: groupChain(direction, name),
+    name: stackChain(direction, name),
     ifRefused: dropsIfRefused(
       `policy of the containers with the Profiles ${name === '' ? 'none' : name} (everything is denied)`,
     ),
@@ -41,15 +31,15 @@ export function renderGroup(profiles: readonly string[], family: IpFamily): read
         action: { kind: 'clearMark', bits: markBits.accept | markBits.pass },
       },
       ...(direction === 'egress' ? noTunnels : []),
-      ...profiles.flatMap((profile): readonly Rule[] => [
-        { matches: [], action: { kind: 'jump', chain: profileChain(direction, profile) } },
+      ...policies.flatMap((policy): readonly Rule[] => [
+        { matches: [], action: { kind: 'jump', chain: profileChain(direction, policy) } },
         {
           matches: [{ kind: 'markSet', bits: markBits.accept }],
           action: { kind: 'return' },
           comment: 'Return if profile accepted',
         },
       ]),
-      ...(direction === 'ingress' && profiles.length > 0 ? publishedPorts : []),
+      ...(direction === 'ingress' && policies.length > 0 ? publishedPorts : []),
       ...countAndDrop(direction, family, noMatchDropsSet(family, direction), []),
     ],
   }));
@@ -91,10 +81,10 @@ const noTunnels: readonly Rule[] = [
   ),
 ];
 
-/** The two chains of one branch, given the names of its groups in order. */
+/** The two chains of one branch, given the names of its stacks in order. */
 export function renderBucket(
   bucket: string,
-  groups: readonly string[],
+  stacks: readonly string[],
   family: IpFamily,
 ): readonly Chain[] {
   return directions.map((direction) => ({
@@ -103,16 +93,16 @@ export function renderBucket(
       `policies of the containers of branch ${bucket} (everything is denied)`,
     ),
     rules: [
-      ...groups.map((group): Rule => ({
-        matches: [ownEndpoint(direction, groupSet(family, group))],
-        action: { kind: 'goto', chain: groupChain(direction, group) },
+      ...stacks.map((stack): Rule => ({
+        matches: [ownEndpoint(direction, stackSet(family, stack))],
+        action: { kind: 'goto', chain: stackChain(direction, stack) },
       })),
       unknown(direction),
     ],
   }));
 }
 
-/** The two roots, given the branches that have groups, in order. */
+/** The two roots, given the branches that have stacks, in order. */
 export function renderDispatch(buckets: readonly string[], family: IpFamily): readonly Chain[] {
   return directions.map((direction) => ({
     name: direction === 'ingress' ? chainNames.toWorkloads : chainNames.fromWorkloads,
@@ -139,21 +129,13 @@ export function renderDispatch(buckets: readonly string[], family: IpFamily): re
   }));
 }
 
-/** The names of the chains of a group and of a branch, to remove them. */
-export function groupChainNames(group: string): readonly string[] {
-  return directions.map((direction) => groupChain(direction, group));
+/** The names of the chains of a stack and of a branch, to remove them. */
+export function stackChainNames(stack: string): readonly string[] {
+  return directions.map((direction) => stackChain(direction, stack));
 }
 
 export function bucketChainNames(bucket: string): readonly string[] {
   return directions.map((direction) => bucketChain(direction, bucket));
-}
-
-/** The sets that a group's endpoints are members of. */
-export function setsOfGroup(
-  group: string,
-  family: IpFamily,
-): readonly [group: string, bucket: string] {
-  return [groupSet(family, group), bucketSet(family, bucketOf(group))];
 }
 
 function unknown(direction: 'ingress' | 'egress'): Rule {

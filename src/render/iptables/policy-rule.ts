@@ -1,21 +1,10 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { selectorId } from '../../model/selector/canonical.ts';
-import { formatJson } from '../../model/json.ts';
-import type { IcmpMatch, PortRange } from '../../model/policy-rule.ts';
-import { markBits, type Action, type Match, type Rule } from '../../render/iptables/rule.ts';
-import type { CompiledEntity, CompiledRule } from './compiled-rule.ts';
-import { countAndDrop } from '../../render/iptables/count-and-drop.ts';
-import { ruleDropsSet, selectorSet } from '../../render/iptables/names.ts';
-
-/** Where a rule stands. */
-export interface RulePlace {
-  readonly family: IpFamily;
-  readonly direction: 'ingress' | 'egress';
-  /** The chain that it is part of. */
-  readonly chain: string;
-  readonly comment?: string;
-}
+import { selectorSet } from '../../ruleset/names.ts';
+import type { IcmpType, PacketEnd, PacketRule, PortRange, RuleName } from '../../ruleset/policy.ts';
+import { countAndDrop } from './count-and-drop.ts';
+import { ruleDropsSet } from './names.ts';
+import { markBits, type Action, type Match, type Rule } from './rule.ts';
 
 /** A policy rule as rules of a chain, and the set that counts what it drops. */
 export interface RenderedPolicyRule {
@@ -31,8 +20,12 @@ const portSlots = 15;
  * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that
  * work on two scratch marks. Source of the scheme: Calico, felix/rules.
  */
-export function renderPolicyRule(rule: CompiledRule, place: RulePlace): RenderedPolicyRule {
-  const plan = planMatches(rule, place.family);
+export function renderPolicyRule(
+  rule: PacketRule,
+  family: IpFamily,
+  chain: string,
+): RenderedPolicyRule {
+  const plan = planMatches(rule, family);
   if (plan === undefined) return { rules: [], dropsSet: undefined };
   const { plain, blocks, exclusions } = plan;
   const isBlocked = blocks.length + exclusions.length > 0;
@@ -40,7 +33,7 @@ export function renderPolicyRule(rule: CompiledRule, place: RulePlace): Rendered
     ? [...plain, { kind: 'markSet', bits: markBits.scratch0 }]
     : plain;
   const prepared = isBlocked ? blockRules(blocks, exclusions) : [];
-  const verdict = verdictRules(rule, matches, place);
+  const verdict = verdictRules(rule, matches, { family, chain });
   return { rules: [...prepared, ...verdict.rules], dropsSet: verdict.dropsSet };
 }
 
@@ -56,7 +49,7 @@ interface MatchPlan {
   readonly exclusions: readonly Alternative[];
 }
 
-function planMatches(rule: CompiledRule, family: IpFamily): MatchPlan | undefined {
+function planMatches(rule: PacketRule, family: IpFamily): MatchPlan | undefined {
   if (rule.ipVersion !== undefined && rule.ipVersion !== family) return undefined;
   if (rule.protocol === (family === 4 ? 58 : 1)) return undefined;
   // A protocol that is wanted says all that one which is not wanted could say.
@@ -80,7 +73,7 @@ function planMatches(rule: CompiledRule, family: IpFamily): MatchPlan | undefine
   };
 }
 
-function protocolMatches({ protocol, notProtocol }: CompiledRule): readonly Match[] {
+function protocolMatches({ protocol, notProtocol }: PacketRule): readonly Match[] {
   if (protocol !== undefined) return [protocolMatch(protocol, false)];
   return notProtocol === undefined ? [] : [protocolMatch(notProtocol, true)];
 }
@@ -88,7 +81,7 @@ function protocolMatches({ protocol, notProtocol }: CompiledRule): readonly Matc
 type Side = 'source' | 'destination';
 
 function planEntity(
-  entity: CompiledEntity,
+  entity: PacketEnd,
   {
     family,
     side,
@@ -114,12 +107,12 @@ function planEntity(
   return {
     plain: [
       ...(nets.length === 1 ? nets.map((net) => netMatch(side, net)) : []),
-      ...(entity.selector === undefined
+      ...(entity.selected === undefined
         ? []
-        : [setMatch(side, selectorSet(family, selectorId(entity.selector)), false)]),
-      ...(entity.notSelector === undefined
+        : [setMatch(side, selectorSet(family, entity.selected.id), false)]),
+      ...(entity.notSelected === undefined
         ? []
-        : [setMatch(side, selectorSet(family, selectorId(entity.notSelector)), true)]),
+        : [setMatch(side, selectorSet(family, entity.notSelected.id), true)]),
       ...(portGroups.length === 1 ? portGroups.map((ports) => portsMatch(side, ports, false)) : []),
       ...(notPortGroups.length === 1
         ? notPortGroups.map((ports) => portsMatch(side, ports, true))
@@ -169,34 +162,34 @@ function blockRules(
 }
 
 function verdictRules(
-  rule: CompiledRule,
+  rule: PacketRule,
   matches: readonly Match[],
-  place: RulePlace,
+  { family, chain }: { readonly family: IpFamily; readonly chain: string },
 ): RenderedPolicyRule {
-  const comment = place.comment === undefined ? {} : { comment: place.comment };
+  const comment = commentOf(rule.name);
   switch (rule.action) {
     case 'Log':
       return {
-        rules: [{ matches, action: { kind: 'log', prefix: 'calico-packet: ' }, ...comment }],
+        rules: [{ matches, action: { kind: 'log', prefix: 'calico-packet: ' }, comment }],
         dropsSet: undefined,
       };
     case 'Pass':
-      return { rules: [{ matches, action: { kind: 'return' }, ...comment }], dropsSet: undefined };
+      return { rules: [{ matches, action: { kind: 'return' }, comment }], dropsSet: undefined };
     case 'Allow':
       return {
         rules: [
-          { matches, action: { kind: 'setMark', bits: markBits.accept }, ...comment },
+          { matches, action: { kind: 'setMark', bits: markBits.accept }, comment },
           { matches: [{ kind: 'markSet', bits: markBits.accept }], action: { kind: 'return' } },
         ],
         dropsSet: undefined,
       };
     default: {
-      const dropsSet = ruleDropsSet(place.family, place.chain, formatJson(rule));
+      const dropsSet = ruleDropsSet(family, chain, rule.content);
       const denied: Match = { kind: 'markSet', bits: markBits.drop };
       return {
         rules: [
-          { matches, action: { kind: 'setMark', bits: markBits.drop }, ...comment },
-          ...countAndDrop(place.direction, place.family, dropsSet, [denied]),
+          { matches, action: { kind: 'setMark', bits: markBits.drop }, comment },
+          ...countAndDrop(rule.name.direction, family, dropsSet, [denied]),
         ],
         dropsSet,
       };
@@ -204,10 +197,11 @@ function verdictRules(
   }
 }
 
-function icmpMatches(
-  { protocol, icmp, notIcmp }: CompiledRule,
-  family: IpFamily,
-): readonly Match[] {
+function commentOf({ policy, direction, index }: RuleName): string {
+  return `Profile ${policy} ${direction} ${index}`;
+}
+
+function icmpMatches({ protocol, icmp, notIcmp }: PacketRule, family: IpFamily): readonly Match[] {
   if (protocol !== 1 && protocol !== 58) return [];
   return [
     ...(icmp === undefined ? [] : icmpMatch(icmp, family, false)),
@@ -215,11 +209,7 @@ function icmpMatches(
   ];
 }
 
-function icmpMatch(
-  { type, code }: IcmpMatch,
-  family: IpFamily,
-  negated: boolean,
-): readonly Match[] {
+function icmpMatch({ type, code }: IcmpType, family: IpFamily, negated: boolean): readonly Match[] {
   if (type === undefined) return [];
   return [{ kind: 'icmp', family, type, ...(code === undefined ? {} : { code }), negated }];
 }

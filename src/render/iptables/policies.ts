@@ -1,0 +1,187 @@
+import type { IpFamily } from '../../ip/address.ts';
+import type { AddressSetSpec } from '../../ruleset/address-set.ts';
+import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
+import { countingSets, dropChains, filledSet, restMembers } from './drop-reasons.ts';
+import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
+import { policyChainNames, renderPolicy, type RuleCounter } from './policy-chains.ts';
+import type { Chain } from './rule.ts';
+import {
+  bucketChainNames,
+  renderBucket,
+  renderDispatch,
+  renderStack,
+  stackChainNames,
+} from './stack-chains.ts';
+
+/** Where chains of the filter table and ipsets go. Each call may be repeated. */
+export interface ChainOutput {
+  setChain(family: IpFamily, chain: Chain): void;
+  removeChain(family: IpFamily, name: string): void;
+  wantSet(spec: AddressSetSpec): void;
+  unwantSet(name: string): void;
+  addMember(set: string, member: string): void;
+  removeMember(set: string, member: string): void;
+}
+
+/**
+ * Policies, stacks and dispatches as chains and ipsets. Which stack a packet belongs to is looked up in sets of
+ * (address, interface), first one of sixteen branches and then the stacks of that branch: so an endpoint of a known
+ * stack is three members, and no chain changes.
+ */
+export class IptablesPolicies {
+  readonly #families: readonly IpFamily[];
+  readonly #output: ChainOutput;
+  /** By family and policy. */
+  readonly #counters = new Map<string, readonly RuleCounter[]>();
+  /** The stacks of a branch, by family and branch. */
+  readonly #buckets = new Map<string, Set<string>>();
+  /** How many dispatches want a member, by set and member. */
+  readonly #uses = new Map<string, number>();
+
+  constructor(families: readonly IpFamily[], output: ChainOutput) {
+    this.#families = families;
+    this.#output = output;
+  }
+
+  /** Puts out what is there without any policy. */
+  start(): void {
+    for (const family of this.#families) {
+      this.#output.wantSet(endpointsSet(workloadsSet(family), family));
+      for (const spec of countingSets(family)) this.#output.wantSet(spec);
+      for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
+      this.#emit(family, dropChains('filter', family));
+      this.#renderRoots(family);
+    }
+  }
+
+  setPolicy(family: IpFamily, policy: Policy): void {
+    const key = `${family} ${policy.name}`;
+    const before = this.#counters.get(key) ?? [];
+    const { chains, counters } = renderPolicy(policy, family);
+    this.#counters.set(key, counters);
+    for (const { set } of counters) this.#output.wantSet(filledSet(set, family));
+    this.#emit(family, chains);
+    for (const { set } of before) {
+      if (!counters.some((one) => one.set === set)) this.#output.unwantSet(set);
+    }
+  }
+
+  removePolicy(family: IpFamily, name: string): void {
+    const key = `${family} ${name}`;
+    this.#remove(family, policyChainNames(name));
+    for (const { set } of this.#counters.get(key) ?? []) this.#output.unwantSet(set);
+    this.#counters.delete(key);
+  }
+
+  setStack(family: IpFamily, { name, policies }: Stack): void {
+    const bucket = bucketOf(name);
+    this.#output.wantSet(endpointsSet(stackSet(family, name), family));
+    this.#output.wantSet(endpointsSet(bucketSet(family, bucket), family));
+    this.#emit(family, renderStack(name, policies, family));
+    this.#changeBucket(family, bucket, (stacks) => stacks.add(name));
+  }
+
+  removeStack(family: IpFamily, name: string): void {
+    this.#changeBucket(family, bucketOf(name), (stacks) => stacks.delete(name));
+    this.#remove(family, stackChainNames(name));
+    this.#output.unwantSet(stackSet(family, name));
+  }
+
+  addDispatch(dispatch: Dispatch): void {
+    const member = memberOf(dispatch);
+    for (const set of setsOf(dispatch)) {
+      const key = `${set} ${member}`;
+      const uses = this.#uses.get(key) ?? 0;
+      this.#uses.set(key, uses + 1);
+      if (uses === 0) this.#output.addMember(set, member);
+    }
+  }
+
+  removeDispatch(dispatch: Dispatch): void {
+    const member = memberOf(dispatch);
+    for (const set of setsOf(dispatch)) {
+      const key = `${set} ${member}`;
+      const uses = this.#uses.get(key) ?? 0;
+      if (uses > 1) {
+        this.#uses.set(key, uses - 1);
+        continue;
+      }
+      this.#uses.delete(key);
+      this.#output.removeMember(set, member);
+    }
+  }
+
+  wantSet(spec: AddressSetSpec): void {
+    this.#output.wantSet(spec);
+  }
+
+  unwantSet(name: string): void {
+    this.#output.unwantSet(name);
+  }
+
+  addMember(set: string, member: string): void {
+    this.#output.addMember(set, member);
+  }
+
+  removeMember(set: string, member: string): void {
+    this.#output.removeMember(set, member);
+  }
+
+  /** What each counting set of a rule counts. */
+  counters(): readonly RuleCounter[] {
+    return [...this.#counters.values()].flat();
+  }
+
+  #changeBucket(family: IpFamily, bucket: string, change: (stacks: Set<string>) => void): void {
+    const key = `${family} ${bucket}`;
+    const stacks = this.#buckets.get(key) ?? new Set<string>();
+    const wasEmpty = stacks.size === 0;
+    change(stacks);
+    if (stacks.size > 0) {
+      this.#buckets.set(key, stacks);
+      this.#emit(family, renderBucket(bucket, [...stacks].toSorted(), family));
+    } else {
+      this.#buckets.delete(key);
+      this.#remove(family, bucketChainNames(bucket));
+      this.#output.unwantSet(bucketSet(family, bucket));
+    }
+    if (wasEmpty !== (stacks.size === 0)) this.#renderRoots(family);
+  }
+
+  #renderRoots(family: IpFamily): void {
+    const prefix = `${family} `;
+    const buckets = [...this.#buckets.keys()].flatMap((key) =>
+      key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
+    );
+    this.#emit(family, renderDispatch(buckets.toSorted(), family));
+  }
+
+  #emit(family: IpFamily, chains: readonly Chain[]): void {
+    for (const chain of chains) this.#output.setChain(family, chain);
+  }
+
+  #remove(family: IpFamily, chains: readonly string[]): void {
+    for (const chain of chains) this.#output.removeChain(family, chain);
+  }
+}
+
+/** Whether a dispatch is in force, by what the kernel says of the members of sets. */
+export function isDispatched(
+  dispatch: Dispatch,
+  isHeld: (set: string, member: string) => boolean,
+): boolean {
+  return setsOf(dispatch).every((set) => isHeld(set, memberOf(dispatch)));
+}
+
+/** The sets that a dispatch is a member of: who may send at all, the stack's, the branch's. */
+function setsOf({ family, stack }: Dispatch): readonly string[] {
+  return [workloadsSet(family), stackSet(family, stack), bucketSet(family, bucketOf(stack))];
+}
+
+function memberOf({ address, interface: name }: Dispatch): string {
+  return `${address},${name}`;
+}
+
+function endpointsSet(name: string, family: IpFamily): AddressSetSpec {
+  return { name, family, type: 'net,interface', countsPackets: false };
+}

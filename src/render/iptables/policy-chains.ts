@@ -1,0 +1,58 @@
+import type { IpFamily } from '../../ip/address.ts';
+import { directions, type Direction, type Policy, type RuleName } from '../../ruleset/policy.ts';
+import { countAndDrop } from './count-and-drop.ts';
+import { noMatchDropsSet, profileChain } from './names.ts';
+import { renderPolicyRule } from './policy-rule.ts';
+import { dropsIfRefused, type Chain, type Rule } from './rule.ts';
+
+const inWords = { ingress: 'inbound', egress: 'outbound' } as const;
+
+/** What a counting set counts: what a rule denies. */
+export interface RuleCounter {
+  readonly set: string;
+  readonly family: IpFamily;
+  readonly rule: RuleName;
+}
+
+/** The chains of one policy in one family, and the sets that count its drops. */
+export interface RenderedPolicy {
+  readonly chains: readonly Chain[];
+  readonly counters: readonly RuleCounter[];
+}
+
+/** Renders the two chains of a policy: `cali-pri-` (inbound) and `cali-pro-` (outbound). */
+export function renderPolicy(policy: Policy, family: IpFamily): RenderedPolicy {
+  const counters = new Map<string, RuleCounter>();
+  const chains = directions.map((direction): Chain => {
+    const chain = profileChain(direction, policy.name);
+    if (policy.problem !== undefined) {
+      return { name: chain, rules: denyRules(direction, family, policy.problem) };
+    }
+    const rules = policy[direction].flatMap((rule) => {
+      const rendered = renderPolicyRule(rule, family, chain);
+      const set = rendered.dropsSet;
+      // Rules of one content share a counter, which has the name of the first.
+      if (set !== undefined && !counters.has(set)) {
+        counters.set(set, { set, family, rule: rule.name });
+      }
+      return rendered.rules;
+    });
+    const what = `rules of the Profile ${policy.name}, ${inWords[direction]} (what they judge is denied)`;
+    return { name: chain, rules: withoutTrailingReturn(rules), ifRefused: dropsIfRefused(what) };
+  });
+  return { chains, counters: [...counters.values()] };
+}
+
+/** The names of the chains of a policy, to remove them. */
+export function policyChainNames(policy: string): readonly string[] {
+  return directions.map((direction) => profileChain(direction, policy));
+}
+
+function denyRules(direction: Direction, family: IpFamily, problem: string): readonly Rule[] {
+  const [first, ...rest] = countAndDrop(direction, family, noMatchDropsSet(family, direction), []);
+  return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
+}
+
+function withoutTrailingReturn(rules: readonly Rule[]): readonly Rule[] {
+  return rules.at(-1)?.action.kind === 'return' ? rules.slice(0, -1) : rules;
+}

@@ -1,0 +1,34 @@
+import type { IpFamily } from '../ip/address.ts';
+
+/**
+ * Names that every renderer uses: of sets of addresses, which begin with `cali40` or `cali60` as Calico's do, so that
+ * one prefix tells what is ours; and of interfaces.
+ */
+
+/** At most so many characters has the name of an ipset. Source: Linux, `IPSET_MAXNAMELEN` without its end. */
+const longestSetName = 31;
+
+/** All interfaces of containers begin so. */
+export const workloadInterfacePrefix = 'cali';
+
+/** Whether an interface is one of those. */
+export function isWorkloadInterface(name: string): boolean {
+  return name.startsWith(workloadInterfacePrefix);
+}
+
+/** Set of the addresses that a selector matches, named as in Calico. */
+export function selectorSet(family: IpFamily, selectorId: string): string {
+  return `${addressSetPrefix(family)}${selectorId}`.slice(0, longestSetName);
+}
+
+export const natSets = {
+  masqueradedPools: (family: IpFamily) => `${addressSetPrefix(family)}masq-ipam-pools`,
+  allPools: (family: IpFamily) => `${addressSetPrefix(family)}all-ipam-pools`,
+  masqueradedEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}masq-endpoints`,
+  plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
+} as const;
+
+/** What the names of all sets of a family begin with. */
+export function addressSetPrefix(family: IpFamily): string {
+  return `cali${family}0`;
+}
