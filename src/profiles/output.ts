@@ -6,7 +6,7 @@ import type { Dispatch, Policy, Stack } from '../ruleset/policy.ts';
  * Where the desired state goes; a renderer takes it. What is set may be set again. A stack comes after its policies
  * and goes before them, and so do dispatches with their stacks; rules come after the sets that they look into.
  */
-export interface PolicyOutput {
+export interface PolicyOutput extends SetOutput {
   setPolicy(family: IpFamily, policy: Policy): void;
   removePolicy(family: IpFamily, name: string): void;
   setStack(family: IpFamily, stack: Stack): void;
@@ -14,6 +14,10 @@ export interface PolicyOutput {
   /** From now on, until it is removed as often. */
   addDispatch(dispatch: Dispatch): void;
   removeDispatch(dispatch: Dispatch): void;
+}
+
+/** Where sets of addresses go. */
+export interface SetOutput {
   wantSet(spec: AddressSetSpec): void;
   unwantSet(name: string): void;
   addMember(set: string, member: string): void;

@@ -7,7 +7,7 @@ import {
   type LocalEndpoints,
 } from '../../src/driver/endpoints/local-endpoints.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
-import { countersPerAddress } from '../../src/render/iptables/drop-reasons.ts';
+import { countersPerAddress } from '../../src/render/iptables/drop-chains.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import {
   endpoint as endpointOf,

@@ -17,7 +17,7 @@ import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
 import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
-import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-reasons.ts';
+import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-chains.ts';
 import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate/evaluate.ts';
 import { renderPolicy, type RuleCounter } from '../../src/render/iptables/policy-chains.ts';
 import { renderStack } from '../../src/render/iptables/stack-chains.ts';

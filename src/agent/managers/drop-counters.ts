@@ -2,7 +2,7 @@ import type { EntryChange } from '../../cache/mirror.ts';
 import type { KernelMember } from '../../dataplane/netlink/ipset.ts';
 import { describe } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
-import { countersPerAddress } from '../../render/iptables/drop-reasons.ts';
+import { countersPerAddress } from '../../render/iptables/drop-chains.ts';
 import { crowdedSet, restSet } from '../../render/iptables/names.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';

@@ -2,7 +2,7 @@ import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { protocolNumbers } from '../../ip/port-protocol.ts';
-import type { HostPortRule } from '../../render/iptables/host-port-chains.ts';
+import type { PublishedPort } from '../../ruleset/published-port.ts';
 
 interface PortFlowsKernel {
   readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
@@ -15,7 +15,7 @@ interface PortFlowsKernel {
  * container that had the port before, or to none. TCP ends by itself.
  */
 export class PortFlows {
-  readonly #changed: HostPortRule[] = [];
+  readonly #changed: PublishedPort[] = [];
   readonly #kernel: PortFlowsKernel;
 
   constructor(kernel: PortFlowsKernel) {
@@ -23,7 +23,7 @@ export class PortFlows {
   }
 
   /** A way that is new, or gone. */
-  changed(rules: readonly HostPortRule[]): void {
+  changed(rules: readonly PublishedPort[]): void {
     this.#changed.push(...rules.filter(({ protocol }) => protocol !== 'TCP'));
   }
 

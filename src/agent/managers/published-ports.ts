@@ -17,7 +17,8 @@ import {
 import { cidrContains } from '../../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { HostPortChains, type HostPortRule } from '../../render/iptables/host-port-chains.ts';
+import { HostPortChains } from '../../render/iptables/host-port-chains.ts';
+import type { PublishedPort } from '../../ruleset/published-port.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
@@ -40,7 +41,7 @@ export interface PublishedPortsDeps extends Pick<ManagerDeps, 'node' | 'heldPort
 interface Published {
   /** Docker's ID of the endpoint, which the sockets are held for. */
   readonly owner: string;
-  readonly rules: readonly HostPortRule[];
+  readonly rules: readonly PublishedPort[];
   readonly bindings: readonly PortToHold[];
   /** The interface that loopback addresses must be able to leave by. */
   readonly loopbackInterface: string | undefined;
@@ -66,10 +67,10 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   /** Interfaces whose setting is to be written, with its value, and those for which that was refused. */
   readonly #loopback = new Map<string, boolean>();
   readonly #refused = new Refusals<string>();
-  readonly #rules: Claims<HostPortRule>;
+  readonly #rules: Claims<PublishedPort>;
   readonly #loopbackInterfaces: Claims<string>;
-  readonly #added: HostPortRule[] = [];
-  readonly #removed: HostPortRule[] = [];
+  readonly #added: PublishedPort[] = [];
+  readonly #removed: PublishedPort[] = [];
 
   constructor(deps: PublishedPortsDeps) {
     this.#deps = deps;
@@ -198,7 +199,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     const ports = publishedPorts(endpoint);
     if (ports.length === 0) return nothing;
     const isAdmitted = admitsPublished(endpoint);
-    const rules = ports.flatMap(({ hostIp, ...port }): readonly HostPortRule[] => {
+    const rules = ports.flatMap(({ hostIp, ...port }): readonly PublishedPort[] => {
       const address = targetAddress(endpoint, hostIp);
       const isRelayed = hostIp === '::1';
       return address === undefined || isRelayed || !families.includes(familyOf(hostIp))
@@ -216,9 +217,9 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     };
   }
 
-  #changeRules(removed: readonly HostPortRule[], added: readonly HostPortRule[]): void {
+  #changeRules(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {
     for (const [family, chains] of this.#chains) {
-      const ofFamily = ({ hostIp }: HostPortRule) => familyOf(hostIp) === family;
+      const ofFamily = ({ hostIp }: PublishedPort) => familyOf(hostIp) === family;
       chains.change(removed.filter(ofFamily), added.filter(ofFamily));
     }
     this.#flows.changed([...removed, ...added]);

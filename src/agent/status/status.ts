@@ -16,9 +16,9 @@ import {
 import {
   chosenAddressesAtMost,
   countersPerAddress,
-  dropReasons,
   reasonSet,
-} from '../../render/iptables/drop-reasons.ts';
+} from '../../render/iptables/drop-chains.ts';
+import { dropReasons } from '../../ruleset/drop-reasons.ts';
 import { noMatchDropsSet, restSet } from '../../render/iptables/names.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';

@@ -33,12 +33,6 @@ test('a network is a member as long as one of its sets lists it, and holds its a
   const sets = new SelectorSets(
     [4, 6],
     {
-      setPolicy: () => undefined,
-      removePolicy: () => undefined,
-      setStack: () => undefined,
-      removeStack: () => undefined,
-      addDispatch: () => undefined,
-      removeDispatch: () => undefined,
       wantSet: nothing,
       unwantSet: nothing,
       addMember: (_, member) => members.add(member),

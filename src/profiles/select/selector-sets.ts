@@ -5,7 +5,7 @@ import { selectorId } from '../../model/selector/canonical.ts';
 import type { Labels } from './label-holders.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
-import type { PolicyOutput, WorkCount } from '../output.ts';
+import type { SetOutput, WorkCount } from '../output.ts';
 
 /** Who may be selected by labels: networks, labels of its own, and the Profiles that it inherits labels of. */
 export interface SelectorMember {
@@ -21,7 +21,7 @@ export interface SelectorMember {
  */
 export class SelectorSets {
   readonly #families: readonly IpFamily[];
-  readonly #output: PolicyOutput;
+  readonly #output: SetOutput;
   readonly #work: WorkCount;
   readonly #index: LabelIndex;
   readonly #uses = new Map<string, number>();
@@ -31,7 +31,7 @@ export class SelectorSets {
   /** How many matching endpoints have an address, by set and address. */
   readonly #counts = new Map<string, Map<Cidr, number>>();
 
-  constructor(families: readonly IpFamily[], output: PolicyOutput, work: WorkCount) {
+  constructor(families: readonly IpFamily[], output: SetOutput, work: WorkCount) {
     this.#families = families;
     this.#output = output;
     this.#work = work;

@@ -3,11 +3,12 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../ip/address.ts';
 import type { Chain } from './rule.ts';
-import { HostPortChains, type HostPortRule } from './host-port-chains.ts';
+import type { PublishedPort } from '../../ruleset/published-port.ts';
+import { HostPortChains } from './host-port-chains.ts';
 
 const any = parseAddress('0.0.0.0');
 
-function rule(hostPort: number, protocol: HostPortRule['protocol'] = 'TCP'): HostPortRule {
+function rule(hostPort: number, protocol: PublishedPort['protocol'] = 'TCP'): PublishedPort {
   const address = parseAddress('10.65.0.1');
   return { protocol, hostIp: any, hostPort, address, port: 80, isAdmitted: true };
 }

@@ -1,6 +1,6 @@
-import { isUnspecified, type IpAddress, type IpFamily } from '../../ip/address.ts';
+import { isUnspecified, type IpFamily } from '../../ip/address.ts';
 import { hostCidr, parseCidr } from '../../ip/cidr.ts';
-import { protocolNumbers, type PortProtocol } from '../../ip/port-protocol.ts';
+import { protocolNumbers } from '../../ip/port-protocol.ts';
 import {
   connectionMarkBits,
   type Chain,
@@ -9,19 +9,8 @@ import {
   type Rule,
   type Substitute,
 } from './rule.ts';
+import type { PublishedPort } from '../../ruleset/published-port.ts';
 import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
-
-/** What leads from one port of the host to a container. */
-export interface HostPortRule {
-  readonly protocol: PortProtocol;
-  /** The host's address; the unspecified one stands for all addresses of the family. */
-  readonly hostIp: IpAddress;
-  readonly hostPort: number;
-  readonly address: IpAddress;
-  readonly port: number;
-  /** Whether connections are let in where no rule of the container's Profiles decides. */
-  readonly isAdmitted: boolean;
-}
 
 const published = connectionMarkBits.published;
 const isLocal = { kind: 'destinationIsLocal' } as const;
@@ -107,7 +96,7 @@ const digitsOfPort = 4;
 export class HostPortChains {
   readonly #output: HostPortOutput;
   /** The rules of each last chain by their own text, so that one port may for a moment be wanted twice. */
-  readonly #leaves = new Map<string, Map<string, HostPortRule>>();
+  readonly #leaves = new Map<string, Map<string, PublishedPort>>();
   /** The next digits that lead somewhere, by place in the tree. */
   readonly #branches = new Map<string, Set<string>>();
 
@@ -121,16 +110,16 @@ export class HostPortChains {
   }
 
   /** Takes rules away and adds others; each changed chain is put out once. */
-  change(removed: readonly HostPortRule[], added: readonly HostPortRule[]): void {
+  change(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {
     const changed = new Set<string>();
     for (const rule of removed) this.#remove(rule, changed);
     for (const rule of added) this.#add(rule, changed);
     for (const place of changed) this.#emit(place);
   }
 
-  #add(rule: HostPortRule, changed: Set<string>): void {
+  #add(rule: PublishedPort, changed: Set<string>): void {
     const place = leafOf(rule);
-    const leaf = this.#leaves.get(place) ?? new Map<string, HostPortRule>();
+    const leaf = this.#leaves.get(place) ?? new Map<string, PublishedPort>();
     leaf.set(textOf(rule), rule);
     changed.add(place);
     if (leaf.size > 1) return;
@@ -144,7 +133,7 @@ export class HostPortChains {
     }
   }
 
-  #remove(rule: HostPortRule, changed: Set<string>): void {
+  #remove(rule: PublishedPort, changed: Set<string>): void {
     const place = leafOf(rule);
     const leaf = this.#leaves.get(place);
     if (leaf?.delete(textOf(rule)) !== true) return;
@@ -179,7 +168,7 @@ export class HostPortChains {
 }
 
 /** A place in the tree is the protocol's number, `-`, and the first digits of the port; the root is empty. */
-function leafOf({ protocol, hostPort }: HostPortRule): string {
+function leafOf({ protocol, hostPort }: PublishedPort): string {
   const port = hostPort.toString(16).padStart(digitsOfPort, '0');
   return `${protocolNumbers[protocol]}-${port.slice(0, -1)}`;
 }
@@ -214,7 +203,7 @@ function branchRule(place: string): Rule {
   };
 }
 
-function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: HostPortRule) {
+function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: PublishedPort) {
   const matches: readonly Match[] = [
     ...(isUnspecified(hostIp) ? [] : [{ kind: 'destinationNet', net: hostCidr(hostIp) } as const]),
     { kind: 'protocol', protocol: protocolNumbers[protocol] },
@@ -230,6 +219,6 @@ function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: Host
 }
 
 /** Sorts by port, and tells two rules apart. */
-function textOf({ hostIp, hostPort, address, port, isAdmitted }: HostPortRule): string {
+function textOf({ hostIp, hostPort, address, port, isAdmitted }: PublishedPort): string {
   return `${hostPort} ${hostIp} ${address} ${port} ${isAdmitted}`;
 }

@@ -1,7 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { AddressSetSpec } from '../../ruleset/address-set.ts';
 import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
-import { countingSets, dropChains, filledSet, restMembers } from './drop-reasons.ts';
+import { countingSets, dropChains, filledSet, restMembers } from './drop-chains.ts';
 import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
 import { policyChainNames, renderPolicy, type RuleCounter } from './policy-chains.ts';
 import type { Chain } from './rule.ts';

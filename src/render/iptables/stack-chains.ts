@@ -1,6 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { directions } from '../../ruleset/policy.ts';
-import { dropFor, dropReasons } from './drop-reasons.ts';
+import { dropFor } from './drop-chains.ts';
+import { dropReasons } from '../../ruleset/drop-reasons.ts';
 import { connectionMarkBits, dropsIfRefused, markBits, type Chain, type Rule } from './rule.ts';
 import {
   bucketChain,

@@ -1,7 +1,8 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import { markBits, type Chain, type Hook, type Match, type Rule, type TableName } from './rule.ts';
-import { dropChains, dropFor, dropReasons } from './drop-reasons.ts';
+import { dropChains, dropFor } from './drop-chains.ts';
+import { dropReasons } from '../../ruleset/drop-reasons.ts';
 import { hostPortChains, hostPortHooks, hostPortMasquerade } from './host-port-chains.ts';
 import { natSets } from '../../ruleset/names.ts';
 import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
