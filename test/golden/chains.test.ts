@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { renderRule } from '../../src/render/iptables/rule-text.ts';
 import type { IpFamily } from '../../src/ip/address.ts';
@@ -18,6 +19,28 @@ import { golden } from './golden.ts';
 
 function chainText(name: string, rules: readonly Rule[]): string {
   return `${name}\n${rules.map((rule) => `    ${renderRule(rule)}\n`).join('')}`;
+}
+
+/** Every chain and every set that rules name is there, or is one of those that no policy changes. */
+function leadsSomewhere(
+  texts: readonly string[],
+  made: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> },
+): void {
+  const fixed = ([4, 6] as const).flatMap((family) =>
+    staticRules(family, { endpointToHostAction: 'Return' }).flatMap(({ chains }) =>
+      chains.map(({ name }) => name),
+    ),
+  );
+  const chains = made.chains.union(new Set(fixed));
+  for (const text of texts) {
+    for (const [, target = ''] of text.matchAll(/--(?:jump|goto) (cali-\S+)/g)) {
+      assert.ok(chains.has(target), `no chain ${target}`);
+    }
+    for (const [, set = ''] of text.matchAll(/--(?:match|add)-set (\S+)/g)) {
+      const isOfPools = set.endsWith('-ipam-pools');
+      assert.ok(isOfPools || made.sets.has(set), `no set ${set}`);
+    }
+  }
 }
 
 /** What the engine makes of Profiles and local endpoints: chains, then sets with their members. */
@@ -41,6 +64,10 @@ function outputFor(options: {
   const engine = new PolicyEngine({ node: 'host-a', families, output });
   for (const profile of options.profiles) engine.setProfile(profile.metadata.name, profile);
   for (const endpoint of options.endpoints) engine.setEndpoint(endpoint.metadata.name, endpoint);
+  leadsSomewhere([...chains.values()], {
+    chains: new Set(chains.keys()),
+    sets: new Set(sets.keys()),
+  });
   const byName = <T>(map: ReadonlyMap<string, T>) =>
     [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
   return [

@@ -1,0 +1,195 @@
+import { test } from 'node:test';
+import { stringify } from 'yaml';
+import { parseAddress } from '../../src/ip/address.ts';
+import { parseCidr } from '../../src/ip/cidr.ts';
+import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
+import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
+import { renderPolicyRule } from '../../src/render/iptables/policy-rule.ts';
+import type { Chain, Rule } from '../../src/render/iptables/rule.ts';
+import { renderRule } from '../../src/render/iptables/rule-text.ts';
+import type { Dispatch, PacketEnd, PacketRule, Policy, Stack } from '../../src/ruleset/policy.ts';
+import type { PublishedPort } from '../../src/ruleset/published-port.ts';
+import { golden } from './golden.ts';
+
+/**
+ * Each construct of the ruleset alone, and what each renderer makes of it: a file for a construct, a part of it for a
+ * renderer.
+ */
+const renderers = {
+  iptables: { rule: iptablesRule, policies: iptablesPolicies, ports: iptablesPorts },
+} as const;
+
+const anyEnd: PacketEnd = {
+  nets: [],
+  notNets: [],
+  ports: [],
+  notPorts: [],
+  selected: undefined,
+  notSelected: undefined,
+};
+const anyPacket: PacketRule = {
+  name: { tier: 'profiles', policy: 'web', direction: 'ingress', index: 1 },
+  content: 'its content',
+  action: 'Allow',
+  ipVersion: undefined,
+  protocol: undefined,
+  notProtocol: undefined,
+  icmp: undefined,
+  notIcmp: undefined,
+  source: anyEnd,
+  destination: anyEnd,
+};
+const tcp: PacketRule = { ...anyPacket, protocol: 6 };
+const nets = ['10.0.0.0/8', '192.0.2.0/24', 'fd00::/8'].map(parseCidr);
+const port = (first: number, last = first) => ({ first, last });
+const odd = Array.from({ length: 16 }, (_, n) => port(2 * n + 1));
+const from = (end: Partial<PacketEnd>, rule = anyPacket) => ({
+  ...rule,
+  source: { ...anyEnd, ...end },
+});
+const to = (end: Partial<PacketEnd>, rule = tcp) => ({
+  ...rule,
+  destination: { ...anyEnd, ...end },
+});
+
+const rules: Readonly<Record<string, PacketRule>> = {
+  allow: anyPacket,
+  deny: { ...anyPacket, action: 'Deny' },
+  pass: { ...anyPacket, action: 'Pass' },
+  log: { ...anyPacket, action: 'Log' },
+  protocol: { ...anyPacket, notProtocol: 47 },
+  icmp: { ...anyPacket, protocol: 1, icmp: { type: 3, code: 4 }, notIcmp: { type: 8 } },
+  'of-one-family': { ...anyPacket, ipVersion: 6 },
+  net: from({ nets: nets.slice(1) }),
+  nets: from({ nets }),
+  'not-nets': from({ notNets: nets }),
+  'nets-but-not-all': from({ nets, notNets: [parseCidr('10.1.0.0/16')] }),
+  ports: to({ ports: [port(80), port(8000, 8010)] }),
+  'many-ports': to({ ports: odd }),
+  'not-ports': to({ notPorts: [port(22)] }),
+  'not-many-ports': to({ notPorts: odd }),
+  'nets-and-many-ports': to({ nets, ports: odd }),
+  selected: from({ selected: { id: 's:first' } }),
+  'not-selected': to({ notSelected: { id: 's:second' } }, anyPacket),
+  'deny-of-two-ends': { ...to({ ports: odd }, from({ nets }, tcp)), action: 'Deny' },
+};
+
+for (const [name, rule] of Object.entries(rules)) {
+  test(`a rule as each renderer says it: ${name}`, () => {
+    golden(
+      `construct-rule-${name}`,
+      page(rule, (renderer) => renderer.rule(rule)),
+    );
+  });
+}
+
+const web: Policy = { name: 'web', ingress: [anyPacket], egress: [], problem: undefined };
+const broken: Policy = { name: 'gone', ingress: [], egress: [], problem: 'it does not exist' };
+const stack: Stack = { name: 'web,gone', policies: ['web', 'gone'] };
+const dispatch: Dispatch = {
+  family: 4,
+  address: parseCidr('10.65.0.1/32'),
+  interface: 'cali1',
+  stack: stack.name,
+};
+
+test('a stack of policies, and the way of an endpoint to it, as each renderer says it', () => {
+  const said = { policies: [web, broken], stack, dispatch };
+  golden(
+    'construct-dispatch',
+    page(said, (renderer) => renderer.policies(said)),
+  );
+});
+
+test('a published port as each renderer says it', () => {
+  const said: PublishedPort = {
+    protocol: 'TCP',
+    hostIp: parseAddress('192.0.2.1'),
+    hostPort: 8080,
+    address: parseAddress('10.65.0.1'),
+    port: 80,
+    isAdmitted: false,
+  };
+  golden(
+    'construct-published-port',
+    page(said, (renderer) => renderer.ports(said)),
+  );
+});
+
+/** The construct, and below it a part for each renderer. */
+function page(
+  construct: object,
+  render: (renderer: (typeof renderers)[keyof typeof renderers]) => string,
+): string {
+  const parts = Object.entries(renderers).map(([name, renderer]) => `${name}\n${render(renderer)}`);
+  return [stringify(saidOf(construct)), ...parts].join('\n');
+}
+
+/** A construct without what says nothing. */
+function saidOf(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(saidOf);
+  if (typeof value !== 'object' || value === null) return value;
+  const members = Object.entries(value).map(([key, member]) => [key, saidOf(member)] as const);
+  return Object.fromEntries(members.filter(([, member]) => !isEmpty(member)));
+}
+
+function isEmpty(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return value === undefined;
+  return Object.keys(value).length === 0;
+}
+
+function ruleLines(of: readonly Rule[]): string {
+  return of.map((rule) => `        ${renderRule(rule)}\n`).join('');
+}
+
+function chainLines(chains: ReadonlyMap<string, readonly Rule[]>): string {
+  return [...chains]
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, of]) => `    ${name}\n${ruleLines(of)}`)
+    .join('');
+}
+
+function iptablesRule(rule: PacketRule): string {
+  return ([4, 6] as const)
+    .map((family) => {
+      const { rules: lines, dropsSet } = renderPolicyRule(rule, family, 'cali-pri-web');
+      const counter = dropsSet === undefined ? '' : `        counted in ${dropsSet}\n`;
+      return `    IPv${family}\n${ruleLines(lines)}${counter}`;
+    })
+    .join('');
+}
+
+function iptablesPolicies(said: {
+  readonly policies: readonly Policy[];
+  readonly stack: Stack;
+  readonly dispatch: Dispatch;
+}): string {
+  const chains = new Map<string, readonly Rule[]>();
+  const members: string[] = [];
+  const made = new IptablesPolicies([4], {
+    setChain: (_, { name, rules: of }: Chain) => chains.set(name, of),
+    removeChain: (_, name) => chains.delete(name),
+    wantSet: () => undefined,
+    unwantSet: () => undefined,
+    addMember: (set, member) => members.push(`    set ${set}: ${member}\n`),
+    removeMember: () => undefined,
+  });
+  made.start();
+  const [before, fixed] = [members.length, new Set(chains.keys())];
+  for (const policy of said.policies) made.setPolicy(4, policy);
+  made.setStack(4, said.stack);
+  made.addDispatch(said.dispatch);
+  for (const name of fixed) if (name.startsWith('cali-drop-')) chains.delete(name);
+  return chainLines(chains) + members.slice(before).join('');
+}
+
+function iptablesPorts(said: PublishedPort): string {
+  const chains = new Map<string, readonly Rule[]>();
+  const made = new HostPortChains({
+    setChain: ({ name, rules: of }) => chains.set(name, of),
+    removeChain: (name) => chains.delete(name),
+  });
+  made.start();
+  made.change([], [said]);
+  return chainLines(chains);
+}
