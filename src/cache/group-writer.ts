@@ -92,7 +92,7 @@ export class GroupWriter implements Writer {
     for (;;) {
       const draft = new RoundDraft(this.view);
       const round: Queued[] = [];
-      const wanting = new Map<Queued, Wanted>();
+      const wanting = new Map<Queued, readonly Wanted[]>();
       while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
         const queued = this.#queue.shift();
         if (queued === undefined) break;
@@ -106,7 +106,7 @@ export class GroupWriter implements Writer {
       if (wanting.size === 0) return draft;
       accepted.length = 0;
       try {
-        await within(readMs, (signal) => this.view.read([...wanting.values()], signal));
+        await within(readMs, (signal) => this.view.read([...wanting.values()].flat(), signal));
         this.#queue.unshift(...round);
       } catch (error) {
         for (const { reject } of wanting.keys()) reject(toCalicoError(error));

@@ -76,6 +76,20 @@ test('a plan reads by key and by group what it asks for, each once, and nothing 
     ]);
   }));
 
+test('what a plan knows that it will read is read together', () =>
+  withNothingHeld(async (writer, watched, put) => {
+    const ids = Array.from({ length: 40 }, (_, n) => `h${n}`);
+    for (const id of ids) await put('Handle', id, {});
+    let runs = 0;
+    await writer.write((draft) => {
+      runs++;
+      draft.readAhead('Handle', ids);
+      for (const id of ids) draft.remove('Handle', id);
+    }, signal);
+    // The lock, the handles, and then the plan itself.
+    assert.deepEqual([runs, watched.read.length], [2, 1 + ids.length]);
+  }));
+
 for (const [what, before, after] of [
   ['changes', {}, { block: { '10.0.0.0/26': 1 } }],
   ['comes', undefined, { block: { '10.0.0.0/26': 1 } }],

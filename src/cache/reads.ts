@@ -109,7 +109,7 @@ export class Reads implements View {
         return look();
       } catch (error) {
         if (!(error instanceof MustRead)) throw error;
-        await this.read([error.wanted], signal);
+        await this.read(error.wanted, signal);
       }
     }
   }

@@ -3,7 +3,7 @@ import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../mod
 import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
 import type { WrittenValues } from './mirror.ts';
 import type { Reads } from './reads.ts';
-import { MustRead } from './view.ts';
+import { MustRead, type Wanted } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
@@ -62,6 +62,19 @@ export class RoundDraft implements Draft, WrittenValues {
       }
       return undefined;
     }
+  }
+
+  readAhead(kind: EntryKind, ids: Iterable<string>): void {
+    const wanted: Wanted[] = [];
+    for (const id of ids) {
+      try {
+        this.#view.get(kind, id);
+      } catch (error) {
+        if (!(error instanceof MustRead)) throw error;
+        wanted.push(...error.wanted);
+      }
+    }
+    if (wanted.length > 0) throw new MustRead(...wanted);
   }
 
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {

@@ -49,10 +49,10 @@ export type Wanted =
 
 /** Thrown by a view for what has to be read from the datastore first. */
 export class MustRead extends Error {
-  readonly wanted: Wanted;
+  readonly wanted: readonly Wanted[];
 
-  constructor(wanted: Wanted) {
-    super(`${wanted.kind} must be read first`);
+  constructor(...wanted: readonly Wanted[]) {
+    super(`${wanted.map(({ kind }) => kind).join()} must be read first`);
     this.wanted = wanted;
   }
 }

@@ -14,6 +14,9 @@ export interface Draft {
    */
   getLikelyNew<K extends EntryKind>(kind: K, id: string): EntryValue<K> | undefined;
 
+  /** Has entries read together that `get` will ask for, where they are not at hand. */
+  readAhead(kind: EntryKind, ids: Iterable<string>): void;
+
   /**
    * All values of a kind, with the changes of the round. Of a kind that is `observed` (see `entryTypes`) the commit
    * holds only if nobody has made or changed one meanwhile, so that a plan may rest on what is not among them; of

@@ -117,6 +117,8 @@ export function release(
 /** Removes a block with all that refers to it, whatever it holds: for a pool that goes. */
 export function removeBlock(draft: Draft, block: Block): void {
   const family = cidrFamily(block.cidr);
+  const handles = (block.attributes ?? []).flatMap(({ handle_id: id }) => id ?? []);
+  draft.readAhead('Handle', handles);
   for (const { handle_id: id } of block.attributes ?? []) {
     const handle = id === undefined ? undefined : draft.get('Handle', id);
     if (id === undefined || handle === undefined) continue;

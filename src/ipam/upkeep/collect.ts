@@ -95,6 +95,8 @@ export function collect(
 ): Progress {
   const still = new Set(findOwnerless(draft, node, swarm).map(ownerlessKey));
   const lost = finds.filter((find) => still.has(ownerlessKey(find)));
+  const handles = lost.flatMap((find) => (find.kind === 'address' ? [find.handle] : []));
+  draft.readAhead('Handle', handles);
   for (const find of lost) {
     if (find.kind === 'pool') {
       if (releasePool(draft, find.poolId, find.node) === 'more') return 'more';
