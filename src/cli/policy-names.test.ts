@@ -62,7 +62,12 @@ test('two policies whose names differ by the prefix are two; one that is stored 
     draft.put('GlobalNetworkPolicy', 'default.web', stored('default.web', named('default.web')));
   });
   assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['default.web', 'web']);
+  assert.deepEqual(names(await cli.ok(['get', 'gnp', 'web'])), ['web']);
   await cli.ok(['delete', 'gnp', 'web']);
+  for (const command of ['get', 'delete']) {
+    const { error } = await cli.run([command, 'gnp', 'web']);
+    assert.equal(error, 'calico-cnm: GlobalNetworkPolicy web does not exist\n');
+  }
   assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['default.web']);
   await cli.write((draft) => {
     draft.put('GlobalNetworkPolicy', 'web', stored('web'));
@@ -71,4 +76,27 @@ test('two policies whose names differ by the prefix are two; one that is stored 
   assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['web', 'web']);
   assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
   assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
+});
+
+test('a name that several namespaces have is shown of each, and deleted where its namespace is said', async () => {
+  using cli = startCommandLine();
+  for (const namespace of ['default', 'shop']) {
+    await cli.ok(
+      ['apply', '-f', '-'],
+      `apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: web, namespace: ${namespace}}\nspec: {}\n`,
+    );
+  }
+  assert.deepEqual(
+    new Set(names(await cli.ok(['get', 'np', 'web']))),
+    new Set(['default', 'shop']),
+  );
+  const { status, error } = await cli.run(['delete', 'np', 'web']);
+  assert.equal(status, 1);
+  assert.equal(
+    error,
+    'calico-cnm: NetworkPolicy web: there are default/web and shop/web; name one of them so\n',
+  );
+  assert.deepEqual(names(await cli.ok(['get', 'np', 'shop/web'])), ['shop']);
+  assert.equal(await cli.ok(['delete', 'np', 'shop/web']), 'NetworkPolicy shop/web deleted\n');
+  assert.equal(await cli.ok(['delete', 'np', 'web']), 'NetworkPolicy default/web deleted\n');
 });

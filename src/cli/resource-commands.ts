@@ -16,7 +16,7 @@ import type { View } from '../cache/view.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
 import { unenforcedNotes } from './unenforced-notes.ts';
-import { applyResource, deleteResource, idsStored } from './resource-plans.ts';
+import { applyResource, deleteResource, idsInDraft } from './resource-plans.ts';
 import { formatResources, readResource, readResources } from './resource-table.ts';
 import type { Store } from './store.ts';
 
@@ -111,7 +111,7 @@ async function deleteAll(
 ): Promise<void> {
   const plan = (some: readonly Target[]) => (draft: Draft) => {
     // What is gone was there when it was rehearsed: it went a step before.
-    const isThere = ({ kind, id }: Target) => idsStored(draft, kind, id).length > 0;
+    const isThere = ({ kind, id }: Target) => idsInDraft(draft, kind, id).length > 0;
     const left = some.filter(isThere);
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';
@@ -181,19 +181,18 @@ function selected(view: View, kind: ResourceKind, names: readonly string[]): rea
 }
 
 /**
- * The resources that a name means, in the order of their own: one of that name or Docker's, or all endpoints of a
- * container; none if there is no such.
+ * The resources that a name means, in the order of their own: one of that name or Docker's, with its namespace or in
+ * each namespace, or all endpoints of a container; none if there is no such.
  */
 function named(view: View, kind: ResourceKind, name: string): readonly Resource[] {
-  if (!resourceTypeOf[kind].isNamespaced) {
-    const exact = readResource(view, kind, name) ?? readResource(view, kind, resourceNameFor(name));
-    return exact === undefined ? [] : [exact];
-  }
-  const resources = readResources(view, kind);
-  const exact =
-    resources.find(({ metadata }) => metadata.name === name) ??
-    resources.find(({ metadata }) => metadata.name === resourceNameFor(name));
+  const exact = readResource(view, kind, name) ?? readResource(view, kind, resourceNameFor(name));
   if (exact !== undefined) return [exact];
+  if (!resourceTypeOf[kind].isNamespaced) return [];
+  const resources = readResources(view, kind);
+  const inNamespaces = [name, resourceNameFor(name)]
+    .map((wanted) => resources.filter(({ metadata }) => metadata.name === wanted))
+    .find((found) => found.length > 0);
+  if (inNamespaces !== undefined) return inNamespaces;
   return resources.filter((one) => one.kind === 'WorkloadEndpoint' && isEndpointNamed(one, name));
 }
 
@@ -221,6 +220,10 @@ async function deletionTargets(
     look((view) => {
       const ids = names.flatMap((name) => {
         const found = named(view, kind, name).map(resourceId);
+        if (new Set(found.map((id) => id.split('/')[0])).size > 1) {
+          const why = `there are ${found.join(' and ')}; name one of them so`;
+          throw new CalicoError('cli/bad-argument', { what: `${kind} ${name}`, why });
+        }
         // What is not there is refused with the rest, by its kind.
         return found.length === 0 ? [name] : found;
       });

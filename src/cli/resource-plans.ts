@@ -15,7 +15,7 @@ import {
 import { poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { dockerNameOf } from '../model/names.ts';
-import { resourceId } from '../model/resource-type.ts';
+import { idsStored, resourceId } from '../model/resource-type.ts';
 import type { Stamp } from '../model/stamp.ts';
 import { compileProfile } from '../profiles/compile/compiled-profile.ts';
 
@@ -23,23 +23,14 @@ import { compileProfile } from '../profiles/compile/compiled-profile.ts';
 
 export type Applied = 'created' | 'changed' | 'unchanged';
 
-/**
- * The ids under which the object of an id that people give is stored: none if it is not there, several if releases of
- * Calico with other rules for names have stored it twice.
- */
-export function idsStored<K extends ResourceKind>(
-  draft: Pick<Draft, 'get' | 'isUnreadable'>,
+/** The ids under which an object is stored; also where it is that nobody can read. */
+export function idsInDraft<K extends ResourceKind>(
+  draft: Pick<Draft, 'get' | 'unreadable'>,
   kind: K,
   id: string,
 ): readonly string[] {
-  const { storedIds, shown } = resourceTypeOf[kind];
-  const isIt = (candidate: string) => {
-    const stored = draft.get(kind, candidate);
-    return stored !== undefined && resourceId(shown(stored)) === id;
-  };
-  const found = storedIds(id).filter(isIt);
-  if (found.length > 0) return found;
-  return draft.get(kind, id) !== undefined || draft.isUnreadable(kind, id) ? [id] : [];
+  const found = idsStored(resourceTypeOf[kind], id, (one) => draft.get(kind, one));
+  return found.length === 0 && draft.unreadable(kind).has(id) ? [id] : found;
 }
 
 /** What `apply` needs besides the draft. */
@@ -58,7 +49,7 @@ export function applyResource(
   resource: Resource,
   { stamp, versionOf }: ApplyContext,
 ): Applied {
-  const [id] = idsStored(draft, resource.kind, resourceId(resource));
+  const [id] = idsInDraft(draft, resource.kind, resourceId(resource));
   const stored = id === undefined ? undefined : versionOf(resource.kind, id);
   const { resourceVersion } = resource.metadata;
   if (stored !== undefined && (resourceVersion ?? stored) !== stored) {
@@ -101,7 +92,7 @@ export function deleteResource<K extends ResourceKind>(
       why: 'belongs to every datastore and cannot be deleted',
     });
   }
-  const ids = idsStored(draft, kind, id);
+  const ids = idsInDraft(draft, kind, id);
   if (ids.length === 0) throw new CalicoError('datastore/not-found', { kind, name: id });
   const progress = ids.map((one) => removeStored(draft, kind, one));
   return progress.includes('more') ? 'more' : 'done';
@@ -174,7 +165,7 @@ export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
 function storedId(draft: Draft, kind: ResourceKind, resource: Resource): string {
   const given = resourceId(resource);
   const possible = resourceTypeOf[kind].storedIds(given);
-  const id = idsStored(draft, kind, given)[0] ?? possible[0];
+  const id = idsInDraft(draft, kind, given)[0] ?? possible[0];
   // Nobody is to store the same object elsewhere meanwhile.
   for (const other of possible) {
     if (other !== id && !draft.isUnreadable(kind, other)) draft.expect(kind, other);

@@ -1,5 +1,6 @@
 import type { Stored, View } from '../cache/view.ts';
 import { resourceTypeOf, type EntryValue, type ResourceKind } from '../model/kinds/index.ts';
+import { idsStored } from '../model/resource-type.ts';
 import { formatTable } from './table.ts';
 
 /** The stored resources of a kind as people see them, in the order of their names, each with its revision. */
@@ -12,17 +13,15 @@ export function readResources<K extends ResourceKind>(
   return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
 }
 
-/** The stored resource of a name, likewise. */
+/** The stored resource of an id, likewise. */
 export function readResource<K extends ResourceKind>(
   view: View,
   kind: K,
-  name: string,
+  id: string,
 ): EntryValue<K> | undefined {
-  for (const id of resourceTypeOf[kind].storedIds(name)) {
-    const stored = view.get(kind, id);
-    if (stored !== undefined) return asShown(kind, stored);
-  }
-  return undefined;
+  const [at] = idsStored(resourceTypeOf[kind], id, (one) => view.get(kind, one)?.value);
+  const stored = at === undefined ? undefined : view.get(kind, at);
+  return stored === undefined ? undefined : asShown(kind, stored);
 }
 
 function asShown<K extends ResourceKind>(

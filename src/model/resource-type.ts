@@ -108,6 +108,22 @@ export function resourceId({ metadata }: { readonly metadata: Metadata }): strin
   return namespace === undefined ? name : `${namespace}/${name}`;
 }
 
+/**
+ * The ids under which the object of an id that people give is stored: none if it is not there, several if releases of
+ * Calico with other rules for names have stored it twice.
+ */
+export function idsStored<Value extends { readonly metadata: Metadata }>(
+  { storedIds, shown }: Pick<ResourceType<Value>, 'storedIds' | 'shown'>,
+  id: string,
+  get: (id: string) => Value | undefined,
+): readonly string[] {
+  const found = storedIds(id).filter((candidate) => {
+    const stored = get(candidate);
+    return stored !== undefined && resourceId(shown(stored)) === id;
+  });
+  return found.length > 0 || get(id) === undefined ? found : [id];
+}
+
 /** The columns that begin the tables of most kinds. */
 export const nameColumn: Column<{ readonly metadata: Metadata }> = {
   header: 'name',
