@@ -8,6 +8,7 @@ import { CalicoError } from '../errors/error.ts';
 import { dockerNameOf, resourceNameFor } from '../model/names.ts';
 import {
   annotation,
+  endpointTitle,
   isEndpointNamed,
   type WorkloadEndpoint,
 } from '../model/kinds/workload-endpoint.ts';
@@ -104,7 +105,7 @@ function changeProfiles(
   for (const { id, endpoint } of endpoints) {
     const why = annotation(endpoint, 'quarantine');
     if (why !== undefined) {
-      const container = endpoint.spec.workload ?? '';
+      const container = endpointTitle(endpoint);
       throw new CalicoError('cli/container-in-quarantine', { container, why });
     }
     const present = endpoint.spec.profiles ?? [];
@@ -130,7 +131,7 @@ function showProfiles(draft: Draft, endpoints: readonly Found[]): string {
       const networkId = annotation(endpoint, 'network') ?? '';
       const network = draft.get('DockerNetwork', networkEntryId(spec.node, networkId));
       return [
-        spec.workload ?? '',
+        endpointTitle(endpoint),
         network?.name ?? networkId.slice(0, 12),
         (spec.ipNetworks ?? []).join(' '),
         (spec.profiles ?? []).map(dockerNameOf).join(',') || 'none: all is dropped',

@@ -5,6 +5,7 @@ import { addressAndPort } from '../ip/address.ts';
 import { publishedPorts } from '../model/published-port.ts';
 import {
   endpointIdsOf,
+  endpointTitle,
   isEndpointNamed,
   type WorkloadEndpoint,
 } from '../model/kinds/workload-endpoint.ts';
@@ -45,7 +46,7 @@ function formatOne(endpoints: readonly WorkloadEndpoint[], name: string): string
 function formatAll(endpoints: readonly WorkloadEndpoint[]): string {
   const rows = endpoints
     .flatMap((endpoint) =>
-      lines(endpoint).map(({ from, to }) => [endpoint.spec.workload ?? '', `${from}->${to}`]),
+      lines(endpoint).map(({ from, to }) => [endpointTitle(endpoint), `${from}->${to}`]),
     )
     .toSorted(([a = ''], [b = '']) => (a < b ? -1 : a > b ? 1 : 0));
   return formatTable(['container', 'published port'], rows);

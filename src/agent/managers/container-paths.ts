@@ -175,7 +175,7 @@ export class ContainerPaths implements Manager<ContainerPathsKind> {
     if (times !== 2) return;
     const [endpoint] = endpoints;
     this.#deps.log.warn('routes in a container could not be set; it is tried again', {
-      container: endpoint?.spec.workload,
+      container: endpoint && endpointTitle(endpoint),
       why,
     });
   }

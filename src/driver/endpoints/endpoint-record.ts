@@ -10,6 +10,7 @@ import {
   withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
+import { resourceNameFor } from '../../model/names.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
 import { isIsolationProfileName } from '../networks/network-profile.ts';
@@ -138,7 +139,11 @@ export function withSharedTags(
 export function withContainer(endpoint: WorkloadEndpoint, container: Container): WorkloadEndpoint {
   return {
     ...endpoint,
-    spec: { ...endpoint.spec, workload: container.name, containerID: container.id },
+    spec: {
+      ...endpoint.spec,
+      workload: resourceNameFor(container.name),
+      containerID: container.id,
+    },
   };
 }
 

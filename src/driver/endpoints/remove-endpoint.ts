@@ -2,6 +2,7 @@ import type { Draft } from '../../datastore/writer.ts';
 import {
   annotation,
   endpointAddresses,
+  endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { detach } from '../../workload/attach.ts';
@@ -22,7 +23,7 @@ export async function removeEndpoint(
   const removed = await detach(deps, { endpointId, write }, signal);
   if (removed === undefined) return;
   deps.log.info('endpoint removed', {
-    container: removed.spec.workload,
+    container: endpointTitle(removed),
     endpoint: endpointId,
     address: endpointAddresses(removed),
   });

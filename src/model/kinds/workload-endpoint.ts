@@ -78,9 +78,12 @@ export function endpointAddresses(endpoint: WorkloadEndpoint | undefined): reado
   return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
 }
 
-/** Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. */
+/**
+ * Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. It
+ * is stored as a name that Calico's tools take, which refuse the whole endpoint for `My_App`.
+ */
 export function containerName({ spec }: WorkloadEndpoint): string | undefined {
-  return (spec.containerID ?? '') === '' ? undefined : spec.workload;
+  return (spec.containerID ?? '') === '' ? undefined : dockerNameOf(spec.workload ?? '');
 }
 
 /** What people call an endpoint: its container, or the beginning of its own ID. */

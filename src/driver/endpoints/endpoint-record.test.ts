@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { isResourceName } from '../../model/fields.ts';
+import { containerName, isEndpointNamed } from '../../model/kinds/workload-endpoint.ts';
+import { plainEndpoint, plainNetwork } from './endpoint.fixture.ts';
+import { withContainer } from './endpoint-record.ts';
+
+const named = (docker: string) =>
+  withContainer(plainEndpoint(plainNetwork('host-a', 'n1'), 'e1', '10.65.0.1'), {
+    id: 'c'.repeat(64),
+    name: docker,
+    labels: {},
+  });
+
+/** Docker's rule for names of containers. */
+const name = fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,60}$/);
+
+test("a container of whatever name is stored so that Calico's tools take it, and found by Docker's own", () => {
+  fc.assert(
+    fc.property(name, (docker) => {
+      const endpoint = named(docker);
+      assert.ok(isResourceName(endpoint.spec.workload ?? ''), endpoint.spec.workload);
+      assert.equal(containerName(endpoint), docker);
+      assert.ok(isEndpointNamed(endpoint, docker));
+    }),
+  );
+});
+
+test('a name that Calico takes as well stays as it is, and one that was stored before is read', () => {
+  assert.equal(named('app-1').spec.workload, 'app-1');
+  const before = named('app');
+  const old = { ...before, spec: { ...before.spec, workload: 'My_App' } };
+  assert.equal(containerName(old), 'My_App');
+});
