@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { forwards } from '../../dataplane/host-settings.ts';
+import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
+
+const skip = forwards(6) ? 'this host forwards IPv6 already' : false;
+
+test(
+  'forwarding that could not be switched on is told, and tried again until it is',
+  { skip },
+  async () => {
+    const chains: string[] = [];
+    const logged: string[] = [];
+    const note = (text: string) => void logged.push(text);
+    let tried = 0;
+    let problem: string | undefined = 'the host does not let us';
+    const forwarding = new GuardedIpv6Forwarding({
+      kernel: {
+        tables: new Map([
+          [
+            6,
+            {
+              setChain: (_, { name }) => void chains.push(name),
+              removeChain: () => undefined,
+              setHook: () => undefined,
+            },
+          ],
+        ]),
+      },
+      ipv6Forwarding: {
+        isOurs: false,
+        switchOn: () => {
+          tried++;
+          return problem;
+        },
+        keepAdvertisements: () => undefined,
+      },
+      log: { error: note, warn: note, info: note, debug: note },
+    });
+    forwarding.start();
+    forwarding.apply('tables');
+    assert.equal(tried, 0, 'no container has an IPv6 address');
+    forwarding.onEvent({ kind: 'linkMade', name: 'cali1', hasIpv6: false });
+    forwarding.apply('tables');
+    assert.deepEqual([tried, chains.length], [0, 0]);
+    forwarding.onEvent({ kind: 'linkMade', name: 'cali2', hasIpv6: true });
+    assert.ok(chains.length > 0, 'the guard comes first');
+    forwarding.apply('additions');
+    assert.equal(tried, 0, 'the guard is not in force yet');
+    forwarding.apply('tables');
+    forwarding.apply('tables');
+    assert.equal(tried, 1, 'not again at once');
+    assert.deepEqual(forwarding.failures(), [{ what: 'IPv6 forwarding', why: problem }]);
+    assert.deepEqual(logged, [problem]);
+    problem = undefined;
+    while (!forwarding.look()) await pause(20);
+    forwarding.apply('tables');
+    assert.deepEqual(forwarding.failures(), []);
+    assert.equal(logged.at(-1), 'IPv6 forwarding switched on, for containers only');
+    forwarding.apply('tables');
+    assert.equal(tried, 2, 'done once');
+  },
+);
