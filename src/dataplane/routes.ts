@@ -158,14 +158,13 @@ export class Routes {
     this.#addresses.resync();
     const found = families.flatMap((family) => listKernelRoutes(this.#socket, family));
     const before = [...this.#delta.actual.keys()];
+    const own = new Set(found.filter((one) => this.#wanted.isOwn(one)));
     this.#delta.replaceActual(
-      found.flatMap((one) =>
-        this.#wanted.isOwn(one) && one.route ? [[placeOf(one), one.route]] : [],
-      ),
+      [...own].flatMap((one) => (one.route === undefined ? [] : [[placeOf(one), one.route]])),
     );
     for (const key of before) if (!this.#delta.actual.has(key)) this.#loseRoute(key);
     this.#removing.clear();
-    this.#findRivals(found);
+    this.#findRivals(found, own);
     for (const key of this.#wanted.places()) this.#changed.add(key);
   }
 
@@ -325,14 +324,14 @@ export class Routes {
   }
 
   /** Which routes of others, listed in their order, are taken instead of ours. */
-  #findRivals(listed: readonly KernelRoute[]): void {
+  #findRivals(listed: readonly KernelRoute[], own: ReadonlySet<KernelRoute>): void {
     this.#rivals.clear();
     const seen = new Set<string>();
     for (const one of listed) {
       const key = placeOf(one);
       const ours = this.#wanted.has(key) ? this.#delta.actual.get(key) : undefined;
       if (ours === undefined) continue;
-      if (this.#wanted.isOwn(one)) seen.add(key);
+      if (own.has(one)) seen.add(key);
       else if (comesBefore(one, ours) && (one.metric < metricOf(ours) || !seen.has(key))) {
         this.#rivals.add(key, one);
         this.#lost.add(key);

@@ -154,28 +154,7 @@ function encode(route: Route): Buffer {
 
 /** The route in a message of the kernel's; `undefined` if it is of a type that we never make. */
 export function readRoute(payload: Buffer): Route | undefined {
-  const family: IpFamily = payload[0] === 2 ? 4 : 6;
-  const found = readAttributes(payload.subarray(headerBytes));
-  const number = (type: number) => found.get(type)?.readUInt32LE(0);
-  const type = nameOf(typeNumbers, payload[7]);
-  if (type === undefined) return undefined;
-  const first = found.get(attributes.destination);
-  const gateway = found.get(attributes.gateway);
-  const linkIndex = number(attributes.outInterface);
-  const metric = number(attributes.metric);
-  return {
-    destination: cidrOf(
-      first === undefined ? unspecified(family) : readAddress(first),
-      payload[1] ?? 0,
-    ),
-    table: number(attributes.table) ?? payload[4] ?? 0,
-    protocol: payload[5] ?? 0,
-    type,
-    scope: nameOf(scopeNumbers, payload[6]) ?? 'global',
-    ...(linkIndex === undefined ? {} : { linkIndex }),
-    ...(gateway === undefined ? {} : { gateway: readAddress(gateway) }),
-    ...(metric === undefined ? {} : { metric }),
-  };
+  return readKernelRoute(payload)?.route;
 }
 
 /** The route in a message of the kernel's; `undefined` for what the kernel notes for itself. */
@@ -183,19 +162,29 @@ export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
   if (isCloned(payload)) return undefined;
   const family: IpFamily = payload[0] === 2 ? 4 : 6;
   const found = readAttributes(payload.subarray(headerBytes));
-  const first = found.get(attributes.destination);
   const number = (type: number) => found.get(type)?.readUInt32LE(0);
-  return {
+  const first = found.get(attributes.destination);
+  const gateway = found.get(attributes.gateway);
+  const linkIndex = number(attributes.outInterface);
+  const metric = number(attributes.metric);
+  const type = nameOf(typeNumbers, payload[7]);
+  const place = {
     destination: cidrOf(
       first === undefined ? unspecified(family) : readAddress(first),
       payload[1] ?? 0,
     ),
     table: number(attributes.table) ?? payload[4] ?? 0,
-    metric: number(attributes.metric) ?? 0,
     protocol: payload[5] ?? 0,
-    linkIndex: number(attributes.outInterface),
-    route: readRoute(payload),
   };
+  const route: Route | undefined = type && {
+    ...place,
+    type,
+    scope: nameOf(scopeNumbers, payload[6]) ?? 'global',
+    ...(linkIndex === undefined ? {} : { linkIndex }),
+    ...(gateway === undefined ? {} : { gateway: readAddress(gateway) }),
+    ...(metric === undefined ? {} : { metric }),
+  };
+  return { ...place, metric: metric ?? 0, linkIndex, route };
 }
 
 /** Where routes stand in each other's way: a table's routes to one destination. */
