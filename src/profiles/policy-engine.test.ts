@@ -276,6 +276,30 @@ test('policies are there in the families that their endpoints have addresses of,
   assert.deepEqual(families(), ['4']);
 });
 
+test('Profiles judge in the order in which an endpoint names them, and the same order is the same stack', () => {
+  const { engine, output } = newEngine();
+  const orders = [['p1', 'p2'], ['p2', 'p1'], ['p1', 'p2'], []];
+  for (const [n, profiles] of orders.entries()) {
+    const facts = { node: 'here', address: `10.0.0.${n}`, interface: `cali${n}` };
+    engine.setEndpoint(`e${n}`, endpoint({ ...facts, id: `e${n}`, profiles }));
+  }
+  assert.deepEqual([...output.stacks.values()], [['p1', 'p2'], ['p2', 'p1'], []]);
+  const stackOf = (n: number) =>
+    engine
+      .dispatchesOf(
+        endpoint({
+          id: `e${n}`,
+          node: 'here',
+          address: '10.0.0.9',
+          profiles: [],
+          interface: `cali${n}`,
+        }),
+      )
+      ?.map(({ stack }) => stack);
+  assert.deepEqual(stackOf(2), stackOf(0));
+  assert.notDeepEqual(stackOf(1), stackOf(0));
+});
+
 test('one change costs the same among ten endpoints and among a hundred thousand', () => {
   const cost = (others: number) => {
     const { engine } = newEngine();

@@ -1,0 +1,190 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { parseCidr } from '../../ip/cidr.ts';
+import type { Dispatch, PacketEnd, Policy, RuleAction } from '../../ruleset/policy.ts';
+import { IptablesPolicies, isDispatched } from './policies.ts';
+import { renderRule } from './rule-text.ts';
+
+/** What the kernel would hold, and what is wrong with it at any moment. */
+class Held {
+  readonly chains = new Map<string, string>();
+  readonly sets = new Map<string, Set<string>>();
+  readonly policies = new IptablesPolicies([4, 6], {
+    setChain: (family, { name, rules }) => {
+      this.chains.set(`${family} ${name}`, rules.map(renderRule).join('\n'));
+    },
+    removeChain: (family, name) => this.chains.delete(`${family} ${name}`),
+    wantSet: ({ name }) => {
+      if (!this.sets.has(name)) this.sets.set(name, new Set());
+    },
+    unwantSet: (name) => this.sets.delete(name),
+    addMember: (set, member) => {
+      const members = this.sets.get(set) ?? assert.fail(`member of no set: ${set}`);
+      members.add(member);
+    },
+    removeMember: (set, member) => this.sets.get(set)?.delete(member),
+  });
+
+  constructor() {
+    this.policies.start();
+  }
+
+  state(): object {
+    const sorted = <T>(map: ReadonlyMap<string, T>) =>
+      [...map].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    return {
+      chains: sorted(this.chains),
+      sets: sorted(this.sets).map(([name, members]) => [name, [...members].toSorted()]),
+      counters: this.policies
+        .counters()
+        .map(({ set, rule }) => `${set} ${JSON.stringify(rule)}`)
+        .toSorted(),
+    };
+  }
+}
+
+const end: PacketEnd = {
+  nets: [],
+  notNets: [],
+  ports: [],
+  notPorts: [],
+  selected: undefined,
+  notSelected: undefined,
+};
+
+function policyOf(name: string, actions: readonly RuleAction[]): Policy {
+  const rules = (direction: 'ingress' | 'egress') =>
+    actions.map((action, at) => ({
+      name: { tier: 'profiles', policy: name, direction, index: at + 1 },
+      content: `${action} ${direction}`,
+      action,
+      ipVersion: undefined,
+      protocol: undefined,
+      notProtocol: undefined,
+      icmp: undefined,
+      notIcmp: undefined,
+      source: end,
+      destination: end,
+    }));
+  return { name, ingress: rules('ingress'), egress: rules('egress'), problem: undefined };
+}
+
+const names = ['a', 'b', 'c'] as const;
+const families = [4, 6] as const;
+const stacks = names.flatMap((one) => [[one], ...names.map((other) => [one, other])]);
+
+/** Policies first, then stacks of them, then who has the stack; and back. */
+const world = fc.record({
+  policies: fc.array(
+    fc.record({
+      name: fc.constantFrom(...names),
+      actions: fc.array(fc.constantFrom<RuleAction>('Allow', 'Deny', 'Pass', 'Log'), {
+        maxLength: 3,
+      }),
+    }),
+    { maxLength: 8 },
+  ),
+  stacks: fc.uniqueArray(fc.nat(stacks.length - 1), { maxLength: 6 }),
+  endpoints: fc.array(fc.record({ stack: fc.nat(5), host: fc.nat(3) }), { maxLength: 8 }),
+});
+
+function live(held: Held, of: typeof world extends fc.Arbitrary<infer T> ? T : never) {
+  const present = of.stacks.map((at) => stacks[at] ?? assert.fail());
+  const dispatches = of.endpoints.flatMap(({ stack, host }): readonly Dispatch[] => {
+    const policies = present[stack];
+    if (policies === undefined) return [];
+    return families.map((family) => ({
+      family,
+      address: parseCidr(family === 4 ? `10.0.0.${host}/32` : `fd00::${host}/128`),
+      interface: `cali${host}`,
+      stack: policies.join(','),
+    }));
+  });
+  for (const family of families) {
+    for (const name of names) held.policies.setPolicy(family, policyOf(name, []));
+    for (const { name, actions } of of.policies) {
+      held.policies.setPolicy(family, policyOf(name, actions));
+    }
+    for (const policies of present) {
+      held.policies.setStack(family, { name: policies.join(','), policies });
+    }
+  }
+  for (const dispatch of dispatches) held.policies.addDispatch(dispatch);
+  return { present, dispatches };
+}
+
+test('all that came goes again, and what stays is as if nothing else had been there', () => {
+  fc.assert(
+    fc.property(world, world, (first, second) => {
+      const empty = new Held().state();
+      const held = new Held();
+      const leave = ({ present, dispatches }: ReturnType<typeof live>) => {
+        for (const dispatch of dispatches) {
+          held.policies.removeDispatch(dispatch);
+        }
+        for (const family of families) {
+          for (const policies of present) held.policies.removeStack(family, policies.join(','));
+          for (const name of names) held.policies.removePolicy(family, name);
+        }
+      };
+      const before = live(held, first);
+      leave(before);
+      assert.deepEqual(held.state(), empty);
+      live(held, second);
+      const fresh = new Held();
+      live(fresh, { ...second, policies: lastOfEach(second.policies) });
+      assert.deepEqual(held.state(), fresh.state());
+    }),
+  );
+});
+
+test('an address is let in until the last that wants it has gone, and its stack judges it where all sets say so', () => {
+  const held = new Held();
+  const { dispatches } = live(held, {
+    policies: [],
+    stacks: [0],
+    endpoints: [
+      { stack: 0, host: 1 },
+      { stack: 0, host: 1 },
+    ],
+  });
+  const isHeld = (set: string, member: string) => held.sets.get(set)?.has(member) ?? false;
+  const [one, ofOtherFamily, ...again] = dispatches;
+  assert.ok(one !== undefined && ofOtherFamily !== undefined);
+  assert.ok(isDispatched(one, isHeld));
+  held.policies.removeDispatch(one);
+  assert.ok(isDispatched(one, isHeld), 'another wants it');
+  const sets = [...held.sets.values()].filter((members) => members.has('10.0.0.1/32,cali1'));
+  assert.equal(sets.length, 3);
+  for (const members of sets) {
+    members.delete('10.0.0.1/32,cali1');
+    assert.ok(!isDispatched(one, isHeld));
+    members.add('10.0.0.1/32,cali1');
+  }
+  for (const other of again) held.policies.removeDispatch(other);
+  assert.ok(!isDispatched(one, isHeld));
+  assert.ok(isDispatched(ofOtherFamily, isHeld));
+});
+
+test('a counter has the name of its rule, and goes on while the rule says the same', () => {
+  const { policies } = new Held();
+  const counters = (...actions: readonly RuleAction[]) => {
+    policies.setPolicy(4, policyOf('web', actions));
+    return new Map(
+      policies
+        .counters()
+        .map(({ set, rule }) => [`${rule.policy} ${rule.direction} ${rule.index}`, set]),
+    );
+  };
+  const before = counters('Deny');
+  const after = counters('Allow', 'Log', 'Deny');
+  assert.deepEqual([...before.keys()], ['web ingress 1', 'web egress 1']);
+  assert.deepEqual([...after.keys()], ['web ingress 3', 'web egress 3']);
+  assert.deepEqual([...after.values()], [...before.values()]);
+  assert.deepEqual([...counters('Allow').keys()], []);
+});
+
+function lastOfEach<T extends { readonly name: string }>(all: readonly T[]): T[] {
+  return [...new Map(all.map((one) => [one.name, one])).values()];
+}
