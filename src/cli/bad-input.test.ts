@@ -185,6 +185,11 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
     /^GlobalNetworkPolicy a: spec\.applyOnForward: must be true with preDNAT or doNotTrack$/,
   ],
   [
+    'a field of GlobalNetworkPolicies in a NetworkPolicy',
+    policy('a', '{namespaceSelector: all()}').replace('GlobalNetworkPolicy', 'NetworkPolicy'),
+    /^NetworkPolicy a: spec\.namespaceSelector: is not a field; there are tier, order, /,
+  ],
+  [
     'a policy of three names',
     policy('a.b.c', '{}'),
     /^GlobalNetworkPolicy a\.b\.c: metadata\.name: must be a name such as/,

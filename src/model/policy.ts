@@ -13,7 +13,7 @@ import type { StoredEntries } from './stored-entries.ts';
 
 const policyType = z.enum(['Ingress', 'Egress']);
 
-/** Fields of every kind of policy, in two parts, as those of GlobalNetworkPolicies stand between them. */
+/** Fields of every kind of policy, in two parts: those of GlobalNetworkPolicies stand between them. */
 export const policyFields = {
   tier: z.exactOptional(z.string()),
   order: z.exactOptional(z.number()),
@@ -154,16 +154,13 @@ const policyName = new RegExp(`^${label}(\\.${label})?$`);
 
 /** Why a policy that people give is refused. Rules: libcalico-go/lib/validator/v3. */
 export function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
-  const { metadata, spec } = policy;
+  const { spec } = policy;
   if (!policyName.test(shownName(policy))) {
     return { field: 'metadata.name', why: 'must be a name such as "web" or "security.web"' };
   }
   const tier = tierOf(policy);
   if (tier !== 'default' && stored.get('Tier', tier) === undefined) {
     return { field: 'spec.tier', why: `Tier ${tier} does not exist` };
-  }
-  if (metadata.namespace !== undefined && spec.namespaceSelector !== undefined) {
-    return { field: 'spec.namespaceSelector', why: 'is a field of GlobalNetworkPolicies' };
   }
   for (const field of ['selector', 'serviceAccountSelector', 'namespaceSelector'] as const) {
     const why = selectorProblem(spec[field]);
