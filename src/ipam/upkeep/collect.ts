@@ -2,6 +2,7 @@ import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { heldAddresses } from '../records/block.ts';
+import type { Block } from '../../model/kinds/block.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { isLiving, sharersOf, swarmSharer } from '../docker/addresses.ts';
 import { lookUpHolder } from '../records/holder.ts';
@@ -50,6 +51,7 @@ export function findOwnerless(
   const finds: Ownerless[] = [];
   for (const kind of ['Block4', 'Block6'] as const) {
     for (const [, block] of draft.entries(kind)) {
+      if (!mayConcern(block, node)) continue;
       for (const [address, holder] of heldAddresses(block)) {
         const { secondary = {}, handle_id: handle = '' } = holder;
         const claims = claimsOn(holder).filter((claim) => isVoid(draft, claim));
@@ -78,6 +80,20 @@ export function findOwnerless(
     }
   }
   return finds;
+}
+
+/**
+ * Whether an address of the block may be one that this host has to look after: its own, one that hosts share, or one
+ * that managers of Swarm claim. Mostly those of other hosts are not, and there may be thousands of them.
+ */
+function mayConcern({ attributes }: Block, node: string): boolean {
+  return (attributes ?? []).some(
+    ({ secondary }) =>
+      secondary !== undefined &&
+      (secondary['node'] === node ||
+        secondary['holders'] !== undefined ||
+        secondary['swarm'] !== undefined),
+  );
 }
 
 /** Whether a pool of this host's manager has no network any more: replaced, never tied to one, or the network is gone. */
