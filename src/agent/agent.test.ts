@@ -346,3 +346,35 @@ test('what somebody changes, and the kernel does not tell of, is found by lookin
     await until(() => lab.kernel.journal.includes('retry refused chains'));
     await until(() => lab.agent.health.failures.length === 0);
   }));
+
+test('flows end that are forbidden to an endpoint by its own change: of its Profiles, and of its labels', () =>
+  withAgent(async (lab) => {
+    const own = endpoint('e1');
+    await lab.told(1n, fromWeb, comes(own), comes(endpoint('e2', '10.0.0.2/32')));
+    const flow = {
+      family: 4 as const,
+      source: parseAddress('10.0.0.2'),
+      destination: parseAddress('10.0.0.1'),
+      answerer: parseAddress('10.0.0.1'),
+      protocol: 6,
+      sourcePort: 40_000,
+      destinationPort: 80,
+      tuple: Buffer.of(),
+    };
+    const changes = (from: WorkloadEndpoint, to: WorkloadEndpoint): EntryChange => ({
+      kind: 'WorkloadEndpoint',
+      id: to.metadata.name,
+      before: stored('e1', from),
+      now: stored('e1', to),
+    });
+    lab.kernel.flows = [flow];
+    const moved = { ...own, metadata: { ...own.metadata, labels: { team: 'a' } } };
+    await lab.told(2n, changes(own, moved));
+    assert.deepEqual(lab.kernel.flows, [flow], 'they are looked at, and this one is allowed');
+    const alone = { ...moved, spec: { ...moved.spec, profiles: ['none'] } };
+    await lab.told(3n, changes(moved, alone));
+    assert.deepEqual(lab.kernel.flows, []);
+    lab.kernel.flows = [flow];
+    await lab.told(4n, changes(alone, alone));
+    assert.deepEqual(lab.kernel.flows, [flow], 'nothing has changed: nothing is looked at');
+  }));

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import { signal, withIpam } from '../ipam-lab.fixture.ts';
-import { addressSpaces } from './docker-ipam.ts';
+import { addressSpaces, createDockerIpam } from './docker-ipam.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId } from './pool-id.ts';
 
@@ -196,5 +196,65 @@ test('a container that was named before keeps its gateway: a user address become
     });
     await assert.rejects(lab.address('host-a', second, '10.99.0.7'), {
       message: /in use by the network as its gateway address on host host-a/,
+    });
+  }));
+
+test('a new subnet must not overlap what the host uses; one of a pool that is there may, and any subnet is not asked', () =>
+  withIpam(async (lab) => {
+    let asked = 0;
+    const ipam = createDockerIpam({
+      node: 'host-a',
+      writer: lab.writer,
+      now: () => new Date(),
+      nonce: () => `u${asked}`,
+      stamp: (pool) => ({ ...pool, metadata: { ...pool.metadata, uid: 'stamped' } }),
+      usedRanges: () => {
+        asked++;
+        return [{ cidr: parseCidr('10.99.0.0/16'), what: 'interface eth0' }];
+      },
+    });
+    const request = (Pool?: string) =>
+      ipam.requestPool.answer(
+        { AddressSpace: undefined, Pool, SubPool: undefined, Options: {}, V6: false },
+        signal,
+      );
+    await assert.rejects(request('10.99.7.0/24'), {
+      code: 'ipam/subnet-in-use',
+      message: /subnet 10\.99\.7\.0\/24 overlaps interface eth0 \(10\.99\.0\.0\/16\) on this host/,
+    });
+    assert.ok(await request('10.98.0.0/24'));
+    assert.equal(asked, 2);
+    assert.equal(
+      lab.mirror.get('IPPool', 'subnet-10-98-0-0-24')?.value.metadata['uid'],
+      'stamped',
+      'it is a resource like others',
+    );
+    assert.ok(await request());
+    assert.equal(asked, 2, 'a pool that is there is not compared');
+    await lab.pool('host-b', '10.99.7.0/24');
+    assert.ok(await request('10.99.7.0/25'), 'what another host made is there already');
+  }));
+
+test('a pool that is full is named with its range and size, and with all of them where there are several', () =>
+  withIpam(async (lab) => {
+    const poolId = String((await lab.pool('host-a'))['PoolID']);
+    for (let n = 0; n < 64; n++) await lab.address('host-a', poolId);
+    const full = (where: string, size: number) => ({
+      code: 'ipam/full',
+      message: new RegExp(`^no free address in ${where} \\(${size} addresses\\);`),
+    });
+    const first = String.raw`IP pool default-ipv4-ippool \(10\.65\.0\.0/26\)`;
+    await assert.rejects(lab.address('host-a', poolId), full(first, 64));
+    await lab.plan((draft) => {
+      const pool = draft.get('IPPool', 'default-ipv4-ippool') ?? assert.fail();
+      const spec = { ...pool.spec, cidr: parseCidr('10.66.0.0/28'), blockSize: 28 };
+      draft.put('IPPool', 'more', { ...pool, metadata: { name: 'more' }, spec });
+    });
+    for (let n = 0; n < 16; n++) await lab.address('host-a', poolId);
+    const both = `${first}, ${String.raw`more \(10\.66\.0\.0/28\)`}`;
+    await assert.rejects(lab.address('host-a', poolId), full(both, 80));
+    await assert.rejects(lab.address('host-a', poolId, '10.67.0.1'), {
+      message:
+        'address 10.67.0.1 is not in IP pool default-ipv4-ippool (10.65.0.0/26), more (10.66.0.0/28)',
     });
   }));
