@@ -2,8 +2,8 @@ import type { Cidr } from '../../ip/cidr.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 
 /**
- * The language of packet rules: immutable data that says what must hold, of which iptables (and later
- * nftables) text is one rendering. Nothing here knows either tool's syntax.
+ * What iptables can say, as immutable data: tables, chains, hooks, marks and matches with their limits. The renderer
+ * makes it of the ruleset, `rule-text.ts` writes it down.
  */
 
 /** The kernel tables in which we have chains. */
