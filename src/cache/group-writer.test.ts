@@ -135,3 +135,21 @@ test('plans whose values fill more than a transaction holds are committed in sev
     assert.equal(mirror.list('Handle').size, 8);
     assert.equal(writer.transactions, 4);
   }));
+
+test('what waits for company is written with the next plan, before it, or by itself when none comes', () =>
+  withWriters(1, async ([writer = assert.fail()]) => {
+    const order: string[] = [];
+    const note = (name: string) => (draft: Draft) => {
+      order.push(name);
+      increment(draft);
+    };
+    const before = writer.transactions;
+    const waiting = writer.writeWithNext(note('waits'), signal, 600_000);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(writer.transactions, before);
+    await Promise.all([waiting, writer.write(note('comes'), signal)]);
+    assert.equal(writer.transactions, before + 1);
+    assert.deepEqual(order, ['waits', 'comes']);
+    await writer.writeWithNext(note('alone'), signal, 1);
+    assert.equal(writer.transactions, before + 2);
+  }));

@@ -7,7 +7,7 @@ import { Reads } from './reads.ts';
 import { RoundDraft } from './round-draft.ts';
 import { MustRead, type Wanted } from './view.ts';
 import { excessOf } from '../datastore/transaction-size.ts';
-import type { Draft, Writer, Written } from '../datastore/writer.ts';
+import type { Draft, PatientWriter, Written } from '../datastore/writer.ts';
 
 /** With so many keys a round is large enough; a plan that comes last may touch some more. */
 const enoughKeys = 100;
@@ -33,12 +33,15 @@ interface Accepted {
 /**
  * The writer of one process: one transaction is under way at a time; what arrives meanwhile makes the next.
  */
-export class GroupWriter implements Writer {
+export class GroupWriter implements PatientWriter {
   readonly #base: Base;
   /** What plans read: the base, and what the round under way had to read besides. */
   readonly view: Reads;
   readonly #readableMs: number;
   #queue: Queued[] = [];
+  /** What waits for somebody's plan to be written with, and the end of its patience. */
+  readonly #waiting: Queued[] = [];
+  #patience: NodeJS.Timeout | undefined;
   #running = false;
   /** When the mirror has the outcome of the last transaction, if it had not in time. */
   #whenHere: ((signal: AbortSignal) => Promise<void>) | undefined;
@@ -53,18 +56,31 @@ export class GroupWriter implements Writer {
   }
 
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>> {
-    return new Promise((resolve, reject) => {
-      const run = (draft: RoundDraft): Outcome => {
-        signal.throwIfAborted();
-        const result = plan(draft);
-        return (revision) => resolve({ result, revision });
-      };
-      this.#queue.push({ run, reject, attempts: 0 });
-      if (this.#running) return;
-      this.#running = true;
-      // Callers of the same turn of the event loop share the first round.
-      setImmediate(() => void this.#drain());
-    });
+    const { queued, written } = queue(plan, signal);
+    this.#enqueue([queued]);
+    return written;
+  }
+
+  writeWithNext<Result>(
+    plan: (draft: Draft) => Result,
+    signal: AbortSignal,
+    atMostMs: number,
+  ): Promise<Written<Result>> {
+    const { queued, written } = queue(plan, signal);
+    this.#waiting.push(queued);
+    this.#patience ??= setTimeout(() => this.#enqueue([]), atMostMs);
+    return written;
+  }
+
+  /** Those who waited come first: they were asked before. */
+  #enqueue(queued: readonly Queued[]): void {
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
+    this.#queue.push(...this.#waiting.splice(0), ...queued);
+    if (this.#running) return;
+    this.#running = true;
+    // Callers of the same turn of the event loop share the first round.
+    setImmediate(() => void this.#drain());
   }
 
   async #drain(): Promise<void> {
@@ -206,6 +222,19 @@ export class GroupWriter implements Writer {
     });
     this.#queue = [...retried, ...this.#queue];
   }
+}
+
+function queue<Result>(
+  plan: (draft: Draft) => Result,
+  signal: AbortSignal,
+): { readonly queued: Queued; readonly written: Promise<Written<Result>> } {
+  const { promise: written, resolve, reject } = Promise.withResolvers<Written<Result>>();
+  const run = (draft: RoundDraft): Outcome => {
+    signal.throwIfAborted();
+    const result = plan(draft);
+    return (revision) => resolve({ result, revision });
+  };
+  return { queued: { run, reject, attempts: 0 }, written };
 }
 
 /** How long a commit may take, in milliseconds. */

@@ -77,3 +77,13 @@ export interface Writer {
    */
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>>;
 }
+
+/** A writer that can wait for company. */
+export interface PatientWriter extends Writer {
+  /** As `write`, but together with the next plan that somebody writes, or by itself when none comes in `atMostMs`. */
+  writeWithNext<Result>(
+    plan: (draft: Draft) => Result,
+    signal: AbortSignal,
+    atMostMs: number,
+  ): Promise<Written<Result>>;
+}

@@ -71,7 +71,7 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
       return { Interface: mac === undefined ? {} : { MacAddress: mac } };
     }),
     'NetworkDriver.DeleteEndpoint': method(endpointRequest, async (request, signal) => {
-      await endpoints.remove(request, signal);
+      await endpoints.delete(request, signal);
       return {};
     }),
     'NetworkDriver.EndpointOperInfo': method(endpointRequest, async () => ({ Value: {} })),

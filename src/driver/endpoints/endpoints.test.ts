@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import type { GroupWriter } from '../../cache/group-writer.ts';
 import { isCalicoError } from '../../errors/error.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { networkProfile } from '../networks/network-profile.ts';
 import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
@@ -18,6 +20,7 @@ const ids = { first: 'e'.repeat(64), second: 'f'.repeat(64) };
 
 interface Lab {
   readonly endpoints: Endpoints;
+  readonly writer: GroupWriter;
   /** What was done outside of the datastore, in order. */
   readonly done: string[];
   readonly create: (endpointId?: string, address?: string) => Promise<unknown>;
@@ -37,6 +40,7 @@ async function withEndpoints(
   parts: {
     readonly docker?: DockerApi;
     readonly programmed?: (endpointId: string, revision: bigint) => Promise<void>;
+    readonly network?: Partial<DockerNetwork>;
   },
   use: (lab: Lab) => Promise<void>,
 ): Promise<void> {
@@ -46,6 +50,7 @@ async function withEndpoints(
     draft.put('DockerNetwork', `${node}/${networkId}`, {
       ...plainNetwork(node, networkId),
       name: 'web',
+      ...parts.network,
     });
     draft.put('Profile', 'web', networkProfile('web'));
   }, patience);
@@ -83,6 +88,7 @@ async function withEndpoints(
   });
   await use({
     endpoints,
+    writer,
     done,
     create: (endpointId = ids.first, address = '10.0.0.1/32') =>
       endpoints.create(
@@ -210,5 +216,26 @@ test('what is removed takes its veth and address with it, and the tags that only
     assert.equal(lab.stored()?.labels.includes('web'), false);
     const veth = 'no califffffffffff';
     assert.deepEqual(lab.done.toSorted(), [veth, veth, veth, 'release 10.0.0.2']);
+  });
+});
+
+test('an endpoint whose address Docker gives back next goes with it, by one transaction', async () => {
+  const addressesOf = { ipam: 'calico' } as const;
+  await withEndpoints({ network: addressesOf }, async (lab) => {
+    await lab.create();
+    const before = lab.writer.transactions;
+    await lab.endpoints.delete({ NetworkID: networkId, EndpointID: ids.first }, patience);
+    assert.ok(lab.stored() !== undefined, 'Docker has its answer already');
+    await lab.writer.write((draft) => draft.put('Handle', 'given-back', {}), patience);
+    assert.equal(lab.writer.transactions, before + 1);
+    assert.equal(lab.stored(), undefined);
+  });
+});
+
+test("an endpoint whose address is Docker's own is gone when Docker has its answer", async () => {
+  await withEndpoints({}, async (lab) => {
+    await lab.create();
+    await lab.endpoints.delete({ NetworkID: networkId, EndpointID: ids.first }, patience);
+    assert.equal(lab.stored(), undefined);
   });
 });

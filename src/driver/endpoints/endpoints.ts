@@ -9,7 +9,7 @@ import type {
 import { createEndpoint } from './create-endpoint.ts';
 import type { EndpointsDeps } from './endpoints-deps.ts';
 import { join } from './join.ts';
-import { removeEndpoint } from './remove-endpoint.ts';
+import { deleteEndpoint, removeEndpoint } from './remove-endpoint.ts';
 
 /** The endpoints of this host, as Docker makes, joins, leaves and removes them. Every call may be repeated. */
 export interface Endpoints {
@@ -18,6 +18,9 @@ export interface Endpoints {
   /** Answers when the kernel holds the endpoint's policy and route. */
   join(request: JoinRequest, signal: AbortSignal): Promise<JoinResponse>;
   leave(request: EndpointRequest): void;
+  /** As Docker asks: where it gives the addresses back next, the endpoint goes with them, after the answer. */
+  delete(request: EndpointRequest, signal: AbortSignal): Promise<void>;
+  /** Of an endpoint that Docker does not have. */
   remove(request: EndpointRequest, signal: AbortSignal): Promise<void>;
 }
 
@@ -34,6 +37,7 @@ export function createEndpoints(deps: EndpointsDeps): Endpoints {
     create: inTurn(createEndpoint),
     join: inTurn(join),
     leave: ({ EndpointID }) => deps.links.removeVeth(hostInterfaceName(EndpointID)),
+    delete: inTurn(deleteEndpoint),
     remove: inTurn(removeEndpoint),
   };
 }

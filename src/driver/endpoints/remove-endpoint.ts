@@ -1,11 +1,12 @@
-import type { Draft } from '../../datastore/writer.ts';
+import type { Draft, Writer } from '../../datastore/writer.ts';
 import {
   annotation,
   endpointAddresses,
   endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
-import { detach } from '../../workload/attach.ts';
+import { describe } from '../../errors/error.ts';
+import { detach, type WorkloadDeps } from '../../workload/attach.ts';
 import { dropOwnerlessProfiles } from '../networks/profiles-of-networks.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { EndpointRequest } from '../plugin/messages.ts';
@@ -15,7 +16,7 @@ import { shareTags } from './shared-tags.ts';
 
 /** Removes the container's link and the endpoint with all that only it held; nothing if there is none. */
 export async function removeEndpoint(
-  deps: EndpointsDeps,
+  deps: Omit<EndpointsDeps, 'writer'> & Pick<WorkloadDeps, 'writer'>,
   { EndpointID: endpointId }: EndpointRequest,
   signal: AbortSignal,
 ): Promise<void> {
@@ -29,8 +30,37 @@ export async function removeEndpoint(
   });
 }
 
+/** Docker gives the addresses back within some milliseconds; all together is one transaction then. */
+const mostPatienceMs = 100;
+const removalMs = 30_000;
+
+/**
+ * As `removeEndpoint`, for an endpoint that Docker removes. Where it gives the addresses back to us next, the endpoint
+ * goes with them, and this answers before: of one that stays because of that, or of a crash in between, Docker knows
+ * nothing, and so it is reclaimed.
+ */
+export async function deleteEndpoint(
+  deps: EndpointsDeps,
+  request: EndpointRequest,
+  signal: AbortSignal,
+): Promise<void> {
+  const { node, mirror, writer, log } = deps;
+  const network = mirror.get('DockerNetwork', networkEntryId(node, request.NetworkID))?.value;
+  if (network?.ipam !== 'calico') return removeEndpoint(deps, request, signal);
+  const patient: Writer = {
+    write: (plan, stop) => writer.writeWithNext(plan, stop, mostPatienceMs),
+  };
+  const stop = AbortSignal.timeout(removalMs);
+  removeEndpoint({ ...deps, writer: patient }, request, stop).catch((error: unknown) =>
+    log.warn('endpoint could not be removed; it is reclaimed later', {
+      endpoint: request.EndpointID,
+      why: describe(error),
+    }),
+  );
+}
+
 function removePlan(
-  { node, addresses, local }: EndpointsDeps,
+  { node, addresses, local }: Pick<EndpointsDeps, 'node' | 'addresses' | 'local'>,
   draft: Draft,
   endpointId: string,
 ): WorkloadEndpoint | undefined {
