@@ -64,7 +64,8 @@ const started = performance.now();
 const daemon = spawn(
   process.execPath,
   [
-    '--max-semi-space-size=4',
+    '--max-semi-space-size=2',
+    '--optimize-for-size',
     `--import=${join(checkout, 'bench/loop-watch.ts')}`,
     join(folder, 'dist/main.js'),
     'run',

@@ -113,7 +113,7 @@ const control = join(folder, 'control.sock');
 function startDaemon(): ChildProcess {
   const daemon = spawn(
     process.execPath,
-    ['--max-semi-space-size=4', join(folder, 'dist/main.js'), 'run'],
+    ['--max-semi-space-size=2', '--optimize-for-size', join(folder, 'dist/main.js'), 'run'],
     {
       stdio: ['ignore', 'ignore', 'inherit'],
       env: {

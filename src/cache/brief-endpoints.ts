@@ -16,11 +16,11 @@ type Fields = Readonly<Record<string, unknown>>;
 export class BriefEndpoints {
   readonly #texts = new Remembered<string>();
   readonly #labels = new Remembered<Labels>();
-  readonly #profiles = new Remembered<readonly string[]>();
+  readonly #profiles = new Remembered<string[]>();
 
   /** The brief of a stored text; throws `datastore/corrupt`. */
   decode(key: string, text: string): WorkloadEndpoint {
-    return this.#quick(text) ?? this.of(workloadEndpointType.decode(key, text));
+    return this.#quick(key, text) ?? this.of(workloadEndpointType.decode(key, text));
   }
 
   /** The brief of an endpoint. */
@@ -40,7 +40,7 @@ export class BriefEndpoints {
         node: this.#shared(node),
         endpoint: name.endsWith(endpoint) ? name.slice(name.length - endpoint.length) : endpoint,
         ...(ipNetworks === undefined ? {} : { ipNetworks }),
-        ...(profiles === undefined ? {} : { profiles: [...this.#sharedProfiles(profiles)] }),
+        ...(profiles === undefined ? {} : { profiles: this.#sharedProfiles(profiles) }),
         interfaceName,
         ...(ports === undefined ? {} : { ports }),
       },
@@ -48,13 +48,15 @@ export class BriefEndpoints {
   }
 
   /** `undefined` for what is not as usual, right or wrong. */
-  #quick(text: string): WorkloadEndpoint | undefined {
+  #quick(key: string, text: string): WorkloadEndpoint | undefined {
     const { kind, apiVersion, metadata, spec } = fieldsOf(parsed(text));
     if (kind !== 'WorkloadEndpoint' || apiVersion !== 'projectcalico.org/v3') return undefined;
     const names = usualMetadata(fieldsOf(metadata));
     const rest = usualSpec(fieldsOf(spec));
     if (names === undefined || rest === undefined) return undefined;
-    return this.of({ kind, apiVersion, metadata: names, spec: rest });
+    // The key is held in any case, and ends with the name: a part of it takes less than a text of its own.
+    const name = key.endsWith(names.name) ? key.slice(key.length - names.name.length) : names.name;
+    return this.of({ kind, apiVersion, metadata: { ...names, name }, spec: rest });
   }
 
   #shared(text: string): string {
@@ -69,7 +71,8 @@ export class BriefEndpoints {
     });
   }
 
-  #sharedProfiles(profiles: readonly string[]): readonly string[] {
+  /** The same list for all; nobody changes a value that is held. */
+  #sharedProfiles(profiles: string[]): string[] {
     return this.#profiles.get(JSON.stringify(profiles), () => profiles);
   }
 }
@@ -150,7 +153,11 @@ function networksOf(value: unknown): Cidr[] | undefined | 'odd' {
 }
 
 function fieldsOf(value: unknown): Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {};
+  return isFields(value) ? value : {};
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function isTextOrAbsent(value: unknown): value is string | undefined {

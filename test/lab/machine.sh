@@ -167,7 +167,7 @@ configure() {
     done
   done
   if [ -n "$program" ]; then
-    printf '#!/bin/sh\nexec "%s/node_modules/.bin/node" --max-semi-space-size=4 "%s" "$@"\n' \
+    printf '#!/bin/sh\nexec "%s/node_modules/.bin/node" --max-semi-space-size=2 --optimize-for-size "%s" "$@"\n' \
       "$checkout" "$program" >/usr/local/bin/calico-cnm
     chmod 755 /usr/local/bin/calico-cnm
   fi
