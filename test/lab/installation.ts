@@ -25,6 +25,18 @@ export async function standInForNpm(machine: Commands): Promise<void> {
   await machine.run(['sh', '-c', write, checkout]);
 }
 
+/** Makes the daemon of a copied checkout end as soon as it has opened its datastore; answers how to take that back. */
+export async function breakDaemon(
+  machine: Commands,
+  checkoutCopy: string,
+): Promise<() => Promise<unknown>> {
+  const file = `${checkoutCopy}/src/daemon/store-part.ts`;
+  const before = await machine.run(['cat', file]);
+  await machine.run(['sed', '-i', '/const datastore = await/a process.exit(7);', file]);
+  assert.match(await machine.run(['cat', file]), /process\.exit\(7\)/);
+  return () => machine.run(['sh', '-c', 'cat >"$0"', file], { input: before });
+}
+
 /** What of a host an installation could leave: by name, lines that are the same when nothing changed. */
 export type HostDump = Readonly<Record<string, readonly string[]>>;
 

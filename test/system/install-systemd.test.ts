@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import {
   assertUntouched,
+  breakDaemon,
   copyCheckout,
   dumpHost,
   standInForNpm,
@@ -68,8 +69,7 @@ describe(
 
     test('a new daemon that does not start gives way to the one before', async () => {
       const before = await release();
-      const daemon = `${source}/src/daemon/daemon.ts`;
-      await lab.host.run(['sed', '-i', '/const datastore = await/a process.exit(7);', daemon]);
+      const mend = await breakDaemon(lab.host, source);
       await lab.losesNothing(async () => {
         const { status, stderr } = await install();
         assert.equal(status, 1);
@@ -77,7 +77,7 @@ describe(
       });
       assert.equal(await release(), before);
       await isEnabledAndRuns();
-      await lab.host.run(['sed', '-i', '/process.exit(7)/d', daemon]);
+      await mend();
     });
 
     test('uninstall refuses while there are networks, and the daemon runs on', async () => {

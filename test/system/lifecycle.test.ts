@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { startHost, type Host } from '../lab/host.ts';
 import {
   assertUntouched,
+  breakDaemon,
   copyCheckout,
   dumpHost,
   standInForNpm,
@@ -124,19 +125,16 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     const before = await current();
     const stream = await pingStream(host, 'one', await addressOf('two'));
     // It gets as far as to bring the datastore to a format of its own.
-    const [format, daemon] = ['src/datastore/sqlite-format.ts', 'src/daemon/daemon.ts'].map(
-      (file) => `${source}/${file}`,
-    );
-    assert.ok(format !== undefined && daemon !== undefined);
-    await host.run(['cp', format, daemon, '/tmp']);
+    const format = `${source}/src/datastore/sqlite-format.ts`;
+    await host.run(['cp', format, '/tmp']);
     await host.run(['sed', '-i', "s/^];$/  'SELECT 1;',\\n];/", format]);
-    await host.run(['sed', '-i', '/const datastore = await/a process.exit(7);', daemon]);
+    const mend = await breakDaemon(host, source);
     const { status, stderr } = await install();
     assert.equal(status, 1);
     assert.match(stderr, /the new daemon is not well, so the one before runs again/);
     assert.equal(await current(), before);
     await host.run(['cp', '/tmp/sqlite-format.ts', format]);
-    await host.run(['cp', '/tmp/daemon.ts', daemon]);
+    await mend();
     assert.equal((await host.run(['sh', '-c', 'ls /var/lib/calico'])).includes('backup-'), true);
     assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
     assert.equal(await stream.lost(), 0);
