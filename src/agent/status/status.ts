@@ -26,6 +26,7 @@ import { datastoreCheck } from './datastore-check.ts';
 import { failureChecks } from './failure-checks.ts';
 import { rangeText } from './network-ranges.ts';
 import { unenforcedChecks } from './unenforced.ts';
+import { otherHostChecks } from './other-hosts.ts';
 import { otherFirewalls } from './other-firewalls.ts';
 import { tunnelChecks } from './pool-checks.ts';
 import { profileChecks } from './profile-checks.ts';
@@ -114,7 +115,7 @@ function checks(sources: StatusSources): Check[] {
     ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
     ...otherFirewalls(),
     ...unenforcedChecks(mirror),
-    ...poolChecks(sources),
+    ...storedChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profileChecks(sources, agent.managers.policy.engine.problems()),
@@ -127,12 +128,13 @@ function checks(sources: StatusSources): Check[] {
   ];
 }
 
-/** Nothing is known of pools before the datastore was read. */
-function poolChecks({ mirror, connected, dockerPools }: StatusSources): Check[] {
+/** What the datastore says that does not go together here; nothing is known before it was read. */
+function storedChecks({ node, mirror, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
   const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
-  return [...ranges, ...tunnelChecks(pools)];
+  const hosts = otherHostChecks(node, mirror.list('Node').keys());
+  return [...ranges, ...tunnelChecks(pools), ...hosts];
 }
 
 /** Families in which containers have addresses and the host forwards nothing. */

@@ -1,0 +1,18 @@
+import type { Check } from '../../telemetry/status-report.ts';
+
+const mostNamed = 3;
+
+/** Hosts that share the datastore; there is nothing yet that would route to them, so nobody is to wait for it. */
+export function otherHostChecks(own: string, nodes: Iterable<string>): readonly Check[] {
+  const others = [...nodes].filter((name) => name !== own).toSorted();
+  if (others.length === 0) return [];
+  const named = others.slice(0, mostNamed).join(', ');
+  const more = others.length > mostNamed ? ` and ${others.length - mostNamed} more` : '';
+  return [
+    {
+      name: 'other hosts',
+      ok: true,
+      detail: `${named}${more} share this datastore: Profiles and addresses are common, but calico-cnm makes no routes between hosts yet, so containers of different hosts reach each other only if your network routes their addresses`,
+    },
+  ];
+}
