@@ -1,6 +1,11 @@
 import { CalicoError, isCalicoError } from '../errors/error.ts';
 import { addressAndPort } from '../ip/address.ts';
-import { openHostPort, type HostPort, type HostPortSocket } from './host-port-socket.ts';
+import {
+  hostPortKey,
+  openHostPort,
+  type HostPort,
+  type HostPortSocket,
+} from './host-port-socket.ts';
 import type { RelayTarget } from './loopback-relay.ts';
 import type { Libc } from './netlink/libc.ts';
 
@@ -33,10 +38,10 @@ export class HeldHostPorts {
   async hold(owner: string, wanted: PortToHold): Promise<number> {
     if (wanted.port === 0) {
       const socket = await this.#open(wanted);
-      this.#held.set(keyOf({ ...wanted, port: socket.port }), { owner, socket });
+      this.#held.set(hostPortKey({ ...wanted, port: socket.port }), { owner, socket });
       return socket.port;
     }
-    const key = keyOf(wanted);
+    const key = hostPortKey(wanted);
     const holder = this.#held.get(key);
     if (holder?.owner === owner) return wanted.port;
     if (holder !== undefined) {
@@ -58,7 +63,7 @@ export class HeldHostPorts {
 
   /** Lets a port go, if the owner holds it. */
   release(owner: string, port: HostPort): void {
-    const key = keyOf(port);
+    const key = hostPortKey(port);
     const held = this.#held.get(key);
     if (held?.owner !== owner) return;
     this.#held.delete(key);
@@ -67,7 +72,7 @@ export class HeldHostPorts {
 
   /** Who holds the port. */
   ownerOf(port: HostPort): string | undefined {
-    return this.#held.get(keyOf(port))?.owner;
+    return this.#held.get(hostPortKey(port))?.owner;
   }
 
   async #open(wanted: PortToHold): Promise<HostPortSocket> {
@@ -79,8 +84,4 @@ export class HeldHostPorts {
       return { port: wanted.port, close: () => undefined };
     }
   }
-}
-
-function keyOf({ protocol, address, port }: HostPort): string {
-  return `${protocol} ${address} ${port}`;
 }

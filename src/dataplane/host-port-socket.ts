@@ -14,6 +14,11 @@ export interface HostPort {
   readonly port: number;
 }
 
+/** What tells one port of the host from another. */
+export function hostPortKey({ protocol, address, port }: HostPort): string {
+  return `${protocol} ${address} ${port}`;
+}
+
 /** A bound socket: nobody else on this host gets the port while it is open. */
 export interface HostPortSocket {
   readonly port: number;

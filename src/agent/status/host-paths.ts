@@ -3,12 +3,13 @@ import { listLinks } from '../../dataplane/netlink/link.ts';
 import { lookUpRoute } from '../../dataplane/netlink/route-lookup.ts';
 import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
 import { familyOf, isLoopback, type IpAddress } from '../../ip/address.ts';
+import { cidrContains, parseCidr } from '../../ip/cidr.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** A host with more addresses is asked about these. */
 const mostAddresses = 16;
-const linkLocal6 = /^fe[89ab]/i;
+const linkLocal6 = parseCidr('fe80::/10');
 
 /**
  * Whether this host's answers find containers from each of its addresses. Rules that choose a table by the source (two
@@ -55,5 +56,5 @@ export function hostPathChecks(
 }
 
 function isGlobal(address: IpAddress): boolean {
-  return !isLoopback(address) && !linkLocal6.test(address);
+  return !isLoopback(address) && !cidrContains(linkLocal6, address);
 }

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
 import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
+import { hostPortKey } from '../../dataplane/host-port-socket.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
@@ -193,9 +194,9 @@ class Taking {
   /** Lets go what was taken and does not belong to the ports given. */
   giveBack(kept: readonly PublishedPort[]): void {
     const { heldPorts, families } = this.#deps;
-    const needed = new Set(portBindings(this.#endpoint, kept, families).map(bindingKey));
+    const needed = new Set(portBindings(this.#endpoint, kept, families).map(hostPortKey));
     for (const taken of this.#taken.splice(0)) {
-      if (!needed.has(bindingKey(taken))) heldPorts.release(this.#endpoint.spec.endpoint, taken);
+      if (!needed.has(hostPortKey(taken))) heldPorts.release(this.#endpoint.spec.endpoint, taken);
     }
   }
 
@@ -312,8 +313,4 @@ function fits(published: PublishedPort, asked: AskedPort): boolean {
     (asked.firstHostPort === 0 ||
       (hostPort >= asked.firstHostPort && hostPort <= asked.lastHostPort))
   );
-}
-
-function bindingKey({ protocol, address, port }: PortToHold): string {
-  return `${protocol} ${address} ${port}`;
 }
