@@ -291,6 +291,8 @@ test('flows that a changed Profile forbids end when its rules are in force, and 
     protocol: 6,
     sourcePort: 40_000,
     destinationPort: 80,
+    answeringPort: 80,
+    mark: 0,
     tuple: Buffer.of(),
   });
   for (const endsForbiddenFlows of [true, false]) {
@@ -359,6 +361,8 @@ test('flows end that are forbidden to an endpoint by its own change: of its Prof
       protocol: 6,
       sourcePort: 40_000,
       destinationPort: 80,
+      answeringPort: 80,
+      mark: 0,
       tuple: Buffer.of(),
     };
     const changes = (from: WorkloadEndpoint, to: WorkloadEndpoint): EntryChange => ({

@@ -1,6 +1,6 @@
 import { catalogue } from './catalogue.ts';
 import { printable } from './printable.ts';
-import type { ErrorSpec, Fault } from './spec.ts';
+import type { ErrorSpec } from './spec.ts';
 
 type Catalogue = typeof catalogue;
 
@@ -26,10 +26,6 @@ export class CalicoError<C extends ErrorCode = ErrorCode> extends Error {
     super(sentence(code, detail), options);
     this.code = code;
     this.detail = detail;
-  }
-
-  get fault(): Fault {
-    return specs[this.code].fault;
   }
 }
 

@@ -1,12 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
+import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { evaluateProfiles, type Packet } from '../../profiles/evaluate/evaluate.ts';
+import { evaluateProfiles, type Packet, type Verdict } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import { connectionMarkBits } from '../../render/iptables/rule.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { ownEndpoint } from './own-endpoint.ts';
@@ -18,6 +20,7 @@ type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains'>;
 interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsForbiddenFlows'> {
   readonly kernel: {
     readonly conntrack: Pick<Conntrack, 'end'>;
+    readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
     readonly losses: () => number;
   };
 }
@@ -85,30 +88,45 @@ export class FlowEnder implements Manager<FlowEnderKind> {
   /** To be called when the kernel holds the present rules; answers how many flows were ended. */
   endForbidden(): number {
     if (!this.#mustLook) return 0;
-    const ended = this.#kernel.conntrack.end(this.#families, (flow) => !this.#isAllowed(flow));
+    const ofHost = this.#kernel.addresses.ofInterfaces();
+    const ended = this.#kernel.conntrack.end(
+      this.#families,
+      (flow) => !this.#isAllowed(flow, ofHost),
+    );
     this.#mustLook = false;
     return ended;
   }
 
-  /** Flows that concern no endpoint of this host are not ours to judge. */
-  #isAllowed(flow: Flow): boolean {
-    const from = [...(this.#byAddress.get(flow.source)?.values() ?? [])];
-    const to = [...(this.#byAddress.get(flow.destination)?.values() ?? [])];
+  /**
+   * Flows that concern no endpoint of this host are not judged. The chains see a packet after its destination was
+   * translated and before its source is: so the one that answers is the endpoint that a published port leads to.
+   */
+  #isAllowed(flow: Flow, ofHost: ReadonlySet<IpAddress>): boolean {
+    const { source, answerer, answeringPort, mark } = flow;
+    const packet = { ...flow, destination: answerer, destinationPort: answeringPort };
+    const from = [...(this.#byAddress.get(source)?.values() ?? [])];
+    // The host always reaches its own containers.
+    const isOfHost = ofHost.has(source) || source.startsWith('127.');
+    const to = isOfHost ? [] : [...(this.#byAddress.get(answerer)?.values() ?? [])];
+    const isPublished = (mark & connectionMarkBits.published) !== 0;
     return (
-      from.every((endpoint) => this.#accepts(endpoint, 'egress', flow)) &&
-      to.every((endpoint) => this.#accepts(endpoint, 'ingress', flow))
+      from.every((endpoint) => this.#verdict(endpoint, 'egress', packet).isAllowed) &&
+      to.every((endpoint) => {
+        const { isAllowed, policy } = this.#verdict(endpoint, 'ingress', packet);
+        const hasProfiles = (endpoint.spec.profiles ?? []).length > 0;
+        return isAllowed || (isPublished && hasProfiles && policy === undefined);
+      })
     );
   }
 
-  #accepts(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): boolean {
+  #verdict(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): Verdict {
     const profiles = endpoint.spec.profiles ?? [];
     const family = familyOf(packet.source);
     const compiled = profiles.map((name) => this.#engine.compiled(family, name));
-    const { isAllowed } = evaluateProfiles(compiled, direction, {
+    return evaluateProfiles(compiled, direction, {
       packet,
       isMember: (selector, address) =>
         this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
     });
-    return isAllowed;
   }
 }

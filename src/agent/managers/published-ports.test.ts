@@ -194,6 +194,8 @@ test('UDP flows whose way changed are ended: to the port, and to the container b
     destination: parseAddress(destination),
     destinationPort: port,
     answerer: parseAddress(answerer),
+    answeringPort: port,
+    mark: 0,
     tuple: Buffer.of(),
   });
   const ended = async (change: () => Promise<void>) => {

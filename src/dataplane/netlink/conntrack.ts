@@ -8,6 +8,7 @@ const subsystem = 1 << 8;
 const commands = { get: 1, delete: 2, statistics: 5 };
 const original = 1;
 const reply = 2;
+const mark = 8;
 const filter = 25;
 const filterSource = 1;
 const entriesOfNamespace = 1;
@@ -28,6 +29,10 @@ export interface Flow {
   readonly destinationPort: number;
   /** Who answers: another than the destination if that was translated. */
   readonly answerer: IpAddress;
+  /** The port that answers: another than the destination's if that was translated. */
+  readonly answeringPort: number;
+  /** The connection's mark; 0 if it has none. */
+  readonly mark: number;
   /** What names the flow to the kernel. */
   readonly tuple: Buffer;
 }
@@ -155,9 +160,12 @@ function readFlow(payload: Buffer): Flow | undefined {
   const protocol = readAttributes(parts.get(tupleProtocol) ?? Buffer.alloc(0));
   const source = ip.get(family === 4 ? ipAttributes.source4 : ipAttributes.source6);
   const destination = ip.get(family === 4 ? ipAttributes.destination4 : ipAttributes.destination6);
-  const answer = readAttributes(tuples.get(reply) ?? Buffer.alloc(0)).get(tupleIp);
-  const answerer = readAttributes(answer ?? Buffer.alloc(0)).get(
+  const answer = readAttributes(tuples.get(reply) ?? Buffer.alloc(0));
+  const answerer = readAttributes(answer.get(tupleIp) ?? Buffer.alloc(0)).get(
     family === 4 ? ipAttributes.source4 : ipAttributes.source6,
+  );
+  const answeringPort = readAttributes(answer.get(tupleProtocol) ?? Buffer.alloc(0)).get(
+    protocolAttributes.sourcePort,
   );
   if (source === undefined || destination === undefined) return undefined;
   return {
@@ -168,6 +176,8 @@ function readFlow(payload: Buffer): Flow | undefined {
     sourcePort: protocol.get(protocolAttributes.sourcePort)?.readUInt16BE(0) ?? 0,
     destinationPort: protocol.get(protocolAttributes.destinationPort)?.readUInt16BE(0) ?? 0,
     answerer: addressFromBytes(answerer ?? destination),
+    answeringPort: answeringPort?.readUInt16BE(0) ?? 0,
+    mark: tuples.get(mark)?.readUInt32BE(0) ?? 0,
     tuple,
   };
 }

@@ -13,8 +13,6 @@ export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
 export const markBits = {
   /** A profile or policy accepted the packet. */
   accept: 0x0001_0000,
-  /** A rule said Pass: leave the tier, or the profile. */
-  pass: 0x0002_0000,
   /** A rule said Deny; the rules behind it count the packet and drop it. */
   drop: 0x0004_0000,
   /** Every block of a rule with several alternatives matched so far. */

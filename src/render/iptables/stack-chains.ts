@@ -29,7 +29,7 @@ export function renderStack(
     rules: [
       {
         matches: [],
-        action: { kind: 'clearMark', bits: markBits.accept | markBits.pass },
+        action: { kind: 'clearMark', bits: markBits.accept },
       },
       ...(direction === 'egress' ? noTunnels : []),
       ...policies.flatMap((policy): readonly Rule[] => [

@@ -21,8 +21,7 @@ export interface StaticRules {
   readonly hooks: readonly Hook[];
 }
 
-const allMarks =
-  markBits.accept | markBits.pass | markBits.drop | markBits.scratch0 | markBits.scratch1;
+const allMarks = markBits.accept | markBits.drop | markBits.scratch0 | markBits.scratch1;
 
 /**
  * The ways through the tables, as in Calico: a forwarded packet is judged by the outbound policy of the
