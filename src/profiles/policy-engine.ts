@@ -10,6 +10,7 @@ import { ActiveStacks, stackName } from './select/active-stacks.ts';
 import { isWorkloadInterface } from '../ruleset/names.ts';
 import { noWork, type PolicyOutput } from './output.ts';
 import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
+import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
 import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
@@ -42,6 +43,7 @@ export class PolicyEngine {
   readonly #families: readonly IpFamily[];
   readonly #output: PolicyOutput;
   readonly #selectorSets: SelectorSets;
+  readonly #namedPorts: NamedPorts;
   readonly #stacks: ReadonlyMap<IpFamily, ActiveStacks>;
   readonly #local = new Map<string, LocalEndpoint>();
   readonly #bySandbox = new IdsByKey();
@@ -52,7 +54,13 @@ export class PolicyEngine {
     this.#families = families;
     this.#output = output;
     this.#selectorSets = new SelectorSets(families, output, this.work);
-    const shared = { output, selectorSets: this.#selectorSets, work: this.work };
+    this.#namedPorts = new NamedPorts(families, output, this.work);
+    const shared = {
+      output,
+      selectorSets: this.#selectorSets,
+      namedPorts: this.#namedPorts,
+      work: this.work,
+    };
     this.#stacks = new Map(
       families.map((family) => [family, new ActiveStacks({ ...shared, family })]),
     );
@@ -68,6 +76,7 @@ export class PolicyEngine {
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     if (endpoint === undefined) this.#selectorSets.removeMember(id);
     else this.#selectorSets.setMember(id, memberOf(endpoint));
+    this.#namedPorts.setEndpoint(id, endpoint);
     const local = endpoint?.spec.node === this.#node ? endpoint : undefined;
     const before = this.#local.get(id);
     if (local === undefined && before === undefined) return;
@@ -130,6 +139,11 @@ export class PolicyEngine {
   /** Whether an address is that of an endpoint which a selector in use matches. */
   selectorContains(selectorId: string, network: Cidr): boolean {
     return this.#selectorSets.contains(selectorId, network);
+  }
+
+  /** Whether an endpoint has a port by a name in use. */
+  hasNamedPort(name: string, address: Cidr, port: NumberedPort): boolean {
+    return this.#namedPorts.contains(name, address, port);
   }
 
   /** Endpoints that share a container or an interface with one. */

@@ -2,9 +2,10 @@ import type { IpFamily } from '../ip/address.ts';
 
 /**
  * Sets of addresses that rules refer to by name. A member is text in canonical form: a CIDR
- * (`10.65.0.1/32`) for `net`, `<cidr>,<interface>` for `net,interface`.
+ * (`10.65.0.1/32`) for `net`, `<cidr>,<interface>` for `net,interface`, `<cidr>,<protocol>:<port>` with the CIDR of one
+ * address (`10.65.0.1/32,tcp:8080`) for `address,port`.
  */
-export type AddressSetType = 'net' | 'net,interface';
+export type AddressSetType = 'net' | 'net,interface' | 'address,port';
 
 export interface AddressSetSpec {
   /** At most 31 characters (kernel limit of ipset names). */

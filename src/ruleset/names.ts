@@ -21,6 +21,11 @@ export function selectorSet(family: IpFamily, selectorId: string): string {
   return `${addressSetPrefix(family)}${selectorId}`.slice(0, longestSetName);
 }
 
+/** Set of the addresses and ports that have a name. */
+export function namedPortSet(family: IpFamily, id: string): string {
+  return `${addressSetPrefix(family)}${id}`.slice(0, longestSetName);
+}
+
 export const natSets = {
   masqueradedPools: (family: IpFamily) => `${addressSetPrefix(family)}masq-ipam-pools`,
   allPools: (family: IpFamily) => `${addressSetPrefix(family)}all-ipam-pools`,

@@ -36,15 +36,23 @@ export interface IcmpType {
   readonly code?: number | undefined;
 }
 
-/** One side of a packet, as a rule wants it. Empty lists say nothing. */
+/** One side of a packet, as a rule wants it. Empty lists say nothing; `ports` and `namedPorts` are one list in two parts. */
 export interface PacketEnd {
   readonly nets: readonly Cidr[];
   readonly notNets: readonly Cidr[];
   readonly ports: readonly PortRange[];
   readonly notPorts: readonly PortRange[];
+  readonly namedPorts: readonly NamedPort[];
+  readonly notNamedPorts: readonly NamedPort[];
   /** The address must be one of the selected. */
   readonly selected: SelectedAddresses | undefined;
   readonly notSelected: SelectedAddresses | undefined;
+}
+
+/** The ports that endpoints have by a name; there is a set of (address, protocol, port) for each family. */
+export interface NamedPort {
+  readonly id: string;
+  readonly name: string;
 }
 
 /** The addresses that a selector matches; there is a set of them for each family. */

@@ -8,13 +8,17 @@ import { selectorId } from '../../src/model/selector/canonical.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
 import { parseSelector } from '../../src/model/selector/parse.ts';
 import { markBits, type Match, type Rule } from '../../src/render/iptables/rule.ts';
-import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate/evaluate.ts';
+import {
+  evaluateProfiles,
+  type Packet,
+  type PortNames,
+} from '../../src/profiles/evaluate/evaluate.ts';
 import { renderPolicy } from '../../src/render/iptables/policy-chains.ts';
 import { renderStack } from '../../src/render/iptables/stack-chains.ts';
-import { selectorSet } from '../../src/ruleset/names.ts';
+import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
 import { crowdedSet, stackChain, restSet } from '../../src/render/iptables/names.ts';
 import { stackName } from '../../src/profiles/select/active-stacks.ts';
-import { compileProfile } from '../../src/profiles/compile/compiled-profile.ts';
+import { compileProfile, namedPortsOf } from '../../src/profiles/compile/compiled-profile.ts';
 
 const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
 /** Which addresses each selector matches. */
@@ -24,10 +28,19 @@ const members = new Map([
   ['has(c)', []],
 ]);
 
+/** Where endpoints have ports by these names. */
+const places = new Map([
+  ['http', ['10.0.0.1 6 80', '10.0.1.1 6 2000', '192.0.2.1 17 80']],
+  ['dns', ['10.0.0.1 17 3', '10.0.0.1 6 3']],
+]);
+const names = [...places.keys(), 'of-nobody'];
+const hasNamedPort: PortNames = (name, address, { protocol, port: number }) =>
+  places.get(name)?.includes(`${address} ${protocol} ${number}`) ?? false;
+
 const net = fc
   .constantFrom('10.0.0.0/24', '10.0.0.0/16', '192.0.2.1/32', 'fd00::/8')
   .map(parseCidr);
-const port = fc.constantFrom<number | string>(1, 80, 443, '80:90', '1000:2000');
+const port = fc.constantFrom<number | string>(1, 80, 443, '80:90', '1000:2000', ...names);
 const manyPorts = fc.constant<(number | string)[]>([
   ...Array.from({ length: 20 }, (_, n) => 2 * n + 1),
   '80:90',
@@ -46,6 +59,8 @@ const withPorts = {
   ports: fc.oneof(fc.array(port, { minLength: 1, maxLength: 3 }), manyPorts),
   notPorts: fc.array(port, { minLength: 1, maxLength: 2 }),
 };
+/** These need no protocol. */
+const onlyNamed = fc.array(fc.constantFrom(...names), { minLength: 1, maxLength: 2 });
 const action = fc.constantFrom('Allow', 'Deny', 'Pass', 'Log');
 
 const rule: fc.Arbitrary<PolicyRule> = fc.oneof(
@@ -55,6 +70,14 @@ const rule: fc.Arbitrary<PolicyRule> = fc.oneof(
       protocol: fc.constantFrom('TCP', 'UDP'),
       source: fc.record(withPorts, plain),
       destination: fc.record(withPorts, plain),
+    },
+    { noNullPrototype: true },
+  ),
+  fc.record(
+    {
+      action,
+      source: fc.record({ ...netsOnly, notPorts: onlyNamed }, plain),
+      destination: fc.record({ ports: onlyNamed, notPorts: onlyNamed }, plain),
     },
     { noNullPrototype: true },
   ),
@@ -117,7 +140,11 @@ test('the rendered chains decide every packet as the rules say', () => {
             ...compiled.flatMap((one) => renderPolicy(one, 4).chains),
           ].map(({ name, rules }) => [name, rules]),
         );
-        const verdict = evaluateProfiles(compiled, direction, { packet: of, isMember });
+        const verdict = evaluateProfiles(compiled, direction, {
+          packet: of,
+          isMember,
+          hasNamedPort,
+        });
         const chain = stackChain(direction, stackName(names));
         assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
       },
@@ -183,6 +210,10 @@ class Interpreter {
           return inSet(match.set, of.source);
         case 'destinationSet':
           return inSet(match.set, of.destination);
+        case 'sourcePortSet':
+          return inPortSet(match.set, of.source, of, of.sourcePort);
+        case 'destinationPortSet':
+          return inPortSet(match.set, of.destination, of, of.destinationPort);
         case 'sourcePorts':
           return inRanges(match.ports, of.sourcePort);
         case 'destinationPorts':
@@ -214,4 +245,20 @@ function inSet(name: string, candidate: IpAddress): boolean {
     if (selectorSet(4, selectorId(parsed)) === name) return isMember(parsed, candidate);
   }
   return assert.fail(`unknown set ${name} for ${hostCidr(candidate)}`);
+}
+
+/** By the sets' names. */
+const namesOfSets = new Map(
+  namedPortsOf(
+    compileProfile('names', {
+      kind: 'Profile',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'names' },
+      spec: { ingress: [{ action: 'Allow', destination: { ports: names } }] },
+    }),
+  ).map(({ id, name }) => [namedPortSet(4, id), name]),
+);
+
+function inPortSet(set: string, address: IpAddress, { protocol }: Packet, port: number): boolean {
+  return hasNamedPort(namesOfSets.get(set) ?? assert.fail(set), address, { protocol, port });
 }

@@ -24,6 +24,8 @@ const anyEnd: PacketEnd = {
   notNets: [],
   ports: [],
   notPorts: [],
+  namedPorts: [],
+  notNamedPorts: [],
   selected: undefined,
   notSelected: undefined,
 };
@@ -42,6 +44,7 @@ const anyPacket: PacketRule = {
 const tcp: PacketRule = { ...anyPacket, protocol: 6 };
 const nets = ['10.0.0.0/8', '192.0.2.0/24', 'fd00::/8'].map(parseCidr);
 const port = (first: number, last = first) => ({ first, last });
+const named = (name: string) => ({ id: `n:${name}`, name });
 const odd = Array.from({ length: 16 }, (_, n) => port(2 * n + 1));
 const from = (end: Partial<PacketEnd>, rule = anyPacket) => ({
   ...rule,
@@ -69,6 +72,9 @@ const rules: Readonly<Record<string, PacketRule>> = {
   'not-ports': to({ notPorts: [port(22)] }),
   'not-many-ports': to({ notPorts: odd }),
   'nets-and-many-ports': to({ nets, ports: odd }),
+  'named-port': to({ namedPorts: [named('http')] }, anyPacket),
+  'named-and-numbered-ports': to({ ports: [port(80)], namedPorts: [named('http'), named('dns')] }),
+  'not-named-ports': from({ notNamedPorts: [named('http'), named('dns')] }),
   selected: from({ selected: { id: 's:first' } }),
   'not-selected': to({ notSelected: { id: 's:second' } }, anyPacket),
   'deny-of-two-ends': { ...to({ ports: odd }, from({ nets }, tcp)), action: 'Deny' },

@@ -22,8 +22,12 @@ const port = fc.oneof(
   fc.integer({ min: 0, max: 65535 }),
 );
 const scattered = (count: number) => Array.from({ length: count }, (_, index) => 3 * index);
+/** Names of ports that some endpoint has, or none. */
+const portName = fc.constantFrom('http', 'dns', 'of-nobody');
 const ports = fc.oneof(
   fc.array(port, { minLength: 1, maxLength: 3 }),
+  fc.array(fc.oneof(portName, port), { minLength: 1, maxLength: 4 }),
+  fc.tuple(portName),
   fc.array(port, { minLength: 7, maxLength: 16 }),
   fc.constantFrom(scattered(15), scattered(16), scattered(1000)),
 );

@@ -10,20 +10,26 @@ import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
-import { parseAddress, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
+import { familyOf, parseAddress, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
 import { hostCidr } from '../../src/ip/cidr.ts';
+import { protocolNumbers, type PortProtocol } from '../../src/ip/port-protocol.ts';
 import { policyRule, type PolicyRule } from '../../src/model/policy-rule.ts';
 import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
 import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
 import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-chains.ts';
-import { evaluateProfiles, type Packet } from '../../src/profiles/evaluate/evaluate.ts';
+import {
+  evaluateProfiles,
+  type Packet,
+  type PortNames,
+} from '../../src/profiles/evaluate/evaluate.ts';
 import { renderPolicy, type RuleCounter } from '../../src/render/iptables/policy-chains.ts';
 import { renderStack } from '../../src/render/iptables/stack-chains.ts';
-import { selectorSet } from '../../src/ruleset/names.ts';
+import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
 import {
   compileProfile,
+  namedPortsOf,
   selectorsOf,
   type CompiledProfile,
 } from '../../src/profiles/compile/compiled-profile.ts';
@@ -60,6 +66,26 @@ const ends: Readonly<Record<IpFamily, readonly (readonly [IpAddress, Labels | un
   ],
 };
 type Labels = Readonly<Record<string, string>>;
+/** Where endpoints have ports by a name, among other protocols' of the same numbers. */
+const namedPorts: Readonly<Record<string, readonly NamedPlace[]>> = {
+  http: [
+    [parseAddress('10.1.2.3'), 'TCP', 80],
+    [parseAddress('10.1.2.3'), 'UDP', 80],
+    [parseAddress('10.2.0.1'), 'UDP', 8005],
+    [parseAddress('fd00:1::1'), 'UDP', 80],
+    [parseAddress('fd00:1::2'), 'SCTP', 443],
+  ],
+  dns: [
+    [parseAddress('10.1.2.3'), 'UDP', 443],
+    [parseAddress('10.1.9.9'), 'TCP', 443],
+    [parseAddress('fd00:2::1'), 'UDP', 65535],
+  ],
+};
+type NamedPlace = readonly [address: IpAddress, protocol: PortProtocol, port: number];
+const hasNamedPort: PortNames = (name, address, { protocol, port }) =>
+  (namedPorts[name] ?? []).some(
+    ([at, of, number]) => at === address && protocolNumbers[of] === protocol && number === port,
+  );
 const portsOfPackets = [80, 443, 3 * 13, 3 * 500, 8005, 65535];
 const udp = 17;
 
@@ -144,7 +170,11 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       assert.equal(install(profile), undefined, JSON.stringify(rule));
       const packets = fc.sample(packetOf(family), { seed, numRuns: packetsOfRule });
       for (const packet of packets) {
-        const { isAllowed } = evaluateProfiles([profile], 'ingress', { packet, isMember });
+        const { isAllowed } = evaluateProfiles([profile], 'ingress', {
+          packet,
+          isMember,
+          hasNamedPort,
+        });
         const what = `${JSON.stringify(packet)} by ${JSON.stringify(rule)}`;
         assert.equal(await sender.passes(packet), isAllowed, what);
       }
@@ -192,6 +222,14 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       sets.want({ name, family, type: 'net', countsPackets: false });
       for (const [address] of ends[family]) {
         if (isMember(selector, address)) sets.addMember(name, hostCidr(address));
+      }
+    }
+    for (const { id, name } of profiles.flatMap(namedPortsOf)) {
+      const set = namedPortSet(family, id);
+      sets.want({ name: set, family, type: 'address,port', countsPackets: false });
+      for (const [address, protocol, port] of namedPorts[name] ?? []) {
+        if (familyOf(address) !== family) continue;
+        sets.addMember(set, `${hostCidr(address)},${protocol.toLowerCase()}:${port}`);
       }
     }
     sets.applyAdditions();

@@ -80,6 +80,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
           },
         ),
       selectorContains: () => false,
+      hasNamedPort: () => false,
     },
   );
   const now = endpoint(profiles);

@@ -15,7 +15,7 @@ import { ownEndpoint } from './own-endpoint.ts';
 
 type FlowEnderKind = 'Profile' | 'NetworkSet' | 'GlobalNetworkSet' | 'WorkloadEndpoint';
 
-type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains'>;
+type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains' | 'hasNamedPort'>;
 
 interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsForbiddenFlows'> {
   readonly kernel: {
@@ -127,6 +127,8 @@ export class FlowEnder implements Manager<FlowEnderKind> {
       packet,
       isMember: (selector, address) =>
         this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
+      hasNamedPort: (name, address, port) =>
+        this.#engine.hasNamedPort(name, hostCidr(address), port),
     });
   }
 }

@@ -55,7 +55,8 @@ function verdicts(endpoints: readonly Endpoint[]) {
     const ports = { sourcePort: 1, destinationPort: 2 };
     const packet = { source: source.address, destination, protocol: 6, ...ports };
     const passes = (direction: 'ingress' | 'egress', { profiles }: Endpoint) =>
-      evaluateProfiles(profiles, direction, { packet, isMember }).isAllowed;
+      evaluateProfiles(profiles, direction, { packet, isMember, hasNamedPort: () => false })
+        .isAllowed;
     return passes('egress', sender) && (typeof to === 'string' || passes('ingress', to));
   };
 }

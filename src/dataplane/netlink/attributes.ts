@@ -31,6 +31,13 @@ export function u32(type: number, value: number): Buffer {
   return attribute(type, bytes);
 }
 
+/** As `u32Network`, of two bytes. */
+export function u16Network(type: number, value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value & 0xffff, 0);
+  return attribute(type | networkOrder, bytes);
+}
+
 /** A number in network order, marked as such, as the netfilter families want it. */
 export function u32Network(type: number, value: number): Buffer {
   const bytes = Buffer.alloc(4);

@@ -3,6 +3,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { addressToBytes, addressFromBytes } from '../../ip/address.ts';
 import { cidrOf } from '../../ip/cidr.ts';
+import { portProtocol, protocolNumbers } from '../../ip/port-protocol.ts';
 import {
   attribute,
   attributesOf,
@@ -10,6 +11,7 @@ import {
   readAttributes,
   readText,
   text,
+  u16Network,
   u32Network,
   u8,
 } from './attributes.ts';
@@ -36,6 +38,8 @@ const attributes = {
 const memberAttributes = {
   address: 1,
   prefixLength: 3,
+  port: 4,
+  protocol: 7,
   flags: 8,
   maxElements: 19,
   interface: 23,
@@ -192,7 +196,7 @@ export class Ipset {
           u32Network(attributes.line, 0),
           nest(
             attributes.members,
-            part.map((member) => nest(attributes.data, encodeMember(member))),
+            part.map((member) => nest(attributes.data, encodeMember(set, member))),
           ),
         ]),
       });
@@ -221,19 +225,45 @@ export class Ipset {
 
 /** The kernel's name of a set type. */
 export function kernelTypeName(type: AddressSetType): string {
-  return type === 'net' ? 'hash:net' : 'hash:net,iface';
+  return kernelTypeNames[type];
 }
 
-function encodeMember(member: string): readonly Buffer[] {
-  const [net = '', name] = member.split(',');
+const kernelTypeNames: Readonly<Record<AddressSetType, string>> = {
+  net: 'hash:net',
+  'net,interface': 'hash:net,iface',
+  'address,port': 'hash:ip,port',
+};
+
+function encodeMember({ type }: AddressSetSpec, member: string): readonly Buffer[] {
+  const [net = '', second = ''] = member.split(',');
   const { address, prefixLength } = splitCidr(parseNet(net));
   const bytes = addressToBytes(address);
-  const type = bytes.length === 4 ? addressAttributes.v4 : addressAttributes.v6;
+  const version = bytes.length === 4 ? addressAttributes.v4 : addressAttributes.v6;
   return [
-    nest(memberAttributes.address, [attribute(type | networkOrder, bytes)]),
-    u8(memberAttributes.prefixLength, prefixLength),
-    ...(name === undefined ? [] : [text(memberAttributes.interface, name)]),
+    nest(memberAttributes.address, [attribute(version | networkOrder, bytes)]),
+    ...(type === 'address,port' ? [] : [u8(memberAttributes.prefixLength, prefixLength)]),
+    ...(type === 'net,interface' ? [text(memberAttributes.interface, second)] : []),
+    ...(type === 'address,port' ? encodePort(second) : []),
   ];
+}
+
+function encodePort(text: string): readonly Buffer[] {
+  const [name = '', port] = text.split(':');
+  const protocol = portProtocol(name);
+  return [
+    u16Network(memberAttributes.port, Number(port)),
+    u8(memberAttributes.protocol, protocol === undefined ? 0 : protocolNumbers[protocol]),
+  ];
+}
+
+/** The second part of a member, as `encodeMember` reads it. */
+function secondPart(found: ReadonlyMap<number, Buffer>): string {
+  const name = found.get(memberAttributes.interface);
+  if (name !== undefined) return `,${readText(name)}`;
+  const port = found.get(memberAttributes.port);
+  if (port === undefined) return '';
+  const number = found.get(memberAttributes.protocol)?.[0] ?? 0;
+  return `,${(portProtocol(number) ?? String(number)).toLowerCase()}:${port.readUInt16BE(0)}`;
 }
 
 /** How many members a message says that its set has; 0 where it says nothing of it. */
@@ -249,10 +279,9 @@ function membersOf({ payload: bytes }: Message): readonly KernelMember[] {
     const found = readAttributes(data);
     const net = readNet(found);
     if (net === undefined) return [];
-    const name = found.get(memberAttributes.interface);
     return [
       {
-        member: name === undefined ? net : `${net},${readText(name)}`,
+        member: net + secondPart(found),
         packets: found.get(memberAttributes.packets)?.readBigUInt64BE(0) ?? 0n,
         bytes: found.get(memberAttributes.bytes)?.readBigUInt64BE(0) ?? 0n,
       },

@@ -2,7 +2,7 @@ import { describe } from '../../errors/error.ts';
 import type { PolicyRule } from '../../model/policy-rule.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
 import type { Selector } from '../../model/selector/ast.ts';
-import { profileTier, type Direction, type Policy } from '../../ruleset/policy.ts';
+import { profileTier, type Direction, type NamedPort, type Policy } from '../../ruleset/policy.ts';
 import { compileRule, type CompiledRule } from './compiled-rule.ts';
 
 /** A Profile ready for rendering and evaluation. */
@@ -33,6 +33,16 @@ export function selectorsOf({ ingress, egress }: CompiledProfile): readonly Sele
     [source, destination].flatMap(({ selected, notSelected }) =>
       [selected, notSelected].flatMap((one) => (one === undefined ? [] : [one.selector])),
     ),
+  );
+}
+
+/** The names of ports that a Profile's rules use, each as often as it is used. */
+export function namedPortsOf({ ingress, egress }: CompiledProfile): readonly NamedPort[] {
+  return [...ingress, ...egress].flatMap(({ source, destination }) =>
+    [source, destination].flatMap(({ namedPorts, notNamedPorts }) => [
+      ...namedPorts,
+      ...notNamedPorts,
+    ]),
   );
 }
 

@@ -1,11 +1,12 @@
+import { createHash } from 'node:crypto';
 import { parseSelector } from '../../model/selector/parse.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import { formatJson } from '../../model/json.ts';
 import type {
+  NamedPort,
   PacketEnd,
   PacketRule,
-  PortRange,
   RuleName,
   SelectedAddresses,
 } from '../../ruleset/policy.ts';
@@ -70,7 +71,12 @@ export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
   };
   const { source, destination, protocol } = said;
   const ports = [source.ports, source.notPorts, destination.ports, destination.notPorts].flat();
-  if (ports.length > 0 && !portProtocols.has(protocol ?? 0)) {
+  const named = [rule.source, rule.destination].flatMap((entity) =>
+    [...(entity?.ports ?? []), ...(entity?.notPorts ?? [])].filter(isPortName),
+  );
+  // A named port has the protocol of the endpoint's port where the rule says none.
+  const needsPorts = ports.length > 0 || (named.length > 0 && protocol !== undefined);
+  if (needsPorts && !portProtocols.has(protocol ?? 0)) {
     throw new Error('ports need a protocol that has ports, such as TCP or UDP');
   }
   const hasIcmp = rule.icmp !== undefined || rule.notICMP !== undefined;
@@ -106,8 +112,25 @@ export function protocolNumber(protocol: Protocol | undefined): number | undefin
   return typeof protocol === 'string' ? protocolNumbers[protocol] : protocol;
 }
 
-function compileEntity({ selector, notSelector, ...lists }: ReturnType<typeof entitySaid>) {
-  return { ...lists, selected: selectedBy(selector), notSelected: selectedBy(notSelector) };
+function compileEntity({
+  selector,
+  notSelector,
+  namedPorts = [],
+  notNamedPorts = [],
+  ...lists
+}: ReturnType<typeof entitySaid>): CompiledEntity {
+  return {
+    ...lists,
+    namedPorts: namedPorts.map(namedPort),
+    notNamedPorts: notNamedPorts.map(namedPort),
+    selected: selectedBy(selector),
+    notSelected: selectedBy(notSelector),
+  };
+}
+
+/** The ids of names and of selectors differ in their first letter. */
+function namedPort(name: string): NamedPort {
+  return { id: `n:${createHash('sha224').update(`n:${name}`).digest('base64url')}`, name };
 }
 
 function selectedBy(selector: Selector | undefined): Selected | undefined {
@@ -129,8 +152,11 @@ function entitySaid(entity: EntityRule) {
   return {
     nets: entity.nets ?? [],
     notNets: entity.notNets ?? [],
-    ports: (entity.ports ?? []).map(numericPort),
-    notPorts: (entity.notPorts ?? []).map(numericPort),
+    ports: (entity.ports ?? []).flatMap((port) => portRange(port) ?? []),
+    notPorts: (entity.notPorts ?? []).flatMap((port) => portRange(port) ?? []),
+    // Only where there are some: the counters of all other rules go on under their content.
+    ...namesIn('namedPorts', entity.ports),
+    ...namesIn('notNamedPorts', entity.notPorts),
     selector: isBoth ? conjunction(positive, negation(negative)) : positive,
     notSelector: isBoth ? undefined : negative,
   };
@@ -140,8 +166,16 @@ function parseOptional(text: string | undefined): Selector | undefined {
   return text === undefined || text.trim() === '' ? undefined : parseSelector(text);
 }
 
-function numericPort(port: Port): PortRange {
-  const range = portRange(port);
-  if (range === undefined) throw new Error(`the named port "${port}" is not supported`);
-  return range;
+function namesIn<Key extends string>(
+  key: Key,
+  ports: readonly Port[] = [],
+): { readonly [K in Key]?: readonly string[] } {
+  const names = ports.filter(isPortName);
+  const found: { [K in Key]?: readonly string[] } = {};
+  if (names.length > 0) found[key] = names;
+  return found;
+}
+
+function isPortName(port: Port): port is string {
+  return portRange(port) === undefined;
 }

@@ -1,7 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
-import type { Policy, RuleAction, SelectedAddresses } from '../../ruleset/policy.ts';
+import type { NamedPort, Policy, RuleAction, SelectedAddresses } from '../../ruleset/policy.ts';
 import type { SetFault } from '../../ruleset/address-set.ts';
-import { selectorSet } from '../../ruleset/names.ts';
+import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
 
 /**
  * Why a Profile must deny everything in a family: one of its rules looks into a set that the kernel does not hold
@@ -14,16 +14,27 @@ export function openingFault(
 ): string | undefined {
   const faultOf = (selected: SelectedAddresses | undefined) =>
     selected && faults.get(selectorSet(family, selected.id));
+  const faultOfPort = ({ id }: NamedPort) => faults.get(namedPortSet(family, id));
   for (const [direction, rules] of Object.entries({ ingress, egress })) {
     for (const [index, { action, source, destination }] of rules.entries()) {
-      for (const { selected, notSelected } of [source, destination]) {
+      for (const { selected, notSelected, namedPorts, notNamedPorts } of [source, destination]) {
         const why =
-          opens(action, faultOf(selected), false) ?? opens(action, faultOf(notSelected), true);
+          opens(action, faultOf(selected), false) ??
+          opens(action, faultOf(notSelected), true) ??
+          firstOf(namedPorts, (port) => opens(action, faultOfPort(port), false)) ??
+          firstOf(notNamedPorts, (port) => opens(action, faultOfPort(port), true));
         if (why !== undefined) return `${direction} rule ${index + 1}: ${why}`;
       }
     }
   }
   return undefined;
+}
+
+function firstOf<Item>(
+  items: readonly Item[],
+  find: (item: Item) => string | undefined,
+): string | undefined {
+  return items.map(find).find((found) => found !== undefined);
 }
 
 /** What a fault opens; after Pass comes what cannot be judged here. A rule that names no set that is there is refused. */

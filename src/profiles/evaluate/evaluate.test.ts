@@ -14,6 +14,7 @@ test('a Profile that is missing denies, and the verdict names it', () => {
       destinationPort: 80,
     },
     isMember: () => false,
+    hasNamedPort: () => false,
   });
   assert.deepEqual(verdict, { isAllowed: false, policy: 'gone' });
 });
@@ -44,7 +45,7 @@ test('a verdict names the rule that decided, and what only logs or passes on doe
     destinationPort: 80,
   };
   const profiles = [profile('first', 'Log', 'Pass', 'Deny'), profile('second', 'Log', 'Allow')];
-  const of = { packet, isMember: () => false };
+  const of = { packet, isMember: () => false, hasNamedPort: () => false };
   assert.deepEqual(evaluateProfiles(profiles, 'egress', of), {
     isAllowed: true,
     policy: 'second',

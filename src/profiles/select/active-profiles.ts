@@ -4,11 +4,14 @@ import type { SetFault } from '../../ruleset/address-set.ts';
 import {
   compileProfile,
   denyAll,
+  namedPortsOf,
   selectorsOf,
   type CompiledProfile,
 } from '../compile/compiled-profile.ts';
 import { openingFault } from '../compile/set-faults.ts';
 import type { PolicyOutput, WorkCount } from '../output.ts';
+import type { NamedPort } from '../../ruleset/policy.ts';
+import type { NamedPorts } from './named-ports.ts';
 import type { SelectorSets } from './selector-sets.ts';
 
 interface ActiveProfile {
@@ -18,6 +21,8 @@ interface ActiveProfile {
   fault: string | undefined;
   /** Ids, each as often as the rules use it. */
   selectors: readonly string[];
+  /** Likewise. */
+  namedPorts: readonly NamedPort[];
 }
 
 /** Those Profiles that an endpoint of this host names, in one family; others cost nothing here. */
@@ -25,6 +30,7 @@ export class ActiveProfiles {
   readonly #family: IpFamily;
   readonly #output: PolicyOutput;
   readonly #selectorSets: SelectorSets;
+  readonly #namedPorts: NamedPorts;
   readonly #work: WorkCount;
   readonly #profiles = new Map<string, Profile>();
   readonly #active = new Map<string, ActiveProfile>();
@@ -34,11 +40,13 @@ export class ActiveProfiles {
     readonly family: IpFamily;
     readonly output: PolicyOutput;
     readonly selectorSets: SelectorSets;
+    readonly namedPorts: NamedPorts;
     readonly work: WorkCount;
   }) {
     this.#family = options.family;
     this.#output = options.output;
     this.#selectorSets = options.selectorSets;
+    this.#namedPorts = options.namedPorts;
     this.#work = options.work;
   }
 
@@ -62,6 +70,7 @@ export class ActiveProfiles {
       compiled: compileProfile(name, undefined),
       fault: undefined,
       selectors: [],
+      namedPorts: [],
     };
     this.#active.set(name, made);
     this.#recompile(name, made);
@@ -75,6 +84,7 @@ export class ActiveProfiles {
     this.#active.delete(name);
     this.#output.removePolicy(this.#family, name);
     for (const id of active.selectors) this.#selectorSets.release(id);
+    for (const port of active.namedPorts) this.#namedPorts.release(port);
   }
 
   /** What the kernel has not as wanted of sets, by name; answers whether a policy has changed. */
@@ -106,15 +116,18 @@ export class ActiveProfiles {
   }
 
   #recompile(name: string, active: ActiveProfile): void {
-    const before = active.selectors;
+    const { selectors, namedPorts } = active;
     const compiled = compileProfile(name, this.#profiles.get(name));
     active.fault = openingFault(compiled, this.#family, this.#faults);
     active.compiled =
       active.fault === undefined ? compiled : denyAll(name, `Profile ${name}: ${active.fault}`);
     // The sets stay wanted, so that they can be mended.
     active.selectors = selectorsOf(compiled).map((one) => this.#selectorSets.use(one));
+    active.namedPorts = namedPortsOf(compiled);
+    for (const port of active.namedPorts) this.#namedPorts.use(port);
     this.#work.policiesEmitted++;
     this.#output.setPolicy(this.#family, active.compiled);
-    for (const id of before) this.#selectorSets.release(id);
+    for (const id of selectors) this.#selectorSets.release(id);
+    for (const port of namedPorts) this.#namedPorts.release(port);
   }
 }

@@ -1,6 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { PolicyOutput, WorkCount } from '../output.ts';
 import { ActiveProfiles } from './active-profiles.ts';
+import type { NamedPorts } from './named-ports.ts';
 import type { SelectorSets } from './selector-sets.ts';
 
 interface ActiveStack {
@@ -30,6 +31,7 @@ export class ActiveStacks {
     readonly family: IpFamily;
     readonly output: PolicyOutput;
     readonly selectorSets: SelectorSets;
+    readonly namedPorts: NamedPorts;
     readonly work: WorkCount;
   }) {
     this.#family = options.family;

@@ -49,6 +49,8 @@ const end: PacketEnd = {
   notNets: [],
   ports: [],
   notPorts: [],
+  namedPorts: [],
+  notNamedPorts: [],
   selected: undefined,
   notSelected: undefined,
 };

@@ -1,7 +1,14 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import { selectorSet } from '../../ruleset/names.ts';
-import type { IcmpType, PacketEnd, PacketRule, PortRange, RuleName } from '../../ruleset/policy.ts';
+import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
+import type {
+  IcmpType,
+  NamedPort,
+  PacketEnd,
+  PacketRule,
+  PortRange,
+  RuleName,
+} from '../../ruleset/policy.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { ruleDropsSet } from './names.ts';
 import { markBits, type Action, type Match, type Rule } from './rule.ts';
@@ -96,13 +103,19 @@ function planEntity(
     ? []
     : entity.nets.filter(ofFamily);
   const notNets = entity.notNets.filter(ofFamily);
+  const named = (port: NamedPort, negated: boolean) =>
+    portSetMatch(side, namedPortSet(family, port.id), negated);
   const portGroups = groupPorts(entity.ports);
   const notPortGroups = groupPorts(entity.notPorts);
   const isNotNetPlain = notNets.length === 1 && nets.length !== 1;
   // Ports need their protocol in the same rule.
-  const alone = (ports: readonly PortRange[]): Alternative => [
+  const alone = (group: readonly PortRange[]): Alternative => [
     protocolMatch(protocol, false),
-    portsMatch(side, ports, false),
+    portsMatch(side, group, false),
+  ];
+  const ports: readonly Alternative[] = [
+    ...portGroups.map(alone),
+    ...entity.namedPorts.map((port) => [named(port, false)]),
   ];
   return {
     plain: [
@@ -113,15 +126,18 @@ function planEntity(
       ...(entity.notSelected === undefined
         ? []
         : [setMatch(side, selectorSet(family, entity.notSelected.id), true)]),
-      ...(portGroups.length === 1 ? portGroups.map((ports) => portsMatch(side, ports, false)) : []),
-      ...(notPortGroups.length === 1
-        ? notPortGroups.map((ports) => portsMatch(side, ports, true))
+      ...(ports.length === 1
+        ? ports.flatMap((one) => one.filter(({ kind }) => kind !== 'protocol'))
         : []),
+      ...(notPortGroups.length === 1
+        ? notPortGroups.map((group) => portsMatch(side, group, true))
+        : []),
+      ...entity.notNamedPorts.map((port) => named(port, true)),
       ...(isNotNetPlain ? notNets.map((net) => ({ ...netMatch(side, net), negated: true })) : []),
     ],
     blocks: [
       ...(nets.length > 1 ? [nets.map((net) => [netMatch(side, net)])] : []),
-      ...(portGroups.length > 1 ? [portGroups.map(alone)] : []),
+      ...(ports.length > 1 ? [ports] : []),
     ],
     exclusions: [
       ...(isNotNetPlain ? [] : notNets.map((net) => [netMatch(side, net)])),
@@ -224,6 +240,10 @@ function netMatch(side: Side, net: Cidr): Match {
 
 function setMatch(side: Side, set: string, negated: boolean): Match {
   return { kind: side === 'source' ? 'sourceSet' : 'destinationSet', set, negated };
+}
+
+function portSetMatch(side: Side, set: string, negated: boolean): Match {
+  return { kind: side === 'source' ? 'sourcePortSet' : 'destinationPortSet', set, negated };
 }
 
 function portsMatch(side: Side, ports: readonly PortRange[], negated: boolean): Match {

@@ -16,6 +16,8 @@ const matches: Kinds<Match> = {
   destinationNet: ({ net, negated }) => `${not(negated)}--destination ${net}`,
   sourceSet: ({ set, negated }) => setMatch(set, 'src', negated),
   destinationSet: ({ set, negated }) => setMatch(set, 'dst', negated),
+  sourcePortSet: ({ set, negated }) => setMatch(set, 'src,src', negated),
+  destinationPortSet: ({ set, negated }) => setMatch(set, 'dst,dst', negated),
   sourceAndInInterfaceSet: ({ set, negated, uncounted }) =>
     setMatch(set, 'src,src', negated) + (uncounted === true ? ' ! --update-counters' : ''),
   sourceAndOutInterfaceSet: ({ set }) => setMatch(set, 'src,dst', false),

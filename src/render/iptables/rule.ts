@@ -37,6 +37,9 @@ export type Match =
   /** The address is a member of the set. */
   | { readonly kind: 'sourceSet'; readonly set: string; readonly negated?: boolean }
   | { readonly kind: 'destinationSet'; readonly set: string; readonly negated?: boolean }
+  /** The address with protocol and port is a member of the set. */
+  | { readonly kind: 'sourcePortSet'; readonly set: string; readonly negated?: boolean }
+  | { readonly kind: 'destinationPortSet'; readonly set: string; readonly negated?: boolean }
   /** Source address and incoming interface together are a member. */
   | {
       readonly kind: 'sourceAndInInterfaceSet';
