@@ -47,12 +47,16 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
 
   const install = () =>
     machine.run([`${source}/plugin/install`], { timeoutMs: 600_000, env: proxy.environment });
-  const tour = new Page('README.md', alike);
+  const readme = new Page('README.md', alike);
   /** A shell in which what was assigned stays; it answers all that a command says. */
   const assigned: string[] = [];
   const shell = async (command: string) => {
     if (/^[a-z]+=/.test(command)) assigned.push(command);
-    const { stdout, stderr } = await machine.exec(['sh', '-c', [...assigned, command].join('\n')]);
+    const { stdout, stderr } = await machine.exec([
+      'sh',
+      '-c',
+      [`cd ${source}`, ...assigned, command].join('\n'),
+    ]);
     return alike(stdout + stderr);
   };
 
@@ -82,9 +86,10 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     await ensureTestImage(machine);
   });
 
-  test('the tour of the README works as it stands, and prints what it shows', async () => {
+  test('quick start and tour of the README work as they stand, and print what they show', async () => {
     await ensureBusyboxImage(machine);
-    for (let block = 0; block < 6; block++) await tour.run('A tour', shell);
+    await readme.run('Quick start', shell);
+    for (let block = 0; block < 5; block++) await readme.run('Tour', shell);
   });
 
   test('an ordinary user is told to use sudo', async () => {
@@ -172,7 +177,7 @@ function whatMustBeTrueOf(suite: 'bookworm' | 'trixie'): void {
     const refused = await machine.exec([`${source}/plugin/uninstall`]);
     assert.equal(refused.status, 1);
     assert.match(refused.stderr, /these networks use calico: .*web/);
-    await tour.run('A tour', shell);
+    await readme.run('Tour', shell);
     await machine.run([`${source}/plugin/uninstall`, '--purge']);
     assert.doesNotMatch(await machine.run(['iptables-save']), /cali/);
     assert.equal((await machine.exec(['sh', '-c', 'command -v calico-cnm'])).status, 127);
