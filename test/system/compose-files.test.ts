@@ -110,15 +110,15 @@ function composeSuite({ version, command, kind }: Tool): void {
     const first = await containers();
     await shell(`${command} -f docs/compose/shop.yaml -p shop up -d`);
     assert.equal(await containers(), first, 'nothing has changed');
-    await follow('Changes');
+    await follow('Recreate, restart, down');
     assert.notEqual(await containers(), first, 'the password has changed');
     assert.ok(await opened(8080));
     assert.ok(await reached('shop-api-1', 'db:5432'));
     const database = await address('shop-db-1', 'shop_back');
     assert.ok(await reached('shop-web-1', `${database}:5432`));
     assert.equal(await reaches('shop-web-1', `${database}:80`), false);
-    await follow('Changes');
-    await follow('Changes');
+    await follow('Recreate, restart, down');
+    await follow('Recreate, restart, down');
     await assertNothingLeft();
   });
 

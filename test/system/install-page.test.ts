@@ -92,17 +92,17 @@ describe('docs/install.md', { timeout: 1_200_000, skip }, () => {
     assert.equal(await lab.docker(...words`plugin ls -q`), '');
   });
 
-  test('By a registry', async () => {
-    await section('By a registry');
+  test('From a registry', async () => {
+    await section('From a registry');
     await lab.docker(...words`plugin rm ${registryAddress}/calico-cnm:0.1`);
-    await section('By a registry');
+    await section('From a registry');
     await lab.isWellAgain();
     await unpackNewer();
     const newer = `${registryAddress}/calico-cnm:0.2`;
     await lab.docker(...words`plugin create ${newer} /tmp/calico-cnm-plugin_0.1.0_amd64`);
     await lab.docker(...words`plugin push ${newer}`);
     await lab.docker(...words`plugin rm ${newer}`);
-    await section('By a registry');
+    await section('From a registry');
     await lab.isWellAgain();
   });
 
