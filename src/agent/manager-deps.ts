@@ -1,7 +1,7 @@
 import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { IpFamily } from '../ip/address.ts';
-import type { StaticOptions } from '../render/iptables/static-chains.ts';
+import type { HostRuleOptions } from '../ruleset/host-rules.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -12,7 +12,7 @@ export interface ManagerDeps {
   readonly kernel: Kernel;
   readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOurs' | 'switchOn' | 'keepAdvertisements'>;
-  readonly statics: StaticOptions;
+  readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
   /** Whether flows end when the rule that allowed them is removed. */
   readonly endsForbiddenFlows: boolean;
   readonly log: Logger;

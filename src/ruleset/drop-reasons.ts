@@ -6,8 +6,11 @@ import type { Direction } from './policy.ts';
 export interface DropReason {
   /** Part of the names that a renderer gives to what counts it. */
   readonly name: string;
-  /** Whether it is dropped where it arrives, before anything else sees it, or where policy judges it. */
-  readonly at: 'arrival' | 'policy';
+  /**
+   * Whether it is dropped where it arrives, before anything else sees it; where it is looked which stack judges it; or
+   * by the stack.
+   */
+  readonly at: 'arrival' | 'policy' | 'stack';
   readonly direction: Direction;
   /** What `calico-cnm status` says. */
   readonly text: string;
@@ -19,6 +22,20 @@ export interface DropReason {
 }
 
 const reasons = {
+  noMatchTo: {
+    name: 'ingress',
+    at: 'stack',
+    direction: 'ingress',
+    text: 'inbound: no rule allows it',
+    isChosen: false,
+  },
+  noMatchFrom: {
+    name: 'egress',
+    at: 'stack',
+    direction: 'egress',
+    text: 'outbound: no rule allows it',
+    isChosen: false,
+  },
   source: {
     name: 'source',
     at: 'arrival',
@@ -78,3 +95,8 @@ const reasons = {
 } as const satisfies Readonly<Record<string, DropReason>>;
 
 export const dropReasons: typeof reasons = reasons;
+
+/** Why a stack drops what none of its policies decides. */
+export function noMatch(direction: Direction): DropReason {
+  return direction === 'ingress' ? reasons.noMatchTo : reasons.noMatchFrom;
+}

@@ -136,7 +136,7 @@ test('the rendered chains decide every packet as the rules say', () => {
         const names = compiled.map(({ name }) => name);
         const chains = new Map(
           [
-            ...renderStack(stackName(names), names, 4),
+            ...renderStack({ name: stackName(names), policies: names }, 4),
             ...compiled.flatMap((one) => renderPolicy(one, 4).chains),
           ].map(({ name, rules }) => [name, rules]),
         );

@@ -11,7 +11,8 @@ import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
 import { parseRuleWords } from '../../src/cli/rule-words.ts';
-import { staticRules } from '../../src/render/iptables/static-chains.ts';
+import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
+import { hostRules } from '../../src/ruleset/host-rules.ts';
 import type { Rule } from '../../src/render/iptables/rule.ts';
 import { golden } from './golden.ts';
 
@@ -26,10 +27,9 @@ function leadsSomewhere(
   texts: readonly string[],
   made: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> },
 ): void {
-  const fixed = ([4, 6] as const).flatMap((family) =>
-    staticRules(family, { endpointToHostAction: 'Return' }).flatMap(({ chains }) =>
-      chains.map(({ name }) => name),
-    ),
+  const options = { endpointToHostAction: 'Return', guardsForwarding: true } as const;
+  const fixed = renderHostRules(hostRules(6, options), 6).flatMap(({ chains }) =>
+    chains.map(({ name }) => name),
   );
   const chains = made.chains.union(new Set(fixed));
   for (const text of texts) {
@@ -105,23 +105,6 @@ function endpoint(name: string, network: string, profiles: readonly string[]): W
       interfaceName: `cali${name}`,
     },
   };
-}
-
-for (const family of [4, 6] as const) {
-  test(`the chains that no policy changes, IPv${family}`, () => {
-    const text = staticRules(family, { endpointToHostAction: 'Return' }).map(
-      ({ table, chains, hooks }) =>
-        [
-          `*${table}\n`,
-          ...hooks.flatMap(({ chain, inserted, appended }) => [
-            ...(inserted.length === 0 ? [] : [chainText(`${chain}, first`, inserted)]),
-            ...(appended.length === 0 ? [] : [chainText(`${chain}, last`, appended)]),
-          ]),
-          ...chains.map(({ name, rules }) => chainText(name, rules)),
-        ].join(''),
-    );
-    golden(`static-ipv${family}`, text.join('\n'));
-  });
 }
 
 const web = profile('web', ['allow from tag web']);

@@ -1,13 +1,28 @@
+import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { stringify } from 'yaml';
-import { parseAddress } from '../../src/ip/address.ts';
+import { parseAddress, type IpFamily } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
+import { countingSets, dropChains } from '../../src/render/iptables/drop-chains.ts';
+import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
 import { renderPolicyRule } from '../../src/render/iptables/policy-rule.ts';
 import type { Chain, Rule } from '../../src/render/iptables/rule.ts';
 import { renderRule } from '../../src/render/iptables/rule-text.ts';
-import type { Dispatch, PacketEnd, PacketRule, Policy, Stack } from '../../src/ruleset/policy.ts';
+import { dropReasons } from '../../src/ruleset/drop-reasons.ts';
+import { hostRules, type HostRules } from '../../src/ruleset/host-rules.ts';
+import { judging, stackRules } from '../../src/ruleset/judging.ts';
+import { blockNames, hookPurposes, type HostRule } from '../../src/ruleset/statement.ts';
+import {
+  directions,
+  type Direction,
+  type Dispatch,
+  type PacketEnd,
+  type PacketRule,
+  type Policy,
+  type Stack,
+} from '../../src/ruleset/policy.ts';
 import type { PublishedPort } from '../../src/ruleset/published-port.ts';
 import { golden } from './golden.ts';
 
@@ -16,7 +31,13 @@ import { golden } from './golden.ts';
  * renderer.
  */
 const renderers = {
-  iptables: { rule: iptablesRule, policies: iptablesPolicies, ports: iptablesPorts },
+  iptables: {
+    rule: iptablesRule,
+    policies: iptablesPolicies,
+    ports: iptablesPorts,
+    host: iptablesHost,
+    reasons: iptablesReasons,
+  },
 } as const;
 
 const anyEnd: PacketEnd = {
@@ -101,11 +122,94 @@ const dispatch: Dispatch = {
 
 test('a stack of policies, and the way of an endpoint to it, as each renderer says it', () => {
   const said = { policies: [web, broken], stack, dispatch };
+  const byDirection = (rules: (direction: Direction) => readonly HostRule[]) =>
+    Object.fromEntries(directions.map((direction) => [direction, rules(direction)]));
   golden(
     'construct-dispatch',
-    page(said, (renderer) => renderer.policies(said)),
+    page(
+      {
+        ...said,
+        judging: byDirection(judging),
+        stackRules: byDirection((direction) => stackRules(stack, direction)),
+      },
+      (renderer) => renderer.policies(said),
+    ),
   );
 });
+
+test('a stack without policies', () => {
+  const rules = stackRules({ name: '', policies: [] }, 'ingress');
+  golden(
+    'construct-quarantine',
+    page(rules, (renderer) =>
+      renderer.policies({ policies: [], stack: { name: '', policies: [] } }),
+    ),
+  );
+});
+
+const families = [4, 6] as const;
+const options = { endpointToHostAction: 'Return', guardsForwarding: true } as const;
+
+for (const purpose of hookPurposes) {
+  test(`the rules of the host as each renderer says them: hook ${purpose}`, () => {
+    ofHost(`hook-${purpose}`, (family) => ({
+      hooks: { [purpose]: hostRules(family, options).hooks[purpose] ?? [] },
+      blocks: {},
+    }));
+  });
+}
+
+for (const block of blockNames) {
+  if (block === 'ingress' || block === 'egress') continue;
+  test(`the rules of the host as each renderer says them: block ${block}`, () => {
+    ofHost(`block-${block}`, (family) => ({
+      hooks: {},
+      blocks: { [block]: hostRules(family, options).blocks[block] ?? [] },
+    }));
+  });
+}
+
+for (const endpointToHostAction of ['Accept', 'Drop'] as const) {
+  test(`what a container sends to its host, and may send: ${endpointToHostAction}`, () => {
+    ofHost(`block-workloadToHost-${endpointToHostAction}`, (family) => {
+      const { blocks } = hostRules(family, { ...options, endpointToHostAction });
+      return { hooks: {}, blocks: { workloadToHost: blocks.workloadToHost?.slice(-1) ?? [] } };
+    });
+  });
+}
+
+test('what is dropped is counted by reason, as each renderer does it', () => {
+  golden(
+    'construct-drop-reasons',
+    page(dropReasons, (renderer) => renderer.reasons()),
+  );
+});
+
+test('a rule of the host has a name that no other of its hook or block has', () => {
+  for (const family of families) {
+    const { hooks, blocks } = hostRules(family, options);
+    const stacks = directions.flatMap((direction) => [
+      judging(direction),
+      stackRules(stack, direction),
+    ]);
+    for (const rules of [...Object.values(hooks), ...Object.values(blocks), ...stacks]) {
+      const names = rules.map(({ name }) => name);
+      assert.deepEqual([...new Set(names)], names);
+    }
+  }
+});
+
+/** What IPv4 and IPv6 have in common stands once. */
+function ofHost(name: string, rulesOf: (family: IpFamily) => HostRules): void {
+  const texts = families.map((family) => stringify(saidOf(rulesOf(family))));
+  const said = texts[0] === texts[1] ? rulesOf(4) : { IPv4: rulesOf(4), IPv6: rulesOf(6) };
+  golden(
+    `construct-${name}`,
+    page(said, (renderer) =>
+      families.map((family) => renderer.host(rulesOf(family), family)).join(''),
+    ),
+  );
+}
 
 test('a published port as each renderer says it', () => {
   const said: PublishedPort = {
@@ -168,7 +272,7 @@ function iptablesRule(rule: PacketRule): string {
 function iptablesPolicies(said: {
   readonly policies: readonly Policy[];
   readonly stack: Stack;
-  readonly dispatch: Dispatch;
+  readonly dispatch?: Dispatch;
 }): string {
   const chains = new Map<string, readonly Rule[]>();
   const members: string[] = [];
@@ -181,11 +285,10 @@ function iptablesPolicies(said: {
     removeMember: () => undefined,
   });
   made.start();
-  const [before, fixed] = [members.length, new Set(chains.keys())];
+  const before = members.length;
   for (const policy of said.policies) made.setPolicy(4, policy);
   made.setStack(4, said.stack);
-  made.addDispatch(said.dispatch);
-  for (const name of fixed) if (name.startsWith('cali-drop-')) chains.delete(name);
+  if (said.dispatch !== undefined) made.addDispatch(said.dispatch);
   return chainLines(chains) + members.slice(before).join('');
 }
 
@@ -198,4 +301,33 @@ function iptablesPorts(said: PublishedPort): string {
   made.start();
   made.change([], [said]);
   return chainLines(chains);
+}
+
+function iptablesHost(rules: HostRules, family: IpFamily): string {
+  return renderHostRules(rules, family)
+    .flatMap(({ table, chains, hooks }) => [
+      ...hooks.flatMap(({ chain, inserted, appended }) => [
+        ...(inserted.length === 0 ? [] : [`    ${table} ${chain}, first\n${ruleLines(inserted)}`]),
+        ...(appended.length === 0 ? [] : [`    ${table} ${chain}, last\n${ruleLines(appended)}`]),
+      ]),
+      ...chains
+        .filter(({ name }) => !name.startsWith('cali-drop-'))
+        .map(({ name, rules: of, ifRefused }) => {
+          const substitute =
+            ifRefused === undefined ? '' : `      if refused\n${ruleLines(ifRefused.rules)}`;
+          return `    ${table} ${name}\n${ruleLines(of)}${substitute}`;
+        }),
+    ])
+    .join('')
+    .replace(/^/, `  IPv${family}\n`);
+}
+
+function iptablesReasons(): string {
+  const chains = (['raw', 'filter'] as const).flatMap((table) =>
+    dropChains(table, 4).map(({ name, rules: of }) => `    ${table} ${name}\n${ruleLines(of)}`),
+  );
+  const sets = countingSets(4).map(({ name, maxElements }) =>
+    maxElements === undefined ? `    set ${name}\n` : `    set ${name}, at most ${maxElements}\n`,
+  );
+  return [...chains, ...sets].join('');
 }

@@ -143,7 +143,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
       ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), family).chains,
-      ...renderStack(name, [name], family),
+      ...renderStack({ name, policies: [name] }, family),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();

@@ -36,6 +36,7 @@ test(
         },
         keepAdvertisements: () => undefined,
       },
+      statics: { endpointToHostAction: 'Return' },
       log: { error: note, warn: note, info: note, debug: note },
     });
     forwarding.start();

@@ -1,6 +1,7 @@
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
-import { forwardingGuard } from '../../render/iptables/static-chains.ts';
+import { renderHostRules } from '../../render/iptables/host-rules.ts';
+import { hostRules } from '../../ruleset/host-rules.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
@@ -8,7 +9,7 @@ import type { ManagerDeps } from '../manager-deps.ts';
 
 type ForwardingTables = NonNullable<ReturnType<Kernel['tables']['get']>>;
 
-interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'log'> {
+interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'statics' | 'log'> {
   readonly kernel: Pick<Kernel, 'tables'>;
 }
 
@@ -21,14 +22,16 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   readonly kinds = [] as const;
   readonly #tables: ForwardingTables | undefined;
   readonly #forwarding: ManagerDeps['ipv6Forwarding'];
+  readonly #statics: ManagerDeps['statics'];
   readonly #log: Logger;
   readonly #refused = new Refusals<string>();
   #isWanted = false;
 
-  constructor({ kernel, ipv6Forwarding, log }: ForwardingDeps) {
+  constructor({ kernel, ipv6Forwarding, statics, log }: ForwardingDeps) {
     // None where IPv6 is not used.
     this.#tables = kernel.tables.get(6);
     this.#forwarding = ipv6Forwarding;
+    this.#statics = statics;
     this.#log = log;
   }
 
@@ -76,8 +79,10 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   }
 
   #guard(): void {
-    const { chain, hook } = forwardingGuard();
-    this.#tables?.setChain('filter', chain);
-    this.#tables?.setHook('filter', hook);
+    const rules = hostRules(6, { ...this.#statics, guardsForwarding: true });
+    for (const { table, chains, hooks } of renderHostRules(rules, 6)) {
+      for (const chain of chains) this.#tables?.setChain(table, chain);
+      for (const hook of hooks) this.#tables?.setHook(table, hook);
+    }
   }
 }

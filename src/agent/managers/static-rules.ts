@@ -1,4 +1,5 @@
-import { staticRules } from '../../render/iptables/static-chains.ts';
+import { renderHostRules } from '../../render/iptables/host-rules.ts';
+import { hostRules } from '../../ruleset/host-rules.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
@@ -14,7 +15,8 @@ export class StaticRules implements Manager<never> {
 
   start(): void {
     for (const [family, tables] of this.#deps.kernel.tables) {
-      for (const { table, chains, hooks } of staticRules(family, this.#deps.statics)) {
+      const rules = hostRules(family, { ...this.#deps.statics, guardsForwarding: false });
+      for (const { table, chains, hooks } of renderHostRules(rules, family)) {
         for (const chain of chains) tables.setChain(table, chain);
         for (const hook of hooks) tables.setHook(table, hook);
       }

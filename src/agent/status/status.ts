@@ -13,13 +13,9 @@ import {
   endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
-import {
-  chosenAddressesAtMost,
-  countersPerAddress,
-  reasonSet,
-} from '../../render/iptables/drop-chains.ts';
+import { chosenAddressesAtMost, countersPerAddress } from '../../render/iptables/drop-chains.ts';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
-import { noMatchDropsSet, restSet } from '../../render/iptables/names.ts';
+import { reasonSet, restSet } from '../../render/iptables/names.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
@@ -248,11 +244,11 @@ function countedRules({ agent, families }: StatusSources): readonly {
   readonly rule: string;
   readonly ofOthers?: string;
 }[] {
+  const reasons = Object.values(dropReasons);
   const noMatch = families.flatMap((family) =>
-    (['ingress', 'egress'] as const).map((direction) => ({
-      set: noMatchDropsSet(family, direction),
-      rule: direction === 'ingress' ? 'inbound: no rule allows it' : 'outbound: no rule allows it',
-    })),
+    reasons
+      .filter(({ at }) => at === 'stack')
+      .map((reason) => ({ set: reasonSet(family, reason), rule: reason.text })),
   );
   const byRule = agent.managers.policy.rendered
     .counters()
@@ -261,11 +257,13 @@ function countedRules({ agent, families }: StatusSources): readonly {
       rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(policy)}, rule ${index}`,
     }));
   const byReason = families.flatMap((family) => [
-    ...Object.values(dropReasons).map((reason) => ({
-      set: reasonSet(family, reason),
-      rule: reason.text,
-      ofOthers: nobody,
-    })),
+    ...reasons
+      .filter(({ at }) => at !== 'stack')
+      .map((reason) => ({
+        set: reasonSet(family, reason),
+        rule: reason.text,
+        ofOthers: nobody,
+      })),
     {
       set: restSet(family),
       rule: `not told apart: of more than ${chosenAddressesAtMost} false addresses, or more than ${countersPerAddress} containers with one`,

@@ -1,84 +1,9 @@
-import { isUnspecified, type IpFamily } from '../../ip/address.ts';
-import { hostCidr, parseCidr } from '../../ip/cidr.ts';
+import { isUnspecified } from '../../ip/address.ts';
+import { hostCidr } from '../../ip/cidr.ts';
 import { protocolNumbers } from '../../ip/port-protocol.ts';
-import {
-  connectionMarkBits,
-  type Chain,
-  type Hook,
-  type Match,
-  type Rule,
-  type Substitute,
-} from './rule.ts';
+import { connectionMarkBits, type Chain, type Match, type Rule, type Substitute } from './rule.ts';
 import type { PublishedPort } from '../../ruleset/published-port.ts';
-import { chainNames, workloadInterfaces, workloadsSet } from './names.ts';
-
-const published = connectionMarkBits.published;
-const isLocal = { kind: 'destinationIsLocal' } as const;
-const toWorkload = { kind: 'outInterface', name: workloadInterfaces } as const;
-
-/** Loopback addresses of the host: only the host itself may use them, and `::1` cannot be translated. */
-function loopback(family: IpFamily): Match {
-  return { kind: 'destinationNet', net: parseCidr(family === 4 ? '127.0.0.0/8' : '::1/128') };
-}
-
-export const hostPortHooks: readonly Hook[] = [
-  {
-    chain: 'PREROUTING',
-    inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.prerouting } }],
-    appended: [],
-  },
-  {
-    chain: 'OUTPUT',
-    inserted: [{ matches: [], action: { kind: 'jump', chain: chainNames.output } }],
-    appended: [],
-  },
-];
-
-/**
- * The ways to the published ports. What arrives for a loopback address comes from a neighbour that sends it to
- * us, and is left to the kernel, which drops it. Whoever comes from outside of this host is marked on the way,
- * so that the container's chains can tell a published port from its own; what asks for no published port loses
- * the mark again. The host may always reach its own containers.
- */
-export function hostPortChains(family: IpFamily): readonly Chain[] {
-  const skip: Rule = { matches: [loopback(family)], action: { kind: 'return' } };
-  const enter: Rule = {
-    matches: [isLocal],
-    action: { kind: 'jump', chain: chainNames.hostPorts },
-  };
-  return [
-    {
-      name: chainNames.prerouting,
-      rules: [
-        skip,
-        { matches: [isLocal], action: { kind: 'setConnectionMark', bits: published } },
-        enter,
-        { matches: [isLocal], action: { kind: 'clearConnectionMark', bits: published } },
-      ],
-    },
-    { name: chainNames.output, rules: [...(family === 6 ? [skip] : []), enter] },
-  ];
-}
-
-/**
- * What would come back to its sender, or from a loopback address, gets an address of the host as source: a
- * container that calls its own published port, and the host that calls 127.0.0.1.
- */
-export function hostPortMasquerade(family: IpFamily): readonly Rule[] {
-  const fromLoopback: Rule = {
-    matches: [toWorkload, { kind: 'sourceNet', net: parseCidr('127.0.0.0/8') }],
-    action: { kind: 'masquerade' },
-    comment: 'Published port on a loopback address',
-  };
-  return [
-    ...(family === 4 ? [fromLoopback] : []),
-    {
-      matches: [toWorkload, { kind: 'sourceAndOutInterfaceSet', set: workloadsSet(family) }],
-      action: { kind: 'masquerade' },
-      comment: 'Container that calls its own published port',
-    },
-  ];
-}
+import { hostPortsChain } from './names.ts';
 
 /** Where the chains of host ports go; each call may be repeated. */
 export interface HostPortOutput {
@@ -178,7 +103,7 @@ function parentOf(place: string): string {
 }
 
 function chainName(place: string): string {
-  return place === '' ? chainNames.hostPorts : `${chainNames.hostPorts}-${place}`;
+  return place === '' ? hostPortsChain : `${hostPortsChain}-${place}`;
 }
 
 /** Without its chain a port is not published. */
@@ -212,7 +137,12 @@ function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: Publ
   const rules: readonly Rule[] = [
     ...(isAdmitted
       ? []
-      : [{ matches, action: { kind: 'clearConnectionMark', bits: published } } as const]),
+      : [
+          {
+            matches,
+            action: { kind: 'clearConnectionMark', bits: connectionMarkBits.published },
+          } as const,
+        ]),
     { matches, action: { kind: 'destinationNat', address, port } },
   ];
   return rules;

@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { IpFamily } from '../../ip/address.ts';
-import { addressSetPrefix, workloadInterfacePrefix } from '../../ruleset/names.ts';
+import type { DropReason } from '../../ruleset/drop-reasons.ts';
+import { addressSetPrefix } from '../../ruleset/names.ts';
+import type { Direction } from '../../ruleset/policy.ts';
+import type { Block } from '../../ruleset/statement.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 
 /**
@@ -8,39 +11,35 @@ import { limitedId, longestChainName } from './limited-id.ts';
  * to, and how often it was dropped. Those that Calico has are Calico's.
  */
 
-/** All interfaces of containers, in the notation of iptables. */
-export const workloadInterfaces = `${workloadInterfacePrefix}+`;
+export const hostPortsChain = 'cali-host-ports';
 
-export const chainNames = {
-  forward: 'cali-FORWARD',
-  forwardingGuard: 'cali-fwd-guard',
-  input: 'cali-INPUT',
-  output: 'cali-OUTPUT',
-  prerouting: 'cali-PREROUTING',
-  postrouting: 'cali-POSTROUTING',
-  natOutgoing: 'cali-nat-outgoing',
-  fromWorkloads: 'cali-from-wl-dispatch',
-  toWorkloads: 'cali-to-wl-dispatch',
-  relatedFromWorkloads: 'cali-from-wl-related',
-  relatedToWorkloads: 'cali-to-wl-related',
+const blockChains: Readonly<Record<Block, string>> = {
   workloadToHost: 'cali-wl-to-host',
-  hostPorts: 'cali-host-ports',
-} as const;
+  egress: 'cali-from-wl-dispatch',
+  ingress: 'cali-to-wl-dispatch',
+  relatedEgress: 'cali-from-wl-related',
+  relatedIngress: 'cali-to-wl-related',
+  natOutgoing: 'cali-nat-outgoing',
+  forwardingGuard: 'cali-fwd-guard',
+};
+
+export function blockChain(block: Block): string {
+  return blockChains[block];
+}
 
 /** Chain with a Profile's inbound rules (`cali-pri-`), or its outbound ones (`cali-pro-`). */
-export function profileChain(direction: 'ingress' | 'egress', profile: string): string {
+export function profileChain(direction: Direction, profile: string): string {
   return limitedId(direction === 'ingress' ? 'cali-pri-' : 'cali-pro-', profile, longestChainName);
 }
 
 /** Chain of the endpoints of one stack: packets to them (`cali-tw-`), or from them (`cali-fw-`). */
-export function stackChain(direction: 'ingress' | 'egress', stack: string): string {
+export function stackChain(direction: Direction, stack: string): string {
   return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', stack, longestChainName);
 }
 
 /** Chain of one of the sixteen branches of a dispatch chain. */
-export function bucketChain(direction: 'ingress' | 'egress', bucket: string): string {
-  const root = direction === 'ingress' ? chainNames.toWorkloads : chainNames.fromWorkloads;
-  return `${root}-${bucket}`;
+export function bucketChain(direction: Direction, bucket: string): string {
+  return `${blockChain(direction)}-${bucket}`;
 }
 
 /** The branch that a stack is found in: a hexadecimal digit. */
@@ -66,9 +65,14 @@ export function ruleDropsSet(family: IpFamily, chain: string, ruleText: string):
   return `${addressSetPrefix(family)}d:${digest(`${chain}\n${ruleText}`)}`;
 }
 
-/** Set that counts what no rule matched. */
-export function noMatchDropsSet(family: IpFamily, direction: 'ingress' | 'egress'): string {
-  return `${addressSetPrefix(family)}d:${direction}`;
+/** Set that counts what is dropped for a reason. */
+export function reasonSet(family: IpFamily, { name }: DropReason): string {
+  return `${addressSetPrefix(family)}d:${name}`;
+}
+
+/** Chain that counts and drops for a reason. */
+export function dropChain({ name }: DropReason): string {
+  return limitedId('cali-drop-', name, longestChainName);
 }
 
 /** The addresses that get no more counters, as some set has as many of theirs as it may have. */

@@ -1,7 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { AddressSetSpec } from '../../ruleset/address-set.ts';
 import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
-import { countingSets, dropChains, filledSet, restMembers } from './drop-chains.ts';
+import { countingSets, filledSet, restMembers } from './drop-chains.ts';
 import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
 import { policyChainNames, renderPolicy, type RuleCounter } from './policy-chains.ts';
 import type { Chain } from './rule.ts';
@@ -49,7 +49,6 @@ export class IptablesPolicies {
       this.#output.wantSet(endpointsSet(workloadsSet(family), family));
       for (const spec of countingSets(family)) this.#output.wantSet(spec);
       for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
-      this.#emit(family, dropChains('filter', family));
       this.#renderRoots(family);
     }
   }
@@ -73,11 +72,12 @@ export class IptablesPolicies {
     this.#counters.delete(key);
   }
 
-  setStack(family: IpFamily, { name, policies }: Stack): void {
+  setStack(family: IpFamily, stack: Stack): void {
+    const { name } = stack;
     const bucket = bucketOf(name);
     this.#output.wantSet(endpointsSet(stackSet(family, name), family));
     this.#output.wantSet(endpointsSet(bucketSet(family, bucket), family));
-    this.#emit(family, renderStack(name, policies, family));
+    this.#emit(family, renderStack(stack, family));
     this.#changeBucket(family, bucket, (stacks) => stacks.add(name));
   }
 

@@ -1,7 +1,8 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { directions, type Direction, type Policy, type RuleName } from '../../ruleset/policy.ts';
+import { noMatch } from '../../ruleset/drop-reasons.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { noMatchDropsSet, profileChain } from './names.ts';
+import { profileChain, reasonSet } from './names.ts';
 import { renderPolicyRule } from './policy-rule.ts';
 import { dropsIfRefused, type Chain, type Rule } from './rule.ts';
 
@@ -49,7 +50,8 @@ export function policyChainNames(policy: string): readonly string[] {
 }
 
 function denyRules(direction: Direction, family: IpFamily, problem: string): readonly Rule[] {
-  const [first, ...rest] = countAndDrop(direction, family, noMatchDropsSet(family, direction), []);
+  const reason = noMatch(direction);
+  const [first, ...rest] = countAndDrop(direction, family, reasonSet(family, reason), []);
   return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
 }
 

@@ -21,6 +21,8 @@ export const markBits = {
   scratch1: 0x0010_0000,
 } as const;
 
+export const allMarks: number = Object.values(markBits).reduce((all, bit) => all | bit, 0);
+
 /** Bits of the mark that a connection keeps, in the same half. */
 export const connectionMarkBits = {
   /** The client asked for a published port; where no rule decides, the connection is admitted. */

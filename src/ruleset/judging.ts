@@ -1,0 +1,82 @@
+import { dropReasons, noMatch } from './drop-reasons.ts';
+import type { Direction, Stack } from './policy.ts';
+import type { HostRule } from './statement.ts';
+
+/** How packets that endpoints of this host send (`egress`), or that are sent to them, come to be judged. */
+export function judging(direction: Direction): readonly HostRule[] {
+  const isIngress = direction === 'ingress';
+  return [
+    {
+      name: 'of a connection',
+      when: [{ kind: 'connection', is: 'established' }],
+      action: { kind: 'accept' },
+    },
+    {
+      name: 'related to a connection',
+      when: [{ kind: 'connection', is: 'related' }],
+      action: { kind: 'block', block: isIngress ? 'relatedIngress' : 'relatedEgress' },
+    },
+    {
+      name: 'of no connection',
+      when: [{ kind: 'connection', is: 'invalid' }],
+      action: { kind: 'drop', reason: dropReasons[isIngress ? 'invalidTo' : 'invalidFrom'] },
+      comment: 'Of no connection',
+    },
+    { name: 'endpoint', when: [], action: { kind: 'dispatch', direction } },
+    {
+      name: 'no endpoint',
+      when: [],
+      action: { kind: 'drop', reason: dropReasons[isIngress ? 'unknownTo' : 'unknownFrom'] },
+      comment: 'Unknown interface',
+    },
+  ];
+}
+
+/** What a stack says of the packets of its endpoints; what it does not allow is denied. */
+export function stackRules({ policies }: Stack, direction: Direction): readonly HostRule[] {
+  return [
+    ...(direction === 'egress' ? noTunnels : []),
+    ...policies.map((policy): HostRule => ({
+      name: `policy ${policy}`,
+      when: [],
+      action: { kind: 'policy', policy, direction },
+    })),
+    // Endpoints in quarantine have no policies.
+    ...(direction === 'ingress' && policies.length > 0 ? [publishedPorts] : []),
+    {
+      name: 'otherwise',
+      when: [],
+      action: { kind: 'drop', reason: noMatch(direction) },
+    },
+  ];
+}
+
+/**
+ * Behind all policies: who came by a published port is let in, as the user asked for it. A client that speaks to the
+ * container's own address did not. An ICMP error came the way of the connection that it quotes, but begins none.
+ */
+const publishedPorts: HostRule = {
+  name: 'published port',
+  when: [{ kind: 'connection', is: 'new' }, { kind: 'cameByPublishedPort' }],
+  action: { kind: 'allow' },
+  comment: 'Came by a published port',
+};
+
+/** A container could otherwise send packets that claim to come from another host's tunnel. */
+const noTunnels: readonly HostRule[] = [
+  {
+    name: 'VXLAN',
+    when: [
+      { kind: 'protocol', protocol: 17 },
+      { kind: 'destinationPort', port: 4789 },
+    ],
+    action: { kind: 'drop', reason: dropReasons.tunnel },
+    comment: 'Drop VXLAN encapped packets originating in workloads',
+  },
+  {
+    name: 'IPinIP',
+    when: [{ kind: 'protocol', protocol: 4 }],
+    action: { kind: 'drop', reason: dropReasons.tunnel },
+    comment: 'Drop IPinIP encapped packets originating in workloads',
+  },
+];
