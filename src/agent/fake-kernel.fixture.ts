@@ -101,7 +101,7 @@ export class FakeKernel implements Drivers {
       conntrack: {
         end: (ofFamilies, isToEnd) =>
           this.#end((flow) => ofFamilies.includes(flow.family) && isToEnd(flow)),
-        endOf: (addresses) =>
+        endOf: async (addresses) =>
           this.#end(({ source, answerer }) => addresses.has(source) || addresses.has(answerer)),
       },
       addresses: {

@@ -77,8 +77,8 @@ export function openDrivers(options: {
   readonly families: readonly IpFamily[];
 }): Drivers {
   const { sockets } = options;
-  const { libc, rtnetlink, netfilter, ipset } = sockets;
-  const conntrack = conntrackOf(netfilter);
+  const { libc, rtnetlink, ipset } = sockets;
+  const conntrack = conntrackOf(sockets);
   const sets = new AddressSets(ipset);
   const firewall = new Firewall(options);
   const routes = new Routes(rtnetlink, inheritedFlowsEnder(conntrack));
@@ -141,8 +141,7 @@ function routesInRounds(routes: Routes, { rtnetlink }: Pick<KernelSockets, 'rtne
       return true;
     },
     apply: (phase: Phase) => {
-      if (phase === 'routes') routes.apply();
-      return undefined;
+      return phase === 'routes' ? routes.apply() : undefined;
     },
     look: () => routes.hasDue,
     failures: () => routes.failures(),

@@ -69,7 +69,10 @@ export function startControlPart(
       forks: runner.forks,
       tableTransactions: agent.health.tableTransactions,
       netlinkRequests:
-        sockets.rtnetlink.requests + sockets.removals.requests + sockets.netfilter.requests,
+        sockets.rtnetlink.requests +
+        sockets.removals.requests +
+        sockets.netfilter.requests +
+        sockets.flows.requests,
       datastoreTransactions: writer.transactions,
     }),
   });

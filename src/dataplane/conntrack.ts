@@ -1,6 +1,6 @@
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { endFlows, endFlowsOf, type Flow } from './netlink/conntrack.ts';
-import type { NetlinkSocket } from './netlink/socket.ts';
+import type { KernelSockets } from './kernel-sockets.ts';
 
 export type { Flow } from './netlink/conntrack.ts';
 
@@ -11,14 +11,14 @@ export type { Flow } from './netlink/conntrack.ts';
 export interface Conntrack {
   /** Ends those flows of some families that are to end; answers how many. */
   end(families: readonly IpFamily[], isToEnd: (flow: Flow) => boolean): number;
-  /** Ends the flows that some addresses began or answer; answers how many. */
-  endOf(addresses: ReadonlySet<IpAddress>): number;
+  /** Ends the flows that some addresses began or answer; answers how many. One call at a time. */
+  endOf(addresses: ReadonlySet<IpAddress>): Promise<number>;
 }
 
-/** That of a socket's network namespace. */
-export function conntrackOf(netfilter: NetlinkSocket): Conntrack {
+/** That of the sockets' network namespace. */
+export function conntrackOf({ netfilter, flows }: KernelSockets): Conntrack {
   return {
     end: (families, isToEnd) => endFlows(netfilter, families, isToEnd),
-    endOf: (addresses) => endFlowsOf(netfilter, addresses),
+    endOf: (addresses) => endFlowsOf(flows, addresses),
   };
 }

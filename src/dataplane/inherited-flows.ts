@@ -11,8 +11,8 @@ import { splitCidr, type Cidr } from '../ip/cidr.ts';
  * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
  */
 export function inheritedFlowsEnder(conntrack: Pick<Conntrack, 'endOf'>) {
-  return (destinations: readonly Cidr[]): void => {
+  return async (destinations: readonly Cidr[]): Promise<void> => {
     const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-    if (conntrack.endOf(addresses) > 0) conntrack.endOf(addresses);
+    if ((await conntrack.endOf(addresses)) > 0) await conntrack.endOf(addresses);
   };
 }

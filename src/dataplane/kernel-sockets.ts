@@ -9,31 +9,30 @@ export interface KernelSockets {
   /** For removals, which the kernel takes long for, on another thread. */
   readonly removals: NetlinkSocket;
   readonly netfilter: NetlinkSocket;
+  /** For looking through all tracked flows, which takes the kernel long, on another thread. */
+  readonly flows: NetlinkSocket;
   readonly ipset: Ipset;
   close(): void;
 }
 
 export function openKernelSockets(): KernelSockets {
   const libc = loadLibc();
-  const [rtnetlink, removals, netfilter, sets] = [0, 0, 12, 12].map((family) =>
-    NetlinkSocket.open(libc, family),
-  );
-  if (
-    rtnetlink === undefined ||
-    removals === undefined ||
-    netfilter === undefined ||
-    sets === undefined
-  ) {
-    throw new TypeError('four sockets were opened');
-  }
+  const [routing, filtering] = [0, 12];
+  const opened: NetlinkSocket[] = [];
+  const open = (family: number) => {
+    const socket = NetlinkSocket.open(libc, family);
+    opened.push(socket);
+    return socket;
+  };
   return {
     libc,
-    rtnetlink,
-    removals,
-    netfilter,
-    ipset: new Ipset(sets),
+    rtnetlink: open(routing),
+    removals: open(routing),
+    netfilter: open(filtering),
+    flows: open(filtering),
+    ipset: new Ipset(open(filtering)),
     close: () => {
-      for (const socket of [rtnetlink, removals, netfilter, sets]) socket.close();
+      for (const socket of opened) socket.close();
     },
   };
 }

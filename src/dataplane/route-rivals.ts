@@ -1,4 +1,5 @@
-import type { KernelRoute } from './netlink/route.ts';
+import { cidrFamily } from '../ip/cidr.ts';
+import type { KernelRoute, Route } from './netlink/route.ts';
 
 /** Routes of others that the kernel takes instead of ours, by place. */
 export class RouteRivals {
@@ -56,4 +57,16 @@ export class RouteRivals {
       (one) => one.metric !== metric || one.protocol !== protocol || one.linkIndex !== linkIndex,
     );
   }
+}
+
+/** What the kernel gives to a route that names none. */
+export function metricOf({ destination, metric }: Pick<Route, 'destination' | 'metric'>): number {
+  return metric ?? (cidrFamily(destination) === 4 ? 0 : 1024);
+}
+
+/** Whether a route is tried before one of ours in the same place, as long as it is not listed after it. */
+export function comesBefore(one: KernelRoute, ours: Route): boolean {
+  if (one.metric < metricOf(ours)) return true;
+  // Of the same metric only IPv4 takes one that was made later before one that is there.
+  return one.metric === metricOf(ours) && cidrFamily(ours.destination) === 4;
 }

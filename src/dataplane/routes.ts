@@ -23,7 +23,7 @@ import {
   type RouteKind,
   type WantedRoute,
 } from './route-classes.ts';
-import { RouteRivals } from './route-rivals.ts';
+import { comesBefore, metricOf, RouteRivals } from './route-rivals.ts';
 import { WantedRoutes, type RouteTarget } from './wanted-routes.ts';
 
 export type { WantedAddress } from './link-addresses.ts';
@@ -32,8 +32,8 @@ export type { RouteTarget } from './wanted-routes.ts';
 
 const families: readonly IpFamily[] = [4, 6];
 
-/** A route that is to be written, with its key. */
-type DueRoute = readonly [key: string, route: Route];
+/** Ends what the former owners of addresses began; nothing leads to the addresses until it is done. */
+export type HandOver = (destinations: readonly Cidr[]) => Promise<void>;
 
 /**
  * The routes of this host that are ours, of all classes (`route-classes.ts`), and the addresses of links that they
@@ -42,13 +42,17 @@ type DueRoute = readonly [key: string, route: Route];
  * neither removed nor changed, unless they stand where ours was.
  *
  * Before the first route leads to an endpoint, its destination is handed over: what the former owner of the address
- * began must not come to the new one, nor wait for it in the queue of a neighbour.
+ * began must not come to the new one, nor wait for it in the queue of a neighbour. Meanwhile, and until there is an
+ * interface to lead to, it is held back by a blackhole: a packet that left by another way, such as the default route,
+ * would begin a connection that no policy of the new owner was asked about.
  */
 export class Routes {
   readonly #socket: NetlinkSocket;
-  readonly #handOver: (destinations: readonly Cidr[]) => void;
+  readonly #handOver: HandOver;
   /** The interfaces that routes were handed over to, by place. */
   readonly #owners = new Map<string, string>();
+  /** What is held back and to be handed over. */
+  readonly #held = new Set<string>();
   /** By place (table and destination), as all that follows. */
   readonly #wanted: WantedRoutes;
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
@@ -64,7 +68,7 @@ export class Routes {
 
   constructor(
     socket: NetlinkSocket,
-    handOver: (destinations: readonly Cidr[]) => void,
+    handOver: HandOver,
     classes: Readonly<Record<RouteKind, RouteClass>> = routeClasses,
   ) {
     this.#socket = socket;
@@ -125,7 +129,7 @@ export class Routes {
   /** The kernel tells of a new route; answers whether it concerns one of ours, and was not made by us. */
   routeMade(made: KernelRoute, place: RoutePlace): boolean {
     const key = placeOf(made);
-    const wanted = this.#wanted.planned(key);
+    const wanted = this.#delta.desired.get(key);
     if (wanted === undefined) return false;
     const actual = this.#delta.actual.get(key);
     const isRightMetric = made.metric === metricOf(wanted);
@@ -133,6 +137,7 @@ export class Routes {
       // What we wrote ourselves is told as well, in the order in which it was written.
       if (place !== 'in the place of another') return false;
       if (actual !== undefined && isSameRoute(actual, made.route)) return false;
+      this.#holdIsBroken(key);
       this.#delta.setActual(key, made.route);
       return true;
     }
@@ -143,6 +148,7 @@ export class Routes {
     if (!comesBefore(made, wanted) || (isRightMetric && place === 'after others')) return false;
     // Where ours is not there yet, its place is taken; that is found when it is made.
     if (actual === undefined) return false;
+    this.#holdIsBroken(key);
     this.#rivals.add(key, made);
     this.#lost.add(key);
     return true;
@@ -157,38 +163,29 @@ export class Routes {
     this.#wanted.setLinks(listLinks(this.#socket));
     this.#addresses.resync();
     const found = families.flatMap((family) => listKernelRoutes(this.#socket, family));
-    const before = [...this.#delta.actual.keys()];
+    const before = new Map(this.#delta.actual);
     const own = new Set(found.filter((one) => this.#wanted.isOwn(one)));
     this.#delta.replaceActual(
       [...own].flatMap((one) => (one.route === undefined ? [] : [[placeOf(one), one.route]])),
     );
-    for (const key of before) if (!this.#delta.actual.has(key)) this.#loseRoute(key);
+    for (const [key, route] of before) {
+      if (!this.#delta.actual.has(key)) this.#loseRoute(key, route);
+    }
     this.#removing.clear();
     this.#findRivals(found, own);
     for (const key of this.#wanted.places()) this.#changed.add(key);
   }
 
-  /** Writes what differs, but for what was refused a moment ago. */
-  apply(): void {
-    this.#planChanged();
-    this.#addresses.apply();
-    for (const [key, route] of this.#delta.removals()) {
-      if (!this.#kept.isDue(key)) continue;
-      const { destination: net } = route;
-      this.#kept.attempt(key, { what: `removal of the route to ${net}`, net }, () => {
-        deleteRoute(this.#socket, route);
-        this.#delta.deleteActual(key);
-      });
-    }
-    const due = this.#delta.updates().filter(([key]) => this.#refused.isDue(key));
-    const isToBeHandedOver = ([key]: DueRoute) =>
-      this.#wanted.newOwner(key) !== this.#owners.get(key);
-    const handedOver = this.#handOverAll(due.filter(isToBeHandedOver));
-    for (const [key, route] of due) {
-      if (isToBeHandedOver([key, route]) && !handedOver.has(key)) continue;
-      if (this.#write(key, route)) this.#setOwner(key);
-    }
-    for (const key of this.#rivals.places()) this.#comeFirst(key);
+  /**
+   * Writes what differs, but for what was refused a moment ago. What is to be handed over is waited for; what is wanted
+   * otherwise meanwhile is written with it, or with the next call. One call at a time.
+   */
+  apply(): Promise<void> | undefined {
+    this.#writeDue();
+    const held = [...this.#held].filter(
+      (key) => this.#refused.isDue(key) && this.#delta.actual.get(key)?.type === 'blackhole',
+    );
+    return held.length === 0 ? undefined : this.#handOverAll(held);
   }
 
   /** What the kernel does not hold as wanted, as it was when it was tried last. */
@@ -232,28 +229,50 @@ export class Routes {
     });
   }
 
-  /**
-   * Hands routes over to their new owners; answers which. Meanwhile nothing is routed to their destinations: a packet
-   * that left by another way, such as the default route, would begin a connection that no policy of the new owner was
-   * asked about.
-   */
-  #handOverAll(routes: readonly DueRoute[]): ReadonlySet<string> {
-    const held = routes.filter(([key, { linkIndex: _link, gateway: _gateway, ...route }]) =>
-      this.#write(key, { ...route, type: 'blackhole', scope: 'global' }),
-    );
-    if (held.length === 0) return new Set();
-    try {
-      this.#handOver(held.map(([, { destination }]) => destination));
-    } catch (error) {
-      for (const [key, route] of held) this.#refused.add(key, aboutRoute(route), error);
-      return new Set();
+  #writeDue(): void {
+    this.#planChanged();
+    this.#addresses.apply();
+    for (const [key, route] of this.#delta.removals()) {
+      if (!this.#kept.isDue(key)) continue;
+      const { destination: net } = route;
+      this.#kept.attempt(key, { what: `removal of the route to ${net}`, net }, () => {
+        deleteRoute(this.#socket, route);
+        this.#delta.deleteActual(key);
+      });
     }
-    return new Set(held.map(([key]) => key));
+    for (const [key, route] of this.#delta.updates()) {
+      if (this.#refused.isDue(key)) this.#write(key, route);
+    }
+    for (const key of this.#rivals.places()) this.#comeFirst(key);
   }
 
-  #setOwner(key: string): void {
-    const owner = this.#wanted.newOwner(key);
-    if (owner !== undefined) this.#owners.set(key, owner);
+  /** Hands over what is held back; what leads to the new owners is written then. */
+  async #handOverAll(keys: readonly string[]): Promise<void> {
+    const held = keys.flatMap((key) => {
+      const route = this.#delta.actual.get(key);
+      return route === undefined ? [] : [{ key, route, owner: this.#wanted.newOwner(key) }];
+    });
+    try {
+      await this.#handOver(held.map(({ route }) => route.destination));
+    } catch (error) {
+      for (const { key, route } of held) this.#refused.add(key, aboutRoute(route), error);
+      return;
+    }
+    for (const { key, route, owner } of held) {
+      const isUnbroken = this.#delta.actual.get(key) === route;
+      if (!isUnbroken || owner === undefined || this.#wanted.newOwner(key) !== owner) continue;
+      this.#owners.set(key, owner);
+      this.#refused.delete(key);
+      this.#changed.add(key);
+    }
+    this.#writeDue();
+  }
+
+  /** Packets may have gone another way to what is held back, so that it is handed over again. */
+  #holdIsBroken(key: string, route = this.#delta.actual.get(key)): void {
+    if (route?.type !== 'blackhole') return;
+    this.#owners.delete(key);
+    this.#changed.add(key);
   }
 
   /**
@@ -310,17 +329,29 @@ export class Routes {
 
   #planChanged(): void {
     for (const key of this.#changed) {
-      const route = this.#wanted.planned(key);
+      const route = this.#plan(key);
       if (route === undefined) this.#delta.deleteDesired(key);
       else this.#delta.setDesired(key, route);
       if (route === undefined) this.#refused.delete(key);
-      const actual = this.#delta.actual.get(key);
-      // A daemon that starts again finds the routes to those who run.
-      if (route !== undefined && actual !== undefined && isSameRoute(actual, route)) {
-        this.#setOwner(key);
-      }
     }
     this.#changed.clear();
+  }
+
+  /** What the place is to hold now. */
+  #plan(key: string): Route | undefined {
+    const route = this.#wanted.planned(key);
+    const actual = this.#delta.actual.get(key);
+    const owner = this.#wanted.newOwner(key);
+    this.#held.delete(key);
+    if (owner === undefined) return route;
+    const isThere = route !== undefined && actual !== undefined && isSameRoute(actual, route);
+    // A daemon that starts again finds the routes to those who run.
+    if (isThere) this.#owners.set(key, owner);
+    if (this.#owners.get(key) !== owner) {
+      this.#held.add(key);
+      return this.#wanted.blackhole(key);
+    }
+    return route ?? (actual?.type === 'blackhole' ? actual : undefined);
   }
 
   /** Which routes of others, listed in their order, are taken instead of ours. */
@@ -339,7 +370,8 @@ export class Routes {
     }
   }
 
-  #loseRoute(key: string): void {
+  #loseRoute(key: string, route = this.#delta.actual.get(key)): void {
+    this.#holdIsBroken(key, route);
     this.#delta.deleteActual(key);
     if (this.#wanted.has(key)) this.#lost.add(key);
   }
@@ -360,18 +392,6 @@ export class Routes {
 
 function aboutRoute({ destination }: Route): Omit<ApplyFailure, 'why'> {
   return { what: `route to ${destination}`, net: destination };
-}
-
-/** What the kernel gives to a route that names none. */
-function metricOf({ destination, metric }: Pick<Route, 'destination' | 'metric'>): number {
-  return metric ?? (cidrFamily(destination) === 4 ? 0 : 1024);
-}
-
-/** Whether a route is tried before one of ours in the same place, as long as it is not listed after it. */
-function comesBefore(one: KernelRoute, ours: Route): boolean {
-  if (one.metric < metricOf(ours)) return true;
-  // Of the same metric only IPv4 takes one that was made later before one that is there.
-  return one.metric === metricOf(ours) && cidrFamily(ours.destination) === 4;
 }
 
 function isSameRoute(a: Route, b: Route): boolean {

@@ -64,6 +64,15 @@ export class WantedRoutes {
     return { ...plan(wanted, link.index), destination: wanted.destination, table, protocol };
   }
 
+  /** What holds the destination of a place back while it has no interface to lead to. */
+  blackhole(place: string): Route | undefined {
+    const wanted = this.#winner(place);
+    if (wanted === undefined) return undefined;
+    const { table, protocol } = this.#classes[wanted.kind];
+    const { destination } = wanted;
+    return { destination, table, protocol, type: 'blackhole', scope: 'global' };
+  }
+
   /** The interface to which the destination is to be handed over; `undefined` for a class without an owner of it. */
   newOwner(place: string): string | undefined {
     const wanted = this.#winner(place);

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { applyContainerRoutes } from '../../src/dataplane/container-routes.ts';
+import { findLink } from '../../src/dataplane/netlink/link.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
-import { ourProtocol, routeTables } from '../../src/dataplane/netlink/route.ts';
+import { ourProtocol, routeTables, type Route } from '../../src/dataplane/netlink/route.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { routeClasses, type RouteClass } from '../../src/dataplane/route-classes.ts';
 import { Routes } from '../../src/dataplane/routes.ts';
 import { parseAddress } from '../../src/ip/address.ts';
-import { parseCidr } from '../../src/ip/cidr.ts';
+import { cidrFamily, parseCidr } from '../../src/ip/cidr.ts';
 import { eventually, KernelAgent, profile } from '../lab/kernel-agent.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
@@ -31,10 +32,10 @@ const block: RouteClass = {
 describe('owners of routes', () => {
   const libc = loadLibc();
   const socket = NetlinkSocket.open(libc, 0);
-  const endpoints = new Routes(socket, () => undefined);
+  const endpoints = new Routes(socket, async () => undefined);
   // What is not of interest here is of a table that nobody has.
   const other = { ...block, table: 4242 };
-  const blocks = new Routes(socket, () => undefined, { endpoint: other, local: block });
+  const blocks = new Routes(socket, async () => undefined, { endpoint: other, local: block });
   const [first, second] = [parseCidr('10.65.0.0/26'), parseCidr('10.65.0.64/26')];
   const show = (what: string) => sh(`ip route show ${what}`);
 
@@ -51,11 +52,11 @@ describe('owners of routes', () => {
   });
   after(() => socket.close());
 
-  test('two owners in one table each keep theirs over a resync, and remove no more than theirs', () => {
+  test('two owners in one table each keep theirs over a resync, and remove no more than theirs', async () => {
     for (let turn = 0; turn < 2; turn++) {
       for (const owner of [endpoints, blocks]) {
         owner.resync();
-        owner.apply();
+        await owner.apply();
         assert.deepEqual(owner.failures(), []);
       }
     }
@@ -63,7 +64,7 @@ describe('owners of routes', () => {
       /^10\.65\.0\.1 dev cali0a .*\n?blackhole 10\.65\.0\.0\/26 .*\nblackhole 10\.65\.0\.64\/26/m;
     assert.match(sort(show('proto 80')), all);
     blocks.unwant({ kind: 'local', destination: second });
-    blocks.apply();
+    await blocks.apply();
     assert.equal(show('10.65.0.64/26'), '');
     assert.match(show('proto 80'), /10\.65\.0\.1 dev cali0a/);
     sh(
@@ -71,14 +72,14 @@ describe('owners of routes', () => {
     );
     for (const owner of [endpoints, blocks]) {
       owner.resync();
-      owner.apply();
+      await owner.apply();
     }
     assert.equal(show('10.65.0.128/26') + show('10.65.0.9'), '', 'what each left behind is gone');
     assert.match(show('proto 80'), /10\.65\.0\.1 dev cali0a/);
     assert.match(show('proto 80'), /blackhole 10\.65\.0\.0\/26/);
   });
 
-  test('routes of BIRD, of the administrator, and of our protocol that nobody owns stay', () => {
+  test('routes of BIRD, of the administrator, and of our protocol that nobody owns stay', async () => {
     const foreign = `10.9.0.0/26 dev up0 proto bird
       10.9.0.77/32 dev up0 proto bird
       10.9.1.1/32 dev up0 proto static
@@ -91,43 +92,178 @@ describe('owners of routes', () => {
     const before = all();
     for (const owner of [endpoints, blocks]) {
       owner.resync();
-      owner.apply();
+      await owner.apply();
     }
     assert.equal(all(), before);
   });
 
-  test('of two classes that want one place the one of lower rank has it, then the other', () => {
+  test('of two classes that want one place the one of lower rank has it, then the other', async () => {
     const destination = parseCidr('10.65.7.1/32');
     const isOwn: RouteClass['isOwn'] = (route) => route.destination === destination;
-    const both = new Routes(socket, () => undefined, {
+    const both = new Routes(socket, async () => undefined, {
       endpoint: { ...routeClasses.endpoint, isHandedOver: false, isOwn },
       local: { ...block, isOwn },
     });
     both.resync();
     both.want({ kind: 'local', destination });
-    both.apply();
+    await both.apply();
     assert.match(show(destination), /blackhole/);
     both.want({ kind: 'endpoint', destination, interface: 'cali0a' });
-    both.apply();
+    await both.apply();
     assert.match(show(destination), /dev cali0a/);
     both.unwant({ kind: 'endpoint', destination });
-    both.apply();
+    await both.apply();
     assert.match(show(destination), /blackhole/);
     both.unwant({ kind: 'local', destination });
-    both.apply();
+    await both.apply();
     assert.equal(show(destination), '');
   });
 
-  test('a route that was put before ours while nobody listened stays, and comes after ours', () => {
+  test('a route that was put before ours while nobody listened stays, and comes after ours', async () => {
     sh('ip route prepend 10.65.0.1/32 dev up0 proto static');
     assert.match(sh('ip route get 10.65.0.1'), /dev up0/);
     endpoints.resync();
     assert.equal(endpoints.has(parseCidr('10.65.0.1/32'), 'cali0a'), false);
-    endpoints.apply();
+    await endpoints.apply();
     assert.match(sh('ip route get 10.65.0.1'), /dev cali0a/);
     assert.match(show('10.65.0.1'), /dev up0 proto static/);
     assert.ok(endpoints.has(parseCidr('10.65.0.1/32'), 'cali0a'));
     sh('ip route del 10.65.0.1/32 dev up0');
+  });
+});
+
+describe('an address that goes to a new owner', () => {
+  const socket = NetlinkSocket.open(loadLibc(), 0);
+  const destinations = ['10.68.0.1/32', 'fd68::1/128'].map(parseCidr);
+  const [four = assert.fail()] = destinations;
+  /** The hand-overs that are under way: what of, and how each ends. */
+  const underWay: { readonly of: readonly string[]; readonly end: (error?: Error) => void }[] = [];
+  const routes = new Routes(
+    socket,
+    (of) =>
+      new Promise((resolve, reject) => {
+        underWay.push({ of, end: (error) => (error === undefined ? resolve() : reject(error)) });
+      }),
+  );
+  /** The routes there are, without spaces at their ends. */
+  const shown = () =>
+    destinations.map((one) => sh(`ip -${cidrFamily(one)} route show ${one}`).trim());
+  const leads = (name: string) =>
+    shown().every((text) => text.includes(name) && text.split('\n').length === 1);
+  const want = (name: string) => {
+    for (const destination of destinations) {
+      routes.want({ kind: 'endpoint', destination, interface: name });
+    }
+  };
+  const unwant = () => {
+    for (const destination of destinations) routes.unwant({ kind: 'endpoint', destination });
+  };
+  const link = (name: string) => {
+    sh(`ip link add ${name} type veth peer name ${name}x; ip link set ${name} up`);
+    routes.linkChanged(name, findLink(socket, name));
+  };
+  /** The next hand-over, which is ended by what it answers, and the call that waits for it. */
+  const begin = () => {
+    const applied = routes.apply();
+    assert.ok(applied !== undefined, 'it is handed over');
+    const { of, end } = underWay.pop() ?? assert.fail();
+    return { of, end: (error?: Error) => (end(error), applied) };
+  };
+
+  before(() => {
+    routes.resync();
+    link('cali9a');
+    link('cali9b');
+  });
+  afterEach(() => {
+    unwant();
+    assert.equal(routes.apply(), undefined);
+    assert.deepEqual(underWay, []);
+    assert.deepEqual(shown(), ['', '']);
+  });
+  after(() => socket.close());
+
+  test('is held back from when it is known, until its interface is there', async () => {
+    want('cali9new');
+    const handing = begin();
+    assert.deepEqual(handing.of, destinations);
+    assert.ok(leads('blackhole'));
+    await handing.end();
+    assert.ok(leads('blackhole'), 'nothing else leads there while it has no interface');
+    routes.resync();
+    assert.equal(routes.apply(), undefined, 'nor is it handed over again');
+    link('cali9new');
+    assert.equal(routes.apply(), undefined);
+    assert.ok(leads('dev cali9new'));
+    assert.ok(destinations.every((one) => routes.has(one, 'cali9new')));
+  });
+
+  test('whose interface comes while it is handed over is routed when that is done', async () => {
+    want('cali9late');
+    const handing = begin();
+    link('cali9late');
+    assert.ok(leads('blackhole'));
+    await handing.end();
+    assert.ok(leads('dev cali9late'));
+  });
+
+  test('is handed over once more where another owner is wanted meanwhile', async () => {
+    want('cali9a');
+    const handing = begin();
+    want('cali9b');
+    await handing.end();
+    assert.ok(leads('blackhole'));
+    await begin().end();
+    assert.ok(leads('dev cali9b'));
+  });
+
+  test('is not routed where it is wanted no more meanwhile', async () => {
+    want('cali9a');
+    const handing = begin();
+    unwant();
+    await handing.end();
+    assert.deepEqual(shown(), ['', '']);
+    want('cali9a');
+    await begin().end();
+    assert.ok(leads('dev cali9a'), 'and is handed over when it is wanted again');
+  });
+
+  test('is handed over once more where somebody let packets go another way', async () => {
+    for (const isDuring of [true, false]) {
+      const name = isDuring ? 'cali9a' : 'cali9none';
+      want(name);
+      const handing = begin();
+      if (!isDuring) await handing.end();
+      sh(`ip route del ${four}`);
+      const gone: Route = { destination: four, table: 254, type: 'blackhole', scope: 'global' };
+      const { destination, table } = gone;
+      const told = { destination, table, metric: 0, protocol: ourProtocol, linkIndex: undefined };
+      assert.ok(routes.routeGone({ ...told, route: gone }));
+      const applied = isDuring ? handing.end() : undefined;
+      await applied;
+      const again = begin();
+      assert.deepEqual(again.of, [four]);
+      assert.match(sh(`ip route show ${four}`), /^blackhole/);
+      await again.end();
+      assert.match(sh(`ip route show ${four}`), isDuring ? /dev cali9a/ : /^blackhole/);
+      unwant();
+      await routes.apply();
+    }
+  });
+
+  test('stays held back where flows cannot be ended, which is told', async () => {
+    want('cali9a');
+    await begin().end(new Error('they cannot be listed'));
+    assert.ok(leads('blackhole'));
+    assert.deepEqual(
+      routes.failures().map(({ why }) => why),
+      destinations.map(() => 'they cannot be listed'),
+    );
+    assert.equal(routes.apply(), undefined, 'it is not tried again at once');
+    assert.ok(await eventually(() => routes.hasDue));
+    await begin().end();
+    assert.ok(leads('dev cali9a'));
+    assert.deepEqual(routes.failures(), []);
   });
 });
 

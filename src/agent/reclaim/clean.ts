@@ -36,9 +36,9 @@ export async function cleanHost(
     sets.resync();
     sets.applyAdditions();
     sets.applyRemovals();
-    const routes = new Routes(sockets.rtnetlink, () => undefined);
+    const routes = new Routes(sockets.rtnetlink, async () => undefined);
     routes.resync();
-    routes.apply();
+    await routes.apply();
     await removeLinks(sockets);
     ipv6Forwarding.switchBack(keep);
     const [left] = [...sets.failures(), ...routes.failures()];

@@ -1,6 +1,12 @@
 import { addressFromBytes, familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { address as addressAttribute, nest, readAttributes, u32 } from './attributes.ts';
-import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
+import {
+  isRefusal,
+  requestFlags,
+  type Message,
+  type NetlinkSocket,
+  type Request,
+} from './socket.ts';
 
 /** Connection tracking by nfnetlink. Source: linux/netfilter/nfnetlink_conntrack.h. */
 
@@ -50,20 +56,25 @@ export function endFlows(
 
 /**
  * Ends the flows that some addresses began or answer, whatever is translated on their way; answers how many. The
- * kernel looks through its whole table for each listing (some ms), so where few flows are tracked one listing
- * of all is taken, and else two for each address, of which the kernel tells only what matches.
+ * kernel looks through its whole table for each listing (some ms), so that is done on another thread, on a socket that
+ * nobody else uses meanwhile. Where few flows are tracked one listing of all is taken, and else two for each address,
+ * of which the kernel tells only what matches.
  */
-export function endFlowsOf(socket: NetlinkSocket, addresses: ReadonlySet<IpAddress>): number {
+export async function endFlowsOf(
+  socket: NetlinkSocket,
+  addresses: ReadonlySet<IpAddress>,
+): Promise<number> {
   const isTheirs = ({ source, answerer }: Flow) => addresses.has(source) || addresses.has(answerer);
-  const listings = addresses.size * 2;
-  const flows =
-    countFlows(socket) < flowsPerListing * listings
-      ? listFlows(socket)
-      : [...addresses].flatMap((address) => [
-          ...listFlows(socket, { from: address, as: original }),
-          ...listFlows(socket, { from: address, as: reply }),
-        ]);
-  const ended = new Map(flows.filter(isTheirs).map((flow) => [flow.tuple.toString('hex'), flow]));
+  const ofEach = [...addresses].flatMap((from) => [
+    { from, as: original } as const,
+    { from, as: reply } as const,
+  ]);
+  const isOneEnough = countFlows(socket) < flowsPerListing * ofEach.length;
+  const ended = new Map<string, Flow>();
+  for (const which of isOneEnough ? [undefined] : ofEach) {
+    const flows = (await socket.dumpElsewhere(listing(which))).flatMap(flowIn);
+    for (const flow of flows.filter(isTheirs)) ended.set(flow.tuple.toString('hex'), flow);
+  }
   deleteFlows(socket, [...ended.values()]);
   return ended.size;
 }
@@ -85,24 +96,30 @@ function deleteFlows(socket: NetlinkSocket, flows: readonly Flow[]): void {
 const flowsPerListing = 500;
 
 /** Flows of a family, of both without, or those that an address began or answers. */
-export function listFlows(
-  socket: NetlinkSocket,
-  which?: IpFamily | { readonly from: IpAddress; readonly as: typeof original | typeof reply },
-): readonly Flow[] {
+type Which =
+  | IpFamily
+  | { readonly from: IpAddress; readonly as: typeof original | typeof reply }
+  | undefined;
+
+export function listFlows(socket: NetlinkSocket, which?: Which): readonly Flow[] {
+  return socket.dump(listing(which)).flatMap(flowIn);
+}
+
+function listing(which: Which): Request {
   const isByAddress = typeof which === 'object';
-  return socket
-    .dump({
-      type: subsystem | commands.get,
-      what: 'list the tracked flows',
-      payload: Buffer.concat([
-        header(isByAddress ? familyOf(which.from) : which),
-        ...(isByAddress ? senderFilter(which.from, which.as) : []),
-      ]),
-    })
-    .flatMap(({ payload }) => {
-      const flow = readFlow(payload);
-      return flow === undefined ? [] : [flow];
-    });
+  return {
+    type: subsystem | commands.get,
+    what: 'list the tracked flows',
+    payload: Buffer.concat([
+      header(isByAddress ? familyOf(which.from) : which),
+      ...(isByAddress ? senderFilter(which.from, which.as) : []),
+    ]),
+  };
+}
+
+function flowIn({ payload }: Message): readonly Flow[] {
+  const flow = readFlow(payload);
+  return flow === undefined ? [] : [flow];
 }
 
 /** Kernels before 5.8 do not know the filter and tell everything. */

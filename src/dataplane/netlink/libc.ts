@@ -33,6 +33,8 @@ export interface Libc {
   errno(): number;
   /** `send` on a thread of the pool, for what takes the kernel long. */
   sendElsewhere(fd: number, data: Buffer): Promise<number>;
+  /** `recv` on a thread of the pool: the kernel may have to look for the next part of a long list. */
+  recvElsewhere(fd: number, data: Buffer): Promise<number>;
   /** `poll` on a thread of the pool. The process cannot exit by itself meanwhile, so the time is not to be long. */
   pollElsewhere(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
 }
@@ -42,6 +44,8 @@ export function loadLibc(): Libc {
   const library = koffi.load(null);
   const send: KoffiFunc<(fd: number, data: Buffer, length: number, flags: number) => number> =
     library.func('int send(int fd, const void *data, size_t length, int flags)');
+  const recv: KoffiFunc<(fd: number, data: Buffer, length: number, flags: number) => number> =
+    library.func('int recv(int fd, void *data, size_t length, int flags)');
   const poll: KoffiFunc<(fds: Buffer, count: number, timeout: number) => number> = library.func(
     'int poll(void *fds, unsigned long count, int timeout)',
   );
@@ -56,7 +60,7 @@ export function loadLibc(): Libc {
       'int getsockopt(int fd, int level, int name, void *value, void *length)',
     ),
     send,
-    recv: library.func('int recv(int fd, void *data, size_t length, int flags)'),
+    recv,
     sendto: library.func(
       'long sendto(int fd, const void *data, size_t length, int flags, const void *address, uint address_length)',
     ),
@@ -78,6 +82,13 @@ export function loadLibc(): Libc {
         send.async(fd, data, data.length, 0, (error: unknown, sent) => {
           if (error instanceof Error) reject(error);
           else resolve(sent);
+        });
+      }),
+    recvElsewhere: (fd, data) =>
+      new Promise((resolve, reject) => {
+        recv.async(fd, data, data.length, 0, (error: unknown, received) => {
+          if (error instanceof Error) reject(error);
+          else resolve(received);
         });
       }),
     pollElsewhere: (descriptors, count, timeoutMs) =>

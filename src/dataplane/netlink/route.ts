@@ -180,7 +180,8 @@ export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
     ...place,
     type,
     scope: nameOf(scopeNumbers, payload[6]) ?? 'global',
-    ...(linkIndex === undefined ? {} : { linkIndex }),
+    // IPv6 says lo of a blackhole, which has no interface.
+    ...(linkIndex === undefined || type === 'blackhole' ? {} : { linkIndex }),
     ...(gateway === undefined ? {} : { gateway: readAddress(gateway) }),
     ...(metric === undefined ? {} : { metric }),
   };

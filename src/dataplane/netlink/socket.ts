@@ -31,6 +31,10 @@ const flagDumpInterrupted = 0x10;
 const flagAckTlvs = 0x200;
 const messageAttribute = 1;
 const errnoInterrupted = 4;
+/** Of a call on another thread it is not told which error it was. */
+const errnoIo = 5;
+/** How often a list is asked for that changes while it is made. */
+const mostDumps = 10;
 const answerBytes = 1 << 17;
 
 /** One message of the kernel's. */
@@ -110,20 +114,33 @@ export class NetlinkSocket {
 
   /** All objects that match; a dump that the kernel says was inconsistent is made again. */
   dump(request: Request): readonly Message[] {
-    for (let attempt = 0; attempt < 10; attempt++) {
+    for (let attempt = 0; attempt < mostDumps; attempt++) {
       this.#send(request, requestFlags.dump);
       const messages = this.#readAnswers(request);
-      if (messages.every(({ flags }) => (flags & flagDumpInterrupted) === 0)) return messages;
+      if (messages.every(isConsistent)) return messages;
     }
-    throw refused(request.what, errnoInterrupted, 'it changed all the while');
+    throw changedAllTheWhile(request);
   }
 
   /** Like `request`, but does not hold the event loop while the kernel works. One at a time. */
   async requestElsewhere(request: Request): Promise<void> {
-    const bytes = this.#encode(request, requestFlags.acknowledge);
-    const sent = await this.#libc.sendElsewhere(this.fd, bytes);
-    if (sent < 0) throw refused(request.what, 5, 'the message could not be sent');
+    await this.#sendElsewhere(request, requestFlags.acknowledge);
     this.#readAnswers(request);
+  }
+
+  /** Like `dump`, but does not hold the event loop while the kernel works. One at a time. */
+  async dumpElsewhere(request: Request): Promise<readonly Message[]> {
+    for (let attempt = 0; attempt < mostDumps; attempt++) {
+      await this.#sendElsewhere(request, requestFlags.dump);
+      const messages: Message[] = [];
+      let length: number;
+      do {
+        length = await this.#libc.recvElsewhere(this.fd, this.#answer);
+        if (length < 0) throw refused(request.what, errnoIo, 'no answer');
+      } while (!this.#takeAnswer(length, request, messages));
+      if (messages.every(isConsistent)) return messages;
+    }
+    throw changedAllTheWhile(request);
   }
 
   close(): void {
@@ -144,25 +161,36 @@ export class NetlinkSocket {
     }
   }
 
+  async #sendElsewhere(request: Request, flags: number): Promise<void> {
+    const sent = await this.#libc.sendElsewhere(this.fd, this.#encode(request, flags));
+    if (sent < 0) throw refused(request.what, errnoIo, 'the message could not be sent');
+  }
+
   #readAnswers(request: Request): readonly Message[] {
     const messages: Message[] = [];
-    for (;;) {
-      const length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
+    let length: number;
+    do {
+      length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
       if (length < 0) throw refused(request.what, this.#libc.errno(), 'no answer');
-      let isComplete = true;
-      for (const message of decodeMessages(this.#answer.subarray(0, length))) {
-        if (message.sequence !== this.#sequence) continue;
-        if (message.type === typeError) {
-          checkError(message, request.what);
-          return messages;
-        }
-        if (message.type === typeDone) return messages;
-        // The buffer is used again for the next part.
-        messages.push({ ...message, payload: Buffer.from(message.payload) });
-        isComplete = (message.flags & 2) === 0;
+    } while (!this.#takeAnswer(length, request, messages));
+    return messages;
+  }
+
+  /** Takes the messages of a datagram; answers whether they were the last. Throws what the kernel refused. */
+  #takeAnswer(length: number, request: Request, messages: Message[]): boolean {
+    let isComplete = true;
+    for (const message of decodeMessages(this.#answer.subarray(0, length))) {
+      if (message.sequence !== this.#sequence) continue;
+      if (message.type === typeError) {
+        checkError(message, request.what);
+        return true;
       }
-      if (isComplete && messages.length > 0) return messages;
+      if (message.type === typeDone) return true;
+      // The buffer is used again for the next part.
+      messages.push({ ...message, payload: Buffer.from(message.payload) });
+      isComplete = (message.flags & 2) === 0;
     }
+    return isComplete && messages.length > 0;
   }
 }
 
@@ -198,6 +226,14 @@ export function* decodeMessages(bytes: Buffer): Generator<Message & { readonly s
 /** Whether an error is one of the given refusals. */
 export function isRefusal(error: unknown, ...errnos: readonly string[]): boolean {
   return isCalicoError(error, 'kernel/refused') && errnos.includes(error.detail.errno);
+}
+
+function isConsistent({ flags }: Message): boolean {
+  return (flags & flagDumpInterrupted) === 0;
+}
+
+function changedAllTheWhile({ what }: Request): Error {
+  return refused(what, errnoInterrupted, 'it changed all the while');
 }
 
 function checkError({ payload, flags }: Message, what: string): void {
