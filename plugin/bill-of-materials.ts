@@ -4,8 +4,8 @@ import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 
 /**
- * Adds Debian packages to the bill of materials that npm wrote (CycloneDX 1.5), and takes out of it what is not in the
- * program (plugin/bundle.ts says what is) and what differs from build to build:
+ * Adds Debian packages to npm's bill of materials (CycloneDX 1.5), and removes packages that are not in the program
+ * (according to plugin/bundle.ts) and values that differ between builds:
  * bill-of-materials.ts SECONDS NPM-BOM BUNDLED <PACKAGES >BOM. PACKAGES are paragraphs of `dpkg-deb -f`.
  */
 
@@ -24,7 +24,7 @@ const inProgram = new Set(
     .parse(JSON.parse(readFileSync(bundledFile, 'utf8')))
     .map(({ name, version }) => `${name}@${version}`),
 );
-/** What is beside the program: Node, and the native library. */
+/** Packages shipped next to the program: Node, and the native library. */
 const besides = /^(node-linux-\w+|koffi|@koromix\/.+)$/;
 const shipped = npmBill.components.filter(
   ({ name, version }) => inProgram.has(`${name}@${version}`) || besides.test(name),

@@ -4,15 +4,15 @@ import { build, type Plugin } from 'esbuild';
 import { z } from 'zod';
 
 /**
- * Makes of the sources and their libraries the few files that are installed: bundle.ts [DIR]
- * One file instead of seven hundred is loaded in half the time. DIR (dist if not given) also gets packages.json, which
- * names what went in, and the licences of that. koffi is native and stays a package.
+ * Bundles the sources and their libraries into the few files that are installed: bundle.ts [DIR]
+ * One file loads in half the time of seven hundred. DIR (default: dist) also gets packages.json, the list of bundled
+ * packages, and their licences. koffi is native and stays a package.
  */
 
 const folder = resolve(process.argv[2] ?? 'dist');
 process.chdir(join(import.meta.dirname, '..'));
 
-/** Parts of dockerode for what we never do (Docker by SSH, BuildKit); they would load SSH and gRPC at every start. */
+/** Unused parts of dockerode (Docker over SSH, BuildKit); they would load SSH and gRPC at every start. */
 const leftOut = /\/(docker-modem\/lib\/ssh|dockerode\/lib\/(session|buildkit))\.js$/;
 
 const leaveOut: Plugin = {
@@ -25,8 +25,8 @@ const leaveOut: Plugin = {
 };
 
 /**
- * An ES module that imports of node:http makes Node look at everything that it exports, WebSocket included, and for
- * that load its HTTP client undici, which takes longer than all of our own code; require does not.
+ * An ES module import from node:http makes Node evaluate all exports, WebSocket included, and therefore load its HTTP
+ * client undici, which takes longer than all other code; require does not.
  */
 const requireHttp: Plugin = {
   name: 'require-http',
@@ -45,16 +45,16 @@ const { metafile } = await build({
   entryPoints: ['src/main.ts'],
   outdir: folder,
   bundle: true,
-  // What only commands or only etcd need is in files of their own, loaded when it is wanted.
+  // Code for commands only and for etcd only is in separate files, loaded on demand.
   splitting: true,
   format: 'esm',
   platform: 'node',
   target: 'node24',
-  // A stack trace names functions, and lines of files that can be read.
+  // Keep stack traces readable.
   minify: false,
   external: ['koffi'],
   plugins: [leaveOut, requireHttp],
-  // What CommonJS libraries expect to be there.
+  // Globals that CommonJS libraries expect.
   banner: {
     js: [
       "import { createRequire as createRequireOfNode } from 'node:module';",
@@ -66,7 +66,7 @@ const { metafile } = await build({
   metafile: true,
   logLevel: 'warning',
 });
-// The etcd client reads its protocol from ../proto, as seen from its own file.
+// The etcd client reads its protocol files from ../proto, relative to its own file.
 mkdirSync(join(folder, 'proto'));
 for (const name of readdirSync('node_modules/etcd3/proto')) {
   copyFileSync(join('node_modules/etcd3/proto', name), join(folder, 'proto', name));
