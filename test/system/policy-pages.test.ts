@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { startLab, type NetworkLab } from '../lab/network-lab.ts';
+import { Page } from '../lab/page.ts';
+
+/** Every command of docs/networks.md and docs/profiles.md, in the order of a reader who follows both. */
+describe('docs/networks.md and docs/profiles.md', { timeout: 120_000 }, () => {
+  let lab: NetworkLab;
+  const networks = new Page('docs/networks.md', (text) =>
+    text.replaceAll('IMAGE', 'calico-test httpd -f -p 80 -h /www'),
+  );
+  const profiles = new Page('docs/profiles.md');
+  before(async () => {
+    lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });
+  });
+  after(async () => lab[Symbol.asyncDispose]());
+
+  const shell = (command: string) => lab.host.run(['sh', '-c', command]);
+  const policy = () => lab.calico('profile', 'show', 'web');
+
+  test('a network, a published port, and who may reach it', async () => {
+    await networks.run('Networks', shell);
+    await networks.run('Published ports', shell);
+    await networks.run('Policy for published ports', shell);
+    assert.match(await policy(), /allow tcp from cidr 198\.51\.100\.0\/24 to ports 80\n.*deny tcp/);
+  });
+
+  test('Profiles of a network, and of a running container', async () => {
+    const before = await policy();
+    await profiles.run('Commands', shell);
+    assert.equal(
+      await policy(),
+      before.replace('tags: web', 'tags: backend, web'),
+      'both rules that were added are removed',
+    );
+    await profiles.run('Profiles of a running container', shell);
+    const [endpoint] = (await lab.status()).endpoints;
+    assert.deepEqual(endpoint?.profiles, ['web']);
+  });
+
+  test('each command of the pages was run', () => {
+    networks.assertAllWasRun();
+    profiles.assertAllWasRun();
+  });
+});
