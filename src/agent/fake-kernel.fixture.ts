@@ -6,6 +6,7 @@ import type { ContainerRoutes } from '../dataplane/container-routes.ts';
 import type { Link } from '../dataplane/netlink/link.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../ip/cidr.ts';
+import { IptablesRenderer, type Tables } from '../render/iptables/renderer.ts';
 import { setsInRounds, type Drivers, type Kernel } from './kernel.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
@@ -51,7 +52,7 @@ export class FakeKernel implements Drivers {
           write();
         },
       });
-    const tables = (family: IpFamily): NonNullable<ReturnType<Kernel['tables']['get']>> => ({
+    const tables = (family: IpFamily): Tables => ({
       setChain: (table, { name, rules }) => {
         const key = `${family} ${table} ${name}`;
         soon('tables', `chain ${key}`, () => this.chains.set(key, JSON.stringify(rules)));
@@ -67,7 +68,10 @@ export class FakeKernel implements Drivers {
     });
     this.kernel = {
       sets: this.sets,
-      tables: new Map(families.map((family) => [family, tables(family)])),
+      rules: new IptablesRenderer(
+        new Map(families.map((family) => [family, tables(family)])),
+        this.sets,
+      ),
       routes: {
         want: (route) => {
           const key = `${route.kind} ${route.destination}`;

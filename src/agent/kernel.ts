@@ -5,12 +5,13 @@ import { inheritedFlowsEnder } from '../dataplane/inherited-flows.ts';
 import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
-import type { IptablesTables } from '../dataplane/iptables/tables.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 import { findLink, setRouteLocalnet } from '../dataplane/netlink/link.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
 import { Routes } from '../dataplane/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
+import { IptablesRenderer } from '../render/iptables/renderer.ts';
+import type { Renderer } from '../ruleset/renderer.ts';
 import { Firewall } from './firewall.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
@@ -21,21 +22,9 @@ import type { Driver, HostEvent, Phase } from './manager.ts';
 export interface Kernel {
   readonly sets: Pick<
     AddressSets,
-    | 'want'
-    | 'unwant'
-    | 'addMember'
-    | 'removeMember'
-    | 'holds'
-    | 'faults'
-    | 'applyAdditions'
-    | 'filled'
-    | 'counters'
-    | 'removeCounters'
+    'want' | 'unwant' | 'addMember' | 'removeMember' | 'holds' | 'faults' | 'applyAdditions'
   >;
-  readonly tables: ReadonlyMap<
-    IpFamily,
-    Pick<IptablesTables, 'setChain' | 'removeChain' | 'setHook'>
-  >;
+  readonly rules: Renderer;
   readonly routes: Pick<
     Routes,
     'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has' | 'link'
@@ -84,7 +73,7 @@ export function openDrivers(options: {
   const routes = new Routes(rtnetlink, inheritedFlowsEnder(conntrack));
   const kernel: Kernel = {
     sets,
-    tables: firewall.tables,
+    rules: new IptablesRenderer(firewall.tables, sets),
     routes,
     links: { setRouteLocalnet: (name, isOn) => setRouteLocalnet(rtnetlink, name, isOn) },
     conntrack,

@@ -1,7 +1,7 @@
 import type { Manager } from './manager.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 import { ContainerPaths } from './managers/container-paths.ts';
-import { DropCounters } from './managers/drop-counters.ts';
+import { DropCounterUpkeep } from './managers/drop-counters.ts';
 import { EndpointRoutes } from './managers/endpoint-routes.ts';
 import { FlowEnder } from './managers/flow-ender.ts';
 import { GuardedIpv6Forwarding } from './managers/ipv6-forwarding.ts';
@@ -16,7 +16,7 @@ export interface Managers {
   readonly ports: PublishedPorts;
   readonly routes: EndpointRoutes;
   readonly containers: ContainerPaths;
-  readonly counters: DropCounters;
+  readonly counters: DropCounterUpkeep;
   /** In the order in which they hear of changes, take part in a phase, and stand in `status`. */
   readonly all: readonly Manager[];
 }
@@ -26,7 +26,7 @@ export function createManagers(deps: ManagerDeps): Managers {
   const ports = new PublishedPorts(deps);
   const routes = new EndpointRoutes(deps);
   const containers = new ContainerPaths(deps);
-  const counters = new DropCounters(deps, containers);
+  const counters = new DropCounterUpkeep(deps, containers);
   const all: readonly Manager[] = [
     new StaticRules(deps),
     new GuardedIpv6Forwarding(deps),

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { AddressSetSpec } from '../ruleset/address-set.ts';
+import type { IpsetSpec } from '../render/iptables/ipset.ts';
 import type { SetOperations } from './address-sets.ts';
 import { refused } from './netlink/errno.ts';
 import { kernelTypeName, type KernelSet } from './netlink/ipset.ts';
@@ -17,7 +17,7 @@ export class FakeSets implements SetOperations {
   /** Told of all that is made and removed. */
   onChange: (what: string) => void = () => undefined;
 
-  create = ({ name, type, family, countsPackets }: AddressSetSpec): void => {
+  create = ({ name, type, family, countsPackets = false }: IpsetSpec): void => {
     if (this.sets.has(name)) throw refused('create', 17);
     const form = { name, typeName: kernelTypeName(type), family, countsPackets };
     this.sets.set(name, { form, members: new Set() });
@@ -27,7 +27,7 @@ export class FakeSets implements SetOperations {
     if (this.sets.delete(name)) this.onChange(`remove set ${name}`);
   };
   swap = (): void => assert.fail('no rule names a set');
-  add = ({ name }: AddressSetSpec, members: readonly string[]): void => {
+  add = ({ name }: IpsetSpec, members: readonly string[]): void => {
     this.requests++;
     const held = this.#held(name);
     for (const member of members) {
@@ -36,7 +36,7 @@ export class FakeSets implements SetOperations {
       this.onChange(`add ${member} to ${name}`);
     }
   };
-  remove = ({ name }: AddressSetSpec, members: readonly string[]): void => {
+  remove = ({ name }: IpsetSpec, members: readonly string[]): void => {
     const held = this.#held(name);
     for (const member of members) {
       if (this.refuses.has(member)) throw refused('remove', 12);

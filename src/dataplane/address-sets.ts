@@ -1,5 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
-import type { AddressSetSpec, SetFault } from '../ruleset/address-set.ts';
+import type { IpsetSpec } from '../render/iptables/ipset.ts';
+import type { SetFault } from '../ruleset/address-set.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { kernelTypeName, type Ipset, type KernelMember, type KernelSet } from './netlink/ipset.ts';
 import { isRefusal } from './netlink/socket.ts';
@@ -53,7 +54,7 @@ export class AddressSets {
   }
 
   /** From now on the set is wanted, empty at first; repeating it keeps the members. */
-  want(spec: AddressSetSpec): void {
+  want(spec: IpsetSpec): void {
     if (this.#sets.has(spec.name)) return;
     const wanted = new WantedSet(spec);
     this.#sets.set(spec.name, wanted);
@@ -259,7 +260,7 @@ export class AddressSets {
   }
 
   /** Answers `false` if somebody has made one of that name meanwhile, of which we know now. */
-  #isCreated(spec: AddressSetSpec): boolean {
+  #isCreated(spec: IpsetSpec): boolean {
     try {
       this.#ipset.create(spec);
       return true;
@@ -274,7 +275,7 @@ export class AddressSets {
   }
 
   /** Puts a set in the place of one of another form. Rules may name it, which cannot be removed then. */
-  #replace(spec: AddressSetSpec): void {
+  #replace(spec: IpsetSpec): void {
     try {
       this.#ipset.destroy(spec.name);
       this.#ipset.create(spec);
@@ -348,8 +349,8 @@ function formOf({
   typeName,
   family,
   countsPackets,
-}: Pick<KernelSet, 'typeName' | 'family' | 'countsPackets'>): string {
-  return `${typeName} ${family}${countsPackets ? ' counters' : ''}`;
+}: Pick<KernelSet, 'typeName' | 'family'> & Pick<IpsetSpec, 'countsPackets'>): string {
+  return `${typeName} ${family}${countsPackets === true ? ' counters' : ''}`;
 }
 
 function sentence(failure: ApplyFailure | undefined): string | undefined {

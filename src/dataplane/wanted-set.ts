@@ -1,4 +1,4 @@
-import type { AddressSetSpec } from '../ruleset/address-set.ts';
+import type { IpsetSpec } from '../render/iptables/ipset.ts';
 import { halves, parseCidr, type Cidr } from '../ip/cidr.ts';
 import { Refusals, withEach, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
@@ -7,7 +7,7 @@ import { isRefusal } from './netlink/socket.ts';
 
 /** One set that is wanted, with the members that it should have and has. */
 export class WantedSet {
-  readonly spec: AddressSetSpec;
+  readonly spec: IpsetSpec;
   /** What the kernel did not take, and what it did not give up. */
   readonly refused = new Refusals<string>();
   readonly kept = new Refusals<string>();
@@ -15,7 +15,7 @@ export class WantedSet {
   /** Those wanted members that are all addresses of the family, or half of them. */
   readonly #wide = new Set<string>();
 
-  constructor(spec: AddressSetSpec) {
+  constructor(spec: IpsetSpec) {
     this.spec = spec;
   }
 
@@ -123,15 +123,15 @@ export class WantedSet {
   }
 }
 
-function isWide({ type }: AddressSetSpec, member: string): boolean {
+function isWide({ type }: IpsetSpec, member: string): boolean {
   return type === 'net' && (member.endsWith('/0') || member.endsWith('/1'));
 }
 
-function allOf({ family }: AddressSetSpec): Cidr {
+function allOf({ family }: IpsetSpec): Cidr {
   return parseCidr(family === 4 ? '0.0.0.0/0' : '::/0');
 }
 
-function aboutMember({ name }: AddressSetSpec, member: string): Omit<ApplyFailure, 'why'> {
+function aboutMember({ name }: IpsetSpec, member: string): Omit<ApplyFailure, 'why'> {
   const net = netOf(member);
   return {
     what: `member ${member} of the address set ${name}`,

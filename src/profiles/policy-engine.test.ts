@@ -5,7 +5,7 @@ import { parseCidr } from '../ip/cidr.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
-import type { PolicyOutput } from './output.ts';
+import type { PolicyOutput } from '../ruleset/renderer.ts';
 import { selectorSet } from '../ruleset/names.ts';
 import type { Dispatch } from '../ruleset/policy.ts';
 import { PolicyEngine } from './policy-engine.ts';

@@ -131,8 +131,8 @@ function obeysPolicy(backend: Backend): void {
 
   /** Packets to containers that no rule allows. */
   function dropped(family: IpFamily): number {
-    return lab.kernel.sets
-      .counters(`cali${family}0d:ingress`)
+    return lab.sockets.ipset
+      .members(`cali${family}0d:ingress`, family)
       .reduce((sum, { packets }) => sum + Number(packets), 0);
   }
 

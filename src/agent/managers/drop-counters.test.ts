@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DropCounters } from './drop-counters.ts';
+import { DropCounts } from '../../render/iptables/drop-counts.ts';
+import { DropCounterUpkeep } from './drop-counters.ts';
 
 const counted = 'cali40d:source';
 const other = 'cali40d:tunnel';
@@ -55,8 +56,9 @@ function lab() {
           leadsOut: true,
         }
       : undefined;
-  const counters = new DropCounters(
-    { node: 'here', kernel: { sets, routes: { link } } },
+  const drops = new DropCounts([4, 6], sets, () => []);
+  const counters = new DropCounterUpkeep(
+    { node: 'here', kernel: { rules: { drops }, routes: { link } } },
     { hasInterface: (name) => ofEndpoints.has(name) },
   );
   const gone = (name: string) =>
@@ -137,9 +139,11 @@ test('of one address a set keeps 32 counters, those with most; the rest becomes 
   assert.equal(kept.length, 32);
   assert.equal(kept.map(([, packets]) => packets).toSorted((a, b) => Number(a - b))[0], 9n);
   const sum = BigInt((8 * 9) / 2);
-  assert.deepEqual(counters.foldedInto('cali40d:rest'), { packets: sum, bytes: sum * 100n });
-  assert.equal(counters.foldedInto('cali60d:rest'), undefined);
-  assert.equal(counters.foldedInto(counted), undefined);
+  const rest = counters.counts().filter(({ by }) => by.kind === 'rest');
+  assert.deepEqual(
+    rest.map(({ interface: name, packets, bytes }) => [name, packets, bytes]),
+    [[undefined, sum, sum * 100n]],
+  );
   // It is crowded as long as it is so in one of the sets.
   for (let n = 0; n < 32; n++) sets.count(other, `10.0.0.2,cali${n}`, 1n);
   assert.equal(look(), true);
@@ -168,7 +172,7 @@ test('a set that cannot be read or emptied is told with the command that begins 
       ],
     ],
   );
-  assert.equal(counters.read(counted), undefined);
+  assert.deepEqual(counters.counts(), []);
   sets.broken.clear();
   sets.broken.add(`remove ${counted}`);
   look();

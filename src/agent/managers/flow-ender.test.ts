@@ -6,9 +6,9 @@ import { hostCidr } from '../../ip/cidr.ts';
 import type { PolicyRule } from '../../model/policy-rule.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { compileProfile } from '../../profiles/compile/compiled-profile.ts';
-import { connectionMarkBits } from '../../render/iptables/rule.ts';
 import { FlowEnder } from './flow-ender.ts';
 
+const publishedMark = 0x20;
 const host = parseAddress('192.0.2.1');
 const container = parseAddress('10.65.0.1');
 const client = parseAddress('203.0.113.9');
@@ -39,7 +39,7 @@ const published: Flow = {
   sourcePort: 40_000,
   destinationPort: 8080,
   answeringPort: 80,
-  mark: connectionMarkBits.published,
+  mark: publishedMark,
   tuple: Buffer.of(),
 };
 /** The network leaves published ports to the rules alone. */
@@ -64,6 +64,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
             return found.length;
           },
         },
+        rules: { cameByPublishedPort: (mark) => mark === publishedMark },
         addresses: { ofInterfaces: () => new Set([host]) },
         losses: () => 0,
       },

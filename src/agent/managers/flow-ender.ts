@@ -8,7 +8,7 @@ import { selectorId } from '../../model/selector/canonical.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { evaluateProfiles, type Packet, type Verdict } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
-import { connectionMarkBits } from '../../render/iptables/rule.ts';
+import type { Renderer } from '../../ruleset/renderer.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { ownEndpoint } from './own-endpoint.ts';
@@ -21,6 +21,7 @@ interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsFor
   readonly kernel: {
     readonly conntrack: Pick<Conntrack, 'end'>;
     readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
+    readonly rules: Pick<Renderer, 'cameByPublishedPort'>;
     readonly losses: () => number;
   };
 }
@@ -108,7 +109,7 @@ export class FlowEnder implements Manager<FlowEnderKind> {
     // The host always reaches its own containers.
     const isOfHost = ofHost.has(source) || source.startsWith('127.');
     const to = isOfHost ? [] : [...(this.#byAddress.get(answerer)?.values() ?? [])];
-    const isPublished = (mark & connectionMarkBits.published) !== 0;
+    const isPublished = this.#kernel.rules.cameByPublishedPort(mark);
     return (
       from.every((endpoint) => this.#verdict(endpoint, 'egress', packet).isAllowed) &&
       to.every((endpoint) => {

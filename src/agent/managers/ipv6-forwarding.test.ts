@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { forwards } from '../../dataplane/host-settings.ts';
+import type { HostRule } from '../../ruleset/statement.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 
 const skip = forwards(6) ? 'this host forwards IPv6 already' : false;
@@ -10,23 +11,16 @@ test(
   'forwarding that could not be switched on is told, and tried again until it is',
   { skip },
   async () => {
-    const chains: string[] = [];
+    const guards: HostRule[] = [];
     const logged: string[] = [];
     const note = (text: string) => void logged.push(text);
     let tried = 0;
     let problem: string | undefined = 'the host does not let us';
     const forwarding = new GuardedIpv6Forwarding({
       kernel: {
-        tables: new Map([
-          [
-            6,
-            {
-              setChain: (_, { name }) => void chains.push(name),
-              removeChain: () => undefined,
-              setHook: () => undefined,
-            },
-          ],
-        ]),
+        rules: {
+          setHostRules: (_, { blocks }) => void guards.push(...(blocks.forwardingGuard ?? [])),
+        },
       },
       ipv6Forwarding: {
         isOurs: false,
@@ -36,6 +30,7 @@ test(
         },
         keepAdvertisements: () => undefined,
       },
+      families: [4, 6],
       statics: { endpointToHostAction: 'Return' },
       log: { error: note, warn: note, info: note, debug: note },
     });
@@ -44,9 +39,9 @@ test(
     assert.equal(tried, 0, 'no container has an IPv6 address');
     forwarding.onEvent({ kind: 'linkMade', name: 'cali1', hasIpv6: false });
     forwarding.apply('tables');
-    assert.deepEqual([tried, chains.length], [0, 0]);
+    assert.deepEqual([tried, guards.length], [0, 0]);
     forwarding.onEvent({ kind: 'linkMade', name: 'cali2', hasIpv6: true });
-    assert.ok(chains.length > 0, 'the guard comes first');
+    assert.ok(guards.length > 0, 'the guard comes first');
     forwarding.apply('additions');
     assert.equal(tried, 0, 'the guard is not in force yet');
     forwarding.apply('tables');

@@ -1,16 +1,16 @@
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
-import { renderHostRules } from '../../render/iptables/host-rules.ts';
 import { hostRules } from '../../ruleset/host-rules.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
-type ForwardingTables = NonNullable<ReturnType<Kernel['tables']['get']>>;
-
-interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'statics' | 'log'> {
-  readonly kernel: Pick<Kernel, 'tables'>;
+interface ForwardingDeps extends Pick<
+  ManagerDeps,
+  'ipv6Forwarding' | 'families' | 'statics' | 'log'
+> {
+  readonly kernel: { readonly rules: Pick<Kernel['rules'], 'setHostRules'> };
 }
 
 /**
@@ -20,16 +20,17 @@ interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'statics' 
 export class GuardedIpv6Forwarding implements Manager<never> {
   readonly name = 'IPv6 forwarding';
   readonly kinds = [] as const;
-  readonly #tables: ForwardingTables | undefined;
+  readonly #rules: ForwardingDeps['kernel']['rules'];
+  readonly #isUsed: boolean;
   readonly #forwarding: ManagerDeps['ipv6Forwarding'];
   readonly #statics: ManagerDeps['statics'];
   readonly #log: Logger;
   readonly #refused = new Refusals<string>();
   #isWanted = false;
 
-  constructor({ kernel, ipv6Forwarding, statics, log }: ForwardingDeps) {
-    // None where IPv6 is not used.
-    this.#tables = kernel.tables.get(6);
+  constructor({ kernel, ipv6Forwarding, families, statics, log }: ForwardingDeps) {
+    this.#rules = kernel.rules;
+    this.#isUsed = families.includes(6);
     this.#forwarding = ipv6Forwarding;
     this.#statics = statics;
     this.#log = log;
@@ -37,7 +38,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
 
   /** Wants the guard that an earlier run of ours has put there. */
   start(): void {
-    if (this.#forwarding.isOurs) this.#guard();
+    if (this.#isUsed && this.#forwarding.isOurs) this.#guard();
   }
 
   /** A container with an IPv6 address comes: from the next round on the host forwards IPv6. */
@@ -51,7 +52,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   }
 
   #want(): void {
-    if (this.#tables === undefined || forwards(6)) return;
+    if (!this.#isUsed || forwards(6)) return;
     this.#guard();
     this.#isWanted = true;
   }
@@ -79,10 +80,6 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   }
 
   #guard(): void {
-    const rules = hostRules(6, { ...this.#statics, guardsForwarding: true });
-    for (const { table, chains, hooks } of renderHostRules(rules, 6)) {
-      for (const chain of chains) this.#tables?.setChain(table, chain);
-      for (const hook of hooks) this.#tables?.setHook(table, hook);
-    }
+    this.#rules.setHostRules(6, hostRules(6, { ...this.#statics, guardsForwarding: true }));
   }
 }

@@ -39,7 +39,7 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
   start(): void {
     for (const family of this.#families) {
       for (const name of Object.values(natSets)) {
-        this.#sets.want({ name: name(family), type: 'net', family, countsPackets: false });
+        this.#sets.want({ name: name(family), type: 'net', family });
       }
     }
   }

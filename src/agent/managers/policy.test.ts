@@ -8,12 +8,13 @@ import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import { Policy } from './policy.ts';
 import { StaticRules } from './static-rules.ts';
 
+const statics = { endpointToHostAction: 'Return' } as const;
 const silent = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
 
 function lab() {
   const kernel = new FakeKernel();
   const policy = new Policy({ node: 'here', families: [4, 6], kernel: kernel.kernel });
-  policy.start();
+  kernel.kernel.rules.start();
   const value: WorkloadEndpoint = {
     kind: 'WorkloadEndpoint',
     apiVersion: 'projectcalico.org/v3',
@@ -114,7 +115,8 @@ test('the guard of IPv6 forwarding is wanted again where an earlier run put it',
   const forwarding = (isOurs: boolean) =>
     new GuardedIpv6Forwarding({
       kernel: kernel.kernel,
-      statics: { endpointToHostAction: 'Return' },
+      families: [4, 6],
+      statics,
       ipv6Forwarding: {
         isOurs,
         switchOn: () => undefined,
@@ -124,7 +126,7 @@ test('the guard of IPv6 forwarding is wanted again where an earlier run put it',
     });
   const write = () => void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
   const guard = '6 filter cali-fwd-guard';
-  new StaticRules({ kernel: kernel.kernel, statics: { endpointToHostAction: 'Return' } }).start();
+  new StaticRules({ kernel: kernel.kernel, families: [4, 6], statics }).start();
   forwarding(false).start();
   write();
   const usual = [...kernel.chains];
@@ -152,7 +154,7 @@ test('the guard of IPv6 forwarding is wanted again where an earlier run put it',
 
 test('the rules that no resource changes are wanted from the start, in both families', () => {
   const kernel = new FakeKernel();
-  new StaticRules({ kernel: kernel.kernel, statics: { endpointToHostAction: 'Return' } }).start();
+  new StaticRules({ kernel: kernel.kernel, families: [4, 6], statics }).start();
   void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
   for (const family of [4, 6]) {
     for (const hook of ['filter FORWARD', 'filter INPUT', 'raw PREROUTING', 'nat POSTROUTING']) {

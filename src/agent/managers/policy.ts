@@ -1,7 +1,6 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
-import { IptablesPolicies, isDispatched } from '../../render/iptables/policies.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
@@ -15,26 +14,12 @@ export class Policy implements Manager<PolicyKind> {
   readonly name = 'policy';
   readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
   readonly engine: PolicyEngine;
-  readonly rendered: IptablesPolicies;
   readonly #kernel: ManagerDeps['kernel'];
   #idleAt = Date.now();
 
   constructor({ node, families, kernel }: Pick<ManagerDeps, 'node' | 'families' | 'kernel'>) {
-    const { sets, tables } = kernel;
     this.#kernel = kernel;
-    this.rendered = new IptablesPolicies(families, {
-      setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
-      removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
-      wantSet: (spec) => sets.want(spec),
-      unwantSet: (name) => sets.unwant(name),
-      addMember: (set, member) => sets.addMember(set, member),
-      removeMember: (set, member) => sets.removeMember(set, member),
-    });
-    this.engine = new PolicyEngine({ node, families, output: this.rendered });
-  }
-
-  start(): void {
-    this.rendered.start();
+    this.engine = new PolicyEngine({ node, families, output: kernel.rules.policies });
   }
 
   onChange(change: EntryChange<PolicyKind>): void {
@@ -59,11 +44,9 @@ export class Policy implements Manager<PolicyKind> {
 
   /** Whether the kernel knows the policy of an endpoint of this host. */
   isPlaced(endpoint: WorkloadEndpoint): boolean {
-    const { sets } = this.#kernel;
-    const dispatches = this.engine.dispatchesOf(endpoint);
+    const { rules } = this.#kernel;
     return (
-      dispatches?.every((one) => isDispatched(one, (set, member) => sets.holds(set, member))) ??
-      false
+      this.engine.dispatchesOf(endpoint)?.every((dispatch) => rules.isDispatched(dispatch)) ?? false
     );
   }
 }

@@ -25,8 +25,9 @@ test('a port that is held on an address which the host has no more is told; on a
   const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
   const ports = new PublishedPorts({
     node: 'here',
+    families: [4],
     kernel: {
-      tables: new Map([[4, { setChain: () => undefined, removeChain: () => undefined }]]),
+      rules: { changePublished: () => undefined },
       links: { setRouteLocalnet: () => undefined },
       addresses: {
         ofInterfaces: () => new Set(),
@@ -38,7 +39,6 @@ test('a port that is held on an address which the host has no more is told; on a
     heldPorts: { hold: async () => 0, release: () => undefined },
     log,
   });
-  ports.start();
   const publish = (...addresses: readonly string[]) =>
     ports.setEndpoint(
       'e1',
@@ -62,21 +62,21 @@ test('a port that is held on an address which the host has no more is told; on a
 
 /** Published ports on a kernel that notes what is wanted of it. */
 class Lab {
-  readonly kernel = new FakeKernel();
+  readonly kernel: FakeKernel;
   readonly held = new Set<string>();
   readonly taken = new Set<string>();
   readonly warnings: unknown[] = [];
   readonly ports: PublishedPorts;
 
   constructor(families: readonly (4 | 6)[] = [4, 6]) {
+    this.kernel = new FakeKernel(families);
     const { kernel } = this.kernel;
+    kernel.rules.start();
     const key = (owner: string, binding: object) => `${owner} ${JSON.stringify(binding)}`;
     this.ports = new PublishedPorts({
       node: 'here',
-      kernel: {
-        ...kernel,
-        tables: new Map([...kernel.tables].filter(([one]) => families.includes(one))),
-      },
+      families,
+      kernel,
       heldPorts: {
         hold: async (owner, binding) => {
           if (this.taken.has(`${binding.address} ${binding.port}`)) throw new Error('in use');
@@ -92,7 +92,6 @@ class Lab {
         debug: () => 0,
       },
     });
-    this.ports.start();
   }
 
   async publish(

@@ -12,12 +12,10 @@ import {
   isLoopback,
   isUnspecified,
   type IpAddress,
-  type IpFamily,
 } from '../../ip/address.ts';
 import { cidrContains } from '../../ip/cidr.ts';
 import { admitsPublished, publishedPorts, targetAddress } from '../../model/published-port.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { HostPortChains } from '../../render/iptables/host-port-chains.ts';
 import type { PublishedPort } from '../../ruleset/published-port.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
@@ -26,11 +24,12 @@ import type { ManagerDeps } from '../manager-deps.ts';
 import { ownEndpoint } from './own-endpoint.ts';
 import { PortFlows } from './port-flows.ts';
 
-type ChainDriver = Kernel['tables'] extends ReadonlyMap<IpFamily, infer Driver> ? Driver : never;
-
-export interface PublishedPortsDeps extends Pick<ManagerDeps, 'node' | 'heldPorts' | 'log'> {
+export interface PublishedPortsDeps extends Pick<
+  ManagerDeps,
+  'node' | 'families' | 'heldPorts' | 'log'
+> {
   readonly kernel: {
-    readonly tables: ReadonlyMap<IpFamily, Pick<ChainDriver, 'setChain' | 'removeChain'>>;
+    readonly rules: Pick<Kernel['rules'], 'changePublished'>;
     readonly links: Kernel['links'];
     readonly addresses: Kernel['addresses'];
     readonly conntrack: Pick<Kernel['conntrack'], 'end'>;
@@ -59,7 +58,6 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   readonly name = 'published ports';
   readonly kinds = ['WorkloadEndpoint'] as const;
   readonly #deps: PublishedPortsDeps;
-  readonly #chains: ReadonlyMap<IpFamily, HostPortChains>;
   readonly #flows: PortFlows;
   readonly #published = new Map<string, Published>();
   /** Ports that could not be had, by themselves as text. */
@@ -83,19 +81,6 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
       want: (name) => this.#loopback.set(name, true),
       unwant: (name) => this.#loopback.set(name, false),
     });
-    this.#chains = new Map(
-      [...deps.kernel.tables].map(([family, tables]) => [
-        family,
-        new HostPortChains({
-          setChain: (chain) => tables.setChain('nat', chain),
-          removeChain: (name) => tables.removeChain('nat', name),
-        }),
-      ]),
-    );
-  }
-
-  start(): void {
-    for (const chains of this.#chains.values()) chains.start();
   }
 
   onChange(change: EntryChange<'WorkloadEndpoint'>): void {
@@ -115,7 +100,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   apply(phase: Phase): void {
     if (phase !== 'routes') return;
     this.#setLoopback();
-    this.#flows.endStale([...this.#chains.keys()]);
+    this.#flows.endStale(this.#deps.families);
   }
 
   look(): boolean {
@@ -195,7 +180,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   }
 
   #wanted(endpoint: WorkloadEndpoint): Published {
-    const families = [...this.#chains.keys()];
+    const { families } = this.#deps;
     const ports = publishedPorts(endpoint);
     if (ports.length === 0) return nothing;
     const isAdmitted = admitsPublished(endpoint);
@@ -218,10 +203,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   }
 
   #changeRules(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {
-    for (const [family, chains] of this.#chains) {
-      const ofFamily = ({ hostIp }: PublishedPort) => familyOf(hostIp) === family;
-      chains.change(removed.filter(ofFamily), added.filter(ofFamily));
-    }
+    this.#deps.kernel.rules.changePublished(removed, added);
     this.#flows.changed([...removed, ...added]);
   }
 

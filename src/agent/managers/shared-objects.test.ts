@@ -7,7 +7,7 @@ import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
-import { IptablesPolicies } from '../../render/iptables/policies.ts';
+import { IptablesRenderer, type Tables } from '../../render/iptables/renderer.ts';
 import { EndpointRoutes } from './endpoint-routes.ts';
 import { NatMembers } from './nat-members.ts';
 import { PublishedPorts } from './published-ports.ts';
@@ -50,16 +50,26 @@ class Wishes {
         },
       },
     });
-    const tables = {
-      setChain: (_: string, { name, rules }: { name: string; rules: readonly unknown[] }) =>
-        want(`chain ${name}`, JSON.stringify(rules)),
-      removeChain: (_: string, name: string) => unwant(`chain ${name}`),
-    };
+    const tables = (family: 4 | 6): Tables => ({
+      setChain: (table, { name, rules }) =>
+        want(`chain ${family} ${table} ${name}`, JSON.stringify(rules)),
+      removeChain: (table, name) => unwant(`chain ${family} ${table} ${name}`),
+      setHook: () => undefined,
+    });
+    const rules = new IptablesRenderer(new Map(families.map((one) => [one, tables(one)])), {
+      ...sets,
+      unwant: () => undefined,
+      holds: () => true,
+      filled: () => [],
+      counters: () => [],
+      removeCounters: () => undefined,
+    });
     const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
     this.#ports = new PublishedPorts({
       node: 'here',
+      families,
       kernel: {
-        tables: new Map([[4, tables]]),
+        rules,
         links: { setRouteLocalnet: () => undefined },
         addresses: { ofInterfaces: () => new Set(), answeredFor: () => [] },
         conntrack: { end: () => 0 },
@@ -67,18 +77,9 @@ class Wishes {
       heldPorts: { hold: async () => 0, release: () => undefined },
       log,
     });
-    const rendered = new IptablesPolicies(families, {
-      setChain: (family, { name }) => want(`chain ${family} ${name}`),
-      removeChain: (family, name) => unwant(`chain ${family} ${name}`),
-      wantSet: () => undefined,
-      unwantSet: () => undefined,
-      addMember: sets.addMember,
-      removeMember: sets.removeMember,
-    });
-    this.#engine = new PolicyEngine({ node: 'here', families, output: rendered });
+    this.#engine = new PolicyEngine({ node: 'here', families, output: rules.policies });
     this.#nat.start();
-    this.#ports.start();
-    rendered.start();
+    rules.start();
   }
 
   setPool(name: string, pool: IpPool | undefined): void {

@@ -13,9 +13,7 @@ import {
   endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
-import { chosenAddressesAtMost, countersPerAddress } from '../../render/iptables/drop-chains.ts';
-import { dropReasons } from '../../ruleset/drop-reasons.ts';
-import { reasonSet, restSet } from '../../render/iptables/names.ts';
+import type { DroppedBy } from '../../ruleset/drop-counters.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
@@ -216,59 +214,29 @@ function drops(sources: StatusSources): StatusReport['drops'] {
     }
   }
   const sums = new Map<string, StatusReport['drops'][number]>();
-  for (const { set, rule, ofOthers } of countedRules(sources)) {
-    const { counters } = sources.agent.managers;
-    const folded = counters.foldedInto(set);
-    const counted = [
-      ...(counters.read(set) ?? []),
-      ...(folded === undefined ? [] : [{ member: '', ...folded }]),
-    ];
-    for (const { member, packets, bytes } of counted) {
-      const container = containers.get(member.split(',')[1] ?? '') ?? ofOthers;
-      if (container === undefined || packets === 0n) continue;
-      const key = `${container}\n${rule}`;
-      const sum = sums.get(key) ?? { container, rule, packets: 0, bytes: 0 };
-      sums.set(key, {
-        ...sum,
-        packets: sum.packets + Number(packets),
-        bytes: sum.bytes + Number(bytes),
-      });
-    }
+  for (const { by, interface: name, packets, bytes } of sources.agent.managers.counters.counts()) {
+    const container = containers.get(name ?? '') ?? (isOfEndpoint(by) ? undefined : nobody);
+    if (container === undefined || packets === 0n) continue;
+    const rule = ruleText(by);
+    const key = `${container}\n${rule}`;
+    const sum = sums.get(key) ?? { container, rule, packets: 0, bytes: 0 };
+    sums.set(key, {
+      ...sum,
+      packets: sum.packets + Number(packets),
+      bytes: sum.bytes + Number(bytes),
+    });
   }
   return [...sums.values()];
 }
 
-/** The counting sets, what they count, and whose it is where no container has the interface. */
-function countedRules({ agent, families }: StatusSources): readonly {
-  readonly set: string;
-  readonly rule: string;
-  readonly ofOthers?: string;
-}[] {
-  const reasons = Object.values(dropReasons);
-  const noMatch = families.flatMap((family) =>
-    reasons
-      .filter(({ at }) => at === 'stack')
-      .map((reason) => ({ set: reasonSet(family, reason), rule: reason.text })),
-  );
-  const byRule = agent.managers.policy.rendered
-    .counters()
-    .map(({ set, rule: { policy, direction, index } }) => ({
-      set,
-      rule: `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(policy)}, rule ${index}`,
-    }));
-  const byReason = families.flatMap((family) => [
-    ...reasons
-      .filter(({ at }) => at !== 'stack')
-      .map((reason) => ({
-        set: reasonSet(family, reason),
-        rule: reason.text,
-        ofOthers: nobody,
-      })),
-    {
-      set: restSet(family),
-      rule: `not told apart: of more than ${chosenAddressesAtMost} false addresses, or more than ${countersPerAddress} containers with one`,
-      ofOthers: nobody,
-    },
-  ]);
-  return [...noMatch, ...byRule, ...byReason];
+/** Whether only an endpoint's packets are dropped so: one that is not known any more is not told of. */
+function isOfEndpoint(by: DroppedBy): boolean {
+  return by.kind === 'rule' || (by.kind === 'reason' && by.reason.at === 'stack');
+}
+
+function ruleText(by: DroppedBy): string {
+  if (by.kind === 'reason') return by.reason.text;
+  if (by.kind === 'rest') return by.text;
+  const { policy, direction, index } = by.rule;
+  return `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(policy)}, rule ${index}`;
 }

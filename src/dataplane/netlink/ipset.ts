@@ -15,7 +15,7 @@ import {
   u32Network,
   u8,
 } from './attributes.ts';
-import type { AddressSetSpec, AddressSetType } from '../../ruleset/address-set.ts';
+import type { IpsetSpec } from '../../render/iptables/ipset.ts';
 import { refused } from './errno.ts';
 import { isRefusal, requestFlags, type Message, type NetlinkSocket } from './socket.ts';
 
@@ -86,7 +86,7 @@ export class Ipset {
   }
 
   /** Makes an empty set; EEXIST-like refusal if there is one of that name. */
-  create(spec: AddressSetSpec): void {
+  create(spec: IpsetSpec): void {
     const typeName = kernelTypeName(spec.type);
     this.#socket.request({
       type: subsystem | commands.create,
@@ -99,7 +99,9 @@ export class Ipset {
         u8(attributes.family, familyNumber(spec.family)),
         nest(attributes.data, [
           u32Network(memberAttributes.maxElements, spec.maxElements ?? mostElements),
-          ...(spec.countsPackets ? [u32Network(memberAttributes.flags, withCounters)] : []),
+          ...(spec.countsPackets === true
+            ? [u32Network(memberAttributes.flags, withCounters)]
+            : []),
         ]),
       ]),
     });
@@ -128,12 +130,12 @@ export class Ipset {
   }
 
   /** Adds members; those that are there already are no error. */
-  add(set: AddressSetSpec, members: readonly string[]): void {
+  add(set: IpsetSpec, members: readonly string[]): void {
     this.#changeMembers(commands.add, set, members);
   }
 
   /** Removes members; those that are not there are no error. */
-  remove(set: AddressSetSpec, members: readonly string[]): void {
+  remove(set: IpsetSpec, members: readonly string[]): void {
     this.#changeMembers(commands.delete, set, members);
   }
 
@@ -185,7 +187,7 @@ export class Ipset {
     throw refused(what, constants.errno.EMSGSIZE, `${listed.length} of its ${said} members`);
   }
 
-  #changeMembers(command: number, set: AddressSetSpec, members: readonly string[]): void {
+  #changeMembers(command: number, set: IpsetSpec, members: readonly string[]): void {
     for (let at = 0; at < members.length; at += membersPerMessage) {
       const part = members.slice(at, at + membersPerMessage);
       this.#socket.request({
@@ -224,17 +226,17 @@ export class Ipset {
 }
 
 /** The kernel's name of a set type. */
-export function kernelTypeName(type: AddressSetType): string {
+export function kernelTypeName(type: IpsetSpec['type']): string {
   return kernelTypeNames[type];
 }
 
-const kernelTypeNames: Readonly<Record<AddressSetType, string>> = {
+const kernelTypeNames: Readonly<Record<IpsetSpec['type'], string>> = {
   net: 'hash:net',
   'net,interface': 'hash:net,iface',
   'address,port': 'hash:ip,port',
 };
 
-function encodeMember({ type }: AddressSetSpec, member: string): readonly Buffer[] {
+function encodeMember({ type }: IpsetSpec, member: string): readonly Buffer[] {
   const [net = '', second = ''] = member.split(',');
   const { address, prefixLength } = splitCidr(parseNet(net));
   const bytes = addressToBytes(address);

@@ -9,7 +9,8 @@ import {
   type CompiledProfile,
 } from '../compile/compiled-profile.ts';
 import { openingFault } from '../compile/set-faults.ts';
-import type { PolicyOutput, WorkCount } from '../output.ts';
+import type { PolicyOutput } from '../../ruleset/renderer.ts';
+import type { WorkCount } from '../work-count.ts';
 import type { NamedPort } from '../../ruleset/policy.ts';
 import type { NamedPorts } from './named-ports.ts';
 import type { SelectorSets } from './selector-sets.ts';

@@ -1,5 +1,6 @@
 import type { IpFamily } from '../../ip/address.ts';
-import type { PolicyOutput, WorkCount } from '../output.ts';
+import type { PolicyOutput } from '../../ruleset/renderer.ts';
+import type { WorkCount } from '../work-count.ts';
 import { ActiveProfiles } from './active-profiles.ts';
 import type { NamedPorts } from './named-ports.ts';
 import type { SelectorSets } from './selector-sets.ts';

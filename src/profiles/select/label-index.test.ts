@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
-import { noWork } from '../output.ts';
+import { noWork } from '../work-count.ts';
 import type { Labels } from './label-holders.ts';
 import { LabelIndex } from './label-index.ts';
 import { smallestFoothold } from './places.ts';

@@ -1,7 +1,7 @@
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { matches, type LabelLookup } from '../../model/selector/matches.ts';
-import type { WorkCount } from '../output.ts';
+import type { WorkCount } from '../work-count.ts';
 import { LabelHolders, type Item, type Labels } from './label-holders.ts';
 import { footholdKeys, smallestFoothold, type Place } from './places.ts';
 import { Postings } from './postings.ts';

@@ -5,7 +5,8 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { namedPortSet } from '../../ruleset/names.ts';
 import type { NamedPort } from '../../ruleset/policy.ts';
-import type { SetOutput, WorkCount } from '../output.ts';
+import type { SetOutput } from '../../ruleset/renderer.ts';
+import type { WorkCount } from '../work-count.ts';
 
 /** One address where an endpoint has a port by a name. */
 interface Place {
@@ -68,7 +69,7 @@ export class NamedPorts {
     }
     for (const family of this.#families) {
       const set = namedPortSet(family, id);
-      this.#output.wantSet({ name: set, type: 'address,port', family, countsPackets: false });
+      this.#output.wantSet({ name: set, type: 'address,port', family });
     }
     this.#names.set(name, { id, uses: 1, counts: new Map() });
     for (const endpoint of this.#endpointsByName.ids(name)) {

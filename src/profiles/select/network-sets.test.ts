@@ -5,7 +5,7 @@ import { badNetworks, networkSetMember, networkSetType } from '../../model/kinds
 import { describeOther, otherKind } from '../../model/kinds/other-resource.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { compileRule } from '../compile/compiled-rule.ts';
-import { noWork } from '../output.ts';
+import { noWork } from '../work-count.ts';
 import { SelectorSets } from './selector-sets.ts';
 
 function setOf(namespace: string, nets: readonly string[]) {

@@ -5,7 +5,8 @@ import { selectorId } from '../../model/selector/canonical.ts';
 import type { Labels } from './label-holders.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
-import type { SetOutput, WorkCount } from '../output.ts';
+import type { SetOutput } from '../../ruleset/renderer.ts';
+import type { WorkCount } from '../work-count.ts';
 
 /** Who may be selected by labels: networks, labels of its own, and the Profiles that it inherits labels of. */
 export interface SelectorMember {
@@ -69,7 +70,7 @@ export class SelectorSets {
     for (const family of this.#families) {
       const name = selectorSet(family, id);
       this.#counts.set(name, new Map());
-      this.#output.wantSet({ name, type: 'net', family, countsPackets: false });
+      this.#output.wantSet({ name, type: 'net', family });
     }
     this.#index.addSelector(id, selector);
     return id;

@@ -1,5 +1,5 @@
 import type { IpFamily } from '../../ip/address.ts';
-import type { AddressSetSpec } from '../../ruleset/address-set.ts';
+import type { IpsetSpec } from './ipset.ts';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
 import { dropsIfRefused, type Chain } from './rule.ts';
 import { countAndDrop } from './count-and-drop.ts';
@@ -9,12 +9,12 @@ import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 export const chosenAddressesAtMost = 4096;
 
 /** A set whose members rules make, to count what they drop. */
-export function filledSet(name: string, family: IpFamily): AddressSetSpec {
+export function filledSet(name: string, family: IpFamily): IpsetSpec {
   return { name, family, type: 'net,interface', countsPackets: true, isFilledByRules: true };
 }
 
 /** All sets that count what is dropped without a rule that says so. */
-export function countingSets(family: IpFamily): readonly AddressSetSpec[] {
+export function countingSets(family: IpFamily): readonly IpsetSpec[] {
   return [
     ...Object.values(dropReasons).map((reason) => ({
       ...filledSet(reasonSet(family, reason), family),

@@ -1,5 +1,6 @@
 import type { IpFamily } from '../../ip/address.ts';
-import type { AddressSetSpec } from '../../ruleset/address-set.ts';
+import type { PolicyOutput } from '../../ruleset/renderer.ts';
+import type { IpsetSpec } from './ipset.ts';
 import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
 import { countingSets, filledSet, restMembers } from './drop-chains.ts';
 import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
@@ -17,7 +18,7 @@ import {
 export interface ChainOutput {
   setChain(family: IpFamily, chain: Chain): void;
   removeChain(family: IpFamily, name: string): void;
-  wantSet(spec: AddressSetSpec): void;
+  wantSet(spec: IpsetSpec): void;
   unwantSet(name: string): void;
   addMember(set: string, member: string): void;
   removeMember(set: string, member: string): void;
@@ -28,7 +29,7 @@ export interface ChainOutput {
  * (address, interface), first one of sixteen branches and then the stacks of that branch: so an endpoint of a known
  * stack is three members, and no chain changes.
  */
-export class IptablesPolicies {
+export class IptablesPolicies implements PolicyOutput {
   readonly #families: readonly IpFamily[];
   readonly #output: ChainOutput;
   /** By family and policy. */
@@ -111,7 +112,7 @@ export class IptablesPolicies {
     }
   }
 
-  wantSet(spec: AddressSetSpec): void {
+  wantSet(spec: IpsetSpec): void {
     this.#output.wantSet(spec);
   }
 
@@ -182,6 +183,6 @@ function memberOf({ address, interface: name }: Dispatch): string {
   return `${address},${name}`;
 }
 
-function endpointsSet(name: string, family: IpFamily): AddressSetSpec {
+function endpointsSet(name: string, family: IpFamily): IpsetSpec {
   return { name, family, type: 'net,interface', countsPackets: false };
 }

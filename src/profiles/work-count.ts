@@ -1,0 +1,20 @@
+/** How much work has been done since the start, in things looked at or emitted. */
+export interface WorkCount {
+  endpointsVisited: number;
+  selectorsEvaluated: number;
+  selectorsMoved: number;
+  /** Policies and stacks. */
+  policiesEmitted: number;
+  /** Members of sets and dispatches. */
+  membersEmitted: number;
+}
+
+export function noWork(): WorkCount {
+  return {
+    endpointsVisited: 0,
+    selectorsEvaluated: 0,
+    selectorsMoved: 0,
+    policiesEmitted: 0,
+    membersEmitted: 0,
+  };
+}

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { dropReasons } from '../../ruleset/drop-reasons.ts';
+import { DropCounts } from './drop-counts.ts';
+
+test('what was counted is told by rule and by reason: what no rule allows first, and what cannot be told apart last', () => {
+  const rule = { tier: 'profiles', policy: 'web', direction: 'ingress', index: 2 } as const;
+  const held: Readonly<Record<string, string>> = {
+    'cali40d:source': '10.0.0.1/32,cali1',
+    'cali40d:rest': '0.0.0.0/1',
+    'cali60d:egress': 'fd00::1/128,cali1',
+    'cali40d:of-rule': '10.0.0.2/32,cali2',
+  };
+  const read: string[] = [];
+  const drops = new DropCounts(
+    [4, 6],
+    {
+      filled: () => [],
+      counters: (set) => {
+        read.push(set);
+        if (set === 'cali60d:tunnel') throw new Error('too many');
+        const member = held[set];
+        return member === undefined ? [] : [{ member, packets: 7n, bytes: 700n }];
+      },
+      removeCounters: () => undefined,
+      holds: () => false,
+      addMember: () => undefined,
+      removeMember: () => undefined,
+    },
+    () => [{ set: 'cali40d:of-rule', family: 4, rule }],
+  );
+  const [noMatch, byRule, source, rest, ...others] = drops.counts();
+  assert.deepEqual(noMatch, {
+    by: { kind: 'reason', reason: dropReasons.noMatchFrom },
+    interface: 'cali1',
+    packets: 7n,
+    bytes: 700n,
+  });
+  assert.deepEqual([byRule?.by, byRule?.interface], [{ kind: 'rule', rule }, 'cali2']);
+  assert.deepEqual(source?.by, { kind: 'reason', reason: dropReasons.source });
+  assert.deepEqual([rest?.by.kind, rest?.interface, others], ['rest', undefined, []]);
+  for (const family of [4, 6]) {
+    for (const { name } of Object.values(dropReasons)) {
+      assert.ok(read.includes(`cali${family}0d:${name}`), `IPv${family} ${name}`);
+    }
+  }
+  assert.deepEqual(drops.problems(), [
+    {
+      what: 'the address set cali60d:tunnel',
+      why: 'too many',
+      command: 'ipset flush cali60d:tunnel',
+    },
+  ]);
+});

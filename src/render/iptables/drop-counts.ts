@@ -1,0 +1,195 @@
+import { describe } from '../../errors/error.ts';
+import type { IpFamily } from '../../ip/address.ts';
+import type {
+  CounterProblem,
+  DropCount,
+  DropCounters,
+  DroppedBy,
+} from '../../ruleset/drop-counters.ts';
+import { dropReasons } from '../../ruleset/drop-reasons.ts';
+import { chosenAddressesAtMost, countersPerAddress } from './drop-chains.ts';
+import { crowdedSet, reasonSet, restSet } from './names.ts';
+import type { RuleCounter } from './policy-chains.ts';
+
+/** One member of a set that counts, `<cidr>,<interface>`. */
+interface Counter {
+  readonly member: string;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+type Count = Pick<Counter, 'packets' | 'bytes'>;
+
+/** The sets that rules fill, as the kernel has them. */
+export interface CountingSets {
+  /** `size` is the number of members. */
+  filled(): Iterable<{ readonly name: string; readonly family: IpFamily; readonly size: number }>;
+  counters(name: string): readonly Counter[];
+  removeCounters(name: string, members: readonly string[]): void;
+  holds(name: string, member: string): boolean;
+  addMember(name: string, member: string): void;
+  removeMember(name: string, member: string): void;
+}
+
+/**
+ * The counters of what is dropped: members of sets, one for each address and interface. Rules make them, so that this
+ * looks after them: a counter goes with its interface; and of one address a set keeps so many, the others become one
+ * number.
+ */
+export class DropCounts implements DropCounters {
+  readonly #families: readonly IpFamily[];
+  readonly #sets: CountingSets;
+  readonly #rules: () => readonly RuleCounter[];
+  /** Members of each set when it was read last. */
+  readonly #sizes = new Map<string, number>();
+  /** Addresses that have as many counters as they may have, by set. */
+  readonly #crowded = new Map<string, ReadonlySet<string>>();
+  /** What counters had counted that were given up for the one number. */
+  readonly #folded = new Map<IpFamily, Count>();
+  readonly #problems = new Map<string, string>();
+
+  constructor(
+    families: readonly IpFamily[],
+    sets: CountingSets,
+    rules: () => readonly RuleCounter[],
+  ) {
+    this.#families = families;
+    this.#sets = sets;
+    this.#rules = rules;
+  }
+
+  counts(): readonly DropCount[] {
+    return this.#countingSets().flatMap(({ set, by }) =>
+      [...(this.#read(set) ?? []), ...this.#foldedInto(set)].map(({ member, packets, bytes }) => ({
+        by,
+        interface: member.split(',')[1],
+        packets,
+        bytes,
+      })),
+    );
+  }
+
+  tend({ sweep, hasInterface }: Parameters<DropCounters['tend']>[0]): boolean {
+    let hasChanged = false;
+    for (const { name, family, size } of this.#sets.filled()) {
+      const isAsBefore = size === (this.#sizes.get(name) ?? 0);
+      if (isAsBefore && (size === 0 || !sweep) && !this.#problems.has(name)) continue;
+      this.#sizes.set(name, size);
+      const members = this.#read(name);
+      if (members === undefined) continue;
+      hasChanged = this.#tend({ name, family }, members, hasInterface) || hasChanged;
+    }
+    return hasChanged;
+  }
+
+  problems(): readonly CounterProblem[] {
+    return [...this.#problems].map(([set, why]) => ({
+      what: `the address set ${set}`,
+      why,
+      command: `ipset flush ${set}`,
+    }));
+  }
+
+  /** What no rule matched comes first, then what rules deny. */
+  #countingSets(): readonly { readonly set: string; readonly by: DroppedBy }[] {
+    const reasons = (family: IpFamily, isOfStack: boolean) =>
+      Object.values(dropReasons)
+        .filter(({ at }) => (at === 'stack') === isOfStack)
+        .map((reason) => ({
+          set: reasonSet(family, reason),
+          by: { kind: 'reason', reason } as const,
+        }));
+    return [
+      ...this.#families.flatMap((family) => reasons(family, true)),
+      ...this.#rules().map(({ set, rule }) => ({ set, by: { kind: 'rule', rule } as const })),
+      ...this.#families.flatMap((family) => [
+        ...reasons(family, false),
+        { set: restSet(family), by: { kind: 'rest', text: restText } as const },
+      ]),
+    ];
+  }
+
+  /** The counters of a set; `undefined` if it cannot be read, which is told as a problem. */
+  #read(set: string): readonly Counter[] | undefined {
+    try {
+      const counters = this.#sets.counters(set);
+      this.#problems.delete(set);
+      return counters;
+    } catch (error) {
+      this.#problems.set(set, describe(error));
+      return undefined;
+    }
+  }
+
+  /** What the one number has to have added to it, as the kernel has forgotten it. */
+  #foldedInto(set: string): readonly Counter[] {
+    return [...this.#folded]
+      .filter(([family]) => restSet(family) === set)
+      .map(([, count]) => ({ member: '', ...count }));
+  }
+
+  #tend(
+    { name, family }: { readonly name: string; readonly family: IpFamily },
+    members: readonly Counter[],
+    hasInterface: (name: string) => boolean,
+  ): boolean {
+    const isStale = ({ member }: Counter) => !hasInterface(member.split(',')[1] ?? '');
+    const removed = members.filter(isStale);
+    const crowded = new Set<string>();
+    for (const [address, counters] of byAddress(members.filter((one) => !isStale(one)))) {
+      if (counters.length < countersPerAddress) continue;
+      crowded.add(address);
+      if (!this.#sets.holds(crowdedSet(family), address)) {
+        // Rules would make anew what is given up now: the next look does it.
+        this.#sizes.delete(name);
+        continue;
+      }
+      const most = counters.toSorted((a, b) => Number(b.packets - a.packets));
+      const surplus = most.slice(countersPerAddress);
+      this.#fold(family, surplus);
+      removed.push(...surplus);
+    }
+    if (removed.length > 0) {
+      try {
+        this.#sets.removeCounters(
+          name,
+          removed.map(({ member }) => member),
+        );
+        this.#sizes.set(name, members.length - removed.length);
+      } catch (error) {
+        this.#problems.set(name, describe(error));
+      }
+    }
+    return this.#setCrowded(name, family, crowded);
+  }
+
+  #fold(family: IpFamily, counters: readonly Count[]): void {
+    const sum = this.#folded.get(family) ?? { packets: 0n, bytes: 0n };
+    this.#folded.set(
+      family,
+      counters.reduce(
+        ({ packets, bytes }, one) => ({ packets: packets + one.packets, bytes: bytes + one.bytes }),
+        sum,
+      ),
+    );
+  }
+
+  /** An address is crowded as long as it is in one of the sets. */
+  #setCrowded(name: string, family: IpFamily, now: ReadonlySet<string>): boolean {
+    const before = this.#crowded.get(name) ?? new Set<string>();
+    this.#crowded.set(name, now);
+    const isElsewhere = (address: string) =>
+      [...this.#crowded.values()].some((addresses) => addresses.has(address));
+    const added = [...now].filter((address) => !before.has(address));
+    const gone = [...before].filter((address) => !isElsewhere(address));
+    for (const address of added) this.#sets.addMember(crowdedSet(family), address);
+    for (const address of gone) this.#sets.removeMember(crowdedSet(family), address);
+    return added.length + gone.length > 0;
+  }
+}
+
+function byAddress(members: readonly Counter[]): ReadonlyMap<string, readonly Counter[]> {
+  return Map.groupBy(members, ({ member }) => member.split(',')[0] ?? '');
+}
+
+const restText = `not told apart: of more than ${chosenAddressesAtMost} false addresses, or more than ${countersPerAddress} containers with one`;

@@ -1,0 +1,85 @@
+import { familyOf, type IpFamily } from '../../ip/address.ts';
+import type { HostRules } from '../../ruleset/host-rules.ts';
+import type { Dispatch } from '../../ruleset/policy.ts';
+import type { PublishedPort } from '../../ruleset/published-port.ts';
+import type { Renderer } from '../../ruleset/renderer.ts';
+import { DropCounts, type CountingSets } from './drop-counts.ts';
+import { HostPortChains } from './host-port-chains.ts';
+import { renderHostRules } from './host-rules.ts';
+import type { IpsetSpec } from './ipset.ts';
+import { IptablesPolicies, isDispatched } from './policies.ts';
+import { connectionMarkBits, type Chain, type Hook, type TableName } from './rule.ts';
+
+/** The tables of a family. */
+export interface Tables {
+  setChain(table: TableName, chain: Chain): void;
+  removeChain(table: TableName, name: string): void;
+  setHook(table: TableName, hook: Hook): void;
+}
+
+export interface Ipsets extends CountingSets {
+  want(spec: IpsetSpec): void;
+  unwant(name: string): void;
+}
+
+/** The ruleset by iptables and ipsets, of either kind of iptables. */
+export class IptablesRenderer implements Renderer {
+  readonly policies: IptablesPolicies;
+  readonly drops: DropCounts;
+  readonly #tables: ReadonlyMap<IpFamily, Tables>;
+  readonly #sets: Ipsets;
+  readonly #ports: ReadonlyMap<IpFamily, HostPortChains>;
+
+  /** For the families that have tables. */
+  constructor(tables: ReadonlyMap<IpFamily, Tables>, sets: Ipsets) {
+    const families = [...tables.keys()];
+    this.#tables = tables;
+    this.#sets = sets;
+    this.policies = new IptablesPolicies(families, {
+      setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
+      removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
+      wantSet: (spec) => sets.want(spec),
+      unwantSet: (name) => sets.unwant(name),
+      addMember: (set, member) => sets.addMember(set, member),
+      removeMember: (set, member) => sets.removeMember(set, member),
+    });
+    this.drops = new DropCounts(families, sets, () => this.policies.counters());
+    this.#ports = new Map(
+      [...tables].map(([family, ofFamily]) => [
+        family,
+        new HostPortChains({
+          setChain: (chain) => ofFamily.setChain('nat', chain),
+          removeChain: (name) => ofFamily.removeChain('nat', name),
+        }),
+      ]),
+    );
+  }
+
+  start(): void {
+    this.policies.start();
+    for (const ports of this.#ports.values()) ports.start();
+  }
+
+  setHostRules(family: IpFamily, rules: HostRules): void {
+    const tables = this.#tables.get(family);
+    for (const { table, chains, hooks } of renderHostRules(rules, family)) {
+      for (const chain of chains) tables?.setChain(table, chain);
+      for (const hook of hooks) tables?.setHook(table, hook);
+    }
+  }
+
+  changePublished(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {
+    for (const [family, ports] of this.#ports) {
+      const ofFamily = ({ hostIp }: PublishedPort) => familyOf(hostIp) === family;
+      ports.change(removed.filter(ofFamily), added.filter(ofFamily));
+    }
+  }
+
+  isDispatched(dispatch: Dispatch): boolean {
+    return isDispatched(dispatch, (set, member) => this.#sets.holds(set, member));
+  }
+
+  cameByPublishedPort(mark: number): boolean {
+    return (mark & connectionMarkBits.published) !== 0;
+  }
+}
