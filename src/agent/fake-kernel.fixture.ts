@@ -105,8 +105,10 @@ export class FakeKernel implements Drivers {
       conntrack: {
         end: (ofFamilies, isToEnd) =>
           this.#end((flow) => ofFamilies.includes(flow.family) && isToEnd(flow)),
-        endOf: async (addresses) =>
-          this.#end(({ source, answerer }) => addresses.has(source) || addresses.has(answerer)),
+        endOf: async (addresses) => {
+          this.#end(({ source, answerer }) => addresses.has(source) || addresses.has(answerer));
+          return addresses;
+        },
       },
       addresses: {
         ofInterfaces: () => new Set(this.hostAddresses.map((one) => splitCidr(one).address)),

@@ -11,8 +11,11 @@ export type { Flow } from './netlink/conntrack.ts';
 export interface Conntrack {
   /** Ends those flows of some families that are to end; answers how many. */
   end(families: readonly IpFamily[], isToEnd: (flow: Flow) => boolean): number;
-  /** Ends the flows that some addresses began or answer; answers how many. One call at a time. */
-  endOf(addresses: ReadonlySet<IpAddress>): Promise<number>;
+  /**
+   * Ends the flows that some addresses began or answer. Returns those of which flows may have been ended. One call at
+   * a time.
+   */
+  endOf(addresses: ReadonlySet<IpAddress>): Promise<ReadonlySet<IpAddress>>;
 }
 
 /** That of the sockets' network namespace. */

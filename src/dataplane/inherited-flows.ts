@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Conntrack } from './conntrack.ts';
 import { splitCidr, type Cidr } from '../ip/cidr.ts';
 
@@ -12,7 +13,10 @@ import { splitCidr, type Cidr } from '../ip/cidr.ts';
  */
 export function inheritedFlowsEnder(conntrack: Pick<Conntrack, 'endOf'>) {
   return async (destinations: readonly Cidr[]): Promise<void> => {
+    // The call of Docker's that made the endpoint is answered first: the kernel may need a processor for a while.
+    await setImmediate();
     const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-    if ((await conntrack.endOf(addresses)) > 0) await conntrack.endOf(addresses);
+    const ended = await conntrack.endOf(addresses);
+    if (ended.size > 0) await conntrack.endOf(ended);
   };
 }

@@ -1,23 +1,22 @@
-import { addressFromBytes, familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
-import { address as addressAttribute, nest, readAttributes, u32 } from './attributes.ts';
 import {
-  isRefusal,
-  requestFlags,
-  type Message,
-  type NetlinkSocket,
-  type Request,
-} from './socket.ts';
+  addressFromBytes,
+  addressToBytes,
+  familyOf,
+  type IpAddress,
+  type IpFamily,
+} from '../../ip/address.ts';
+import { address as addressAttribute, nest, readAttributes, u32 } from './attributes.ts';
+import { isRefusal, type Message, type NetlinkSocket, type Request } from './socket.ts';
 
 /** Connection tracking by nfnetlink. Source: linux/netfilter/nfnetlink_conntrack.h. */
 
 const subsystem = 1 << 8;
-const commands = { get: 1, delete: 2, statistics: 5 };
+const commands = { get: 1, delete: 2 };
 const original = 1;
 const reply = 2;
 const mark = 8;
 const filter = 25;
 const filterSource = 1;
-const entriesOfNamespace = 1;
 const tupleIp = 1;
 const tupleProtocol = 2;
 const ipAttributes = { source4: 1, destination4: 2, source6: 3, destination6: 4 };
@@ -49,38 +48,91 @@ export function endFlows(
   families: readonly IpFamily[],
   isToEnd: (flow: Flow) => boolean,
 ): number {
-  const flows = families.flatMap((family) => listFlows(socket, family)).filter(isToEnd);
+  const flows = families
+    .flatMap((family) => socket.dump(listing(family)))
+    .flatMap(flowIn)
+    .filter(isToEnd);
   deleteFlows(socket, flows);
   return flows.length;
 }
 
 /**
- * Ends the flows that some addresses began or answer, whatever is translated on their way; answers how many. The
- * kernel looks through its whole table for each listing (some ms), so that is done on another thread, on a socket that
- * nobody else uses meanwhile. Where few flows are tracked one listing of all is taken, and else two for each address,
- * of which the kernel tells only what matches.
+ * Ends the flows that some addresses began or answer, whatever is translated on their way. Returns the addresses of which
+ * flows may have been ended. The kernel walks its whole table for each request, so this is done on another thread, on a
+ * socket that nobody else uses meanwhile: by a filter where the kernel takes one for a removal, which takes a fraction of
+ * a millisecond, and else by listing the flows, which takes some milliseconds even if there is none.
  */
 export async function endFlowsOf(
-  socket: NetlinkSocket,
+  socket: FlowSocket,
   addresses: ReadonlySet<IpAddress>,
-): Promise<number> {
-  const isTheirs = ({ source, answerer }: Flow) => addresses.has(source) || addresses.has(answerer);
-  const ofEach = [...addresses].flatMap((from) => [
-    { from, as: original } as const,
-    { from, as: reply } as const,
-  ]);
-  const isOneEnough = countFlows(socket) < flowsPerListing * ofEach.length;
-  const ended = new Map<string, Flow>();
-  for (const which of isOneEnough ? [undefined] : ofEach) {
-    const flows = (await socket.dumpElsewhere(listing(which))).flatMap(flowIn);
-    for (const flow of flows.filter(isTheirs)) ended.set(flow.tuple.toString('hex'), flow);
+): Promise<ReadonlySet<IpAddress>> {
+  const ended = new Set<IpAddress>();
+  const rest: IpAddress[] = [];
+  for (const address of addresses) {
+    if (await endFiltered(socket, address)) ended.add(address);
+    else rest.push(address);
   }
-  deleteFlows(socket, [...ended.values()]);
-  return ended.size;
+  for (const family of [4, 6] as const) {
+    const ofFamily = rest.filter((address) => familyOf(address) === family);
+    if (ofFamily.length > 0) await endListed(socket, { family, addresses: ofFamily, ended });
+  }
+  return ended;
+}
+
+/** What of a netlink socket the removal of flows needs. */
+export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestElsewhere' | 'dumpElsewhere'>;
+
+/**
+ * Whether the kernel removed the flows of an address by itself. One that does not filter removals (before 6.8 or so)
+ * takes the request for an incomplete one and refuses it. IPv6 is never left to the kernel: it has that comparison the
+ * wrong way round, and removes the flows of everybody else.
+ */
+async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<boolean> {
+  if (familyOf(address) === 6) return false;
+  try {
+    for (const direction of [original, reply]) {
+      const flags = (of: number) => u32(of, of === direction ? filterSource : 0);
+      await socket.requestElsewhere({
+        type: subsystem | commands.delete,
+        what: `end the flows of ${address}`,
+        payload: Buffer.concat([
+          header(4),
+          nest(direction, [nest(tupleIp, [addressAttribute(ipAttributes.source4, address)])]),
+          nest(filter, [flags(original), flags(reply)]),
+        ]),
+      });
+    }
+    return true;
+  } catch (error) {
+    if (!isRefusal(error, 'EINVAL', 'EOPNOTSUPP')) throw error;
+    return false;
+  }
+}
+
+async function endListed(
+  socket: FlowSocket,
+  options: {
+    readonly family: IpFamily;
+    readonly addresses: readonly IpAddress[];
+    readonly ended: Set<IpAddress>;
+  },
+): Promise<void> {
+  const { family, addresses, ended } = options;
+  const messages = await socket.dumpElsewhere(listing(family));
+  const theirs = (flow: Flow) =>
+    [flow.source, flow.answerer].filter((one) => addresses.includes(one));
+  const bytes = addresses.map((address) => Buffer.from(addressToBytes(address)));
+  const flows = messages
+    // Most flows are of others, and need not be decoded to see that.
+    .filter(({ payload }) => bytes.some((one) => payload.includes(one)))
+    .flatMap(flowIn)
+    .filter((flow) => theirs(flow).length > 0);
+  for (const one of flows.flatMap(theirs)) ended.add(one);
+  deleteFlows(socket, flows);
 }
 
 /** That one is refused keeps nobody from the others; then the first refusal is thrown. */
-function deleteFlows(socket: NetlinkSocket, flows: readonly Flow[]): void {
+function deleteFlows(socket: Pick<NetlinkSocket, 'request'>, flows: readonly Flow[]): void {
   const errors: unknown[] = [];
   for (const flow of flows) {
     try {
@@ -92,28 +144,12 @@ function deleteFlows(socket: NetlinkSocket, flows: readonly Flow[]): void {
   if (errors.length > 0) throw errors[0];
 }
 
-/** As many flows are read in the time that the kernel takes to look through a table with none. */
-const flowsPerListing = 500;
-
-/** Flows of a family, of both without, or those that an address began or answers. */
-type Which =
-  | IpFamily
-  | { readonly from: IpAddress; readonly as: typeof original | typeof reply }
-  | undefined;
-
-export function listFlows(socket: NetlinkSocket, which?: Which): readonly Flow[] {
-  return socket.dump(listing(which)).flatMap(flowIn);
-}
-
-function listing(which: Which): Request {
-  const isByAddress = typeof which === 'object';
+/** The flows of a family. */
+function listing(family: IpFamily): Request {
   return {
     type: subsystem | commands.get,
     what: 'list the tracked flows',
-    payload: Buffer.concat([
-      header(isByAddress ? familyOf(which.from) : which),
-      ...(isByAddress ? senderFilter(which.from, which.as) : []),
-    ]),
+    payload: header(family),
   };
 }
 
@@ -122,36 +158,12 @@ function flowIn({ payload }: Message): readonly Flow[] {
   return flow === undefined ? [] : [flow];
 }
 
-/** Kernels before 5.8 do not know the filter and tell everything. */
-function senderFilter(from: IpAddress, as: typeof original | typeof reply): readonly Buffer[] {
-  const type = familyOf(from) === 4 ? ipAttributes.source4 : ipAttributes.source6;
-  const flags = (direction: number) => u32(direction, direction === as ? filterSource : 0);
-  return [
-    nest(as, [nest(tupleIp, [addressAttribute(type, from)])]),
-    nest(filter, [flags(original), flags(reply)]),
-  ];
-}
-
-/** How many flows the namespace has. */
-function countFlows(socket: NetlinkSocket): number {
-  const [answer] = socket.query({
-    type: subsystem | commands.statistics,
-    // The kernel calls the answer a part of several and never ends them.
-    flags: requestFlags.acknowledge,
-    what: 'count the tracked flows',
-    payload: header(),
-  });
-  if (answer === undefined) return Infinity;
-  const count = readAttributes(answer.payload.subarray(headerBytes)).get(entriesOfNamespace);
-  return count?.readUInt32BE(0) ?? Infinity;
-}
-
-function header(family?: IpFamily): Buffer {
-  return Buffer.of(family === undefined ? 0 : addressFamilies[family], 0, 0, 0);
+function header(family: IpFamily): Buffer {
+  return Buffer.of(addressFamilies[family], 0, 0, 0);
 }
 
 /** Forgets a flow, so that its next packet is judged as new; nothing if it is gone. */
-export function deleteFlow(socket: NetlinkSocket, flow: Flow): void {
+function deleteFlow(socket: Pick<NetlinkSocket, 'request'>, flow: Flow): void {
   const tuple = Buffer.alloc(4 + flow.tuple.length);
   tuple.writeUInt16LE(tuple.length, 0);
   tuple.writeUInt16LE(original | 0x8000, 2);
