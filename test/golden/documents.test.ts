@@ -80,6 +80,24 @@ test('docs/resources.md lists every kind of resource, and no other', () => {
   );
 });
 
+/** The first words of what users type, and of messages that are Docker's own. */
+const notOurs = /^(docker|systemctl|plugin\/?\S*|calico-cnm) /;
+
+test('docs/troubleshooting.md quotes messages as the program prints them', () => {
+  const sources = globSync('src/**/*.ts', { cwd: root, exclude: ['**/*.test.ts'] })
+    .map(read)
+    .join('\n');
+  const symptoms = [...read('docs/troubleshooting.md').matchAll(/^\| (.*?) \|/gm)];
+  const messages = symptoms
+    .flatMap(([, symptom = '']) => quoted(symptom))
+    .filter((text) => text.includes(' ') && !notOurs.test(text));
+  assert.ok(messages.length > 3);
+  for (const message of messages) {
+    for (const part of message.split(/…|\bNAME\b/))
+      assert.ok(sources.includes(part), `nothing prints "${part}"`);
+  }
+});
+
 /** Anchors as GitHub makes them of headings. */
 function anchors(text: string): ReadonlySet<string> {
   const headings = text.match(/^#+ .*$/gm) ?? [];
