@@ -131,3 +131,12 @@ test('every document that the source speaks of exists', () => {
     }
   }
 });
+
+test('every source file that the documents name exists', () => {
+  for (const document of documents) {
+    for (const [, file = ''] of read(document).matchAll(/`((?:[a-z-]+\/)+[a-z0-9.-]+\.ts)`/g)) {
+      const places = ['', 'src', 'src/agent'].map((folder) => join(root, folder, file));
+      assert.ok(places.some(existsSync), `${document} names ${file}`);
+    }
+  }
+});
