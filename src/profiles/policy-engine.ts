@@ -5,12 +5,13 @@ import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
-import type { Dispatch } from '../ruleset/policy.ts';
-import { ActiveStacks, stackName } from './select/active-stacks.ts';
+import type { Dispatch, Stack } from '../ruleset/policy.ts';
+import { ActiveStacks } from './select/active-stacks.ts';
 import { isWorkloadInterface } from '../ruleset/names.ts';
 import type { PolicyOutput } from '../ruleset/renderer.ts';
 import { noWork } from './work-count.ts';
 import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
+import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
 import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
 
@@ -27,8 +28,7 @@ interface LocalEndpoint {
 }
 
 interface Placed {
-  /** The name of its stack. */
-  readonly stack: string;
+  readonly stack: Stack;
   readonly dispatches: readonly Dispatch[];
 }
 
@@ -187,14 +187,14 @@ export class PolicyEngine {
     // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
     if (rivals.some((rival) => rival < id)) return undefined;
     const networks = this.#networksOfContainer(endpoint);
-    const stack = stackName(profiles);
+    const stack = stackOf(profiles);
     return {
       stack,
       dispatches: networks.map((address) => ({
         family: cidrFamily(address),
         address,
         interface: interfaceName,
-        stack,
+        stack: stack.name,
       })),
     };
   }
@@ -215,9 +215,8 @@ export class PolicyEngine {
   }
 
   #enter(id: string, { stack, dispatches }: Placed, before: Placed | undefined): void {
-    const profiles = this.#local.get(id)?.endpoint.spec.profiles ?? [];
     for (const family of familiesOf(dispatches)) {
-      this.#stacks.get(family)?.enter(stack, profiles, id);
+      this.#stacks.get(family)?.enter(stack, id);
     }
     for (const dispatch of dispatches) {
       if (has(before, dispatch)) continue;
@@ -227,9 +226,9 @@ export class PolicyEngine {
   }
 
   #leave(id: string, { stack, dispatches }: Placed, now?: Placed): void {
-    const staysIn = now?.stack === stack ? familiesOf(now.dispatches) : new Set();
+    const staysIn = now?.stack.name === stack.name ? familiesOf(now.dispatches) : new Set();
     for (const family of familiesOf(dispatches)) {
-      if (!staysIn.has(family)) this.#stacks.get(family)?.leave(stack, id);
+      if (!staysIn.has(family)) this.#stacks.get(family)?.leave(stack.name, id);
     }
     for (const dispatch of dispatches) {
       if (has(now, dispatch)) continue;
@@ -266,7 +265,7 @@ function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
 function isSamePlace(a: Placed | undefined, b: Placed | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   return (
-    a.stack === b.stack &&
+    a.stack.name === b.stack.name &&
     a.dispatches.length === b.dispatches.length &&
     a.dispatches.every((dispatch) => has(b, dispatch))
   );

@@ -1,6 +1,6 @@
 import { dropReasons, noMatch } from './drop-reasons.ts';
 import type { Direction, Stack } from './policy.ts';
-import type { HostRule } from './statement.ts';
+import type { HostRule, StackRule } from './statement.ts';
 
 /** How packets that endpoints of this host send (`egress`), or that are sent to them, come to be judged. */
 export function judging(direction: Direction): readonly HostRule[] {
@@ -33,10 +33,10 @@ export function judging(direction: Direction): readonly HostRule[] {
 }
 
 /** What a stack says of the packets of its endpoints; what it does not allow is denied. */
-export function stackRules({ policies }: Stack, direction: Direction): readonly HostRule[] {
+export function stackRules({ policies }: Stack, direction: Direction): readonly StackRule[] {
   return [
     ...(direction === 'egress' ? noTunnels : []),
-    ...policies.map((policy): HostRule => ({
+    ...policies.map((policy): StackRule => ({
       name: `policy ${policy}`,
       when: [],
       action: { kind: 'policy', policy, direction },
@@ -55,7 +55,7 @@ export function stackRules({ policies }: Stack, direction: Direction): readonly 
  * Behind all policies: who came by a published port is let in, as the user asked for it. A client that speaks to the
  * container's own address did not. An ICMP error came the way of the connection that it quotes, but begins none.
  */
-const publishedPorts: HostRule = {
+const publishedPorts: StackRule = {
   name: 'published port',
   when: [{ kind: 'connection', is: 'new' }, { kind: 'cameByPublishedPort' }],
   action: { kind: 'allow' },
@@ -63,7 +63,7 @@ const publishedPorts: HostRule = {
 };
 
 /** A container could otherwise send packets that claim to come from another host's tunnel. */
-const noTunnels: readonly HostRule[] = [
+const noTunnels: readonly StackRule[] = [
   {
     name: 'VXLAN',
     when: [

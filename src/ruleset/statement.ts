@@ -79,6 +79,15 @@ export type Condition =
   /** The stacks of its endpoints of this host allow it. */
   | { readonly kind: 'isAllowed' };
 
+/** A rule of a stack: what it looks at is in the first packet of a connection, or known of the connection. */
+export interface StackRule extends HostRule {
+  readonly when: readonly Extract<
+    Condition,
+    { readonly kind: 'protocol' | 'destinationPort' | 'connection' | 'cameByPublishedPort' }
+  >[];
+  readonly action: Extract<Statement, { readonly kind: 'policy' | 'allow' | 'drop' }>;
+}
+
 /** An interface, or all whose names begin alike. */
 export type Interfaces = { readonly name: string } | { readonly prefix: string };
 

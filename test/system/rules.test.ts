@@ -20,7 +20,7 @@ import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
 import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-chains.ts';
 import {
-  evaluateProfiles,
+  evaluateStack,
   type Packet,
   type PortNames,
 } from '../../src/profiles/evaluate/evaluate.ts';
@@ -170,7 +170,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       assert.equal(install(profile), undefined, JSON.stringify(rule));
       const packets = fc.sample(packetOf(family), { seed, numRuns: packetsOfRule });
       for (const packet of packets) {
-        const { isAllowed } = evaluateProfiles([profile], 'ingress', {
+        const { isAllowed } = evaluateStack([profile], 'ingress', {
           packet,
           isMember,
           hasNamedPort,
@@ -178,6 +178,34 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
         const what = `${JSON.stringify(packet)} by ${JSON.stringify(rule)}`;
         assert.equal(await sender.passes(packet), isAllowed, what);
       }
+    }
+    flush();
+  });
+
+  test('a rule that logs does so once for a packet, and the next rule decides', async () => {
+    const log: PolicyRule = policyRule.parse({
+      action: 'Log',
+      protocol: 'UDP',
+      destination: { ports: [80] },
+    });
+    const logged = () =>
+      spawnSync(`${tool()}-save`, ['-c'], { encoding: 'utf8' })
+        .stdout.split('\n')
+        .filter((line) => line.includes('-j LOG --log-prefix "calico-packet: "'))
+        .map((line) => Number(/^\[(\d+):/.exec(line)?.[1]));
+    using sender = new Sender(family);
+    const [packet] = fc.sample(packetOf(family), { seed, numRuns: 1 });
+    assert.ok(packet !== undefined);
+    for (const [index, action] of (['Allow', 'Deny'] as const).entries()) {
+      const made = profileOf('p0', log);
+      const rules = [log, policyRule.parse({ action })];
+      const profile = { ...made, spec: { ingress: rules, egress: rules } };
+      assert.equal(install(compileProfile('p0', profile)), undefined);
+      for (const destinationPort of [80, 443]) {
+        const passed = await sender.passes({ ...packet, destinationPort });
+        assert.equal(passed, action === 'Allow', `${action}, port ${destinationPort}`);
+      }
+      assert.deepEqual(logged(), [1], `round ${index}: port 80 alone is logged`);
     }
     flush();
   });

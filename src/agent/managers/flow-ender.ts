@@ -6,7 +6,7 @@ import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { evaluateProfiles, type Packet, type Verdict } from '../../profiles/evaluate/evaluate.ts';
+import { evaluateStack, type Packet } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
 import type { Manager, Phase } from '../manager.ts';
@@ -104,32 +104,33 @@ export class FlowEnder implements Manager<FlowEnderKind> {
    */
   #isAllowed(flow: Flow, ofHost: ReadonlySet<IpAddress>): boolean {
     const { source, answerer, answeringPort, mark } = flow;
-    const packet = { ...flow, destination: answerer, destinationPort: answeringPort };
+    const packet = {
+      ...flow,
+      destination: answerer,
+      destinationPort: answeringPort,
+      cameByPublishedPort: this.#kernel.rules.cameByPublishedPort(mark),
+    };
     const from = [...(this.#byAddress.get(source)?.values() ?? [])];
     // The host always reaches its own containers.
     const isOfHost = ofHost.has(source) || source.startsWith('127.');
     const to = isOfHost ? [] : [...(this.#byAddress.get(answerer)?.values() ?? [])];
-    const isPublished = this.#kernel.rules.cameByPublishedPort(mark);
     return (
-      from.every((endpoint) => this.#verdict(endpoint, 'egress', packet).isAllowed) &&
-      to.every((endpoint) => {
-        const { isAllowed, policy } = this.#verdict(endpoint, 'ingress', packet);
-        const hasProfiles = (endpoint.spec.profiles ?? []).length > 0;
-        return isAllowed || (isPublished && hasProfiles && policy === undefined);
-      })
+      from.every((endpoint) => this.#accepts(endpoint, 'egress', packet)) &&
+      to.every((endpoint) => this.#accepts(endpoint, 'ingress', packet))
     );
   }
 
-  #verdict(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): Verdict {
+  #accepts(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): boolean {
     const profiles = endpoint.spec.profiles ?? [];
     const family = familyOf(packet.source);
     const compiled = profiles.map((name) => this.#engine.compiled(family, name));
-    return evaluateProfiles(compiled, direction, {
+    const { isAllowed } = evaluateStack(compiled, direction, {
       packet,
       isMember: (selector, address) =>
         this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
       hasNamedPort: (name, address, port) =>
         this.#engine.hasNamedPort(name, hostCidr(address), port),
     });
+    return isAllowed;
   }
 }

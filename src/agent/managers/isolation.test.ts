@@ -5,7 +5,7 @@ import { isolationProfile, networkProfile } from '../../driver/networks/network-
 import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { profileTags } from '../../model/kinds/profile.ts';
 import { matches } from '../../model/selector/matches.ts';
-import { evaluateProfiles, type Membership } from '../../profiles/evaluate/evaluate.ts';
+import { evaluateStack, type Membership } from '../../profiles/evaluate/evaluate.ts';
 import { compileProfile, type CompiledProfile } from '../../profiles/compile/compiled-profile.ts';
 
 const outside = parseAddress('198.51.100.1');
@@ -55,8 +55,7 @@ function verdicts(endpoints: readonly Endpoint[]) {
     const ports = { sourcePort: 1, destinationPort: 2 };
     const packet = { source: source.address, destination, protocol: 6, ...ports };
     const passes = (direction: 'ingress' | 'egress', { profiles }: Endpoint) =>
-      evaluateProfiles(profiles, direction, { packet, isMember, hasNamedPort: () => false })
-        .isAllowed;
+      evaluateStack(profiles, direction, { packet, isMember, hasNamedPort: () => false }).isAllowed;
     return passes('egress', sender) && (typeof to === 'string' || passes('ingress', to));
   };
 }

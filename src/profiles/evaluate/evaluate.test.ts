@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { compileProfile } from '../compile/compiled-profile.ts';
-import { evaluateProfiles } from './evaluate.ts';
+import { evaluateStack } from './evaluate.ts';
 
 test('a Profile that is missing denies, and the verdict names it', () => {
-  const verdict = evaluateProfiles([compileProfile('gone', undefined)], 'ingress', {
+  const verdict = evaluateStack([compileProfile('gone', undefined)], 'ingress', {
     packet: {
       source: parseAddress('10.0.0.1'),
       destination: parseAddress('10.0.1.1'),
@@ -46,10 +46,35 @@ test('a verdict names the rule that decided, and what only logs or passes on doe
   };
   const profiles = [profile('first', 'Log', 'Pass', 'Deny'), profile('second', 'Log', 'Allow')];
   const of = { packet, isMember: () => false, hasNamedPort: () => false };
-  assert.deepEqual(evaluateProfiles(profiles, 'egress', of), {
+  assert.deepEqual(evaluateStack(profiles, 'egress', of), {
     isAllowed: true,
     policy: 'second',
     rule: { tier: 'profiles', policy: 'second', direction: 'egress', index: 2 },
   });
-  assert.deepEqual(evaluateProfiles(profiles, 'ingress', of), { isAllowed: false });
+  assert.deepEqual(evaluateStack(profiles, 'ingress', of), { isAllowed: false });
+});
+
+test('what only hosts may send is not allowed to an endpoint, whatever its policies say, and may be sent to it', () => {
+  const open = compileProfile('open', {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'open' },
+    spec: { ingress: [{ action: 'Allow' }], egress: [{ action: 'Allow' }] },
+  });
+  const verdict = (direction: 'ingress' | 'egress', protocol: number, destinationPort: number) =>
+    evaluateStack([open], direction, {
+      packet: {
+        source: parseAddress('10.0.0.1'),
+        destination: parseAddress('10.0.1.1'),
+        protocol,
+        sourcePort: 1,
+        destinationPort,
+      },
+      isMember: () => false,
+      hasNamedPort: () => false,
+    }).isAllowed;
+  const [ipip, tcp, udp, vxlan] = [4, 6, 17, 4789];
+  assert.deepEqual([verdict('egress', udp, vxlan), verdict('egress', ipip, 0)], [false, false]);
+  assert.deepEqual([verdict('egress', udp, 53), verdict('egress', tcp, vxlan)], [true, true]);
+  assert.deepEqual([verdict('ingress', udp, vxlan), verdict('ingress', ipip, 0)], [true, true]);
 });

@@ -1,9 +1,12 @@
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrContains, cidrFamily } from '../../ip/cidr.ts';
-import type { IcmpType, NamedPort, PortRange, RuleName } from '../../ruleset/policy.ts';
+import { stackRules } from '../../ruleset/judging.ts';
+import type { Direction, IcmpType, NamedPort, PortRange, RuleName } from '../../ruleset/policy.ts';
+import type { StackRule } from '../../ruleset/statement.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import type { CompiledEntity, CompiledRule } from '../compile/compiled-rule.ts';
+import { stackOf } from '../compile/stack.ts';
 import type { CompiledProfile } from '../compile/compiled-profile.ts';
 
 /** The first packet of a flow. */
@@ -16,6 +19,8 @@ export interface Packet {
   readonly destinationPort: number;
   readonly icmpType?: number;
   readonly icmpCode?: number;
+  /** Whether its connection was begun by a published port that lets in. */
+  readonly cameByPublishedPort?: boolean;
 }
 
 /** What policy says, and which rule of which Profile said it; none of them: no rule matched. */
@@ -41,21 +46,54 @@ export interface Surroundings {
   readonly hasNamedPort: PortNames;
 }
 
-/** What an endpoint's Profiles say of a packet to it (`ingress`) or from it (`egress`), without the kernel. */
-export function evaluateProfiles(
-  profiles: readonly CompiledProfile[],
-  direction: 'ingress' | 'egress',
+/**
+ * What a stack of compiled policies, in order, says of a packet to its endpoints (`ingress`) or from them (`egress`),
+ * without the kernel: the same rules as a renderer is given.
+ */
+export function evaluateStack(
+  policies: readonly CompiledProfile[],
+  direction: Direction,
   { packet, ...surroundings }: Surroundings & { readonly packet: Packet },
 ): Verdict {
-  for (const profile of profiles) {
-    if (profile.problem !== undefined) return { isAllowed: false, policy: profile.name };
-    for (const rule of profile[direction]) {
-      if (rule.action === 'Log' || !matchesRule(rule, packet, surroundings)) continue;
-      if (rule.action === 'Pass') break;
-      return { isAllowed: rule.action === 'Allow', policy: profile.name, rule: rule.name };
-    }
+  const byName = new Map(policies.map((policy) => [policy.name, policy]));
+  for (const { when, action } of stackRules(stackOf([...byName.keys()]), direction)) {
+    if (!when.every((condition) => holds(condition, packet))) continue;
+    if (action.kind !== 'policy') return { isAllowed: action.kind === 'allow' };
+    const policy = byName.get(action.policy);
+    const verdict = policy && evaluatePolicy(policy[direction], policy, { packet, surroundings });
+    if (verdict !== undefined) return verdict;
   }
   return { isAllowed: false };
+}
+
+function holds(condition: StackRule['when'][number], packet: Packet): boolean {
+  switch (condition.kind) {
+    case 'protocol':
+      return (packet.protocol === condition.protocol) !== (condition.negated ?? false);
+    case 'destinationPort':
+      return packet.destinationPort === condition.port;
+    case 'connection':
+      return condition.is === 'new';
+    case 'cameByPublishedPort':
+      return packet.cameByPublishedPort === true;
+    default:
+      return condition satisfies never;
+  }
+}
+
+/** `undefined` if no rule of the policy decides. */
+function evaluatePolicy(
+  rules: readonly CompiledRule[],
+  { name, problem }: CompiledProfile,
+  { packet, surroundings }: { readonly packet: Packet; readonly surroundings: Surroundings },
+): Verdict | undefined {
+  if (problem !== undefined) return { isAllowed: false, policy: name };
+  for (const rule of rules) {
+    if (rule.action === 'Log' || !matchesRule(rule, packet, surroundings)) continue;
+    if (rule.action === 'Pass') return undefined;
+    return { isAllowed: rule.action === 'Allow', policy: name, rule: rule.name };
+  }
+  return undefined;
 }
 
 function matchesRule(rule: CompiledRule, packet: Packet, surroundings: Surroundings): boolean {

@@ -1,4 +1,5 @@
 import type { IpFamily } from '../../ip/address.ts';
+import type { Stack } from '../../ruleset/policy.ts';
 import type { PolicyOutput } from '../../ruleset/renderer.ts';
 import type { WorkCount } from '../work-count.ts';
 import { ActiveProfiles } from './active-profiles.ts';
@@ -6,13 +7,8 @@ import type { NamedPorts } from './named-ports.ts';
 import type { SelectorSets } from './selector-sets.ts';
 
 interface ActiveStack {
-  readonly profiles: readonly string[];
+  readonly policies: readonly string[];
   readonly endpoints: Set<string>;
-}
-
-/** The name of the stack of an endpoint: its Profiles in order; empty for endpoints in quarantine. */
-export function stackName(profiles: readonly string[]): string {
-  return profiles.join(',');
 }
 
 /**
@@ -42,10 +38,10 @@ export class ActiveStacks {
   }
 
   /** The endpoint has the stack, which is made if it is not there. */
-  enter(name: string, profiles: readonly string[], endpoint: string): void {
-    const stack = this.#stacks.get(name) ?? this.#make(name, profiles);
-    stack.endpoints.add(endpoint);
-    this.#idle.delete(name);
+  enter(stack: Stack, endpoint: string): void {
+    const active = this.#stacks.get(stack.name) ?? this.#make(stack);
+    active.endpoints.add(endpoint);
+    this.#idle.delete(stack.name);
   }
 
   leave(name: string, endpoint: string): void {
@@ -65,13 +61,14 @@ export class ActiveStacks {
     this.#idle.clear();
   }
 
-  #make(name: string, profiles: readonly string[]): ActiveStack {
-    const stack = { profiles, endpoints: new Set<string>() };
-    this.#stacks.set(name, stack);
-    for (const profile of profiles) this.profiles.use(profile);
+  #make(stack: Stack): ActiveStack {
+    const { name, policies } = stack;
+    const active = { policies, endpoints: new Set<string>() };
+    this.#stacks.set(name, active);
+    for (const policy of policies) this.profiles.use(policy);
     this.#work.policiesEmitted++;
-    this.#output.setStack(this.#family, { name, policies: profiles });
-    return stack;
+    this.#output.setStack(this.#family, stack);
+    return active;
   }
 
   #drop(name: string): void {
@@ -79,6 +76,6 @@ export class ActiveStacks {
     if (stack === undefined || stack.endpoints.size > 0) return;
     this.#stacks.delete(name);
     this.#output.removeStack(this.#family, name);
-    for (const profile of stack.profiles) this.profiles.release(profile);
+    for (const policy of stack.policies) this.profiles.release(policy);
   }
 }
