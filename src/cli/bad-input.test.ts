@@ -67,7 +67,18 @@ async function refusal(
   return { status, said: error.slice('calico-cnm: '.length, -1) };
 }
 
-const wrongDocuments: readonly (readonly [what: string, document: string, said: RegExp])[] = [
+type Wrong = readonly [what: string, document: string, said: RegExp];
+
+/** Profiles with a rule that allows, and what it says besides. */
+function ofRules(rules: readonly (readonly [what: string, rule: string, said: string])[]) {
+  return rules.map(([what, rule, said]): Wrong => [
+    `a rule of ${what}`,
+    profile('a', `{ingress: [{action: allow, ${rule}}]}`),
+    new RegExp(`^${RegExp.escape(`Profile a: spec.ingress.0.${said}`)}$`),
+  ]);
+}
+
+const wrongDocuments: readonly Wrong[] = [
   ['wrong YAML', 'kind: [', /^document 1: .* at line 1/],
   ['an alias of nothing', 'kind: *x', /^document 1: Unresolved alias/],
   ['no resource', '# nothing\n', /^-: holds no resource$/],
@@ -76,8 +87,8 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
   ['an unknown kind', 'kind: Pod\nmetadata: {name: a}', /^unknown kind "Pod"; known: IPPool, /],
   [
     'a kind of the daemon',
-    'apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: a}\nspec: {}',
-    /^Tier a: is kept by calico-cnm itself/,
+    'apiVersion: projectcalico.org/v3\nkind: ClusterInformation\nmetadata: {name: default}\nspec: {}',
+    /^ClusterInformation default: belongs to every datastore and cannot be changed$/,
   ],
   [
     'a name that Calico refuses',
@@ -102,12 +113,12 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
   [
     'ports without a protocol that has them',
     profile('a', '{ingress: [{action: Allow, destination: {ports: [80]}}]}'),
-    /^Profile a: spec: ingress rule 1: /,
+    /^Profile a: spec\.ingress\.0\.destination\.ports: needs protocol TCP, UDP or SCTP$/,
   ],
   [
     'a wrong selector',
     profile('a', '{ingress: [{action: Allow, source: {selector: "has("}}]}'),
-    /^Profile a: spec: ingress rule 1: selector "has\(" is wrong at character \d+: /,
+    /^Profile a: spec\.ingress\.0\.source\.selector: selector "has\(" is wrong at character \d+: /,
   ],
   [
     'an address that is none',
@@ -177,7 +188,73 @@ const wrongDocuments: readonly (readonly [what: string, document: string, said: 
   [
     'a policy rule of two families',
     policy('a', '{ingress: [{action: Allow, ipVersion: 4, source: {nets: ["fd00::/8"]}}]}'),
-    /^GlobalNetworkPolicy a: spec\.ingress\.0: mixes IPv4 and IPv6$/,
+    /^GlobalNetworkPolicy a: spec\.ingress\.0\.source\.nets: "fd00::\/8" contradicts ipVersion 4$/,
+  ],
+  ...ofRules([
+    [
+      'networks of both families',
+      'source: {nets: [10.0.0.0/8]}, destination: {notNets: ["fd00::/8"]}',
+      'destination.notNets: "fd00::/8" makes the rule mix IPv4 and IPv6; write a rule for each',
+    ],
+    [
+      'a network that contradicts ipVersion',
+      'ipVersion: 6, source: {nets: [10.0.0.0/8]}',
+      'source.nets: "10.0.0.0/8" contradicts ipVersion 6',
+    ],
+    [
+      'ICMP of the other family',
+      'ipVersion: 6, protocol: icmp',
+      'protocol: ICMP contradicts ipVersion 6',
+    ],
+    [
+      'no ICMP of the other family',
+      'ipVersion: 4, notProtocol: icmpv6',
+      'notProtocol: ICMPv6 contradicts ipVersion 4',
+    ],
+    ['port 0', 'protocol: TCP, source: {ports: ["0:9"]}', 'source.ports: begins at 1, not at 0'],
+    [
+      'ports of UDPLite',
+      'protocol: UDPLite, source: {notPorts: [http]}',
+      'source.notPorts: needs protocol TCP, UDP or SCTP',
+    ],
+    ['types of no ICMP', 'icmp: {type: 8}', 'icmp: needs protocol ICMP or ICMPv6'],
+    ['a code of every type', 'protocol: ICMP, icmp: {code: 4}', 'icmp.code: needs a type'],
+    [
+      'all networks but none',
+      'source: {notNets: [0.0.0.0/0]}',
+      'source.notNets: excludes every address',
+    ],
+    [
+      'global() beside others',
+      'source: {namespaceSelector: "global() || has(a)"}',
+      'source.namespaceSelector: global() may only stand alone in a namespaceSelector of a rule',
+    ],
+    [
+      'services',
+      'destination: {services: {name: a}}',
+      'destination.services: is not enforced: it needs Kubernetes',
+    ],
+    [
+      'service accounts',
+      'source: {serviceAccounts: {names: [a]}}',
+      'source.serviceAccounts: is not enforced: it needs Kubernetes',
+    ],
+    ['HTTP', 'http: {methods: [GET]}', 'http: is not enforced: it needs a proxy'],
+  ]),
+  [
+    'a Profile that every datastore has',
+    profile('projectcalico-default-allow', '{ingress: [{action: Deny}]}'),
+    /^Profile projectcalico-default-allow: belongs to every datastore and cannot be changed$/,
+  ],
+  [
+    'a tier of two names',
+    policy('a.b', '{order: 1}').replace('GlobalNetworkPolicy', 'Tier'),
+    /^Tier a\.b: metadata\.name: must be a name of at most 63 characters without dots$/,
+  ],
+  [
+    'another order of the tier default',
+    policy('default', '{order: 5}').replace('GlobalNetworkPolicy', 'Tier'),
+    /^Tier default: spec\.order: must be 1000000 for the tier default$/,
   ],
   [
     'policy before DNAT that does not apply on forward',
@@ -328,7 +405,7 @@ test('what get prints, apply takes back and finds unchanged', async () => {
   for (const format of ['yaml', 'json']) {
     for (const kind of ['ippool', 'profile', 'workloadendpoint']) {
       const printed = await cli.ok(['get', kind, '-o', format]);
-      assert.match(await cli.ok(['apply', '-f', '-'], printed), /^\w+ [^ ]+ unchanged\n$/);
+      assert.match(await cli.ok(['apply', '-f', '-'], printed), /^(\w+ [^ ]+ unchanged\n)+$/);
     }
   }
 });

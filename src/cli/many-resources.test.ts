@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../ip/cidr.ts';
 import { claimBlock } from '../ipam/records/records.ts';
-import { startCommandLine } from './command-line.fixture.ts';
+import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 
 /** Files and pools that are larger than one transaction of the datastore. */
 
@@ -17,6 +17,11 @@ function profile(name: string, rules = 1): string {
   ].join('\n');
 }
 
+/** The names of the stored Profiles. */
+function profilesOf(cli: CommandLine): Promise<readonly string[]> {
+  return cli.write((draft) => [...draft.entries('Profile')].map(([name]) => name));
+}
+
 const names = Array.from({ length: 150 }, (_, index) => `p${index}`);
 
 test('150 resources of one file are created, changed and deleted, each with its line', async () => {
@@ -26,7 +31,7 @@ test('150 resources of one file are created, changed and deleted, each with its 
   assert.equal(await cli.ok(['apply', '-f', '-'], documents), lines('created'));
   assert.equal(await cli.ok(['apply', '-f', '-'], documents), lines('unchanged'));
   assert.equal(await cli.ok(['delete', '-f', '-'], documents), lines('deleted'));
-  assert.equal(await cli.ok(['get', 'profile', '-o', 'json']), '[]\n');
+  assert.deepEqual(await profilesOf(cli), []);
 });
 
 test('resources whose texts fill more than a transaction are created all the same', async () => {
@@ -44,11 +49,11 @@ test('one that would be refused keeps the whole file from being written', async 
   const bad = profile('bad').replace('10.0.0.0/8', '300.0.0.0/8');
   for (const documents of [
     [...names.map((name) => profile(name)), bad].join('---\n'),
-    `${names.map((name) => profile(name)).join('---\n')}---\nkind: Tier\napiVersion: projectcalico.org/v3\nmetadata: {name: mine}\nspec: {order: 1}\n`,
+    `${names.map((name) => profile(name)).join('---\n')}---\nkind: ClusterInformation\napiVersion: projectcalico.org/v3\nmetadata: {name: default}\nspec: {}\n`,
   ]) {
     const { status, out } = await cli.run(['apply', '-f', '-'], documents);
     assert.deepEqual([status, out], [1, '']);
-    assert.equal(await cli.ok(['get', 'profile', '-o', 'json']), '[]\n');
+    assert.deepEqual(await profilesOf(cli), []);
   }
   await cli.ok(['apply', '-f', '-'], profile('p0'));
   const { status, out, error } = await cli.run(['delete', 'profile', 'p0', 'p1']);

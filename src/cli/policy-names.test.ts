@@ -17,6 +17,8 @@ function stored(name: string, annotations?: Readonly<Record<string, string>>): G
 const named = (name: string) => ({ 'projectcalico.org/metadata': JSON.stringify({ name }) });
 const document = (name: string, order: number) =>
   `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: ${name}}\nspec: {order: ${order}, selector: all()}\n`;
+const tier = (name: string, spec: string) =>
+  `apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
 const names = (table: string) =>
   table
     .trim()
@@ -99,4 +101,41 @@ test('a name that several namespaces have is shown of each, and deleted where it
   assert.deepEqual(names(await cli.ok(['get', 'np', 'shop/web'])), ['shop']);
   assert.equal(await cli.ok(['delete', 'np', 'shop/web']), 'NetworkPolicy shop/web deleted\n');
   assert.equal(await cli.ok(['delete', 'np', 'web']), 'NetworkPolicy default/web deleted\n');
+});
+
+test('tiers are listed in their order, and one that has policies, or belongs to Calico, stays', async () => {
+  using cli = startCommandLine();
+  const documents = [
+    tier('default', '{}'),
+    tier('last', '{order: 2000000, defaultAction: Pass}'),
+    tier('first', '{order: 1.5}'),
+    tier('kube-admin', '{order: 1000, defaultAction: Pass}'),
+  ];
+  await cli.ok(['apply', '-f', '-'], documents.join('---\n'));
+  assert.deepEqual(names(await cli.ok(['get', 'tier'])), [
+    'first',
+    'kube-admin',
+    'default',
+    'last',
+  ]);
+  const inTier = document('first.web', 1).replace('spec: {', 'spec: {tier: first, ');
+  const early = await cli.run(['apply', '-f', '-'], inTier.replace('tier: first', 'tier: none'));
+  assert.match(early.error, /spec\.tier: Tier none does not exist/);
+  await cli.ok(['apply', '-f', '-'], inTier);
+  const { status, error } = await cli.run(['delete', 'tier', 'first']);
+  assert.equal(status, 1);
+  assert.equal(
+    error,
+    'calico-cnm: Tier first: has policies, such as GlobalNetworkPolicy first.web; delete these first\n',
+  );
+  await cli.ok(['delete', 'gnp', 'first.web']);
+  assert.equal(
+    await cli.ok(['delete', 'tier', 'first', 'last']),
+    'Tier first deleted\nTier last deleted\n',
+  );
+  for (const name of ['default', 'kube-admin']) {
+    const kept = await cli.run(['delete', 'tier', name]);
+    assert.equal(kept.status, 1);
+    assert.match(kept.error, /belongs to every datastore and cannot be deleted/);
+  }
 });

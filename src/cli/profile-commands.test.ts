@@ -187,7 +187,7 @@ for (const [input, said] of [
   ['', 'the input: must be one document of rules'],
   [
     '{"ingress": [{"action": "Allow", "source": {"selector": "has("}}]}',
-    'Profile web: spec: ingress rule 1',
+    'Profile web: spec.ingress.0.source.selector: selector "has(" is wrong at',
   ],
 ] as const) {
   test(`rule update refuses ${input === '' ? 'nothing' : input}, and changes nothing`, async () => {

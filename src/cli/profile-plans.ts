@@ -5,19 +5,26 @@ import { printable } from '../errors/printable.ts';
 import { counted } from '../model/counted.ts';
 import { dockerNameOf, resourceNameFor, tagFor } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
-import { profileTags, type Profile } from '../model/kinds/profile.ts';
+import {
+  defaultAllowProfile,
+  isDefaultAllow,
+  profileProblem,
+  profileTags,
+  type Profile,
+} from '../model/kinds/profile.ts';
 import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
 import { parseRuleWords, ruleTags, ruleWords } from './rule-words.ts';
 import { profileText, rulesText } from './profile-text.ts';
 import type { Stamp } from '../model/stamp.ts';
-import { checkRules, problemOfRules, refuseIfUsed } from './resource-plans.ts';
+import { checkProfile, refuseIfUsed } from './resource-plans.ts';
 
 /** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
 
 /** A new Profile has the tag of its name, lets in who carries it, and lets everything out. */
 export function addProfile(draft: Draft, dockerName: string, stamp: Stamp): string {
   const name = resourceNameFor(dockerName);
+  refuseFixed(name);
   if (draft.get('Profile', name) !== undefined) {
     throw new CalicoError('datastore/exists', { kind: 'Profile', name: dockerName });
   }
@@ -38,6 +45,7 @@ export function removeProfile(
   { force }: { readonly force: boolean },
 ): string {
   const { name } = profileNamed(draft, dockerName).metadata;
+  refuseFixed(name);
   if (!force) refuseIfUsed(draft, name, 'or use --no-check, and its containers get no traffic');
   draft.remove('Profile', name);
   return `Profile ${dockerName} removed\n`;
@@ -103,7 +111,7 @@ export function rulesJson(draft: Draft, dockerName: string): string {
 export function updateRules(draft: Draft, dockerName: string, text: string): string {
   const profile = profileNamed(draft, dockerName);
   const changed = withRules(profile, parseRules(text, dockerName));
-  checkRules(changed);
+  checkProfile(changed);
   put(draft, changed);
   return profileText(draft, changed);
 }
@@ -176,14 +184,15 @@ function changeRules(
   return profileText(draft, changed);
 }
 
-/** As `checkRules`, in the words of `profile rule add`. */
+/** As `checkProfile`, in the words of `profile rule add`. */
 function checkInWords(profile: Profile): void {
-  const problem = problemOfRules(profile);
+  const problem = profileProblem(profile);
   if (problem === undefined) return;
   const what = `Profile ${dockerNameOf(profile.metadata.name)}`;
-  const why = problem.replace(/^(in|e)gress rule/, (field) =>
-    field.startsWith('in') ? 'inbound rule' : 'outbound rule',
-  );
+  const [, direction, index, field = ''] = problem.field.split(/^spec\.(\w+)\.(\d+)\.?/);
+  const rule = `${direction === 'ingress' ? 'inbound' : 'outbound'} rule ${Number(index) + 1}`;
+  const words = field.replace(/^source\./, 'from ').replace(/^destination\./, 'to ');
+  const why = [rule, ...(words === '' ? [] : [words]), problem.why].join(': ');
   throw new CalicoError('cli/bad-argument', { what, why });
 }
 
@@ -214,10 +223,18 @@ function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
 export function profileNamed(draft: Draft, dockerName: string): Profile {
   const profile =
     draft.get('Profile', resourceNameFor(dockerName)) ?? draft.get('Profile', dockerName);
+  if (isDefaultAllow(dockerName)) return defaultAllowProfile;
   if (profile !== undefined) return profile;
   throw new CalicoError('datastore/not-found', { kind: 'Profile', name: dockerName });
 }
 
 function put(draft: Draft, profile: Profile): void {
+  refuseFixed(profile.metadata.name);
   draft.put('Profile', profile.metadata.name, profile);
+}
+
+function refuseFixed(profile: string): void {
+  if (!isDefaultAllow(profile)) return;
+  const why = 'belongs to every datastore and cannot be changed';
+  throw new CalicoError('cli/bad-argument', { what: `Profile ${profile}`, why });
 }

@@ -43,6 +43,16 @@ const policyMarks = (name: string, labels: Readonly<Record<string, string>> = {}
 /** The kinds that are stored for Calico and have no effect yet, and Node, which has some. */
 export const resourceLives: readonly ResourceLife[] = [
   {
+    kind: 'Tier',
+    word: 'tiers',
+    id: 'security',
+    document: `${header('Tier')}metadata: {name: security}\nspec: {order: 100}\n`,
+    row: ['security', '100'],
+    key: 'tiers/security',
+    spec: { order: 100, defaultAction: 'Deny' },
+    note: notEnforced('Tier'),
+  },
+  {
     kind: 'NetworkPolicy',
     word: 'np',
     id: 'default/web',

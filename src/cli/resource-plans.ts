@@ -13,11 +13,11 @@ import {
   type ResourceKind,
 } from '../model/kinds/index.ts';
 import { poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
-import type { Profile } from '../model/kinds/profile.ts';
+import { profileProblem, type Profile } from '../model/kinds/profile.ts';
+import type { Tier } from '../model/kinds/tier.ts';
 import { dockerNameOf } from '../model/names.ts';
 import { idsStored, resourceId } from '../model/resource-type.ts';
 import type { Stamp } from '../model/stamp.ts';
-import { compileProfile } from '../profiles/compile/compiled-profile.ts';
 
 /** Plans of `apply` and `delete`: what Calico's own client does, and checks, around a plain write. */
 
@@ -64,8 +64,12 @@ function applyKind<K extends ResourceKind>(
   kind: K,
   { resource, stamp }: { readonly resource: EntryValue<K>; readonly stamp: Stamp },
 ): Applied {
-  const { isBuiltIn, isNamespaced, schema, withDefaults, validate } = resourceTypeOf[kind];
-  if (isBuiltIn) throw invalid(resource, '', 'is kept by calico-cnm itself and cannot be applied');
+  const { implicit, protection, isNamespaced, schema, withDefaults, validate } =
+    resourceTypeOf[kind];
+  if (implicit.some((one) => isSame(bareOf(one), bareOf(resource)))) return 'unchanged';
+  if (protection(resourceId(resource)) === 'fixed') {
+    throw invalid(resource, '', 'belongs to every datastore and cannot be changed');
+  }
   if (!isNamespaced && resource.metadata.namespace !== undefined) {
     const why = `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind} is of no namespace`;
     throw invalid(resource, 'metadata.namespace', why);
@@ -74,7 +78,6 @@ function applyKind<K extends ResourceKind>(
   const wanted = schema.parse(withDefaults(resource));
   const problem = validate(wanted, draft);
   if (problem !== undefined) throw invalid(resource, problem.field, problem.why);
-  guards[kind]?.check?.(wanted);
   return put(draft, kind, { resource: wanted, id: storedId(draft, kind, resource), stamp });
 }
 
@@ -84,7 +87,7 @@ export function deleteResource<K extends ResourceKind>(
   kind: K,
   id: string,
 ): Progress {
-  if (resourceTypeOf[kind].isBuiltIn) {
+  if (resourceTypeOf[kind].protection(id) !== undefined) {
     throw new CalicoError('model/invalid', {
       kind,
       name: id,
@@ -109,16 +112,37 @@ function removeStored<K extends ResourceKind>(draft: Draft, kind: K, id: string)
 
 /** What the rooms above the model have to say of a kind. */
 interface Guard<Value> {
-  /** Throws `model/invalid` for what cannot be carried out. */
-  readonly check?: (resource: Value) => void;
   /** Removes it in its own way, or throws why it must stay. */
-  readonly remove?: (draft: Draft, resource: Value) => Progress;
+  readonly remove: (draft: Draft, resource: Value) => Progress;
 }
 
 const guards: { readonly [K in ResourceKind]?: Guard<EntryValue<K>> } = {
   IPPool: { remove: removeUnusedPool },
-  Profile: { check: checkRules, remove: removeUnusedProfile },
+  Profile: { remove: removeUnusedProfile },
+  Tier: { remove: removeEmptyTier },
 };
+
+/** Kinds whose resources belong to a tier. */
+const kindsInTiers = [
+  'NetworkPolicy',
+  'GlobalNetworkPolicy',
+  'StagedNetworkPolicy',
+  'StagedGlobalNetworkPolicy',
+] as const;
+
+/** Whoever makes a policy in the tier meanwhile has read that the tier is there, and reads it again. */
+function removeEmptyTier(draft: Draft, tier: Tier): Progress {
+  const { name } = tier.metadata;
+  for (const kind of kindsInTiers) {
+    for (const [id, { spec }] of draft.entries(kind)) {
+      if (spec.tier !== name) continue;
+      throw invalid(tier, '', `has policies, such as ${kind} ${id}; delete these first`);
+    }
+    draft.expectNoNew(kind, '');
+  }
+  draft.remove('Tier', name);
+  return 'done';
+}
 
 function removeUnusedPool(draft: Draft, pool: IpPool): Progress {
   const used = addressesInUse(draft, pool);
@@ -138,15 +162,10 @@ function removeUnusedProfile(draft: Draft, { metadata: { name } }: Profile): Pro
   return 'done';
 }
 
-/** Throws `model/invalid` for rules that cannot be enforced. */
-export function checkRules(profile: Profile): void {
-  const problem = problemOfRules(profile);
-  if (problem !== undefined) throw invalid(profile, 'spec', problem);
-}
-
-/** Why rules cannot be enforced: `ingress rule 2: …`. */
-export function problemOfRules(profile: Profile): string | undefined {
-  return compileProfile(profile.metadata.name, profile).problem?.replace(/^Profile \S+: /, '');
+/** Throws `model/invalid` for a Profile that would be refused. */
+export function checkProfile(profile: Profile): void {
+  const problem = profileProblem(profile);
+  if (problem !== undefined) throw invalid(profile, problem.field, problem.why);
 }
 
 /** Throws `cli/profile-in-use` if somebody goes by the Profile. */
@@ -202,7 +221,7 @@ function put<K extends ResourceKind>(
       ...(creationTimestamp === undefined ? {} : { creationTimestamp }),
     },
   };
-  if (JSON.stringify(sorted(kept)) === JSON.stringify(sorted(existing))) return 'unchanged';
+  if (isSame(kept, existing)) return 'unchanged';
   draft.put(kind, id, kept);
   return 'changed';
 }
@@ -217,6 +236,15 @@ function addressesInUse(draft: Draft, pool: IpPool): number {
 
 function invalid({ kind, metadata }: Resource, field: string, why: string): CalicoError {
   return new CalicoError('model/invalid', { kind, name: metadata.name, field, why });
+}
+
+function isSame(a: object, b: object): boolean {
+  return JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+}
+
+/** A resource without the version that reading it has added. */
+function bareOf({ metadata: { resourceVersion: _, ...metadata }, ...others }: Resource): object {
+  return { ...others, metadata };
 }
 
 function sorted(value: unknown): unknown {

@@ -1,6 +1,6 @@
 import type { Stored, View } from '../cache/view.ts';
 import { resourceTypeOf, type EntryValue, type ResourceKind } from '../model/kinds/index.ts';
-import { idsStored } from '../model/resource-type.ts';
+import { idsStored, resourceId } from '../model/resource-type.ts';
 import { formatTable } from './table.ts';
 
 /** The stored resources of a kind as people see them, in the order of their names, each with its revision. */
@@ -8,9 +8,13 @@ export function readResources<K extends ResourceKind>(
   view: View,
   kind: K,
 ): readonly EntryValue<K>[] {
-  const found: EntryValue<K>[] = [];
-  for (const stored of view.list(kind).values()) found.push(asShown(kind, stored));
-  return found.toSorted((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+  const { implicit, compare } = resourceTypeOf[kind];
+  const found = [...implicit];
+  const isImplicit = (id: string) => implicit.some((one) => resourceId(one) === id);
+  for (const [id, stored] of view.list(kind)) {
+    if (!isImplicit(id)) found.push(asShown(kind, stored));
+  }
+  return found.toSorted((a, b) => compare(a, b) || (a.metadata.name < b.metadata.name ? -1 : 1));
 }
 
 /** The stored resource of an id, likewise. */
@@ -19,6 +23,8 @@ export function readResource<K extends ResourceKind>(
   kind: K,
   id: string,
 ): EntryValue<K> | undefined {
+  const implicit = resourceTypeOf[kind].implicit.find((one) => resourceId(one) === id);
+  if (implicit !== undefined) return implicit;
   const [at] = idsStored(resourceTypeOf[kind], id, (one) => view.get(kind, one)?.value);
   const stored = at === undefined ? undefined : view.get(kind, at);
   return stored === undefined ? undefined : asShown(kind, stored);

@@ -79,8 +79,16 @@ export const entityRule = z.looseObject({
 
 export type EntityRule = z.infer<typeof entityRule>;
 
-export const ruleAction = z.enum(['Allow', 'Deny', 'Log', 'Pass']);
-export type RuleAction = z.infer<typeof ruleAction>;
+const ruleActions = ['Allow', 'Deny', 'Log', 'Pass'] as const;
+export type RuleAction = (typeof ruleActions)[number];
+
+/** Read in any case, as Felix does, and stored as Calico writes it. */
+export const ruleAction = z.string().transform((value, context): RuleAction => {
+  const known = ruleActions.find((action) => action.toLowerCase() === value.toLowerCase());
+  if (known !== undefined) return known;
+  context.addIssue({ code: 'custom', message: `must be one of ${ruleActions.join(', ')}` });
+  return z.NEVER;
+});
 
 export const policyRule = z.looseObject({
   action: ruleAction,

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { cidrFamily } from '../ip/cidr.ts';
 import type { Metadata } from './fields.ts';
-import { policyRule, portRange, type EntityRule, type PolicyRule } from './policy-rule.ts';
+import { policyRule } from './policy-rule.ts';
+import { rulesProblem } from './rule-problem.ts';
 import { nameColumn, type Column, type Problem, type ResourceType } from './resource-type.ts';
 import { selectorProblem } from './selector/problem.ts';
 import type { StoredEntries } from './stored-entries.ts';
@@ -166,7 +166,7 @@ export function policyProblem(policy: Policy, stored: StoredEntries): Problem | 
     const why = selectorProblem(spec[field]);
     if (why !== undefined) return { field: `spec.${field}`, why };
   }
-  return hostProblem(spec) ?? rulesProblem(spec, 'ingress') ?? rulesProblem(spec, 'egress');
+  return hostProblem(spec) ?? rulesProblem(spec);
 }
 
 /** What GlobalNetworkPolicies on host endpoints may not combine. */
@@ -180,72 +180,5 @@ function hostProblem(spec: Policy['spec']): Problem | undefined {
   }
   const hasEgress = (spec.egress ?? []).length > 0 || spec.types?.includes('Egress') === true;
   if (preDNAT && hasEgress) return { field: 'spec.egress', why: 'must be empty with preDNAT' };
-  return undefined;
-}
-
-function rulesProblem(spec: Policy['spec'], direction: 'ingress' | 'egress'): Problem | undefined {
-  for (const [index, rule] of (spec[direction] ?? []).entries()) {
-    const problem = ruleProblem(rule, direction);
-    if (problem === undefined) continue;
-    const field = problem.field === '' ? '' : `.${problem.field}`;
-    return { field: `spec.${direction}.${index}${field}`, why: problem.why };
-  }
-  return undefined;
-}
-
-const portProtocols: ReadonlySet<string | number> = new Set(['TCP', 'UDP', 'SCTP', 6, 17, 132]);
-const icmpFamilies = new Map<string | number | undefined, 4 | 6>([
-  ['ICMP', 4],
-  [1, 4],
-  ['ICMPv6', 6],
-  [58, 6],
-]);
-
-function ruleProblem(rule: PolicyRule, direction: 'ingress' | 'egress'): Problem | undefined {
-  const sides = { source: rule.source ?? {}, destination: rule.destination ?? {} };
-  for (const [side, entity] of Object.entries(sides)) {
-    const problem = entityProblem(entity, rule);
-    if (problem !== undefined) return { ...problem, field: `${side}.${problem.field}` };
-  }
-  const hasIcmp = rule.icmp !== undefined || rule.notICMP !== undefined;
-  if (hasIcmp && !icmpFamilies.has(rule.protocol)) {
-    return { field: 'icmp', why: 'needs protocol ICMP or ICMPv6' };
-  }
-  for (const field of ['icmp', 'notICMP'] as const) {
-    if (rule[field]?.code !== undefined && rule[field].type === undefined) {
-      return { field: `${field}.code`, why: 'needs a type' };
-    }
-  }
-  const nets = [sides.source, sides.destination].flatMap(({ nets = [], notNets = [] }) => [
-    ...nets,
-    ...notNets,
-  ]);
-  const families = new Set(
-    [...nets.map(cidrFamily), rule.ipVersion ?? [], icmpFamilies.get(rule.protocol) ?? []].flat(),
-  );
-  if (families.size > 1) return { field: '', why: 'mixes IPv4 and IPv6' };
-  if (rule.http !== undefined && (direction === 'egress' || rule.action !== 'Allow')) {
-    return { field: 'http', why: 'needs an ingress rule with action Allow' };
-  }
-  return undefined;
-}
-
-function entityProblem(entity: EntityRule, { protocol }: PolicyRule): Problem | undefined {
-  for (const field of ['selector', 'notSelector', 'namespaceSelector'] as const) {
-    const text = entity[field];
-    if (field === 'namespaceSelector' && text?.trim() === 'global()') continue;
-    const why = selectorProblem(text);
-    if (why !== undefined) return { field, why };
-  }
-  for (const field of ['ports', 'notPorts'] as const) {
-    const ports = entity[field] ?? [];
-    const numeric = ports.some((port) => portRange(port) !== undefined);
-    const isWrong =
-      protocol === undefined ? numeric : ports.length > 0 && !portProtocols.has(protocol);
-    if (isWrong) return { field, why: 'needs protocol TCP, UDP or SCTP' };
-  }
-  if (entity.notNets?.some((net) => net.endsWith('/0')) === true) {
-    return { field: 'notNets', why: 'excludes every address' };
-  }
   return undefined;
 }

@@ -17,9 +17,13 @@ export interface ResourceType<Value> extends EntryType<Value> {
   readonly meaning: string;
   /** Whether its id is `<namespace>/<name>`. */
   readonly isNamespaced: boolean;
-  /** Whether it belongs to the datastore itself, so that people neither apply nor delete it. */
-  readonly isBuiltIn: boolean;
+  /** Resources that every datastore has, although nobody has stored them. */
+  readonly implicit: readonly Value[];
+  /** What people may not do with the resource of an id, as it belongs to every datastore. */
+  readonly protection: (id: string) => Protection | undefined;
   readonly columns: readonly Column<Value>[];
+  /** The order in which people see resources; those that are equal in it go by name. */
+  readonly compare: (a: Value, b: Value) => number;
   /** Of a kind that is stored and shown, but that nobody acts on yet: what that means. */
   readonly unenforced: Unenforced | undefined;
   /** The fields of a resource, by their paths, that are stored and have no effect, although its kind has. */
@@ -33,6 +37,9 @@ export interface ResourceType<Value> extends EntryType<Value> {
   /** Why a resource that people give is refused although it is well-formed, perhaps because of what is stored. */
   readonly validate: (resource: Value, stored: StoredEntries) => Problem | undefined;
 }
+
+/** `fixed` is neither applied nor deleted, `permanent` is not deleted. */
+export type Protection = 'fixed' | 'permanent';
 
 export interface Unenforced {
   /** Whether it decides on traffic where Felix runs: who relies on it must be told that here it does not. */
@@ -59,7 +66,9 @@ type ResourceOptions<Value> = Pick<EntryOptions<Value>, 'groups' | 'isObserved'>
       ResourceType<Value>,
       | 'aliases'
       | 'isNamespaced'
-      | 'isBuiltIn'
+      | 'compare'
+      | 'implicit'
+      | 'protection'
       | 'unenforced'
       | 'fieldsWithoutEffect'
       | 'withDefaults'
@@ -89,8 +98,10 @@ export function resourceType<Value extends { readonly metadata: Metadata }>(
     aliases: options.aliases ?? [],
     meaning: options.meaning,
     isNamespaced,
-    isBuiltIn: options.isBuiltIn ?? false,
+    implicit: options.implicit ?? [],
+    protection: options.protection ?? (() => undefined),
     columns: options.columns,
+    compare: options.compare ?? (() => 0),
     unenforced: options.unenforced,
     fieldsWithoutEffect: options.fieldsWithoutEffect ?? (() => []),
     shown: options.shown ?? ((resource) => resource),

@@ -379,3 +379,23 @@ test('one change costs the same among ten endpoints and among a hundred thousand
   };
   assert.deepEqual(cost(100_000), cost(10));
 });
+
+test('the Profile that allows everything is there without being stored, whatever is stored under its name', () => {
+  const engine = new PolicyEngine({ node: 'here', families: [4], output: new Recorder() });
+  const name = 'projectcalico-default-allow';
+  const isOpen = () => {
+    const { problem, ingress, egress } = engine.compiled(4, name);
+    const actions = [...ingress, ...egress].map(({ action }) => action);
+    return problem === undefined && actions.join() === 'Allow,Allow';
+  };
+  assert.ok(isOpen());
+  engine.setProfile(name, {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name },
+    spec: { ingress: [{ action: 'Deny' }] },
+  });
+  assert.ok(isOpen());
+  engine.setProfile(name, undefined);
+  assert.ok(isOpen());
+});

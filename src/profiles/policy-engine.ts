@@ -2,7 +2,7 @@ import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
-import type { Profile } from '../model/kinds/profile.ts';
+import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
 import type { Dispatch, Stack } from '../ruleset/policy.ts';
@@ -65,10 +65,12 @@ export class PolicyEngine {
     this.#stacks = new Map(
       families.map((family) => [family, new ActiveStacks({ ...shared, family })]),
     );
+    this.setProfile(defaultAllowProfile.metadata.name, defaultAllowProfile);
   }
 
   /** A Profile as it is now; `undefined`: it is gone. */
-  setProfile(name: string, profile: Profile | undefined): void {
+  setProfile(name: string, stored: Profile | undefined): void {
+    const profile = isDefaultAllow(name) ? defaultAllowProfile : stored;
     this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
     for (const stacks of this.#stacks.values()) stacks.profiles.set(name, profile);
   }

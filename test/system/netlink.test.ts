@@ -157,8 +157,18 @@ describe('netlink against ip and ipset', () => {
         family,
         countsPackets: true,
       } as const;
+      const ports = {
+        name: `cali${family}0n`,
+        type: 'address,port',
+        family,
+        countsPackets: false,
+      } as const;
+      const places = ['tcp:80', 'udp:65535', 'sctp:1'].map((port) => `${host},${port}`);
       ipset.create(plain);
       ipset.create(pairs);
+      ipset.create(ports);
+      ipset.add(ports, [...places, `${host},tcp:81`]);
+      ipset.remove(ports, [`${host},tcp:81`, `${host},udp:80`]);
       ipset.add(plain, [net, host]);
       ipset.add(plain, [host]);
       ipset.add(pairs, [`${host},cali0`, `${host},cali1`]);
@@ -170,13 +180,14 @@ describe('netlink against ip and ipset', () => {
           .toSorted();
       assert.deepEqual(members(plain.name), [net, host].toSorted());
       assert.deepEqual(members(pairs.name), [`${host},cali0`]);
+      assert.deepEqual(members(ports.name), places.toSorted());
       const shown = execFileSync('ip', ['netns', 'exec', namespace, 'ipset', 'list', pairs.name], {
         encoding: 'utf8',
       });
       assert.match(shown, /counters/);
       assert.match(shown, /,cali0 packets 0 bytes 0/);
     }
-    assert.equal(ipset.list().length, 4);
+    assert.equal(ipset.list().length, 6);
     ipset.add(
       { name: 'cali40s', type: 'net', family: 4, countsPackets: false },
       Array.from({ length: 3000 }, (_, n) => `10.9.${n >> 8}.${n & 255}/32`),

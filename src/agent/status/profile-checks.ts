@@ -2,6 +2,7 @@ import type { LiveMirror } from '../../cache/live-mirror.ts';
 import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { isIsolationProfileName } from '../../driver/networks/network-profile.ts';
 import { profilesOfNetwork } from '../../driver/networks/profile-users.ts';
+import { isDefaultAllow } from '../../model/kinds/profile.ts';
 import { dockerNameOf } from '../../model/names.ts';
 import { endpointAnnotations, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import type { Check } from '../../telemetry/status-report.ts';
@@ -25,7 +26,8 @@ export function profileChecks(
   // Nothing is known of networks before the datastore was read.
   if (!mirror.inSync) return [];
   return [...usersOfProfiles(mirror, node, local)].flatMap(([profile, users]) => {
-    if (mirror.get('Profile', profile) === undefined) return [missing(profile, users)];
+    if (!isDefaultAllow(profile) && mirror.get('Profile', profile) === undefined)
+      return [missing(profile, users)];
     const why = problems.get(profile)?.replace(/^Profile \S+ /, '');
     if (why === undefined || users.containers.length === 0) return [];
     return [

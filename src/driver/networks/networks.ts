@@ -6,6 +6,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../../ip/cidr.ts';
 import { parseAddress } from '../../ip/address.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import { isDefaultAllow } from '../../model/kinds/profile.ts';
 import { resourceNameFor } from '../../model/names.ts';
 import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
 import type { CreateNetworkRequest } from '../plugin/messages.ts';
@@ -131,6 +132,7 @@ export function nameNetwork(
 function expectProfiles(draft: Draft, dockerNames: readonly string[]): void {
   for (const profile of dockerNames) {
     const name = resourceNameFor(profile);
+    if (isDefaultAllow(name)) continue;
     if (draft.get('Profile', name) === undefined) {
       throw new CalicoError('driver/no-such-profile', { profile });
     }

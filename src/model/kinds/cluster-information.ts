@@ -19,7 +19,7 @@ export const clusterInformationType: ResourceType<ClusterInformation> = resource
   kind: 'ClusterInformation',
   plural: 'clusterinformations',
   meaning: 'identity of the datastore, and whether it is locked',
-  isBuiltIn: true,
+  protection: () => 'fixed',
   schema: clusterInformation,
   columns: [
     nameColumn,

@@ -51,7 +51,7 @@ export const globalNetworkSetType: ResourceType<GlobalNetworkSet> = resourceType
   validate: setProblem,
 });
 
-const namespaceLabel = 'projectcalico.org/namespace';
+export const namespaceLabel = 'projectcalico.org/namespace';
 
 /** What a network set is for selectors: its networks, its labels, and the Profile that it inherits more from. */
 export interface NetworkSetMember {

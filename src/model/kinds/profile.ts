@@ -3,7 +3,8 @@ import { counted } from '../counted.ts';
 import { labels, resource } from '../fields.ts';
 import { dockerNameOf } from '../names.ts';
 import { policyRule } from '../policy-rule.ts';
-import { nameColumn, resourceType, type ResourceType } from '../resource-type.ts';
+import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
+import { rulesProblem, unenforceableProblem } from '../rule-problem.ts';
 
 const profile = resource(
   'Profile',
@@ -20,6 +21,27 @@ const profile = resource(
  */
 export type Profile = z.infer<typeof profile>;
 
+/**
+ * The Profile that allows everything: Calico has it in every datastore, where nobody stores it, and endpoints may name
+ * it. Source: libcalico-go/lib/resources/static.go.
+ */
+export const defaultAllowProfile: Profile = {
+  kind: 'Profile',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'projectcalico-default-allow' },
+  spec: { ingress: [{ action: 'Allow' }], egress: [{ action: 'Allow' }] },
+};
+
+/** Whether a Profile is there without being stored. */
+export function isDefaultAllow(profile: string): boolean {
+  return profile === defaultAllowProfile.metadata.name;
+}
+
+/** Why a Profile that people give is refused. */
+export function profileProblem({ spec }: Profile): Problem | undefined {
+  return rulesProblem(spec) ?? unenforceableProblem(spec);
+}
+
 /** The tags of a Profile in alphabetical order: the labels to apply whose value is empty. */
 export function profileTags(of: Profile): readonly string[] {
   return Object.entries(of.spec.labelsToApply ?? {})
@@ -33,6 +55,9 @@ export const profileType: ResourceType<Profile> = resourceType({
   plural: 'profiles',
   meaning: 'rules and tags of the containers that have it',
   schema: profile,
+  implicit: [defaultAllowProfile],
+  protection: (name) => (isDefaultAllow(name) ? 'fixed' : undefined),
+  validate: profileProblem,
   columns: [
     nameColumn,
     { header: 'docker name', cell: ({ metadata }) => dockerNameOf(metadata.name) },

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { parseSelector } from '../../model/selector/parse.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
+import { namespaceLabel } from '../../model/kinds/network-set.ts';
 import { formatJson } from '../../model/json.ts';
 import type {
   NamedPort,
@@ -138,13 +139,10 @@ function selectedBy(selector: Selector | undefined): Selected | undefined {
 }
 
 function entitySaid(entity: EntityRule) {
-  if ((entity.namespaceSelector ?? '') !== '') {
-    throw new Error('namespaceSelector is not supported');
-  }
   if (entity.serviceAccounts !== undefined || entity.services !== undefined) {
     throw new Error('serviceAccounts and services are not supported');
   }
-  const positive = parseOptional(entity.selector);
+  const positive = selectorOf(entity);
   const negative = parseOptional(entity.notSelector);
   // A selector matches endpoints only, so "selected, but not those" is one set; "not those" alone is any
   // other address, endpoint or not.
@@ -160,6 +158,36 @@ function entitySaid(entity: EntityRule) {
     selector: isBoth ? conjunction(positive, negation(negative)) : positive,
     notSelector: isBoth ? undefined : negative,
   };
+}
+
+/** What selects endpoints: their own labels, those of their namespace, or both. */
+function selectorOf({ selector, namespaceSelector }: EntityRule): Selector | undefined {
+  const ofLabels = parseOptional(selector);
+  const ofNamespace = parseOptional(namespaceSelector);
+  if (ofNamespace === undefined) return ofLabels;
+  const ofBoth = inNamespaces(ofNamespace);
+  return ofLabels === undefined ? ofBoth : conjunction(ofBoth, ofLabels);
+}
+
+/**
+ * A selector of namespaces as one of endpoints: these inherit the labels of their namespace by a Profile
+ * `kns.<namespace>`, each key with a prefix. Source: libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go.
+ */
+function inNamespaces(selector: Selector): Selector {
+  const hasNamespace = { kind: 'has', key: namespaceLabel } as const;
+  switch (selector.kind) {
+    case 'all':
+      return hasNamespace;
+    case 'global':
+      return negation(hasNamespace);
+    case 'not':
+      return negation(inNamespaces(selector.operand));
+    case 'and':
+    case 'or':
+      return { ...selector, operands: selector.operands.map(inNamespaces) };
+    default:
+      return { ...selector, key: `pcns.${selector.key}` };
+  }
 }
 
 function parseOptional(text: string | undefined): Selector | undefined {
