@@ -39,7 +39,8 @@ export class DeltaTracker<Key, Value> {
     const before = [...this.#actual.keys()];
     this.#actual.clear();
     for (const [key, value] of actual) this.#actual.set(key, value);
-    for (const key of [...before, ...this.#actual.keys()]) this.#compare(key);
+    for (const key of this.#actual.keys()) this.#compare(key);
+    for (const key of before) if (!this.#actual.has(key)) this.#compare(key);
   }
 
   get desired(): ReadonlyMap<Key, Value> {

@@ -1,6 +1,13 @@
 import { cidrFamily } from '../ip/cidr.ts';
 import type { KernelRoute, Route } from './netlink/route.ts';
 
+/** A route as the kernel lists it, with its place, and whether it is of one of our classes. */
+export interface ListedRoute {
+  readonly key: string;
+  readonly one: KernelRoute;
+  readonly isOwn: boolean;
+}
+
 /** Routes of others that the kernel takes instead of ours, by place. */
 export class RouteRivals {
   readonly #byPlace = new Map<string, readonly KernelRoute[]>();
@@ -43,8 +50,22 @@ export class RouteRivals {
     this.#byPlace.delete(place);
   }
 
-  clear(): void {
+  /** Finds them anew among all routes, listed in their order; returns their places. `ours`: our route of a place. */
+  replace(
+    listed: readonly ListedRoute[],
+    ours: (place: string) => Route | undefined,
+  ): readonly string[] {
     this.#byPlace.clear();
+    const seen = new Set<string>();
+    for (const { key, one, isOwn } of listed) {
+      const own = ours(key);
+      if (own === undefined) continue;
+      if (isOwn) seen.add(key);
+      else if (comesBefore(one, own) && (one.metric < metricOf(own) || !seen.has(key))) {
+        this.add(key, one);
+      }
+    }
+    return this.places();
   }
 
   #set(place: string, rivals: readonly KernelRoute[]): void {

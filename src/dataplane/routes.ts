@@ -23,7 +23,7 @@ import {
   type RouteKind,
   type WantedRoute,
 } from './route-classes.ts';
-import { comesBefore, metricOf, RouteRivals } from './route-rivals.ts';
+import { comesBefore, metricOf, RouteRivals, type ListedRoute } from './route-rivals.ts';
 import { WantedRoutes, type RouteTarget } from './wanted-routes.ts';
 
 export type { WantedAddress } from './link-addresses.ts';
@@ -162,17 +162,21 @@ export class Routes {
   resync(): void {
     this.#wanted.setLinks(listLinks(this.#socket));
     this.#addresses.resync();
-    const found = families.flatMap((family) => listKernelRoutes(this.#socket, family));
+    const found = families
+      .flatMap((family) => listKernelRoutes(this.#socket, family))
+      .map((one): ListedRoute => ({ key: placeOf(one), one, isOwn: this.#wanted.isOwn(one) }));
     const before = new Map(this.#delta.actual);
-    const own = new Set(found.filter((one) => this.#wanted.isOwn(one)));
-    this.#delta.replaceActual(
-      [...own].flatMap((one) => (one.route === undefined ? [] : [[placeOf(one), one.route]])),
-    );
+    const own = new Map<string, Route>();
+    for (const { key, one, isOwn } of found) {
+      if (isOwn && one.route !== undefined) own.set(key, one.route);
+    }
+    this.#delta.replaceActual(own);
     for (const [key, route] of before) {
       if (!this.#delta.actual.has(key)) this.#loseRoute(key, route);
     }
     this.#removing.clear();
-    this.#findRivals(found, own);
+    const ours = (key: string) => (this.#wanted.has(key) ? this.#delta.actual.get(key) : undefined);
+    for (const key of this.#rivals.replace(found, ours)) this.#lost.add(key);
     for (const key of this.#wanted.places()) this.#changed.add(key);
   }
 
@@ -354,22 +358,6 @@ export class Routes {
     return route ?? (actual?.type === 'blackhole' ? actual : undefined);
   }
 
-  /** Which routes of others, listed in their order, are taken instead of ours. */
-  #findRivals(listed: readonly KernelRoute[], own: ReadonlySet<KernelRoute>): void {
-    this.#rivals.clear();
-    const seen = new Set<string>();
-    for (const one of listed) {
-      const key = placeOf(one);
-      const ours = this.#wanted.has(key) ? this.#delta.actual.get(key) : undefined;
-      if (ours === undefined) continue;
-      if (own.has(one)) seen.add(key);
-      else if (comesBefore(one, ours) && (one.metric < metricOf(ours) || !seen.has(key))) {
-        this.#rivals.add(key, one);
-        this.#lost.add(key);
-      }
-    }
-  }
-
   #loseRoute(key: string, route = this.#delta.actual.get(key)): void {
     this.#holdIsBroken(key, route);
     this.#delta.deleteActual(key);
@@ -395,5 +383,10 @@ function aboutRoute({ destination }: Route): Omit<ApplyFailure, 'why'> {
 }
 
 function isSameRoute(a: Route, b: Route): boolean {
-  return (['type', 'scope', 'linkIndex', 'gateway'] as const).every((part) => a[part] === b[part]);
+  return (
+    a.type === b.type &&
+    a.scope === b.scope &&
+    a.linkIndex === b.linkIndex &&
+    a.gateway === b.gateway
+  );
 }

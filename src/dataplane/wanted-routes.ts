@@ -11,6 +11,7 @@ export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
  */
 export class WantedRoutes {
   readonly #classes: Readonly<Record<RouteKind, RouteClass>>;
+  readonly #all: readonly RouteClass[];
   readonly #wanted = new Map<string, ReadonlyMap<RouteKind, WantedRoute>>();
   readonly #byInterface = new Map<string, Set<string>>();
   readonly #links = new Map<string, Link>();
@@ -18,6 +19,7 @@ export class WantedRoutes {
 
   constructor(classes: Readonly<Record<RouteKind, RouteClass>>) {
     this.#classes = classes;
+    this.#all = Object.values(classes);
   }
 
   /** Answers its place. */
@@ -85,7 +87,7 @@ export class WantedRoutes {
   isOwn({ route, table, protocol, linkIndex }: KernelRoute): boolean {
     if (route === undefined) return false;
     const name = this.nameOf(linkIndex);
-    return Object.values(this.#classes).some(
+    return this.#all.some(
       (one) => one.table === table && one.protocol === protocol && one.isOwn(route, name),
     );
   }

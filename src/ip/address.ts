@@ -80,9 +80,10 @@ export function addressToBytes(address: IpAddress): Uint8Array {
 
 /** The address in 4 or 16 bytes of network order; any other length is a bug of the caller. */
 export function addressFromBytes(bytes: Uint8Array): IpAddress {
+  if (bytes.length === 4) return brandAddress(bytes.join('.'));
   let number = 0n;
   for (const byte of bytes) number = (number << 8n) | BigInt(byte);
-  return addressFromNumber(number, bytes.length === 4 ? 4 : 6);
+  return addressFromNumber(number, 6);
 }
 
 function brandAddress(text: string): IpAddress {

@@ -49,6 +49,7 @@ export function parseNet(text: string): Cidr {
 /** The network of the given length that holds the address; host bits are cleared. */
 export function cidrOf(address: IpAddress, prefixLength: number): Cidr {
   const family = familyOf(address);
+  if (prefixLength === addressBits(family)) return hostCidr(address);
   const hostBits = BigInt(addressBits(family) - prefixLength);
   const first = (addressToNumber(address) >> hostBits) << hostBits;
   return brandCidr(`${addressFromNumber(first, family)}/${prefixLength}`);

@@ -179,15 +179,15 @@ export class NetlinkSocket {
   /** Takes the messages of a datagram; answers whether they were the last. Throws what the kernel refused. */
   #takeAnswer(length: number, request: Request, messages: Message[]): boolean {
     let isComplete = true;
-    for (const message of decodeMessages(this.#answer.subarray(0, length))) {
+    // The buffer is used again for the next part; one copy for all messages in it.
+    for (const message of decodeMessages(Buffer.from(this.#answer.subarray(0, length)))) {
       if (message.sequence !== this.#sequence) continue;
       if (message.type === typeError) {
         checkError(message, request.what);
         return true;
       }
       if (message.type === typeDone) return true;
-      // The buffer is used again for the next part.
-      messages.push({ ...message, payload: Buffer.from(message.payload) });
+      messages.push(message);
       isComplete = (message.flags & 2) === 0;
     }
     return isComplete && messages.length > 0;
