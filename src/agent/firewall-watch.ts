@@ -1,40 +1,50 @@
+import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 import type { Backend } from '../dataplane/iptables/tables.ts';
 import type { Libc } from '../dataplane/netlink/libc.ts';
 import { nftablesGeneration } from '../dataplane/netlink/nftables-generation.ts';
-import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { legacyTableSizes } from '../dataplane/netlink/xtables-size.ts';
 import type { IpFamily } from '../ip/address.ts';
 
-/**
- * Tells whether somebody else changed the firewall since we read it. nf_tables counts its changes; of legacy
- * tables the sizes are compared.
- */
+/** What of the kernel's firewall changes with each change of its rules. */
+export interface FirewallChanges {
+  /** The same as long as nobody changed anything. Throws `kernel/refused`. */
+  look(): string;
+  /** What it is after so many transactions of our own, if that can be told beforehand. */
+  afterOwn(known: string, transactions: number): string | undefined;
+}
+
+/** nf_tables counts its changes; of legacy tables the sizes are compared. */
+export function firewallChanges(options: {
+  readonly backend: Backend;
+  readonly families: readonly IpFamily[];
+  readonly sockets: Pick<KernelSockets, 'libc' | 'netfilter'>;
+}): FirewallChanges {
+  const { backend, families, sockets } = options;
+  if (backend === 'nft') {
+    return {
+      look: () => String(nftablesGeneration(sockets.netfilter)),
+      afterOwn: (known, transactions) => String(Number(known) + transactions),
+    };
+  }
+  return {
+    look: () => families.map((family) => sizesText(sockets.libc, family)).join('|'),
+    afterOwn: () => undefined,
+  };
+}
+
+/** Tells whether somebody else changed the firewall since we read it. */
 export class FirewallWatch {
-  readonly #look: () => string;
-  readonly #afterOwn: (known: string, transactions: number) => string | undefined;
+  readonly #changes: FirewallChanges;
   #known: string | undefined;
   #mustRead = false;
 
-  constructor(options: {
-    readonly backend: Backend;
-    readonly families: readonly IpFamily[];
-    readonly libc: Libc;
-    readonly netfilter: NetlinkSocket;
-  }) {
-    const { backend, families, libc, netfilter } = options;
-    if (backend === 'nft') {
-      this.#look = () => String(nftablesGeneration(netfilter));
-      this.#afterOwn = (known, transactions) => String(Number(known) + transactions);
-    } else {
-      this.#look = () => families.map((family) => sizesText(libc, family)).join('|');
-      // The sizes that our own change leaves are not known beforehand.
-      this.#afterOwn = () => undefined;
-    }
+  constructor(changes: FirewallChanges) {
+    this.#changes = changes;
   }
 
   /** Whether it is otherwise than we know. */
   hasChanged(): boolean {
-    return this.#look() !== this.#known;
+    return this.#changes.look() !== this.#known;
   }
 
   /** Whether others may have changed it together with us, which only reading tells; it is in no hurry. */
@@ -44,15 +54,15 @@ export class FirewallWatch {
 
   /** To be called before the tables are read: what is changed from then on is a change. */
   beforeRead(): void {
-    this.#known = this.#look();
+    this.#known = this.#changes.look();
     this.#mustRead = false;
   }
 
   /** To be called after so many transactions of our own. */
   afterWrite(transactions: number): void {
     if (transactions === 0 || this.#known === undefined) return;
-    const expected = this.#afterOwn(this.#known, transactions);
-    this.#known = expected ?? this.#look();
+    const expected = this.#changes.afterOwn(this.#known, transactions);
+    this.#known = expected ?? this.#changes.look();
     this.#mustRead ||= expected === undefined;
   }
 }

@@ -1,10 +1,8 @@
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
-import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
-import { IptablesTables } from '../dataplane/iptables/tables.ts';
-import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
+import { IptablesTables, type Backend } from '../dataplane/iptables/tables.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
 import type { IpFamily } from '../ip/address.ts';
-import { FirewallWatch } from './firewall-watch.ts';
+import { FirewallWatch, type FirewallChanges } from './firewall-watch.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /** The tables of both families, read when somebody else may have changed them, and written once a round. */
@@ -16,16 +14,15 @@ export class Firewall implements Driver {
 
   constructor(options: {
     readonly families: readonly IpFamily[];
-    readonly chosen: ChosenBackend;
-    readonly runner: ToolRunner;
-    readonly sockets: Pick<KernelSockets, 'libc' | 'netfilter'>;
+    readonly backend: Backend;
+    readonly runner: Pick<ToolRunner, 'run'>;
+    readonly changes: FirewallChanges;
   }) {
-    const { families, runner, sockets } = options;
-    const { backend } = options.chosen;
+    const { families, backend, runner, changes } = options;
     this.tables = new Map(
       families.map((family) => [family, new IptablesTables(runner, { family, backend })]),
     );
-    this.#watch = new FirewallWatch({ ...sockets, backend, families });
+    this.#watch = new FirewallWatch(changes);
   }
 
   /** How often what we had written was found gone: packets went by unjudged until it was back. */

@@ -6,13 +6,14 @@ import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
-import { findLink, setRouteLocalnet } from '../dataplane/netlink/link.ts';
+import { findLink, setRouteLocalnet, type Link } from '../dataplane/netlink/link.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
 import { Routes } from '../dataplane/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { IptablesRenderer } from '../render/iptables/renderer.ts';
 import type { Renderer } from '../ruleset/renderer.ts';
 import { Firewall } from './firewall.ts';
+import { firewallChanges } from './firewall-watch.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /**
@@ -69,7 +70,10 @@ export function openDrivers(options: {
   const { libc, rtnetlink, ipset } = sockets;
   const conntrack = conntrackOf(sockets);
   const sets = new AddressSets(ipset);
-  const firewall = new Firewall(options);
+  const { runner, families } = options;
+  const { backend } = options.chosen;
+  const changes = firewallChanges({ backend, families, sockets });
+  const firewall = new Firewall({ families, backend, runner, changes });
   const routes = new Routes(rtnetlink, inheritedFlowsEnder(conntrack));
   const kernel: Kernel = {
     sets,
@@ -81,7 +85,11 @@ export function openDrivers(options: {
     applyContainerRoutes: (path, wanted) => applyContainerRoutes(libc, path, wanted),
     losses: () => firewall.losses,
   };
-  const all = [setsInRounds(sets, firewall), firewall, routesInRounds(routes, sockets)];
+  const all = [
+    setsInRounds(sets, firewall),
+    firewall,
+    routesInRounds(routes, (name) => findLink(rtnetlink, name)),
+  ];
   return {
     kernel,
     all,
@@ -112,7 +120,14 @@ export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryR
   };
 }
 
-function routesInRounds(routes: Routes, { rtnetlink }: Pick<KernelSockets, 'rtnetlink'>): Driver {
+/** The routes as a driver; `find` reads an interface of the host. */
+export function routesInRounds(
+  routes: Pick<
+    Routes,
+    'resync' | 'routeGone' | 'routeMade' | 'linkChanged' | 'apply' | 'hasDue' | 'failures'
+  >,
+  find: (name: string) => Link | undefined,
+): Driver {
   return {
     resync: () => routes.resync(),
     onEvent: (event: HostEvent): boolean => {
@@ -125,7 +140,7 @@ function routesInRounds(routes: Routes, { rtnetlink }: Pick<KernelSockets, 'rtne
       }
       if (event.kind !== 'linkMade') return false;
       // So that its routes need not wait for the kernel's notification.
-      const link = findLink(rtnetlink, event.name);
+      const link = find(event.name);
       if (link !== undefined) routes.linkChanged(event.name, link);
       return true;
     },

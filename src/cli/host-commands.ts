@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { cleanHost } from '../agent/reclaim/clean.ts';
+import { cleanThisHost } from '../agent/reclaim/clean.ts';
 import { checkStart } from '../host/check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
@@ -47,7 +47,7 @@ async function clean(context: CliContext, keep: readonly string[]): Promise<void
     throw new CalicoError('cli/bad-argument', { what: 'clean', why });
   }
   const forwarding = new Ipv6Forwarding(controlSocket);
-  await cleanHost(forwarding, new Set(keep), AbortSignal.timeout(cleanMs));
+  await cleanThisHost(forwarding, new Set(keep), AbortSignal.timeout(cleanMs));
 }
 
 async function listNetworks(context: CliContext): Promise<void> {

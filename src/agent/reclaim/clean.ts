@@ -3,62 +3,85 @@ import type { Ipv6Forwarding } from '../../dataplane/host-settings.ts';
 import { isLegacyLoaded } from '../../dataplane/iptables/backend.ts';
 import { idleChains } from '../../dataplane/iptables/save-parser.ts';
 import { IptablesTables, type Backend } from '../../dataplane/iptables/tables.ts';
-import { deleteLinkElsewhere, listLinks } from '../../dataplane/netlink/link.ts';
+import { deleteLinkElsewhere, listLinks, type Link } from '../../dataplane/netlink/link.ts';
 import { removeEmpty } from '../../dataplane/netlink/nftables-tables.ts';
 import { ToolRunner } from '../../dataplane/process.ts';
 import { Routes } from '../../dataplane/routes.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
-import { openKernelSockets, type KernelSockets } from '../../dataplane/kernel-sockets.ts';
+import { openKernelSockets } from '../../dataplane/kernel-sockets.ts';
 import { isHostEnd } from '../../workload/interfaces.ts';
 
+/** What of a host's kernel is cleaned, and by what. */
+export interface HostToClean {
+  /** A step for each of the host's iptables and family, which leaves no chain of ours. */
+  readonly tables: readonly ((signal: AbortSignal) => Promise<void>)[];
+  readonly sets: Pick<AddressSets, 'resync' | 'applyAdditions' | 'applyRemovals' | 'failures'>;
+  readonly routes: Pick<Routes, 'resync' | 'apply' | 'failures'>;
+  readonly links: () => readonly Link[];
+  readonly deleteLink: (name: string) => Promise<void>;
+  readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'switchBack'>;
+}
+
 /**
- * Removes all of ours from the kernel of this host: chains of both iptables, address sets, routes, interfaces;
+ * Removes all of ours from the kernel of a host: chains of both iptables, address sets, routes, interfaces;
  * and puts back the settings of the host but for those to keep. For uninstalling, when the daemon does not run
  * any more. Throws `kernel/not-cleaned` if something could not be removed; the rest is.
  */
 export async function cleanHost(
+  host: HostToClean,
+  keep: ReadonlySet<string>,
+  signal: AbortSignal,
+): Promise<void> {
+  const { sets, routes } = host;
+  // Rules first: they name the sets.
+  for (const clean of host.tables) await clean(signal);
+  sets.resync();
+  sets.applyAdditions();
+  sets.applyRemovals();
+  routes.resync();
+  await routes.apply();
+  for (const { name } of host.links().filter(isHostEnd)) await host.deleteLink(name);
+  host.ipv6Forwarding.switchBack(keep);
+  const [left] = [...sets.failures(), ...routes.failures()];
+  if (left !== undefined) throw new CalicoError('kernel/not-cleaned', left);
+}
+
+/** `cleanHost` for the network namespace of this process. */
+export async function cleanThisHost(
   ipv6Forwarding: Ipv6Forwarding,
   keep: ReadonlySet<string>,
   signal: AbortSignal,
 ): Promise<void> {
   const runner = new ToolRunner();
   const sockets = openKernelSockets();
+  const { rtnetlink, removals, netfilter, ipset } = sockets;
+  const backends: readonly Backend[] = isLegacyLoaded() ? ['nft', 'legacy'] : ['nft'];
+  const host: HostToClean = {
+    tables: backends.flatMap((backend) =>
+      ([4, 6] as const).map((family) => async (stop: AbortSignal) => {
+        await new IptablesTables(runner, { family, backend }).apply(stop);
+        if (backend === 'nft') await removeIdleChains(family, stop);
+      }),
+    ),
+    sets: new AddressSets(ipset),
+    routes: new Routes(rtnetlink, async () => undefined),
+    links: () => listLinks(rtnetlink),
+    deleteLink: (name) => deleteLinkElsewhere(removals, name),
+    ipv6Forwarding,
+  };
   try {
-    const backends: readonly Backend[] = isLegacyLoaded() ? ['nft', 'legacy'] : ['nft'];
-    for (const backend of backends) {
-      for (const family of [4, 6] as const) {
-        await new IptablesTables(runner, { family, backend }).apply(signal);
-        if (backend === 'nft') await removeIdleChains(family);
-      }
-    }
-    const sets = new AddressSets(sockets.ipset);
-    sets.resync();
-    sets.applyAdditions();
-    sets.applyRemovals();
-    const routes = new Routes(sockets.rtnetlink, async () => undefined);
-    routes.resync();
-    await routes.apply();
-    await removeLinks(sockets);
-    ipv6Forwarding.switchBack(keep);
-    const [left] = [...sets.failures(), ...routes.failures()];
-    if (left !== undefined) throw new CalicoError('kernel/not-cleaned', left);
+    await cleanHost(host, keep, signal);
   } finally {
     sockets.close();
   }
 
   /** iptables-nft makes the kernel's chains when they are needed, and leaves them when they are not. */
-  async function removeIdleChains(family: IpFamily): Promise<void> {
+  async function removeIdleChains(family: IpFamily, stop: AbortSignal): Promise<void> {
     const save = `${family === 4 ? 'iptables' : 'ip6tables'}-nft-save`;
-    const { stdout } = await runner.run([save], { debianPackage: 'iptables' }, signal);
+    const { stdout } = await runner.run([save], { debianPackage: 'iptables' }, stop);
     for (const [name, chains] of idleChains(stdout)) {
-      removeEmpty(sockets.netfilter, family, { name, chains });
+      removeEmpty(netfilter, family, { name, chains });
     }
-  }
-}
-
-async function removeLinks({ rtnetlink, removals }: KernelSockets): Promise<void> {
-  for (const link of listLinks(rtnetlink).filter(isHostEnd)) {
-    await deleteLinkElsewhere(removals, link.name);
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { processIds, processName } from '../../dataplane/processes.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
@@ -11,9 +11,18 @@ const ufwConfiguration = '/etc/ufw/ufw.conf';
 /** Where plugin/install and where the Debian package put it. */
 const firewalldZones = ['/etc/firewalld/zones/calico.xml', '/usr/lib/firewalld/zones/calico.xml'];
 
+/** What of a host tells of them. */
+export interface HostFirewalls {
+  /** The text of a file; nothing if there is none. */
+  readonly read: (file: string) => string | undefined;
+  /** The names of its processes. */
+  readonly processes: () => readonly string[];
+}
+
 /** One line for each firewall that is on; firewalld without our zone refuses all that containers send. */
-export function otherFirewalls(): Check[] {
-  return [...(isUfwOn() ? [ufw] : []), ...(runs('firewalld') ? [firewalld()] : [])];
+export function otherFirewalls(host: HostFirewalls = thisHost): Check[] {
+  const runsFirewalld = host.processes().includes('firewalld');
+  return [...(isUfwOn(host) ? [ufw] : []), ...(runsFirewalld ? [firewalld(host)] : [])];
 }
 
 const ufw: Check = {
@@ -23,8 +32,8 @@ const ufw: Check = {
     'ufw is on: its rules decide on container to host, and its route rules hold beside Profiles; its defaults for routed traffic do not concern containers (docs/firewalls.md)',
 };
 
-function firewalld(): Check {
-  return firewalldZones.some((file) => existsSync(file))
+function firewalld({ read }: HostFirewalls): Check {
+  return firewalldZones.some((file) => read(file) !== undefined)
     ? {
         name: 'firewalld',
         ok: true,
@@ -39,15 +48,17 @@ function firewalld(): Check {
       };
 }
 
-function isUfwOn(): boolean {
-  try {
-    return /^ENABLED=["']?yes/im.test(readFileSync(ufwConfiguration, 'utf8'));
-  } catch {
-    return false;
-  }
+function isUfwOn({ read }: HostFirewalls): boolean {
+  return /^ENABLED=["']?yes/im.test(read(ufwConfiguration) ?? '');
 }
 
-/** Whether a process of that name runs on the host. */
-function runs(name: string): boolean {
-  return processIds().some((pid) => processName(pid) === name);
-}
+const thisHost: HostFirewalls = {
+  read: (file) => {
+    try {
+      return readFileSync(file, 'utf8');
+    } catch {
+      return undefined;
+    }
+  },
+  processes: () => processIds().flatMap((pid) => processName(pid) ?? []),
+};

@@ -47,7 +47,7 @@ const debianPackage = 'iptables';
  * somebody says that it may have changed; one process writes all that differs in all tables.
  */
 export class IptablesTables {
-  readonly #runner: ToolRunner;
+  readonly #runner: Pick<ToolRunner, 'run'>;
   readonly #save: string;
   readonly #restoreTool: string;
   readonly #family: IpFamily;
@@ -58,7 +58,7 @@ export class IptablesTables {
   losses = 0;
 
   constructor(
-    runner: ToolRunner,
+    runner: Pick<ToolRunner, 'run'>,
     { family, backend }: { readonly family: IpFamily; readonly backend: Backend },
   ) {
     this.#runner = runner;

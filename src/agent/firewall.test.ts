@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeIptables } from '../dataplane/iptables/fake-iptables.fixture.ts';
+import type { Backend } from '../dataplane/iptables/tables.ts';
+import type { Chain, Rule } from '../render/iptables/rule.ts';
+import { Firewall } from './firewall.ts';
+import { phases } from './manager.ts';
+
+const signal = AbortSignal.timeout(600_000);
+const drop: Rule = { matches: [], action: { kind: 'drop' } };
+const jump: Rule = { matches: [], action: { kind: 'jump', chain: 'cali-FORWARD' } };
+
+function chain(name: string, protocol: number): Chain {
+  return {
+    name,
+    rules: [{ matches: [{ kind: 'protocol', protocol }], action: { kind: 'accept' } }],
+    ifRefused: { what: `rules of ${name}`, rules: [drop] },
+  };
+}
+
+/** A firewall that wants one chain and its hook in each family, on iptables in memory. */
+function lab(backend: Backend) {
+  const iptables = new FakeIptables();
+  const firewall = new Firewall({
+    families: [4, 6],
+    backend,
+    runner: iptables,
+    changes: {
+      look: () => String(iptables.generation),
+      afterOwn: (known, transactions) =>
+        backend === 'nft' ? String(Number(known) + transactions) : undefined,
+    },
+  });
+  for (const family of [4, 6]) iptables.chains.set(`${family} filter FORWARD`, []);
+  for (const tables of firewall.tables.values()) {
+    tables.setChain('filter', chain('cali-FORWARD', 6));
+    tables.setHook('filter', { chain: 'FORWARD', inserted: [jump], appended: [] });
+  }
+  const round = async () => {
+    for (const phase of phases) await firewall.apply(phase, signal);
+  };
+  const hooked = () =>
+    [4, 6].filter((family) =>
+      iptables.chains
+        .get(`${family} filter FORWARD`)
+        ?.some((rule) => rule.endsWith('cali-FORWARD')),
+    );
+  return { iptables, firewall, round, hooked };
+}
+
+test('what is wanted is written in both families, and our own writing is not taken for somebody else’s', async () => {
+  const { iptables, firewall, round, hooked } = lab('nft');
+  await round();
+  assert.deepEqual(hooked(), [4, 6]);
+  assert.equal(firewall.transactions, 2);
+  assert.equal(firewall.look(), false);
+  assert.equal(firewall.onEvent({ kind: 'nftables', processId: 1 }), false);
+  await round();
+  assert.deepEqual([iptables.reads, iptables.generation, firewall.transactions], [2, 2, 2]);
+});
+
+test('what somebody else takes away is found by looking and by the kernel’s word, put back, and counted as a loss', async () => {
+  const { iptables, firewall, round, hooked } = lab('nft');
+  await round();
+  for (const find of [
+    () => firewall.look(),
+    () => firewall.onEvent({ kind: 'nftables', processId: 1 }),
+  ]) {
+    const lossesBefore = firewall.losses;
+    iptables.chains.set('6 filter FORWARD', []);
+    iptables.generation++;
+    assert.equal(firewall.onEvent({ kind: 'overrun' }), false);
+    assert.equal(find(), true);
+    await round();
+    assert.deepEqual(hooked(), [4, 6]);
+    assert.equal(firewall.losses, lossesBefore + 1);
+    assert.equal(find(), false);
+  }
+});
+
+test('legacy tables are read once more after each writing, as others may have written at the same time', async () => {
+  const { iptables, firewall, round } = lab('legacy');
+  await round();
+  assert.equal(firewall.look(), true);
+  await round();
+  assert.equal(iptables.reads, 4);
+  assert.equal(firewall.look(), false);
+  iptables.generation++;
+  assert.equal(firewall.look(), true);
+});
+
+test('only what a round is at is done: tables are read in "reading", written in "tables", and never otherwise', async () => {
+  const { iptables, firewall } = lab('nft');
+  for (const phase of phases.filter((one) => one !== 'reading' && one !== 'tables')) {
+    assert.equal(firewall.apply(phase, signal), undefined, phase);
+  }
+  assert.equal(iptables.reads, 0);
+  await firewall.apply('reading', signal);
+  assert.deepEqual([iptables.reads, iptables.generation], [2, 0]);
+  await firewall.apply('tables', signal);
+  assert.deepEqual([iptables.reads, iptables.generation], [2, 2]);
+});
+
+test('a chain that the kernel refuses is told until it is taken, which is tried again when asked to', async () => {
+  const { iptables, firewall, round, hooked } = lab('nft');
+  iptables.refused = '-p 132';
+  for (const tables of firewall.tables.values()) {
+    tables.setChain('filter', chain('cali-sctp', 132));
+  }
+  await round();
+  assert.deepEqual(
+    firewall.failures().map(({ what }) => what),
+    ['rules of cali-sctp, IPv4', 'rules of cali-sctp, IPv6'],
+  );
+  assert.deepEqual(hooked(), [4, 6]);
+  assert.match(iptables.chains.get('4 filter cali-sctp')?.[0] ?? '', /DROP$/);
+  iptables.refused = undefined;
+  firewall.retryRefused();
+  await round();
+  assert.deepEqual(firewall.failures(), []);
+  assert.match(iptables.chains.get('4 filter cali-sctp')?.[0] ?? '', /-p 132 --jump ACCEPT$/);
+});

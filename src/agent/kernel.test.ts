@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeSets } from '../dataplane/address-sets.fixture.ts';
+import { AddressSets } from '../dataplane/address-sets.ts';
+import type { Link } from '../dataplane/netlink/link.ts';
+import type { KernelRoute } from '../dataplane/netlink/route.ts';
+import { parseNet } from '../ip/cidr.ts';
+import { routesInRounds, setsInRounds } from './kernel.ts';
+import { phases, type HostEvent } from './manager.ts';
+
+const signal = AbortSignal.timeout(600_000);
+
+/** The routes as a driver; what is told to them is noted. */
+function routeLab(present: ReadonlyMap<string, Link>) {
+  const told: string[] = [];
+  let answer = true;
+  const driver = routesInRounds(
+    {
+      resync: () => void told.push('resync'),
+      routeGone: ({ destination }) => {
+        told.push(`gone ${destination}`);
+        return answer;
+      },
+      routeMade: ({ destination }, place) => {
+        told.push(`made ${destination} ${place}`);
+        return answer;
+      },
+      linkChanged: (name, link) => void told.push(`${name} ${link?.index ?? 'gone'}`),
+      apply: async () => void told.push('apply'),
+      hasDue: true,
+      failures: () => [{ what: 'a route', why: 'EINVAL' }],
+    },
+    (name) => present.get(name),
+  );
+  const tell = (event: HostEvent, said = true) => {
+    answer = said;
+    return [driver.onEvent?.(event), ...told.splice(0)];
+  };
+  return { driver, told, tell };
+}
+
+function link(name: string): Link {
+  const rest = { mac: '', mtuBytes: 1500, isUp: true, hasCarrier: true, leadsOut: true };
+  return { index: 7, name, ...rest };
+}
+
+test('routes hear of each route and interface, and a round follows where it may concern ours', () => {
+  const { tell } = routeLab(new Map());
+  const route: KernelRoute = {
+    destination: parseNet('10.0.0.1/32'),
+    table: 254,
+    metric: 0,
+    protocol: 80,
+    linkIndex: 7,
+    route: undefined,
+  };
+  for (const concernsUs of [true, false]) {
+    assert.deepEqual(tell({ kind: 'routeGone', route }, concernsUs), [
+      concernsUs,
+      'gone 10.0.0.1/32',
+    ]);
+    assert.deepEqual(tell({ kind: 'routeMade', route, place: 'before others' }, concernsUs), [
+      concernsUs,
+      'made 10.0.0.1/32 before others',
+    ]);
+  }
+  for (const name of ['cali1', 'lo']) {
+    assert.deepEqual(tell({ kind: 'link', link: link(name), isGone: false }), [true, `${name} 7`]);
+  }
+  assert.deepEqual(tell({ kind: 'link', link: link('cali1'), isGone: true }), [true, 'cali1 gone']);
+  assert.deepEqual(tell({ kind: 'link', link: link('eth0'), isGone: false }), [false, 'eth0 7']);
+  assert.deepEqual(tell({ kind: 'nftables', processId: 1 }), [false]);
+});
+
+test('an interface that we made is looked up at once; the kernel need not tell of it first', () => {
+  const { tell } = routeLab(new Map([['cali1', link('cali1')]]));
+  const made = (name: string) => tell({ kind: 'linkMade', name, hasIpv6: false });
+  assert.deepEqual(made('cali1'), [true, 'cali1 7']);
+  assert.deepEqual(made('cali2'), [true]);
+});
+
+test('routes are written last, in their phase alone', async () => {
+  const { driver, told } = routeLab(new Map());
+  for (const phase of phases) {
+    await driver.apply?.(phase, signal);
+    assert.deepEqual(told, phase === 'routes' ? ['apply'] : [], phase);
+  }
+  driver.resync?.();
+  assert.deepEqual(told, ['apply', 'resync']);
+  assert.equal(driver.look?.({ isInSync: true }), true);
+  assert.deepEqual(driver.failures?.(), [{ what: 'a route', why: 'EINVAL' }]);
+});
+
+test('a set comes before the rules that name it and goes after them, and once it can be made refused rules are tried again', async () => {
+  const kernel = new FakeSets();
+  const sets = new AddressSets(kernel);
+  let retried = 0;
+  const driver = setsInRounds(sets, { retryRefused: () => retried++ });
+  sets.want({ name: 'cali40one', type: 'net', family: 4, countsPackets: false });
+  sets.addMember('cali40one', '10.0.0.1/32');
+  for (const phase of phases) {
+    await driver.apply?.(phase, signal);
+    assert.equal(kernel.sets.has('cali40one'), phase !== 'reading', phase);
+  }
+  assert.equal(retried, 0);
+  assert.equal(driver.look?.({ isInSync: true }), false);
+  kernel.sets.get('cali40one')?.members.clear();
+  assert.equal(driver.look?.({ isInSync: true }), true);
+  await driver.apply?.('additions', signal);
+  assert.deepEqual([...(kernel.sets.get('cali40one')?.members ?? [])], ['10.0.0.1/32']);
+  sets.unwant('cali40one');
+  await driver.apply?.('additions', signal);
+  assert.ok(kernel.sets.has('cali40one'));
+  await driver.apply?.('removals', signal);
+  assert.ok(!kernel.sets.has('cali40one'));
+});
