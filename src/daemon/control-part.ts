@@ -1,5 +1,5 @@
 import { dirname } from 'node:path';
-import { hostPathChecks } from '../agent/status/host-paths.ts';
+import { hostPathChecks, hostRoutingOf } from '../agent/status/host-paths.ts';
 import { otherChainChecks } from '../agent/status/other-chains.ts';
 import { statusReport } from '../agent/status/status.ts';
 import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
@@ -59,8 +59,8 @@ export function startControlPart(
         moreChecks: [
           backgroundCheck(supervisor.reports()),
           ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
-          ...otherChainChecks(listFilterChains(sockets.netfilter)),
-          ...hostPathChecks(sockets.rtnetlink, routedEndpoints()),
+          ...otherChainChecks((isAsked) => listFilterChains(sockets.netfilter, isAsked)),
+          ...hostPathChecks(hostRoutingOf(sockets.rtnetlink), routedEndpoints()),
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
       });

@@ -1,5 +1,5 @@
-import { listAddresses } from '../../dataplane/netlink/address.ts';
-import { listLinks } from '../../dataplane/netlink/link.ts';
+import { listAddresses, type InterfaceAddress } from '../../dataplane/netlink/address.ts';
+import { listLinks, type Link } from '../../dataplane/netlink/link.ts';
 import { lookUpRoute } from '../../dataplane/netlink/route-lookup.ts';
 import type { NetlinkSocket } from '../../dataplane/netlink/socket.ts';
 import { familyOf, isLoopback, type IpAddress } from '../../ip/address.ts';
@@ -11,24 +11,43 @@ import type { Check } from '../../telemetry/status-report.ts';
 const mostAddresses = 16;
 const linkLocal6 = parseCidr('fe80::/10');
 
+/** How this host routes. */
+export interface HostRouting {
+  readonly links: () => readonly Pick<Link, 'name' | 'index'>[];
+  readonly addresses: () => readonly Pick<InterfaceAddress, 'linkIndex' | 'address'>[];
+  readonly lookUp: (packet: {
+    readonly destination: IpAddress;
+    readonly source: IpAddress;
+  }) => ReturnType<typeof lookUpRoute>;
+}
+
+export function hostRoutingOf(rtnetlink: NetlinkSocket): HostRouting {
+  return {
+    links: () => listLinks(rtnetlink),
+    addresses: () => listAddresses(rtnetlink),
+    lookUp: (packet) => lookUpRoute(rtnetlink, packet),
+  };
+}
+
 /**
  * Whether this host's answers find containers from each of its addresses. Rules that choose a table by the source (two
  * uplinks, VPN clients) send them elsewhere, as those tables have no routes to containers. One container of each family
  * stands for all.
  */
 export function hostPathChecks(
-  rtnetlink: NetlinkSocket,
+  host: HostRouting,
   endpoints: readonly WorkloadEndpoint[],
 ): readonly Check[] {
   if (endpoints.length === 0) return [];
-  const links = new Map(listLinks(rtnetlink).map(({ name, index }) => [name, index]));
+  const links = new Map(host.links().map(({ name, index }) => [name, index]));
   const containers = endpoints.flatMap((endpoint) => {
     const linkIndex = links.get(endpoint.spec.interfaceName);
     if (linkIndex === undefined) return [];
     return endpointAddresses(endpoint).map((address) => ({ address, linkIndex }));
   });
   const ours = new Set(containers.map(({ linkIndex }) => linkIndex));
-  const own = listAddresses(rtnetlink)
+  const own = host
+    .addresses()
     .filter(({ linkIndex, address }) => !ours.has(linkIndex) && isGlobal(address))
     .slice(0, mostAddresses);
   return ([4, 6] as const).flatMap((family): readonly Check[] => {
@@ -36,7 +55,7 @@ export function hostPathChecks(
     if (container === undefined) return [];
     const lost = own.flatMap(({ address: source }) => {
       if (familyOf(source) !== family) return [];
-      const found = lookUpRoute(rtnetlink, { destination: container.address, source });
+      const found = host.lookUp({ destination: container.address, source });
       return found?.linkIndex === container.linkIndex ? [] : [{ source, table: found?.table }];
     });
     const [first] = lost;

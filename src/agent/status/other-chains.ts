@@ -1,4 +1,4 @@
-import type { FilterChain } from '../../dataplane/netlink/nftables-chains.ts';
+import type { ChainTable, FilterChain } from '../../dataplane/netlink/nftables-chains.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** Tables that iptables-nft keeps, where our own rules come first; and those of firewalld, which has a line of its own. */
@@ -9,11 +9,16 @@ const interfaces = 'cali';
  * Chains of others in nftables that drop what no rule of theirs accepts: what one chain accepts, the next one may still
  * drop, so they cut containers off. A chain in which a rule names our interfaces has been told of them.
  */
-export function otherChainChecks(chains: readonly FilterChain[]): readonly Check[] {
-  return chains
-    .filter(({ table, family }) => !known.has(table) || (family === 'inet' && table === 'filter'))
+export function otherChainChecks(
+  list: (isAsked: (table: ChainTable) => boolean) => readonly FilterChain[],
+): readonly Check[] {
+  return list(isOfOthers)
     .filter(({ dropsTheRest, mentions }) => dropsTheRest && !mentions(interfaces))
     .map(checkOf);
+}
+
+function isOfOthers({ family, table }: ChainTable): boolean {
+  return !known.has(table) || (family === 'inet' && table === 'filter');
 }
 
 function checkOf({ family, table, name, hook }: FilterChain): Check {

@@ -37,8 +37,17 @@ export interface FilterChain {
   readonly mentions: (words: string) => boolean;
 }
 
-/** All such chains; none where the kernel has no nf_tables. Throws `kernel/refused`. */
-export function listFilterChains(netfilter: NetlinkSocket): readonly FilterChain[] {
+/** Where a chain is. */
+export type ChainTable = Pick<FilterChain, 'family' | 'table'>;
+
+/**
+ * The chains of the tables that are asked for, whose rules alone are read; none where the kernel has no nf_tables.
+ * Throws `kernel/refused`.
+ */
+export function listFilterChains(
+  netfilter: NetlinkSocket,
+  isAsked: (table: ChainTable) => boolean,
+): readonly FilterChain[] {
   try {
     return netfilter
       .dump({
@@ -46,14 +55,18 @@ export function listFilterChains(netfilter: NetlinkSocket): readonly FilterChain
         payload: Buffer.alloc(headerBytes),
         what: 'list the nftables chains',
       })
-      .flatMap(({ payload }) => readChain(netfilter, payload));
+      .flatMap(({ payload }) => readChain(netfilter, payload, isAsked));
   } catch (error) {
     if (isRefusal(error, 'EOPNOTSUPP', 'EINVAL', 'EPROTONOSUPPORT')) return [];
     throw error;
   }
 }
 
-function readChain(netfilter: NetlinkSocket, payload: Buffer): readonly FilterChain[] {
+function readChain(
+  netfilter: NetlinkSocket,
+  payload: Buffer,
+  isAsked: (table: ChainTable) => boolean,
+): readonly FilterChain[] {
   const family = families.get(payload[0] ?? 0);
   const found = readAttributes(payload.subarray(headerBytes));
   const hook = hooks.get(
@@ -65,6 +78,7 @@ function readChain(netfilter: NetlinkSocket, payload: Buffer): readonly FilterCh
   if (family === undefined || hook === undefined || type === undefined) return [];
   if (readText(type) !== 'filter') return [];
   const table = readText(found.get(chain.table) ?? Buffer.alloc(0));
+  if (!isAsked({ family, table })) return [];
   const name = readText(found.get(chain.name) ?? Buffer.alloc(0));
   const rules = listRules(netfilter, payload[0] ?? 0, { table, name });
   const isPolicyDrop = found.get(chain.policy)?.readUInt32BE(0) === drop;

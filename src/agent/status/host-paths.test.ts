@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
+import { parseAddress } from '../../ip/address.ts';
+import { hostPathChecks } from './host-paths.ts';
+
+const [eth0, cali1, main, other] = [2, 7, 254, 100];
+const container4 = plainEndpoint(plainNetwork('here', 'n'), '1'.repeat(64), '10.65.0.1');
+const container6 = plainEndpoint(plainNetwork('here', 'n'), '1'.repeat(64), '2001:db8::1');
+const name = container4.spec.interfaceName;
+
+/** What status says of a host with these addresses, of which some are the sources of routing rules. */
+function said(options: {
+  readonly addresses: readonly string[];
+  readonly routedElsewhere: readonly string[];
+  readonly elsewhere?: { readonly table: number; readonly linkIndex: number } | undefined;
+  readonly containers?: Parameters<typeof hostPathChecks>[1];
+  readonly links?: readonly { readonly name: string; readonly index: number }[];
+}) {
+  const { elsewhere, containers = [container4], links = [{ name, index: cali1 }] } = options;
+  const looked: string[] = [];
+  const checks = hostPathChecks(
+    {
+      links: () => links,
+      addresses: () => [
+        { linkIndex: cali1, address: parseAddress('169.254.1.1') },
+        ...options.addresses.map((one) => ({ linkIndex: eth0, address: parseAddress(one) })),
+      ],
+      lookUp: ({ destination, source }) => {
+        looked.push(`${source} to ${destination}`);
+        if (options.routedElsewhere.includes(source)) return elsewhere;
+        return { table: main, linkIndex: cali1 };
+      },
+    },
+    containers,
+  );
+  return { checks, looked };
+}
+
+test('a host whose addresses all find containers is told nothing', () => {
+  const { checks, looked } = said({ addresses: ['192.0.2.1', '192.0.2.2'], routedElsewhere: [] });
+  assert.deepEqual(checks, []);
+  assert.deepEqual(looked, ['192.0.2.1 to 10.65.0.1', '192.0.2.2 to 10.65.0.1']);
+});
+
+test('addresses whose answers go by another table are named with it, and the command that mends it', () => {
+  const { checks } = said({
+    addresses: ['192.0.2.1', '198.51.100.1', '203.0.113.1'],
+    routedElsewhere: ['198.51.100.1', '203.0.113.1'],
+    elsewhere: { table: other, linkIndex: eth0 },
+  });
+  assert.deepEqual(checks, [
+    {
+      name: 'host routing',
+      ok: false,
+      detail:
+        'a routing rule of this host (ip rule) sends what comes from 198.51.100.1, 203.0.113.1 by table 100, which has no routes to containers: from there host and containers do not reach each other',
+      remedy:
+        'Let addresses of containers be looked up in the main table first, for each IP pool: ip rule add to POOL lookup main priority 100',
+    },
+  ]);
+});
+
+test('where no table has a route at all, none is named', () => {
+  const { checks } = said({ addresses: ['192.0.2.1'], routedElsewhere: ['192.0.2.1'] });
+  assert.match(checks[0]?.detail ?? '', /from 192\.0\.2\.1 by a table, which/);
+});
+
+test('each family is asked for its own containers, with its own command', () => {
+  const { checks, looked } = said({
+    addresses: ['192.0.2.1', '2001:db8:1::1'],
+    routedElsewhere: ['2001:db8:1::1'],
+    containers: [container4, container6],
+  });
+  assert.deepEqual(looked, ['192.0.2.1 to 10.65.0.1', '2001:db8:1::1 to 2001:db8::1']);
+  assert.equal(checks.length, 1);
+  assert.match(checks[0]?.detail ?? '', /\(ip -6 rule\) sends what comes from 2001:db8:1::1/);
+  assert.match(checks[0]?.remedy ?? '', /: ip -6 rule add to POOL/);
+});
+
+test('loopback and link-local addresses, and those of interfaces of containers, are no sources', () => {
+  const { looked } = said({
+    addresses: ['127.0.0.1', '::1', 'fe80::1'],
+    routedElsewhere: [],
+    containers: [container4, container6],
+  });
+  assert.deepEqual(looked, []);
+});
+
+test('a host with thousands of addresses is asked about 16', () => {
+  const addresses = Array.from({ length: 50 }, (_, last) => `192.0.2.${last}`);
+  assert.equal(said({ addresses, routedElsewhere: [] }).looked.length, 16);
+});
+
+test('without containers, or while their interfaces are not there, nothing is asked', () => {
+  const addresses = ['192.0.2.1'];
+  assert.deepEqual(said({ addresses, routedElsewhere: [], containers: [] }).looked, []);
+  assert.deepEqual(said({ addresses, routedElsewhere: [], links: [] }).looked, []);
+});
