@@ -344,11 +344,12 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
   ['delete profile web', 1, /^Profile web is used by container app; /],
   ['delete profile none', 1, /^Profile none does not exist$/],
   ['delete tier default', 1, /^Tier default: belongs to every datastore/],
-  ['delete', 1, /^delete: needs a kind and names, or -f FILE$/],
-  ['delete profile', 1, /^delete: needs a kind and names/],
+  ['delete', 2, /^delete needs a kind and names, or -f FILE; see calico-cnm --help$/],
+  ['delete profile', 2, /^delete needs a kind and names/],
   ['get pods', 1, /^unknown kind "pods"; known: IPPool, /],
+  ['get profile none other', 1, /^Profile none, other does not exist$/],
   ['get profile none', 1, /^Profile none does not exist$/],
-  ['get profile -o xml', 1, /^--output xml: must be one of table, yaml, json$/],
+  ['get profile -o xml', 2, /argument 'xml' is invalid\. Allowed choices are table, .*, json; see/],
   ['apply -f /does/not/exist.yaml', 1, /^cannot read \/does\/not\/exist\.yaml: .*ENOENT/],
   ['apply -f /', 1, /^cannot read \/: .*EISDIR/],
   ['ipam show --ip 10.99.0', 1, /^"10\.99\.0" is not an IP address$/],
@@ -359,7 +360,7 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
     /^address 10\.99\.0\.5 is in use by container app .*on host host-1; /,
   ],
   ['status', 1, /^the daemon does not run on this host .*systemctl start calico-cnm$/],
-  ['status -o xml', 1, /^--output xml: must be text or json$/],
+  ['status -o xml', 2, /argument 'xml' is invalid\. Allowed choices are text, json; see/],
   [
     'get profile --outptu yaml',
     2,
@@ -379,6 +380,73 @@ for (const [command, expectedStatus, expected] of wrongCommands) {
     assert.equal(status, expectedStatus);
   });
 }
+
+test('of several names, what exists is shown and deleted, and what does not is reported', async () => {
+  using cli = await used();
+  for (const name of ['a', 'b']) await cli.ok(['profile', 'add', name]);
+  const shown = await cli.run(['get', 'profile', 'a', 'none', 'b']);
+  assert.equal(shown.status, 1);
+  assert.match(shown.out, /^NAME .*\na .*\nb .*\n$/);
+  assert.equal(shown.error, 'calico-cnm: Profile none does not exist\n');
+  const deleted = await cli.run(['delete', 'profile', 'a', 'none']);
+  assert.deepEqual(
+    [deleted.status, deleted.out, deleted.error],
+    [1, 'Profile a deleted\n', 'calico-cnm: Profile none does not exist\n'],
+  );
+  const skipped = await cli.run(['delete', 'profile', '--skip-not-exists', 'none', 'b']);
+  assert.deepEqual([skipped.status, skipped.out, skipped.error], [0, 'Profile b deleted\n', '']);
+});
+
+test('one resource that is asked for by its name is an object, others are a list; wide shows all columns', async () => {
+  using cli = await used();
+  const json = async (...argv: readonly string[]): Promise<unknown> =>
+    JSON.parse(await cli.ok(['get', ...argv, '-o', 'json']));
+  assert.ok(!Array.isArray(await json('ippool', 'ten')));
+  assert.ok(Array.isArray(await json('ippool')));
+  assert.ok(Array.isArray(await json('profile', 'web', 'projectcalico-default-allow')));
+  assert.match(await cli.ok(['get', 'wep', '-o', 'ps']), /^CONTAINER +NODE /);
+  assert.match(
+    await cli.ok(['get', 'wep', '-o', 'wide']),
+    /^NAMESPACE +NAME +CONTAINER .*\nlibnetwork +host--1-libnetwork-libnetwork-e1 +app /,
+  );
+});
+
+test('a Node is shown with its AS number, in parentheses where it is that of all hosts', async () => {
+  using cli = startCommandLine();
+  const node = (name: string, bgp: string) =>
+    `apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: ${name}}\nspec: {bgp: ${bgp}}\n`;
+  await cli.ok(
+    ['apply', '-f', '-'],
+    [node('a', '{asNumber: 64513}'), node('b', '{ipv4Address: 192.0.2.1/24}')].join('---\n'),
+  );
+  assert.match(await cli.ok(['get', 'node']), /\na +64513\nb +\(64512\) +192\.0\.2\.1\/24\n$/);
+  await cli.ok(
+    ['apply', '-f', '-'],
+    'apiVersion: projectcalico.org/v3\nkind: BGPConfiguration\nmetadata: {name: default}\nspec: {asNumber: 65000}\n',
+  );
+  assert.match(await cli.ok(['get', 'nodes']), /\nb +\(65000\)/);
+});
+
+test('a field of FelixConfiguration that is not known here is stored and shown unchanged', async () => {
+  using cli = startCommandLine();
+  const spec = {
+    reportingInterval: '90s',
+    routeTableRanges: [{ min: 1, max: 250 }],
+    bpfEnabled: false,
+    goMaxProcs: -1,
+    healthTimeoutOverrides: [{ name: 'a b', timeout: '1m30s' }],
+  };
+  const document = {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'FelixConfiguration',
+    metadata: { name: 'default' },
+    spec,
+  };
+  await cli.ok(['apply', '-f', '-'], JSON.stringify(document));
+  const shown: unknown = JSON.parse(await cli.ok(['get', 'felixconfig', 'default', '-o', 'json']));
+  assert.ok(typeof shown === 'object' && shown !== null && 'spec' in shown);
+  assert.deepEqual(shown.spec, spec);
+});
 
 test('an edit of what has changed meanwhile is refused; read again, or without its version, it is taken', async () => {
   using cli = await used();

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { loadSettings } from '../config/load.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
 import { createStamp } from '../model/stamp.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import { describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
 import { addContainerCommands } from './container-commands.ts';
@@ -60,12 +60,12 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   program
     .command('status')
     .description('say on one screen whether all is well on this host')
-    .option('-o, --output <format>', 'text or json', 'text')
+    .addOption(
+      new Option('-o, --output <format>', 'format of the output')
+        .choices(['text', 'json'])
+        .default('text'),
+    )
     .action(async ({ output }: { readonly output: string }) => {
-      if (output !== 'text' && output !== 'json') {
-        const why = 'must be text or json';
-        throw new CalicoError('cli/bad-argument', { what: `--output ${output}`, why });
-      }
       const report = await fetchStatus(settings().controlSocket);
       world.out(output === 'json' ? `${JSON.stringify(report, null, 2)}\n` : formatStatus(report));
       status = isHealthy(report) ? 0 : 1;
@@ -95,6 +95,7 @@ function usageError(text: string): string {
   const said = text
     .replace(/^error: /, '')
     .replaceAll(/\s*\n\s*/g, ' ')
-    .trim();
+    .trim()
+    .replace(/\.$/, '');
   return `calico-cnm: ${said}; see calico-cnm --help\n`;
 }

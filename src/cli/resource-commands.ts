@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { readFileSync } from 'node:fs';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
@@ -20,21 +20,29 @@ import { applyResource, deleteResource, idsInDraft } from './resource-plans.ts';
 import { formatResources, readResource, readResources } from './resource-table.ts';
 import type { Store } from './store.ts';
 
-const formats = ['table', 'yaml', 'json'] as const;
+/** `ps`, `yml` and `wide` are calicoctl's; `wide` is a table with all columns. */
+const formats = ['table', 'ps', 'wide', 'yaml', 'yml', 'json'] as const;
 
 /** `get`, `apply` and `delete`. */
 export function addResourceCommands(program: Command, context: CliContext): void {
   program
     .command('get <kind> [names...]')
     .description(`show resources: ${resourceKinds.join(', ').toLowerCase()}`)
-    .option('-o, --output <format>', formats.join(', '), 'table')
+    .addOption(
+      new Option('-o, --output <format>', 'format of the output').choices(formats).default('table'),
+    )
     .action(async (word: string, names: readonly string[], { output }: OutputOption) => {
       const kind = resourceKind(word);
-      const format = parseFormat(output);
-      const resources = await context.withStore(({ look }) =>
-        look((view) => selected(view, kind, names)),
+      const { text, missing } = await context.withStore(({ look }) =>
+        look((view) => {
+          const found = selected(view, kind, names);
+          const isOne = names.length === 1;
+          return { ...found, text: formatted(output, kind, { ...found, view, isOne }) };
+        }),
       );
-      context.out(formatted(format, kind, resources));
+      // Of several, those that are there are shown all the same.
+      if (missing.length < Math.max(1, names.length)) context.out(text);
+      throwMissing(missing.map((name) => ({ kind, id: name })));
     });
   program
     .command('apply')
@@ -51,14 +59,20 @@ export function addResourceCommands(program: Command, context: CliContext): void
     .command('delete [kind] [names...]')
     .description('delete resources by name, or those of a file')
     .option('-f, --filename <file>', 'file that holds them; - is the standard input')
+    .option('-s, --skip-not-exists', 'ignore resources that do not exist')
     .action(
       async (
         word: string | undefined,
         names: readonly string[],
-        { filename }: Partial<FileOption>,
+        { filename, skipNotExists = false }: Partial<FileOption & SkipOption>,
+        command: Command,
       ) => {
+        if (filename === undefined && (word === undefined || names.length === 0)) {
+          command.error('delete needs a kind and names, or -f FILE');
+        }
         const targets = await deletionTargets(context, { word, names, filename });
-        await context.withStore((store) => deleteAll(store, targets, context));
+        const missing = await context.withStore((store) => deleteAll(store, targets, context));
+        if (!skipNotExists) throwMissing(missing);
       },
     );
 }
@@ -103,29 +117,42 @@ function keysOf(targets: readonly Target[]): readonly Target[] {
   );
 }
 
-/** As `applyAll`. */
+/** As `applyAll`; answers what is not there. */
 async function deleteAll(
   { readAhead, writeAll, rehearse }: Store,
   targets: readonly Target[],
   { out }: CliContext,
-): Promise<void> {
+): Promise<readonly Target[]> {
+  const isThere = (draft: Draft, { kind, id }: Target) =>
+    resourceTypeOf[kind].protection(id) !== undefined || idsInDraft(draft, kind, id).length > 0;
   const plan = (some: readonly Target[]) => (draft: Draft) => {
     // What is gone was there when it was rehearsed: it went a step before.
-    const isThere = ({ kind, id }: Target) => idsInDraft(draft, kind, id).length > 0;
-    const left = some.filter(isThere);
+    const left = some.filter((target) => isThere(draft, target));
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';
   };
   await readAhead(keysOf(targets));
-  await rehearse((draft) => {
-    for (const { kind, id } of targets) deleteResource(draft, kind, id);
+  const present = await rehearse((draft) => {
+    const found = targets.filter((target) => isThere(draft, target));
+    for (const { kind, id } of found) deleteResource(draft, kind, id);
+    return found;
   });
-  const failed = await writeInSteps(targets, async (step) => {
+  const failed = await writeInSteps(present, async (step) => {
     await readAhead(keysOf(step));
     await writeAll(plan(step));
     for (const { kind, id } of step) out(`${kind} ${id} deleted\n`);
   });
-  throwFailed(failed, targets.length, ({ kind, id }) => [kind, id]);
+  throwFailed(failed, present.length, ({ kind, id }) => [kind, id]);
+  return targets.filter((target) => !present.includes(target));
+}
+
+/** Throws `datastore/not-found` for all that is missing, in one line. */
+function throwMissing(missing: readonly Target[]): void {
+  const [first, ...others] = missing;
+  if (first === undefined) return;
+  const names = others.map(({ kind, id }) => (kind === first.kind ? id : `${kind} ${id}`));
+  const name = [first.id, ...names].join(', ');
+  throw new CalicoError('datastore/not-found', { kind: first.kind, name });
 }
 
 /** Says of each item that was not written that it was not, if others were; throws if there is one. */
@@ -147,7 +174,11 @@ function throwFailed<Item>(
 }
 
 interface OutputOption {
-  readonly output: string;
+  readonly output: Format;
+}
+
+interface SkipOption {
+  readonly skipNotExists: boolean;
 }
 
 interface FileOption {
@@ -156,28 +187,38 @@ interface FileOption {
 
 type Format = (typeof formats)[number];
 
-function parseFormat(text: string): Format {
-  const found = formats.find((format) => format === text);
-  if (found !== undefined) return found;
-  const why = `must be one of ${formats.join(', ')}`;
-  throw new CalicoError('cli/bad-argument', { what: `--output ${text}`, why });
+/** As text; one that was asked for by its name is no list, as in calicoctl. */
+function formatted(
+  format: Format,
+  kind: ResourceKind,
+  shown: {
+    readonly view: View;
+    readonly resources: readonly Resource[];
+    readonly isOne: boolean;
+  },
+): string {
+  const { view, resources, isOne } = shown;
+  if (format === 'yaml' || format === 'yml') return formatYaml(resources);
+  if (format !== 'json') {
+    return formatResources(kind, resources, { view, isWide: format === 'wide' });
+  }
+  const all = resources.map(ordered);
+  return `${JSON.stringify(isOne && all.length === 1 ? all[0] : all, null, 2)}\n`;
 }
 
-function formatted(format: Format, kind: ResourceKind, resources: readonly Resource[]): string {
-  if (format === 'table') return formatResources(kind, resources);
-  if (format === 'yaml') return formatYaml(resources);
-  return `${JSON.stringify(resources.map(ordered), null, 2)}\n`;
-}
-
-/** Those of the given names, which may be Docker's; all if none is given. */
-function selected(view: View, kind: ResourceKind, names: readonly string[]): readonly Resource[] {
-  if (names.length === 0) return readResources(view, kind);
-  const found = names.flatMap((name) => {
-    const ofName = named(view, kind, name);
-    if (ofName.length === 0) throw new CalicoError('datastore/not-found', { kind, name });
-    return ofName;
-  });
-  return [...new Map(found.map((resource) => [resourceId(resource), resource])).values()];
+/** Those of the given names, which may be Docker's, and the names that mean nothing; all if none is given. */
+function selected(
+  view: View,
+  kind: ResourceKind,
+  names: readonly string[],
+): { readonly resources: readonly Resource[]; readonly missing: readonly string[] } {
+  if (names.length === 0) return { resources: readResources(view, kind), missing: [] };
+  const found = names.map((name) => ({ name, resources: named(view, kind, name) }));
+  const all = found.flatMap(({ resources }) => resources);
+  return {
+    resources: [...new Map(all.map((resource) => [resourceId(resource), resource])).values()],
+    missing: found.flatMap(({ name, resources }) => (resources.length === 0 ? [name] : [])),
+  };
 }
 
 /**
@@ -209,13 +250,7 @@ async function deletionTargets(
     const resources = parseResources(await readText(filename, context));
     return resources.map((resource) => ({ kind: resource.kind, id: resourceId(resource) }));
   }
-  if (word === undefined || names.length === 0) {
-    throw new CalicoError('cli/bad-argument', {
-      what: 'delete',
-      why: 'needs a kind and names, or -f FILE',
-    });
-  }
-  const kind = resourceKind(word);
+  const kind = resourceKind(word ?? '');
   return context.withStore(({ look }) =>
     look((view) => {
       const ids = names.flatMap((name) => {

@@ -183,7 +183,7 @@ export const resourceLives: readonly ResourceLife[] = [
     word: 'node',
     id: 'host-b',
     document: `${header('Node')}metadata: {name: host-b, labels: {rack: a}}\nspec: {addresses: [{address: 192.0.2.2/24, type: InternalIP}], bgp: {ipv4Address: 192.0.2.2/24, asNumber: 64512}}\n`,
-    row: ['host-b', 'rack=a'],
+    row: ['host-b', '64512', '192.0.2.2/24'],
     key: 'nodes/host-b',
     marks: { labels: { rack: 'a' } },
     spec: {

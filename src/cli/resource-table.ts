@@ -1,6 +1,7 @@
 import type { Stored, View } from '../cache/view.ts';
 import { resourceTypeOf, type EntryValue, type ResourceKind } from '../model/kinds/index.ts';
 import { idsStored, resourceId } from '../model/resource-type.ts';
+import type { StoredEntries } from '../model/stored-entries.ts';
 import { formatTable } from './table.ts';
 
 /** The stored resources of a kind as people see them, in the order of their names, each with its revision. */
@@ -39,14 +40,16 @@ function asShown<K extends ResourceKind>(
   return { ...resource, metadata: { ...resource.metadata, resourceVersion } };
 }
 
-/** Resources of one kind as a table. */
+/** Resources of one kind as a table; `isWide` has all columns. */
 export function formatResources<K extends ResourceKind>(
   kind: K,
   resources: readonly EntryValue<K>[],
+  { view, isWide }: { readonly view: View; readonly isWide: boolean },
 ): string {
-  const { columns } = resourceTypeOf[kind];
+  const stored: Pick<StoredEntries, 'get'> = { get: (of, id) => view.get(of, id)?.value };
+  const columns = resourceTypeOf[kind].columns.filter((column) => isWide || column.isWide !== true);
   return formatTable(
     columns.map(({ header }) => header),
-    resources.map((resource) => columns.map(({ cell }) => cell(resource))),
+    resources.map((resource) => columns.map(({ cell }) => cell(resource, stored))),
   );
 }

@@ -50,7 +50,10 @@ export interface Unenforced {
 
 export interface Column<Value> {
   readonly header: string;
-  readonly cell: (resource: Value) => string;
+  /** What of other resources a cell shows is looked up in `stored`. */
+  readonly cell: (resource: Value, stored: Pick<StoredEntries, 'get'>) => string;
+  /** Whether only `get -o wide` shows it. */
+  readonly isWide?: true;
 }
 
 /** What is wrong with a resource: the field by its path, `''` for all of it, and the rest of the sentence. */

@@ -3,6 +3,7 @@ import { tryParseAddress } from '../../ip/address.ts';
 import { asNumber } from '../bgp.ts';
 import { resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
+import type { StoredEntries } from '../stored-entries.ts';
 
 const text = z.exactOptional(z.string());
 
@@ -51,18 +52,24 @@ export const nodeType: ResourceType<Node> = resourceType({
   schema: node,
   columns: [
     nameColumn,
-    {
-      header: 'labels',
-      cell: ({ metadata }) =>
-        Object.entries(metadata.labels ?? {})
-          .map(([key, value]) => `${key}=${value}`)
-          .join(','),
-    },
+    { header: 'asn', cell: ({ spec }, stored) => asnOf(spec.bgp, stored) },
+    { header: 'ipv4', cell: ({ spec }) => spec.bgp?.ipv4Address ?? '' },
+    { header: 'ipv6', cell: ({ spec }) => spec.bgp?.ipv6Address ?? '' },
   ],
   fieldsWithoutEffect: ({ spec }) =>
     routedBy.filter((field) => spec[field] !== undefined).map((field) => `spec.${field}`),
   validate: nodeProblem,
 });
+
+/** The AS number, in parentheses where it is that of all hosts, as calicoctl shows it. */
+function asnOf(bgp: Node['spec']['bgp'], stored: Pick<StoredEntries, 'get'>): string {
+  if (bgp === undefined) return '';
+  if (bgp.asNumber !== undefined) return String(bgp.asNumber);
+  return `(${stored.get('BGPConfiguration', 'default')?.spec.asNumber ?? defaultAsNumber})`;
+}
+
+/** The first of those for private use. Source: RFC 6996. */
+const defaultAsNumber = 64_512;
 
 /** What routes and tunnels between hosts are made of. */
 const routedBy = [

@@ -3,7 +3,7 @@ import type { IpAddress } from '../../ip/address.ts';
 import { splitCidr } from '../../ip/cidr.ts';
 import { net, resource, resourceName } from '../fields.ts';
 import { dockerNameOf } from '../names.ts';
-import { resourceType, type ResourceType } from '../resource-type.ts';
+import { nameColumn, namespaceColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
 /** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
 export const orchestrator = 'libnetwork';
@@ -47,6 +47,8 @@ export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType
   schema: workloadEndpoint,
   groups: (_, value) => endpointAddresses(value),
   columns: [
+    { ...namespaceColumn, isWide: true },
+    { ...nameColumn, isWide: true },
     { header: 'container', cell: endpointTitle },
     { header: 'node', cell: ({ spec }) => spec.node },
     { header: 'addresses', cell: ({ spec }) => (spec.ipNetworks ?? []).join(',') },
