@@ -4,7 +4,10 @@ import { ComposeProject } from '../test/lab/compose.ts';
 import { startLab } from '../test/lab/network-lab.ts';
 import { kindOf, table } from './measure.ts';
 
-/** What the daemon does while nothing happens to many containers: processor time, disk writes, wake-ups. */
+/**
+ * What the daemon does while nothing happens to many containers: processor time, disk writes, wake-ups; and its memory:
+ * all that is resident, and what of it is not read from files, which the kernel cannot take back.
+ */
 
 const containers = Number(process.argv[2] ?? 100);
 const seconds = Number(process.argv[3] ?? 60);
@@ -18,7 +21,7 @@ await project.up();
 const inside = await lab.host.run([
   'sh',
   '-c',
-  "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '[m]ain.ts run' && basename $p; done; true",
+  "for p in /proc/[0-9]*; do tr '\\0' ' ' <$p/cmdline 2>/dev/null | grep -q '[m]ain\\.js run' && basename $p; done; true",
 ]);
 const daemon = lab.host.path(`/proc/${inside.split('\n')[0] ?? ''}`);
 await sleep(40_000);
@@ -35,6 +38,8 @@ process.stdout.write(
       ['bytes written to disk', String(after.diskBytes - before.diskBytes)],
       ['write calls per second', perSecond('writes').toFixed(1)],
       ['wake-ups per second', perSecond('switches').toFixed(1)],
+      ['resident memory (MB)', (after.residentKb / 1000).toFixed(0)],
+      ['of it anonymous (MB)', (after.anonymousKb / 1000).toFixed(0)],
     ],
   ),
 );
@@ -44,6 +49,8 @@ interface Look {
   readonly diskBytes: number;
   readonly writes: number;
   readonly switches: number;
+  readonly residentKb: number;
+  readonly anonymousKb: number;
 }
 
 function look(): Look {
@@ -59,5 +66,7 @@ function look(): Look {
     diskBytes: number(io, 'write_bytes'),
     writes: number(io, 'syscw'),
     switches: number(status, 'voluntary_ctxt_switches'),
+    residentKb: number(status, 'VmRSS'),
+    anonymousKb: number(status, 'RssAnon'),
   };
 }

@@ -1,5 +1,5 @@
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { build, type Plugin } from 'esbuild';
 import { z } from 'zod';
 
@@ -40,6 +40,17 @@ const requireHttp: Plugin = {
   },
 };
 
+/** zod loads its messages in fifty languages at every start; ours are in English. */
+const englishOnly: Plugin = {
+  name: 'english-only',
+  setup: (building) => {
+    building.onLoad({ filter: /\/zod\/v4\/locales\/index\.js$/ }, ({ path }) => ({
+      contents: "export { default as en } from './en.js';",
+      resolveDir: dirname(path),
+    }));
+  },
+};
+
 rmSync(folder, { recursive: true, force: true });
 const { metafile } = await build({
   entryPoints: ['src/main.ts'],
@@ -53,7 +64,7 @@ const { metafile } = await build({
   // Keep stack traces readable.
   minify: false,
   external: ['koffi'],
-  plugins: [leaveOut, requireHttp],
+  plugins: [leaveOut, requireHttp, englishOnly],
   // Globals that CommonJS libraries expect.
   banner: {
     js: [
