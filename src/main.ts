@@ -3,8 +3,8 @@ import { settingsFile } from './config/load.ts';
 import { exitHard, exitOnUncaught } from './daemon/hard-exit.ts';
 import { startDaemon } from './daemon/start-daemon.ts';
 
-// What a library should do otherwise is no news for those who run a command.
-process.noDeprecation = true;
+// What Node thinks of how a library uses it is no news for those who run a command; the daemon logs it.
+process.removeAllListeners('warning');
 
 const stopping = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

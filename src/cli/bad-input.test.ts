@@ -81,6 +81,22 @@ function ofRules(rules: readonly (readonly [what: string, rule: string, said: st
 const wrongDocuments: readonly Wrong[] = [
   ['wrong YAML', 'kind: [', /^document 1: .* at line 1/],
   ['an alias of nothing', 'kind: *x', /^document 1: Unresolved alias/],
+  ['a key that is no text', '? [a, b]\n: 1', /^document 1: keys must be strings at line 1/],
+  [
+    'what is nested deeper than can be followed',
+    `kind: ${'['.repeat(20_000)}${']'.repeat(20_000)}`,
+    /^document 1: is nested more than 100 levels deep$/,
+  ],
+  [
+    'what is nested deeper than any resource',
+    profile('a', `${'{a: '.repeat(200)}1${'}'.repeat(200)}`),
+    /^document 1: is nested more than 100 levels deep$/,
+  ],
+  [
+    'a selector that is nested too deep',
+    policy('a', `{selector: "${'('.repeat(20_000)}all()${')'.repeat(20_000)}"}`),
+    /^GlobalNetworkPolicy a: spec\.selector: selector "\({80}…" is wrong at character 102: more than 100 parentheses inside each other$/,
+  ],
   ['no resource', '# nothing\n', /^-: holds no resource$/],
   ['a document that is no object', '42', /^document 1: must be an object$/],
   ['a document without a kind', 'metadata: {name: a}', /^document 1: kind: is missing$/],

@@ -33,6 +33,7 @@ export async function runDaemon(
     isDatastoreAway: () => opened.store?.mirror.health.inSyncSince === undefined,
   });
   const { node, log, sockets, runner, supervisor } = common;
+  process.on('warning', ({ name, message }) => log.debug('Node warns', { name, message }));
   const manager = new ServiceManager(sockets.libc, process.env);
   watchOver({ libc: sockets.libc, supervisor, manager, log }, signal);
   const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);

@@ -1,3 +1,4 @@
+import { shortened } from './printable.ts';
 import { entry } from './spec.ts';
 
 /** Addresses, names and resources that do not say what they should. */
@@ -15,7 +16,7 @@ export const modelErrors = {
   'model/bad-selector': entry(
     'input',
     (d: { selector: string; at: number; why: string }) =>
-      `selector "${d.selector}" is wrong at character ${d.at + 1}: ${d.why}`,
+      `selector "${shortened(d.selector)}" is wrong at character ${d.at + 1}: ${d.why}`,
   ),
   'model/invalid': entry(
     'input',

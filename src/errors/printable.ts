@@ -18,3 +18,8 @@ export function printable(text: string): string {
       short[character] ?? String.raw`\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }
+
+/** The beginning of a text that may be of any length, for a sentence that must stay readable. */
+export function shortened(text: string, most = 80): string {
+  return text.length <= 2 * most ? text : `${text.slice(0, most)}…`;
+}

@@ -1,4 +1,4 @@
-import { parseAllDocuments, stringify } from 'yaml';
+import { parseAllDocuments, stringify, type YAMLError } from 'yaml';
 import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
 import { isOpen } from './fields.ts';
@@ -92,25 +92,42 @@ interface Document {
   readonly value: unknown;
 }
 
+/** Levels of lists and objects inside each other; no resource has more than ten. */
+const deepest = 100;
+const tooDeep = `is nested more than ${deepest} levels deep`;
+
 function readDocuments(text: string): readonly Document[] {
-  const documents = parseAllDocuments(text);
+  // Keys that are no texts would be warned of by Node, not refused.
+  const documents = parseAllDocuments(text, { stringKeys: true, logLevel: 'error' });
   if (!Array.isArray(documents)) return [];
   return documents.map((document, index) => {
     const where = `document ${index + 1}`;
     const [error] = document.errors;
     if (error !== undefined) throw badDocument(where, '', yamlProblem(error));
-    try {
-      const value: unknown = document.toJS();
-      return { where, value };
-    } catch (thrown) {
-      throw badDocument(where, '', describe(thrown));
-    }
+    const value = plainValue(document, where);
+    if (isDeeper(value, deepest)) throw badDocument(where, '', tooDeep);
+    return { where, value };
   });
 }
 
+function plainValue(document: { toJS(): unknown }, where: string): unknown {
+  try {
+    return document.toJS();
+  } catch (thrown) {
+    const why = thrown instanceof RangeError ? tooDeep : describe(thrown);
+    throw badDocument(where, '', why);
+  }
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
+}
+
 /** The first line of a YAML error, which says where; the lines after it draw it. */
-function yamlProblem({ message }: Error): string {
-  return (message.split('\n')[0] ?? '').replace(/:$/, '');
+function yamlProblem({ message, code }: YAMLError): string {
+  if (code === 'RESOURCE_EXHAUSTION') return tooDeep;
+  return (message.split('\n')[0] ?? '').replace(/:$/, '').replace(/^With stringKeys, all /, '');
 }
 
 function badDocument(where: string, field: string, why: string): CalicoError {

@@ -14,10 +14,14 @@ export function parseSelector(text: string): Selector {
   return selector;
 }
 
+/** More parentheses inside each other than any selector needs, and few enough for every function that walks it. */
+const deepest = 100;
+
 class TokenReader {
   readonly #text: string;
   readonly #tokens: readonly Token[];
   #next = 0;
+  #depth = 0;
 
   constructor(text: string) {
     this.#text = text;
@@ -38,6 +42,15 @@ class TokenReader {
     if (this.peek().kind !== kind) return false;
     this.#next++;
     return true;
+  }
+
+  /** Reads what stands between parentheses. */
+  inside<Result>(read: () => Result): Result {
+    this.#depth++;
+    if (this.#depth > deepest) this.refuse(`more than ${deepest} parentheses inside each other`);
+    const result = read();
+    this.#depth--;
+    return result;
   }
 
   refuse(why: string): never {
@@ -79,7 +92,7 @@ function primaryAt(reader: TokenReader): Selector {
   switch (token.kind) {
     case '(': {
       reader.take();
-      const inner = disjunctionAt(reader);
+      const inner = reader.inside(() => disjunctionAt(reader));
       if (!reader.takeIf(')')) reader.refuse('expected )');
       return inner;
     }
