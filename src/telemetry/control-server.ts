@@ -20,7 +20,8 @@ export async function startControlServer(options: {
   readonly work: () => WorkDone;
 }): Promise<ControlServer> {
   const { file, status, metrics, work } = options;
-  const app = fastify();
+  // Whoever does not send a whole request by then is disconnected.
+  const app = fastify({ requestTimeout: 60_000 });
   app.get('/status', async () => status());
   app.get('/health', async (_request, reply) => {
     const report = await status();

@@ -12,15 +12,36 @@ export interface SocketFile {
   close(): Promise<void>;
 }
 
+/** Limits of a socket, in milliseconds. */
+interface Limits {
+  /**
+   * How long a call may take to arrive, from its connection to its last byte; whoever takes longer is disconnected.
+   * Docker connects when it has a call, and writes it at once. How long the answer takes is not limited.
+   */
+  readonly arrivalMs: number;
+  /** How long a connection may keep the socket from closing. */
+  readonly closeMs: number;
+}
+
+const usual: Limits = { arrivalMs: 60_000, closeMs: 11_000 };
+
 /**
  * Listens on a socket file, in the place of a stale one of its name. Calls wait until somebody serves them. It
  * listens beside the wanted name and renames, so that the file is never there without somebody behind it.
  * Throws `driver/cannot-listen`.
  */
-export async function listenOnSocketFile(file: string): Promise<SocketFile> {
+export async function listenOnSocketFile(
+  file: string,
+  { arrivalMs, closeMs }: Limits = usual,
+): Promise<SocketFile> {
   const { promise: handler, resolve: serve } = Promise.withResolvers<RequestListener>();
   const server = createServer(
-    { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 0 },
+    {
+      keepAliveTimeout: 0,
+      requestTimeout: arrivalMs,
+      headersTimeout: arrivalMs,
+      connectionsCheckingInterval: arrivalMs / 4,
+    },
     (request, response) => {
       void handler.then((handle) => handle(request, response));
     },
@@ -45,9 +66,11 @@ export async function listenOnSocketFile(file: string): Promise<SocketFile> {
   return {
     serve,
     close: async () => {
+      const force = setTimeout(() => server.closeAllConnections(), closeMs);
       await new Promise<void>((resolve) => {
         server.close(() => resolve());
       });
+      clearTimeout(force);
       // A newer process may have put a socket in the place of ours.
       const present = await stat(file).catch(() => undefined);
       if (present?.ino === ino) await rm(file, { force: true });
