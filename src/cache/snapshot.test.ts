@@ -113,8 +113,9 @@ test('changes of one moment are saved once, and nothing is written while nothing
     for (const id of ['a', 'b', 'c']) {
       await writer.write((draft) => draft.put('Handle', id, {}), signal);
     }
-    const saved = async () => (await readSnapshot(file, store.endpoint))?.entries.length;
-    while ((await saved()) !== 3) await new Promise((resolve) => setTimeout(resolve, 20));
+    const saved = () => readFile(file, 'utf8').catch(() => '');
+    while ((await saved()).split('\n').length !== 3 + 3)
+      await new Promise((resolve) => setTimeout(resolve, 20));
     const { ino, mtimeMs } = await stat(file);
     await new Promise((resolve) => setTimeout(resolve, 1500));
     assert.deepEqual([(await stat(file)).ino, (await stat(file)).mtimeMs], [ino, mtimeMs]);
@@ -157,5 +158,40 @@ test('a snapshot that is damaged anywhere is none, and that is told; one that is
       assert.equal(await read(), undefined, text);
     }
     assert.equal(warnings.length, damaged.length);
+    await store.close();
+  }));
+
+test('what changed since the snapshot was saved is there after a kill, up to what was being written', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const stop = new AbortController();
+    const mirror = new LiveMirror(store);
+    const running = mirror.run(stop.signal);
+    const writer = new GroupWriter(mirror);
+    const wait = () => new Promise((resolve) => setTimeout(resolve, 5));
+    await mirror.reached(0n, signal);
+    for (const id of ['a', 'b']) await writer.write((draft) => draft.put('Handle', id, {}), signal);
+    // Nothing is saved a second time while the test lasts.
+    const saving = keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop.signal);
+    const keys = async () =>
+      (await readSnapshot(file, store.endpoint))?.entries.map(([key]) => key.split('/').at(-1));
+    while ((await keys())?.join() !== 'a,b') await wait();
+    const { ino } = await stat(file);
+    await writer.write((draft) => {
+      draft.remove('Handle', 'a');
+      draft.put('Handle', 'c', { block: {} });
+    }, signal);
+    await writer.write((draft) => draft.put('Handle', 'd', {}), signal);
+    while ((await keys())?.join() !== 'b,c,d') await wait();
+    assert.equal((await stat(file)).ino, ino);
+    const changes = await readFile(`${file}.changes`, 'utf8');
+    await writeFile(`${file}.changes`, changes.slice(0, -5));
+    assert.deepEqual(await keys(), ['b', 'c']);
+    await writeFile(`${file}.changes`, changes.replace(/^.*/, '2026-01-01T00:00:00.000Z'));
+    assert.deepEqual(await keys(), ['a', 'b'], 'changes of another snapshot');
+    stop.abort();
+    await Promise.all([running, saving]);
+    assert.deepEqual(await keys(), ['b', 'c', 'd']);
     await store.close();
   }));

@@ -6,6 +6,7 @@ import type { Work } from '../async/supervise.ts';
 import { describe } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
 import type { Mirror } from './mirror.ts';
+import { readChanges, SnapshotChanges } from './snapshot-changes.ts';
 
 /**
  * The last state of the datastore on this host's disk, for a start while the datastore is away: what runs keeps
@@ -42,12 +43,19 @@ export async function readSnapshot(
 ): Promise<Snapshot | undefined> {
   try {
     const snapshot = await readLines(file);
-    return snapshot.endpoint === endpoint ? snapshot : undefined;
+    if (snapshot.endpoint !== endpoint) return undefined;
+    const changes = await readChanges(file, snapshot.savedAt.toISOString());
+    const entries = new Map<string, string | null>([...snapshot.entries, ...changes]);
+    return { ...snapshot, entries: [...entries].flatMap(presentOf) };
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     if (!isMissing) warn(`snapshot ${file} cannot be used: it is damaged (${describe(error)})`);
     return undefined;
   }
+}
+
+function presentOf([key, text]: readonly [string, string | null]): Snapshot['entries'] {
+  return text === null ? [] : [[key, text]];
 }
 
 /** Line by line, so that a large file holds up nobody. Throws what is wrong with it. */
@@ -70,8 +78,7 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
   return { ...found, entries };
 }
 
-/** Changes are collected for so long before they are saved, in milliseconds. */
-const settleMs = 1000;
+const usualSettleMs = 1000;
 
 /** Saving takes at most this share of the time. */
 const mostShare = 0.02;
@@ -85,21 +92,28 @@ export async function keepSnapshot(
     readonly mirror: Mirror;
     readonly file: string;
     readonly work: Work;
+    /** Changes are collected for so long before they are saved, in milliseconds. */
+    readonly settleMs?: number;
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, file, work } = options;
+  const { mirror, file, work, settleMs = usualSettleMs } = options;
   // Begun again after a failure, it may have missed a change.
   let isChanged = mirror.revision > 0n;
   let wake = (): void => undefined;
+  const since = new SnapshotChanges(file);
   const unsubscribe = mirror.subscribe(({ changes, isLive }) => {
     if (!isLive || changes.length === 0) return;
     isChanged = true;
+    // Pieces of a listing are too many, and of no use one by one.
+    if (mirror.isWhole) since.note(changes);
+    else since.stop();
     wake();
   });
   const onAbort = () => wake();
   signal.addEventListener('abort', onAbort);
-  let settleFor = settleMs;
+  // What is there when it begins is saved at once: until then there is nothing that changes could be added to.
+  let settleFor = 0;
   try {
     while (!signal.aborted || isChanged) {
       if (!isChanged) {
@@ -112,7 +126,7 @@ export async function keepSnapshot(
       isChanged = false;
       const started = performance.now();
       try {
-        await saveSnapshot(mirror, file, signal);
+        await saveSnapshot({ mirror, file, since }, signal);
         work.succeeded();
       } catch (error) {
         work.failed(error);
@@ -124,11 +138,19 @@ export async function keepSnapshot(
   } finally {
     signal.removeEventListener('abort', onAbort);
     unsubscribe();
+    await since.written();
   }
 }
 
 /** Readable by its owner alone, and the whole file or the one before. */
-async function saveSnapshot(mirror: Mirror, file: string, signal: AbortSignal): Promise<void> {
+async function saveSnapshot(
+  {
+    mirror,
+    file,
+    since,
+  }: { readonly mirror: Mirror; readonly file: string; readonly since: SnapshotChanges },
+  signal: AbortSignal,
+): Promise<void> {
   if (!mirror.isWhole) {
     // Half of a listing would be worse than what was saved before.
     if (signal.aborted) return;
@@ -136,11 +158,13 @@ async function saveSnapshot(mirror: Mirror, file: string, signal: AbortSignal): 
   }
   // All values of one moment; they never change, so turning them into text may take its time.
   const all = entryKinds.flatMap((kind) => savedOf(mirror, kind));
+  since.begin();
+  const savedAt = new Date().toISOString();
   await replaceFile(file, { mode: 0o600, folderMode: 0o700 }, async (target) => {
     const saved = {
       format: snapshotFormat,
       endpoint: mirror.datastore.endpoint,
-      savedAt: new Date().toISOString(),
+      savedAt,
     };
     await target.write(`${JSON.stringify(saved).slice(0, -1)}${beforeEntries}`);
     let isFirst = true;
@@ -152,6 +176,7 @@ async function saveSnapshot(mirror: Mirror, file: string, signal: AbortSignal): 
     }
     await target.write(`\n${afterEntries}\n`);
   });
+  since.saved(savedAt);
 }
 
 /** Entries that are turned into text without a pause. */
