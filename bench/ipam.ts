@@ -6,6 +6,7 @@ import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore, type DatastoreOptions } from '../src/datastore/open-datastore.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import { createDockerIpam } from '../src/ipam/docker/docker-ipam.ts';
+import { LastAddresses } from '../src/ipam/docker/last-addresses.ts';
 import { DatabaseSync } from 'node:sqlite';
 import { startEtcd } from '../test/lab/etcd.ts';
 import { table } from './measure.ts';
@@ -44,6 +45,7 @@ async function measure(options: DatastoreOptions): Promise<readonly string[]> {
     now: () => new Date(),
     nonce: () => String(++made),
     stamp: (pool) => pool,
+    last: new LastAddresses(),
   });
   const answered = await ipam.requestPool.answer(
     { AddressSpace: undefined, Pool: undefined, SubPool: undefined, Options: {}, V6: false },

@@ -17,6 +17,7 @@ import { entryTypes } from '../model/kinds/index.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
 import { heldAddresses } from '../ipam/records/block.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
+import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 
 /**
@@ -207,6 +208,7 @@ function host(
     now: () => new Date(),
     nonce: () => `n${nonces++}`,
     stamp: (pool) => pool,
+    last: new LastAddresses(),
   });
   const plans = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
   const context = { stamp: <R>(resource: R) => resource, versionOf: () => undefined };

@@ -3,6 +3,7 @@ import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
 import { isMirrorLocked, lockedError } from '../cache/lock.ts';
 import { isNamespaceInUse } from '../dataplane/namespace-use.ts';
 import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
+import { followContainers } from '../driver/container-lives.ts';
 import { createDockerApi, type DockerApi } from '../driver/docker/docker-api.ts';
 import type { Engine } from '../driver/docker/messages.ts';
 import { createEndpoints } from '../driver/endpoints/endpoints.ts';
@@ -38,7 +39,7 @@ export interface DockerPart {
 
 export function createDockerPart(
   common: Common,
-  { datastore, mirror, writer, local }: StorePart,
+  { datastore, mirror, writer, local, last }: StorePart,
   { agent, heldPorts, links }: AgentPart,
 ): DockerPart {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
@@ -74,6 +75,7 @@ export function createDockerPart(
     nonce: () => randomBytes(6).toString('hex'),
     stamp,
     usedRanges: () => connectedRanges(sockets.rtnetlink),
+    last,
   });
   const failedStarts = new FailedStarts({
     docker,
@@ -99,6 +101,9 @@ export function createDockerPart(
     const following = { ...base, networks, supervisor, onNetworksChanged, onEngine };
     return Promise.all([
       keepInSyncWithDocker(following, signal),
+      common.keep('containers', (lives) =>
+        followContainers({ docker, listener: last }, lives, signal),
+      ),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),

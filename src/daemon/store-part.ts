@@ -1,3 +1,4 @@
+import { dirname, join } from 'node:path';
 import { GroupWriter } from '../cache/group-writer.ts';
 import { heldByNode } from '../cache/holding.ts';
 import { LiveMirror } from '../cache/live-mirror.ts';
@@ -7,6 +8,8 @@ import { openDatastore } from '../datastore/open-datastore.ts';
 import { indexLocalEndpoints, type LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
+import { LastAddresses } from '../ipam/docker/last-addresses.ts';
+import { keepLastAddresses, readLastAddresses } from '../ipam/upkeep/keep-last-addresses.ts';
 import type { Common } from './parts.ts';
 
 /** The datastore, and what is held of it in memory. */
@@ -15,6 +18,7 @@ export interface StorePart {
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
   readonly local: LocalEndpoints;
+  readonly last: LastAddresses;
   /** Follows it; ends with the daemon's signal. */
   run(): Promise<unknown>;
 }
@@ -41,13 +45,20 @@ export async function openStorePart({
   );
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);
+  const last = new LastAddresses();
+  const lastFile = join(dirname(file), 'last-addresses.json');
+  last.restore(await readLastAddresses(lastFile, warn));
   return {
     datastore,
     mirror,
     writer,
     local,
+    last,
     run: () =>
       Promise.all([
+        keep('last addresses', (work) =>
+          keepLastAddresses({ mirror, node, last, file: lastFile, work }, signal),
+        ),
         keep('shared tags', (work) => keepTagsShared({ mirror, writer, local, work }, signal)),
         keep('datastore mirror', () => mirror.run(signal)),
         ...(isRemote

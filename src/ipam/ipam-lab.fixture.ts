@@ -12,6 +12,7 @@ import type { IpPool } from '../model/kinds/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../model/kinds/workload-endpoint.ts';
 import type { AllocationAttributes } from '../model/kinds/block.ts';
 import { createDockerIpam } from './docker/docker-ipam.ts';
+import { LastAddresses } from './docker/last-addresses.ts';
 import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
 import { lookUpHolder } from './records/holder.ts';
 
@@ -53,6 +54,7 @@ export class Lab {
   readonly plans = createNetworkAddresses({ now: () => this.now(), stamp: (pool) => pool });
   /** The clock of all hosts. */
   now = () => new Date();
+  readonly last = new LastAddresses(() => this.now().getTime());
   #made = 0;
 
   constructor(mirror: LiveMirror, writer: GroupWriter) {
@@ -68,6 +70,7 @@ export class Lab {
       now: () => this.now(),
       nonce: () => `n${this.#made++}`,
       stamp: (pool) => pool,
+      last: this.last,
     });
   }
 

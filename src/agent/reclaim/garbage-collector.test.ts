@@ -12,6 +12,7 @@ import { isolationProfile, networkProfile } from '../../driver/networks/network-
 import { parseCidr } from '../../ip/cidr.ts';
 import { heldAddresses } from '../../ipam/records/block.ts';
 import { createDockerIpam } from '../../ipam/docker/docker-ipam.ts';
+import { LastAddresses } from '../../ipam/docker/last-addresses.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
 import { collectGarbage } from './garbage-collector.ts';
@@ -241,6 +242,7 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
     nonce: () => `n${made++}`,
     stamp: (pool) => pool,
     usedRanges: () => [],
+    last: new LastAddresses(),
   });
   const PoolID = 'calico;v=4;id=x';
   const request = { PoolID, Address: undefined, Options: {} };

@@ -18,6 +18,10 @@ import { claimFor, claimUsable, familyOfPools, isRelevant, type BlockRequest } f
 export interface AllocationRequest extends BlockRequest {
   /** Who is to hold it, given the address. */
   readonly holder: (address: IpAddress) => AllocationAttributes;
+  /** The address that is taken if it is free in one of the host's own blocks. */
+  readonly preferred?: IpAddress | undefined;
+  /** Whether an address of the host's own blocks is taken only where there is no other in them. */
+  readonly isKept?: (address: IpAddress) => boolean;
 }
 
 /**
@@ -26,7 +30,7 @@ export interface AllocationRequest extends BlockRequest {
  */
 export function allocate(draft: Draft, request: AllocationRequest): IpAddress | undefined {
   const config = draft.get('IpamConfig', 'config');
-  const { range, reserved } = request;
+  const { range, reserved, preferred, isKept } = request;
   // An address whose handle cannot be read is not to be had.
   const isCounted = (address: IpAddress) =>
     !draft.isUnreadable('Handle', request.holder(address).handle_id ?? '');
@@ -35,20 +39,34 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     !reserved.some((network) => cidrContains(network, address)) &&
     userOf(draft, address) === undefined &&
     isCounted(address);
-  const take = (block: Block): IpAddress | undefined => {
-    const address = nextFree(block, isUsable);
+  const take = (block: Block, isWilling = isUsable): IpAddress | undefined => {
+    const address = nextFree(block, isWilling);
     if (address === undefined) return undefined;
     expectPool(draft, request.pools, address);
     hold(draft, block, { address, holder: request.holder(address) });
     return address;
   };
-  for (const block of ownOpenBlocks(draft, request)) {
-    const address = take(block);
-    if (address !== undefined) return address;
+  const wishes = [
+    ...(preferred === undefined
+      ? []
+      : [(address: IpAddress) => address === preferred && isUsable(address)]),
+    ...(isKept === undefined
+      ? []
+      : [(address: IpAddress) => !isKept(address) && isUsable(address)]),
+    isUsable,
+  ];
+  const own = ownOpenBlocks(draft, request);
+  for (const isWilling of wishes) {
+    for (const block of own) {
+      const address = take(block, isWilling);
+      if (address !== undefined) return address;
+    }
   }
   const claimed = claimUsable(draft, request, isUsable);
   if (claimed !== undefined) return take(claimed);
-  return config?.strict_affinity === true ? undefined : borrow(draft, request, take);
+  return config?.strict_affinity === true
+    ? undefined
+    : borrow(draft, request, (block) => take(block));
 }
 
 /** An address is given out only as long as its pool is as it was read. */

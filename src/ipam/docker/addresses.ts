@@ -7,6 +7,7 @@ import { endpointName, endpointNamespace } from '../../model/kinds/workload-endp
 import { checkAffinity } from '../blocks/allocate.ts';
 import { mayUse, releaseUser } from './claims.ts';
 import { addressTaken, lookUpHolder, type AddressFacts } from '../records/holder.ts';
+import type { LastAddresses } from './last-addresses.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { checkInside, describeSource, isInside, poolsOfRecord } from './docker-pools.ts';
 import { give, standingOf, takeAny, type Standing } from '../pools/standing.ts';
@@ -23,6 +24,8 @@ export interface AddressRequest {
   /** Docker 29 says which container it is for. */
   readonly container: string | undefined;
   readonly now: Date;
+  /** Which container of this host had which address last. */
+  readonly last: Pick<LastAddresses, 'addressFor' | 'isKept'>;
 }
 
 /** One handle per address: what Docker releases is one address, and it does not say of which endpoint. */
@@ -52,9 +55,17 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
     putBlock(draft, before.block);
     return before.address;
   }
+  const preferred = request.last.addressFor({
+    family: record.family,
+    network: facts.networkName ?? facts.network ?? '',
+    container: facts.container,
+  });
+  if (preferred !== undefined) freeGivenBack(draft, preferred, facts);
   return allocateFrom(draft, [record, ...siblings(draft, record)], {
     holder: (free) => holderWith(free, facts),
     now: request.now,
+    preferred,
+    isKept: (free) => request.last.isKept(free),
   });
 }
 
@@ -66,6 +77,8 @@ export function allocateFrom(
   request: {
     readonly holder: (free: IpAddress) => AllocationAttributes;
     readonly now: Date;
+    readonly preferred?: IpAddress | undefined;
+    readonly isKept?: (free: IpAddress) => boolean;
   },
 ): IpAddress {
   for (const source of sources) {
@@ -193,16 +206,23 @@ function requestSpecific(
     const secondary = { ...held.holder.secondary, ...facts };
     return rewriteHolder(draft, held.block, { address, holder: { ...held.holder, secondary } });
   }
-  const { node } = record;
+  const isFreed = freeGivenBack(draft, address, facts);
+  assignToUser(draft, isFreed ? standingOf(draft, address) : standing, { facts, now });
+}
+
+/**
+ * Frees an address that a killed dockerd gave back while its endpoint still exists, which goes with it; answers
+ * whether it was one of the same pool.
+ */
+function freeGivenBack(draft: Draft, address: IpAddress, { node, pool }: AddressFacts): boolean {
+  const held = lookUpHolder(draft, address);
   const { secondary = {} } = held?.holder ?? {};
   const { endpoint } = secondary;
   const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
-  if (held === undefined || !isGivenBack || secondary['pool'] !== facts.pool) {
-    return assignToUser(draft, standing, { facts, now });
-  }
+  if (held === undefined || !isGivenBack || secondary['pool'] !== pool) return false;
   draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
   releaseUser(draft, held);
-  assignToUser(draft, standingOf(draft, address), { facts, now });
+  return true;
 }
 
 /** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */

@@ -19,6 +19,7 @@ import { standingOf } from '../pools/standing.ts';
 import { releaseAddress, requestAddress, reserve } from './addresses.ts';
 import { claimOf } from './claims.ts';
 import type { UsedRange } from '../pools/default-pools.ts';
+import type { LastAddresses } from './last-addresses.ts';
 import { isLinkLocal } from './next-hop.ts';
 import {
   isInside,
@@ -72,6 +73,7 @@ export interface DockerIpamDeps {
   readonly stamp: (pool: IpPool) => IpPool;
   /** Ranges of this host that a new subnet must not overlap. */
   readonly usedRanges: () => readonly UsedRange[];
+  readonly last: Pick<LastAddresses, 'addressFor' | 'isKept' | 'freed'>;
 }
 
 const gatewayKey = 'com.docker.network.gateway';
@@ -125,7 +127,7 @@ export function createDockerIpam(deps: DockerIpamDeps) {
       if (isGateway) return gatewayAddress(draft, { record, address, now: now() });
       if (record.swarm !== undefined) return claimAddress(draft, { record, address, now: now() });
       const container = request.Options[containerKey];
-      return requestAddress(draft, { record, address, container, now: now() });
+      return requestAddress(draft, { record, address, container, now: now(), last: deps.last });
     };
     const { result } = await writer.write(plan, signal);
     return { Address: asHost(result), Data: {} };
@@ -155,6 +157,7 @@ export function createDockerIpam(deps: DockerIpamDeps) {
           releaseAddress(draft, released);
           releaseClaim(draft, released);
         }, signal);
+        deps.last.freed(address);
         return {};
       },
     } satisfies IpamCall<typeof releaseAddressRequest>,

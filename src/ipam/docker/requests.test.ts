@@ -208,6 +208,7 @@ test('a new subnet must not overlap what the host uses; one of a pool that is th
       now: () => new Date(),
       nonce: () => `u${asked}`,
       stamp: (pool) => ({ ...pool, metadata: { ...pool.metadata, uid: 'stamped' } }),
+      last: lab.last,
       usedRanges: () => {
         asked++;
         return [{ cidr: parseCidr('10.99.0.0/16'), what: 'interface eth0' }];

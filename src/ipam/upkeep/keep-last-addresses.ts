@@ -1,0 +1,129 @@
+import { readFile } from 'node:fs/promises';
+import { z } from 'zod';
+import { pause } from '../../async/deadline.ts';
+import { replaceFile } from '../../async/replace-file.ts';
+import type { Work } from '../../async/supervise.ts';
+import type { EntryChange, Mirror } from '../../cache/mirror.ts';
+import { describe } from '../../errors/error.ts';
+import { address } from '../../model/fields.ts';
+import {
+  annotation,
+  containerName,
+  endpointAddresses,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
+import type { LastAddress, LastAddresses } from '../docker/last-addresses.ts';
+
+/**
+ * Keeps on this host's disk which container had which address last: it is a matter of this host's Docker alone, and
+ * no more than a wish. What the file lacks, as after a crash, the endpoints in the datastore say.
+ */
+
+const fileFormat = z.object({
+  format: z.literal(1),
+  addresses: z.array(
+    z.object({ address, network: z.string(), container: z.string(), containerId: z.string() }),
+  ),
+});
+
+/** Changes are collected for so long before they are saved, in milliseconds. */
+const settleMs = 1000;
+
+/** Reads what was kept; nothing if there is no file. One that is damaged is told of, and begun anew. */
+export async function readLastAddresses(
+  file: string,
+  warn: (text: string) => void,
+): Promise<readonly LastAddress[]> {
+  try {
+    return fileFormat.parse(JSON.parse(await readFile(file, 'utf8'))).addresses;
+  } catch (error) {
+    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+    if (!isMissing)
+      warn(`last addresses ${file} cannot be read (${describe(error)}); starting anew`);
+    return [];
+  }
+}
+
+/** Follows the endpoints of this host from now on; answers the way to hear of changes. */
+export function followLastAddresses(
+  {
+    mirror,
+    node,
+    last,
+  }: { readonly mirror: Mirror; readonly node: string; readonly last: LastAddresses },
+  onChange: () => void,
+): () => void {
+  return mirror.subscribe(({ changes }) => {
+    const own = changes.filter((change) => isOwnEndpoint(change, node));
+    for (const { before, now } of own) {
+      if (before === undefined || now !== undefined) continue;
+      for (const freed of endpointAddresses(before.value)) last.freed(freed);
+    }
+    for (const { now } of own) if (now !== undefined) learn(mirror, last, now.value);
+    if (own.length > 0) onChange();
+  });
+}
+
+function learn(mirror: Mirror, last: LastAddresses, endpoint: WorkloadEndpoint): void {
+  const { containerID: containerId, node } = endpoint.spec;
+  const container = containerName(endpoint);
+  const networkId = annotation(endpoint, 'network');
+  if (container === undefined || containerId === undefined || networkId === undefined) return;
+  const network = mirror.get('DockerNetwork', `${node}/${networkId}`)?.value.name ?? networkId;
+  for (const used of endpointAddresses(endpoint)) {
+    last.used({ address: used, network, container, containerId });
+  }
+}
+
+/** Saves them whenever they have changed, until the signal is aborted, and then once more if need be. */
+export async function keepLastAddresses(
+  options: {
+    readonly mirror: Mirror;
+    readonly node: string;
+    readonly last: LastAddresses;
+    readonly file: string;
+    readonly work: Work;
+  },
+  signal: AbortSignal,
+): Promise<void> {
+  const { last, file, work } = options;
+  // Begun again after a failure, it may have missed a change.
+  let isChanged = true;
+  const stop = followLastAddresses(options, () => {
+    isChanged = true;
+  });
+  try {
+    while (!signal.aborted || isChanged) {
+      if (isChanged) {
+        isChanged = false;
+        try {
+          await saveLastAddresses(file, last.all());
+          work.succeeded();
+        } catch (error) {
+          work.failed(error);
+          // At the end there is no second try.
+          isChanged = !signal.aborted;
+        }
+      }
+      await pause(settleMs, signal);
+    }
+  } finally {
+    stop();
+  }
+}
+
+async function saveLastAddresses(file: string, addresses: readonly LastAddress[]): Promise<void> {
+  await replaceFile(file, { mode: 0o600, folderMode: 0o700 }, async (target) => {
+    await target.write(`${JSON.stringify({ format: 1, addresses })}\n`);
+  });
+}
+
+function isOwnEndpoint(
+  change: EntryChange,
+  node: string,
+): change is Extract<EntryChange, { kind: 'WorkloadEndpoint' }> {
+  return (
+    change.kind === 'WorkloadEndpoint' &&
+    (change.now?.value.spec.node ?? change.before?.value.spec.node) === node
+  );
+}
