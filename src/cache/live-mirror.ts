@@ -134,12 +134,12 @@ export class LiveMirror implements Mirror {
   }
 
   /** The error for a caller who waited in vain for the first listing. */
-  whyNotInSync(cause: unknown): CalicoError {
-    if (isCalicoError(this.#lastError)) return this.#lastError;
-    const why =
-      this.#lastError === undefined ? 'it did not answer in time' : describe(this.#lastError);
+  whyNotInSync(): CalicoError {
     const { endpoint } = this.datastore;
-    return new CalicoError('datastore/unavailable', { endpoint, why }, { cause });
+    const cause = this.#lastError;
+    if (cause === undefined) return new CalicoError('datastore/not-in-sync', { endpoint });
+    if (isCalicoError(cause)) return cause;
+    return new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
   }
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {

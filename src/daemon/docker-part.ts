@@ -130,8 +130,9 @@ export function createDockerPart(
       network: networkDriverMethods({ networks, endpoints, gateways: containers, connectivity }),
       ipam,
       initialised,
-      whyNotReady: (error) =>
-        isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync(error),
+      isAway: () => work.report().last !== undefined || mirror.health.lastError !== undefined,
+      whyNotReady: () =>
+        isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync(),
       log,
       metrics: common.metrics,
       onActivated: () => connectivity.engineBegan(),

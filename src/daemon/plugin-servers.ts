@@ -1,4 +1,4 @@
-import { withDeadline } from '../async/deadline.ts';
+import { pause } from '../async/deadline.ts';
 import { networkCapabilities } from '../driver/network-driver.ts';
 import {
   createPluginServer,
@@ -19,8 +19,12 @@ export interface PluginServersDeps {
   readonly ipam: ReturnType<typeof createDockerIpam>;
   /** Resolves when the datastore has been read. */
   readonly initialised: Promise<void>;
-  /** What is told while it has not been. */
-  readonly whyNotReady: (error: unknown) => CalicoError;
+  /** Whether it has failed to answer. */
+  readonly isAway: () => boolean;
+  /** How long a call waits while it is away, and while it is being read, in milliseconds. */
+  readonly patience?: { readonly awayMs: number; readonly readingMs: number };
+  /** What is told while it has not been read. */
+  readonly whyNotReady: () => CalicoError;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Told of Docker's first call to a plugin, which it makes once in its life. */
@@ -31,8 +35,12 @@ export interface PluginServersDeps {
   readonly onRefused: (callId: string, error: CalicoError) => void;
 }
 
-/** How long a call waits for the datastore to be read; Docker starts containers meanwhile, one at a time. */
-const readyMs = 4000;
+/**
+ * How long a call waits for a datastore that does not answer; Docker starts containers meanwhile, one at a time.
+ * Nothing is refused only because this host is slow to start: what is being read is waited for longer.
+ */
+const usualPatience = { awayMs: 4000, readingMs: 30_000 };
+const lookMs = 100;
 
 /**
  * What makes the servers of both plugin APIs. They differ in the scope that they tell Docker: the plain sockets
@@ -72,14 +80,19 @@ export function pluginServers(
 
 /** Lets calls wait until the datastore has been read, but not for long. */
 function whenReady(
-  { initialised, whyNotReady }: PluginServersDeps,
+  { initialised, isAway, whyNotReady, patience = usualPatience }: PluginServersDeps,
   methods: Readonly<Record<string, Method>>,
 ): Readonly<Record<string, Method>> {
+  let isReady = false;
+  const done = initialised.then(() => (isReady = true));
   const ready = async (signal: AbortSignal): Promise<void> => {
-    try {
-      await Promise.race([initialised, rejectAtEnd(withDeadline(signal, readyMs))]);
-    } catch (error) {
-      throw whyNotReady(error);
+    const came = performance.now();
+    for (;;) {
+      if (isReady) return;
+      const waitedMs = performance.now() - came;
+      if (signal.aborted || waitedMs > (isAway() ? patience.awayMs : patience.readingMs))
+        throw whyNotReady();
+      await Promise.race([done, pause(lookMs, signal)]);
     }
   };
   return Object.fromEntries(
@@ -94,12 +107,6 @@ function whenReady(
       },
     ]),
   );
-}
-
-function rejectAtEnd(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    signal.addEventListener('abort', () => reject(new Error('too late')), { once: true });
-  });
 }
 
 function logCall(log: Logger, call: CallRecord, logsBodies: boolean): void {

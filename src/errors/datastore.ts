@@ -38,7 +38,7 @@ export const datastoreErrors = {
   'datastore/not-in-sync': entry(
     'unavailable',
     (d: { endpoint: string }) =>
-      `datastore ${d.endpoint} has not been read yet; check that it runs and is reachable`,
+      `calico-cnm is starting and has not read datastore ${d.endpoint} yet; try again in some seconds`,
   ),
   'datastore/too-new': entry(
     'state',
