@@ -53,9 +53,12 @@ for (const engine of engines) {
     });
 
     test('they return after a crash and a boot to the only container of a network', async () => {
+      await lab.docker('rm', '-f', 'app', 'other1', 'other2');
+      // So that Docker stops them at once.
+      const options = words`--restart always --stop-signal SIGKILL`;
       for (const name of alone) {
         await lab.network(`net-${name}`);
-        await lab.client(name, ...words`--net net-${name} --restart always`);
+        await lab.client(name, '--net', `net-${name}`, ...options);
       }
       const all = () => Promise.all(alone.map((name) => lab.address(name, `net-${name}`)));
       const had = await all();

@@ -14,7 +14,7 @@ import { keepLastAddresses, readLastAddresses } from './keep-last-addresses.ts';
 
 const address = parseAddress('10.65.0.5');
 const asking = { family: 4, network: 'net1', container: 'app' } as const;
-const signal = AbortSignal.timeout(60_000);
+const signal = AbortSignal.timeout(600_000);
 
 test('what the endpoints of this host had is there after a start of the daemon, and a damaged file is told of', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'last-addresses-'));
