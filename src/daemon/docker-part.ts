@@ -15,11 +15,13 @@ import type { PluginServer } from '../driver/plugin/plugin-server.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
 import { CalicoError } from '../errors/error.ts';
 import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.ts';
+import { hostInterfaces } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 import { looseVeths } from '../workload/links.ts';
 import type { AgentPart } from './agent-part.ts';
 import { makeFirstContents } from './first-contents.ts';
+import { followNodeAddress } from './node-address.ts';
 import type { Common } from './parts.ts';
 import { pluginServers } from './plugin-servers.ts';
 import type { StorePart } from './store-part.ts';
@@ -103,6 +105,13 @@ export function createDockerPart(
       keepInSyncWithDocker(following, signal),
       common.keep('containers', (lives) =>
         followContainers({ docker, listener: last }, lives, signal),
+      ),
+      common.keep('node address', (work) =>
+        followNodeAddress(
+          { ...base, interfaces: () => hostInterfaces(sockets.rtnetlink) },
+          work,
+          signal,
+        ),
       ),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]

@@ -42,7 +42,10 @@ const node = resource(
   ),
 });
 
-/** A Docker host. Its labels are what pools' node selectors look at; nothing of its spec has an effect yet. */
+/**
+ * A Docker host. Its labels are what pools' node selectors look at. Its own addresses are written by its daemon
+ * (`host/node-addresses.ts`); nothing of its spec has an effect yet.
+ */
 export type Node = z.infer<typeof node>;
 
 export const nodeType: ResourceType<Node> = resourceType({
