@@ -100,7 +100,7 @@ export function createDockerPart(
   const { containers } = agent.managers;
   const follow = () => {
     const onNetworksChanged = (sandbox: string) => containers.changed(sandbox);
-    const following = { ...base, networks, supervisor, onNetworksChanged, onEngine };
+    const following = { ...base, addresses, networks, supervisor, onNetworksChanged, onEngine };
     return Promise.all([
       keepInSyncWithDocker(following, signal),
       common.keep('containers', (lives) =>

@@ -26,6 +26,8 @@ import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
 /** One interface of a container, and what is reached by it. */
 export interface ContainerPath {
   readonly address: IpAddress;
+  /** The address of that interface by which it is found: Docker puts it there, `address` may come and go. */
+  readonly shownBy: IpAddress;
   readonly nextHop: IpAddress;
   /** Networks whose addresses are peers on this path. */
   readonly peers: readonly Cidr[];
@@ -84,7 +86,7 @@ export function applyContainerRoutes(
       listAddresses(socket).map(({ address, linkIndex }) => [address, linkIndex]),
     );
     const present = paths.flatMap((path) => {
-      const linkIndex = linkOf.get(path.address);
+      const linkIndex = linkOf.get(path.shownBy);
       return linkIndex === undefined ? [] : [{ ...path, linkIndex, table: firstTable + linkIndex }];
     });
     const own = new Set(present.map(({ linkIndex }) => linkIndex));

@@ -74,6 +74,7 @@ async function withContainerInSync(
         free: async () => undefined,
         learnName: async () => undefined,
       },
+      addresses: { claimExtra: () => assert.fail() },
       local,
       stamp: (resource) => resource,
       log,

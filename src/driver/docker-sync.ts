@@ -18,8 +18,9 @@ import {
   type DockerEvent,
   type Engine,
 } from './docker/messages.ts';
-import { describeEndpoint } from './endpoints/endpoint-description.ts';
+import { describeEndpoint, type DescribeOptions } from './endpoints/endpoint-description.ts';
 import type { LocalEndpoints } from './endpoints/local-endpoints.ts';
+import type { AddressPlans } from './networks/address-plans.ts';
 import { networkEntryId, type Networks } from './networks/networks.ts';
 import type { Stamp } from '../model/stamp.ts';
 
@@ -29,6 +30,7 @@ export interface DockerSyncDeps {
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly networks: Networks;
+  readonly addresses: Pick<AddressPlans, 'claimExtra'>;
   readonly local: LocalEndpoints;
   readonly stamp: Stamp;
   readonly log: Logger;
@@ -183,7 +185,7 @@ async function tryRelease(deps: DockerSyncDeps, id: string, signal: AbortSignal)
   if (lookup.kind === 'unknown') return;
   const named = { container: lookup.container.name, endpoint: endpoint.spec.endpoint };
   try {
-    await writeDescription(deps, { id, lookup }, signal);
+    await writeDescription(deps, { id, lookup, addresses: deps.addresses }, signal);
     deps.log.info('endpoint released from quarantine', named);
   } catch (error) {
     deps.log.warn('endpoint stays in quarantine', { ...named, why: describe(error) });
@@ -192,7 +194,9 @@ async function tryRelease(deps: DockerSyncDeps, id: string, signal: AbortSignal)
 
 async function writeDescription(
   deps: DockerSyncDeps,
-  what: { readonly id: string; readonly lookup: Extract<ContainerLookup, { kind: 'found' }> },
+  what: Pick<DescribeOptions, 'id' | 'addresses'> & {
+    readonly lookup: Extract<ContainerLookup, { kind: 'found' }>;
+  },
   signal: AbortSignal,
 ): Promise<void> {
   const { mirror, writer, local, stamp } = deps;

@@ -37,6 +37,16 @@ export const driverErrors = {
     (d: { key: string; value: string; why: string }) =>
       `endpoint option "${d.key}=${d.value}": ${d.why}`,
   ),
+  'driver/no-address-of-family': entry(
+    'input',
+    (d: { address: string; family: number }) =>
+      `address ${d.address} cannot be added: this network gives its containers no IPv${d.family} address` +
+      (d.family === 6 ? '; create the network with --ipv6' : ''),
+  ),
+  'driver/bad-container-label': entry(
+    'input',
+    (d: { key: string; value: string; why: string }) => `label "${d.key}=${d.value}": ${d.why}`,
+  ),
   'driver/network-differs': entry(
     'state',
     (d: { network: string }) =>

@@ -41,6 +41,11 @@ export const ipamErrors = {
     'input',
     (d: { address: string; where: string }) => `address ${d.address} is not in ${d.where}`,
   ),
+  'ipam/extra-address-needs-ipam': entry(
+    'input',
+    (d: { address: string }) =>
+      `address ${d.address} cannot be added: Docker's own IPAM hands out the addresses of this network; create the network with --ipam-driver calico-ipam`,
+  ),
   'ipam/address-elsewhere': entry(
     'state',
     (d: { address: string; owner: string }) =>

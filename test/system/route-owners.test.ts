@@ -272,6 +272,7 @@ describe('owners of routes and rules in a container', () => {
   const path = `/run/netns/${namespace.name}`;
   const paths = ['a', 'b'].map((name, index) => ({
     address: parseAddress(`10.67.${index}.1`),
+    shownBy: parseAddress(`10.67.${index}.1`),
     nextHop: parseAddress(`169.254.9.${index + 1}`),
     peers: [parseCidr(`10.67.${index}.0/24`)],
     name: `in${name}`,

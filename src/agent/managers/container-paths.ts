@@ -7,6 +7,8 @@ import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-netw
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import { poolFamily, poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import {
+  dockerAddresses,
+  endpointAddresses,
   endpointAnnotations,
   endpointTitle,
   type WorkloadEndpoint,
@@ -206,13 +208,14 @@ export class ContainerPaths implements Manager<ContainerPathsKind> {
   #pathsOf(endpoint: WorkloadEndpoint): readonly ContainerPath[] {
     const network = this.#networkOf(endpoint);
     if (network === undefined) return [];
-    return (endpoint.spec.ipNetworks ?? []).flatMap((one) => {
-      const { address } = splitCidr(one);
+    const docker = dockerAddresses(endpoint);
+    return endpointAddresses(endpoint).flatMap((address) => {
       const family = familyOf(address);
       const nextHop = family === 4 ? network.nextHop4 : network.nextHop6;
       if (nextHop === undefined) return [];
       const subnets = network.subnets.filter((subnet) => subnet.family === family);
-      return [{ address, nextHop, peers: this.#peersOf(subnets) }];
+      const shownBy = docker.find((one) => familyOf(one) === family) ?? address;
+      return [{ address, shownBy, nextHop, peers: this.#peersOf(subnets) }];
     });
   }
 

@@ -2,12 +2,13 @@ import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { parseInterfaceAddress } from '../../ip/cidr.ts';
-import { endpointAddresses } from '../../model/kinds/workload-endpoint.ts';
+import { dockerAddresses } from '../../model/kinds/workload-endpoint.ts';
 import { macFor } from '../../workload/interfaces.ts';
 import type { CreateEndpointRequest } from '../plugin/messages.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import { endpointEntryId, newEndpoint } from './endpoint-record.ts';
 import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
+import { addressesFromOptions, withExtraAddresses } from './extra-addresses.ts';
 import { selectionFromOptions } from './selection.ts';
 
 /** A CreateEndpoint request, parsed. */
@@ -51,13 +52,18 @@ function createPlan(
   const id = endpointEntryId(node, endpointId);
   const existing = draft.get('WorkloadEndpoint', id);
   if (existing !== undefined) {
-    const held = endpointAddresses(existing).join();
+    const held = dockerAddresses(existing).join();
     if (held === asked.addresses.join()) return;
     throw new CalicoError('driver/endpoint-exists', { endpoint: endpointId, addresses: held });
   }
   addresses.bindEndpoint(draft, { node, network, endpointId, addresses: asked.addresses });
   const policy = endpointPolicy(network, selectionFromOptions(asked.options), undefined);
-  draft.put('WorkloadEndpoint', id, stamp(newEndpoint({ node, network, ...asked }, policy)));
+  const endpoint = withExtraAddresses(draft, newEndpoint({ node, network, ...asked }, policy), {
+    network,
+    addresses: addressesFromOptions(asked.options),
+    plans: addresses,
+  });
+  draft.put('WorkloadEndpoint', id, stamp(endpoint));
 }
 
 function parseAddresses({ Interface, NetworkID }: CreateEndpointRequest): readonly IpAddress[] {
@@ -80,5 +86,6 @@ function connectionOptions(
     Object.entries(options).filter(([key]) => !key.startsWith('com.docker.')),
   );
   selectionFromOptions(own);
+  addressesFromOptions(own);
   return own;
 }

@@ -1,15 +1,19 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
+import type { IpAddress } from '../../ip/address.ts';
 import { parseJson } from '../../model/json.ts';
 import {
   annotation,
+  extraAddresses,
   withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import type { ContainerLookup } from './container-lookup.ts';
-import { endpointPolicy } from './endpoint-policy.ts';
+import { endpointPolicy, type Container } from './endpoint-policy.ts';
 import { withContainer, withPolicy } from './endpoint-record.ts';
+import { addressesFromLabels, withExtraAddresses } from './extra-addresses.ts';
+import type { AddressPlans } from '../networks/address-plans.ts';
 import { nameNetwork, networkEntryId } from '../networks/networks.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import { selectionFromOptions } from './selection.ts';
@@ -24,6 +28,11 @@ export interface DescribeOptions {
   /** Ids of the endpoints of a sandbox. */
   readonly ofSandbox: (sandbox: string) => readonly string[];
   readonly stamp: Stamp;
+  /**
+   * By which the addresses that the container's labels ask for are claimed. Left out where nobody could be told of a
+   * refusal: the endpoint keeps those that it has.
+   */
+  readonly addresses?: Pick<AddressPlans, 'claimExtra'>;
 }
 
 /**
@@ -41,7 +50,7 @@ export function describeEndpoint(draft: Draft, options: DescribeOptions): readon
   const placed = withAnnotation(endpoint, 'sandbox', sandbox);
   const { described, problems } =
     lookup.kind === 'found'
-      ? fromDocker(draft, placed, { lookup, stamp: options.stamp })
+      ? fromDocker(draft, placed, { ...options, lookup })
       : { described: quarantined(placed, lookup.why), problems: [] };
   if (!isDeepStrictEqual(described, endpoint)) draft.put('WorkloadEndpoint', id, described);
   if (sandbox !== undefined) shareTags(draft, [...new Set([...options.ofSandbox(sandbox), id])]);
@@ -51,7 +60,7 @@ export function describeEndpoint(draft: Draft, options: DescribeOptions): readon
 function fromDocker(
   draft: Draft,
   endpoint: WorkloadEndpoint,
-  options: { readonly lookup: Extract<ContainerLookup, { kind: 'found' }>; readonly stamp: Stamp },
+  options: DescribeOptions & { readonly lookup: Extract<ContainerLookup, { kind: 'found' }> },
 ): { readonly described: WorkloadEndpoint; readonly problems: readonly string[] } {
   const { container, networkName } = options.lookup;
   const networkId = annotation(endpoint, 'network') ?? '';
@@ -62,13 +71,46 @@ function fromDocker(
   });
   if (network === undefined)
     throw new CalicoError('driver/unknown-network', { network: networkId });
+  const addressed =
+    options.addresses === undefined
+      ? endpoint
+      : withExtraAddresses(draft, endpoint, {
+          network,
+          addresses: addressesOfLabels(draft, endpoint, {
+            container,
+            ofSandbox: options.ofSandbox,
+          }),
+          plans: options.addresses,
+        });
   const policy = endpointPolicy(network, connectionSelection(endpoint), container);
   const described = withAnnotation(
-    withContainer(withPolicy(endpoint, policy), container),
+    withContainer(withPolicy(addressed, policy), container),
     'quarantine',
     undefined,
   );
   return { described, problems: policy.problems };
+}
+
+/**
+ * What the container's labels ask for, without what another endpoint of the container has: they say nothing of
+ * networks, so the first network that the container joins has the addresses.
+ */
+function addressesOfLabels(
+  draft: Draft,
+  endpoint: WorkloadEndpoint,
+  asked: { readonly container: Container } & Pick<DescribeOptions, 'ofSandbox'>,
+): readonly IpAddress[] {
+  const addresses = addressesFromLabels(asked.container.labels);
+  if (addresses.length === 0) return addresses;
+  const sandbox = annotation(endpoint, 'sandbox');
+  const siblings = sandbox === undefined ? [] : asked.ofSandbox(sandbox);
+  const taken = new Set(
+    siblings.flatMap((id) => {
+      const sibling = draft.get('WorkloadEndpoint', id);
+      return sibling?.spec.endpoint === endpoint.spec.endpoint ? [] : extraAddresses(sibling);
+    }),
+  );
+  return addresses.filter((address) => !taken.has(address));
 }
 
 /** No Profiles: nothing passes in either direction. Labels stay, for others' rules may count on them. */

@@ -76,6 +76,10 @@ async function withEndpoints(
       bindEndpoint: (_, { addresses }) => void done.push(`bind ${addresses.join()}`),
       releaseEndpoint: (_, { addresses }) => void done.push(`release ${addresses.join()}`),
       releaseAdopted: () => assert.fail(),
+      claimExtra: (_, { addresses }) => void done.push(`claim ${addresses.join()}`),
+      releaseExtra: (_, { addresses }) => {
+        if (addresses.length > 0) done.push(`release extra ${addresses.join()}`);
+      },
     },
     stamp: (resource) => resource,
     log: { error: silent, warn: silent, info: silent, debug: silent },

@@ -34,7 +34,8 @@ export async function join(
       write: (draft, lookup) => {
         const id = endpointEntryId(deps.node, endpointId);
         const { ofSandbox } = deps.local;
-        return describeEndpoint(draft, { id, lookup, sandbox, ofSandbox, stamp: deps.stamp });
+        const { addresses, stamp } = deps;
+        return describeEndpoint(draft, { id, lookup, sandbox, ofSandbox, stamp, addresses });
       },
     },
     signal,

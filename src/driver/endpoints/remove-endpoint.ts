@@ -3,6 +3,7 @@ import {
   annotation,
   endpointAddresses,
   endpointTitle,
+  extraAddresses,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { describe } from '../../errors/error.ts';
@@ -74,6 +75,7 @@ function removePlan(
   if (network !== undefined) {
     addresses.releaseEndpoint(draft, { node, network, endpointId, addresses: held });
   }
+  addresses.releaseExtra(draft, { node, endpointId, addresses: extraAddresses(endpoint) });
   // Endpoints of ours always say their network; those of the plugin of 2019 never did.
   if (networkId === undefined) addresses.releaseAdopted(draft, held);
   const sandbox = annotation(endpoint, 'sandbox');

@@ -16,7 +16,7 @@ test('a connection chooses Profiles and labels; the keys of Docker pass by', () 
 test('an unknown option of a connection is refused and the known ones are named', () => {
   assert.throws(() => selectionFromOptions({ 'org.projectcalico.profil': 'a' }), {
     message:
-      'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY',
+      'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY, org.projectcalico.addresses',
   });
 });
 

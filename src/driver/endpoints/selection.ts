@@ -1,4 +1,5 @@
 import { CalicoError, describe } from '../../errors/error.ts';
+import { isAddressesKey } from './extra-addresses.ts';
 import { parseLabel, parseProfiles } from '../networks/network-options.ts';
 
 /** Whether a label of a container may choose something for it. */
@@ -22,6 +23,7 @@ const profileKeys = new Set(['profile', 'profiles']);
 export const endpointOptionKeys: readonly string[] = [
   `${prefix}profile`,
   `${prefix}${labelPrefix}KEY`,
+  `${prefix}addresses`,
 ];
 
 /**
@@ -30,7 +32,9 @@ export const endpointOptionKeys: readonly string[] = [
  * Newer docker clients send keys and values in lower case.
  */
 export function selectionFromOptions(options: Readonly<Record<string, unknown>>): Selection {
-  const given = Object.entries(options).filter(([key]) => !key.startsWith('com.docker.'));
+  const given = Object.entries(options).filter(
+    ([key]) => !key.startsWith('com.docker.') && !isAddressesKey(key),
+  );
   return given.reduce((selection, [key, value]) => {
     const text = String(value);
     try {

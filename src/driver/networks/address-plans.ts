@@ -63,6 +63,15 @@ export interface AddressPlans {
   /** At DeleteEndpoint: frees the addresses that Docker's own IPAM handed out; others wait for ReleaseAddress. */
   releaseEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
 
+  /**
+   * Gives an endpoint addresses beside Docker's; those that it has stay. Throws `ipam/address-taken`, which names the
+   * holder, `ipam/address-outside`, `ipam/extra-address-needs-ipam`.
+   */
+  claimExtra(draft: Draft, endpoint: EndpointAddresses): void;
+
+  /** Frees what `claimExtra` gave. */
+  releaseExtra(draft: Draft, endpoint: Omit<EndpointAddresses, 'network'>): void;
+
   /** When an endpoint of the plugin of 2019 is gone: frees its addresses, which only the endpoint told from leaks. */
   releaseAdopted(draft: Draft, addresses: readonly IpAddress[]): void;
 }

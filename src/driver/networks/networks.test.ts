@@ -30,6 +30,8 @@ const addresses: AddressPlans = {
   bindEndpoint: () => undefined,
   releaseEndpoint: () => undefined,
   releaseAdopted: () => undefined,
+  claimExtra: () => undefined,
+  releaseExtra: () => undefined,
 };
 
 /** Lets a test make networks on a datastore of its own. */

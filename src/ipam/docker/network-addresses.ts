@@ -14,6 +14,7 @@ import { removePool } from '../pools/remove-pool.ts';
 import { subnetPool } from '../pools/subnet-pools.ts';
 import { poolIdsOfNetworks } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
+import { claimExtraAddresses, releaseExtraAddresses } from './extra-addresses.ts';
 import { addressTaken, lookUpHolder, userOf, type AddressFacts } from '../records/holder.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
@@ -115,6 +116,11 @@ export function createNetworkAddresses(clock: Clock) {
         }
       }
     },
+    claimExtra: (draft: Draft, endpoint: EndpointAddresses): void => {
+      const holderOf = (address: IpAddress) => holderWith(address, factsOf(endpoint, 'extra'));
+      claimExtraAddresses(draft, { ...endpoint, holderOf, now: clock.now() });
+    },
+    releaseExtra: releaseExtraAddresses,
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {
         const found = lookUpHolder(draft, address);

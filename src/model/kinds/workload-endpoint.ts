@@ -80,6 +80,19 @@ export function endpointAddresses(endpoint: WorkloadEndpoint | undefined): reado
   return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
 }
 
+/** The addresses that an endpoint has beside those that Docker asked for; see `driver/endpoints/extra-addresses.ts`. */
+export function extraAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
+  const listed = endpoint && annotation(endpoint, 'extraAddresses');
+  const extra = new Set<string>(listed?.split(','));
+  return endpointAddresses(endpoint).filter((address) => extra.has(address));
+}
+
+/** The addresses of an endpoint that Docker asked for. */
+export function dockerAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
+  const extra = new Set(extraAddresses(endpoint));
+  return endpointAddresses(endpoint).filter((address) => !extra.has(address));
+}
+
 /**
  * Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. It
  * is stored as a name that Calico's tools take, which refuse the whole endpoint for `My_App`.
@@ -122,6 +135,8 @@ export const endpointAnnotations = {
   labels: 'docker.projectcalico.org/labels',
   /** Comma-separated tags that the endpoint has from the other networks of its container. */
   sharedTags: 'docker.projectcalico.org/shared-tags',
+  /** Comma-separated addresses of `spec.ipNetworks` that the container asked for beside Docker's. */
+  extraAddresses: 'docker.projectcalico.org/extra-addresses',
   /** `true` or `false` where the network says otherwise than the pool about outgoing NAT. */
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
   /** `policy` where the network leaves published ports to the rules alone. */
