@@ -45,6 +45,15 @@ describe(
       await lab.isWell();
     };
 
+    test('a first installation whose daemon does not start leaves no unit', async () => {
+      const mend = await breakDaemon(lab.host, source);
+      const { status, stderr } = await install();
+      assert.equal(status, 1);
+      assert.match(stderr, /the daemon is not well, so it was removed again/);
+      assert.equal(await lab.property(unit, 'LoadState'), 'not-found');
+      await mend();
+    });
+
     test('installed, its unit is enabled and runs, and Docker uses it', async () => {
       assert.match(await installed(), /is installed and running/);
       await isEnabledAndRuns();

@@ -83,6 +83,21 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     await assertUntouched(host, untouched);
   });
 
+  test('a first installation whose daemon does not start is removed again', async () => {
+    const mend = await breakDaemon(host, source);
+    const { status, stderr } = await install();
+    assert.equal(status, 1);
+    assert.match(stderr, /the daemon is not well, so it was removed again; look into its log/);
+    assert.equal(await daemons(), '');
+    const left = await host.run([
+      'sh',
+      '-c',
+      `ls -d ${library} /usr/local/bin/* 2>/dev/null; true`,
+    ]);
+    assert.doesNotMatch(left, /calico-cnm/);
+    await mend();
+  });
+
   test('it installs from a path with a space', async () => {
     assert.match(await installed(), /is installed and running/);
     await network('web');
