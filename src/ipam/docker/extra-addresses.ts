@@ -45,7 +45,7 @@ export function claimExtraAddresses(
     if (held !== undefined) {
       if (held.holder.secondary?.['endpoint'] === endpointId) continue;
       if (!isLeftBehind(draft, node, held)) throw addressTaken(draft, address, held.holder);
-      releaseUser(draft, held);
+      releaseOf(draft, address);
     }
     const standing = standingOf(draft, address);
     if (standing.pool !== undefined) refuseOtherUses(standing.pool);
@@ -82,7 +82,13 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Held): boolean {
     return secondary?.['endpoint'] === endpoint && secondary['givenBackBy'] === endpoint;
   });
   if (own.length === 0 || !isGivenBack) return false;
-  for (const one of own) if (one !== undefined) releaseUser(draft, one);
+  for (const address of dockerAddresses(stored)) releaseOf(draft, address);
   draft.remove('WorkloadEndpoint', id);
   return true;
+}
+
+/** Looks the address up again: its block may have changed in the draft since somebody looked. */
+function releaseOf(draft: Draft, address: IpAddress): void {
+  const held = lookUpHolder(draft, address);
+  if (held !== undefined) releaseUser(draft, held);
 }
