@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { engines, type Engine } from '../lab/engine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
+import { unlessLong } from '../lab/long.ts';
 import { words } from '../lab/words.ts';
 
 const option = 'org.projectcalico.addresses';
 
 for (const engine of engines) {
-  describe(`addresses beside Docker's, ${engine}`, { timeout: 600_000 }, () => suite(engine));
+  const skip = engine === '20.10' && unlessLong();
+  describe(`addresses beside Docker's, ${engine}`, { timeout: 600_000, skip }, () => suite(engine));
 }
 
 /** Addresses that a container asks for: who has them, who reaches them, and what may carry them. */

@@ -38,6 +38,15 @@ describe('docs/networks.md and docs/profiles.md', { timeout: 120_000 }, () => {
     assert.deepEqual(endpoint?.profiles, ['web']);
   });
 
+  test('extra addresses, and how one moves', async () => {
+    await networks.run('Extra addresses', shell);
+    await networks.run('Extra addresses', shell);
+    const wep = await lab.calico('get', 'wep');
+    assert.match(wep, /lb-1 .*10\.99\.0\.200\/32/);
+    assert.match(wep, /lb-2 .*10\.99\.0\.201\/32,10\.99\.0\.202\/32/);
+    assert.match(wep, /lb-2 .*10\.96\.0\.100\/32/);
+  });
+
   test('each command of the pages was run', () => {
     networks.assertAllWasRun();
     profiles.assertAllWasRun();
