@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { addHostAddress } from '../../src/dataplane/netlink/address.ts';
+import { endFlows, type Flow } from '../../src/dataplane/netlink/conntrack.ts';
 import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { createVeth, deleteLinkElsewhere, listLinks } from '../../src/dataplane/netlink/link.ts';
@@ -195,6 +196,30 @@ describe('netlink against ip and ipset', () => {
     assert.equal(ipset.members('cali40s', 4).length, 3002);
     for (const { name } of ipset.list()) ipset.destroy(name);
     assert.deepEqual(ipset.list(), []);
+  });
+
+  test('a flow is told with who answers at which port after translation, and with its mark', () => {
+    const flow = 'tcp -s 10.0.0.1 -d 10.0.0.2 --sport 4000 --dport 8080 --dst-nat 10.0.0.3:80';
+    const add = `conntrack -I -t 100 -m 0x200000 -p ${flow} --state ESTABLISHED`;
+    execFileSync('ip', ['netns', 'exec', namespace, 'sh', '-ec', add]);
+    const netfilter = inNetworkNamespace(libc, path, () => NetlinkSocket.open(libc, 12));
+    const flows: Flow[] = [];
+    endFlows(netfilter, [4], (one) => flows.push(one) === 0);
+    const [found, another] = flows;
+    netfilter.close();
+    assert.equal(another, undefined);
+    const { tuple: _, ...told } = found ?? assert.fail('no flow');
+    assert.deepEqual(told, {
+      family: 4,
+      source: '10.0.0.1',
+      destination: '10.0.0.2',
+      protocol: 6,
+      sourcePort: 4000,
+      destinationPort: 8080,
+      answerer: '10.0.0.3',
+      answeringPort: 80,
+      mark: 0x20_0000,
+    });
   });
 
   test('the monitor tells of links, routes and foreign nf_tables changes, and ends', async () => {
