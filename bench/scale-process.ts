@@ -68,23 +68,31 @@ async function setTarget(isOpen: boolean): Promise<void> {
 await setTarget(false);
 await writer.write((draft) => {
   for (const name of ['source', 'web']) draft.put('Profile', name, networkProfile(name));
-  for (let n = 1; n <= many; n++) {
-    const name = `${node}-${n}`;
-    draft.put('WorkloadEndpoint', `libnetwork/${name}`, {
-      kind: 'WorkloadEndpoint',
-      apiVersion: 'projectcalico.org/v3',
-      metadata: { name, namespace: 'libnetwork' },
-      spec: {
-        orchestrator: 'libnetwork',
-        node,
-        endpoint: `endpoint${n}`,
-        ipNetworks: [parseCidr(`${addressOf(n)}/32`)],
-        profiles: [profileOf(n)],
-        interfaceName: interfaceOf(n),
-      },
-    });
-  }
 }, signal);
+// A plan each: a transaction holds no more keys than etcd's limit, and the writer groups plans up to it.
+await Promise.all(
+  Array.from({ length: many }, (_, index) => {
+    const n = index + 1;
+    const name = `${node}-${n}`;
+    return writer.write(
+      (draft) =>
+        draft.put('WorkloadEndpoint', `libnetwork/${name}`, {
+          kind: 'WorkloadEndpoint',
+          apiVersion: 'projectcalico.org/v3',
+          metadata: { name, namespace: 'libnetwork' },
+          spec: {
+            orchestrator: 'libnetwork',
+            node,
+            endpoint: `endpoint${n}`,
+            ipNetworks: [parseCidr(`${addressOf(n)}/32`)],
+            profiles: [profileOf(n)],
+            interfaceName: interfaceOf(n),
+          },
+        }),
+      signal,
+    );
+  }),
+);
 const sockets = openKernelSockets();
 for (let n = 1; n <= many; n++) {
   createVeth(sockets.rtnetlink, {
