@@ -59,7 +59,7 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps;
     const { supervisor } = deps;
-    this.#rounding = supervisor.work('kernel rounds', { mostSilentMs: longestRoundMs });
+    this.#rounding = supervisor.work('kernel rounds', { maxSilentMs: longestRoundMs });
     this.#listening = supervisor.work('kernel events');
     this.#failures = new ApplyFailures(deps.log);
     this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel });
@@ -74,7 +74,7 @@ export class Agent {
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
     const { supervisor } = this.#deps;
-    const looking = supervisor.work('kernel checks', { mostSilentMs: longestLookMs });
+    const looking = supervisor.work('kernel checks', { maxSilentMs: longestLookMs });
     void supervisor.keep(looking, () => this.#lookNowAndThen(looking, signal), signal);
   }
 
@@ -248,7 +248,7 @@ export class Agent {
       }
       try {
         const isInSync = this.#inSyncSince !== undefined;
-        const found = this.#participants.map((one) => one.look?.({ isInSync }) ?? false);
+        const found = this.#participants.map((one) => one.poll?.({ isInSync }) ?? false);
         if (found.includes(true) || this.#failures.hasDue) this.#kick();
         work.succeeded();
       } catch (error) {

@@ -8,7 +8,7 @@ import type { IpFamily } from '../ip/address.ts';
 /** What of the kernel's firewall changes with each change of its rules. */
 export interface FirewallChanges {
   /** The same as long as nobody changed anything. Throws `kernel/refused`. */
-  look(): string;
+  poll(): string;
   /** What it is after so many transactions of our own, if that can be told beforehand. */
   afterOwn(known: string, transactions: number): string | undefined;
 }
@@ -22,12 +22,12 @@ export function firewallChanges(options: {
   const { backend, families, sockets } = options;
   if (backend === 'nft') {
     return {
-      look: () => String(nftablesGeneration(sockets.netfilter)),
+      poll: () => String(nftablesGeneration(sockets.netfilter)),
       afterOwn: (known, transactions) => String(Number(known) + transactions),
     };
   }
   return {
-    look: () => families.map((family) => sizesText(sockets.libc, family)).join('|'),
+    poll: () => families.map((family) => sizesText(sockets.libc, family)).join('|'),
     afterOwn: () => undefined,
   };
 }
@@ -44,7 +44,7 @@ export class FirewallWatch {
 
   /** Whether it is otherwise than we know. */
   hasChanged(): boolean {
-    return this.#changes.look() !== this.#known;
+    return this.#changes.poll() !== this.#known;
   }
 
   /** Whether others may have changed it together with us, which only reading tells; it is in no hurry. */
@@ -54,7 +54,7 @@ export class FirewallWatch {
 
   /** To be called before the tables are read: what is changed from then on is a change. */
   beforeRead(): void {
-    this.#known = this.#changes.look();
+    this.#known = this.#changes.poll();
     this.#mustRead = false;
   }
 
@@ -62,7 +62,7 @@ export class FirewallWatch {
   afterWrite(transactions: number): void {
     if (transactions === 0 || this.#known === undefined) return;
     const expected = this.#changes.afterOwn(this.#known, transactions);
-    this.#known = expected ?? this.#changes.look();
+    this.#known = expected ?? this.#changes.poll();
     this.#mustRead ||= expected === undefined;
   }
 }

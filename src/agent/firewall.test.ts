@@ -26,7 +26,7 @@ function lab(backend: Backend) {
     backend,
     runner: iptables,
     changes: {
-      look: () => String(iptables.generation),
+      poll: () => String(iptables.generation),
       afterOwn: (known, transactions) =>
         backend === 'nft' ? String(Number(known) + transactions) : undefined,
     },
@@ -53,7 +53,7 @@ test('what is wanted is written in both families, and our own writing is not tak
   await round();
   assert.deepEqual(hooked(), [4, 6]);
   assert.equal(firewall.transactions, 2);
-  assert.equal(firewall.look(), false);
+  assert.equal(firewall.poll(), false);
   assert.equal(firewall.onEvent({ kind: 'nftables', processId: 1 }), false);
   await round();
   assert.deepEqual([iptables.reads, iptables.generation, firewall.transactions], [2, 2, 2]);
@@ -63,7 +63,7 @@ test('what somebody else takes away is found by looking and by the kernel’s wo
   const { iptables, firewall, round, hooked } = lab('nft');
   await round();
   for (const find of [
-    () => firewall.look(),
+    () => firewall.poll(),
     () => firewall.onEvent({ kind: 'nftables', processId: 1 }),
   ]) {
     const lossesBefore = firewall.losses;
@@ -81,12 +81,12 @@ test('what somebody else takes away is found by looking and by the kernel’s wo
 test('legacy tables are read once more after each writing, as others may have written at the same time', async () => {
   const { iptables, firewall, round } = lab('legacy');
   await round();
-  assert.equal(firewall.look(), true);
+  assert.equal(firewall.poll(), true);
   await round();
   assert.equal(iptables.reads, 4);
-  assert.equal(firewall.look(), false);
+  assert.equal(firewall.poll(), false);
   iptables.generation++;
-  assert.equal(firewall.look(), true);
+  assert.equal(firewall.poll(), true);
 });
 
 test('only what a round is at is done: tables are read in "reading", written in "tables", and never otherwise', async () => {

@@ -43,7 +43,7 @@ export class Firewall implements Driver {
     return event.kind === 'nftables' && this.#rereadIf(this.#watch.hasChanged());
   }
 
-  look(): boolean {
+  poll(): boolean {
     return this.#rereadIf(this.#watch.mustRead || this.#watch.hasChanged());
   }
 

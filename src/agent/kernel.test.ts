@@ -87,7 +87,7 @@ test('routes are written last, in their phase alone', async () => {
   }
   driver.resync?.();
   assert.deepEqual(told, ['apply', 'resync']);
-  assert.equal(driver.look?.({ isInSync: true }), true);
+  assert.equal(driver.poll?.({ isInSync: true }), true);
   assert.deepEqual(driver.failures?.(), [{ what: 'a route', why: 'EINVAL' }]);
 });
 
@@ -103,9 +103,9 @@ test('a set comes before the rules that name it and goes after them, and once it
     assert.equal(kernel.sets.has('cali40one'), phase !== 'reading', phase);
   }
   assert.equal(retried, 0);
-  assert.equal(driver.look?.({ isInSync: true }), false);
+  assert.equal(driver.poll?.({ isInSync: true }), false);
   kernel.sets.get('cali40one')?.members.clear();
-  assert.equal(driver.look?.({ isInSync: true }), true);
+  assert.equal(driver.poll?.({ isInSync: true }), true);
   await driver.apply?.('additions', signal);
   assert.deepEqual([...(kernel.sets.get('cali40one')?.members ?? [])], ['10.0.0.1/32']);
   sets.unwant('cali40one');

@@ -112,7 +112,7 @@ export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryR
       if (phase === 'removals') sets.applyRemovals();
       return undefined;
     },
-    look: () => {
+    poll: () => {
       const differs = sets.recheck();
       return differs || sets.hasDue;
     },
@@ -147,7 +147,7 @@ export function routesInRounds(
     apply: (phase: Phase) => {
       return phase === 'routes' ? routes.apply() : undefined;
     },
-    look: () => routes.hasDue,
+    poll: () => routes.hasDue,
     failures: () => routes.failures(),
   };
 }

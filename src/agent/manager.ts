@@ -42,7 +42,7 @@ export interface Participant {
    * Looks for what nobody tells of, and for what is to be tried again; answers whether there is something to write.
    * Before the kernel has once been as wanted, `isInSync` is false.
    */
-  look?(state: { readonly isInSync: boolean }): boolean;
+  poll?(state: { readonly isInSync: boolean }): boolean;
   /** What the kernel does not hold as wanted, by item. */
   failures?(): readonly ApplyFailure[];
 }

@@ -1,9 +1,9 @@
 import type { Manager } from './manager.ts';
 import type { ManagerDeps } from './manager-deps.ts';
-import { ContainerPaths } from './managers/container-paths.ts';
+import { SandboxRoutes } from './managers/sandbox-routes.ts';
 import { DropCounterUpkeep } from './managers/drop-counters.ts';
 import { EndpointRoutes } from './managers/endpoint-routes.ts';
-import { FlowEnder } from './managers/flow-ender.ts';
+import { ConntrackPolicyFlusher } from './managers/conntrack-policy-flusher.ts';
 import { GuardedIpv6Forwarding } from './managers/ipv6-forwarding.ts';
 import { NatMembers } from './managers/nat-members.ts';
 import { Policy } from './managers/policy.ts';
@@ -15,7 +15,7 @@ export interface Managers {
   readonly policy: Policy;
   readonly ports: PublishedPorts;
   readonly routes: EndpointRoutes;
-  readonly containers: ContainerPaths;
+  readonly containers: SandboxRoutes;
   readonly counters: DropCounterUpkeep;
   /** In the order in which they hear of changes, take part in a phase, and stand in `status`. */
   readonly all: readonly Manager[];
@@ -25,7 +25,7 @@ export function createManagers(deps: ManagerDeps): Managers {
   const policy = new Policy(deps);
   const ports = new PublishedPorts(deps);
   const routes = new EndpointRoutes(deps);
-  const containers = new ContainerPaths(deps);
+  const containers = new SandboxRoutes(deps);
   const counters = new DropCounterUpkeep(deps, containers);
   const all: readonly Manager[] = [
     new StaticRules(deps),
@@ -34,7 +34,7 @@ export function createManagers(deps: ManagerDeps): Managers {
     new NatMembers(deps),
     counters,
     ports,
-    new FlowEnder(deps, policy.engine),
+    new ConntrackPolicyFlusher(deps, policy.engine),
     routes,
     containers,
   ];

@@ -110,7 +110,7 @@ test('a handler that throws is told, and what it missed is mended; a mending tha
 test('what goes round no more hangs; what rests or may be silent does not', async () => {
   const { supervisor } = supervised();
   const [busy, resting, patient] = ['busy', 'resting', 'patient'].map((name) =>
-    supervisor.work(name, name === 'patient' ? {} : { mostSilentMs: 1500 }),
+    supervisor.work(name, name === 'patient' ? {} : { maxSilentMs: 1500 }),
   );
   for (const work of [busy, resting, patient]) work?.turned();
   resting?.rests();

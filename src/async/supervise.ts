@@ -40,22 +40,22 @@ const longestRestartMs = 30_000;
 export class Work {
   readonly name: string;
   readonly #supervision: Supervision;
-  readonly #mostSilentMs: number;
+  readonly #maxSilentMs: number;
   #failures = 0;
   #inARow = 0;
   #last: WorkReport['last'];
   #lastAt = 0;
   #turnedAt: number | undefined;
 
-  /** `mostSilentMs`: how long it may be silent between `turned` and the next `turned` or `rests`. */
+  /** `maxSilentMs`: how long it may be silent between `turned` and the next `turned` or `rests`. */
   constructor(
     name: string,
     supervision: Supervision,
-    { mostSilentMs = Infinity }: { readonly mostSilentMs?: number } = {},
+    { maxSilentMs = Infinity }: { readonly maxSilentMs?: number } = {},
   ) {
     this.name = name;
     this.#supervision = supervision;
-    this.#mostSilentMs = mostSilentMs;
+    this.#maxSilentMs = maxSilentMs;
   }
 
   /** It failed, and is tried again. */
@@ -77,7 +77,7 @@ export class Work {
     this.#last = undefined;
   }
 
-  /** It goes round; from now on a silence of more than its `mostSilentMs` means that it hangs. */
+  /** It goes round; from now on a silence of more than its `maxSilentMs` means that it hangs. */
   turned(): void {
     this.#turnedAt = performance.now();
   }
@@ -89,7 +89,7 @@ export class Work {
 
   /** Whether it should have come round long ago. */
   hangs(): boolean {
-    return this.#turnedAt !== undefined && performance.now() - this.#turnedAt > this.#mostSilentMs;
+    return this.#turnedAt !== undefined && performance.now() - this.#turnedAt > this.#maxSilentMs;
   }
 
   /**
@@ -134,7 +134,7 @@ export class Supervisor {
   }
 
   /** The work of that name; made when it is asked for first. */
-  work(name: string, options: { readonly mostSilentMs?: number } = {}): Work {
+  work(name: string, options: { readonly maxSilentMs?: number } = {}): Work {
     const known = this.#works.get(name);
     if (known !== undefined) return known;
     const work = new Work(name, this.#supervision, options);

@@ -10,7 +10,7 @@ import type { Common } from './parts.ts';
 import type { StorePart } from './store-part.ts';
 
 /** The kernel monitor comes round each second. */
-const mostSilentMs = 120_000;
+const maxSilentMs = 120_000;
 
 /** The agent, with what of the kernel Docker's calls use beside it. */
 export interface AgentPart {
@@ -50,7 +50,7 @@ export function createAgentPart(
       const monitoring = keep(
         'kernel monitor',
         (work) => monitor.run(signal, () => work.turned()),
-        { mostSilentMs },
+        { maxSilentMs },
       );
       agent.start(signal);
       logUnenforced(mirror, log);

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { collectGarbage } from '../agent/reclaim/garbage-collector.ts';
+import { reclaimLeaks } from '../agent/reclaim/reclaim-leaks.ts';
 import { isMirrorLocked, lockedError } from '../cache/lock.ts';
 import { isNamespaceInUse } from '../dataplane/namespace-use.ts';
 import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
@@ -18,7 +18,7 @@ import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.
 import { hostInterfaces } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
-import { looseVeths } from '../workload/links.ts';
+import { orphanedVeths } from '../workload/links.ts';
 import type { AgentPart } from './agent-part.ts';
 import { makeFirstContents } from './first-contents.ts';
 import { followNodeAddress } from './node-address.ts';
@@ -117,13 +117,13 @@ export function createDockerPart(
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),
       common.keep('garbage collection', (collecting) =>
-        collectGarbage(
+        reclaimLeaks(
           {
             ...base,
             work: collecting,
             removeNetwork: (id, stop) => networks.remove(id, stop),
             removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
-            looseVeths: () => looseVeths(sockets),
+            orphanedVeths: () => orphanedVeths(sockets),
             removeVeth: (name) => links.removeVeth(name),
             intervalMs: collectIntervalMs,
           },

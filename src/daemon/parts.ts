@@ -30,7 +30,7 @@ export interface Common {
   readonly keep: (
     name: string,
     loop: (work: Work) => Promise<void>,
-    options?: { readonly mostSilentMs: number },
+    options?: { readonly maxSilentMs: number },
   ) => Promise<void>;
 }
 

@@ -30,7 +30,7 @@ export interface Links {
  * The host ends of veths of ours whose other end has not gone into a container, or has come back from one: both are
  * here, by the names that only we give.
  */
-export function looseVeths({ rtnetlink }: KernelSockets): readonly string[] {
+export function orphanedVeths({ rtnetlink }: KernelSockets): readonly string[] {
   const names = new Set(listLinks(rtnetlink).map(({ name }) => name));
   return [...names].flatMap((name) => {
     const hostName = /^temp[A-Za-z0-9]{11}$/.test(name) ? `cali${name.slice(4)}` : '';

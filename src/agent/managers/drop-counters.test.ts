@@ -63,8 +63,8 @@ function lab() {
   );
   const gone = (name: string) =>
     counters.onEvent({ kind: 'link', isGone: true, link: link(name) ?? linkOf(name) });
-  const look = (isInSync = true) => counters.look({ isInSync });
-  return { sets, counters, ofEndpoints, ofHost, gone, look };
+  const poll = (isInSync = true) => counters.poll({ isInSync });
+  return { sets, counters, ofEndpoints, ofHost, gone, poll };
 }
 
 function linkOf(name: string) {
@@ -72,36 +72,36 @@ function linkOf(name: string) {
 }
 
 test('a counter goes with its interface, and stays while the host or an endpoint has it', () => {
-  const { sets, ofEndpoints, ofHost, look, gone } = lab();
+  const { sets, ofEndpoints, ofHost, poll, gone } = lab();
   ofEndpoints.add('cali1');
   ofHost.add('cali2');
   for (const name of ['cali1', 'cali2', 'cali3']) sets.count(counted, `10.0.0.1,${name}`, 5n);
-  assert.equal(look(false), false);
+  assert.equal(poll(false), false);
   assert.equal(sets.size(counted), 3, 'which interfaces there are is not known before');
-  assert.equal(look(), false);
+  assert.equal(poll(), false);
   assert.deepEqual(
     [...(sets.packets.get(counted)?.keys() ?? [])],
     ['10.0.0.1,cali1', '10.0.0.1,cali2'],
   );
   const { reads } = sets;
-  look();
+  poll();
   assert.equal(sets.reads, reads, 'nothing has changed: nothing is read');
   ofHost.delete('cali2');
-  look();
+  poll();
   assert.equal(sets.size(counted), 2);
   gone('cali2');
-  look();
+  poll();
   assert.equal(sets.size(counted), 1);
   sets.count(counted, '10.0.0.2,cali9', 1n);
-  look();
+  poll();
   assert.equal(sets.size(counted), 1, 'a set that has grown is read');
 });
 
 test("an endpoint that goes has its counters swept, also where another host's went", () => {
-  const { sets, counters, ofEndpoints, look } = lab();
+  const { sets, counters, ofEndpoints, poll } = lab();
   ofEndpoints.add('cali1');
   sets.count(counted, '10.0.0.1,cali1', 5n);
-  look();
+  poll();
   ofEndpoints.delete('cali1');
   const value = {
     kind: 'WorkloadEndpoint' as const,
@@ -111,15 +111,15 @@ test("an endpoint that goes has its counters swept, also where another host's we
   };
   const stored = { id: 'e', value, modRevision: 1n };
   counters.onChange({ kind: 'WorkloadEndpoint', id: 'e', before: undefined, now: stored });
-  look();
+  poll();
   assert.equal(sets.size(counted), 1);
   counters.onChange({ kind: 'WorkloadEndpoint', id: 'e', before: stored, now: undefined });
-  look();
+  poll();
   assert.equal(sets.size(counted), 0);
 });
 
 test('of one address a set keeps 32 counters, those with most; the rest becomes one number', () => {
-  const { sets, counters, ofEndpoints, look } = lab();
+  const { sets, counters, ofEndpoints, poll } = lab();
   const fill = (address: string, count: number) => {
     for (let n = 0; n < count; n++) {
       ofEndpoints.add(`cali${n}`);
@@ -128,10 +128,10 @@ test('of one address a set keeps 32 counters, those with most; the rest becomes 
   };
   fill('10.0.0.1', 31);
   fill('10.0.0.2', 40);
-  assert.equal(look(), true, 'an address became crowded');
+  assert.equal(poll(), true, 'an address became crowded');
   assert.deepEqual([...sets.crowded], ['10.0.0.2']);
   assert.equal(sets.size(counted), 71, 'rules would make anew what is given up now');
-  assert.equal(look(), false);
+  assert.equal(poll(), false);
   assert.equal(sets.size(counted), 63);
   const kept = [...(sets.packets.get(counted) ?? [])].filter(([member]) =>
     member.startsWith('10.0.0.2'),
@@ -146,21 +146,21 @@ test('of one address a set keeps 32 counters, those with most; the rest becomes 
   );
   // It is crowded as long as it is so in one of the sets.
   for (let n = 0; n < 32; n++) sets.count(other, `10.0.0.2,cali${n}`, 1n);
-  assert.equal(look(), true);
+  assert.equal(poll(), true);
   const all = sets.packets.get(counted) ?? new Map<string, bigint>();
   for (const member of all.keys()) if (member.startsWith('10.0.0.2')) all.delete(member);
-  assert.equal(look(), false);
+  assert.equal(poll(), false);
   assert.deepEqual([...sets.crowded], ['10.0.0.2']);
   sets.packets.get(other)?.clear();
-  assert.equal(look(), true);
+  assert.equal(poll(), true);
   assert.deepEqual([...sets.crowded], []);
 });
 
 test('a set that cannot be read or emptied is told with the command that begins it again, and tried again', () => {
-  const { sets, counters, look } = lab();
+  const { sets, counters, poll } = lab();
   sets.count(counted, '10.0.0.1,cali1', 5n);
   sets.broken.add(counted);
-  look();
+  poll();
   assert.deepEqual(
     counters.checks().map(({ name, ok, detail, remedy }) => [name, ok, detail, remedy]),
     [
@@ -175,9 +175,9 @@ test('a set that cannot be read or emptied is told with the command that begins 
   assert.deepEqual(counters.counts(), []);
   sets.broken.clear();
   sets.broken.add(`remove ${counted}`);
-  look();
+  poll();
   assert.match(counters.checks()[0]?.detail ?? '', /busy/);
   sets.broken.clear();
-  look();
+  poll();
   assert.deepEqual([counters.checks(), sets.size(counted)], [[], 0]);
 });

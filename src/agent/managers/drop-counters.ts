@@ -3,8 +3,8 @@ import type { DropCount, DropCounters } from '../../ruleset/drop-counters.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager } from '../manager.ts';
-import type { ContainerPaths } from './container-paths.ts';
-import { ownEndpoint } from './own-endpoint.ts';
+import type { SandboxRoutes } from './sandbox-routes.ts';
+import { localEndpoint } from './local-endpoint.ts';
 
 interface CounterKernel {
   readonly rules: { readonly drops: DropCounters };
@@ -22,7 +22,7 @@ export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
 
   constructor(
     { node, kernel }: { readonly node: string; readonly kernel: CounterKernel },
-    endpoints: Pick<ContainerPaths, 'hasInterface'>,
+    endpoints: Pick<SandboxRoutes, 'hasInterface'>,
   ) {
     this.#node = node;
     this.#drops = kernel.rules.drops;
@@ -31,7 +31,7 @@ export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
   }
 
   onChange(change: EntryChange<'WorkloadEndpoint'>): void {
-    if (ownEndpoint(this.#node, change) === undefined) this.#mustSweep = true;
+    if (localEndpoint(this.#node, change) === undefined) this.#mustSweep = true;
   }
 
   /** An interface has gone: the next look takes its counters away. */
@@ -41,7 +41,7 @@ export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
   }
 
   /** Looks after the counters that have changed since the last time; answers whether there is something to write. */
-  look({ isInSync }: { readonly isInSync: boolean }): boolean {
+  poll({ isInSync }: { readonly isInSync: boolean }): boolean {
     // Which interfaces there are is not known before.
     if (!isInSync) return false;
     const sweep = this.#mustSweep;

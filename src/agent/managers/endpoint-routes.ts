@@ -9,8 +9,8 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
-import { endpointOf, hasOwnInterface } from './own-endpoint.ts';
-import { ownNetwork } from './own-network.ts';
+import { endpointOf, hasLocalInterface } from './local-endpoint.ts';
+import { localNetwork } from './local-network.ts';
 
 type EndpointRoutesKind = 'WorkloadEndpoint' | 'DockerNetwork';
 
@@ -59,14 +59,14 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     if (change.kind === 'WorkloadEndpoint') {
       this.setEndpoint(change.id, endpointOf(this.#node, change));
     } else {
-      const network = ownNetwork(this.#node, change);
+      const network = localNetwork(this.#node, change);
       if (network !== undefined) this.setNetwork(network.id, network.now);
     }
   }
 
   /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
   setEndpoint(id: string, now: WorkloadEndpoint | undefined): void {
-    const isStranger = now !== undefined && !hasOwnInterface(now);
+    const isStranger = now !== undefined && !hasLocalInterface(now);
     if (isStranger) this.#strangers.set(id, now);
     else this.#strangers.delete(id);
     const endpoint = isStranger ? undefined : now;

@@ -50,7 +50,7 @@ test(
     assert.deepEqual(forwarding.failures(), [{ what: 'IPv6 forwarding', why: problem }]);
     assert.deepEqual(logged, [problem]);
     problem = undefined;
-    while (!forwarding.look()) await pause(20);
+    while (!forwarding.poll()) await pause(20);
     forwarding.apply('tables');
     assert.deepEqual(forwarding.failures(), []);
     assert.equal(logged.at(-1), 'IPv6 forwarding switched on, for containers only');

@@ -75,7 +75,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
     return this.#refused.failures();
   }
 
-  look(): boolean {
+  poll(): boolean {
     return this.#refused.hasDue;
   }
 

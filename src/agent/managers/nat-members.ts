@@ -8,7 +8,7 @@ import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/wo
 import { natSets } from '../../ruleset/names.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
-import { ownEndpoint } from './own-endpoint.ts';
+import { localEndpoint } from './local-endpoint.ts';
 
 type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;
 
@@ -46,7 +46,7 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
 
   onChange(change: EntryChange<'IPPool' | 'WorkloadEndpoint'>): void {
     if (change.kind === 'IPPool') this.setPool(change.id, change.now?.value);
-    else this.setEndpoint(change.id, ownEndpoint(this.#node, change));
+    else this.setEndpoint(change.id, localEndpoint(this.#node, change));
   }
 
   /** A disabled pool still counts as inside: its addresses are not masqueraded to. */

@@ -53,18 +53,18 @@ test('chains of a policy that no container has any more stay for a minute, and t
     const chains = kernel.chains.size;
     assert.ok(policy.isPlaced(value));
     mock.timers.setTime(1_070_000);
-    assert.equal(policy.look(), false, 'nothing is idle');
+    assert.equal(policy.poll(), false, 'nothing is idle');
     tell(undefined);
     await round();
     assert.equal(kernel.chains.size, chains, 'one that comes back finds them');
-    assert.equal(policy.look(), true);
+    assert.equal(policy.poll(), true);
     await round();
     assert.ok(kernel.chains.size < chains);
     tell(value);
     tell(undefined);
-    assert.equal(policy.look(), false, 'it was looked a moment ago');
+    assert.equal(policy.poll(), false, 'it was looked a moment ago');
     mock.timers.setTime(1_130_001);
-    assert.equal(policy.look(), true);
+    assert.equal(policy.poll(), true);
   } finally {
     mock.timers.reset();
   }

@@ -35,7 +35,7 @@ export class Policy implements Manager<PolicyKind> {
     if (phase === 'additions' && this.engine.setFaults(sets.faults())) sets.applyAdditions();
   }
 
-  look(): boolean {
+  poll(): boolean {
     if (Date.now() - this.#idleAt <= idleMs || !this.engine.hasIdle) return false;
     this.#idleAt = Date.now();
     this.engine.dropIdle();

@@ -180,7 +180,7 @@ test('interfaces that loopback leads to may carry it, as long as a port asks for
   assert.deepEqual(lab.ports.failures(), [
     { what: 'route_localnet of interface calie4', why: 'refused' },
   ]);
-  assert.equal(lab.ports.look(), false, 'not at once');
+  assert.equal(lab.ports.poll(), false, 'not at once');
 });
 
 test('UDP flows whose way changed are ended: to the port, and to the container by any port; others go on', async () => {

@@ -21,8 +21,8 @@ import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
-import { ownEndpoint } from './own-endpoint.ts';
-import { PortFlows } from './port-flows.ts';
+import { localEndpoint } from './local-endpoint.ts';
+import { PublishedPortConntrack } from './published-port-conntrack.ts';
 
 export interface PublishedPortsDeps extends Pick<
   ManagerDeps,
@@ -58,7 +58,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   readonly name = 'published ports';
   readonly kinds = ['WorkloadEndpoint'] as const;
   readonly #deps: PublishedPortsDeps;
-  readonly #flows: PortFlows;
+  readonly #flows: PublishedPortConntrack;
   readonly #published = new Map<string, Published>();
   /** Ports that could not be had, by themselves as text. */
   readonly #problems = new Map<string, string>();
@@ -72,7 +72,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
 
   constructor(deps: PublishedPortsDeps) {
     this.#deps = deps;
-    this.#flows = new PortFlows(deps.kernel);
+    this.#flows = new PublishedPortConntrack(deps.kernel);
     this.#rules = new Claims((rule) => JSON.stringify(rule), {
       want: (rule) => this.#added.push(rule),
       unwant: (rule) => this.#removed.push(rule),
@@ -84,7 +84,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   }
 
   onChange(change: EntryChange<'WorkloadEndpoint'>): void {
-    this.setEndpoint(change.id, ownEndpoint(this.#deps.node, change));
+    this.setEndpoint(change.id, localEndpoint(this.#deps.node, change));
   }
 
   /** An interface that was made anew has the kernel's own settings. */
@@ -103,7 +103,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.#flows.endStale(this.#deps.families);
   }
 
-  look(): boolean {
+  poll(): boolean {
     return this.#refused.hasDue;
   }
 

@@ -24,7 +24,7 @@ import {
   type NetworkInfo,
   type ServiceInfo,
 } from './messages.ts';
-import { SharedQuestions } from './shared-questions.ts';
+import { SharedRequests } from './shared-requests.ts';
 
 /**
  * What we ask Docker. Every question may hang while dockerd boots, so none is asked without a deadline, and
@@ -85,7 +85,7 @@ const idForm = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 /** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
 export function createDockerApi(address: string): DockerApi {
   const docker = new Docker(connection(address));
-  const questions = new SharedQuestions();
+  const questions = new SharedRequests();
   const engine = address.startsWith('unix://') ? new EngineProcess() : undefined;
   const checkEngine = () => {
     if (engine?.mayBeAsked() === false) {

@@ -8,7 +8,7 @@ import {
 } from '../../model/kinds/workload-endpoint.ts';
 import { describe } from '../../errors/error.ts';
 import { detach, type WorkloadDeps } from '../../workload/attach.ts';
-import { dropOwnerlessProfiles } from '../networks/profiles-of-networks.ts';
+import { reclaimProfiles } from '../networks/network-profiles.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { EndpointRequest } from '../plugin/messages.ts';
 import { endpointEntryId } from './endpoint-record.ts';
@@ -32,7 +32,7 @@ export async function removeEndpoint(
 }
 
 /** Docker gives the addresses back within some milliseconds; all together is one transaction then. */
-const mostPatienceMs = 100;
+const maxPatienceMs = 100;
 const removalMs = 30_000;
 
 /**
@@ -49,7 +49,7 @@ export async function deleteEndpoint(
   const network = mirror.get('DockerNetwork', networkEntryId(node, request.NetworkID))?.value;
   if (network?.ipam !== 'calico') return removeEndpoint(deps, request, signal);
   const patient: Writer = {
-    write: (plan, stop) => writer.writeWithNext(plan, stop, mostPatienceMs),
+    write: (plan, stop) => writer.writeWithNext(plan, stop, maxPatienceMs),
   };
   const stop = AbortSignal.timeout(removalMs);
   removeEndpoint({ ...deps, writer: patient }, request, stop).catch((error: unknown) =>
@@ -81,6 +81,6 @@ function removePlan(
   const sandbox = annotation(endpoint, 'sandbox');
   if (sandbox !== undefined) shareTags(draft, local.ofSandbox(sandbox));
   // A network that went before its last endpoint could not take its Profiles with it.
-  if (network === undefined) dropOwnerlessProfiles(draft, new Set(endpoint.spec.profiles));
+  if (network === undefined) reclaimProfiles(draft, new Set(endpoint.spec.profiles));
   return endpoint;
 }

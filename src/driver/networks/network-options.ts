@@ -1,6 +1,6 @@
 import { CalicoError, describe } from '../../errors/error.ts';
 import { familyOf, parseAddress, type IpAddress } from '../../ip/address.ts';
-import { describeRange, refusedNextHop } from '../../ip/special-ranges.ts';
+import { describeRange, unusableNextHop } from '../../ip/special-ranges.ts';
 import type { NetworkOptions } from '../../model/kinds/docker-network.ts';
 import { isLabelKey, isLabelValue } from '../../model/fields.ts';
 
@@ -50,7 +50,7 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   'next-hop': (into, value) => {
     const address = parseAddress(value);
-    const special = refusedNextHop(address);
+    const special = unusableNextHop(address);
     if (special !== undefined) throw new Error(`cannot be a next hop: ${describeRange(special)}`);
     if (familyOf(address) === 4) into.nextHop4 = address;
     else into.nextHop6 = address;

@@ -11,7 +11,7 @@ import { resourceNameFor } from '../../model/names.ts';
 import type { AddressPlans, RequestedSubnet } from './address-plans.ts';
 import type { CreateNetworkRequest } from '../plugin/messages.ts';
 import { parseNetworkOptions, type CreateOptions } from './network-options.ts';
-import { dropNetworkProfiles, ensureNetworkProfiles } from './profiles-of-networks.ts';
+import { dropNetworkProfiles, ensureNetworkProfiles } from './network-profiles.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 const genericKey = 'com.docker.network.generic';

@@ -135,7 +135,7 @@ function createApp(
       }
     });
   }
-  const refuse = (request: FastifyRequest, error: CalicoError): string => {
+  const reject = (request: FastifyRequest, error: CalicoError): string => {
     const name = request.url.slice(1);
     // Metrics have a label for each method: a name that is none of ours must not make a new one.
     const called = name in methods ? name : 'unknown';
@@ -145,10 +145,10 @@ function createApp(
   app.setNotFoundHandler((request, reply) => {
     const call = `${request.method} ${request.url}`;
     // 404 is Docker's "not implemented" (moby, libnetwork/drivers/remote).
-    return reply.code(404).send(refuse(request, new CalicoError('driver/unknown-call', { call })));
+    return reply.code(404).send(reject(request, new CalicoError('driver/unknown-call', { call })));
   });
   app.setErrorHandler((error, request, reply) =>
-    reply.code(500).send(refuse(request, toCalicoError(error))),
+    reply.code(500).send(reject(request, toCalicoError(error))),
   );
   return app;
 }

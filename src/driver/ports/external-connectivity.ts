@@ -58,7 +58,7 @@ export interface ExternalConnectivityDeps {
 }
 
 /** How often a port that the kernel chose for one address may be taken on another. */
-const mostChoices = 20;
+const maxAttempts = 20;
 
 export function createExternalConnectivity(deps: ExternalConnectivityDeps): ExternalConnectivity {
   const { node, mirror, writer } = deps;
@@ -204,7 +204,7 @@ class Taking {
     const { protocol, port, firstHostPort, lastHostPort } = asked;
     const addresses = hostIps(this.#endpoint, asked);
     const [first = anyAddress4] = addresses;
-    const choices = firstHostPort === 0 ? mostChoices : lastHostPort - firstHostPort + 1;
+    const choices = firstHostPort === 0 ? maxAttempts : lastHostPort - firstHostPort + 1;
     const before = this.#taken.length;
     for (let choice = 0; choice < choices; choice++) {
       try {

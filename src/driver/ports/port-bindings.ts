@@ -12,7 +12,7 @@ import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 const loopback6 = parseAddress('::1');
 
 /** Of more ports none is relayed: each relay is a descriptor more and a socket that this process serves. */
-const mostRelayed = 1000;
+const maxRelayedPorts = 1000;
 
 /**
  * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]` as well
@@ -30,7 +30,7 @@ export function portBindings(
   const on6 = ports.filter(({ hostIp }) => hostIp === anyAddress6 || hostIp === loopback6);
   const own6 = new Set(on6.map(key));
   const hasOwn6 = (published: PublishedPort) => own6.has(key(published));
-  const areRelayed = portCount <= mostRelayed;
+  const areRelayed = portCount <= maxRelayedPorts;
   return ports.flatMap((published): readonly PortToHold[] => {
     const { protocol, hostIp, hostPort, port } = published;
     const address = targetAddress(endpoint, hostIp);

@@ -9,7 +9,7 @@ import {
   cidrsOverlap,
   type Cidr,
 } from '../../ip/cidr.ts';
-import { describeRange, refusedRange } from '../../ip/special-ranges.ts';
+import { describeRange, unusableRange } from '../../ip/special-ranges.ts';
 import {
   poolFamily,
   poolIsEnabled,
@@ -128,7 +128,7 @@ export function reservedRanges(draft: Draft): readonly Cidr[] {
 
 /** Throws `ipam/special-subnet` for addresses that no container can have. */
 export function refuseSpecialSubnet(subnet: Cidr): void {
-  const special = refusedRange(subnet);
+  const special = unusableRange(subnet);
   if (special === undefined) return;
   const example = cidrFamily(subnet) === 4 ? '10.99.0.0/16' : 'fd00:99::/64';
   throw new CalicoError('ipam/special-subnet', { subnet, range: describeRange(special), example });

@@ -41,13 +41,13 @@ export type Block = z.infer<typeof blockFields>;
 const block = blockFields.superRefine((value, context) => {
   const size = cidrSize(value.cidr);
   const isInside = (ordinal: number) => ordinal >= 0 && ordinal < size;
-  const refuse = (field: string, why: string) =>
+  const reject = (field: string, why: string) =>
     context.addIssue({ code: 'custom', path: [field], message: why });
   if (BigInt(value.allocations.length) !== size) {
-    refuse('allocations', `must have ${size} entries, as ${value.cidr} has addresses`);
+    reject('allocations', `must have ${size} entries, as ${value.cidr} has addresses`);
   }
   const outside = value.unallocated?.find((ordinal) => !isInside(ordinal));
-  if (outside !== undefined) refuse('unallocated', `${outside} is no address of ${value.cidr}`);
+  if (outside !== undefined) reject('unallocated', `${outside} is no address of ${value.cidr}`);
 });
 
 /** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */

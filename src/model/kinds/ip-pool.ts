@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrsOverlap, splitCidr } from '../../ip/cidr.ts';
 import { describe } from '../../errors/error.ts';
-import { describeRange, refusedRange } from '../../ip/special-ranges.ts';
+import { describeRange, unusableRange } from '../../ip/special-ranges.ts';
 import { cidr, resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 import { parseSelector } from '../selector/parse.ts';
@@ -139,7 +139,7 @@ function problemOfNew(pool: IpPool, stored: StoredEntries): Problem | undefined 
 
 /** Why no container may have addresses of a new pool. */
 export function newPoolProblem({ spec }: IpPool): string | undefined {
-  const special = spec.disabled === true ? undefined : refusedRange(spec.cidr);
+  const special = spec.disabled === true ? undefined : unusableRange(spec.cidr);
   return special === undefined ? undefined : `cannot have containers: ${describeRange(special)}`;
 }
 

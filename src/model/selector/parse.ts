@@ -10,7 +10,7 @@ export function parseSelector(text: string): Selector {
   const reader = new TokenReader(text);
   if (reader.peek().kind === 'end') return { kind: 'all' };
   const selector = disjunctionAt(reader);
-  if (reader.peek().kind !== 'end') reader.refuse('expected && or ||');
+  if (reader.peek().kind !== 'end') reader.reject('expected && or ||');
   return selector;
 }
 
@@ -47,13 +47,13 @@ class TokenReader {
   /** Reads what stands between parentheses. */
   inside<Result>(read: () => Result): Result {
     this.#depth++;
-    if (this.#depth > deepest) this.refuse(`more than ${deepest} parentheses inside each other`);
+    if (this.#depth > deepest) this.reject(`more than ${deepest} parentheses inside each other`);
     const result = read();
     this.#depth--;
     return result;
   }
 
-  refuse(why: string): never {
+  reject(why: string): never {
     throw new CalicoError('model/bad-selector', { selector: this.#text, at: this.peek().at, why });
   }
 }
@@ -93,7 +93,7 @@ function primaryAt(reader: TokenReader): Selector {
     case '(': {
       reader.take();
       const inner = reader.inside(() => disjunctionAt(reader));
-      if (!reader.takeIf(')')) reader.refuse('expected )');
+      if (!reader.takeIf(')')) reader.reject('expected )');
       return inner;
     }
     case 'all':
@@ -107,13 +107,13 @@ function primaryAt(reader: TokenReader): Selector {
       reader.take();
       return comparisonAt(reader, token.key);
     default:
-      return reader.refuse('expected a label, has(), all(), ! or (');
+      return reader.reject('expected a label, has(), all(), ! or (');
   }
 }
 
 function comparisonAt(reader: TokenReader, key: string): Selector {
   const token = reader.take();
-  if (token.kind !== 'operator') return reader.refuse('expected an operator');
+  if (token.kind !== 'operator') return reader.reject('expected an operator');
   const { operator } = token;
   if (operator === 'in' || operator === 'not in') {
     return { kind: operator, key, values: setAt(reader) };
@@ -122,18 +122,18 @@ function comparisonAt(reader: TokenReader, key: string): Selector {
 }
 
 function setAt(reader: TokenReader): readonly string[] {
-  if (!reader.takeIf('{')) reader.refuse('expected {');
+  if (!reader.takeIf('{')) reader.reject('expected {');
   const values: string[] = [];
   while (!reader.takeIf('}')) {
     values.push(textAt(reader));
-    if (!reader.takeIf(',') && reader.peek().kind !== '}') reader.refuse('expected , or }');
+    if (!reader.takeIf(',') && reader.peek().kind !== '}') reader.reject('expected , or }');
   }
   return [...new Set(values)].toSorted(byBytes);
 }
 
 function textAt(reader: TokenReader): string {
   const token = reader.peek();
-  if (token.kind !== 'text') return reader.refuse('expected a text in quotes');
+  if (token.kind !== 'text') return reader.reject('expected a text in quotes');
   reader.take();
   return token.value;
 }

@@ -31,7 +31,7 @@ export function tokenize(selector: string): readonly Token[] {
     if (match !== null) at = pattern.lastIndex;
     return match ?? undefined;
   };
-  const refuse = (why: string): never => {
+  const reject = (why: string): never => {
     throw new CalicoError('model/bad-selector', { selector, at, why });
   };
   for (;;) {
@@ -62,14 +62,14 @@ export function tokenize(selector: string): readonly Token[] {
       continue;
     }
     const key = take(label)?.[0];
-    if (key === undefined) return refuse(`"${selector[at] ?? ''}" cannot stand here`);
-    if (key.length > longestLabel) return refuse('the label is too long');
+    if (key === undefined) return reject(`"${selector[at] ?? ''}" cannot stand here`);
+    if (key.length > longestLabel) return reject('the label is too long');
     tokens.push({ kind: 'label', key, at: start });
     take(blanks);
     const operatorAt = at;
     const operator = operatorOf(take(wordOperator)?.[0]);
     if (operator === undefined) {
-      return refuse(
+      return reject(
         `after a label there must be ==, !=, in, not in, contains, starts with or ends with`,
       );
     }

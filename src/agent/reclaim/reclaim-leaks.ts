@@ -6,10 +6,7 @@ import { writeAll, writeInSteps } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import type { DockerApi } from '../../driver/docker/docker-api.ts';
 import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
-import {
-  dropOwnerlessProfiles,
-  ownerlessProfiles,
-} from '../../driver/networks/profiles-of-networks.ts';
+import { reclaimProfiles, leakedProfiles } from '../../driver/networks/network-profiles.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import {
   collect,
@@ -21,7 +18,7 @@ import {
 import { allocateUsed } from '../../ipam/upkeep/heal.ts';
 import type { Logger } from '../../telemetry/log.ts';
 
-export interface GarbageCollectorDeps {
+export interface ReclaimLeaksDeps {
   readonly node: string;
   readonly mirror: Mirror;
   readonly writer: Writer;
@@ -32,7 +29,7 @@ export interface GarbageCollectorDeps {
   readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
   readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
   /** The host ends of veths of ours whose other end is in no container, and how to remove one. */
-  readonly looseVeths: () => readonly string[];
+  readonly orphanedVeths: () => readonly string[];
   readonly removeVeth: (hostName: string) => void;
   /** Milliseconds between two looks. */
   readonly intervalMs: number;
@@ -56,10 +53,7 @@ const answerMs = 5000;
  * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
  * daemon was away. A thing goes only if two looks some time apart, answered by the same Docker engine, agree.
  */
-export async function collectGarbage(
-  deps: GarbageCollectorDeps,
-  signal: AbortSignal,
-): Promise<void> {
+export async function reclaimLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<void> {
   let before: Look | undefined;
   while (!signal.aborted) {
     if (!isMirrorLocked(deps.mirror)) before = await collectOnce(deps, before, signal);
@@ -69,7 +63,7 @@ export async function collectGarbage(
 
 /** Answers what looks ownerless now; what cannot be collected is told and looked at again the next time. */
 async function collectOnce(
-  deps: GarbageCollectorDeps,
+  deps: ReclaimLeaksDeps,
   before: Look | undefined,
   signal: AbortSignal,
 ): Promise<Look | undefined> {
@@ -87,7 +81,7 @@ async function collectOnce(
   return now;
 }
 
-async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Look> {
+async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> {
   const { docker, mirror, local, node, writer } = deps;
   const deadline = withDeadline(signal, answerMs);
   const [{ id: engineId, swarm: role }, networks, containers] = await Promise.all([
@@ -119,7 +113,7 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
   const { result } = await writer.write(
     (draft) => ({
       ownerless: findOwnerless(draft, node, swarm),
-      profiles: ownerlessProfiles(draft),
+      profiles: leakedProfiles(draft),
     }),
     deadline,
   );
@@ -132,14 +126,14 @@ async function look(deps: GarbageCollectorDeps, signal: AbortSignal): Promise<Lo
     endpoints: new Set(endpoints),
     ownerless: new Map(result.ownerless.map((find) => [ownerlessKey(find), find])),
     profiles: new Set(result.profiles),
-    veths: new Set(deps.looseVeths().filter((name) => !used.has(name))),
+    veths: new Set(deps.orphanedVeths().filter((name) => !used.has(name))),
     swarm,
   };
 }
 
 /** Answers what failed: it is ownerless still, and tried again; nothing of it keeps the rest. */
 async function collectBoth(
-  deps: GarbageCollectorDeps,
+  deps: ReclaimLeaksDeps,
   { before, now }: { readonly before: Look; readonly now: Look },
   signal: AbortSignal,
 ): Promise<readonly unknown[]> {
@@ -203,7 +197,7 @@ async function collectBoth(
   failures.push(...failed.map(({ error }) => error));
   const unused = [...now.profiles.intersection(before.profiles)];
   const undropped = await writeInSteps(unused, async (step) => {
-    const plan = (draft: Draft) => dropOwnerlessProfiles(draft, new Set(step));
+    const plan = (draft: Draft) => reclaimProfiles(draft, new Set(step));
     const { result } = await writer.write(plan, signal);
     if (result.length > 0)
       log.info('Profiles of networks that are gone collected', { profiles: result });

@@ -2,7 +2,7 @@ import type { EntryChange } from '../../cache/mirror.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 
 /** A network of this host, with Docker's ID; `undefined` if the change is about another host's. */
-export function ownNetwork(
+export function localNetwork(
   node: string,
   { id, now }: EntryChange<'DockerNetwork'>,
 ): { readonly id: string; readonly now: DockerNetwork | undefined } | undefined {

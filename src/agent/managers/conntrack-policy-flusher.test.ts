@@ -6,7 +6,7 @@ import { hostCidr } from '../../ip/cidr.ts';
 import type { PolicyRule } from '../../model/policy-rule.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { compileProfile } from '../../profiles/compile/compiled-profile.ts';
-import { FlowEnder } from './flow-ender.ts';
+import { ConntrackPolicyFlusher } from './conntrack-policy-flusher.ts';
 
 const publishedMark = 0x20;
 const host = parseAddress('192.0.2.1');
@@ -52,7 +52,7 @@ const all: Readonly<Record<string, Flow>> = { published, strict, direct, ofHost,
 /** Which flows end when the container's only Profile has these rules; without rules it does not exist. */
 function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
   let found: readonly string[] = [];
-  const ender = new FlowEnder(
+  const ender = new ConntrackPolicyFlusher(
     {
       node: 'here',
       families: [4],

@@ -4,7 +4,7 @@ import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { protocolNumbers } from '../../ip/port-protocol.ts';
 import type { PublishedPort } from '../../ruleset/published-port.ts';
 
-interface PortFlowsKernel {
+interface PublishedPortConntrackKernel {
   readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
   readonly conntrack: Pick<Conntrack, 'end'>;
 }
@@ -14,11 +14,11 @@ interface PortFlowsKernel {
  * without connections (UDP) never has another first packet while its client goes on: it would go to the
  * container that had the port before, or to none. TCP ends by itself.
  */
-export class PortFlows {
+export class PublishedPortConntrack {
   readonly #changed: PublishedPort[] = [];
-  readonly #kernel: PortFlowsKernel;
+  readonly #kernel: PublishedPortConntrackKernel;
 
-  constructor(kernel: PortFlowsKernel) {
+  constructor(kernel: PublishedPortConntrackKernel) {
     this.#kernel = kernel;
   }
 

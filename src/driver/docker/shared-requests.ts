@@ -9,7 +9,7 @@ interface Flight {
  * under way gets the answer of the next time, together with all others who do: what is under way may have been
  * answered before that happened which he wants to know of.
  */
-export class SharedQuestions {
+export class SharedRequests {
   readonly #flights = new Map<string, Flight>();
 
   /** An answer that was begun after this call. `what` names the question. */

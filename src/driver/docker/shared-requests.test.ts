@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SharedQuestions } from './shared-questions.ts';
+import { SharedRequests } from './shared-requests.ts';
 
 /** An engine whose answers are given one by one, and tell their number. */
 function engine() {
@@ -18,7 +18,7 @@ function engine() {
 }
 
 test('who asks while a question is under way gets an answer that was begun later, and shares it', async () => {
-  const questions = new SharedQuestions();
+  const questions = new SharedRequests();
   const { send, sent, answer } = engine();
   const first = questions.ask('containers', send);
   const second = questions.ask('containers', send);
@@ -32,7 +32,7 @@ test('who asks while a question is under way gets an answer that was begun later
 });
 
 test('a question that fails is asked anew for those who waited, and other questions do not wait', async () => {
-  const questions = new SharedQuestions();
+  const questions = new SharedRequests();
   const { send, answer } = engine();
   const first = questions.ask('containers', send);
   const second = questions.ask('containers', send);

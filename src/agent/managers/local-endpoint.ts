@@ -3,7 +3,7 @@ import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { isWorkloadInterface } from '../../ruleset/names.ts';
 
 /** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
-export function hasOwnInterface(endpoint: WorkloadEndpoint | undefined): boolean {
+export function hasLocalInterface(endpoint: WorkloadEndpoint | undefined): boolean {
   return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
 }
 
@@ -16,10 +16,10 @@ export function endpointOf(
 }
 
 /** The endpoint as it is now, if it is one of this host with an interface that is a container's. */
-export function ownEndpoint(
+export function localEndpoint(
   node: string,
   change: EntryChange<'WorkloadEndpoint'>,
 ): WorkloadEndpoint | undefined {
   const endpoint = endpointOf(node, change);
-  return hasOwnInterface(endpoint) ? endpoint : undefined;
+  return hasLocalInterface(endpoint) ? endpoint : undefined;
 }

@@ -11,13 +11,20 @@ import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
-import { ownEndpoint } from './own-endpoint.ts';
+import { localEndpoint } from './local-endpoint.ts';
 
-type FlowEnderKind = 'Profile' | 'NetworkSet' | 'GlobalNetworkSet' | 'WorkloadEndpoint';
+type ConntrackPolicyFlusherKind =
+  | 'Profile'
+  | 'NetworkSet'
+  | 'GlobalNetworkSet'
+  | 'WorkloadEndpoint';
 
 type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains' | 'hasNamedPort'>;
 
-interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsForbiddenFlows'> {
+interface ConntrackPolicyFlusherDeps extends Pick<
+  ManagerDeps,
+  'node' | 'families' | 'endsForbiddenFlows'
+> {
   readonly kernel: {
     readonly conntrack: Pick<Conntrack, 'end'>;
     readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
@@ -30,11 +37,11 @@ interface FlowEnderDeps extends Pick<ManagerDeps, 'node' | 'families' | 'endsFor
  * Ends flows that no rule allows: the rules allowed them once, or they began while somebody had taken the rules
  * away. Without it they go on, as the kernel asks the rules about the first packet of a flow only.
  */
-export class FlowEnder implements Manager<FlowEnderKind> {
+export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKind> {
   readonly name = 'end of flows that no rule allows';
   readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
   readonly #node: string;
-  readonly #kernel: FlowEnderDeps['kernel'];
+  readonly #kernel: ConntrackPolicyFlusherDeps['kernel'];
   #losses = 0;
   readonly #engine: JudgingEngine;
   readonly #families: readonly IpFamily[];
@@ -43,7 +50,7 @@ export class FlowEnder implements Manager<FlowEnderKind> {
   readonly #endsForbidden: boolean;
   #mustLook = false;
 
-  constructor(deps: FlowEnderDeps, engine: JudgingEngine) {
+  constructor(deps: ConntrackPolicyFlusherDeps, engine: JudgingEngine) {
     this.#node = deps.node;
     this.#endsForbidden = deps.endsForbiddenFlows;
     this.#kernel = deps.kernel;
@@ -51,9 +58,9 @@ export class FlowEnder implements Manager<FlowEnderKind> {
     this.#families = deps.families;
   }
 
-  onChange(change: EntryChange<FlowEnderKind>): void {
+  onChange(change: EntryChange<ConntrackPolicyFlusherKind>): void {
     if (change.kind === 'WorkloadEndpoint') {
-      this.setEndpoint(change.before?.value, ownEndpoint(this.#node, change));
+      this.setEndpoint(change.before?.value, localEndpoint(this.#node, change));
     } else if (this.#endsForbidden) {
       this.#mustLook = true;
     }

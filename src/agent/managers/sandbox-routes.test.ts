@@ -7,7 +7,7 @@ import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { ContainerPaths } from './container-paths.ts';
+import { SandboxRoutes } from './sandbox-routes.ts';
 
 /** Containers whose routes are only noted. */
 class Lab {
@@ -15,7 +15,7 @@ class Lab {
   readonly broken = new Set<string>();
   readonly warnings: unknown[] = [];
   looks = 0;
-  readonly paths = new ContainerPaths({
+  readonly paths = new SandboxRoutes({
     node: 'here',
     log: {
       error: () => 0,
@@ -216,7 +216,7 @@ test('routes that cannot be set are told, tried again, and logged when it happen
   assert.deepEqual([check?.name, check?.ok], ['container app', false]);
   assert.match(check?.detail ?? '', /routes could not be set: no such namespace/);
   for (let n = 0; n < 3; n++) {
-    lab.paths.look();
+    lab.paths.poll();
     await turn();
   }
   assert.deepEqual(lab.warnings, [{ container: 'app', why: 'no such namespace' }]);
@@ -224,7 +224,7 @@ test('routes that cannot be set are told, tried again, and logged when it happen
   await turn();
   assert.equal(lab.paths.checks()[0]?.name, 'container ns1');
   lab.broken.clear();
-  lab.paths.look();
+  lab.paths.poll();
   await turn();
   assert.deepEqual(lab.paths.checks(), []);
 });

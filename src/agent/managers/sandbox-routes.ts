@@ -17,12 +17,12 @@ import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
-import { ownEndpoint } from './own-endpoint.ts';
-import { ownNetwork } from './own-network.ts';
+import { localEndpoint } from './local-endpoint.ts';
+import { localNetwork } from './local-network.ts';
 
-type ContainerPathsKind = 'WorkloadEndpoint' | 'IPPool' | 'DockerNetwork';
+type SandboxRoutesKind = 'WorkloadEndpoint' | 'IPPool' | 'DockerNetwork';
 
-export interface ContainerPathsDeps extends Pick<ManagerDeps, 'node' | 'log'> {
+export interface SandboxRoutesDeps extends Pick<ManagerDeps, 'node' | 'log'> {
   readonly kernel: Pick<Kernel, 'applyContainerRoutes'>;
 }
 
@@ -33,10 +33,10 @@ export interface ContainerPathsDeps extends Pick<ManagerDeps, 'node' | 'log'> {
  * What a container needs follows from our own endpoints in it and from the interfaces that are seen in its network
  * namespace. Docker is not asked: what it answers of a container lags behind what it has done.
  */
-export class ContainerPaths implements Manager<ContainerPathsKind> {
+export class SandboxRoutes implements Manager<SandboxRoutesKind> {
   readonly name = 'routes in containers';
   readonly kinds = ['WorkloadEndpoint', 'IPPool', 'DockerNetwork'] as const;
-  readonly #deps: ContainerPathsDeps;
+  readonly #deps: SandboxRoutesDeps;
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
   readonly #networks = new Map<string, DockerNetwork>();
   readonly #pools = new Map<string, IpPool>();
@@ -48,17 +48,17 @@ export class ContainerPaths implements Manager<ContainerPathsKind> {
   /** The containers whose routes could not be set, why, and how often in a row. */
   readonly #failed = new Map<string, { readonly why: string; readonly times: number }>();
 
-  constructor(deps: ContainerPathsDeps) {
+  constructor(deps: SandboxRoutesDeps) {
     this.#deps = deps;
   }
 
-  onChange(change: EntryChange<ContainerPathsKind>): void {
+  onChange(change: EntryChange<SandboxRoutesKind>): void {
     if (change.kind === 'WorkloadEndpoint') {
-      this.setEndpoint(change.id, ownEndpoint(this.#deps.node, change));
+      this.setEndpoint(change.id, localEndpoint(this.#deps.node, change));
     } else if (change.kind === 'IPPool') {
       this.setPool(change.id, change.now?.value);
     } else {
-      const network = ownNetwork(this.#deps.node, change);
+      const network = localNetwork(this.#deps.node, change);
       if (network !== undefined) this.setNetwork(network.id, network.now);
     }
   }
@@ -76,7 +76,7 @@ export class ContainerPaths implements Manager<ContainerPathsKind> {
   }
 
   /** Looks once more at the containers whose routes could not be set. */
-  look(): boolean {
+  poll(): boolean {
     for (const sandbox of this.#failed.keys()) this.changed(sandbox);
     return false;
   }

@@ -15,7 +15,7 @@ import { createDockerIpam } from '../../ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../../ipam/docker/last-addresses.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
-import { collectGarbage } from './garbage-collector.ts';
+import { reclaimLeaks } from './reclaim-leaks.ts';
 
 const never = AbortSignal.timeout(600_000);
 const pool: IpPool = {
@@ -113,7 +113,7 @@ async function withHosts(
   const remove = (kind: 'DockerNetwork' | 'WorkloadEndpoint', id: string) =>
     writer.write((draft) => draft.remove(kind, id), never).then(() => undefined);
   const silent = () => undefined;
-  const collecting = collectGarbage(
+  const collecting = reclaimLeaks(
     {
       node: 'a',
       mirror,
@@ -124,7 +124,7 @@ async function withHosts(
       work: looseWork(),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
-      looseVeths: () => [],
+      orphanedVeths: () => [],
       removeVeth: () => undefined,
       intervalMs: 5,
     },
@@ -250,7 +250,7 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
   await Promise.all(many);
   assert.equal(mirror.list('Handle').size, 200);
   const silent = () => undefined;
-  const collecting = collectGarbage(
+  const collecting = reclaimLeaks(
     {
       node: 'a',
       mirror,
@@ -261,7 +261,7 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
       work: looseWork(),
       removeNetwork: async () => undefined,
       removeEndpoint: async () => undefined,
-      looseVeths: () => [],
+      orphanedVeths: () => [],
       removeVeth: () => undefined,
       intervalMs: 5,
     },
@@ -299,7 +299,7 @@ test('what cannot be collected is told, and stops nothing else', async () => {
     if (id.includes('2222')) throw new Error('the bad one');
     await writer.write((draft) => draft.remove(kind, id), never);
   };
-  const collecting = collectGarbage(
+  const collecting = reclaimLeaks(
     {
       node: 'a',
       mirror,
@@ -312,7 +312,7 @@ test('what cannot be collected is told, and stops nothing else', async () => {
       }),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
       removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
-      looseVeths: () => [],
+      orphanedVeths: () => [],
       removeVeth: () => undefined,
       intervalMs: 5,
     },
@@ -361,7 +361,7 @@ test('a Profile that the driver made and nobody goes by is collected; a used, ch
   const stop = new AbortController();
   const silent = () => undefined;
   const removed: string[] = [];
-  const collecting = collectGarbage(
+  const collecting = reclaimLeaks(
     {
       node: 'a',
       mirror,
@@ -372,7 +372,7 @@ test('a Profile that the driver made and nobody goes by is collected; a used, ch
       work: looseWork(),
       removeNetwork: async () => undefined,
       removeEndpoint: async () => undefined,
-      looseVeths: () => ['cali01234567890', hostInterfaceName(present)],
+      orphanedVeths: () => ['cali01234567890', hostInterfaceName(present)],
       removeVeth: (name) => removed.push(name),
       intervalMs: 5,
     },

@@ -44,7 +44,7 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
  * The Profiles that the driver made, that nobody edited, and that no network of any host nor any endpoint goes by: a
  * network that goes before its last endpoint, as Docker removes them after a crash, leaves such a one.
  */
-export function ownerlessProfiles(draft: Draft): readonly string[] {
+export function leakedProfiles(draft: Draft): readonly string[] {
   const found = new Set<string>();
   for (const [name, profile] of draft.entries('Profile')) {
     if (isUneditedDriverProfile(profile)) found.add(name);
@@ -60,8 +60,8 @@ export function ownerlessProfiles(draft: Draft): readonly string[] {
 }
 
 /** Removes those of the Profiles that still are ownerless; a network that comes meanwhile keeps its own. */
-export function dropOwnerlessProfiles(draft: Draft, names: ReadonlySet<string>): readonly string[] {
-  const dropped = ownerlessProfiles(draft).filter((name) => names.has(name));
+export function reclaimProfiles(draft: Draft, names: ReadonlySet<string>): readonly string[] {
+  const dropped = leakedProfiles(draft).filter((name) => names.has(name));
   // The networks were looked through: whoever makes one meanwhile makes this commit fail.
   for (const name of dropped) draft.remove('Profile', name);
   return dropped;
