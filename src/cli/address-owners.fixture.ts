@@ -15,7 +15,7 @@ import {
 } from '../ip/cidr.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
-import { heldAddresses } from '../ipam/records/block.ts';
+import { allocatedAddresses } from '../ipam/records/block.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
@@ -154,7 +154,7 @@ export function ownersContract(options: {
     }
     await caughtUp(watching, mirrors);
     const held = [...watching.list('Block4').values()].flatMap(({ value }) =>
-      [...heldAddresses(value)].map(([address]) => address),
+      [...allocatedAddresses(value)].map(([address]) => address),
     );
     assert.deepEqual(held.toSorted(), all.toSorted());
     assert.deepEqual(faults, []);
@@ -348,7 +348,9 @@ function watchForOverlaps(mirror: LiveMirror): readonly string[] {
         }
       }
     }
-    const held = blocks.flatMap((block) => [...heldAddresses(block)].map(([address]) => address));
+    const held = blocks.flatMap((block) =>
+      [...allocatedAddresses(block)].map(([address]) => address),
+    );
     if (new Set(held).size !== held.length) faults.push('an address is held in two blocks');
   });
   return faults;

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseAddress } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { newBlock } from '../ipam/records/block.ts';
-import { hold, putBlock } from '../ipam/records/records.ts';
+import { assignInBlock, putBlock } from '../ipam/records/records.ts';
 import { entryKinds } from '../model/kinds/index.ts';
 import { formatJson } from '../model/json.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
@@ -27,7 +27,10 @@ async function used(): Promise<CommandLine> {
     const address = parseAddress('10.99.0.5');
     const block = newBlock(parseCidr('10.99.0.0/26'), 'host-1', new Date(0));
     putBlock(draft, block);
-    hold(draft, block, { address, holder: { handle_id: 'h', secondary: { node: 'host-1' } } });
+    assignInBlock(draft, block, {
+      address,
+      holder: { handle_id: 'h', secondary: { node: 'host-1' } },
+    });
     draft.put('WorkloadEndpoint', 'libnetwork/host--1-libnetwork-libnetwork-e1', {
       kind: 'WorkloadEndpoint',
       apiVersion: 'projectcalico.org/v3',

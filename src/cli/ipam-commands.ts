@@ -7,11 +7,21 @@ import { printable } from '../errors/printable.ts';
 import { parseAddress, type IpAddress } from '../ip/address.ts';
 import { sharersOf } from '../ipam/docker/addresses.ts';
 import { validClaims } from '../ipam/docker/claims.ts';
-import { addressTaken, describeHolder, lookUpHolder, userOf } from '../ipam/records/holder.ts';
-import { allocateUsed, mostHealed, recountHandles } from '../ipam/upkeep/heal.ts';
+import {
+  addressTaken,
+  describeAllocation,
+  findAllocation,
+  userOf,
+} from '../ipam/records/allocation.ts';
+import { allocateInUse, maxRepairs, recountHandles } from '../ipam/maintenance/repair.ts';
 import { poolOf } from '../ipam/pools/pools.ts';
 import { release } from '../ipam/records/records.ts';
-import { borrowedAddresses, checkIpam, poolUsage, type BlockUsage } from '../ipam/upkeep/report.ts';
+import {
+  borrowedAddresses,
+  checkIpam,
+  poolUsage,
+  type BlockUsage,
+} from '../ipam/maintenance/report.ts';
 import type { CliContext } from './context.ts';
 import type { Store } from './store.ts';
 import { formatCount, formatTable } from './table.ts';
@@ -71,7 +81,7 @@ export function addIpamCommands(program: Command, context: CliContext): void {
 async function mend({ look, write }: Store): Promise<string> {
   const endpointIds = await look((view) => [...view.list('WorkloadEndpoint').keys()]);
   const allocated = await inPieces(() =>
-    write((draft) => allocateUsed(draft, { endpointIds, now: new Date() })),
+    write((draft) => allocateInUse(draft, { endpointIds, now: new Date() })),
   );
   const recounted = await inPieces(() => write(recountHandles));
   return [
@@ -86,16 +96,16 @@ async function inPieces<Mended>(plan: () => Promise<readonly Mended[]>): Promise
   for (;;) {
     const mended = await plan();
     all.push(...mended);
-    if (mended.length < mostHealed) return all;
+    if (mended.length < maxRepairs) return all;
   }
 }
 
 /** Who holds an address, and all that is noted of it. */
 function holderText(draft: Draft, address: IpAddress): string {
-  const holder = lookUpHolder(draft, address)?.holder;
+  const holder = findAllocation(draft, address)?.holder;
   if (holder !== undefined) {
     return [
-      `${address} is in use by ${printable(describeHolder(holder, userOf(draft, address)))}\n`,
+      `${address} is in use by ${printable(describeAllocation(holder, userOf(draft, address)))}\n`,
       ...Object.entries(holder.secondary ?? {}).map(
         ([key, value]) => `  ${printable(`${key}: ${value}`)}\n`,
       ),
@@ -103,7 +113,7 @@ function holderText(draft: Draft, address: IpAddress): string {
   }
   const user = userOf(draft, address);
   if (user !== undefined) {
-    return `${address} is in use by ${printable(describeHolder({}, user))}, but not allocated\n`;
+    return `${address} is in use by ${printable(describeAllocation({}, user))}, but not allocated\n`;
   }
   const pool = poolOf(draft, address);
   return pool === undefined
@@ -148,7 +158,7 @@ function usageText(view: View, showBlocks: boolean): string {
 
 /** Throws `ipam/address-not-held`, or who uses the address. */
 function releaseUnused(draft: Draft, address: IpAddress): void {
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });
   const { block, holder } = found;
   const isUsed =

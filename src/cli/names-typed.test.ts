@@ -5,7 +5,7 @@ import { printable } from '../errors/printable.ts';
 import { parseAddress } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { newBlock } from '../ipam/records/block.ts';
-import { hold, putBlock } from '../ipam/records/records.ts';
+import { assignInBlock, putBlock } from '../ipam/records/records.ts';
 import { endpointName } from '../model/kinds/workload-endpoint.ts';
 import { version } from '../version.ts';
 import { createLogger } from '../telemetry/log.ts';
@@ -105,7 +105,7 @@ test('ipam release takes an address, or --ip as calicoctl does, but not both and
       const address = parseAddress('10.99.0.5');
       const block = newBlock(parseCidr('10.99.0.0/26'), 'host-1', new Date(0));
       putBlock(draft, block);
-      hold(draft, block, { address, holder: { handle_id: 'h' } });
+      assignInBlock(draft, block, { address, holder: { handle_id: 'h' } });
     });
   for (const argv of [['10.99.0.5'], ['--ip', '10.99.0.5'], ['--ip=10.99.0.5']]) {
     await held();

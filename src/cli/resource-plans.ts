@@ -4,7 +4,7 @@ import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError } from '../errors/error.ts';
 import { cidrCovers } from '../ip/cidr.ts';
 import { removePool } from '../ipam/pools/remove-pool.ts';
-import { heldAddresses } from '../ipam/records/block.ts';
+import { allocatedAddresses } from '../ipam/records/block.ts';
 import { blockKind } from '../ipam/records/records.ts';
 import {
   resourceTypeOf,
@@ -229,7 +229,7 @@ function put<K extends ResourceKind>(
 function addressesInUse(draft: Draft, pool: IpPool): number {
   let used = 0;
   for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
-    if (cidrCovers(pool.spec.cidr, block.cidr)) used += [...heldAddresses(block)].length;
+    if (cidrCovers(pool.spec.cidr, block.cidr)) used += [...allocatedAddresses(block)].length;
   }
   return used;
 }

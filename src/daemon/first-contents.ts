@@ -7,7 +7,7 @@ import { bootstrap } from '../datastore/bootstrap.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import type { IpFamily } from '../ip/address.ts';
-import { makeDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
+import { createDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
 
 export interface FirstContentsDeps {
@@ -54,6 +54,6 @@ function firstContents(draft: Draft, deps: FirstContentsDeps): void {
   if (settings.noDefaultPools || hasPools) return;
   for (const pool of defaultPools(settings, families)) {
     const used = deps.rangesInUse();
-    makeDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
+    createDefaultPool(draft, { pool, used, random: randomBytes(5), stamp });
   }
 }

@@ -9,7 +9,7 @@ import { indexLocalEndpoints, type LocalEndpoints } from '../driver/endpoints/lo
 import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
-import { keepLastAddresses, readLastAddresses } from '../ipam/upkeep/keep-last-addresses.ts';
+import { keepLastAddresses, readLastAddresses } from '../ipam/maintenance/keep-last-addresses.ts';
 import type { Common } from './parts.ts';
 
 /** The datastore, and what is held of it in memory. */

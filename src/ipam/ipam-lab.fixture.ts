@@ -14,7 +14,7 @@ import type { AllocationAttributes } from '../model/kinds/block.ts';
 import { createDockerIpam } from './docker/docker-ipam.ts';
 import { LastAddresses } from './docker/last-addresses.ts';
 import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
-import { lookUpHolder } from './records/holder.ts';
+import { findAllocation } from './records/allocation.ts';
 
 export const signal = AbortSignal.timeout(600_000);
 export const nodes = ['host-a', 'host-b'] as const;
@@ -122,7 +122,7 @@ export class Lab {
 
   /** Who holds an address, as its allocation says it. */
   async holder(address: string): Promise<AllocationAttributes | undefined> {
-    return this.plan((draft) => lookUpHolder(draft, parseAddress(address))?.holder);
+    return this.plan((draft) => findAllocation(draft, parseAddress(address))?.holder);
   }
 
   /** CreateNetwork with the pools that were asked for before. */

@@ -6,7 +6,7 @@ import { networkProfile } from '../../src/driver/networks/network-profile.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { hostCidr, parseCidr } from '../../src/ip/cidr.ts';
 import { newBlock } from '../../src/ipam/records/block.ts';
-import { hold, putBlock } from '../../src/ipam/records/records.ts';
+import { assignInBlock, putBlock } from '../../src/ipam/records/records.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { golden } from './golden.ts';
 
@@ -195,7 +195,7 @@ function take(
   const block = draft.get('Block4', '10.65.56.192/26');
   if (block === undefined) throw new Error('there is no such block');
   const { address, handle, node, endpoint } = held;
-  hold(draft, block, {
+  assignInBlock(draft, block, {
     address: parseAddress(address),
     holder: {
       ...(handle === undefined ? {} : { handle_id: handle }),

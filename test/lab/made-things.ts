@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { heldAddresses } from '../../src/ipam/records/block.ts';
+import { allocatedAddresses } from '../../src/ipam/records/block.ts';
 import {
   entryTypeOf,
   parseKey,
@@ -141,7 +141,8 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
       continue;
     }
     // An empty block may stay with its host, for the next container.
-    for (const [address] of heldAddresses(entryTypeOf[kind].decode(key, value))) found.add(address);
+    for (const [address] of allocatedAddresses(entryTypeOf[kind].decode(key, value)))
+      found.add(address);
   }
   return things;
 }

@@ -110,7 +110,7 @@ export class SwarmLab implements AsyncDisposable {
   }
 
   /** How many addresses are held, by the datastore; all pools together. */
-  async heldAddresses(): Promise<number> {
+  async allocatedAddresses(): Promise<number> {
     const shown = await this.asked.lab.calico('ipam', 'show');
     const lines = shown.split('\n').filter((line) => line.startsWith('IP pool'));
     return lines.reduce(

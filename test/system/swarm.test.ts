@@ -185,7 +185,7 @@ describe('node-local networks of a swarm, Docker 20.10', { timeout: 600_000 }, (
 
   test('it leaves nothing', async () => {
     await lab.docker('service', 'rm', 'agent');
-    const isFree = async () => (await lab.heldAddresses()) === 0;
+    const isFree = async () => (await lab.allocatedAddresses()) === 0;
     assert.ok(await lab.asked.lab.eventually(isFree, 60_000));
   });
 });
@@ -258,7 +258,7 @@ async function removeAll(
 ): Promise<number> {
   const services = (await lab.docker('service', 'ls', '-q')).split('\n').filter((id) => id !== '');
   await lab.docker('service', 'rm', ...services);
-  const isFree = async () => (await lab.heldAddresses()) === 0;
+  const isFree = async () => (await lab.allocatedAddresses()) === 0;
   assert.ok(
     await lab.asked.lab.eventually(isFree, 120_000),
     await lab.asked.lab.calico('ipam', 'show', '--show-blocks'),

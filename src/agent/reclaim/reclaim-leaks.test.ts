@@ -10,7 +10,7 @@ import { endpointEntryId } from '../../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import { heldAddresses } from '../../ipam/records/block.ts';
+import { allocatedAddresses } from '../../ipam/records/block.ts';
 import { createDockerIpam } from '../../ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../../ipam/docker/last-addresses.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
@@ -140,7 +140,7 @@ async function withHosts(
   ];
   const held = () =>
     [...mirror.list('Block4').values()].flatMap(({ value }) =>
-      [...heldAddresses(value)].map(
+      [...allocatedAddresses(value)].map(
         ([address, { secondary }]) => `${address} ${secondary?.['node']}`,
       ),
     );

@@ -9,13 +9,13 @@ import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { reclaimProfiles, leakedProfiles } from '../../driver/networks/network-profiles.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import {
-  collect,
-  findOwnerless,
-  ownerlessKey,
-  type Ownerless,
+  reclaim,
+  findLeaks,
+  leakKey,
+  type Leak,
   type SwarmFacts,
-} from '../../ipam/upkeep/collect.ts';
-import { allocateUsed } from '../../ipam/upkeep/heal.ts';
+} from '../../ipam/maintenance/reclaim.ts';
+import { allocateInUse } from '../../ipam/maintenance/repair.ts';
 import type { Logger } from '../../telemetry/log.ts';
 
 export interface ReclaimLeaksDeps {
@@ -35,12 +35,12 @@ export interface ReclaimLeaksDeps {
   readonly intervalMs: number;
 }
 
-/** What looked ownerless at one moment, to one engine. */
+/** What looked leaks at one moment, to one engine. */
 interface Look {
   readonly engineId: string;
   readonly networks: ReadonlySet<string>;
   readonly endpoints: ReadonlySet<string>;
-  readonly ownerless: ReadonlyMap<string, Ownerless>;
+  readonly leaks: ReadonlyMap<string, Leak>;
   readonly profiles: ReadonlySet<string>;
   /** Host ends of veths that no endpoint has. */
   readonly veths: ReadonlySet<string>;
@@ -61,7 +61,7 @@ export async function reclaimLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal):
   }
 }
 
-/** Answers what looks ownerless now; what cannot be collected is told and looked at again the next time. */
+/** Answers what looks leaks now; what cannot be collected is told and looked at again the next time. */
 async function collectOnce(
   deps: ReclaimLeaksDeps,
   before: Look | undefined,
@@ -112,7 +112,7 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
   };
   const { result } = await writer.write(
     (draft) => ({
-      ownerless: findOwnerless(draft, node, swarm),
+      leaks: findLeaks(draft, node, swarm),
       profiles: leakedProfiles(draft),
     }),
     deadline,
@@ -124,14 +124,14 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
     engineId,
     networks: new Set(gone),
     endpoints: new Set(endpoints),
-    ownerless: new Map(result.ownerless.map((find) => [ownerlessKey(find), find])),
+    leaks: new Map(result.leaks.map((find) => [leakKey(find), find])),
     profiles: new Set(result.profiles),
     veths: new Set(deps.orphanedVeths().filter((name) => !used.has(name))),
     swarm,
   };
 }
 
-/** Answers what failed: it is ownerless still, and tried again; nothing of it keeps the rest. */
+/** Answers what failed: it is leaks still, and tried again; nothing of it keeps the rest. */
 async function collectBoth(
   deps: ReclaimLeaksDeps,
   { before, now }: { readonly before: Look; readonly now: Look },
@@ -168,13 +168,13 @@ async function collectBoth(
     });
   }
   // What belonged to these has no owner either, which needs no second look of its own.
-  const isTheirs = (find: Ownerless) => {
+  const isTheirs = (find: Leak) => {
     if (find.kind === 'claim') return false;
     return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
   };
   const healed: IpAddress[] = [];
   const unhealed = await writeInSteps(deps.local.all(), async (endpointIds) => {
-    const plan = (draft: Draft) => allocateUsed(draft, { endpointIds, now: new Date() });
+    const plan = (draft: Draft) => allocateInUse(draft, { endpointIds, now: new Date() });
     healed.push(...(await writer.write(plan, signal)).result);
   });
   failures.push(...unhealed.map(({ error }) => error));
@@ -185,13 +185,13 @@ async function collectBoth(
   }
   const { result: finds } = await writer.write(
     (draft) =>
-      findOwnerless(draft, node, now.swarm).filter(
-        (find) => before.ownerless.has(ownerlessKey(find)) || isTheirs(find),
+      findLeaks(draft, node, now.swarm).filter(
+        (find) => before.leaks.has(leakKey(find)) || isTheirs(find),
       ),
     signal,
   );
   const failed = await writeInSteps(finds, (step) =>
-    writeAll(writer, (draft) => collect(draft, node, step, now.swarm), signal),
+    writeAll(writer, (draft) => reclaim(draft, node, step, now.swarm), signal),
   );
   reportCollected(log, finds.length - failed.length, finds);
   failures.push(...failed.map(({ error }) => error));
@@ -210,10 +210,10 @@ async function collectBoth(
   return failures;
 }
 
-function reportCollected(log: Logger, count: number, finds: readonly Ownerless[]): void {
+function reportCollected(log: Logger, count: number, finds: readonly Leak[]): void {
   if (count === 0) return;
   log.info('addresses and pools without owner collected', {
     count,
-    what: finds.slice(0, 10).map(ownerlessKey),
+    what: finds.slice(0, 10).map(leakKey),
   });
 }

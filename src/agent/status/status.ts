@@ -6,7 +6,7 @@ import { networkProfiles } from '../../driver/networks/network-profile.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
 import type { UsedRange } from '../../ipam/pools/default-pools.ts';
-import { poolUsage } from '../../ipam/upkeep/report.ts';
+import { poolUsage } from '../../ipam/maintenance/report.ts';
 import { dockerNameOf } from '../../model/names.ts';
 import {
   endpointAnnotations,

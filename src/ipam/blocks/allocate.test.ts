@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr, subnetAt } from '../../ip/cidr.ts';
 import { defaultPool, withIpam, type Lab } from '../ipam-lab.fixture.ts';
-import { checkIpam } from '../upkeep/report.ts';
+import { checkIpam } from '../maintenance/report.ts';
 import { fnv1 } from './claim.ts';
 
 /** The blocks with their hosts, and how much of each is in use. */

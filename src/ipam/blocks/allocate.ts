@@ -10,8 +10,8 @@ import {
 } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { nextFree } from '../records/block.ts';
-import { userOf } from '../records/holder.ts';
-import { affinityKind, blockKind, blocksHolding, hold } from '../records/records.ts';
+import { userOf } from '../records/allocation.ts';
+import { affinityKind, blockKind, blocksContaining, assignInBlock } from '../records/records.ts';
 import { claimFor, claimUsable, familyOfPools, isRelevant, type BlockRequest } from './claim.ts';
 
 /** An address that is wanted: any of some pools, or of a range inside one. */
@@ -43,7 +43,7 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     const address = nextFree(block, isWilling);
     if (address === undefined) return undefined;
     expectPool(draft, request.pools, address);
-    hold(draft, block, { address, holder: request.holder(address) });
+    assignInBlock(draft, block, { address, holder: request.holder(address) });
     return address;
   };
   const wishes = [
@@ -91,11 +91,11 @@ export function assign(
   },
 ): void {
   const { node, address, pool, now } = request;
-  const [existing] = blocksHolding(draft, address);
+  const [existing] = blocksContaining(draft, address);
   const block = existing ?? claimFor(draft, { node, address, pool, now });
   if (request.isUsersOwn !== true) checkAffinity(draft, { node, block, address });
   expectPool(draft, [pool], address);
-  hold(draft, block, { address, holder: request.holder });
+  assignInBlock(draft, block, { address, holder: request.holder });
 }
 
 /** Throws `ipam/address-elsewhere` where affinity is strict and the block is another host's. */

@@ -20,7 +20,7 @@ import {
   affinityKind,
   blockKind,
   blockLengths,
-  blocksHolding,
+  blocksContaining,
   claimBlock,
   getBlock,
   removeBlock,
@@ -172,7 +172,7 @@ export function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | u
 }
 
 /** More blocks than this are not looked through; a pool of that size is not full. */
-const mostBlocksTried = 1 << 16;
+const maxBlocksTried = 1 << 16;
 
 /** Every block of the pools and the range once, beginning at a place that differs from host to host. */
 function* blockOrder({ node, pools, range }: BlockRequest): Generator<Cidr> {
@@ -187,7 +187,7 @@ function* blockOrder({ node, pools, range }: BlockRequest): Generator<Cidr> {
     }
     const count = 1n << BigInt(size - prefixLength);
     const start = BigInt(fnv1(node)) % count;
-    for (let step = 0n; step < count && step < mostBlocksTried; step++) {
+    for (let step = 0n; step < count && step < maxBlocksTried; step++) {
       yield subnetAt(within, size, (start + step) % count);
     }
   }
@@ -222,7 +222,7 @@ export function blocksOfOtherSizes(
     ({ cidr }) => cidrOf(splitCidr(cidr).address, blockSize),
   );
   return (network) => {
-    const holding = [...blocksHolding(draft, splitCidr(network).address)];
+    const holding = [...blocksContaining(draft, splitCidr(network).address)];
     const larger = holding.filter(({ cidr }) => splitCidr(cidr).prefixLength < blockSize);
     return [...larger, ...(smaller.get(network) ?? [])];
   };

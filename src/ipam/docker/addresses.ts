@@ -6,13 +6,18 @@ import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { checkAffinity } from '../blocks/allocate.ts';
 import { mayUse, releaseUser } from './claims.ts';
-import { addressTaken, lookUpHolder, type AddressFacts } from '../records/holder.ts';
+import { addressTaken, findAllocation, type AddressFacts } from '../records/allocation.ts';
 import type { LastAddresses } from './last-addresses.ts';
 import { isLinkLocal } from './next-hop.ts';
 import { checkInside, describeSource, isInside, poolsOfRecord } from './docker-pools.ts';
-import { give, standingOf, takeAny, type Standing } from '../pools/standing.ts';
+import {
+  allocateAddress,
+  addressState,
+  allocateAny,
+  type AddressState,
+} from '../pools/address-state.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
-import { putBlock, release, rewriteHolder } from '../records/records.ts';
+import { putBlock, release, rewriteAllocation } from '../records/records.ts';
 import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
 
 /** Addresses as Docker's IPAM calls take and return them. */
@@ -60,7 +65,7 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
     network: facts.networkName ?? facts.network ?? '',
     container: facts.container,
   });
-  if (preferred !== undefined) freeGivenBack(draft, preferred, facts);
+  if (preferred !== undefined) freeReleasedEarly(draft, preferred, facts);
   return allocateFrom(draft, [record, ...siblings(draft, record)], {
     holder: (free) => holderWith(free, facts),
     now: request.now,
@@ -82,7 +87,7 @@ export function allocateFrom(
   },
 ): IpAddress {
   for (const source of sources) {
-    const found = takeAny(draft, {
+    const found = allocateAny(draft, {
       node: source.node,
       pools: poolsOfRecord(draft, source),
       range: source.range ?? source.subnet,
@@ -106,7 +111,7 @@ export function releaseAddress(
 ): void {
   const { node, address } = request;
   if (isLinkLocal(address) || !isOwnPoolId(request.poolId)) return;
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found === undefined) return;
   const { block, holder } = found;
   const secondary = holder.secondary ?? {};
@@ -116,7 +121,7 @@ export function releaseAddress(
     if (left.length === sharers.length) return;
     if (left.length === 0) return release(draft, block, { address, holder });
     const shared = { ...holder, secondary: { ...secondary, holders: left.join(',') } };
-    return rewriteHolder(draft, block, { address, holder: shared });
+    return rewriteAllocation(draft, block, { address, holder: shared });
   }
   const { nonce } = parsePoolId(request.poolId);
   if (secondary['node'] !== node || secondary['pool'] !== nonce) return;
@@ -125,7 +130,7 @@ export function releaseAddress(
     return releaseUser(draft, found);
   }
   const givenBack = { ...holder, secondary: { ...secondary, givenBackBy: endpoint } };
-  rewriteHolder(draft, block, { address, holder: givenBack });
+  rewriteAllocation(draft, block, { address, holder: givenBack });
 }
 
 /**
@@ -134,24 +139,24 @@ export function releaseAddress(
  */
 export function reserve(
   draft: Draft,
-  standing: Standing,
+  state: AddressState,
   request: {
     readonly record: DockerPool;
     readonly type: 'gateway' | 'auxiliary';
     readonly now: Date;
   },
 ): void {
-  const { address, held } = standing;
+  const { address, allocation } = state;
   const { record, type, now } = request;
   const { nonce } = parsePoolId(record.poolId);
   const sharer = sharerOf(record);
-  checkInside(draft, record, standing);
-  if (held === undefined) {
+  checkInside(draft, record, state);
+  if (allocation === undefined) {
     const secondary = { node: record.node, pool: nonce, type, holders: sharer };
     const holder = { handle_id: handleFor('shared', address), secondary };
-    return give(draft, standing, { node: record.node, holder, now });
+    return allocateAddress(draft, state, { node: record.node, holder, now });
   }
-  const { block, holder } = held;
+  const { block, holder } = allocation;
   const sharers = sharersOf(holder) ?? [];
   const own = holder.secondary ?? {};
   const isOwnPlain = sharers.length === 0 && own['node'] === record.node && own['pool'] === nonce;
@@ -162,7 +167,7 @@ export function reserve(
     throw addressTaken(draft, address, holder);
   }
   const secondary = { ...own, type: own['type'] ?? type, holders: [...sharers, sharer].join(',') };
-  rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
+  rewriteAllocation(draft, block, { address, holder: { ...holder, secondary } });
 }
 
 /** By what a pool shares an address: `host/nonce`; Swarm's manager shares with pools of its own host as well. */
@@ -192,53 +197,66 @@ function requestSpecific(
 ): void {
   const source =
     [record, ...siblings(draft, record)].find((one) => isInside(draft, one, address)) ?? record;
-  const standing = standingOf(draft, address);
-  checkInside(draft, source, standing);
-  const { held } = standing;
-  const sharers = held === undefined ? undefined : sharersOf(held.holder);
+  const state = addressState(draft, address);
+  checkInside(draft, source, state);
+  const { allocation } = state;
+  const sharers = allocation === undefined ? undefined : sharersOf(allocation.holder);
   const isOfOthers = sharers?.every((sharer) => !sharer.startsWith(`${record.node}/`)) === true;
   if (isOfOthers) {
     // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
     // and a container that asked for it is refused when it is created.
-    return reserve(draft, standing, { record, type: 'auxiliary', now });
+    return reserve(draft, state, { record, type: 'auxiliary', now });
   }
-  if (held !== undefined && isUnusedAnswer(draft, address, { holder: held.holder, facts })) {
-    const secondary = { ...held.holder.secondary, ...facts };
-    return rewriteHolder(draft, held.block, { address, holder: { ...held.holder, secondary } });
+  if (
+    allocation !== undefined &&
+    isUnusedAnswer(draft, address, { holder: allocation.holder, facts })
+  ) {
+    const secondary = { ...allocation.holder.secondary, ...facts };
+    return rewriteAllocation(draft, allocation.block, {
+      address,
+      holder: { ...allocation.holder, secondary },
+    });
   }
-  const isFreed = freeGivenBack(draft, address, facts);
-  assignToUser(draft, isFreed ? standingOf(draft, address) : standing, { facts, now });
+  const isFreed = freeReleasedEarly(draft, address, facts);
+  assignToUser(draft, isFreed ? addressState(draft, address) : state, { facts, now });
 }
 
 /**
  * Frees an address that a killed dockerd gave back while its endpoint still exists, which goes with it; answers
  * whether it was one of the same pool.
  */
-function freeGivenBack(draft: Draft, address: IpAddress, { node, pool }: AddressFacts): boolean {
-  const held = lookUpHolder(draft, address);
-  const { secondary = {} } = held?.holder ?? {};
+function freeReleasedEarly(
+  draft: Draft,
+  address: IpAddress,
+  { node, pool }: AddressFacts,
+): boolean {
+  const allocation = findAllocation(draft, address);
+  const { secondary = {} } = allocation?.holder ?? {};
   const { endpoint } = secondary;
   const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
-  if (held === undefined || !isGivenBack || secondary['pool'] !== pool) return false;
+  if (allocation === undefined || !isGivenBack || secondary['pool'] !== pool) return false;
   draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
-  releaseUser(draft, held);
+  releaseUser(draft, allocation);
   return true;
 }
 
 /** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */
 export function assignToUser(
   draft: Draft,
-  standing: Standing,
+  state: AddressState,
   { facts, now }: { readonly facts: AddressFacts; readonly now: Date },
 ): void {
-  const { address, held } = standing;
+  const { address, allocation } = state;
   const { node, network } = facts;
-  if (held === undefined || !mayUse(draft, held.holder, network)) {
-    return give(draft, standing, { node, holder: holderWith(address, facts), now });
+  if (allocation === undefined || !mayUse(draft, allocation.holder, network)) {
+    return allocateAddress(draft, state, { node, holder: holderWith(address, facts), now });
   }
-  checkAffinity(draft, { node, block: held.block, address });
-  const secondary = { ...held.holder.secondary, ...facts };
-  rewriteHolder(draft, held.block, { address, holder: { ...held.holder, secondary } });
+  checkAffinity(draft, { node, block: allocation.block, address });
+  const secondary = { ...allocation.holder.secondary, ...facts };
+  rewriteAllocation(draft, allocation.block, {
+    address,
+    holder: { ...allocation.holder, secondary },
+  });
 }
 
 function addressFacts(draft: Draft, { record, container }: AddressRequest): AddressFacts {

@@ -1,10 +1,10 @@
 import type { Draft } from '../../datastore/writer.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
-import type { Held } from '../records/holder.ts';
+import type { Allocation } from '../records/allocation.ts';
 import { poolRecordId } from './docker-pools.ts';
 import { parsePoolId } from './pool-id.ts';
-import { release, rewriteHolder } from '../records/records.ts';
+import { release, rewriteAllocation } from '../records/records.ts';
 
 /**
  * An address of a Swarm network is held twice: by the manager that chose it for a task, and by the host on which
@@ -53,22 +53,23 @@ export function mayUse(
 }
 
 /** The host gives the address back; it is free unless a manager claims it. */
-export function releaseUser(draft: Draft, held: Held): void {
-  const { swarm } = held.holder.secondary ?? {};
-  if (swarm === undefined) return release(draft, held.block, held);
-  rewriteHolder(draft, held.block, {
-    address: held.address,
-    holder: { ...held.holder, secondary: { swarm } },
+export function releaseUser(draft: Draft, allocation: Allocation): void {
+  const { swarm } = allocation.holder.secondary ?? {};
+  if (swarm === undefined) return release(draft, allocation.block, allocation);
+  rewriteAllocation(draft, allocation.block, {
+    address: allocation.address,
+    holder: { ...allocation.holder, secondary: { swarm } },
   });
 }
 
 /** Replaces the claims on an address; without any it is free unless a host has it. */
-export function putClaims(draft: Draft, held: Held, claims: readonly string[]): void {
-  const { swarm: _, ...user } = held.holder.secondary ?? {};
-  if (claims.length === 0 && !hasUser(held.holder)) return release(draft, held.block, held);
+export function putClaims(draft: Draft, allocation: Allocation, claims: readonly string[]): void {
+  const { swarm: _, ...user } = allocation.holder.secondary ?? {};
+  if (claims.length === 0 && !hasUser(allocation.holder))
+    return release(draft, allocation.block, allocation);
   const secondary = claims.length === 0 ? user : { ...user, swarm: claims.join(',') };
-  rewriteHolder(draft, held.block, {
-    address: held.address,
-    holder: { ...held.holder, secondary },
+  rewriteAllocation(draft, allocation.block, {
+    address: allocation.address,
+    holder: { ...allocation.holder, secondary },
   });
 }

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import { collect, findOwnerless } from '../upkeep/collect.ts';
+import { reclaim, findLeaks } from '../maintenance/reclaim.ts';
 import { defaultPool, nodes, signal, withIpam } from '../ipam-lab.fixture.ts';
-import { checkIpam } from '../upkeep/report.ts';
-import { heldAddresses } from '../records/block.ts';
+import { checkIpam } from '../maintenance/report.ts';
+import { allocatedAddresses } from '../records/block.ts';
 
 const step = fc.record({
   kind: fc.constantFrom('request', 'request', 'release', 'release-again', 'specific'),
@@ -20,51 +20,50 @@ test('whatever Docker asks on two hosts, no address has two owners, and none is 
       withIpam(async (lab) => {
         const pools = new Map<string, string>();
         for (const node of nodes) pools.set(node, String((await lab.pool(node))['PoolID']));
-        const held = new Map<string, string>();
+        const allocation = new Map<string, string>();
         const released: string[] = [];
         for (const { kind, node, pick } of steps) {
           const poolId = pools.get(node) ?? assert.fail();
-          const mine = [...held].filter(([, owner]) => owner === node).map(([address]) => address);
+          const mine = [...allocation]
+            .filter(([, owner]) => owner === node)
+            .map(([address]) => address);
           if (kind === 'request' || kind === 'specific') {
             const wanted = kind === 'specific' ? `10.65.0.${pick % 64}` : undefined;
             const given = await lab.address(node, poolId, wanted).catch((error: unknown) => {
               // One that this network got and made no endpoint of is given again: the call was repeated.
-              const owner = held.get(wanted ?? '');
+              const owner = allocation.get(wanted ?? '');
               const isOthers = owner !== undefined && owner !== node;
-              const isExpected = wanted === undefined ? held.size === 64 : isOthers;
+              const isExpected = wanted === undefined ? allocation.size === 64 : isOthers;
               assert.ok(isExpected, String(error));
               return undefined;
             });
             if (given === undefined) continue;
-            const isRepeated = given === wanted && held.get(given) === node;
-            assert.ok(isRepeated || !held.has(given), `${given} has two owners`);
-            held.set(given, node);
+            const isRepeated = given === wanted && allocation.get(given) === node;
+            assert.ok(isRepeated || !allocation.has(given), `${given} has two owners`);
+            allocation.set(given, node);
           } else if (kind === 'release' && mine.length > 0) {
             const address = mine[pick % mine.length] ?? assert.fail();
             await lab.release(node, poolId, address);
-            held.delete(address);
+            allocation.delete(address);
             released.push(address);
           } else if (kind === 'release-again' && released.length > 0) {
             // Repeated by the other host: it must not free what somebody else got meanwhile.
             const address = released[pick % released.length] ?? assert.fail();
-            const other = nodes.find((name) => name !== held.get(address)) ?? node;
+            const other = nodes.find((name) => name !== allocation.get(address)) ?? node;
             await lab.release(other, pools.get(other) ?? '', address);
           }
         }
         const stored = [...lab.mirror.list('Block4').values()].flatMap(({ value }) =>
-          [...heldAddresses(value)].map(([address, { secondary }]) => [
+          [...allocatedAddresses(value)].map(([address, { secondary }]) => [
             address,
             secondary?.['node'],
           ]),
         );
-        assert.deepEqual(new Map(stored.map(([a, n]) => [a, n])), held);
+        assert.deepEqual(new Map(stored.map(([a, n]) => [a, n])), allocation);
         const problems = checkIpam(lab.mirror).filter((text) => !text.includes('no endpoint uses'));
         assert.deepEqual(problems, []);
         for (const node of nodes) {
-          await lab.writer.write(
-            (draft) => collect(draft, node, findOwnerless(draft, node)),
-            signal,
-          );
+          await lab.writer.write((draft) => reclaim(draft, node, findLeaks(draft, node)), signal);
         }
         assert.deepEqual(checkIpam(lab.mirror), []);
         assert.equal(lab.mirror.list('Handle').size, 0);

@@ -15,7 +15,7 @@ import {
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { standingOf } from '../pools/standing.ts';
+import { addressState } from '../pools/address-state.ts';
 import { releaseAddress, requestAddress, reserve } from './addresses.ts';
 import { claimOf } from './claims.ts';
 import type { UsedRange } from '../pools/default-pools.ts';
@@ -79,7 +79,7 @@ export interface DockerIpamDeps {
 const gatewayKey = 'com.docker.network.gateway';
 const addressTypeKey = 'RequestAddressType';
 const containerKey = 'com.docker.network.endpoint.name';
-const mostUnused = 32;
+const maxUnused = 32;
 const unusedMs = 5000;
 
 export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
@@ -233,7 +233,7 @@ function gatewayAddress(
     return address;
   }
   if (address !== record.nextHop) {
-    reserve(draft, standingOf(draft, address), { record, type: 'gateway', now });
+    reserve(draft, addressState(draft, address), { record, type: 'gateway', now });
   }
   return address;
 }
@@ -250,7 +250,7 @@ function refuseLoop(draft: Draft, node: string, now: Date): void {
     const isNew = now.getTime() - Date.parse(pool.createdAt) < unusedMs;
     if (isAny && isNew && !used.has(pool.poolId)) unused++;
   }
-  if (unused >= mostUnused) {
+  if (unused >= maxUnused) {
     throw new CalicoError('ipam/asked-too-often', { pool: 'of the default pools' });
   }
 }

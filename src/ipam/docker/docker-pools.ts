@@ -8,12 +8,12 @@ import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import {
   allPools,
   candidatePools,
-  madeForSubnet,
-  refuseOtherUses,
+  createdForSubnet,
+  rejectOtherUses,
   reservedRanges,
 } from '../pools/pools.ts';
 import { countReserved } from '../pools/reserved.ts';
-import type { Standing } from '../pools/standing.ts';
+import type { AddressState } from '../pools/address-state.ts';
 import { removePool } from '../pools/remove-pool.ts';
 import {
   poolForSubnet,
@@ -126,10 +126,10 @@ export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool
 export function checkInside(
   draft: Draft,
   record: DockerPool,
-  { address, pool }: Pick<Standing, 'address' | 'pool'>,
+  { address, pool }: Pick<AddressState, 'address' | 'pool'>,
 ): void {
   if (isInside(draft, record, address)) {
-    if (pool !== undefined) refuseOtherUses(pool);
+    if (pool !== undefined) rejectOtherUses(pool);
     return;
   }
   const { subnet } = record;
@@ -173,7 +173,7 @@ function dropUnusedPools(draft: Draft, name: string, without: string): Progress 
     if (record.ipPool === name && id !== without) return 'done';
   }
   for (const pool of allPools(draft)) {
-    const subnet = pool.metadata.annotations?.[madeForSubnet];
+    const subnet = pool.metadata.annotations?.[createdForSubnet];
     // Parts of a pool have its annotations.
     const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
     if (madeAs === name && removePool(draft, pool) === 'more') return 'more';

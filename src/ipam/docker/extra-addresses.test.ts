@@ -4,7 +4,7 @@ import { parseAddress } from '../../ip/address.ts';
 import { parseNet } from '../../ip/cidr.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
-import { checkIpam } from '../upkeep/report.ts';
+import { checkIpam } from '../maintenance/report.ts';
 
 const node = 'host-a';
 const wanted = '10.65.0.3';

@@ -8,9 +8,9 @@ import {
   endpointName,
   endpointNamespace,
 } from '../../model/kinds/workload-endpoint.ts';
-import { refuseOtherUses } from '../pools/pools.ts';
-import { give, standingOf } from '../pools/standing.ts';
-import { addressTaken, lookUpHolder, type Held } from '../records/holder.ts';
+import { rejectOtherUses } from '../pools/pools.ts';
+import { allocateAddress, addressState } from '../pools/address-state.ts';
+import { addressTaken, findAllocation, type Allocation } from '../records/allocation.ts';
 import { releaseUser } from './claims.ts';
 
 /**
@@ -41,15 +41,16 @@ export function claimExtraAddresses(
     // Of its own subnets Docker hands out any address, without asking whether another has it.
     if (network.ipam !== 'calico')
       throw new CalicoError('ipam/extra-address-needs-ipam', { address });
-    const held = lookUpHolder(draft, address);
-    if (held !== undefined) {
-      if (held.holder.secondary?.['endpoint'] === endpointId) continue;
-      if (!isLeftBehind(draft, node, held)) throw addressTaken(draft, address, held.holder);
+    const allocation = findAllocation(draft, address);
+    if (allocation !== undefined) {
+      if (allocation.holder.secondary?.['endpoint'] === endpointId) continue;
+      if (!isLeftBehind(draft, node, allocation))
+        throw addressTaken(draft, address, allocation.holder);
       releaseOf(draft, address);
     }
-    const standing = standingOf(draft, address);
-    if (standing.pool !== undefined) refuseOtherUses(standing.pool);
-    give(draft, standing, { node, holder: request.holderOf(address), now });
+    const state = addressState(draft, address);
+    if (state.pool !== undefined) rejectOtherUses(state.pool);
+    allocateAddress(draft, state, { node, holder: request.holderOf(address), now });
   }
 }
 
@@ -59,8 +60,8 @@ export function releaseExtraAddresses(
   { endpointId, addresses }: ExtraAddresses,
 ): void {
   for (const address of addresses) {
-    const held = lookUpHolder(draft, address);
-    if (held?.holder.secondary?.['endpoint'] === endpointId) releaseUser(draft, held);
+    const allocation = findAllocation(draft, address);
+    if (allocation?.holder.secondary?.['endpoint'] === endpointId) releaseUser(draft, allocation);
   }
 }
 
@@ -68,7 +69,7 @@ export function releaseExtraAddresses(
  * Whether the endpoint that holds an address is gone, or Docker has given back its own addresses: a dockerd that was
  * killed does that before it starts the container again, and says no more of the endpoint. Such an endpoint is removed.
  */
-function isLeftBehind(draft: Draft, node: string, { holder }: Held): boolean {
+function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boolean {
   const { endpoint, node: host, pool, holders } = holder.secondary ?? {};
   if (host !== node || endpoint === undefined || pool === undefined || holders !== undefined) {
     return false;
@@ -76,7 +77,7 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Held): boolean {
   const id = `${endpointNamespace}/${endpointName(node, endpoint)}`;
   const stored = draft.get('WorkloadEndpoint', id);
   if (stored === undefined) return true;
-  const own = dockerAddresses(stored).map((address) => lookUpHolder(draft, address));
+  const own = dockerAddresses(stored).map((address) => findAllocation(draft, address));
   const isGivenBack = own.every((one) => {
     const secondary = one?.holder.secondary;
     return secondary?.['endpoint'] === endpoint && secondary['givenBackBy'] === endpoint;
@@ -89,6 +90,6 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Held): boolean {
 
 /** Looks the address up again: its block may have changed in the draft since somebody looked. */
 function releaseOf(draft: Draft, address: IpAddress): void {
-  const held = lookUpHolder(draft, address);
-  if (held !== undefined) releaseUser(draft, held);
+  const allocation = findAllocation(draft, address);
+  if (allocation !== undefined) releaseUser(draft, allocation);
 }

@@ -6,28 +6,31 @@ import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, type Cidr } from '../../ip/cidr.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { newBlock } from '../records/block.ts';
-import { collect, findOwnerless } from '../upkeep/collect.ts';
+import { reclaim, findLeaks } from '../maintenance/reclaim.ts';
 import { subnetPool, subnetPoolName } from '../pools/subnet-pools.ts';
-import { allocateUsed } from '../upkeep/heal.ts';
+import { allocateInUse } from '../maintenance/repair.ts';
 import { signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { createNetworkAddresses } from './network-addresses.ts';
 import { hostLocal } from '../pools/pools.ts';
-import { claimBlock, hold } from '../records/records.ts';
-import { checkIpam } from '../upkeep/report.ts';
+import { claimBlock, assignInBlock } from '../records/records.ts';
+import { checkIpam } from '../maintenance/report.ts';
 
 /** Pools with more blocks and addresses than one transaction of etcd holds. */
 
 const node = 'host-a';
 
 /** Gives the host so many blocks of a /16, each with so many addresses of endpoints that are gone. */
-async function fill(lab: Lab, subnet: string, blocks: number, held: number): Promise<void> {
+async function fill(lab: Lab, subnet: string, blocks: number, allocation: number): Promise<void> {
   const plan = (cidr: Cidr) => (draft: Draft) => {
     claimBlock(draft, { cidr, host: node, now: new Date() });
     const prefix = cidr.slice(0, cidr.lastIndexOf('.'));
-    for (let index = 0; index < held; index++) {
+    for (let index = 0; index < allocation; index++) {
       const address = parseAddress(`${prefix}.${index}`);
       const block = draft.get('Block4', cidr) ?? newBlock(cidr, node, new Date());
-      hold(draft, block, { address, holder: { handle_id: `h-${address}`, secondary: {} } });
+      assignInBlock(draft, block, {
+        address,
+        holder: { handle_id: `h-${address}`, secondary: {} },
+      });
     }
   };
   await Promise.all(
@@ -47,15 +50,15 @@ function assertGone(lab: Lab, subnet: string): void {
 }
 
 const fillings = [
-  { what: '70 empty blocks', blocks: 70, held: 0 },
-  { what: '5 full blocks', blocks: 5, held: 64 },
+  { what: '70 empty blocks', blocks: 70, allocation: 0 },
+  { what: '5 full blocks', blocks: 5, allocation: 64 },
 ];
 
-for (const { what, blocks, held } of fillings) {
+for (const { what, blocks, allocation } of fillings) {
   test(`a pool of ${what} is released by Docker's call, whole`, () =>
     withIpam(async (lab) => {
       const { PoolID } = await lab.pool(node, '10.99.0.0/16');
-      await fill(lab, '10.99.0.0/16', blocks, held);
+      await fill(lab, '10.99.0.0/16', blocks, allocation);
       await lab.ipam(node).releasePool.answer({ PoolID: String(PoolID) }, signal);
       assertGone(lab, '10.99.0.0/16');
     }));
@@ -63,11 +66,11 @@ for (const { what, blocks, held } of fillings) {
   test(`a pool of ${what} that no network has is collected`, () =>
     withIpam(async (lab) => {
       await lab.pool(node, '10.99.0.0/16');
-      await fill(lab, '10.99.0.0/16', blocks, held);
-      const { result } = await lab.writer.write((draft) => findOwnerless(draft, node), signal);
+      await fill(lab, '10.99.0.0/16', blocks, allocation);
+      const { result } = await lab.writer.write((draft) => findLeaks(draft, node), signal);
       const pools = result.filter(({ kind }) => kind === 'pool');
       const failed = await writeInSteps(pools, (step) =>
-        writeAll(lab.writer, (draft) => collect(draft, node, step), signal),
+        writeAll(lab.writer, (draft) => reclaim(draft, node, step), signal),
       );
       assert.deepEqual(failed, []);
       assertGone(lab, '10.99.0.0/16');
@@ -82,7 +85,7 @@ for (const { what, blocks, held } of fillings) {
           draft.put('IPPool', subnetPoolName(subnet), subnetPool(subnet, { [hostLocal]: node })),
         signal,
       );
-      await fill(lab, '10.98.0.0/16', blocks, held);
+      await fill(lab, '10.98.0.0/16', blocks, allocation);
       const asked = {
         node,
         networkId: 'n1',
@@ -130,7 +133,10 @@ test('a single block with more addresses than a transaction holds goes in steps'
           const block = draft.get('Block4', cidr);
           const address = parseAddress(`10.99.0.${index}`);
           if (block !== undefined) {
-            hold(draft, block, { address, holder: { handle_id: `h-${index}`, secondary: {} } });
+            assignInBlock(draft, block, {
+              address,
+              holder: { handle_id: `h-${index}`, secondary: {} },
+            });
           }
         }, signal),
       ),
@@ -188,15 +194,15 @@ test('addresses in use whose blocks are all lost are allocated again, some at a 
       ),
     );
     const endpointIds = [...lab.mirror.list('WorkloadEndpoint').keys()];
-    const healed = new Set<string>();
+    const repaired = new Set<string>();
     for (;;) {
       const { result } = await lab.writer.write(
-        (draft) => allocateUsed(draft, { endpointIds, now: new Date() }),
+        (draft) => allocateInUse(draft, { endpointIds, now: new Date() }),
         signal,
       );
       if (result.length === 0) break;
-      for (const address of result) healed.add(address);
+      for (const address of result) repaired.add(address);
     }
-    assert.equal(healed.size, endpoints.length);
+    assert.equal(repaired.size, endpoints.length);
     assert.equal(lab.mirror.list('Block4').size, endpoints.length);
   }));

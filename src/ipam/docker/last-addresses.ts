@@ -33,7 +33,7 @@ const recentMs = 10_000;
 /** How long the address of a removed container is kept for one of the same name, in milliseconds. */
 const cooldownMs = 60_000;
 /** As many are remembered of one host. */
-const mostRemembered = 4096;
+const maxRemembered = 4096;
 
 /** Who asks for an address. */
 export interface Asking {
@@ -157,7 +157,7 @@ export class LastAddresses {
     this.#byAddress.delete(remembered.address);
     this.#byAddress.set(remembered.address, remembered);
     const [oldest] = this.#byAddress.keys();
-    if (this.#byAddress.size > mostRemembered && oldest !== undefined) {
+    if (this.#byAddress.size > maxRemembered && oldest !== undefined) {
       this.#byAddress.delete(oldest);
     }
   }

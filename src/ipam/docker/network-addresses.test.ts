@@ -5,7 +5,7 @@ import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { nodes, withIpam, type Lab } from '../ipam-lab.fixture.ts';
-import { checkIpam } from '../upkeep/report.ts';
+import { checkIpam } from '../maintenance/report.ts';
 import { addressSpace, swarmAddressSpace } from './network-addresses.ts';
 
 type Subnet = Parameters<Lab['plans']['adoptSubnets']>[1]['subnets'][number];
@@ -292,8 +292,8 @@ test('what the plugin of 2019 gave out, and nobody uses, is freed with its netwo
       });
     });
     await lab.plan((draft) => lab.plans.releaseAdopted(draft, addresses));
-    const held = await Promise.all(
+    const allocation = await Promise.all(
       addresses.map(async (one) => (await lab.holder(one)) !== undefined),
     );
-    assert.deepEqual(held, [false, true, true, false]);
+    assert.deepEqual(allocation, [false, true, true, false]);
   }));

@@ -9,17 +9,17 @@ import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
-import { give, standingOf } from '../pools/standing.ts';
+import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { removePool } from '../pools/remove-pool.ts';
 import { subnetPool } from '../pools/subnet-pools.ts';
 import { poolIdsOfNetworks } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
 import { claimExtraAddresses, releaseExtraAddresses } from './extra-addresses.ts';
-import { addressTaken, lookUpHolder, userOf, type AddressFacts } from '../records/holder.ts';
+import { addressTaken, findAllocation, userOf, type AddressFacts } from '../records/allocation.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
-import { allPools, hostLocal, poolOverlapping, refuseSpecialSubnet } from '../pools/pools.ts';
-import { putBlock, release, rewriteHolder } from '../records/records.ts';
+import { allPools, hostLocal, poolOverlapping, rejectSpecialSubnet } from '../pools/pools.ts';
+import { putBlock, release, rewriteAllocation } from '../records/records.ts';
 import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
 /** The name of our address space. */
@@ -110,7 +110,7 @@ export function createNetworkAddresses(clock: Clock) {
       // What our IPAM gave out is freed by ReleaseAddress, which follows.
       if (endpoint.network.ipam !== 'docker') return;
       for (const address of endpoint.addresses) {
-        const found = lookUpHolder(draft, address);
+        const found = findAllocation(draft, address);
         if (found?.holder.secondary?.['endpoint'] === endpoint.endpointId) {
           release(draft, found.block, found);
         }
@@ -123,7 +123,7 @@ export function createNetworkAddresses(clock: Clock) {
     releaseExtra: releaseExtraAddresses,
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {
-        const found = lookUpHolder(draft, address);
+        const found = findAllocation(draft, address);
         if (found === undefined || !isNobody(found.holder) || userOf(draft, address) !== undefined)
           continue;
         release(draft, found.block, found);
@@ -156,7 +156,7 @@ function adoptPool(
   const { swarm, ...plain } = record;
   if (swarm !== undefined) draft.put('DockerPool', claimOf(record), plain);
   for (const address of Object.values(subnet.auxiliary)) {
-    reserve(draft, standingOf(draft, address), { record, type: 'auxiliary', now });
+    reserve(draft, addressState(draft, address), { record, type: 'auxiliary', now });
   }
   return {
     subnet: { ...withoutUndefined(subnet), poolId: record.poolId },
@@ -175,7 +175,7 @@ function recordOf(draft: Draft, node: string, subnet: Subnet) {
   const byNextHop = records.find(({ nextHop }) => nextHop === gateway);
   if (byNextHop !== undefined) return byNextHop;
   const sharers =
-    gateway === undefined ? undefined : sharersOf(lookUpHolder(draft, gateway)?.holder ?? {});
+    gateway === undefined ? undefined : sharersOf(findAllocation(draft, gateway)?.holder ?? {});
   const own = sharers?.find((sharer) => sharer.startsWith(`${node}/`))?.slice(node.length + 1);
   const byGateway = records.find(({ poolId }) => parsePoolId(poolId).nonce === own);
   if (byGateway !== undefined) return byGateway;
@@ -207,7 +207,7 @@ function adoptDockerSubnet(
         : `a network of host ${host} (${other.spec.cidr})`;
     throw new CalicoError('ipam/docker-subnet-taken', { subnet: subnet.cidr, owner });
   }
-  if (stale === undefined) refuseSpecialSubnet(subnet.cidr);
+  if (stale === undefined) rejectSpecialSubnet(subnet.cidr);
   const pool = stale ?? request.stamp(subnetPool(subnet.cidr, { [hostLocal]: node }));
   draft.put('IPPool', pool.metadata.name, pool);
   const { family } = subnet;
@@ -237,11 +237,11 @@ function bindOwnAddress(
   { address, now }: { readonly address: IpAddress; readonly now: Date },
 ): void {
   const { node, endpointId, network } = endpoint;
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found === undefined || mayUse(draft, found.holder, network.id)) {
     // Its record was lost, but Docker holds it: it is this endpoint's again.
     const facts = factsOf(endpoint, poolNonce(network, address));
-    return assignToUser(draft, standingOf(draft, address), { facts, now });
+    return assignToUser(draft, addressState(draft, address), { facts, now });
   }
   const { block, holder } = found;
   const { secondary = {} } = holder;
@@ -254,7 +254,7 @@ function bindOwnAddress(
     throw addressTaken(draft, address, holder);
   }
   const facts = factsOf(endpoint, secondary['pool'] ?? '');
-  rewriteHolder(draft, block, {
+  rewriteAllocation(draft, block, {
     address,
     holder: { ...holder, secondary: { ...secondary, ...facts } },
   });
@@ -267,7 +267,7 @@ function bindDockerAddress(
   { address, now }: { readonly address: IpAddress; readonly now: Date },
 ): void {
   const { node } = endpoint;
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found !== undefined) {
     const stale = found.holder.secondary?.['endpoint'];
     if (stale === endpoint.endpointId) return putBlock(draft, found.block);
@@ -280,7 +280,7 @@ function bindDockerAddress(
     if (spec.node === node) draft.remove('WorkloadEndpoint', id);
   }
   const holder = holderWith(address, factsOf(endpoint, 'docker'));
-  give(draft, standingOf(draft, address), { node, holder, now });
+  allocateAddress(draft, addressState(draft, address), { node, holder, now });
 }
 
 function factsOf({ node, network, endpointId }: EndpointAddresses, pool: string): AddressFacts {

@@ -84,12 +84,12 @@ describe('one odd block', () => {
     );
   }
 
-  test('whose held address is listed as free, too', () =>
+  test('an allocated address that is also listed as free', () =>
     withIpam(async (lab) => {
       const allocations = eight.with(0, 0);
       const attributes = [{ handle_id: 'somebody' }];
-      const held = { ...free, allocations, attributes, unallocated: [0, 1] };
-      await write(lab, `${blocks}10.65.0.0-29`, held);
+      const allocation = { ...free, allocations, attributes, unallocated: [0, 1] };
+      await write(lab, `${blocks}10.65.0.0-29`, allocation);
       await write(lab, '/calico/ipam/v2/host/host-a/ipv4/block/10.65.0.0-29', {});
       const { PoolID } = await lab.pool(host, '10.65.0.0/26');
       assert.equal(await lab.address(host, String(PoolID)), '10.65.0.1');

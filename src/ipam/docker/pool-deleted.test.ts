@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import type { Datastore } from '../../datastore/datastore.ts';
 import { entryTypes } from '../../model/kinds/index.ts';
 import { defaultPool, signal, withIpam } from '../ipam-lab.fixture.ts';
-import { heldAddresses } from '../records/block.ts';
+import { allocatedAddresses } from '../records/block.ts';
 
 /** A pool that another host's tool deletes while an address of it is on its way into the datastore. */
 
@@ -37,11 +37,11 @@ for (const { what, wanted } of cases) {
       deletes = true;
       await assert.rejects(lab.address('host-a', poolId, wanted), /pool/);
       assert.equal(deletes, false);
-      const held = [...lab.mirror.list('Block4').values()].flatMap(({ value }) => [
-        ...heldAddresses(value),
+      const allocation = [...lab.mirror.list('Block4').values()].flatMap(({ value }) => [
+        ...allocatedAddresses(value),
       ]);
       assert.deepEqual(
-        held.map(([address]) => address),
+        allocation.map(([address]) => address),
         ['10.65.0.8'],
       );
     }, deleting);

@@ -1,8 +1,8 @@
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
-import { heldAddresses } from '../records/block.ts';
-import { userOf, type AddressFacts } from '../records/holder.ts';
+import { allocatedAddresses } from '../records/block.ts';
+import { userOf, type AddressFacts } from '../records/allocation.ts';
 import { blockKind } from '../records/records.ts';
 
 /**
@@ -43,7 +43,7 @@ export function unusedAnswerFor(
   for (const [, block] of draft.group(blockKind(family), facts.node)) {
     if (block.attributes?.some(({ secondary }) => secondary?.['container'] === container) !== true)
       continue;
-    for (const [address, holder] of heldAddresses(block)) {
+    for (const [address, holder] of allocatedAddresses(block)) {
       if (holder.secondary?.['container'] !== container) continue;
       if (isUnusedAnswer(draft, address, { holder, facts })) return { address, block, holder };
     }

@@ -5,7 +5,7 @@ import { isUnspecified } from '../../ip/address.ts';
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { specialRanges } from '../../ip/special-ranges.ts';
 import { newPoolProblem } from '../../model/kinds/ip-pool.ts';
-import { makeDefaultPool } from '../pools/default-pools.ts';
+import { createDefaultPool } from '../pools/default-pools.ts';
 import { subnetPool } from '../pools/subnet-pools.ts';
 import { nodes, signal, withIpam } from '../ipam-lab.fixture.ts';
 import { createNetworkAddresses } from './network-addresses.ts';
@@ -75,7 +75,7 @@ async function answers(subnet: Cidr): Promise<readonly (string | undefined)[]> {
       }, signal);
     const pool = { family, cidr: subnet, blockSize: 0, natOutgoing: true, nodeSelector: '' };
     const byDefault = { pool, used: [], random: Buffer.alloc(5), stamp };
-    all.push(await said(rehearse((draft) => makeDefaultPool(draft, byDefault))));
+    all.push(await said(rehearse((draft) => createDefaultPool(draft, byDefault))));
     const plans = createNetworkAddresses({ now: () => new Date(), stamp });
     const chosen = { family, addressSpace: 'LocalDefault', cidr: subnet, gateway: undefined };
     const byDocker = { node, networkId: 'n', subnets: [{ ...chosen, auxiliary: {} }] };

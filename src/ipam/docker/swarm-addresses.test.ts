@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { heldAddresses } from '../records/block.ts';
-import { collect, findOwnerless, type SwarmFacts } from '../upkeep/collect.ts';
+import { allocatedAddresses } from '../records/block.ts';
+import { reclaim, findLeaks, type SwarmFacts } from '../maintenance/reclaim.ts';
 import { gatewayOf, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { swarmAddressSpace } from './network-addresses.ts';
-import { checkIpam } from '../upkeep/report.ts';
+import { checkIpam } from '../maintenance/report.ts';
 
 const hosts = ['host-a', 'host-b'] as const;
 type HostName = (typeof hosts)[number];
@@ -124,7 +124,8 @@ class Swarm {
   async startPlain(host: HostName, wanted: string | undefined): Promise<void> {
     const poolId = String((await this.lab.pool(host, this.subnet))['PoolID']);
     const address = await this.lab.address(host, poolId, wanted).catch((error: unknown) => {
-      const isRight = wanted === undefined ? this.inUse().size >= 56 : this.held().has(wanted);
+      const isRight =
+        wanted === undefined ? this.inUse().size >= 56 : this.allocation().has(wanted);
       assert.ok(isRight, String(error));
       return undefined;
     });
@@ -148,10 +149,10 @@ class Swarm {
   }
 
   /** What is held, by the blocks. */
-  held(): ReadonlySet<string> {
+  allocation(): ReadonlySet<string> {
     const blocks = [...this.lab.mirror.list('Block4').values()];
     return new Set(
-      blocks.flatMap(({ value }) => [...heldAddresses(value)].map(([address]) => address)),
+      blocks.flatMap(({ value }) => [...allocatedAddresses(value)].map(([address]) => address)),
     );
   }
 
@@ -160,10 +161,10 @@ class Swarm {
     const swarm = { isManager: true, networks: new Set([network]) };
     for (const host of [...hosts, ...hosts]) {
       await this.lab.writer.write((draft) => {
-        const finds = findOwnerless(draft, host, swarm).filter(
+        const finds = findLeaks(draft, host, swarm).filter(
           (find) => find.kind === 'claim' || (find.kind === 'pool' && this.#isOver(find.poolId)),
         );
-        collect(draft, host, finds, swarm);
+        reclaim(draft, host, finds, swarm);
       }, signal);
     }
   }
@@ -181,7 +182,7 @@ class Swarm {
     const swarm = { isManager: true, networks: new Set<string>() };
     for (const host of [...hosts, ...hosts]) {
       await this.lab.writer.write(
-        (draft) => collect(draft, host, findOwnerless(draft, host, swarm), swarm),
+        (draft) => reclaim(draft, host, findLeaks(draft, host, swarm), swarm),
         signal,
       );
     }
@@ -231,14 +232,18 @@ for (const subnet of [undefined, '10.99.0.0/26']) {
             if (kind === 'plain-specific') await swarm.startPlain(host, task?.address);
             if (kind === 'refuse' && task !== undefined) await swarm.refuse(task, host);
             if (kind === 'sweep') await swarm.sweep();
-            assert.deepEqual(swarm.inUse().difference(swarm.held()), new Set(), `after ${kind}`);
+            assert.deepEqual(
+              swarm.inUse().difference(swarm.allocation()),
+              new Set(),
+              `after ${kind}`,
+            );
           }
           await swarm.sweep();
-          assert.deepEqual(swarm.held(), swarm.inUse());
+          assert.deepEqual(swarm.allocation(), swarm.inUse());
           const wrong = checkIpam(lab.mirror).filter((text) => !text.includes('no endpoint uses'));
           assert.deepEqual(wrong, []);
           await swarm.removeAll();
-          assert.deepEqual(swarm.held(), new Set());
+          assert.deepEqual(swarm.allocation(), new Set());
           assert.equal(lab.mirror.list('Handle').size, 0);
           assert.equal(lab.mirror.list('DockerPool').size, 0);
         }),
@@ -261,8 +266,8 @@ test('what a manager claimed is given up when its host is none any more, or the 
       await lab.address('host-a', await managerPool(lab, 'host-a'));
       const look = (facts: SwarmFacts) =>
         lab.writer.write((draft) => {
-          const finds = findOwnerless(draft, 'host-a', facts);
-          collect(draft, 'host-a', finds, facts);
+          const finds = findLeaks(draft, 'host-a', facts);
+          reclaim(draft, 'host-a', finds, facts);
           return finds.length;
         }, signal);
       for (const networks of [undefined, new Set([network])]) {
@@ -317,7 +322,7 @@ test('outside of a swarm a network of scope global has addresses as any other', 
     const address = await lab.address('host-a', poolId);
     await lab.connect('host-a', 'net1', { endpointId: 'endpoint1', address });
     const facts = { isManager: false };
-    const lost = await lab.writer.write((draft) => findOwnerless(draft, 'host-a', facts), signal);
+    const lost = await lab.writer.write((draft) => findLeaks(draft, 'host-a', facts), signal);
     assert.deepEqual(lost.result, []);
     await lab.disconnect('host-a', 'endpoint1');
     await lab.release('host-a', poolId, address);

@@ -5,10 +5,10 @@ import type { Cidr } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { endpointAnnotations } from '../../model/kinds/workload-endpoint.ts';
 import { allocateFrom, handleFor } from './addresses.ts';
-import { give, standingOf } from '../pools/standing.ts';
+import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
 import { checkInside, isInside, releasePool } from './docker-pools.ts';
-import { addressTaken, lookUpHolder, userOf } from '../records/holder.ts';
+import { addressTaken, findAllocation, userOf } from '../records/allocation.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
@@ -89,25 +89,25 @@ export function claimAddress(
   const sources = [record, ...siblings(draft, record)] as const;
   if (address === undefined) return allocateFrom(draft, sources, { holder, now });
   const source = sources.find((one) => isInside(draft, one, address)) ?? record;
-  const standing = standingOf(draft, address);
-  checkInside(draft, source, standing);
-  const { held } = standing;
-  if (held === undefined) {
+  const state = addressState(draft, address);
+  checkInside(draft, source, state);
+  const { allocation } = state;
+  if (allocation === undefined) {
     const { annotations } = userOf(draft, address)?.metadata ?? {};
     const network = annotations?.[endpointAnnotations.network];
     const isUsersOwn = network !== undefined && network === record.swarm?.network;
-    give(draft, standing, { node, holder: holder(address), now, isUsersOwn });
+    allocateAddress(draft, state, { node, holder: holder(address), now, isUsersOwn });
     return address;
   }
-  const { secondary = {} } = held.holder;
+  const { secondary = {} } = allocation.holder;
   // A task that runs may have lost its manager's claim, but is of this network; else nobody may have the address.
-  const isOfTask = hasUser(held.holder)
+  const isOfTask = hasUser(allocation.holder)
     ? secondary['network'] !== undefined && secondary['network'] === record.swarm?.network
-    : claimsOn(held.holder).length > 0;
-  if (!isOfTask || validClaims(draft, held.holder).length > 0) {
-    throw addressTaken(draft, address, held.holder);
+    : claimsOn(allocation.holder).length > 0;
+  if (!isOfTask || validClaims(draft, allocation.holder).length > 0) {
+    throw addressTaken(draft, address, allocation.holder);
   }
-  putClaims(draft, held, [claim]);
+  putClaims(draft, allocation, [claim]);
   return address;
 }
 
@@ -119,7 +119,7 @@ export function releaseClaim(
   const { address, poolId } = request;
   if (!isOwnPoolId(poolId) || parsePoolId(poolId).forSwarm !== true) return;
   const claim = claimOf(request);
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found === undefined || !claimsOn(found.holder).includes(claim)) return;
   const left = claimsOn(found.holder).filter((other) => other !== claim && !isVoid(draft, other));
   putClaims(draft, found, left);

@@ -6,7 +6,7 @@ import { LiveMirror } from '../../cache/live-mirror.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import { dockerDefaultRanges, makeDefaultPool, type UsedRange } from './default-pools.ts';
+import { dockerDefaultRanges, createDefaultPool, type UsedRange } from './default-pools.ts';
 import { listAll } from '../../datastore/datastore.ts';
 
 const signal = AbortSignal.timeout(600_000);
@@ -39,7 +39,7 @@ async function withMirror(
 function makePool(draft: Draft, used: readonly UsedRange[], given?: string): string {
   const cidr = given === undefined ? undefined : parseCidr(given);
   const pool = { ...pool4, cidr };
-  return makeDefaultPool(draft, { pool, used, random: Buffer.alloc(5), stamp: same }).spec.cidr;
+  return createDefaultPool(draft, { pool, used, random: Buffer.alloc(5), stamp: same }).spec.cidr;
 }
 
 const used = (cidr: string, what: string): UsedRange => ({ cidr: parseCidr(cidr), what });

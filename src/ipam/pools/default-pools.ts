@@ -3,7 +3,7 @@ import { CalicoError } from '../../errors/error.ts';
 import { addressFromBytes, type IpFamily } from '../../ip/address.ts';
 import { cidrOf, cidrsOverlap, parseCidr, type Cidr } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { poolOverlapping, refuseSpecialSubnet } from './pools.ts';
+import { poolOverlapping, rejectSpecialSubnet } from './pools.ts';
 
 /** What a default pool is to be; without a CIDR a range is chosen. */
 export interface DefaultPool {
@@ -37,7 +37,7 @@ const candidates: readonly Cidr[] = [
  * something; else the first free candidate is taken, for IPv6 a unique local /48 from the given random bytes
  * (RFC 4193). Throws `ipam/default-pool-overlaps`, `ipam/special-subnet` or `ipam/no-default-range`.
  */
-export function makeDefaultPool(
+export function createDefaultPool(
   draft: Draft,
   request: {
     readonly pool: DefaultPool;
@@ -49,7 +49,7 @@ export function makeDefaultPool(
 ): IpPool {
   const { pool, used, stamp } = request;
   const cidr = pool.cidr ?? freeRange(draft, request);
-  refuseSpecialSubnet(cidr);
+  rejectSpecialSubnet(cidr);
   const overlap = overlapOf(draft, cidr, pool.cidr === undefined ? [] : used);
   if (overlap !== undefined) {
     throw new CalicoError('ipam/default-pool-overlaps', { cidr, with: overlap });

@@ -4,12 +4,12 @@ import { parseAddress } from '../../ip/address.ts';
 import { cidrContains, halves, hostCidr, parseCidr } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
-import { withoutHolder } from '../records/block.ts';
-import { allocateUsed, recountHandles } from '../upkeep/heal.ts';
-import { lookUpHolder } from '../records/holder.ts';
+import { withoutAllocation } from '../records/block.ts';
+import { allocateInUse, recountHandles } from '../maintenance/repair.ts';
+import { findAllocation } from '../records/allocation.ts';
 import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { putBlock } from '../records/records.ts';
-import { checkIpam, poolUsage } from '../upkeep/report.ts';
+import { checkIpam, poolUsage } from '../maintenance/report.ts';
 
 /** Another pool, or the default one changed. */
 function poolWith(name: string, spec: Partial<IpPool['spec']>): IpPool {
@@ -24,8 +24,8 @@ async function putPool(lab: Lab, pool: IpPool): Promise<void> {
 async function forget(lab: Lab, text: string): Promise<void> {
   const address = parseAddress(text);
   await lab.writer.write((draft) => {
-    const { block } = lookUpHolder(draft, address) ?? assert.fail();
-    putBlock(draft, withoutHolder(block, address));
+    const { block } = findAllocation(draft, address) ?? assert.fail();
+    putBlock(draft, withoutAllocation(block, address));
   }, signal);
 }
 
@@ -71,23 +71,23 @@ test('an address that an endpoint uses is not given out, although its block says
 test('what is used and free in its block is allocated again to who uses it', () =>
   withContainer(async (lab, { address }) => {
     const holderBefore = await lab.writer.write(
-      (draft) => lookUpHolder(draft, parseAddress(address))?.holder,
+      (draft) => findAllocation(draft, parseAddress(address))?.holder,
       signal,
     );
     await forget(lab, address);
     assert.equal(checkIpam(lab.mirror).length, 2);
     const endpointIds = [...lab.mirror.list('WorkloadEndpoint').keys()];
     const plan = { endpointIds, now: new Date() };
-    const healed = await lab.writer.write((draft) => allocateUsed(draft, plan), signal);
-    assert.deepEqual(healed.result, [address]);
+    const repaired = await lab.writer.write((draft) => allocateInUse(draft, plan), signal);
+    assert.deepEqual(repaired.result, [address]);
     await lab.writer.write(recountHandles, signal);
     assert.deepEqual(checkIpam(lab.mirror), []);
     const after = await lab.writer.write(
-      (draft) => lookUpHolder(draft, parseAddress(address))?.holder,
+      (draft) => findAllocation(draft, parseAddress(address))?.holder,
       signal,
     );
     assert.deepEqual(after.result, holderBefore.result);
-    const again = await lab.writer.write((draft) => allocateUsed(draft, plan), signal);
+    const again = await lab.writer.write((draft) => allocateInUse(draft, plan), signal);
     assert.deepEqual(again.result, []);
   }));
 

@@ -24,7 +24,7 @@ import { parseSelector } from '../../model/selector/parse.ts';
 /** Which pools addresses may come from. Source of the order: Calico, libcalico-go/lib/ipam. */
 
 /** Marks an IP pool that the driver made for a network's subnet, and that goes with the last such network. */
-export const madeForSubnet = 'docker.projectcalico.org/made-for-subnet';
+export const createdForSubnet = 'docker.projectcalico.org/made-for-subnet';
 
 /** On a pool of Docker's own IPAM: the host whose Docker hands out its addresses. */
 export const hostLocal = 'docker.projectcalico.org/host-local';
@@ -56,7 +56,7 @@ export function candidatePools(
   );
   if (names !== undefined) {
     const pools = names.flatMap((name) => poolsNamed(enabled, name, request.cidrs?.[name]));
-    for (const pool of pools) refuseOtherUses(pool);
+    for (const pool of pools) rejectOtherUses(pool);
     return pools;
   }
   const labels = new Map(Object.entries(draft.get('Node', node)?.metadata.labels ?? {}));
@@ -74,11 +74,11 @@ export function candidatePools(
 /** Whether a pool was made for a subnet, so that networks without one do not use it. */
 function isForOneSubnet({ metadata }: IpPool): boolean {
   const { annotations = {} } = metadata;
-  return madeForSubnet in annotations || hostLocal in annotations;
+  return createdForSubnet in annotations || hostLocal in annotations;
 }
 
 /** Throws `ipam/pool-not-for-workloads`; a pool's name does not lift what it may be used for. */
-export function refuseOtherUses(pool: IpPool): void {
+export function rejectOtherUses(pool: IpPool): void {
   if (poolServesWorkloads(pool)) return;
   const uses = pool.spec.allowedUses?.join(', ') ?? '';
   throw new CalicoError('ipam/pool-not-for-workloads', { pool: pool.metadata.name, uses });
@@ -127,7 +127,7 @@ export function reservedRanges(draft: Draft): readonly Cidr[] {
 }
 
 /** Throws `ipam/special-subnet` for addresses that no container can have. */
-export function refuseSpecialSubnet(subnet: Cidr): void {
+export function rejectSpecialSubnet(subnet: Cidr): void {
   const special = unusableRange(subnet);
   if (special === undefined) return;
   const example = cidrFamily(subnet) === 4 ? '10.99.0.0/16' : 'fd00:99::/64';

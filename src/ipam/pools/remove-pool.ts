@@ -4,7 +4,7 @@ import type { IpAddress } from '../../ip/address.ts';
 import { cidrCovers, type Cidr } from '../../ip/cidr.ts';
 import { poolFamily, type IpPool } from '../../model/kinds/ip-pool.ts';
 import { expectBlocksWithin } from '../blocks/claim.ts';
-import { heldAddresses, holderOf } from '../records/block.ts';
+import { allocatedAddresses, allocationOf } from '../records/block.ts';
 import { blockKind, getBlock, release, removeBlock } from '../records/records.ts';
 
 /** How many keys a step of a pool's removal touches: as many again may go with the last one. */
@@ -19,7 +19,7 @@ export function removePool(draft: Draft, pool: IpPool): Progress {
   let left = stepKeys;
   for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
     if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
-    const held = [...heldAddresses(block)];
+    const held = [...allocatedAddresses(block)];
     // The block, its affinity, and a handle for each address at most.
     const keys = held.length + 2;
     if (keys > left && left < stepKeys) return 'more';
@@ -36,6 +36,6 @@ export function removePool(draft: Draft, pool: IpPool): Progress {
 
 function releaseHeld(draft: Draft, cidr: Cidr, address: IpAddress): void {
   const block = getBlock(draft, cidr);
-  const holder = block && holderOf(block, address);
+  const holder = block && allocationOf(block, address);
   if (block !== undefined && holder !== undefined) release(draft, block, { address, holder });
 }

@@ -7,11 +7,11 @@ import type { UsedRange } from './default-pools.ts';
 import {
   allPools,
   hostLocal,
-  madeForSubnet,
+  createdForSubnet,
   partsOf,
   poolOverlapping,
-  refuseOtherUses,
-  refuseSpecialSubnet,
+  rejectOtherUses,
+  rejectSpecialSubnet,
 } from './pools.ts';
 
 /** IP pools that are made for a subnet, and those that are there for one. */
@@ -46,8 +46,8 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
     }
   }
   // What Docker asks for again when it starts has been made already.
-  const isMade = covering?.metadata.annotations?.[madeForSubnet] !== undefined;
-  if (!isMade) refuseSpecialSubnet(subnet);
+  const isMade = covering?.metadata.annotations?.[createdForSubnet] !== undefined;
+  if (!isMade) rejectSpecialSubnet(subnet);
   if (covering !== undefined) {
     for (const pool of [covering, ...others]) checkForSubnet(draft, pool, subnet);
     return others.length === 0 ? covering.metadata.name : subnetPoolName(subnet);
@@ -62,7 +62,7 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
   if (inUse !== undefined) {
     throw new CalicoError('ipam/subnet-in-use', { subnet, what: inUse.what, cidr: inUse.cidr });
   }
-  const pool = request.stamp(subnetPool(subnet, { [madeForSubnet]: subnet }));
+  const pool = request.stamp(subnetPool(subnet, { [createdForSubnet]: subnet }));
   draft.put('IPPool', pool.metadata.name, pool);
   return pool.metadata.name;
 }
@@ -79,7 +79,7 @@ function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
   if (metadata.annotations?.[hostLocal] !== undefined) {
     throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
   }
-  refuseOtherUses(pool);
+  rejectOtherUses(pool);
   // Whoever removes it at this moment looks for networks that use it, and finds that one came.
   draft.expect('IPPool', metadata.name);
 }

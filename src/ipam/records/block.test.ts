@@ -3,14 +3,14 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { addressAt, parseCidr } from '../../ip/cidr.ts';
 import {
-  heldAddresses,
-  holderOf,
+  allocatedAddresses,
+  allocationOf,
   isEmptyBlock,
   newBlock,
   nextFree,
-  withChangedHolder,
-  withHolder,
-  withoutHolder,
+  withChangedAllocation,
+  withAllocation,
+  withoutAllocation,
 } from './block.ts';
 
 const cidr = parseCidr('10.65.0.0/29');
@@ -28,13 +28,13 @@ test('in any order of taking and freeing, the free and the held addresses are th
           assert.equal(model.size, 8);
         } else if (take) {
           assert.ok(!model.has(address), 'an address is given once');
-          block = withHolder(block, address, { handle_id: `h${owner}` });
+          block = withAllocation(block, address, { handle_id: `h${owner}` });
           model.set(address, `h${owner}`);
         } else if (model.delete(address)) {
-          block = withoutHolder(block, address);
+          block = withoutAllocation(block, address);
           assert.equal(block.unallocated?.at(-1), ordinal, 'a freed address is handed out last');
         }
-        const held = [...heldAddresses(block)].map(([of, { handle_id }]) => [of, handle_id]);
+        const held = [...allocatedAddresses(block)].map(([of, { handle_id }]) => [of, handle_id]);
         assert.deepEqual(new Map(held.map(([of, handle]) => [of, handle])), model);
         assert.equal(new Set(block.unallocated).size + model.size, 8);
         assert.equal(block.attributes?.length, new Set(model.values()).size);
@@ -48,9 +48,12 @@ test('sequence numbers tell when an address was given, also after its owner was 
   const first = addressAt(cidr, 0n);
   const claimed = newBlock(cidr, 'host-a', now);
   assert.equal(claimed.sequenceNumber, 1_787_392_800_000_000_000n);
-  const given = withHolder(claimed, first, { handle_id: 'h' });
-  const described = withChangedHolder(given, first, { handle_id: 'h', secondary: { node: 'a' } });
+  const given = withAllocation(claimed, first, { handle_id: 'h' });
+  const described = withChangedAllocation(given, first, {
+    handle_id: 'h',
+    secondary: { node: 'a' },
+  });
   assert.equal(described.sequenceNumberForAllocation?.['0'], claimed.sequenceNumber);
-  assert.deepEqual(holderOf(described, first), { handle_id: 'h', secondary: { node: 'a' } });
-  assert.equal(holderOf(withoutHolder(described, first), first), undefined);
+  assert.deepEqual(allocationOf(described, first), { handle_id: 'h', secondary: { node: 'a' } });
+  assert.equal(allocationOf(withoutAllocation(described, first), first), undefined);
 });

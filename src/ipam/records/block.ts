@@ -25,13 +25,13 @@ export function newBlock(cidr: Cidr, host: string, now: Date): Block {
 }
 
 /** Who holds an address of the block; `undefined` if it is free. */
-export function holderOf(block: Block, address: IpAddress): AllocationAttributes | undefined {
+export function allocationOf(block: Block, address: IpAddress): AllocationAttributes | undefined {
   const index = block.allocations[ordinalOf(block, address)];
   return index === null || index === undefined ? undefined : (block.attributes?.[index] ?? {});
 }
 
 /** The addresses that are held, with their holders. */
-export function* heldAddresses(
+export function* allocatedAddresses(
   block: Block,
 ): Generator<readonly [address: IpAddress, holder: AllocationAttributes]> {
   for (const [ordinal, index] of block.allocations.entries()) {
@@ -59,7 +59,11 @@ export function nextFree(
 }
 
 /** The block with a free address given to a holder. */
-export function withHolder(block: Block, address: IpAddress, holder: AllocationAttributes): Block {
+export function withAllocation(
+  block: Block,
+  address: IpAddress,
+  holder: AllocationAttributes,
+): Block {
   const ordinal = ordinalOf(block, address);
   const attributes = [...(block.attributes ?? [])];
   let index = attributes.findIndex(
@@ -81,14 +85,14 @@ export function withHolder(block: Block, address: IpAddress, holder: AllocationA
 }
 
 /** The block with other attributes for a held address; when it was given out stays. */
-export function withChangedHolder(
+export function withChangedAllocation(
   block: Block,
   address: IpAddress,
   holder: AllocationAttributes,
 ): Block {
   const ordinal = ordinalOf(block, address);
   const since = block.sequenceNumberForAllocation?.[ordinal];
-  const changed = withHolder(withoutHolder(block, address), address, holder);
+  const changed = withAllocation(withoutAllocation(block, address), address, holder);
   if (since === undefined) return changed;
   return {
     ...changed,
@@ -97,7 +101,7 @@ export function withChangedHolder(
 }
 
 /** The block with an address freed, to be given out last; attributes that nobody has any more are dropped. */
-export function withoutHolder(block: Block, address: IpAddress): Block {
+export function withoutAllocation(block: Block, address: IpAddress): Block {
   const ordinal = ordinalOf(block, address);
   const allocations = block.allocations.with(ordinal, null);
   const used = new Set(allocations);

@@ -7,7 +7,13 @@ import {
   type AllocationAttributes,
   type Block,
 } from '../../model/kinds/block.ts';
-import { isEmptyBlock, newBlock, withChangedHolder, withHolder, withoutHolder } from './block.ts';
+import {
+  isEmptyBlock,
+  newBlock,
+  withChangedAllocation,
+  withAllocation,
+  withoutAllocation,
+} from './block.ts';
 
 /**
  * Changes of the three records that must agree: block, affinity, handle. Calico's own code writes them one
@@ -37,7 +43,7 @@ export function putBlock(draft: Draft, block: Block): void {
 }
 
 /** The blocks that hold an address, the smallest first; more than one only if they overlap. */
-export function* blocksHolding(draft: Draft, address: IpAddress): Generator<Block> {
+export function* blocksContaining(draft: Draft, address: IpAddress): Generator<Block> {
   const { shortest, longest } = blockLengths[familyOf(address)];
   for (let length = longest; length >= shortest; length--) {
     const block = draft.get(blockKind(familyOf(address)), cidrOf(address, length));
@@ -70,13 +76,13 @@ export function claimBlock(
 }
 
 /** Gives an address of a block to a holder with a handle. */
-export function hold(
+export function assignInBlock(
   draft: Draft,
   block: Block,
-  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+  allocation: { readonly address: IpAddress; readonly holder: AllocationAttributes },
 ): void {
-  putBlock(draft, withHolder(block, held.address, held.holder));
-  const { handle_id: id } = held.holder;
+  putBlock(draft, withAllocation(block, allocation.address, allocation.holder));
+  const { handle_id: id } = allocation.holder;
   if (id === undefined) return;
   const handle = draft.getLikelyNew('Handle', id) ?? { block: {}, deleted: false };
   const count = handle.block?.[block.cidr] ?? 0;
@@ -84,28 +90,28 @@ export function hold(
 }
 
 /** Describes the holder of a held address anew; its handle stays. */
-export function rewriteHolder(
+export function rewriteAllocation(
   draft: Draft,
   block: Block,
-  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+  allocation: { readonly address: IpAddress; readonly holder: AllocationAttributes },
 ): void {
-  putBlock(draft, withChangedHolder(block, held.address, held.holder));
+  putBlock(draft, withChangedAllocation(block, allocation.address, allocation.holder));
 }
 
 /** Frees an address. A block that is empty and nobody's goes with it. */
 export function release(
   draft: Draft,
   block: Block,
-  held: { readonly address: IpAddress; readonly holder: AllocationAttributes },
+  allocation: { readonly address: IpAddress; readonly holder: AllocationAttributes },
 ): void {
-  const freed = withoutHolder(block, held.address);
+  const freed = withoutAllocation(block, allocation.address);
   const family = cidrFamily(block.cidr);
   if (isEmptyBlock(freed) && isNobodys(freed)) {
     draft.remove(blockKind(family), block.cidr);
   } else {
     putBlock(draft, freed);
   }
-  const { handle_id: id } = held.holder;
+  const { handle_id: id } = allocation.holder;
   const handle = id === undefined ? undefined : draft.get('Handle', id);
   if (id === undefined || handle === undefined) return;
   const { [block.cidr]: count = 0, ...others } = handle.block ?? {};

@@ -4,31 +4,31 @@ import type { IpAddress } from '../../ip/address.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { allocate, assign, type AllocationRequest } from '../blocks/allocate.ts';
-import { addressTaken, lookUpHolder, userOf, type Held } from '../records/holder.ts';
-import { poolOf, refuseOtherUses, reservedRanges } from './pools.ts';
+import { addressTaken, findAllocation, userOf, type Allocation } from '../records/allocation.ts';
+import { poolOf, rejectOtherUses, reservedRanges } from './pools.ts';
 
 /** How an address stands: a plan looks once, decides by it, and then changes pool, block and handle from above. */
-export interface Standing {
+export interface AddressState {
   readonly address: IpAddress;
   /** The pool that it lies in, enabled or not. */
   readonly pool: IpPool | undefined;
   /** Who holds it; `undefined` if nobody does. */
-  readonly held: Held | undefined;
+  readonly allocation: Allocation | undefined;
 }
 
-export function standingOf(draft: Draft, address: IpAddress): Standing {
-  return { address, pool: poolOf(draft, address), held: lookUpHolder(draft, address) };
+export function addressState(draft: Draft, address: IpAddress): AddressState {
+  return { address, pool: poolOf(draft, address), allocation: findAllocation(draft, address) };
 }
 
 /**
  * Takes any free address of some pools that is not reserved; `undefined` if all are taken. Throws
  * `ipam/pool-not-for-workloads`, `ipam/block-limit` or `ipam/no-new-blocks`.
  */
-export function takeAny(
+export function allocateAny(
   draft: Draft,
   request: Omit<AllocationRequest, 'reserved'>,
 ): IpAddress | undefined {
-  for (const pool of request.pools) refuseOtherUses(pool);
+  for (const pool of request.pools) rejectOtherUses(pool);
   return allocate(draft, { ...request, reserved: reservedRanges(draft) });
 }
 
@@ -36,9 +36,9 @@ export function takeAny(
  * Gives one address to a holder; throws `ipam/address-taken`, `-outside`, `-elsewhere` or `ipam/block-overlaps`. What
  * an endpoint of any host uses is taken, whatever the blocks say, unless the caller knows it to be the holder's.
  */
-export function give(
+export function allocateAddress(
   draft: Draft,
-  { address, pool, held }: Standing,
+  { address, pool, allocation }: AddressState,
   request: {
     readonly node: string;
     readonly holder: AllocationAttributes;
@@ -49,7 +49,7 @@ export function give(
   if (pool === undefined) {
     throw new CalicoError('ipam/address-outside', { address, where: 'any IP pool' });
   }
-  if (held !== undefined) throw addressTaken(draft, address, held.holder);
+  if (allocation !== undefined) throw addressTaken(draft, address, allocation.holder);
   if (request.isUsersOwn !== true && userOf(draft, address) !== undefined) {
     throw addressTaken(draft, address, {});
   }

@@ -9,51 +9,51 @@ import {
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { holderWith } from '../docker/addresses.ts';
-import { give, standingOf } from '../pools/standing.ts';
-import { heldAddresses, isEmptyBlock } from '../records/block.ts';
-import { lookUpHolder } from '../records/holder.ts';
+import { allocateAddress, addressState } from '../pools/address-state.ts';
+import { allocatedAddresses, isEmptyBlock } from '../records/block.ts';
+import { findAllocation } from '../records/allocation.ts';
 import { blocksOfOtherSizes, unreadableBlocks } from '../blocks/claim.ts';
-import { blocksHolding } from '../records/records.ts';
+import { blocksContaining } from '../records/records.ts';
 import { parsePoolId } from '../docker/pool-id.ts';
 import { poolOf } from '../pools/pools.ts';
 
 /** Mends what makes an address in use look free: `calicoctl ipam release` of a used one, or a lost block. */
 
 /** What one plan mends at most: an address in a lost block touches a dozen keys, and a transaction takes so many. */
-export const mostHealed = 8;
+export const maxRepairs = 8;
 
 /**
  * Allocates what the given endpoints of Docker use and no block holds, to those endpoints, as CreateEndpoint did.
- * Answers the addresses, `mostHealed` at most; what cannot be had stays as it is. Nothing is freed, and endpoints of
+ * Answers the addresses, `maxRepairs` at most; what cannot be had stays as it is. Nothing is freed, and endpoints of
  * other orchestrators are left to them.
  */
-export function allocateUsed(
+export function allocateInUse(
   draft: Draft,
   { endpointIds, now }: { readonly endpointIds: Iterable<string>; readonly now: Date },
 ): readonly IpAddress[] {
-  const healed: IpAddress[] = [];
+  const repaired: IpAddress[] = [];
   for (const id of endpointIds) {
     const endpoint = draft.get('WorkloadEndpoint', id);
     if (endpoint?.spec.orchestrator !== orchestrator) continue;
     // Whoever removes the endpoint at this moment frees its address.
     for (const address of endpointAddresses(endpoint)) {
-      if (healed.length >= mostHealed) return healed;
+      if (repaired.length >= maxRepairs) return repaired;
       if (!isAllocatable(draft, address)) continue;
       draft.expect('WorkloadEndpoint', id);
       const holder = holderWith(address, factsOf(draft, endpoint, address));
-      const standing = standingOf(draft, address);
-      give(draft, standing, { node: endpoint.spec.node, holder, now, isUsersOwn: true });
-      healed.push(address);
+      const state = addressState(draft, address);
+      allocateAddress(draft, state, { node: endpoint.spec.node, holder, now, isUsersOwn: true });
+      repaired.push(address);
     }
   }
-  return healed;
+  return repaired;
 }
 
 /** Whether an address is free, in a pool, and in no block that overlaps one of another size or that cannot be read. */
 function isAllocatable(draft: Draft, address: IpAddress): boolean {
   const pool = poolOf(draft, address);
-  if (pool === undefined || lookUpHolder(draft, address) !== undefined) return false;
-  const [block] = blocksHolding(draft, address);
+  if (pool === undefined || findAllocation(draft, address) !== undefined) return false;
+  const [block] = blocksContaining(draft, address);
   if (block !== undefined) return true;
   const [family, blockSize] = [familyOf(address), poolBlockSize(pool)];
   const cidr = cidrOf(address, blockSize);
@@ -80,12 +80,12 @@ function factsOf(draft: Draft, endpoint: WorkloadEndpoint, address: IpAddress) {
   };
 }
 
-/** Makes handles count what the blocks say; answers those that were changed, `mostHealed` at most. */
+/** Makes handles count what the blocks say; answers those that were changed, `maxRepairs` at most. */
 export function recountHandles(draft: Draft): readonly string[] {
   const counted = new Map<string, Record<string, number>>();
   for (const kind of ['Block4', 'Block6'] as const) {
     for (const [, block] of draft.entries(kind)) {
-      for (const [, { handle_id: id }] of heldAddresses(block)) {
+      for (const [, { handle_id: id }] of allocatedAddresses(block)) {
         if (id === undefined) continue;
         const counts = counted.get(id) ?? {};
         counts[block.cidr] = (counts[block.cidr] ?? 0) + 1;
@@ -98,7 +98,7 @@ export function recountHandles(draft: Draft): readonly string[] {
   for (const id of known.union(new Set(counted.keys()))) {
     const handle = draft.get('Handle', id) ?? { deleted: false };
     const counts = counted.get(id) ?? {};
-    if (changed.length >= mostHealed) break;
+    if (changed.length >= maxRepairs) break;
     if (known.has(id) && isSame(handle.block ?? {}, counts)) continue;
     for (const cidr of Object.keys(counts))
       draft.expect(cidr.includes(':') ? 'Block6' : 'Block4', cidr);

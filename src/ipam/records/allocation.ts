@@ -3,8 +3,8 @@ import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
 import { containerName, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { holderOf } from './block.ts';
-import { blocksHolding } from './records.ts';
+import { allocationOf } from './block.ts';
+import { blocksContaining } from './records.ts';
 
 /** Who holds an address: as it is recorded, and in words. */
 
@@ -20,16 +20,16 @@ export interface AddressFacts {
 }
 
 /** An allocation as it was found. */
-export interface Held {
+export interface Allocation {
   readonly address: IpAddress;
   readonly block: Block;
   readonly holder: AllocationAttributes;
 }
 
 /** Who holds an address now; `undefined` if nobody does. */
-export function lookUpHolder(draft: Draft, address: IpAddress): Held | undefined {
-  for (const block of blocksHolding(draft, address)) {
-    const holder = holderOf(block, address);
+export function findAllocation(draft: Draft, address: IpAddress): Allocation | undefined {
+  for (const block of blocksContaining(draft, address)) {
+    const holder = allocationOf(block, address);
     if (holder !== undefined) return { address, block, holder };
   }
   return undefined;
@@ -47,12 +47,12 @@ export function addressTaken(
   address: IpAddress,
   holder: AllocationAttributes,
 ): CalicoError {
-  const title = describeHolder(holder, userOf(draft, address));
+  const title = describeAllocation(holder, userOf(draft, address));
   return new CalicoError('ipam/address-taken', { address, holder: title });
 }
 
 /** A holder in words, for messages; the endpoint that uses the address knows its container, the record may not. */
-export function describeHolder(
+export function describeAllocation(
   { handle_id, secondary = {} }: AllocationAttributes,
   user: WorkloadEndpoint | undefined,
 ): string {

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
-import { collect, findOwnerless, ownerlessKey, type SwarmFacts } from './collect.ts';
+import { reclaim, findLeaks, leakKey, type SwarmFacts } from './reclaim.ts';
 import { swarmAddressSpace } from '../docker/network-addresses.ts';
 import { checkIpam } from './report.ts';
 
 const gatewayOption = { RequestAddressType: 'com.docker.network.gateway' };
 
 async function findsOf(lab: Lab, node: string, swarm?: SwarmFacts): Promise<readonly string[]> {
-  const finds = await lab.plan((draft) => findOwnerless(draft, node, swarm));
-  return finds.map(ownerlessKey);
+  const finds = await lab.plan((draft) => findLeaks(draft, node, swarm));
+  return finds.map(leakKey);
 }
 
 test('a host finds what of its own has no owner: addresses without an endpoint, pools without a network', () =>
@@ -27,19 +27,19 @@ test('a host finds what of its own has no owner: addresses without an endpoint, 
       `pool ${other}`,
     ]);
     // Even one who says so himself frees nothing of another host, nor what has an owner by now.
-    const ofA = await lab.plan((draft) => findOwnerless(draft, 'host-a'));
-    await lab.plan((draft) => collect(draft, 'host-b', ofA));
+    const ofA = await lab.plan((draft) => findLeaks(draft, 'host-a'));
+    await lab.plan((draft) => reclaim(draft, 'host-b', ofA));
     assert.ok(await lab.holder('10.99.0.7'));
     await lab.adopt('host-a', 'net1', [{ Pool: '10.99.0.0/24', Data: await nextHop(lab, own) }]);
     await lab.connect('host-a', 'net1', { endpointId: 'e1', address: '10.99.0.7' });
     assert.deepEqual(await findsOf(lab, 'host-a'), []);
-    await lab.plan((draft) => collect(draft, 'host-a', ofA));
+    await lab.plan((draft) => reclaim(draft, 'host-a', ofA));
     assert.equal((await lab.holder('10.99.0.7'))?.secondary?.['endpoint'], 'e1');
     assert.ok(await lab.holder('10.99.0.8'));
     await lab.disconnect('host-a', 'e1');
     assert.deepEqual(await findsOf(lab, 'host-a'), ['address 10.99.0.7 docker.host-a.10-99-0-7']);
     await lab.removeNetwork('host-a', 'net1');
-    assert.equal(await lab.plan((draft) => collect(draft, 'host-a', ofA)), 'done');
+    assert.equal(await lab.plan((draft) => reclaim(draft, 'host-a', ofA)), 'done');
     assert.equal(await lab.holder('10.99.0.7'), undefined);
     assert.deepEqual(
       [...lab.mirror.list('DockerPool').values()].map(({ value }) => value.node),
@@ -67,13 +67,13 @@ test('an address that hosts share stays until the last of them has no pool there
     assert.deepEqual(await findsOf(lab, 'host-a'), [`pool ${pools.get('host-a')}`]);
     await lab.ipam('host-a').releasePool.answer({ PoolID: pools.get('host-a') ?? '' }, signal);
     assert.deepEqual(await findsOf(lab, 'host-b'), [`pool ${pools.get('host-b')}`]);
-    const finds = await lab.plan((draft) => findOwnerless(draft, 'host-a'));
-    assert.deepEqual(finds.map(ownerlessKey), ['address 10.99.0.1 docker.shared.10-99-0-1']);
-    await lab.plan((draft) => collect(draft, 'host-a', finds));
+    const finds = await lab.plan((draft) => findLeaks(draft, 'host-a'));
+    assert.deepEqual(finds.map(leakKey), ['address 10.99.0.1 docker.shared.10-99-0-1']);
+    await lab.plan((draft) => reclaim(draft, 'host-a', finds));
     assert.equal(await sharers(), 'host-b/n1');
     await lab.plan((draft) => draft.remove('DockerPool', 'host-b/n1'));
-    const last = await lab.plan((draft) => findOwnerless(draft, 'host-b'));
-    await lab.plan((draft) => collect(draft, 'host-b', last));
+    const last = await lab.plan((draft) => findLeaks(draft, 'host-b'));
+    await lab.plan((draft) => reclaim(draft, 'host-b', last));
     assert.equal(await lab.holder('10.99.0.1'), undefined);
     assert.deepEqual(checkIpam(lab.mirror), []);
   }));
@@ -104,8 +104,8 @@ test("a manager's pool is over when the network is gone, the host is no manager,
     assert.deepEqual(await findsOf(lab, 'host-a', { isManager }), replaced);
     // The host that led before may never come back: its pool is collected by the one that leads.
     assert.deepEqual(await findsOf(lab, 'host-b', { isManager }), replaced);
-    const finds = await lab.plan((draft) => findOwnerless(draft, 'host-b', { isManager }));
-    await lab.plan((draft) => collect(draft, 'host-b', finds, { isManager }));
+    const finds = await lab.plan((draft) => findLeaks(draft, 'host-b', { isManager }));
+    await lab.plan((draft) => reclaim(draft, 'host-b', finds, { isManager }));
     assert.equal(await lab.holder(claimed), undefined);
     assert.deepEqual(
       [...lab.mirror.list('DockerPool').values()].map(({ value }) => value.poolId),

@@ -4,7 +4,7 @@ import { GroupWriter } from '../../cache/group-writer.ts';
 import { heldByNode } from '../../cache/holding.ts';
 import { LiveMirror } from '../../cache/live-mirror.ts';
 import { checkIpam } from './report.ts';
-import { collect, findOwnerless } from './collect.ts';
+import { reclaim, findLeaks } from './reclaim.ts';
 import { signal, withIpam } from '../ipam-lab.fixture.ts';
 
 test('a node that has just started gives back addresses of its own whose handles it does not hold', () =>
@@ -18,8 +18,8 @@ test('a node that has just started gives back addresses of its own whose handles
     await mirror.reached(lab.mirror.revision, signal);
     assert.equal(mirror.held('Handle').size, 0);
     const writer = new GroupWriter(mirror);
-    const { result: finds } = await writer.write((draft) => findOwnerless(draft, 'host-a'), signal);
-    const { revision } = await writer.write((draft) => collect(draft, 'host-a', finds), signal);
+    const { result: finds } = await writer.write((draft) => findLeaks(draft, 'host-a'), signal);
+    const { revision } = await writer.write((draft) => reclaim(draft, 'host-a', finds), signal);
     await lab.mirror.reached(revision, signal);
     assert.equal(lab.mirror.list('Handle').size, 0);
     assert.deepEqual(checkIpam(lab.mirror), []);

@@ -4,7 +4,7 @@ import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
 import { containerName } from '../../model/kinds/workload-endpoint.ts';
 import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
-import { heldAddresses } from '../records/block.ts';
+import { allocatedAddresses } from '../records/block.ts';
 import { countReserved } from '../pools/reserved.ts';
 
 /** How much of a pool, or of one of its blocks, is in use. */
@@ -52,7 +52,7 @@ export function poolUsage(view: View): readonly Usage[] {
 /** Addresses that hosts have from blocks of others. */
 export function borrowedAddresses(view: View): readonly Borrowed[] {
   return allBlocks(view).flatMap((block) =>
-    [...heldAddresses(block)].flatMap(([address, { secondary }]) => {
+    [...allocatedAddresses(block)].flatMap(([address, { secondary }]) => {
       const borrower = secondary?.['node'];
       const owner = blockHost(block);
       const isBorrowed = borrower !== undefined && borrower !== owner;
@@ -80,7 +80,7 @@ export function checkIpam(view: View): readonly string[] {
   const held = new Map<IpAddress, AllocationAttributes>();
   for (const block of allBlocks(view)) {
     problems.push(...blockProblems(block));
-    for (const [address, holder] of heldAddresses(block)) held.set(address, holder);
+    for (const [address, holder] of allocatedAddresses(block)) held.set(address, holder);
   }
   const handles = new Map<string, number>();
   for (const [address, { handle_id: handle, secondary }] of held) {
@@ -121,7 +121,7 @@ export function checkIpam(view: View): readonly string[] {
 function usageOf(pool: IpPool, blocks: readonly Block[], reserved: readonly Cidr[]): Usage {
   const { cidr } = pool.spec;
   const own = blocks.filter((block) => cidrCovers(cidr, block.cidr));
-  const inUse = (block: Block) => [...heldAddresses(block)].map(([address]) => address);
+  const inUse = (block: Block) => [...allocatedAddresses(block)].map(([address]) => address);
   return {
     name: pool.metadata.name,
     ...countsOf(cidr, own.flatMap(inUse), reserved),

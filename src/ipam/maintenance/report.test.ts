@@ -10,9 +10,16 @@ import {
 } from '../../model/kinds/workload-endpoint.ts';
 import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { newBlock } from '../records/block.ts';
-import { describeHolder } from '../records/holder.ts';
-import { claimBlock, getBlock, hold, putBlock, release, removeBlock } from '../records/records.ts';
-import { allocateUsed, recountHandles } from './heal.ts';
+import { describeAllocation } from '../records/allocation.ts';
+import {
+  claimBlock,
+  getBlock,
+  assignInBlock,
+  putBlock,
+  release,
+  removeBlock,
+} from '../records/records.ts';
+import { allocateInUse, recountHandles } from './repair.ts';
 import { borrowedAddresses, checkIpam, poolUsage } from './report.ts';
 
 const cidr = parseCidr('10.65.0.0/29');
@@ -67,7 +74,7 @@ async function withBlock(
     const holder = { handle_id: 'h1', secondary: { node: 'host-a', pool: 'n0', endpoint: 'e1' } };
     await lab.plan((draft) => {
       const block = claimBlock(draft, { cidr, host: 'host-a', now });
-      hold(draft, block, { address: first ?? assert.fail(), holder });
+      assignInBlock(draft, block, { address: first ?? assert.fail(), holder });
     });
     await putEndpoint(lab, 'e1', '10.65.0.0');
     assert.deepEqual(checkIpam(lab.mirror), []);
@@ -103,14 +110,14 @@ test('a handle counts the addresses of each block, and goes with the last; so do
       address: parseAddress(address),
       holder: { handle_id: 'h', secondary: { node: 'host-a' } },
     });
-    const change = (cidrOf: typeof cidr, how: typeof hold, address: string) =>
+    const change = (cidrOf: typeof cidr, how: typeof assignInBlock, address: string) =>
       lab.plan((draft) => how(draft, getBlock(draft, cidrOf) ?? assert.fail(), held(address)));
     await lab.plan((draft) => {
       for (const one of [cidr, other]) claimBlock(draft, { cidr: one, host: 'host-a', now });
     });
-    await change(cidr, hold, '10.65.0.1');
-    await change(cidr, hold, '10.65.0.2');
-    await change(other, hold, '10.65.0.9');
+    await change(cidr, assignInBlock, '10.65.0.1');
+    await change(cidr, assignInBlock, '10.65.0.2');
+    await change(other, assignInBlock, '10.65.0.9');
     const counts = () => lab.mirror.get('Handle', 'h')?.value;
     assert.deepEqual(counts(), { block: { [cidr]: 2, [other]: 1 }, deleted: false });
     await change(cidr, release, '10.65.0.1');
@@ -132,14 +139,14 @@ test('a handle counts the addresses of each block, and goes with the last; so do
     // Without a handle nothing is counted.
     await lab.plan((draft) => {
       const block = getBlock(draft, cidr) ?? assert.fail();
-      hold(draft, block, { address: parseAddress('10.65.0.3'), holder: {} });
+      assignInBlock(draft, block, { address: parseAddress('10.65.0.3'), holder: {} });
     });
     assert.equal(lab.mirror.list('Handle').size, 0);
     await lab.plan((draft) => {
       const block = getBlock(draft, cidr) ?? assert.fail();
       release(draft, block, { address: parseAddress('10.65.0.3'), holder: {} });
     });
-    await change(cidr, hold, '10.65.0.1');
+    await change(cidr, assignInBlock, '10.65.0.1');
     await lab.plan((draft) => {
       draft.put('Handle', 'h', { block: { [cidr]: 1, '10.65.0.16/29': 3 }, deleted: false });
       removeBlock(draft, getBlock(draft, cidr) ?? assert.fail());
@@ -221,7 +228,7 @@ test('usage tells of each pool and block, and who has an address from the block 
     await lab.plan((draft) => {
       const block = getBlock(draft, cidr) ?? assert.fail();
       const holder = { handle_id: 'h2', secondary: { node: 'host-b', pool: 'n1' } };
-      hold(draft, block, { address: second ?? assert.fail(), holder });
+      assignInBlock(draft, block, { address: second ?? assert.fail(), holder });
       putBlock(draft, newBlock(parseCidr('10.65.0.8/29'), 'host-b', now));
       const pool = draft.get('IPPool', 'default-ipv4-ippool') ?? assert.fail();
       const spec = { ...pool.spec, cidr: parseCidr('10.64.0.0/24') };
@@ -272,8 +279,8 @@ test('only what Docker uses and nobody holds is allocated again, with what is kn
       await putEndpoint(lab, 'e4', '10.77.0.1'),
       'libnetwork/none',
     ];
-    const healed = await lab.plan((draft) => allocateUsed(draft, { endpointIds: ids, now }));
-    assert.deepEqual(healed, ['10.65.0.9']);
+    const repaired = await lab.plan((draft) => allocateInUse(draft, { endpointIds: ids, now }));
+    assert.deepEqual(repaired, ['10.65.0.9']);
     assert.deepEqual(await lab.holder('10.65.0.9'), {
       handle_id: 'docker.host-a.10-65-0-9',
       secondary: {
@@ -286,18 +293,21 @@ test('only what Docker uses and nobody holds is allocated again, with what is kn
     });
     const many: string[] = [];
     for (let n = 16; n < 28; n++) many.push(await putEndpoint(lab, `m${n}`, `10.65.0.${n}`));
-    const heal = () => lab.plan((draft) => allocateUsed(draft, { endpointIds: many, now }));
+    const heal = () => lab.plan((draft) => allocateInUse(draft, { endpointIds: many, now }));
     assert.equal((await heal()).length, 8, 'a transaction holds so many');
     assert.equal((await heal()).length, 4);
     assert.equal((await heal()).length, 0);
     // A block of another size that is in use stands in the way; an empty one is replaced.
     await lab.plan((draft) => {
       const wide = claimBlock(draft, { cidr: parseCidr('10.65.0.32/28'), host: 'host-b', now });
-      hold(draft, wide, { address: parseAddress('10.65.0.33'), holder: { handle_id: 'x' } });
+      assignInBlock(draft, wide, {
+        address: parseAddress('10.65.0.33'),
+        holder: { handle_id: 'x' },
+      });
     });
     const within = await putEndpoint(lab, 'w', '10.65.0.34');
     const one = { endpointIds: [within], now };
-    assert.deepEqual(await lab.plan((draft) => allocateUsed(draft, one)), ['10.65.0.34']);
+    assert.deepEqual(await lab.plan((draft) => allocateInUse(draft, one)), ['10.65.0.34']);
   }));
 
 test('a holder is told in the words of whoever knows it best', () => {
@@ -318,7 +328,7 @@ test('a holder is told in the words of whoever knows it best', () => {
   const node = 'host-a';
   const cases: readonly (readonly [
     Readonly<Record<string, string>>,
-    Parameters<typeof describeHolder>[1],
+    Parameters<typeof describeAllocation>[1],
     string,
   ])[] = [
     [{ node, pod: 'p', namespace: 'ns' }, undefined, 'pod ns/p on host host-a'],
@@ -345,7 +355,7 @@ test('a holder is told in the words of whoever knows it best', () => {
     [{ node }, undefined, 'h1 on host host-a'],
   ];
   for (const [secondary, user, text] of cases) {
-    assert.equal(describeHolder({ handle_id: 'h1', secondary }, user), text);
+    assert.equal(describeAllocation({ handle_id: 'h1', secondary }, user), text);
   }
-  assert.equal(describeHolder({}, undefined), 'an unknown owner');
+  assert.equal(describeAllocation({}, undefined), 'an unknown owner');
 });

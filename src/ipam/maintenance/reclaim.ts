@@ -1,19 +1,19 @@
 import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import { heldAddresses } from '../records/block.ts';
+import { allocatedAddresses } from '../records/block.ts';
 import type { Block } from '../../model/kinds/block.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { isLiving, sharersOf, swarmSharer } from '../docker/addresses.ts';
-import { lookUpHolder } from '../records/holder.ts';
+import { findAllocation } from '../records/allocation.ts';
 import { claimsOn, isVoid, putClaims, releaseUser } from '../docker/claims.ts';
 import { poolIdsOfNetworks, releasePool } from '../docker/docker-pools.ts';
 import { parsePoolId } from '../docker/pool-id.ts';
-import { release, rewriteHolder } from '../records/records.ts';
+import { release, rewriteAllocation } from '../records/records.ts';
 import { poolsOfNetwork } from '../docker/swarm-addresses.ts';
 
 /** Something of this host that has no owner any more. */
-export type Ownerless =
+export type Leak =
   | {
       readonly kind: 'address';
       readonly address: IpAddress;
@@ -26,7 +26,7 @@ export type Ownerless =
   | { readonly kind: 'pool'; readonly poolId: string; readonly node: string };
 
 /** What names a find in two looks at the same thing. */
-export function ownerlessKey(find: Ownerless): string {
+export function leakKey(find: Leak): string {
   if (find.kind === 'pool') return `pool ${find.poolId}`;
   const what = find.kind === 'claim' ? find.claims.join(',') : find.handle;
   return `${find.kind} ${find.address} ${what}`;
@@ -43,16 +43,16 @@ export interface SwarmFacts {
  * records that no network has. What was asked for a moment ago looks the same, so a find counts only if it is
  * still one some time later.
  */
-export function findOwnerless(
+export function findLeaks(
   draft: Draft,
   node: string,
   swarm: SwarmFacts = { isManager: true },
-): readonly Ownerless[] {
-  const finds: Ownerless[] = [];
+): readonly Leak[] {
+  const finds: Leak[] = [];
   for (const kind of ['Block4', 'Block6'] as const) {
     for (const [, block] of draft.entries(kind)) {
       if (!mayConcern(block, node)) continue;
-      for (const [address, holder] of heldAddresses(block)) {
+      for (const [address, holder] of allocatedAddresses(block)) {
         const { secondary = {}, handle_id: handle = '' } = holder;
         const claims = claimsOn(holder).filter((claim) => isVoid(draft, claim));
         if (claims.length > 0) finds.push({ kind: 'claim', address, claims });
@@ -103,27 +103,27 @@ function isAbandoned({ swarm }: DockerPool, { isManager, networks }: SwarmFacts)
 }
 
 /** A plan that frees what was found, if it still has no owner; answers as `removePool` does. */
-export function collect(
+export function reclaim(
   draft: Draft,
   node: string,
-  finds: readonly Ownerless[],
+  finds: readonly Leak[],
   swarm?: SwarmFacts,
 ): Progress {
-  const still = new Set(findOwnerless(draft, node, swarm).map(ownerlessKey));
-  const lost = finds.filter((find) => still.has(ownerlessKey(find)));
+  const still = new Set(findLeaks(draft, node, swarm).map(leakKey));
+  const lost = finds.filter((find) => still.has(leakKey(find)));
   const handles = lost.flatMap((find) => (find.kind === 'address' ? [find.handle] : []));
   draft.readAhead('Handle', handles);
   for (const find of lost) {
     if (find.kind === 'pool') {
       if (releasePool(draft, find.poolId, find.node) === 'more') return 'more';
-    } else if (find.kind === 'claim') collectClaims(draft, find);
-    else collectAddress(draft, node, find.address);
+    } else if (find.kind === 'claim') reclaimClaims(draft, find);
+    else reclaimAddress(draft, node, find.address);
   }
   return 'done';
 }
 
-function collectAddress(draft: Draft, node: string, address: IpAddress): void {
-  const found = lookUpHolder(draft, address);
+function reclaimAddress(draft: Draft, node: string, address: IpAddress): void {
+  const found = findAllocation(draft, address);
   if (found === undefined) return;
   const { block, holder } = found;
   const sharers = sharersOf(holder);
@@ -132,14 +132,14 @@ function collectAddress(draft: Draft, node: string, address: IpAddress): void {
   const left = sharers.filter((sharer) => !lost.includes(sharer));
   if (left.length === 0) return release(draft, block, { address, holder });
   const secondary = { ...holder.secondary, holders: left.join(',') };
-  rewriteHolder(draft, block, { address, holder: { ...holder, secondary } });
+  rewriteAllocation(draft, block, { address, holder: { ...holder, secondary } });
 }
 
-function collectClaims(
+function reclaimClaims(
   draft: Draft,
   { address, claims }: { readonly address: IpAddress; readonly claims: readonly string[] },
 ): void {
-  const found = lookUpHolder(draft, address);
+  const found = findAllocation(draft, address);
   if (found === undefined) return;
   for (const claim of claims) draft.expect('DockerPool', claim);
   const left = claimsOn(found.holder).filter((claim) => !claims.includes(claim));
