@@ -40,7 +40,7 @@ class Lab {
       supervisor: looseSupervisor(),
       heldPorts: { hold: async () => 0, release: () => undefined },
       ipv6Forwarding: {
-        isOurs: false,
+        isOwn: false,
         switchOn: () => undefined,
         keepAdvertisements: () => undefined,
       },

@@ -73,22 +73,22 @@ export class FakeKernel implements Drivers {
         this.sets,
       ),
       routes: {
-        want: (route) => {
+        setDesired: (route) => {
           const key = `${route.kind} ${route.destination}`;
           const by = route.kind === 'endpoint' ? route.interface : 'lo';
           soon('routes', `route ${key}`, () => {
             if (!this.refuses.has(`route ${route.destination}`)) this.routes.set(key, by);
           });
         },
-        unwant: ({ kind, destination }) =>
+        deleteDesired: ({ kind, destination }) =>
           soon('routes', `no route ${kind} ${destination}`, () =>
             this.routes.delete(`${kind} ${destination}`),
           ),
-        wantAddress: ({ interface: name, address }) =>
+        setDesiredAddress: ({ interface: name, address }) =>
           soon('routes', `address ${name} ${address}`, () =>
             this.linkAddresses.add(`${name} ${address}`),
           ),
-        unwantAddress: ({ interface: name, address }) =>
+        deleteDesiredAddress: ({ interface: name, address }) =>
           soon('routes', `no address ${name} ${address}`, () =>
             this.linkAddresses.delete(`${name} ${address}`),
           ),

@@ -96,7 +96,7 @@ test('a set comes before the rules that name it and goes after them, and once it
   const sets = new AddressSets(kernel);
   let retried = 0;
   const driver = setsInRounds(sets, { retryRefused: () => retried++ });
-  sets.want({ name: 'cali40one', type: 'net', family: 4, countsPackets: false });
+  sets.setDesired({ name: 'cali40one', type: 'net', family: 4, countsPackets: false });
   sets.addMember('cali40one', '10.0.0.1/32');
   for (const phase of phases) {
     await driver.apply?.(phase, signal);
@@ -108,7 +108,7 @@ test('a set comes before the rules that name it and goes after them, and once it
   assert.equal(driver.poll?.({ isInSync: true }), true);
   await driver.apply?.('additions', signal);
   assert.deepEqual([...(kernel.sets.get('cali40one')?.members ?? [])], ['10.0.0.1/32']);
-  sets.unwant('cali40one');
+  sets.deleteDesired('cali40one');
   await driver.apply?.('additions', signal);
   assert.ok(kernel.sets.has('cali40one'));
   await driver.apply?.('removals', signal);

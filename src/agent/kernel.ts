@@ -23,12 +23,18 @@ import type { Driver, HostEvent, Phase } from './manager.ts';
 export interface Kernel {
   readonly sets: Pick<
     AddressSets,
-    'want' | 'unwant' | 'addMember' | 'removeMember' | 'holds' | 'faults' | 'applyAdditions'
+    | 'setDesired'
+    | 'deleteDesired'
+    | 'addMember'
+    | 'removeMember'
+    | 'holds'
+    | 'faults'
+    | 'applyAdditions'
   >;
   readonly rules: Renderer;
   readonly routes: Pick<
     Routes,
-    'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has' | 'link'
+    'setDesired' | 'deleteDesired' | 'setDesiredAddress' | 'deleteDesiredAddress' | 'has' | 'link'
   >;
   readonly links: LinkSettings;
   readonly conntrack: Conntrack;

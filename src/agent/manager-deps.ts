@@ -11,7 +11,7 @@ export interface ManagerDeps {
   readonly families: readonly IpFamily[];
   readonly kernel: Kernel;
   readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
-  readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOurs' | 'switchOn' | 'keepAdvertisements'>;
+  readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOwn' | 'switchOn' | 'keepAdvertisements'>;
   readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
   /** Whether flows end when the rule that allowed them is removed. */
   readonly endsForbiddenFlows: boolean;

@@ -15,7 +15,11 @@ const networks = [
 const name = fc.constantFrom('cali40a', 'cali40b');
 const member = fc.constantFrom(...networks);
 const change = fc.oneof(
-  fc.record({ kind: fc.constantFrom('want', 'unwant', 'lose'), name, member: fc.constant('') }),
+  fc.record({
+    kind: fc.constantFrom('setDesired', 'deleteDesired', 'lose'),
+    name,
+    member: fc.constant(''),
+  }),
   fc.record({
     kind: fc.constantFrom('add', 'add', 'remove', 'refuse', 'take', 'flush'),
     name,
@@ -35,25 +39,25 @@ test('whatever came before and is refused, the kernel has the rest; and all when
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
       const kernel = new FakeSets();
       const sets = new AddressSets(kernel);
-      const wanted = new Map<string, Set<string>>();
+      const desired = new Map<string, Set<string>>();
       const round = () => {
         sets.applyAdditions();
         sets.applyRemovals();
       };
       for (const { kind, name: set, member: one } of changes) {
         const spec = { name: set, type: 'net', family: 4, countsPackets: false } as const;
-        if (kind === 'want') {
-          sets.want(spec);
-          if (!wanted.has(set)) wanted.set(set, new Set());
-        } else if (kind === 'unwant') {
-          sets.unwant(set);
-          wanted.delete(set);
-        } else if (kind === 'add' && wanted.has(set)) {
+        if (kind === 'setDesired') {
+          sets.setDesired(spec);
+          if (!desired.has(set)) desired.set(set, new Set());
+        } else if (kind === 'deleteDesired') {
+          sets.deleteDesired(set);
+          desired.delete(set);
+        } else if (kind === 'add' && desired.has(set)) {
           sets.addMember(set, one);
-          wanted.get(set)?.add(one);
+          desired.get(set)?.add(one);
         } else if (kind === 'remove') {
           sets.removeMember(set, one);
-          wanted.get(set)?.delete(one);
+          desired.get(set)?.delete(one);
         } else if (kind === 'refuse') kernel.refuses.add(one);
         else if (kind === 'take') kernel.refuses.delete(one);
         else if (kind === 'lose') kernel.sets.delete(set);
@@ -64,7 +68,7 @@ test('whatever came before and is refused, the kernel has the rest; and all when
       }
       sets.resync();
       round();
-      for (const [set, members] of wanted) {
+      for (const [set, members] of desired) {
         const held = kernel.sets.get(set)?.members ?? assert.fail(`${set} is not there`);
         const refusedOnes = (one: string) => kernel.refuses.has(one);
         const those = (all: ReadonlySet<string>) => [...all].filter((one) => !refusedOnes(one));
@@ -77,8 +81,8 @@ test('whatever came before and is refused, the kernel has the rest; and all when
       kernel.refuses.clear();
       // A start finds the kernel as it is, and all that was refused is tried at once.
       const fresh = new AddressSets(kernel);
-      for (const [set, members] of wanted) {
-        fresh.want({ name: set, type: 'net', family: 4, countsPackets: false });
+      for (const [set, members] of desired) {
+        fresh.setDesired({ name: set, type: 'net', family: 4, countsPackets: false });
         for (const one of members) fresh.addMember(set, one);
       }
       fresh.resync();
@@ -87,7 +91,7 @@ test('whatever came before and is refused, the kernel has the rest; and all when
       const now = [...kernel.sets].map(
         ([set, { members }]) => [set, [...members].toSorted()] as const,
       );
-      const should = [...wanted].map(
+      const should = [...desired].map(
         ([set, members]) => [set, [...elements(members)].toSorted()] as const,
       );
       assert.deepEqual(new Map(now), new Map(should));
@@ -100,7 +104,7 @@ test('whatever came before and is refused, the kernel has the rest; and all when
 test('a member that is refused costs a few requests, once, and then none until it is tried again', () => {
   const kernel = new FakeSets();
   const sets = new AddressSets(kernel);
-  sets.want({ name: 'cali40a', type: 'net', family: 4, countsPackets: false });
+  sets.setDesired({ name: 'cali40a', type: 'net', family: 4, countsPackets: false });
   kernel.refuses.add('10.0.77.0/24');
   for (let n = 0; n < 200; n++) sets.addMember('cali40a', `10.0.${n}.0/24`);
   sets.applyAdditions();

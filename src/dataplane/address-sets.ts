@@ -4,7 +4,7 @@ import type { SetFault } from '../ruleset/address-set.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { kernelTypeName, type Ipset, type KernelMember, type KernelSet } from './netlink/ipset.ts';
 import { isRefusal } from './netlink/socket.ts';
-import { WantedSet } from './wanted-set.ts';
+import { DesiredSet } from './desired-set.ts';
 
 /** Names of sets that are ours: Calico's prefix, the family, and `t` for what is there for a moment. */
 const ours = /^cali[46][0t]/;
@@ -29,11 +29,11 @@ export interface FilledSet {
  */
 export class AddressSets {
   readonly #ipset: SetOperations;
-  readonly #sets = new Map<string, WantedSet>();
+  readonly #sets = new Map<string, DesiredSet>();
   /** Sets in the kernel by name, with what they are there. */
   readonly #present = new Map<string, string>();
   readonly #changed = new Set<string>();
-  readonly #unwanted = new Set<string>();
+  readonly #undesired = new Set<string>();
   /** Sets that cannot be made, read or removed. */
   readonly #unmade = new Refusals<string>();
   readonly #unread = new Refusals<string>();
@@ -54,31 +54,31 @@ export class AddressSets {
   }
 
   /** From now on the set is wanted, empty at first; repeating it keeps the members. */
-  want(spec: IpsetSpec): void {
+  setDesired(spec: IpsetSpec): void {
     if (this.#sets.has(spec.name)) return;
-    const wanted = new WantedSet(spec);
-    this.#sets.set(spec.name, wanted);
-    if (this.#present.has(spec.name)) this.#readMembers(wanted);
-    this.#unwanted.delete(spec.name);
+    const desired = new DesiredSet(spec);
+    this.#sets.set(spec.name, desired);
+    if (this.#present.has(spec.name)) this.#readMembers(desired);
+    this.#undesired.delete(spec.name);
     for (const refusals of [this.#unremoved, this.#busy]) refusals.delete(spec.name);
     this.#changed.add(spec.name);
   }
 
-  unwant(name: string): void {
+  deleteDesired(name: string): void {
     if (!this.#sets.delete(name)) return;
     this.#changed.delete(name);
     this.#unmade.delete(name);
     this.#unread.delete(name);
-    if (this.#present.has(name)) this.#unwanted.add(name);
+    if (this.#present.has(name)) this.#undesired.add(name);
   }
 
   addMember(name: string, member: string): void {
-    this.#sets.get(name)?.setWanted(member, true);
+    this.#sets.get(name)?.setDesired(member, true);
     this.#changed.add(name);
   }
 
   removeMember(name: string, member: string): void {
-    this.#sets.get(name)?.setWanted(member, false);
+    this.#sets.get(name)?.setDesired(member, false);
     this.#changed.add(name);
   }
 
@@ -107,13 +107,13 @@ export class AddressSets {
     ]);
     return new Map(
       [...names].map((name) => {
-        const wanted = this.#sets.get(name);
+        const desired = this.#sets.get(name);
         return [
           name,
           {
             absent: sentence(this.#unmade.get(name)),
-            lacks: sentence(wanted?.refused.first()),
-            exceeds: sentence(this.#unread.get(name) ?? wanted?.kept.first()),
+            lacks: sentence(desired?.refused.first()),
+            exceeds: sentence(this.#unread.get(name) ?? desired?.kept.first()),
           },
         ];
       }),
@@ -133,14 +133,14 @@ export class AddressSets {
     const prefixed = this.#ipset.list().filter(({ name }) => ours.test(name));
     this.#present.clear();
     for (const set of prefixed) this.#present.set(set.name, formOf(set));
-    this.#unwanted.clear();
+    this.#undesired.clear();
     for (const refusals of [this.#unremoved, this.#busy]) refusals.clear();
     for (const name of this.#present.keys()) {
-      if (!this.#sets.has(name)) this.#unwanted.add(name);
+      if (!this.#sets.has(name)) this.#undesired.add(name);
     }
-    for (const [name, wanted] of this.#sets) {
-      if (this.#present.has(name)) this.#readMembers(wanted);
-      else wanted.replaceActual([]);
+    for (const [name, desired] of this.#sets) {
+      if (this.#present.has(name)) this.#readMembers(desired);
+      else desired.replaceActual([]);
       this.#changed.add(name);
     }
   }
@@ -154,17 +154,17 @@ export class AddressSets {
     const sizes = new Map(this.#ipset.list().map(({ name, size }) => [name, size]));
     this.#filled = [];
     let differs = false;
-    for (const [name, wanted] of this.#sets) {
-      const { spec } = wanted;
+    for (const [name, desired] of this.#sets) {
+      const { spec } = desired;
       if (!this.#present.has(name)) continue;
       const size = sizes.get(name);
       if (size === undefined) this.#present.delete(name);
       else if (spec.isFilledByRules === true)
         this.#filled.push({ name, family: spec.family, size });
-      if (size !== undefined && (spec.isFilledByRules === true || size === wanted.size)) continue;
-      if (size === undefined) wanted.replaceActual([]);
+      if (size !== undefined && (spec.isFilledByRules === true || size === desired.size)) continue;
+      if (size === undefined) desired.replaceActual([]);
       else if (!this.#unread.isDue(name)) continue;
-      else this.#readMembers(wanted);
+      else this.#readMembers(desired);
       this.#changed.add(name);
       differs = true;
     }
@@ -175,17 +175,17 @@ export class AddressSets {
   applyAdditions(): void {
     this.#retryDue();
     for (const name of this.#changed) {
-      const wanted = this.#sets.get(name);
-      if (wanted !== undefined && this.#isMade(wanted)) this.#fill(wanted);
+      const desired = this.#sets.get(name);
+      if (desired !== undefined && this.#isMade(desired)) this.#fill(desired);
     }
     for (const name of this.#changed) {
-      const wanted = this.#sets.get(name);
-      const surplus = wanted?.surplus() ?? [];
-      if (wanted === undefined || surplus.length === 0) continue;
-      this.#removable.push(() => this.#removeMembers(wanted, surplus));
+      const desired = this.#sets.get(name);
+      const surplus = desired?.surplus() ?? [];
+      if (desired === undefined || surplus.length === 0) continue;
+      this.#removable.push(() => this.#removeMembers(desired, surplus));
     }
     this.#changed.clear();
-    this.#goingSets = new Set(this.#unwanted);
+    this.#goingSets = new Set(this.#undesired);
   }
 
   /**
@@ -214,14 +214,14 @@ export class AddressSets {
     if (spec !== undefined) this.#ipset.remove(spec, members);
   }
 
-  #inTrouble(): readonly WantedSet[] {
-    const wanted: WantedSet[] = [];
+  #inTrouble(): readonly DesiredSet[] {
+    const desired: DesiredSet[] = [];
     for (const name of this.#troubled) {
       const set = this.#sets.get(name);
-      if (set?.isInTrouble === true) wanted.push(set);
+      if (set?.isInTrouble === true) desired.push(set);
       else this.#troubled.delete(name);
     }
-    return wanted;
+    return desired;
   }
 
   #retryDue(): void {
@@ -230,16 +230,16 @@ export class AddressSets {
     }
     for (const name of this.#unmade.keys()) this.#changed.add(name);
     for (const name of this.#unread.keys()) {
-      const wanted = this.#sets.get(name);
-      if (wanted === undefined || !this.#unread.isDue(name)) continue;
-      this.#readMembers(wanted);
+      const desired = this.#sets.get(name);
+      if (desired === undefined || !this.#unread.isDue(name)) continue;
+      this.#readMembers(desired);
       this.#changed.add(name);
     }
   }
 
   /** Whether the set is there, made now if need be. */
-  #isMade(wanted: WantedSet): boolean {
-    const { spec } = wanted;
+  #isMade(desired: DesiredSet): boolean {
+    const { spec } = desired;
     const { name } = spec;
     const form = formOf({ ...spec, typeName: kernelTypeName(spec.type) });
     const present = this.#present.get(name);
@@ -247,14 +247,14 @@ export class AddressSets {
     if (!this.#unmade.isDue(name)) return false;
     try {
       if (present !== undefined) this.#replace(spec);
-      else if (!this.#isCreated(spec)) return this.#isMade(wanted);
+      else if (!this.#isCreated(spec)) return this.#isMade(desired);
     } catch (error) {
       this.#unmade.add(name, { what: `address set ${name}` }, error);
       return false;
     }
     if (this.#unmade.get(name) !== undefined) this.recovered++;
     this.#unmade.delete(name);
-    wanted.replaceActual([]);
+    desired.replaceActual([]);
     this.#present.set(name, form);
     return true;
   }
@@ -268,8 +268,8 @@ export class AddressSets {
       const found = this.#ipset.list().find(({ name }) => name === spec.name);
       if (found === undefined) throw error;
       this.#present.set(spec.name, formOf(found));
-      const wanted = this.#sets.get(spec.name);
-      if (wanted !== undefined) this.#readMembers(wanted);
+      const desired = this.#sets.get(spec.name);
+      if (desired !== undefined) this.#readMembers(desired);
       return false;
     }
   }
@@ -292,36 +292,36 @@ export class AddressSets {
     }
   }
 
-  #fill(wanted: WantedSet): void {
-    const { name } = wanted.spec;
+  #fill(desired: DesiredSet): void {
+    const { name } = desired.spec;
     try {
-      wanted.addMissing(this.#ipset);
+      desired.addMissing(this.#ipset);
     } catch {
       // Somebody has removed the set. If that happens again, the next round makes it.
       this.#present.delete(name);
       try {
-        if (this.#isMade(wanted)) wanted.addMissing(this.#ipset);
+        if (this.#isMade(desired)) desired.addMissing(this.#ipset);
       } catch (error) {
         this.#present.delete(name);
         this.#unmade.add(name, { what: `address set ${name}` }, error);
       }
     }
-    if (wanted.isInTrouble) this.#troubled.add(name);
+    if (desired.isInTrouble) this.#troubled.add(name);
   }
 
-  #removeMembers(wanted: WantedSet, candidates: readonly string[]): void {
-    if (!this.#present.has(wanted.spec.name)) return;
-    wanted.remove(this.#ipset, candidates);
-    if (wanted.isInTrouble) this.#troubled.add(wanted.spec.name);
+  #removeMembers(desired: DesiredSet, candidates: readonly string[]): void {
+    if (!this.#present.has(desired.spec.name)) return;
+    desired.remove(this.#ipset, candidates);
+    if (desired.isInTrouble) this.#troubled.add(desired.spec.name);
   }
 
   /** What rules fill is only looked at, never corrected. What cannot be read is taken to be as we left it. */
-  #readMembers(wanted: WantedSet): void {
-    const { spec } = wanted;
+  #readMembers(desired: DesiredSet): void {
+    const { spec } = desired;
     if (spec.isFilledByRules === true) return;
     try {
       const actual = this.#ipset.members(spec.name, spec.family);
-      wanted.replaceActual(actual.map(({ member }) => member));
+      desired.replaceActual(actual.map(({ member }) => member));
       this.#unread.delete(spec.name);
     } catch (error) {
       this.#unread.add(spec.name, { what: `reading of the address set ${spec.name}` }, error);
@@ -330,7 +330,7 @@ export class AddressSets {
 
   #destroy(name: string): void {
     const isDue = this.#unremoved.isDue(name) && this.#busy.isDue(name);
-    if (!this.#unwanted.has(name) || !isDue) return;
+    if (!this.#undesired.has(name) || !isDue) return;
     try {
       this.#ipset.destroy(name);
     } catch (error) {
@@ -340,7 +340,7 @@ export class AddressSets {
     }
     for (const refusals of [this.#unremoved, this.#busy]) refusals.delete(name);
     this.#present.delete(name);
-    this.#unwanted.delete(name);
+    this.#undesired.delete(name);
   }
 }
 

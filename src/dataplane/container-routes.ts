@@ -92,10 +92,10 @@ export function applyContainerRoutes(
     const own = new Set(present.map(({ linkIndex }) => linkIndex));
     const isAlone = () =>
       !listLinks(socket).some(({ index, leadsOut }) => leadsOut && !own.has(index));
-    const wanted = isPlain && isAlone() ? [] : present;
+    const desired = isPlain && isAlone() ? [] : present;
     const failures = new Failures();
     for (const family of [4, 6] as const) {
-      const ofFamily = wanted.filter(({ address }) => familyOf(address) === family);
+      const ofFamily = desired.filter(({ address }) => familyOf(address) === family);
       applyRoutes({ socket, family, failures }, ofFamily);
       applyRules({ socket, family, failures }, ofFamily);
     }
@@ -133,7 +133,7 @@ class Failures {
 }
 
 function applyRoutes({ socket, family, failures }: Applying, paths: readonly PlacedPath[]): void {
-  const wanted = paths.map(({ table, linkIndex, nextHop }): Route => ({
+  const desired = paths.map(({ table, linkIndex, nextHop }): Route => ({
     destination: parseCidr(family === 4 ? '0.0.0.0/0' : '::/0'),
     table,
     type: 'unicast',
@@ -143,12 +143,12 @@ function applyRoutes({ socket, family, failures }: Applying, paths: readonly Pla
     isOnLink: true,
   }));
   for (const route of listRoutes(socket, { family, protocol: ourProtocol }).filter(isOwnRoute)) {
-    if (wanted.some(({ table }) => table === route.table)) continue;
+    if (desired.some(({ table }) => table === route.table)) continue;
     failures.attempt(`removal of the route of table ${route.table}`, () =>
       deleteRoute(socket, route),
     );
   }
-  for (const route of wanted) {
+  for (const route of desired) {
     failures.attempt(`route by ${route.gateway ?? ''}`, () => replaceRoute(socket, route));
   }
 }
@@ -172,17 +172,17 @@ function applyRules({ socket, family, failures }: Applying, paths: readonly Plac
       if (!peers.has(to)) peers.set(to, { family, to, priority: priorities.peer, table });
     }
   }
-  const wanted = paths.length === 0 ? [] : [...replies, main, ...peers.values()];
+  const desired = paths.length === 0 ? [] : [...replies, main, ...peers.values()];
   const present = listPolicyRules(socket, family).filter(isOwnRule);
   const what = ({ priority }: PolicyRule) => `routing rule of priority ${priority}`;
   // In this order the peers' rules are never there without the one before them.
-  for (const rule of wanted) {
+  for (const rule of desired) {
     if (present.some((one) => isSameRule(one, rule))) continue;
     const isDone = failures.attempt(what(rule), () => addPolicyRule(socket, rule));
     if (!isDone && rule === main) break;
   }
   for (const rule of present.toSorted((a, b) => b.priority - a.priority)) {
-    if (wanted.some((one) => isSameRule(one, rule))) continue;
+    if (desired.some((one) => isSameRule(one, rule))) continue;
     const isDone = failures.attempt(`removal of the ${what(rule)}`, () =>
       deletePolicyRule(socket, rule),
     );

@@ -21,7 +21,7 @@ test('carrying the difference out makes what is there what is wanted, and leaves
         else if (kind === 'lose') tracker.deleteActual(changed);
         else tracker.replaceActual([[changed, value]]);
       }
-      const wanted = new Map(tracker.desired);
+      const desired = new Map(tracker.desired);
       const there = new Map(tracker.actual);
       for (const [changed, value] of tracker.updates()) {
         assert.notEqual(there.get(changed), value, 'nothing that is right is written again');
@@ -29,10 +29,10 @@ test('carrying the difference out makes what is there what is wanted, and leaves
         tracker.setActual(changed, value);
       }
       for (const [changed] of tracker.removals()) {
-        assert.ok(there.delete(changed) && !wanted.has(changed));
+        assert.ok(there.delete(changed) && !desired.has(changed));
         tracker.deleteActual(changed);
       }
-      assert.deepEqual(there, wanted);
+      assert.deepEqual(there, desired);
       assert.ok(tracker.isInSync);
     }),
   );

@@ -35,30 +35,30 @@ export class HeldHostPorts {
    * Holds a port for an owner and answers its number, which the kernel chose if 0 was asked for. One that the
    * owner holds already stays. Throws `port/…`.
    */
-  async hold(owner: string, wanted: PortToHold): Promise<number> {
-    if (wanted.port === 0) {
-      const socket = await this.#open(wanted);
-      this.#held.set(hostPortKey({ ...wanted, port: socket.port }), { owner, socket });
+  async hold(owner: string, requested: PortToHold): Promise<number> {
+    if (requested.port === 0) {
+      const socket = await this.#open(requested);
+      this.#held.set(hostPortKey({ ...requested, port: socket.port }), { owner, socket });
       return socket.port;
     }
-    const key = hostPortKey(wanted);
+    const key = hostPortKey(requested);
     const holder = this.#held.get(key);
-    if (holder?.owner === owner) return wanted.port;
+    if (holder?.owner === owner) return requested.port;
     if (holder !== undefined) {
-      const where = addressAndPort(wanted.address, wanted.port);
+      const where = addressAndPort(requested.address, requested.port);
       throw new CalicoError('port/taken', { where });
     }
     const held: Held = { owner, socket: undefined };
     this.#held.set(key, held);
     try {
-      held.socket = await this.#open(wanted);
+      held.socket = await this.#open(requested);
     } catch (error) {
       if (this.#held.get(key) === held) this.#held.delete(key);
       throw error;
     }
     // Released while it was bound.
     if (this.#held.get(key) !== held) held.socket.close();
-    return wanted.port;
+    return requested.port;
   }
 
   /** Lets a port go, if the owner holds it. */
@@ -75,13 +75,13 @@ export class HeldHostPorts {
     return this.#held.get(hostPortKey(port))?.owner;
   }
 
-  async #open(wanted: PortToHold): Promise<HostPortSocket> {
+  async #open(requested: PortToHold): Promise<HostPortSocket> {
     try {
-      return await openHostPort(wanted, { libc: this.#libc, relayTo: wanted.relayTo });
+      return await openHostPort(requested, { libc: this.#libc, relayTo: requested.relayTo });
     } catch (error) {
       const isMissing = isCalicoError(error, 'port/address-elsewhere');
-      if (!isMissing || wanted.isIfThere !== true) throw error;
-      return { port: wanted.port, close: () => undefined };
+      if (!isMissing || requested.isIfThere !== true) throw error;
+      return { port: requested.port, close: () => undefined };
     }
   }
 }

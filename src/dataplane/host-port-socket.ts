@@ -38,27 +38,29 @@ export interface HoldOptions {
  * a minute ago could not be had), and a UDP or SCTP port is bound alone. Throws `port/…`.
  */
 export async function openHostPort(
-  wanted: HostPort,
+  requested: HostPort,
   options: HoldOptions,
 ): Promise<HostPortSocket> {
   try {
-    return await openers[wanted.protocol](wanted, options);
+    return await openers[requested.protocol](requested, options);
   } catch (error) {
-    throw bindFailure(wanted, error);
+    throw bindFailure(requested, error);
   }
 }
 
-type Opener = (wanted: HostPort, options: HoldOptions) => Promise<HostPortSocket>;
+type Opener = (requested: HostPort, options: HoldOptions) => Promise<HostPortSocket>;
 
 const openers: Readonly<Record<PortProtocol, Opener>> = {
-  TCP: (wanted, { relayTo }) => listen(wanted, relayTo),
-  UDP: async (wanted, { libc, relayTo }) =>
-    relayTo === undefined ? bindOnly(wanted, libc, datagramSocket) : bindDatagrams(wanted, relayTo),
-  SCTP: async (wanted, { libc }) => bindOnly(wanted, libc, streamSocket),
+  TCP: (requested, { relayTo }) => listen(requested, relayTo),
+  UDP: async (requested, { libc, relayTo }) =>
+    relayTo === undefined
+      ? bindOnly(requested, libc, datagramSocket)
+      : bindDatagrams(requested, relayTo),
+  SCTP: async (requested, { libc }) => bindOnly(requested, libc, streamSocket),
 };
 
-function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<HostPortSocket> {
-  const { address, port } = wanted;
+function listen(requested: HostPort, relayTo: RelayTarget | undefined): Promise<HostPortSocket> {
+  const { address, port } = requested;
   const server = createServer({ allowHalfOpen: true }, (client) =>
     relayConnection(client, relayTo),
   );
@@ -74,8 +76,8 @@ function listen(wanted: HostPort, relayTo: RelayTarget | undefined): Promise<Hos
   });
 }
 
-function bindDatagrams(wanted: HostPort, relayTo: RelayTarget): Promise<HostPortSocket> {
-  const { address, port } = wanted;
+function bindDatagrams(requested: HostPort, relayTo: RelayTarget): Promise<HostPortSocket> {
+  const { address, port } = requested;
   const type = familyOf(address) === 4 ? 'udp4' : 'udp6';
   const socket = createSocket({ type, ipv6Only: type === 'udp6' });
   socket.unref();

@@ -15,13 +15,13 @@ test('a damaged record of IPv6 forwarding is told, and still says that it was us
       writeFileSync(join(folder, 'ipv6-forwarding.json'), text);
       const warnings: string[] = [];
       const forwarding = new Ipv6Forwarding(join(folder, 's'), (warning) => warnings.push(warning));
-      assert.equal(forwarding.isOurs, true, text);
+      assert.equal(forwarding.isOwn, true, text);
       forwarding.keepAdvertisements('lo');
       assert.equal(warnings.length, 1, text);
     }
     rmSync(join(folder, 'ipv6-forwarding.json'));
     const warn = (warning: string) => assert.fail(warning);
-    assert.equal(new Ipv6Forwarding(join(folder, 's'), warn).isOurs, false);
+    assert.equal(new Ipv6Forwarding(join(folder, 's'), warn).isOwn, false);
   } finally {
     rmSync(folder, { recursive: true });
   }

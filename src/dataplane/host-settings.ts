@@ -73,7 +73,7 @@ export class Ipv6Forwarding {
   }
 
   /** Whether it was us who switched it on since the host booted. */
-  get isOurs(): boolean {
+  get isOwn(): boolean {
     return this.#previous()[forwardingFiles[6]] !== undefined;
   }
 
@@ -106,8 +106,8 @@ export class Ipv6Forwarding {
     // The kernel sets that of every interface with it, so that comes first.
     writeFileSync(forwardingFiles[6], forwarding);
     for (const [file, value] of Object.entries(others)) {
-      const isOurs = file.endsWith('/accept_ra') ? read(file) === acceptAlways : existsSync(file);
-      if (isOurs) writeFileSync(file, value);
+      const isOwn = file.endsWith('/accept_ra') ? read(file) === acceptAlways : existsSync(file);
+      if (isOwn) writeFileSync(file, value);
     }
     rmSync(this.#record, { force: true });
   }
@@ -134,12 +134,12 @@ export class Ipv6Forwarding {
   }
 
   /** The record is written first: after a crash in between too much is put back, never too little. */
-  #change(wanted: readonly (readonly [file: string, value: string])[]): void {
-    const files = [...wanted.map(([file]) => file), ...interfaceFiles('forwarding')];
+  #change(desired: readonly (readonly [file: string, value: string])[]): void {
+    const files = [...desired.map(([file]) => file), ...interfaceFiles('forwarding')];
     const before = files.map((file) => [file, read(file) ?? ''] as const);
     this.#known = { ...Object.fromEntries(before), ...this.#previous() };
     replaceFileSync(this.#record, JSON.stringify(this.#known));
-    for (const [file, value] of wanted) writeFileSync(file, value);
+    for (const [file, value] of desired) writeFileSync(file, value);
   }
 }
 

@@ -7,7 +7,7 @@ import type { Link } from './netlink/link.ts';
 import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
 
 /** A next hop of a network on the host's end of a veth; IPv6 finds neighbours only by addresses of the link. */
-export interface WantedAddress {
+export interface DesiredAddress {
   readonly interface: string;
   readonly address: IpAddress;
 }
@@ -16,9 +16,9 @@ export interface WantedAddress {
 export class LinkAddresses {
   readonly #socket: NetlinkSocket;
   readonly #links: ReadonlyMap<string, Link>;
-  readonly #wanted = new Map<string, WantedAddress>();
+  readonly #desired = new Map<string, DesiredAddress>();
   /** Those that we gave and that are wanted no more. */
-  readonly #gone = new Map<string, WantedAddress>();
+  readonly #gone = new Map<string, DesiredAddress>();
   readonly #present = new Set<string>();
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
@@ -29,14 +29,14 @@ export class LinkAddresses {
     this.#links = links;
   }
 
-  want(address: WantedAddress): void {
-    this.#wanted.set(keyOf(address), address);
+  setDesired(address: DesiredAddress): void {
+    this.#desired.set(keyOf(address), address);
     this.#gone.delete(keyOf(address));
   }
 
-  unwant(address: WantedAddress): void {
+  deleteDesired(address: DesiredAddress): void {
     const key = keyOf(address);
-    this.#wanted.delete(key);
+    this.#desired.delete(key);
     this.#refused.delete(key);
     if (this.#present.delete(key)) this.#gone.set(key, address);
   }
@@ -58,7 +58,7 @@ export class LinkAddresses {
 
   /** Writes what differs, but for what was refused a moment ago. */
   apply(): void {
-    for (const [key, wanted] of this.#wanted) this.#add(key, wanted);
+    for (const [key, desired] of this.#desired) this.#add(key, desired);
     for (const [key, gone] of this.#gone) this.#remove(key, gone);
   }
 
@@ -66,7 +66,8 @@ export class LinkAddresses {
   reviveIpv6(name: string): boolean {
     if (!switchOnIpv6(name)) return false;
     this.linkChanged(name);
-    for (const [key, wanted] of this.#wanted) if (wanted.interface === name) this.#add(key, wanted);
+    for (const [key, desired] of this.#desired)
+      if (desired.interface === name) this.#add(key, desired);
     return true;
   }
 
@@ -78,7 +79,7 @@ export class LinkAddresses {
     return this.#refused.hasDue || this.#kept.hasDue;
   }
 
-  #add(key: string, { interface: name, address }: WantedAddress): void {
+  #add(key: string, { interface: name, address }: DesiredAddress): void {
     const link = this.#links.get(name);
     if (link === undefined || this.#present.has(key) || !this.#refused.isDue(key)) return;
     const about = { what: `next hop ${address} on ${name}`, net: hostCidr(address) };
@@ -93,7 +94,7 @@ export class LinkAddresses {
     });
   }
 
-  #remove(key: string, { interface: name, address }: WantedAddress): void {
+  #remove(key: string, { interface: name, address }: DesiredAddress): void {
     const link = this.#links.get(name);
     if (link === undefined) this.#gone.delete(key);
     if (link === undefined || !this.#kept.isDue(key)) return;
@@ -108,6 +109,6 @@ export class LinkAddresses {
   }
 }
 
-function keyOf({ interface: name, address }: WantedAddress): string {
+function keyOf({ interface: name, address }: DesiredAddress): string {
   return `${name} ${address}`;
 }

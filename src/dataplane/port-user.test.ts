@@ -43,8 +43,8 @@ for (const protocol of ['TCP', 'UDP'] as const) {
         for (const address of notOf) assert.equal(await look(address), undefined, address);
         const other = protocol === 'TCP' ? 'UDP' : 'TCP';
         const [address] = inTheWayOf;
-        const wanted = { protocol: other, address: parseAddress(address ?? ''), port } as const;
-        assert.equal(await portUser(wanted), undefined, other);
+        const requested = { protocol: other, address: parseAddress(address ?? ''), port } as const;
+        assert.equal(await portUser(requested), undefined, other);
       });
     });
   }
@@ -52,12 +52,12 @@ for (const protocol of ['TCP', 'UDP'] as const) {
 
 test("the error begins with Docker's words, and says who of the host has the port and where", async () => {
   await withHolder('UDP', '127.0.0.53', async (port, pid) => {
-    const wanted = { protocol: 'UDP', address: parseAddress('0.0.0.0'), port } as const;
+    const requested = { protocol: 'UDP', address: parseAddress('0.0.0.0'), port } as const;
     assert.equal(
-      (await portTaken(wanted)).message,
+      (await portTaken(requested)).message,
       `Bind for 0.0.0.0:${port} failed: port is already allocated: node (process ${pid}, 127.0.0.53:${port}) on this host uses it; publish another port or another address, or stop that process`,
     );
-    const free = { ...wanted, protocol: 'TCP' } as const;
+    const free = { ...requested, protocol: 'TCP' } as const;
     assert.equal(
       (await portTaken(free)).message,
       `Bind for 0.0.0.0:${port} failed: port is already allocated`,

@@ -25,11 +25,12 @@ const tables = {
  * The process whose socket is in the way of a port; `undefined` if it cannot be known: it has ended, is in another PID
  * namespace, or holds an SCTP port. Looks through the open files of all processes: some ms for each hundred of them.
  */
-export async function portUser(wanted: HostPort, root = '/'): Promise<PortUser | undefined> {
+export async function portUser(requested: HostPort, root = '/'): Promise<PortUser | undefined> {
   const inodes = new Map<string, string>();
-  for (const file of tables[wanted.protocol].files) {
+  for (const file of tables[requested.protocol].files) {
     const text = await readFile(`${root}proc/self/net/${file}`, 'utf8').catch(() => '');
-    for (const { inode, where } of socketsIn(text, wanted)) inodes.set(`socket:[${inode}]`, where);
+    for (const { inode, where } of socketsIn(text, requested))
+      inodes.set(`socket:[${inode}]`, where);
   }
   if (inodes.size === 0) return undefined;
   for (const pid of await readdir(`${root}proc`)) {
@@ -50,20 +51,20 @@ export async function portUser(wanted: HostPort, root = '/'): Promise<PortUser |
 /** The lines of a table that stand against a bind to the port. */
 function* socketsIn(
   text: string,
-  wanted: HostPort,
+  requested: HostPort,
 ): Generator<{ readonly inode: string; readonly where: string }> {
-  const { state } = tables[wanted.protocol];
+  const { state } = tables[requested.protocol];
   for (const line of text.split('\n').slice(1)) {
     const [, local = '', , is, , , , , , inode = ''] = line.trim().split(/\s+/);
     const [address = '', port = ''] = local.split(':');
-    if (Number.parseInt(port, 16) !== wanted.port) continue;
+    if (Number.parseInt(port, 16) !== requested.port) continue;
     if (state !== undefined && is !== state) continue;
     const bound = addressFromBytes(hostOrder(address));
-    const isAll = isUnspecified(bound) || isUnspecified(wanted.address);
+    const isAll = isUnspecified(bound) || isUnspecified(requested.address);
     // A socket on all IPv6 addresses may be one on all IPv4 addresses as well.
-    const isOfFamily = familyOf(bound) === familyOf(wanted.address) || bound === '::';
-    if (!isOfFamily || !(isAll || bound === wanted.address)) continue;
-    yield { inode, where: addressAndPort(bound, wanted.port) };
+    const isOfFamily = familyOf(bound) === familyOf(requested.address) || bound === '::';
+    if (!isOfFamily || !(isAll || bound === requested.address)) continue;
+    yield { inode, where: addressAndPort(bound, requested.port) };
   }
 }
 
@@ -77,9 +78,9 @@ function hostOrder(hex: string): Uint8Array {
  * Why a port that somebody else has cannot be held: `port/taken`, which names the process if it is one of the host.
  * A port that this process holds itself is another container's.
  */
-export async function portTaken(wanted: HostPort): Promise<CalicoError> {
-  const where = addressAndPort(wanted.address, wanted.port);
-  const user = await portUser(wanted);
+export async function portTaken(requested: HostPort): Promise<CalicoError> {
+  const where = addressAndPort(requested.address, requested.port);
+  const user = await portUser(requested);
   if (user === undefined || user.pid === process.pid)
     return new CalicoError('port/taken', { where });
   const at = user.where === where ? '' : `, ${user.where}`;

@@ -8,7 +8,7 @@ export interface ToolOutput {
 }
 
 const timeoutMs = 30_000;
-const mostOutputBytes = 64 << 20;
+const maxOutputBytes = 64 << 20;
 
 /** Starts the system's tools, without a shell, and counts them. */
 export class ToolRunner {
@@ -35,7 +35,7 @@ export class ToolRunner {
     let bytes = 0;
     child.stdout.on('data', (chunk: Buffer) => {
       bytes += chunk.length;
-      if (bytes <= mostOutputBytes) stdout.push(chunk);
+      if (bytes <= maxOutputBytes) stdout.push(chunk);
     });
     child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
     // A tool that ends before it has read everything is known by its status.

@@ -2,14 +2,14 @@ import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { ourProtocol, routeTables, type Route } from './netlink/route.ts';
 
 /** A route that is wanted; the interface by name, as it may not be there yet. */
-export type WantedRoute =
+export type DesiredRoute =
   /** To one container, by the host's end of its veth. */
   | { readonly kind: 'endpoint'; readonly destination: Cidr; readonly interface: string }
   /** An address that this host answers for on all its links, without having it on one. */
   | { readonly kind: 'local'; readonly destination: Cidr };
 
 /** The class of a route: who wants it, and what for. */
-export type RouteKind = WantedRoute['kind'];
+export type RouteKind = DesiredRoute['kind'];
 
 /**
  * Who owns routes is said by table, class and protocol, as several may share a table: each of ours, Felix, BIRD, and
@@ -26,15 +26,15 @@ export interface RouteClass {
    */
   readonly isOwn: (route: Route, interfaceName: string | undefined) => boolean;
   /** The interface that a wanted route needs. */
-  readonly interfaceOf: (wanted: WantedRoute) => string;
-  readonly plan: (wanted: WantedRoute, linkIndex: number) => RoutePlan;
+  readonly interfaceOf: (desired: DesiredRoute) => string;
+  readonly plan: (desired: DesiredRoute, linkIndex: number) => RoutePlan;
   /** Whether what its destination began before is ended before the first route leads there. */
   readonly isHandedOver: boolean;
 }
 
 type RoutePlan = Pick<Route, 'type' | 'scope' | 'linkIndex' | 'gateway' | 'isOnLink'>;
 
-/** All classes of the host's network namespace. A new one is a line here and its form of `WantedRoute`. */
+/** All classes of the host's network namespace. A new one is a line here and its form of `DesiredRoute`. */
 export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
   endpoint: {
     table: routeTables.main,
@@ -43,7 +43,7 @@ export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
     // A blackhole holds an address back while it is handed over.
     isOwn: ({ destination, type }, name) =>
       isHostCidr(destination) && (type === 'blackhole' || name?.startsWith('cali') === true),
-    interfaceOf: (wanted) => (wanted.kind === 'endpoint' ? wanted.interface : 'lo'),
+    interfaceOf: (desired) => (desired.kind === 'endpoint' ? desired.interface : 'lo'),
     plan: ({ destination }, linkIndex) => ({
       type: 'unicast',
       scope: scopeOf(destination, 'link'),

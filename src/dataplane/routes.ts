@@ -2,7 +2,7 @@ import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, type Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
-import { LinkAddresses, type WantedAddress } from './link-addresses.ts';
+import { LinkAddresses, type DesiredAddress } from './link-addresses.ts';
 import { LostPlaces } from './lost-places.ts';
 import { listLinks, type Link } from './netlink/link.ts';
 import type { RoutePlace } from './netlink/monitor.ts';
@@ -21,14 +21,14 @@ import {
   routeClasses,
   type RouteClass,
   type RouteKind,
-  type WantedRoute,
+  type DesiredRoute,
 } from './route-classes.ts';
 import { comesBefore, metricOf, RouteRivals, type ListedRoute } from './route-rivals.ts';
-import { WantedRoutes, type RouteTarget } from './wanted-routes.ts';
+import { DesiredRoutes, type RouteTarget } from './desired-routes.ts';
 
-export type { WantedAddress } from './link-addresses.ts';
-export type { WantedRoute } from './route-classes.ts';
-export type { RouteTarget } from './wanted-routes.ts';
+export type { DesiredAddress } from './link-addresses.ts';
+export type { DesiredRoute } from './route-classes.ts';
+export type { RouteTarget } from './desired-routes.ts';
 
 const families: readonly IpFamily[] = [4, 6];
 
@@ -54,7 +54,7 @@ export class Routes {
   /** What is held back and to be handed over. */
   readonly #held = new Set<string>();
   /** By place (table and destination), as all that follows. */
-  readonly #wanted: WantedRoutes;
+  readonly #desired: DesiredRoutes;
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
   readonly #addresses: LinkAddresses;
   readonly #changed = new Set<string>();
@@ -73,38 +73,38 @@ export class Routes {
   ) {
     this.#socket = socket;
     this.#handOver = handOver;
-    this.#wanted = new WantedRoutes(classes);
-    this.#addresses = new LinkAddresses(socket, this.#wanted.links);
+    this.#desired = new DesiredRoutes(classes);
+    this.#addresses = new LinkAddresses(socket, this.#desired.links);
   }
 
-  want(route: WantedRoute): void {
-    this.#changed.add(this.#wanted.want(route));
+  setDesired(route: DesiredRoute): void {
+    this.#changed.add(this.#desired.setDesired(route));
   }
 
-  unwant(target: RouteTarget): void {
-    const key = this.#wanted.unwant(target);
+  deleteDesired(target: RouteTarget): void {
+    const key = this.#desired.deleteDesired(target);
     this.#changed.add(key);
     this.#refused.delete(key);
-    if (this.#wanted.has(key)) return;
+    if (this.#desired.has(key)) return;
     this.#owners.delete(key);
     this.#lost.delete(key);
     this.#rivals.delete(key);
   }
 
-  wantAddress(address: WantedAddress): void {
-    this.#addresses.want(address);
+  setDesiredAddress(address: DesiredAddress): void {
+    this.#addresses.setDesired(address);
   }
 
-  unwantAddress(address: WantedAddress): void {
-    this.#addresses.unwant(address);
+  deleteDesiredAddress(address: DesiredAddress): void {
+    this.#addresses.deleteDesired(address);
   }
 
   /** The interface as the kernel now has it; `undefined`: it is gone. */
   linkChanged(name: string, link: Link | undefined): void {
     const before = this.link(name);
-    this.#wanted.setLink(name, link);
+    this.#desired.setLink(name, link);
     if (before?.index === link?.index && before?.isUp === link?.isUp) return;
-    for (const key of this.#wanted.by(name)) this.#changed.add(key);
+    for (const key of this.#desired.by(name)) this.#changed.add(key);
     this.#addresses.linkChanged(name);
     if (before !== undefined) this.#forgetRoutesOf(before.index);
   }
@@ -112,7 +112,7 @@ export class Routes {
   /** The kernel tells that a route is gone; answers whether there may be something to write or to say. */
   routeGone(gone: KernelRoute): boolean {
     const key = placeOf(gone);
-    if (!this.#wanted.isOwn(gone)) {
+    if (!this.#desired.isOwn(gone)) {
       // Its place may be free now, or ours the first.
       const wasRival = this.#rivals.gone(key, gone);
       const isFree = this.#refused.get(key) !== undefined;
@@ -129,11 +129,11 @@ export class Routes {
   /** The kernel tells of a new route; answers whether it concerns one of ours, and was not made by us. */
   routeMade(made: KernelRoute, place: RoutePlace): boolean {
     const key = placeOf(made);
-    const wanted = this.#delta.desired.get(key);
-    if (wanted === undefined) return false;
+    const desired = this.#delta.desired.get(key);
+    if (desired === undefined) return false;
     const actual = this.#delta.actual.get(key);
-    const isRightMetric = made.metric === metricOf(wanted);
-    if (this.#wanted.isOwn(made) && made.route !== undefined && isRightMetric) {
+    const isRightMetric = made.metric === metricOf(desired);
+    if (this.#desired.isOwn(made) && made.route !== undefined && isRightMetric) {
       // What we wrote ourselves is told as well, in the order in which it was written.
       if (place !== 'in the place of another') return false;
       if (actual !== undefined && isSameRoute(actual, made.route)) return false;
@@ -145,7 +145,7 @@ export class Routes {
       this.#loseRoute(key);
       return actual !== undefined;
     }
-    if (!comesBefore(made, wanted) || (isRightMetric && place === 'after others')) return false;
+    if (!comesBefore(made, desired) || (isRightMetric && place === 'after others')) return false;
     // Where ours is not there yet, its place is taken; that is found when it is made.
     if (actual === undefined) return false;
     this.#holdIsBroken(key);
@@ -155,16 +155,16 @@ export class Routes {
   }
 
   link(name: string): Link | undefined {
-    return this.#wanted.links.get(name);
+    return this.#desired.links.get(name);
   }
 
   /** Reads links, addresses and routes from the kernel. Throws `kernel/refused`. */
   resync(): void {
-    this.#wanted.setLinks(listLinks(this.#socket));
+    this.#desired.setLinks(listLinks(this.#socket));
     this.#addresses.resync();
     const found = families
       .flatMap((family) => listKernelRoutes(this.#socket, family))
-      .map((one): ListedRoute => ({ key: placeOf(one), one, isOwn: this.#wanted.isOwn(one) }));
+      .map((one): ListedRoute => ({ key: placeOf(one), one, isOwn: this.#desired.isOwn(one) }));
     const before = new Map(this.#delta.actual);
     const own = new Map<string, Route>();
     for (const { key, one, isOwn } of found) {
@@ -175,9 +175,10 @@ export class Routes {
       if (!this.#delta.actual.has(key)) this.#loseRoute(key, route);
     }
     this.#removing.clear();
-    const ours = (key: string) => (this.#wanted.has(key) ? this.#delta.actual.get(key) : undefined);
+    const ours = (key: string) =>
+      this.#desired.has(key) ? this.#delta.actual.get(key) : undefined;
     for (const key of this.#rivals.replace(found, ours)) this.#lost.add(key);
-    for (const key of this.#wanted.places()) this.#changed.add(key);
+    for (const key of this.#desired.places()) this.#changed.add(key);
   }
 
   /**
@@ -204,8 +205,8 @@ export class Routes {
 
   /** Whether the kernel has the route to an endpoint, by its interface, and takes it. */
   has(destination: Cidr, interfaceName: string): boolean {
-    const key = this.#wanted.placeOf({ kind: 'endpoint', destination });
-    const route = this.#wanted.planned(key);
+    const key = this.#desired.placeOf({ kind: 'endpoint', destination });
+    const route = this.#desired.planned(key);
     if (route === undefined || route.linkIndex !== this.link(interfaceName)?.index) {
       return false;
     }
@@ -223,7 +224,7 @@ export class Routes {
       try {
         write();
       } catch (error) {
-        const name = this.#wanted.nameOf(route.linkIndex);
+        const name = this.#desired.nameOf(route.linkIndex);
         const isIpv6Off = isRefusal(error, 'EACCES') && name !== undefined;
         if (!isIpv6Off || !this.#addresses.reviveIpv6(name)) throw error;
         write();
@@ -254,7 +255,7 @@ export class Routes {
   async #handOverAll(keys: readonly string[]): Promise<void> {
     const held = keys.flatMap((key) => {
       const route = this.#delta.actual.get(key);
-      return route === undefined ? [] : [{ key, route, owner: this.#wanted.newOwner(key) }];
+      return route === undefined ? [] : [{ key, route, owner: this.#desired.newOwner(key) }];
     });
     try {
       await this.#handOver(held.map(({ route }) => route.destination));
@@ -264,7 +265,7 @@ export class Routes {
     }
     for (const { key, route, owner } of held) {
       const isUnbroken = this.#delta.actual.get(key) === route;
-      if (!isUnbroken || owner === undefined || this.#wanted.newOwner(key) !== owner) continue;
+      if (!isUnbroken || owner === undefined || this.#desired.newOwner(key) !== owner) continue;
       this.#owners.set(key, owner);
       this.#refused.delete(key);
       this.#changed.add(key);
@@ -296,8 +297,8 @@ export class Routes {
         this.#lost.mayTakeBack(key) ||
         rivals.some(
           (one) =>
-            this.#wanted.isOwn(one) ||
-            this.#wanted.nameOf(one.linkIndex)?.startsWith('cali') === true,
+            this.#desired.isOwn(one) ||
+            this.#desired.nameOf(one.linkIndex)?.startsWith('cali') === true,
         );
       if (mayReplace) {
         replaceRoute(this.#socket, route);
@@ -317,7 +318,7 @@ export class Routes {
   #comeFirst(key: string): void {
     const route = this.#delta.actual.get(key);
     const rival = this.#rivals.first(key);
-    if (rival === undefined || !this.#wanted.has(key)) return this.#rivals.delete(key);
+    if (rival === undefined || !this.#desired.has(key)) return this.#rivals.delete(key);
     if (route === undefined || !this.#refused.isDue(key)) return;
     this.#refused.attempt(key, aboutRoute(route), () => {
       if (rival.metric < metricOf(route) || !this.#lost.mayTakeBack(key)) {
@@ -343,9 +344,9 @@ export class Routes {
 
   /** What the place is to hold now. */
   #plan(key: string): Route | undefined {
-    const route = this.#wanted.planned(key);
+    const route = this.#desired.planned(key);
     const actual = this.#delta.actual.get(key);
-    const owner = this.#wanted.newOwner(key);
+    const owner = this.#desired.newOwner(key);
     this.#held.delete(key);
     if (owner === undefined) return route;
     const isThere = route !== undefined && actual !== undefined && isSameRoute(actual, route);
@@ -353,7 +354,7 @@ export class Routes {
     if (isThere) this.#owners.set(key, owner);
     if (this.#owners.get(key) !== owner) {
       this.#held.add(key);
-      return this.#wanted.blackhole(key);
+      return this.#desired.blackhole(key);
     }
     return route ?? (actual?.type === 'blackhole' ? actual : undefined);
   }
@@ -361,7 +362,7 @@ export class Routes {
   #loseRoute(key: string, route = this.#delta.actual.get(key)): void {
     this.#holdIsBroken(key, route);
     this.#delta.deleteActual(key);
-    if (this.#wanted.has(key)) this.#lost.add(key);
+    if (this.#desired.has(key)) this.#lost.add(key);
   }
 
   /** The kernel dropped them with the interface. */
@@ -373,7 +374,7 @@ export class Routes {
   }
 
   #by(rival: KernelRoute | undefined): string {
-    const name = this.#wanted.nameOf(rival?.linkIndex);
+    const name = this.#desired.nameOf(rival?.linkIndex);
     return name === undefined ? '' : ` by ${name}`;
   }
 }

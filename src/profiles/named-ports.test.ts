@@ -73,12 +73,12 @@ class Room {
         removeStack: nothing,
         addDispatch: nothing,
         removeDispatch: nothing,
-        wantSet: ({ name, type, family }) => {
+        addSet: ({ name, type, family }) => {
           if (type !== 'address,port') return;
           assert.equal(name.startsWith(`cali${family}0n:`), true);
           this.sets.set(name, new Set());
         },
-        unwantSet: (name) => this.sets.delete(name),
+        removeSet: (name) => this.sets.delete(name),
         addMember: (set, member) => {
           const members = this.sets.get(set) ?? assert.fail(`member of no set: ${set}`);
           assert.ok(!members.has(member), 'told twice');

@@ -59,10 +59,10 @@ class Recorder implements PolicyOutput {
     if (uses > 1) this.#dispatches.set(key, uses - 1);
     else this.#dispatches.delete(key);
   };
-  wantSet: PolicyOutput['wantSet'] = ({ name }) => {
+  addSet: PolicyOutput['addSet'] = ({ name }) => {
     if (!this.sets.has(name)) this.sets.set(name, new Set());
   };
-  unwantSet: PolicyOutput['unwantSet'] = (name) => {
+  removeSet: PolicyOutput['removeSet'] = (name) => {
     this.sets.delete(name);
   };
   addMember: PolicyOutput['addMember'] = (set, member) => {

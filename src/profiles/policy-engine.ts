@@ -173,15 +173,15 @@ export class PolicyEngine {
     const local = this.#local.get(id);
     if (local === undefined) return;
     this.work.endpointsVisited++;
-    const wanted = this.#wantedPlace(id, local.endpoint);
+    const desired = this.#desiredPlace(id, local.endpoint);
     const before = local.placed;
-    if (isSamePlace(before, wanted)) return;
-    local.placed = wanted;
-    if (wanted !== undefined) this.#enter(id, wanted, before);
-    if (before !== undefined) this.#leave(id, before, wanted);
+    if (isSamePlace(before, desired)) return;
+    local.placed = desired;
+    if (desired !== undefined) this.#enter(id, desired, before);
+    if (before !== undefined) this.#leave(id, before, desired);
   }
 
-  #wantedPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
+  #desiredPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
     const { interfaceName, profiles = [] } = endpoint.spec;
     // The interfaces of others are not looked at by our chains.
     if (!isWorkloadInterface(interfaceName)) return undefined;

@@ -34,10 +34,10 @@ class Room {
       removeStack: () => undefined,
       addDispatch: () => undefined,
       removeDispatch: () => undefined,
-      wantSet: ({ name }) => {
+      addSet: ({ name }) => {
         if (!this.members.has(name)) this.members.set(name, new Set());
       },
-      unwantSet: (name) => this.members.delete(name),
+      removeSet: (name) => this.members.delete(name),
       addMember: (set, member) => this.members.get(set)?.add(member),
       removeMember: (set, member) => this.members.get(set)?.delete(member),
     },

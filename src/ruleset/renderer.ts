@@ -7,8 +7,8 @@ import type { PublishedPort } from './published-port.ts';
 
 /** Where sets of addresses go. */
 export interface SetOutput {
-  wantSet(spec: AddressSetSpec): void;
-  unwantSet(name: string): void;
+  addSet(spec: AddressSetSpec): void;
+  removeSet(name: string): void;
   addMember(set: string, member: string): void;
   removeMember(set: string, member: string): void;
 }

@@ -2,7 +2,7 @@ import { ignoreRouterAdvertisements } from '../dataplane/host-settings.ts';
 import {
   configureHostEnd,
   createVeth,
-  deleteLinkElsewhere,
+  deleteLinkOffThread,
   listLinks,
 } from '../dataplane/netlink/link.ts';
 import { isRefusal } from '../dataplane/netlink/socket.ts';
@@ -63,7 +63,7 @@ export function createLinks(options: {
     },
     removeVeth: (hostName) => {
       removals = removals
-        .then(() => deleteLinkElsewhere(sockets.removals, hostName))
+        .then(() => deleteLinkOffThread(sockets.removals, hostName))
         .catch((error: unknown) =>
           log.warn('interface could not be removed', { interface: hostName, why: describe(error) }),
         );

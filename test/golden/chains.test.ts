@@ -55,8 +55,8 @@ function outputFor(options: {
   const output = new IptablesPolicies(families, {
     setChain: (_family, { name, rules }) => chains.set(name, chainText(name, rules)),
     removeChain: (_family, name) => chains.delete(name),
-    wantSet: ({ name }) => sets.set(name, sets.get(name) ?? new Set()),
-    unwantSet: (name) => sets.delete(name),
+    addSet: ({ name }) => sets.set(name, sets.get(name) ?? new Set()),
+    removeSet: (name) => sets.delete(name),
     addMember: (set, member) => sets.get(set)?.add(member),
     removeMember: (set, member) => sets.get(set)?.delete(member),
   });

@@ -279,8 +279,8 @@ function iptablesPolicies(said: {
   const made = new IptablesPolicies([4], {
     setChain: (_, { name, rules: of }: Chain) => chains.set(name, of),
     removeChain: (_, name) => chains.delete(name),
-    wantSet: () => undefined,
-    unwantSet: () => undefined,
+    addSet: () => undefined,
+    removeSet: () => undefined,
     addMember: (set, member) => members.push(`    set ${set}: ${member}\n`),
     removeMember: () => undefined,
   });

@@ -18,7 +18,7 @@ import { openKernelSockets, type KernelSockets } from '../../src/dataplane/kerne
 import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';
-import { createVeth, deleteLinkElsewhere } from '../../src/dataplane/netlink/link.ts';
+import { createVeth, deleteLinkOffThread } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor } from '../../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
 import { openMirroredStore, type MirroredStore } from '../../src/cache/mirrored-store.fixture.ts';
@@ -125,7 +125,7 @@ export class KernelAgent implements AsyncDisposable {
   }
 
   async leave({ name, interfaceName }: EndpointFacts): Promise<void> {
-    await deleteLinkElsewhere(this.sockets.removals, interfaceName);
+    await deleteLinkOffThread(this.sockets.removals, interfaceName);
     await this.write((draft) => draft.remove('WorkloadEndpoint', endpointId(name)));
   }
 

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
-import { deleteLinkElsewhere, listLinks, makeLink } from '../../src/dataplane/netlink/link.ts';
+import { deleteLinkOffThread, listLinks, makeLink } from '../../src/dataplane/netlink/link.ts';
 import type { LinkKind } from '../../src/dataplane/netlink/link-kinds.ts';
 import { isRefusal, NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { parseAddress } from '../../src/ip/address.ts';
@@ -40,7 +40,7 @@ async function main(): Promise<void> {
     );
     const ip: unknown = Array.isArray(listed) ? listed[0] : undefined;
     shown[name] = { ip, told: listLinks(socket).find((link) => link.name === name)?.is };
-    await deleteLinkElsewhere(socket, name);
+    await deleteLinkOffThread(socket, name);
     const isLeft = listLinks(socket).some((link) => link.name === name);
     if (isLeft) throw new Error(`${name} is not gone`);
   }

@@ -7,7 +7,7 @@ import { addHostAddress } from '../../src/dataplane/netlink/address.ts';
 import { endFlows, type Flow } from '../../src/dataplane/netlink/conntrack.ts';
 import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
-import { createVeth, deleteLinkElsewhere, listLinks } from '../../src/dataplane/netlink/link.ts';
+import { createVeth, deleteLinkOffThread, listLinks } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor, type KernelEvent } from '../../src/dataplane/netlink/monitor.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import {
@@ -231,8 +231,8 @@ describe('netlink against ip and ipset', () => {
     );
     const stop = new AbortController();
     const running = monitor.run(stop.signal);
-    await deleteLinkElsewhere(rtnetlink, 'cali0');
-    await deleteLinkElsewhere(rtnetlink, 'cali0');
+    await deleteLinkOffThread(rtnetlink, 'cali0');
+    await deleteLinkOffThread(rtnetlink, 'cali0');
     execFileSync('ip', ['netns', 'exec', namespace, 'nft', 'add', 'table', 'ip', 'x']);
     for (let wait = 0; wait < 500 && !events.some(({ kind }) => kind === 'nftables'); wait++) {
       await new Promise((resolve) => setTimeout(resolve, 20));

@@ -42,13 +42,13 @@ describe('owners of routes', () => {
   before(() => {
     sh(`ip link add cali0a type veth peer name tempa; ip link set cali0a up; ip link set tempa up
       ip link add up0 type veth peer name up1; ip link set up0 up; ip link set up1 up`);
-    endpoints.want({
+    endpoints.setDesired({
       kind: 'endpoint',
       destination: parseCidr('10.65.0.1/32'),
       interface: 'cali0a',
     });
-    blocks.want({ kind: 'local', destination: first });
-    blocks.want({ kind: 'local', destination: second });
+    blocks.setDesired({ kind: 'local', destination: first });
+    blocks.setDesired({ kind: 'local', destination: second });
   });
   after(() => socket.close());
 
@@ -63,7 +63,7 @@ describe('owners of routes', () => {
     const all =
       /^10\.65\.0\.1 dev cali0a .*\n?blackhole 10\.65\.0\.0\/26 .*\nblackhole 10\.65\.0\.64\/26/m;
     assert.match(sort(show('proto 80')), all);
-    blocks.unwant({ kind: 'local', destination: second });
+    blocks.deleteDesired({ kind: 'local', destination: second });
     await blocks.apply();
     assert.equal(show('10.65.0.64/26'), '');
     assert.match(show('proto 80'), /10\.65\.0\.1 dev cali0a/);
@@ -105,16 +105,16 @@ describe('owners of routes', () => {
       local: { ...block, isOwn },
     });
     both.resync();
-    both.want({ kind: 'local', destination });
+    both.setDesired({ kind: 'local', destination });
     await both.apply();
     assert.match(show(destination), /blackhole/);
-    both.want({ kind: 'endpoint', destination, interface: 'cali0a' });
+    both.setDesired({ kind: 'endpoint', destination, interface: 'cali0a' });
     await both.apply();
     assert.match(show(destination), /dev cali0a/);
-    both.unwant({ kind: 'endpoint', destination });
+    both.deleteDesired({ kind: 'endpoint', destination });
     await both.apply();
     assert.match(show(destination), /blackhole/);
-    both.unwant({ kind: 'local', destination });
+    both.deleteDesired({ kind: 'local', destination });
     await both.apply();
     assert.equal(show(destination), '');
   });
@@ -150,13 +150,13 @@ describe('an address that goes to a new owner', () => {
     destinations.map((one) => sh(`ip -${cidrFamily(one)} route show ${one}`).trim());
   const leads = (name: string) =>
     shown().every((text) => text.includes(name) && text.split('\n').length === 1);
-  const want = (name: string) => {
+  const setDesired = (name: string) => {
     for (const destination of destinations) {
-      routes.want({ kind: 'endpoint', destination, interface: name });
+      routes.setDesired({ kind: 'endpoint', destination, interface: name });
     }
   };
-  const unwant = () => {
-    for (const destination of destinations) routes.unwant({ kind: 'endpoint', destination });
+  const deleteDesired = () => {
+    for (const destination of destinations) routes.deleteDesired({ kind: 'endpoint', destination });
   };
   const link = (name: string) => {
     sh(`ip link add ${name} type veth peer name ${name}x; ip link set ${name} up`);
@@ -176,7 +176,7 @@ describe('an address that goes to a new owner', () => {
     link('cali9b');
   });
   afterEach(() => {
-    unwant();
+    deleteDesired();
     assert.equal(routes.apply(), undefined);
     assert.deepEqual(underWay, []);
     assert.deepEqual(shown(), ['', '']);
@@ -184,7 +184,7 @@ describe('an address that goes to a new owner', () => {
   after(() => socket.close());
 
   test('is held back from when it is known, until its interface is there', async () => {
-    want('cali9new');
+    setDesired('cali9new');
     const handing = begin();
     assert.deepEqual(handing.of, destinations);
     assert.ok(leads('blackhole'));
@@ -199,7 +199,7 @@ describe('an address that goes to a new owner', () => {
   });
 
   test('whose interface comes while it is handed over is routed when that is done', async () => {
-    want('cali9late');
+    setDesired('cali9late');
     const handing = begin();
     link('cali9late');
     assert.ok(leads('blackhole'));
@@ -208,9 +208,9 @@ describe('an address that goes to a new owner', () => {
   });
 
   test('is handed over once more where another owner is wanted meanwhile', async () => {
-    want('cali9a');
+    setDesired('cali9a');
     const handing = begin();
-    want('cali9b');
+    setDesired('cali9b');
     await handing.end();
     assert.ok(leads('blackhole'));
     await begin().end();
@@ -218,12 +218,12 @@ describe('an address that goes to a new owner', () => {
   });
 
   test('is not routed where it is wanted no more meanwhile', async () => {
-    want('cali9a');
+    setDesired('cali9a');
     const handing = begin();
-    unwant();
+    deleteDesired();
     await handing.end();
     assert.deepEqual(shown(), ['', '']);
-    want('cali9a');
+    setDesired('cali9a');
     await begin().end();
     assert.ok(leads('dev cali9a'), 'and is handed over when it is wanted again');
   });
@@ -231,7 +231,7 @@ describe('an address that goes to a new owner', () => {
   test('is handed over once more where somebody let packets go another way', async () => {
     for (const isDuring of [true, false]) {
       const name = isDuring ? 'cali9a' : 'cali9none';
-      want(name);
+      setDesired(name);
       const handing = begin();
       if (!isDuring) await handing.end();
       sh(`ip route del ${four}`);
@@ -246,13 +246,13 @@ describe('an address that goes to a new owner', () => {
       assert.match(sh(`ip route show ${four}`), /^blackhole/);
       await again.end();
       assert.match(sh(`ip route show ${four}`), isDuring ? /dev cali9a/ : /^blackhole/);
-      unwant();
+      deleteDesired();
       await routes.apply();
     }
   });
 
   test('stays held back where flows cannot be ended, which is told', async () => {
-    want('cali9a');
+    setDesired('cali9a');
     await begin().end(new Error('they cannot be listed'));
     assert.ok(leads('blackhole'));
     assert.deepEqual(

@@ -147,7 +147,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();
-    for (const set of countingSets(family)) sets.want(set);
+    for (const set of countingSets(family)) sets.setDesired(set);
     sets.applyAdditions();
     assert.equal(commitChains([...chains, ...dropChains('filter', family)]), undefined);
   });
@@ -244,17 +244,17 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
   function wantSets(profiles: readonly CompiledProfile[], drops: readonly RuleCounter[]): void {
     const sets = new AddressSets(ipset);
     sets.resync();
-    for (const { set } of drops) sets.want(filledSet(set, family));
+    for (const { set } of drops) sets.setDesired(filledSet(set, family));
     for (const selector of profiles.flatMap(selectorsOf)) {
       const name = selectorSet(family, selectorId(selector));
-      sets.want({ name, family, type: 'net', countsPackets: false });
+      sets.setDesired({ name, family, type: 'net', countsPackets: false });
       for (const [address] of ends[family]) {
         if (isMember(selector, address)) sets.addMember(name, hostCidr(address));
       }
     }
     for (const { id, name } of profiles.flatMap(namedPortsOf)) {
       const set = namedPortSet(family, id);
-      sets.want({ name: set, family, type: 'address,port', countsPackets: false });
+      sets.setDesired({ name: set, family, type: 'address,port', countsPackets: false });
       for (const [address, protocol, port] of namedPorts[name] ?? []) {
         if (familyOf(address) !== family) continue;
         sets.addMember(set, `${hostCidr(address)},${protocol.toLowerCase()}:${port}`);

@@ -33,8 +33,8 @@ describe('tracked flows of an address', () => {
   /** As a kernel that does not filter removals. */
   const older: FlowSocket = {
     request: (one) => socket.request(one),
-    requestElsewhere: ({ what }) => Promise.reject(refused(what, 22)),
-    dumpElsewhere: (one) => socket.dumpElsewhere(one),
+    requestOffThread: ({ what }) => Promise.reject(refused(what, 22)),
+    dumpOffThread: (one) => socket.dumpOffThread(one),
   };
 
   before(() => {

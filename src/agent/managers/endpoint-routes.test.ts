@@ -16,15 +16,15 @@ class Lab {
       families,
       kernel: {
         routes: {
-          want: (route) =>
+          setDesired: (route) =>
             this.wanted.set(
               `${route.kind} ${route.destination}`,
               route.kind === 'endpoint' ? route.interface : '',
             ),
-          unwant: ({ kind, destination }) => this.wanted.delete(`${kind} ${destination}`),
-          wantAddress: ({ interface: name, address }) =>
+          deleteDesired: ({ kind, destination }) => this.wanted.delete(`${kind} ${destination}`),
+          setDesiredAddress: ({ interface: name, address }) =>
             this.wanted.set(`address ${address} ${name}`, ''),
-          unwantAddress: ({ interface: name, address }) =>
+          deleteDesiredAddress: ({ interface: name, address }) =>
             this.wanted.delete(`address ${address} ${name}`),
           has: (destination, name) => this.wanted.get(`endpoint ${destination}`) === name,
         },

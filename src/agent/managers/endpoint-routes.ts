@@ -1,7 +1,7 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
-import { Claims } from '../../dataplane/claims.ts';
-import type { Routes, WantedAddress } from '../../dataplane/routes.ts';
+import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
+import type { Routes, DesiredAddress } from '../../dataplane/routes.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
@@ -14,7 +14,10 @@ import { localNetwork } from './local-network.ts';
 
 type EndpointRoutesKind = 'WorkloadEndpoint' | 'DockerNetwork';
 
-type RouteDriver = Pick<Routes, 'want' | 'unwant' | 'wantAddress' | 'unwantAddress' | 'has'>;
+type RouteDriver = Pick<
+  Routes,
+  'setDesired' | 'deleteDesired' | 'setDesiredAddress' | 'deleteDesiredAddress' | 'has'
+>;
 
 interface EndpointRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
   readonly kernel: { readonly routes: RouteDriver };
@@ -34,8 +37,8 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
   readonly #networks = new Map<string, DockerNetwork>();
   readonly #byDestination = new IdsByKey();
   readonly #byNetwork = new IdsByKey();
-  readonly #linkAddresses: Claims<WantedAddress>;
-  readonly #nextHops: Claims<IpAddress>;
+  readonly #linkAddresses: ReferenceCounts<DesiredAddress>;
+  readonly #nextHops: ReferenceCounts<IpAddress>;
   /** Networks that are no single address: a route to one could take the host's own traffic. */
   readonly #unfit = new Set<Cidr>();
   /** Endpoints whose interface is no container's. */
@@ -45,13 +48,16 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     this.#node = node;
     this.#routes = routes;
     this.#families = families;
-    this.#linkAddresses = new Claims(({ interface: name, address }) => `${name} ${address}`, {
-      want: (address) => routes.wantAddress(address),
-      unwant: (address) => routes.unwantAddress(address),
-    });
-    this.#nextHops = new Claims((hop: IpAddress) => hop, {
-      want: (hop) => routes.want({ kind: 'local', destination: hostCidr(hop) }),
-      unwant: (hop) => routes.unwant({ kind: 'local', destination: hostCidr(hop) }),
+    this.#linkAddresses = new ReferenceCounts(
+      ({ interface: name, address }) => `${name} ${address}`,
+      {
+        setDesired: (address) => routes.setDesiredAddress(address),
+        deleteDesired: (address) => routes.deleteDesiredAddress(address),
+      },
+    );
+    this.#nextHops = new ReferenceCounts((hop: IpAddress) => hop, {
+      setDesired: (hop) => routes.setDesired({ kind: 'local', destination: hostCidr(hop) }),
+      deleteDesired: (hop) => routes.deleteDesired({ kind: 'local', destination: hostCidr(hop) }),
     });
   }
 
@@ -124,10 +130,10 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     if (isUnfit) this.#unfit.add(destination);
     else this.#unfit.delete(destination);
     if (endpoint === undefined || !isServed || isUnfit) {
-      this.#routes.unwant({ kind: 'endpoint', destination });
+      this.#routes.deleteDesired({ kind: 'endpoint', destination });
     } else {
       const { interfaceName } = endpoint.spec;
-      this.#routes.want({ kind: 'endpoint', destination, interface: interfaceName });
+      this.#routes.setDesired({ kind: 'endpoint', destination, interface: interfaceName });
     }
   }
 

@@ -23,7 +23,7 @@ test(
         },
       },
       ipv6Forwarding: {
-        isOurs: false,
+        isOwn: false,
         switchOn: () => {
           tried++;
           return problem;

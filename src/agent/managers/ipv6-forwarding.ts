@@ -38,7 +38,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
 
   /** Wants the guard that an earlier run of ours has put there. */
   start(): void {
-    if (this.#isUsed && this.#forwarding.isOurs) this.#guard();
+    if (this.#isUsed && this.#forwarding.isOwn) this.#guard();
   }
 
   /** A container with an IPv6 address comes: from the next round on the host forwards IPv6. */

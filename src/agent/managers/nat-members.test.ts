@@ -14,7 +14,7 @@ function withMembers(families: readonly (4 | 6)[]) {
     families,
     kernel: {
       sets: {
-        want: ({ name, type }) => {
+        setDesired: ({ name, type }) => {
           assert.equal(type, 'net');
           sets.set(name, new Set());
         },

@@ -1,6 +1,6 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { AddressSets } from '../../dataplane/address-sets.ts';
-import { Claims } from '../../dataplane/claims.ts';
+import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
@@ -10,7 +10,7 @@ import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { localEndpoint } from './local-endpoint.ts';
 
-type NatSets = Pick<AddressSets, 'want' | 'addMember' | 'removeMember'>;
+type NatSets = Pick<AddressSets, 'setDesired' | 'addMember' | 'removeMember'>;
 
 interface NatMembersDeps extends Pick<ManagerDeps, 'node' | 'families'> {
   readonly kernel: { readonly sets: NatSets };
@@ -24,22 +24,22 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
   readonly #sets: NatSets;
   readonly #families: readonly IpFamily[];
   /** Of pools and endpoints. */
-  readonly #members: Claims<readonly [set: string, member: string]>;
+  readonly #members: ReferenceCounts<readonly [set: string, member: string]>;
 
   constructor({ node, families, kernel: { sets } }: NatMembersDeps) {
     this.#node = node;
     this.#sets = sets;
     this.#families = families;
-    this.#members = new Claims(([set, member]) => `${set} ${member}`, {
-      want: ([set, member]) => sets.addMember(set, member),
-      unwant: ([set, member]) => sets.removeMember(set, member),
+    this.#members = new ReferenceCounts(([set, member]) => `${set} ${member}`, {
+      setDesired: ([set, member]) => sets.addMember(set, member),
+      deleteDesired: ([set, member]) => sets.removeMember(set, member),
     });
   }
 
   start(): void {
     for (const family of this.#families) {
       for (const name of Object.values(natSets)) {
-        this.#sets.want({ name: name(family), type: 'net', family });
+        this.#sets.setDesired({ name: name(family), type: 'net', family });
       }
     }
   }

@@ -112,13 +112,13 @@ test('a Profile whose set the kernel does not hold as wanted denies everything u
 test('the guard of IPv6 forwarding is wanted again where an earlier run put it', () => {
   const kernel = new FakeKernel();
   const kept: string[] = [];
-  const forwarding = (isOurs: boolean) =>
+  const forwarding = (isOwn: boolean) =>
     new GuardedIpv6Forwarding({
       kernel: kernel.kernel,
       families: [4, 6],
       statics,
       ipv6Forwarding: {
-        isOurs,
+        isOwn,
         switchOn: () => undefined,
         keepAdvertisements: (name) => void kept.push(name),
       },

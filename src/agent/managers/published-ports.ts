@@ -1,6 +1,6 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
-import { Claims } from '../../dataplane/claims.ts';
+import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
 import type { PortToHold } from '../../dataplane/held-host-ports.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import { portBindings } from '../../driver/ports/port-bindings.ts';
@@ -65,21 +65,21 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   /** Interfaces whose setting is to be written, with its value, and those for which that was refused. */
   readonly #loopback = new Map<string, boolean>();
   readonly #refused = new Refusals<string>();
-  readonly #rules: Claims<PublishedPort>;
-  readonly #loopbackInterfaces: Claims<string>;
+  readonly #rules: ReferenceCounts<PublishedPort>;
+  readonly #loopbackInterfaces: ReferenceCounts<string>;
   readonly #added: PublishedPort[] = [];
   readonly #removed: PublishedPort[] = [];
 
   constructor(deps: PublishedPortsDeps) {
     this.#deps = deps;
     this.#flows = new PublishedPortConntrack(deps.kernel);
-    this.#rules = new Claims((rule) => JSON.stringify(rule), {
-      want: (rule) => this.#added.push(rule),
-      unwant: (rule) => this.#removed.push(rule),
+    this.#rules = new ReferenceCounts((rule) => JSON.stringify(rule), {
+      setDesired: (rule) => this.#added.push(rule),
+      deleteDesired: (rule) => this.#removed.push(rule),
     });
-    this.#loopbackInterfaces = new Claims((name: string) => name, {
-      want: (name) => this.#loopback.set(name, true),
-      unwant: (name) => this.#loopback.set(name, false),
+    this.#loopbackInterfaces = new ReferenceCounts((name: string) => name, {
+      setDesired: (name) => this.#loopback.set(name, true),
+      deleteDesired: (name) => this.#loopback.set(name, false),
     });
   }
 

@@ -26,12 +26,12 @@ class Wishes {
   readonly #engine: PolicyEngine;
 
   constructor() {
-    const want = (key: string, value = '') => this.#wanted.set(key, value);
-    const unwant = (key: string) => this.#wanted.delete(key);
+    const setDesired = (key: string, value = '') => this.#wanted.set(key, value);
+    const deleteDesired = (key: string) => this.#wanted.delete(key);
     const sets = {
-      want: () => undefined,
-      addMember: (set: string, member: string) => want(`member ${set} ${member}`),
-      removeMember: (set: string, member: string) => unwant(`member ${set} ${member}`),
+      setDesired: () => undefined,
+      addMember: (set: string, member: string) => setDesired(`member ${set} ${member}`),
+      removeMember: (set: string, member: string) => deleteDesired(`member ${set} ${member}`),
     };
     this.#nat = new NatMembers({ node: 'here', families, kernel: { sets } });
     this.#routes = new EndpointRoutes({
@@ -39,26 +39,28 @@ class Wishes {
       families,
       kernel: {
         routes: {
-          want: (route) => {
+          setDesired: (route) => {
             const by = route.kind === 'endpoint' ? route.interface : 'lo';
-            want(`route ${route.kind} ${route.destination}`, by);
+            setDesired(`route ${route.kind} ${route.destination}`, by);
           },
-          unwant: ({ kind, destination }) => unwant(`route ${kind} ${destination}`),
-          wantAddress: ({ interface: name, address }) => want(`address ${name} ${address}`),
-          unwantAddress: ({ interface: name, address }) => unwant(`address ${name} ${address}`),
+          deleteDesired: ({ kind, destination }) => deleteDesired(`route ${kind} ${destination}`),
+          setDesiredAddress: ({ interface: name, address }) =>
+            setDesired(`address ${name} ${address}`),
+          deleteDesiredAddress: ({ interface: name, address }) =>
+            deleteDesired(`address ${name} ${address}`),
           has: () => true,
         },
       },
     });
     const tables = (family: 4 | 6): Tables => ({
       setChain: (table, { name, rules }) =>
-        want(`chain ${family} ${table} ${name}`, JSON.stringify(rules)),
-      removeChain: (table, name) => unwant(`chain ${family} ${table} ${name}`),
+        setDesired(`chain ${family} ${table} ${name}`, JSON.stringify(rules)),
+      removeChain: (table, name) => deleteDesired(`chain ${family} ${table} ${name}`),
       setHook: () => undefined,
     });
     const rules = new IptablesRenderer(new Map(families.map((one) => [one, tables(one)])), {
       ...sets,
-      unwant: () => undefined,
+      deleteDesired: () => undefined,
       holds: () => true,
       filled: () => [],
       counters: () => [],

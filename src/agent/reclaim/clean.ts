@@ -3,7 +3,7 @@ import type { Ipv6Forwarding } from '../../dataplane/host-settings.ts';
 import { isLegacyLoaded } from '../../dataplane/iptables/backend.ts';
 import { idleChains } from '../../dataplane/iptables/save-parser.ts';
 import { IptablesTables, type Backend } from '../../dataplane/iptables/tables.ts';
-import { deleteLinkElsewhere, listLinks, type Link } from '../../dataplane/netlink/link.ts';
+import { deleteLinkOffThread, listLinks, type Link } from '../../dataplane/netlink/link.ts';
 import { removeEmpty } from '../../dataplane/netlink/nftables-tables.ts';
 import { ToolRunner } from '../../dataplane/process.ts';
 import { Routes } from '../../dataplane/routes.ts';
@@ -67,7 +67,7 @@ export async function cleanThisHost(
     sets: new AddressSets(ipset),
     routes: new Routes(rtnetlink, async () => undefined),
     links: () => listLinks(rtnetlink),
-    deleteLink: (name) => deleteLinkElsewhere(removals, name),
+    deleteLink: (name) => deleteLinkOffThread(removals, name),
     ipv6Forwarding,
   };
   try {

@@ -65,7 +65,7 @@ async function withStatus(
     supervisor: looseSupervisor(),
     heldPorts: { hold: async () => 0, release: () => undefined },
     ipv6Forwarding: {
-      isOurs: false,
+      isOwn: false,
       switchOn: () => undefined,
       keepAdvertisements: () => undefined,
     },

@@ -61,10 +61,10 @@ test('the chains with rules that are refused are found, and no others; packets m
       );
       const { commit, texts } = toolThat(namesLine);
       const found = await findRefused(filled, commit);
-      const wanted = filled.filter(({ rules }) => rules.some(({ text }) => text.includes(bad)));
+      const desired = filled.filter(({ rules }) => rules.some(({ text }) => text.includes(bad)));
       assert.deepEqual(
         [...found.keys()],
-        wanted.map(({ name }) => name),
+        desired.map(({ name }) => name),
       );
       for (const { why } of found.values()) assert.match(why, /^-p 6 --bad: .*line \d+ failed/);
       for (const line of texts.flat()) assert.match(line, /^(?:-A cali-trial |:)/);

@@ -14,7 +14,7 @@ export type Commit = (lines: readonly string[]) => Promise<Error | undefined>;
 const trialChain = 'cali-trial';
 
 /** Removes the chain in which rules were tried. */
-export const trialEnd: readonly string[] = [declaration(trialChain), `-X ${trialChain}`];
+export const trialChainSuffix: readonly string[] = [declaration(trialChain), `-X ${trialChain}`];
 
 /**
  * Whether what was written was refused, so that another text may be taken; not that the tool is missing, was

@@ -73,15 +73,15 @@ export function scriptFor(
   const removed: string[] = [];
   for (const name of [...dirty].toSorted()) {
     const present = actual.get(name);
-    if (!isOurs(name)) {
+    if (!isOwn(name)) {
       hooked.push(...hookLines(name, hooks.get(name), present ?? []));
       continue;
     }
-    const wanted = chains.get(name);
-    if (wanted === undefined) {
+    const desired = chains.get(name);
+    if (desired === undefined) {
       if (present !== undefined) removed.push(name);
-    } else if (present === undefined || !isSame(wanted.rules, present)) {
-      filled.push({ ...wanted, name, isNew: present === undefined });
+    } else if (present === undefined || !isSame(desired.rules, present)) {
+      filled.push({ ...desired, name, isNew: present === undefined });
     }
   }
   return { filled, hooked, removed };
@@ -98,15 +98,15 @@ function hookLines(
 ): readonly string[] {
   const { inserted, appended } = hook ?? { inserted: [], appended: [] };
   const { judging, refusing } = foreignRules(present);
-  const wanted = [
+  const desired = [
     ...inserted.map(({ hash }) => hash),
     ...judging.map(() => undefined),
     ...appended.map(({ hash }) => hash),
     ...refusing.map(() => undefined),
   ];
   const isPlaced =
-    wanted.length === present.length &&
-    wanted.every((hash, index) => hash === present[index]?.hash);
+    desired.length === present.length &&
+    desired.every((hash, index) => hash === present[index]?.hash);
   if (isPlaced) return [];
   return [
     ...present.filter(({ hash }) => hash !== undefined).map(({ spec }) => `-D ${chain} ${spec}`),
@@ -136,14 +136,14 @@ export function foreignRules(present: readonly SavedRule[]): {
 /** The last is ufw's chain for the default `reject`. */
 const refusesAll = /^-j (DROP|REJECT( --reject-with \S+)?|ufw6?-reject-forward)$/;
 
-function isSame(wanted: readonly RenderedRule[], present: readonly SavedRule[]): boolean {
+function isSame(desired: readonly RenderedRule[], present: readonly SavedRule[]): boolean {
   return (
-    wanted.length === present.length &&
-    wanted.every(({ hash }, index) => hash === present[index]?.hash)
+    desired.length === present.length &&
+    desired.every(({ hash }, index) => hash === present[index]?.hash)
   );
 }
 
 /** Whether a chain is ours, and not the kernel's or somebody else's. */
-export function isOurs(chain: string): boolean {
+export function isOwn(chain: string): boolean {
   return chain.startsWith(ourPrefix);
 }

@@ -4,13 +4,19 @@ import type { Chain, Hook, TableName } from '../../render/iptables/rule.ts';
 import type { ApplyFailure } from '../apply-failure.ts';
 import type { ToolRunner } from '../process.ts';
 import { renderChain, type RenderedRule } from './hash.ts';
-import { findRefused, isRefusal, refusedOf, trialEnd, type RefusedChain } from './refusals.ts';
+import {
+  findRefused,
+  isRefusal,
+  refusedOf,
+  trialChainSuffix,
+  type RefusedChain,
+} from './refusals.ts';
 import { parseSave, type SavedRule, type SavedTable } from './save-parser.ts';
 import {
   declaration,
   foreignRules,
   isEmpty,
-  isOurs,
+  isOwn,
   renderDesired,
   scriptFor,
   scriptLines,
@@ -84,12 +90,12 @@ export class IptablesTables {
   setChain(table: TableName, chain: Chain): void {
     const { chains, dirty, refused, stuck } = this.#table(table);
     const { name } = chain;
-    const wanted = renderDesired(chain);
+    const desired = renderDesired(chain);
     const before = refused.get(name);
-    if (before !== undefined && isSame(before, wanted)) return;
+    if (before !== undefined && isSame(before, desired)) return;
     refused.delete(name);
     stuck.delete(name);
-    chains.set(name, wanted);
+    chains.set(name, desired);
     dirty.add(name);
   }
 
@@ -202,7 +208,7 @@ export class IptablesTables {
     });
     const rest = { ...script, filled, removed: [] };
     const emptied = script.removed.map(declaration);
-    const said = await commit([...emptied, ...scriptLines(rest), ...trialEnd]);
+    const said = await commit([...emptied, ...scriptLines(rest), ...trialChainSuffix]);
     if (said !== undefined) throw said;
     const stuck = await refusedOf(script.removed, (removed) =>
       commit(scriptLines({ filled: [], hooked: [], removed })),
@@ -221,8 +227,8 @@ export class IptablesTables {
   /** From now on the substitute is wanted, if nobody has said meanwhile what else shall be there. */
   #substitute(name: TableName, chain: string, found: RefusedChain): void {
     const { chains, refused } = this.#table(name);
-    const wanted = chains.get(chain);
-    if (wanted === undefined || found.ifRefused === undefined || !isSame(wanted, found)) return;
+    const desired = chains.get(chain);
+    if (desired === undefined || found.ifRefused === undefined || !isSame(desired, found)) return;
     refused.set(chain, found);
     chains.set(chain, { rules: found.ifRefused.rules, ifRefused: undefined });
   }
@@ -258,7 +264,7 @@ export class IptablesTables {
       const present = saved.get(name) ?? new Map<string, readonly SavedRule[]>();
       for (const chain of [...chains.keys(), ...hooks.keys()]) dirty.add(chain);
       for (const [chain, rules] of present) {
-        if (isOurs(chain) || rules.some(({ hash }) => hash !== undefined)) {
+        if (isOwn(chain) || rules.some(({ hash }) => hash !== undefined)) {
           dirty.add(chain);
         }
       }
@@ -282,7 +288,7 @@ export class IptablesTables {
     const table = new Map(present);
     for (const chain of dirty) {
       const rules = chains.get(chain)?.rules;
-      if (isOurs(chain)) {
+      if (isOwn(chain)) {
         if (rules === undefined) table.delete(chain);
         else table.set(chain, rules.map(toSaved));
       } else {

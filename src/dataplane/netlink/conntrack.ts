@@ -80,7 +80,7 @@ export async function endFlowsOf(
 }
 
 /** What of a netlink socket the removal of flows needs. */
-export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestElsewhere' | 'dumpElsewhere'>;
+export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestOffThread' | 'dumpOffThread'>;
 
 /**
  * Whether the kernel removed the flows of an address by itself. One that does not filter removals (before 6.8 or so)
@@ -92,7 +92,7 @@ async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<bool
   try {
     for (const direction of [original, reply]) {
       const flags = (of: number) => u32(of, of === direction ? filterSource : 0);
-      await socket.requestElsewhere({
+      await socket.requestOffThread({
         type: subsystem | commands.delete,
         what: `end the flows of ${address}`,
         payload: Buffer.concat([
@@ -118,7 +118,7 @@ async function endListed(
   },
 ): Promise<void> {
   const { family, addresses, ended } = options;
-  const messages = await socket.dumpElsewhere(listing(family));
+  const messages = await socket.dumpOffThread(listing(family));
   const theirs = (flow: Flow) =>
     [flow.source, flow.answerer].filter((one) => addresses.includes(one));
   const bytes = addresses.map((address) => Buffer.from(addressToBytes(address)));

@@ -57,7 +57,7 @@ const listHeadersOnly = 4;
 export const membersPerMessage = 400;
 
 /** Elements that a set holds if it does not say otherwise. */
-export const mostElements = 1 << 20;
+export const defaultMaxElements = 1 << 20;
 
 /** A set as the kernel describes it. */
 export interface KernelSet {
@@ -98,7 +98,7 @@ export class Ipset {
         u8(attributes.revision, this.#revision(typeName, spec.family)),
         u8(attributes.family, familyNumber(spec.family)),
         nest(attributes.data, [
-          u32Network(memberAttributes.maxElements, spec.maxElements ?? mostElements),
+          u32Network(memberAttributes.maxElements, spec.maxElements ?? defaultMaxElements),
           ...(spec.countsPackets === true
             ? [u32Network(memberAttributes.flags, withCounters)]
             : []),

@@ -32,11 +32,11 @@ export interface Libc {
   /** The number of the last error, to be read at once after the call that failed. */
   errno(): number;
   /** `send` on a thread of the pool, for what takes the kernel long. */
-  sendElsewhere(fd: number, data: Buffer): Promise<number>;
+  sendOffThread(fd: number, data: Buffer): Promise<number>;
   /** `recv` on a thread of the pool: the kernel may have to look for the next part of a long list. */
-  recvElsewhere(fd: number, data: Buffer): Promise<number>;
+  recvOffThread(fd: number, data: Buffer): Promise<number>;
   /** `poll` on a thread of the pool. The process cannot exit by itself meanwhile, so the time is not to be long. */
-  pollElsewhere(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
+  pollOffThread(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
 }
 
 /** Loads the C library of the process. */
@@ -77,21 +77,21 @@ export function loadLibc(): Libc {
     exit: library.func('void _exit(int status)'),
     alarm: library.func('uint alarm(uint seconds)'),
     errno: () => koffi.errno(),
-    sendElsewhere: (fd, data) =>
+    sendOffThread: (fd, data) =>
       new Promise((resolve, reject) => {
         send.async(fd, data, data.length, 0, (error: unknown, sent) => {
           if (error instanceof Error) reject(error);
           else resolve(sent);
         });
       }),
-    recvElsewhere: (fd, data) =>
+    recvOffThread: (fd, data) =>
       new Promise((resolve, reject) => {
         recv.async(fd, data, data.length, 0, (error: unknown, received) => {
           if (error instanceof Error) reject(error);
           else resolve(received);
         });
       }),
-    pollElsewhere: (descriptors, count, timeoutMs) =>
+    pollOffThread: (descriptors, count, timeoutMs) =>
       new Promise((resolve, reject) => {
         poll.async(descriptors, count, timeoutMs, (error: unknown, ready) => {
           if (error instanceof Error) reject(error);

@@ -153,9 +153,9 @@ function ipv4Configuration(
 }
 
 /** Removes an interface (a veth goes with its peer); nothing if there is none. Takes the kernel some 25 ms. */
-export async function deleteLinkElsewhere(socket: NetlinkSocket, name: string): Promise<void> {
+export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): Promise<void> {
   try {
-    await socket.requestElsewhere(deletion(name));
+    await socket.requestOffThread(deletion(name));
   } catch (error) {
     if (!isRefusal(error, 'ENODEV')) throw error;
   }

@@ -84,7 +84,7 @@ export class KernelMonitor {
           polled.writeInt32LE(fd, index * 8);
           polled.writeInt32LE(pollIn, index * 8 + 4);
         }
-        await this.#libc.pollElsewhere(polled, descriptors.length, longestWaitMs);
+        await this.#libc.pollOffThread(polled, descriptors.length, longestWaitMs);
         const events = this.#sockets.flatMap((socket) => this.#read(socket.fd));
         if (events.length > 0 && !signal.aborted) this.#onEvents(events);
       }

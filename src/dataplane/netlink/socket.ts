@@ -34,7 +34,7 @@ const errnoInterrupted = 4;
 /** Of a call on another thread it is not told which error it was. */
 const errnoIo = 5;
 /** How often a list is asked for that changes while it is made. */
-const mostDumps = 10;
+const maxDumps = 10;
 const answerBytes = 1 << 17;
 
 /** One message of the kernel's. */
@@ -114,7 +114,7 @@ export class NetlinkSocket {
 
   /** All objects that match; a dump that the kernel says was inconsistent is made again. */
   dump(request: Request): readonly Message[] {
-    for (let attempt = 0; attempt < mostDumps; attempt++) {
+    for (let attempt = 0; attempt < maxDumps; attempt++) {
       this.#send(request, requestFlags.dump);
       const messages = this.#readAnswers(request);
       if (messages.every(isConsistent)) return messages;
@@ -123,19 +123,19 @@ export class NetlinkSocket {
   }
 
   /** Like `request`, but does not hold the event loop while the kernel works. One at a time. */
-  async requestElsewhere(request: Request): Promise<void> {
-    await this.#sendElsewhere(request, requestFlags.acknowledge);
+  async requestOffThread(request: Request): Promise<void> {
+    await this.#sendOffThread(request, requestFlags.acknowledge);
     this.#readAnswers(request);
   }
 
   /** Like `dump`, but does not hold the event loop while the kernel works. One at a time. */
-  async dumpElsewhere(request: Request): Promise<readonly Message[]> {
-    for (let attempt = 0; attempt < mostDumps; attempt++) {
-      await this.#sendElsewhere(request, requestFlags.dump);
+  async dumpOffThread(request: Request): Promise<readonly Message[]> {
+    for (let attempt = 0; attempt < maxDumps; attempt++) {
+      await this.#sendOffThread(request, requestFlags.dump);
       const messages: Message[] = [];
       let length: number;
       do {
-        length = await this.#libc.recvElsewhere(this.fd, this.#answer);
+        length = await this.#libc.recvOffThread(this.fd, this.#answer);
         if (length < 0) throw refused(request.what, errnoIo, 'no answer');
       } while (!this.#takeAnswer(length, request, messages));
       if (messages.every(isConsistent)) return messages;
@@ -161,8 +161,8 @@ export class NetlinkSocket {
     }
   }
 
-  async #sendElsewhere(request: Request, flags: number): Promise<void> {
-    const sent = await this.#libc.sendElsewhere(this.fd, this.#encode(request, flags));
+  async #sendOffThread(request: Request, flags: number): Promise<void> {
+    const sent = await this.#libc.sendOffThread(this.fd, this.#encode(request, flags));
     if (sent < 0) throw refused(request.what, errnoIo, 'the message could not be sent');
   }
 

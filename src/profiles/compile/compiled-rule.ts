@@ -54,11 +54,11 @@ const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
 
 /** Compiles a rule; throws a plain sentence for what cannot be put into rules of the kernel. */
 export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
-  refuseUnknown('', rule, policyRule);
-  refuseUnknown('source.', rule.source, entityRule);
-  refuseUnknown('destination.', rule.destination, entityRule);
-  refuseUnknown('icmp.', rule.icmp, icmpMatch);
-  refuseUnknown('notICMP.', rule.notICMP, icmpMatch);
+  rejectUnknown('', rule, policyRule);
+  rejectUnknown('source.', rule.source, entityRule);
+  rejectUnknown('destination.', rule.destination, entityRule);
+  rejectUnknown('icmp.', rule.icmp, icmpMatch);
+  rejectUnknown('notICMP.', rule.notICMP, icmpMatch);
   if (rule.http !== undefined) throw new Error('http rules are not supported');
   const said = {
     action: rule.action,
@@ -99,7 +99,7 @@ export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
 }
 
 /** A criterion of a newer Calico that is not looked at would make a rule of more than was meant. */
-function refuseUnknown(
+function rejectUnknown(
   where: string,
   given: object | undefined,
   known: { readonly shape: object },

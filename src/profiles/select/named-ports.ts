@@ -69,7 +69,7 @@ export class NamedPorts {
     }
     for (const family of this.#families) {
       const set = namedPortSet(family, id);
-      this.#output.wantSet({ name: set, type: 'address,port', family });
+      this.#output.addSet({ name: set, type: 'address,port', family });
     }
     this.#names.set(name, { id, uses: 1, counts: new Map() });
     for (const endpoint of this.#endpointsByName.ids(name)) {
@@ -85,7 +85,7 @@ export class NamedPorts {
     known.uses--;
     if (known.uses > 0) return;
     this.#names.delete(name);
-    for (const family of this.#families) this.#output.unwantSet(namedPortSet(family, id));
+    for (const family of this.#families) this.#output.removeSet(namedPortSet(family, id));
   }
 
   /** Whether an endpoint has a port by a name that is in use: `protocol` is its number. */

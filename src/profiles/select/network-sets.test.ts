@@ -33,8 +33,8 @@ test('a network is a member as long as one of its sets lists it, and holds its a
   const sets = new SelectorSets(
     [4, 6],
     {
-      wantSet: nothing,
-      unwantSet: nothing,
+      addSet: nothing,
+      removeSet: nothing,
       addMember: (_, member) => members.add(member),
       removeMember: (_, member) => members.delete(member),
     },

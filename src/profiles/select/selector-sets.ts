@@ -70,7 +70,7 @@ export class SelectorSets {
     for (const family of this.#families) {
       const name = selectorSet(family, id);
       this.#counts.set(name, new Map());
-      this.#output.wantSet({ name, type: 'net', family });
+      this.#output.addSet({ name, type: 'net', family });
     }
     this.#index.addSelector(id, selector);
     return id;
@@ -86,7 +86,7 @@ export class SelectorSets {
     // The sets go as a whole; their members need not go one by one.
     for (const family of this.#families) {
       this.#counts.delete(selectorSet(family, id));
-      this.#output.unwantSet(selectorSet(family, id));
+      this.#output.removeSet(selectorSet(family, id));
     }
     this.#index.removeSelector(id);
   }

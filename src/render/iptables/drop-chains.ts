@@ -6,7 +6,7 @@ import { countAndDrop } from './count-and-drop.ts';
 import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 
 /** Addresses that a set holds when the sender chooses them. */
-export const chosenAddressesAtMost = 4096;
+export const maxSpoofedAddresses = 4096;
 
 /** A set whose members rules make, to count what they drop. */
 export function filledSet(name: string, family: IpFamily): IpsetSpec {
@@ -18,7 +18,7 @@ export function countingSets(family: IpFamily): readonly IpsetSpec[] {
   return [
     ...Object.values(dropReasons).map((reason) => ({
       ...filledSet(reasonSet(family, reason), family),
-      ...(reason.isChosen ? { maxElements: chosenAddressesAtMost } : {}),
+      ...(reason.isChosen ? { maxElements: maxSpoofedAddresses } : {}),
     })),
     { name: restSet(family), family, type: 'net', countsPackets: true },
     { name: crowdedSet(family), family, type: 'net', countsPackets: false },

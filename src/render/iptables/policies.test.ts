@@ -15,10 +15,10 @@ class Held {
       this.chains.set(`${family} ${name}`, rules.map(renderRule).join('\n'));
     },
     removeChain: (family, name) => this.chains.delete(`${family} ${name}`),
-    wantSet: ({ name }) => {
+    addSet: ({ name }) => {
       if (!this.sets.has(name)) this.sets.set(name, new Set());
     },
-    unwantSet: (name) => this.sets.delete(name),
+    removeSet: (name) => this.sets.delete(name),
     addMember: (set, member) => {
       const members = this.sets.get(set) ?? assert.fail(`member of no set: ${set}`);
       members.add(member);

@@ -18,8 +18,8 @@ import {
 export interface ChainOutput {
   setChain(family: IpFamily, chain: Chain): void;
   removeChain(family: IpFamily, name: string): void;
-  wantSet(spec: IpsetSpec): void;
-  unwantSet(name: string): void;
+  addSet(spec: IpsetSpec): void;
+  removeSet(name: string): void;
   addMember(set: string, member: string): void;
   removeMember(set: string, member: string): void;
 }
@@ -47,8 +47,8 @@ export class IptablesPolicies implements PolicyOutput {
   /** Puts out what is there without any policy. */
   start(): void {
     for (const family of this.#families) {
-      this.#output.wantSet(endpointsSet(workloadsSet(family), family));
-      for (const spec of countingSets(family)) this.#output.wantSet(spec);
+      this.#output.addSet(endpointsSet(workloadsSet(family), family));
+      for (const spec of countingSets(family)) this.#output.addSet(spec);
       for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
       this.#renderRoots(family);
     }
@@ -59,25 +59,25 @@ export class IptablesPolicies implements PolicyOutput {
     const before = this.#counters.get(key) ?? [];
     const { chains, counters } = renderPolicy(policy, family);
     this.#counters.set(key, counters);
-    for (const { set } of counters) this.#output.wantSet(filledSet(set, family));
+    for (const { set } of counters) this.#output.addSet(filledSet(set, family));
     this.#emit(family, chains);
     for (const { set } of before) {
-      if (!counters.some((one) => one.set === set)) this.#output.unwantSet(set);
+      if (!counters.some((one) => one.set === set)) this.#output.removeSet(set);
     }
   }
 
   removePolicy(family: IpFamily, name: string): void {
     const key = `${family} ${name}`;
     this.#remove(family, policyChainNames(name));
-    for (const { set } of this.#counters.get(key) ?? []) this.#output.unwantSet(set);
+    for (const { set } of this.#counters.get(key) ?? []) this.#output.removeSet(set);
     this.#counters.delete(key);
   }
 
   setStack(family: IpFamily, stack: Stack): void {
     const { name } = stack;
     const bucket = bucketOf(name);
-    this.#output.wantSet(endpointsSet(stackSet(family, name), family));
-    this.#output.wantSet(endpointsSet(bucketSet(family, bucket), family));
+    this.#output.addSet(endpointsSet(stackSet(family, name), family));
+    this.#output.addSet(endpointsSet(bucketSet(family, bucket), family));
     this.#emit(family, renderStack(stack, family));
     this.#changeBucket(family, bucket, (stacks) => stacks.add(name));
   }
@@ -85,7 +85,7 @@ export class IptablesPolicies implements PolicyOutput {
   removeStack(family: IpFamily, name: string): void {
     this.#changeBucket(family, bucketOf(name), (stacks) => stacks.delete(name));
     this.#remove(family, stackChainNames(name));
-    this.#output.unwantSet(stackSet(family, name));
+    this.#output.removeSet(stackSet(family, name));
   }
 
   addDispatch(dispatch: Dispatch): void {
@@ -112,12 +112,12 @@ export class IptablesPolicies implements PolicyOutput {
     }
   }
 
-  wantSet(spec: IpsetSpec): void {
-    this.#output.wantSet(spec);
+  addSet(spec: IpsetSpec): void {
+    this.#output.addSet(spec);
   }
 
-  unwantSet(name: string): void {
-    this.#output.unwantSet(name);
+  removeSet(name: string): void {
+    this.#output.removeSet(name);
   }
 
   addMember(set: string, member: string): void {
@@ -144,7 +144,7 @@ export class IptablesPolicies implements PolicyOutput {
     } else {
       this.#buckets.delete(key);
       this.#remove(family, bucketChainNames(bucket));
-      this.#output.unwantSet(bucketSet(family, bucket));
+      this.#output.removeSet(bucketSet(family, bucket));
     }
     if (wasEmpty !== (stacks.size === 0)) this.#renderRoots(family);
   }

@@ -18,8 +18,8 @@ export interface Tables {
 }
 
 export interface Ipsets extends CountingSets {
-  want(spec: IpsetSpec): void;
-  unwant(name: string): void;
+  setDesired(spec: IpsetSpec): void;
+  deleteDesired(name: string): void;
 }
 
 /** The ruleset by iptables and ipsets, of either kind of iptables. */
@@ -38,8 +38,8 @@ export class IptablesRenderer implements Renderer {
     this.policies = new IptablesPolicies(families, {
       setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
       removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
-      wantSet: (spec) => sets.want(spec),
-      unwantSet: (name) => sets.unwant(name),
+      addSet: (spec) => sets.setDesired(spec),
+      removeSet: (name) => sets.deleteDesired(name),
       addMember: (set, member) => sets.addMember(set, member),
       removeMember: (set, member) => sets.removeMember(set, member),
     });

@@ -1,18 +1,18 @@
 import type { Link } from './netlink/link.ts';
 import { placeOf, type KernelRoute, type Route } from './netlink/route.ts';
-import type { RouteClass, RouteKind, WantedRoute } from './route-classes.ts';
+import type { RouteClass, RouteKind, DesiredRoute } from './route-classes.ts';
 
 /** What a wanted route is known by. */
-export type RouteTarget = Pick<WantedRoute, 'kind' | 'destination'>;
+export type RouteTarget = Pick<DesiredRoute, 'kind' | 'destination'>;
 
 /**
  * The routes that are wanted, by place (table and destination), and what they become with the links that are there.
  * Where several classes want a route in one place, that of the lowest rank has it.
  */
-export class WantedRoutes {
+export class DesiredRoutes {
   readonly #classes: Readonly<Record<RouteKind, RouteClass>>;
   readonly #all: readonly RouteClass[];
-  readonly #wanted = new Map<string, ReadonlyMap<RouteKind, WantedRoute>>();
+  readonly #desired = new Map<string, ReadonlyMap<RouteKind, DesiredRoute>>();
   readonly #byInterface = new Map<string, Set<string>>();
   readonly #links = new Map<string, Link>();
   readonly #names = new Map<number, string>();
@@ -23,32 +23,32 @@ export class WantedRoutes {
   }
 
   /** Answers its place. */
-  want(route: WantedRoute): string {
+  setDesired(route: DesiredRoute): string {
     const place = this.placeOf(route);
     this.#index(place, (places) => places.delete(place));
-    this.#wanted.set(place, new Map([...(this.#wanted.get(place) ?? []), [route.kind, route]]));
+    this.#desired.set(place, new Map([...(this.#desired.get(place) ?? []), [route.kind, route]]));
     this.#index(place, (places) => places.add(place));
     return place;
   }
 
   /** Answers its place, where a route of another class may be wanted still. */
-  unwant(target: RouteTarget): string {
+  deleteDesired(target: RouteTarget): string {
     const place = this.placeOf(target);
     this.#index(place, (places) => places.delete(place));
-    const left = new Map(this.#wanted.get(place));
+    const left = new Map(this.#desired.get(place));
     left.delete(target.kind);
-    if (left.size > 0) this.#wanted.set(place, left);
-    else this.#wanted.delete(place);
+    if (left.size > 0) this.#desired.set(place, left);
+    else this.#desired.delete(place);
     this.#index(place, (places) => places.add(place));
     return place;
   }
 
   has(place: string): boolean {
-    return this.#wanted.has(place);
+    return this.#desired.has(place);
   }
 
   places(): Iterable<string> {
-    return this.#wanted.keys();
+    return this.#desired.keys();
   }
 
   /** The places whose routes need an interface. */
@@ -58,27 +58,27 @@ export class WantedRoutes {
 
   /** The route of a place, if its interface is there and up. */
   planned(place: string): Route | undefined {
-    const wanted = this.#winner(place);
-    if (wanted === undefined) return undefined;
-    const { table, protocol, plan, interfaceOf } = this.#classes[wanted.kind];
-    const link = this.#links.get(interfaceOf(wanted));
+    const desired = this.#winner(place);
+    if (desired === undefined) return undefined;
+    const { table, protocol, plan, interfaceOf } = this.#classes[desired.kind];
+    const link = this.#links.get(interfaceOf(desired));
     if (link === undefined || !link.isUp) return undefined;
-    return { ...plan(wanted, link.index), destination: wanted.destination, table, protocol };
+    return { ...plan(desired, link.index), destination: desired.destination, table, protocol };
   }
 
   /** What holds the destination of a place back while it has no interface to lead to. */
   blackhole(place: string): Route | undefined {
-    const wanted = this.#winner(place);
-    if (wanted === undefined) return undefined;
-    const { table, protocol } = this.#classes[wanted.kind];
-    const { destination } = wanted;
+    const desired = this.#winner(place);
+    if (desired === undefined) return undefined;
+    const { table, protocol } = this.#classes[desired.kind];
+    const { destination } = desired;
     return { destination, table, protocol, type: 'blackhole', scope: 'global' };
   }
 
   /** The interface to which the destination is to be handed over; `undefined` for a class without an owner of it. */
   newOwner(place: string): string | undefined {
-    const wanted = this.#winner(place);
-    return wanted !== undefined && this.#classes[wanted.kind].isHandedOver
+    const desired = this.#winner(place);
+    return desired !== undefined && this.#classes[desired.kind].isHandedOver
       ? this.#interfaceOf(place)
       : undefined;
   }
@@ -122,8 +122,8 @@ export class WantedRoutes {
 
   /** Of each interface that a route of the place needs. */
   #index(place: string, change: (places: Set<string>) => void): void {
-    for (const wanted of this.#wanted.get(place)?.values() ?? []) {
-      const name = this.#classes[wanted.kind].interfaceOf(wanted);
+    for (const desired of this.#desired.get(place)?.values() ?? []) {
+      const name = this.#classes[desired.kind].interfaceOf(desired);
       const places = this.#byInterface.get(name) ?? new Set();
       change(places);
       if (places.size > 0) this.#byInterface.set(name, places);
@@ -132,15 +132,15 @@ export class WantedRoutes {
   }
 
   #interfaceOf(place: string): string | undefined {
-    const wanted = this.#winner(place);
-    return wanted && this.#classes[wanted.kind].interfaceOf(wanted);
+    const desired = this.#winner(place);
+    return desired && this.#classes[desired.kind].interfaceOf(desired);
   }
 
-  #winner(place: string): WantedRoute | undefined {
-    const wanted = [...(this.#wanted.get(place)?.values() ?? [])];
-    const [first] = wanted;
-    return wanted.length < 2
+  #winner(place: string): DesiredRoute | undefined {
+    const desired = [...(this.#desired.get(place)?.values() ?? [])];
+    const [first] = desired;
+    return desired.length < 2
       ? first
-      : wanted.toSorted((a, b) => this.#classes[a.kind].rank - this.#classes[b.kind].rank)[0];
+      : desired.toSorted((a, b) => this.#classes[a.kind].rank - this.#classes[b.kind].rank)[0];
   }
 }

@@ -2,11 +2,11 @@
  * Things that several owners may want at once, such as the member of a set that two IP pools stand for: each is
  * wanted from the first owner's claim until the last owner gives it up.
  */
-export class Claims<Thing> {
+export class ReferenceCounts<Thing> {
   readonly #keyOf: (thing: Thing) => string;
   readonly #output: {
-    readonly want: (thing: Thing) => void;
-    readonly unwant: (thing: Thing) => void;
+    readonly setDesired: (thing: Thing) => void;
+    readonly deleteDesired: (thing: Thing) => void;
   };
   readonly #byOwner = new Map<string, ReadonlyMap<string, Thing>>();
   readonly #owners = new Map<string, number>();
@@ -14,7 +14,10 @@ export class Claims<Thing> {
   /** Things of one key are one thing. */
   constructor(
     keyOf: (thing: Thing) => string,
-    output: { readonly want: (thing: Thing) => void; readonly unwant: (thing: Thing) => void },
+    output: {
+      readonly setDesired: (thing: Thing) => void;
+      readonly deleteDesired: (thing: Thing) => void;
+    },
   ) {
     this.#keyOf = keyOf;
     this.#output = output;
@@ -30,7 +33,7 @@ export class Claims<Thing> {
       if (before.has(key)) continue;
       const owners = this.#owners.get(key) ?? 0;
       this.#owners.set(key, owners + 1);
-      if (owners === 0) this.#output.want(thing);
+      if (owners === 0) this.#output.setDesired(thing);
     }
     for (const [key, thing] of before) {
       if (now.has(key)) continue;
@@ -39,7 +42,7 @@ export class Claims<Thing> {
         this.#owners.set(key, owners - 1);
       } else {
         this.#owners.delete(key);
-        this.#output.unwant(thing);
+        this.#output.deleteDesired(thing);
       }
     }
   }

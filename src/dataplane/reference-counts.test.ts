@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Claims } from './claims.ts';
+import { ReferenceCounts } from './reference-counts.ts';
 
 const change = fc.record({
   owner: fc.constantFrom('a', 'b', 'c'),
@@ -11,19 +11,19 @@ const change = fc.record({
 test('what is wanted is what owners want now, whatever they wanted before, and is told once', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
-      const wanted = new Set<string>();
-      const claims = new Claims((thing: string) => thing, {
-        want: (thing) => {
-          assert.ok(!wanted.has(thing), 'told twice');
-          wanted.add(thing);
+      const desired = new Set<string>();
+      const claims = new ReferenceCounts((thing: string) => thing, {
+        setDesired: (thing) => {
+          assert.ok(!desired.has(thing), 'told twice');
+          desired.add(thing);
         },
-        unwant: (thing) => assert.ok(wanted.delete(thing)),
+        deleteDesired: (thing) => assert.ok(desired.delete(thing)),
       });
       const now = new Map<string, readonly string[]>();
       for (const { owner, things } of changes) {
         claims.set(owner, things);
         now.set(owner, things);
-        assert.deepEqual(wanted, new Set([...now.values()].flat()));
+        assert.deepEqual(desired, new Set([...now.values()].flat()));
       }
     }),
   );

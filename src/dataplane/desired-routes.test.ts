@@ -5,7 +5,7 @@ import type { Link } from './netlink/link.ts';
 import type { KernelRoute, Route } from './netlink/route.ts';
 import { routeClasses } from './route-classes.ts';
 import { RouteRivals } from './route-rivals.ts';
-import { WantedRoutes } from './wanted-routes.ts';
+import { DesiredRoutes } from './desired-routes.ts';
 
 const one = parseCidr('10.65.0.1/32');
 
@@ -13,15 +13,15 @@ function link(name: string, index: number, isUp = true): Link {
   return { name, index, isUp, mac: '', mtuBytes: 1500, hasCarrier: true, leadsOut: true };
 }
 
-function wanted(): WantedRoutes {
+function desired(): DesiredRoutes {
   const { endpoint, local } = routeClasses;
   // As a class that wants the same places with less right.
-  return new WantedRoutes({ endpoint, local: { ...local, table: endpoint.table, rank: 1 } });
+  return new DesiredRoutes({ endpoint, local: { ...local, table: endpoint.table, rank: 1 } });
 }
 
 test('a route is planned while its interface is there and up', () => {
-  const routes = wanted();
-  const place = routes.want({ kind: 'endpoint', destination: one, interface: 'calia' });
+  const routes = desired();
+  const place = routes.setDesired({ kind: 'endpoint', destination: one, interface: 'calia' });
   assert.equal(routes.planned(place), undefined);
   routes.setLink('calia', link('calia', 7, false));
   assert.equal(routes.planned(place), undefined);
@@ -42,23 +42,23 @@ test('a route is planned while its interface is there and up', () => {
 });
 
 test('of two classes in one place that of the lower rank has it, and the other when it goes', () => {
-  const routes = wanted();
+  const routes = desired();
   routes.setLinks([link('lo', 1), link('calia', 7)]);
-  const place = routes.want({ kind: 'local', destination: one });
-  routes.want({ kind: 'endpoint', destination: one, interface: 'calia' });
+  const place = routes.setDesired({ kind: 'local', destination: one });
+  routes.setDesired({ kind: 'endpoint', destination: one, interface: 'calia' });
   assert.equal(routes.planned(place)?.type, 'unicast');
   assert.deepEqual([[...routes.by('lo')], [...routes.by('calia')]], [[place], [place]]);
-  routes.unwant({ kind: 'endpoint', destination: one });
+  routes.deleteDesired({ kind: 'endpoint', destination: one });
   assert.equal(routes.planned(place)?.type, 'local');
   assert.equal(routes.newOwner(place), undefined);
   assert.deepEqual([[...routes.by('lo')], [...routes.by('calia')]], [[place], []]);
-  routes.unwant({ kind: 'local', destination: one });
+  routes.deleteDesired({ kind: 'local', destination: one });
   assert.equal(routes.has(place), false);
   assert.deepEqual([...routes.by('lo')], []);
 });
 
 test('only what a class calls its own is ours, by table, protocol and form', () => {
-  const routes = new WantedRoutes(routeClasses);
+  const routes = new DesiredRoutes(routeClasses);
   routes.setLinks([link('lo', 1), link('calia', 7), link('eth0', 8)]);
   const toContainer: Route = {
     destination: one,

@@ -2,11 +2,11 @@ import type { IpsetSpec } from '../render/iptables/ipset.ts';
 import { halves, parseCidr, type Cidr } from '../ip/cidr.ts';
 import { Refusals, withEach, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
-import { membersPerMessage, mostElements, type Ipset } from './netlink/ipset.ts';
+import { membersPerMessage, defaultMaxElements, type Ipset } from './netlink/ipset.ts';
 import { isRefusal } from './netlink/socket.ts';
 
 /** One set that is wanted, with the members that it should have and has. */
-export class WantedSet {
+export class DesiredSet {
   readonly spec: IpsetSpec;
   /** What the kernel did not take, and what it did not give up. */
   readonly refused = new Refusals<string>();
@@ -23,9 +23,9 @@ export class WantedSet {
    * A member is wanted from now on, or no more. A set of networks takes no network of length 0, but two halves of
    * it, each of which may be wanted for itself as well.
    */
-  setWanted(member: string, isWanted: boolean): void {
-    if (!isWide(this.spec, member)) return this.#setDesired(member, isWanted);
-    if (isWanted) this.#wide.add(member);
+  setDesired(member: string, isDesired: boolean): void {
+    if (!isWide(this.spec, member)) return this.#setDesired(member, isDesired);
+    if (isDesired) this.#wide.add(member);
     else this.#wide.delete(member);
     const all = allOf(this.spec);
     for (const half of halves(all)) {
@@ -64,7 +64,7 @@ export class WantedSet {
     const { spec, refused } = this;
     const missing = this.#members.updates().map(([member]) => member);
     const due = missing.filter((member) => refused.isDue(member));
-    const room = Math.max(0, (spec.maxElements ?? mostElements) - this.size);
+    const room = Math.max(0, (spec.maxElements ?? defaultMaxElements) - this.size);
     const add = (some: readonly string[]) => {
       ipset.add(spec, some);
       for (const member of some) {
@@ -112,8 +112,8 @@ export class WantedSet {
     );
   }
 
-  #setDesired(element: string, isWanted: boolean): void {
-    if (isWanted) {
+  #setDesired(element: string, isDesired: boolean): void {
+    if (isDesired) {
       this.#members.setDesired(element, true);
       this.kept.delete(element);
     } else {
