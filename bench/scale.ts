@@ -4,7 +4,7 @@ import { Agent } from '../src/agent/agent.ts';
 import { openDrivers } from '../src/agent/kernel.ts';
 import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
 import { createLinks } from '../src/workload/links.ts';
-import { HeldHostPorts } from '../src/dataplane/held-host-ports.ts';
+import { HostPortReservations } from '../src/dataplane/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../src/dataplane/host-settings.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../src/dataplane/process.ts';
@@ -58,7 +58,7 @@ function startAgent(until: AbortSignal, followed = mirror): Agent {
       chosen: { backend, why: 'it is measured' },
       families: [4, 6],
     }),
-    heldPorts: new HeldHostPorts(sockets.libc),
+    hostPorts: new HostPortReservations(sockets.libc),
     families: [4, 6],
     statics: { endpointToHostAction: 'Return' },
     ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),

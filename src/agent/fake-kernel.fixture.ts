@@ -103,9 +103,9 @@ export class FakeKernel implements Drivers {
         },
       },
       conntrack: {
-        end: (ofFamilies, isToEnd) =>
+        flush: (ofFamilies, isToEnd) =>
           this.#end((flow) => ofFamilies.includes(flow.family) && isToEnd(flow)),
-        endOf: async (addresses) => {
+        flushOf: async (addresses) => {
           this.#end(({ source, answerer }) => addresses.has(source) || addresses.has(answerer));
           return addresses;
         },

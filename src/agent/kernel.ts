@@ -1,7 +1,7 @@
 import { AddressSets } from '../dataplane/address-sets.ts';
 import { conntrackOf, type Conntrack } from '../dataplane/conntrack.ts';
 import { applyContainerRoutes, type ContainerRoutes } from '../dataplane/container-routes.ts';
-import { inheritedFlowsEnder } from '../dataplane/inherited-flows.ts';
+import { staleConntrackFlusher } from '../dataplane/stale-conntrack-flusher.ts';
 import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
@@ -80,7 +80,7 @@ export function openDrivers(options: {
   const { backend } = options.chosen;
   const changes = firewallChanges({ backend, families, sockets });
   const firewall = new Firewall({ families, backend, runner, changes });
-  const routes = new Routes(rtnetlink, inheritedFlowsEnder(conntrack));
+  const routes = new Routes(rtnetlink, staleConntrackFlusher(conntrack));
   const kernel: Kernel = {
     sets,
     rules: new IptablesRenderer(firewall.tables, sets),

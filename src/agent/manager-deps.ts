@@ -1,4 +1,4 @@
-import type { HeldHostPorts } from '../dataplane/held-host-ports.ts';
+import type { HostPortReservations } from '../dataplane/host-port-reservations.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { HostRuleOptions } from '../ruleset/host-rules.ts';
@@ -10,7 +10,7 @@ export interface ManagerDeps {
   readonly node: string;
   readonly families: readonly IpFamily[];
   readonly kernel: Kernel;
-  readonly heldPorts: Pick<HeldHostPorts, 'hold' | 'release'>;
+  readonly hostPorts: Pick<HostPortReservations, 'reserve' | 'release'>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOwn' | 'switchOn' | 'keepAdvertisements'>;
   readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
   /** Whether flows end when the rule that allowed them is removed. */

@@ -1,7 +1,7 @@
 import { Agent } from '../agent/agent.ts';
 import { openDrivers } from '../agent/kernel.ts';
 import { logUnenforced } from '../agent/status/unenforced.ts';
-import { HeldHostPorts } from '../dataplane/held-host-ports.ts';
+import { HostPortReservations } from '../dataplane/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
@@ -15,7 +15,7 @@ const maxSilentMs = 120_000;
 /** The agent, with what of the kernel Docker's calls use beside it. */
 export interface AgentPart {
   readonly agent: Agent;
-  readonly heldPorts: HeldHostPorts;
+  readonly hostPorts: HostPortReservations;
   readonly links: Links;
   /** Follows datastore and kernel; ends with the daemon's signal. */
   run(): Promise<void>;
@@ -27,14 +27,14 @@ export function createAgentPart(
   { mirror, firewall }: Pick<StorePart, 'mirror'> & { readonly firewall: ChosenBackend },
 ): AgentPart {
   const { settings, signal, node, families, log, sockets, runner, supervisor, keep } = common;
-  const heldPorts = new HeldHostPorts(sockets.libc);
+  const hostPorts = new HostPortReservations(sockets.libc);
   const agent = new Agent({
     node,
     mirror,
     log,
     supervisor,
     drivers: openDrivers({ sockets, runner, chosen: firewall, families }),
-    heldPorts,
+    hostPorts,
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
     ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, (text) => log.warn(text)),
@@ -44,7 +44,7 @@ export function createAgentPart(
   const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
   return {
     agent,
-    heldPorts,
+    hostPorts,
     links,
     run: () => {
       const monitoring = keep(

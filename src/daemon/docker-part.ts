@@ -42,7 +42,7 @@ export interface DockerPart {
 export function createDockerPart(
   common: Common,
   { datastore, mirror, writer, local, last }: StorePart,
-  { agent, heldPorts, links }: AgentPart,
+  { agent, hostPorts, links }: AgentPart,
 ): DockerPart {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
   const engine = createDockerApi(settings.dockerHost);
@@ -65,7 +65,7 @@ export function createDockerPart(
     node,
     mirror,
     writer,
-    heldPorts,
+    hostPorts,
     families,
     isAlive: isNamespaceInUse,
     programmed,

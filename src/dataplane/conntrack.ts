@@ -1,5 +1,5 @@
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { endFlows, endFlowsOf, type Flow } from './netlink/conntrack.ts';
+import { flushFlows, flushFlowsOf, type Flow } from './netlink/conntrack.ts';
 import type { KernelSockets } from './kernel-sockets.ts';
 
 export type { Flow } from './netlink/conntrack.ts';
@@ -10,18 +10,18 @@ export type { Flow } from './netlink/conntrack.ts';
  */
 export interface Conntrack {
   /** Ends those flows of some families that are to end; answers how many. */
-  end(families: readonly IpFamily[], isToEnd: (flow: Flow) => boolean): number;
+  flush(families: readonly IpFamily[], isToFlush: (flow: Flow) => boolean): number;
   /**
    * Ends the flows that some addresses began or answer. Returns those of which flows may have been ended. One call at
    * a time.
    */
-  endOf(addresses: ReadonlySet<IpAddress>): Promise<ReadonlySet<IpAddress>>;
+  flushOf(addresses: ReadonlySet<IpAddress>): Promise<ReadonlySet<IpAddress>>;
 }
 
 /** That of the sockets' network namespace. */
 export function conntrackOf({ netfilter, flows }: KernelSockets): Conntrack {
   return {
-    end: (families, isToEnd) => endFlows(netfilter, families, isToEnd),
-    endOf: (addresses) => endFlowsOf(flows, addresses),
+    flush: (families, isToFlush) => flushFlows(netfilter, families, isToFlush),
+    flushOf: (addresses) => flushFlowsOf(flows, addresses),
   };
 }

@@ -24,7 +24,7 @@ import {
 import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
 
 /** One interface of a container, and what is reached by it. */
-export interface ContainerPath {
+export interface SandboxInterface {
   readonly address: IpAddress;
   /** The address of that interface by which it is found: Docker puts it there, `address` may come and go. */
   readonly shownBy: IpAddress;
@@ -35,7 +35,7 @@ export interface ContainerPath {
 
 /** What a container is reached by, and reaches. */
 export interface ContainerRoutes {
-  readonly paths: readonly ContainerPath[];
+  readonly paths: readonly SandboxInterface[];
   /** Whether they are those of one network that has a default route of its own. */
   readonly isPlain: boolean;
 }
@@ -105,7 +105,7 @@ export function applyContainerRoutes(
   }
 }
 
-interface PlacedPath extends ContainerPath {
+interface PlacedPath extends SandboxInterface {
   readonly linkIndex: number;
   readonly table: number;
 }

@@ -4,7 +4,7 @@ import { parseCidr } from '../ip/cidr.ts';
 import type { Link } from './netlink/link.ts';
 import type { KernelRoute, Route } from './netlink/route.ts';
 import { routeClasses } from './route-classes.ts';
-import { RouteRivals } from './route-rivals.ts';
+import { ConflictingRoutes } from './conflicting-routes.ts';
 import { DesiredRoutes } from './desired-routes.ts';
 
 const one = parseCidr('10.65.0.1/32');
@@ -89,8 +89,8 @@ test('only what a class calls its own is ours, by table, protocol and form', () 
 });
 
 test('rivals of a place go with their route, or with their interface', () => {
-  const rivals = new RouteRivals();
-  const rival = (metric: number, linkIndex: number): KernelRoute => ({
+  const conflicts = new ConflictingRoutes();
+  const conflict = (metric: number, linkIndex: number): KernelRoute => ({
     destination: one,
     table: 254,
     protocol: 4,
@@ -98,17 +98,17 @@ test('rivals of a place go with their route, or with their interface', () => {
     linkIndex,
     route: undefined,
   });
-  rivals.add('a', rival(10, 8));
-  rivals.add('a', rival(5, 9));
-  rivals.add('a', rival(5, 9));
-  rivals.add('b', rival(5, 9));
-  assert.equal(rivals.first('a')?.metric, 5);
-  assert.equal(rivals.gone('a', rival(7, 9)), false);
-  assert.equal(rivals.gone('a', rival(5, 9)), true);
-  assert.equal(rivals.first('a')?.metric, 10);
-  rivals.forgetLink(8);
-  assert.deepEqual(rivals.places(), ['b']);
-  assert.deepEqual([rivals.has('a'), rivals.has('b')], [false, true]);
-  assert.equal(rivals.gone('b', rival(5, 9)), true);
-  assert.deepEqual(rivals.places(), []);
+  conflicts.add('a', conflict(10, 8));
+  conflicts.add('a', conflict(5, 9));
+  conflicts.add('a', conflict(5, 9));
+  conflicts.add('b', conflict(5, 9));
+  assert.equal(conflicts.first('a')?.metric, 5);
+  assert.equal(conflicts.gone('a', conflict(7, 9)), false);
+  assert.equal(conflicts.gone('a', conflict(5, 9)), true);
+  assert.equal(conflicts.first('a')?.metric, 10);
+  conflicts.forgetLink(8);
+  assert.deepEqual(conflicts.places(), ['b']);
+  assert.deepEqual([conflicts.has('a'), conflicts.has('b')], [false, true]);
+  assert.equal(conflicts.gone('b', conflict(5, 9)), true);
+  assert.deepEqual(conflicts.places(), []);
 });

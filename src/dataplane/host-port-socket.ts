@@ -26,7 +26,7 @@ export interface HostPortSocket {
   close(): void;
 }
 
-export interface HoldOptions {
+export interface ReserveOptions {
   readonly libc: Libc;
   /** Where clients of `::1` are passed on to. */
   readonly relayTo?: RelayTarget | undefined;
@@ -39,7 +39,7 @@ export interface HoldOptions {
  */
 export async function openHostPort(
   requested: HostPort,
-  options: HoldOptions,
+  options: ReserveOptions,
 ): Promise<HostPortSocket> {
   try {
     return await openers[requested.protocol](requested, options);
@@ -48,7 +48,7 @@ export async function openHostPort(
   }
 }
 
-type Opener = (requested: HostPort, options: HoldOptions) => Promise<HostPortSocket>;
+type Opener = (requested: HostPort, options: ReserveOptions) => Promise<HostPortSocket>;
 
 const openers: Readonly<Record<PortProtocol, Opener>> = {
   TCP: (requested, { relayTo }) => listen(requested, relayTo),

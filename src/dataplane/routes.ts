@@ -3,7 +3,7 @@ import { cidrFamily, type Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
 import { LinkAddresses, type DesiredAddress } from './link-addresses.ts';
-import { LostPlaces } from './lost-places.ts';
+import { ReplaceBackoff } from './replace-backoff.ts';
 import { listLinks, type Link } from './netlink/link.ts';
 import type { RoutePlace } from './netlink/monitor.ts';
 import {
@@ -23,7 +23,12 @@ import {
   type RouteKind,
   type DesiredRoute,
 } from './route-classes.ts';
-import { comesBefore, metricOf, RouteRivals, type ListedRoute } from './route-rivals.ts';
+import {
+  comesBefore,
+  metricOf,
+  ConflictingRoutes,
+  type ListedRoute,
+} from './conflicting-routes.ts';
 import { DesiredRoutes, type RouteTarget } from './desired-routes.ts';
 
 export type { DesiredAddress } from './link-addresses.ts';
@@ -61,8 +66,8 @@ export class Routes {
   /** By place, and what of routes cannot be removed. */
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
-  readonly #lost = new LostPlaces();
-  readonly #rivals = new RouteRivals();
+  readonly #backoff = new ReplaceBackoff();
+  readonly #conflicts = new ConflictingRoutes();
   /** Routes that we removed in order to make them anew: the kernel will tell of it. */
   readonly #removing = new Set<string>();
 
@@ -87,8 +92,8 @@ export class Routes {
     this.#refused.delete(key);
     if (this.#desired.has(key)) return;
     this.#owners.delete(key);
-    this.#lost.delete(key);
-    this.#rivals.delete(key);
+    this.#backoff.delete(key);
+    this.#conflicts.delete(key);
   }
 
   setDesiredAddress(address: DesiredAddress): void {
@@ -114,10 +119,10 @@ export class Routes {
     const key = placeOf(gone);
     if (!this.#desired.isOwn(gone)) {
       // Its place may be free now, or ours the first.
-      const wasRival = this.#rivals.gone(key, gone);
+      const wasConflict = this.#conflicts.gone(key, gone);
       const isFree = this.#refused.get(key) !== undefined;
       if (isFree) this.#refused.delete(key);
-      return wasRival || isFree;
+      return wasConflict || isFree;
     }
     const actual = this.#delta.actual.get(key);
     if (this.#removing.delete(key) || actual === undefined) return false;
@@ -149,8 +154,8 @@ export class Routes {
     // Where ours is not there yet, its place is taken; that is found when it is made.
     if (actual === undefined) return false;
     this.#holdIsBroken(key);
-    this.#rivals.add(key, made);
-    this.#lost.add(key);
+    this.#conflicts.add(key, made);
+    this.#backoff.add(key);
     return true;
   }
 
@@ -177,7 +182,7 @@ export class Routes {
     this.#removing.clear();
     const ours = (key: string) =>
       this.#desired.has(key) ? this.#delta.actual.get(key) : undefined;
-    for (const key of this.#rivals.replace(found, ours)) this.#lost.add(key);
+    for (const key of this.#conflicts.replace(found, ours)) this.#backoff.add(key);
     for (const key of this.#desired.places()) this.#changed.add(key);
   }
 
@@ -211,7 +216,7 @@ export class Routes {
       return false;
     }
     const actual = this.#delta.actual.get(key);
-    return actual !== undefined && isSameRoute(actual, route) && !this.#rivals.has(key);
+    return actual !== undefined && isSameRoute(actual, route) && !this.#conflicts.has(key);
   }
 
   /** Whether the kernel took it. */
@@ -230,7 +235,7 @@ export class Routes {
         write();
       }
       this.#delta.setActual(key, route);
-      this.#lost.isBack(key);
+      this.#backoff.replaced(key);
     });
   }
 
@@ -248,7 +253,7 @@ export class Routes {
     for (const [key, route] of this.#delta.updates()) {
       if (this.#refused.isDue(key)) this.#write(key, route);
     }
-    for (const key of this.#rivals.places()) this.#comeFirst(key);
+    for (const key of this.#conflicts.places()) this.#comeFirst(key);
   }
 
   /** Hands over what is held back; what leads to the new owners is written then. */
@@ -290,20 +295,20 @@ export class Routes {
     } catch (error) {
       if (!isRefusal(error, 'EEXIST')) throw error;
       const key = placeOf(route);
-      const rivals = listKernelRoutes(this.#socket, cidrFamily(route.destination)).filter(
+      const conflicts = listKernelRoutes(this.#socket, cidrFamily(route.destination)).filter(
         (one) => placeOf(one) === key && one.metric === metricOf(route),
       );
       const mayReplace =
-        this.#lost.mayTakeBack(key) ||
-        rivals.some(
+        this.#backoff.mayReplace(key) ||
+        conflicts.some(
           (one) =>
             this.#desired.isOwn(one) ||
             this.#desired.nameOf(one.linkIndex)?.startsWith('cali') === true,
         );
       if (mayReplace) {
         replaceRoute(this.#socket, route);
-      } else if (route.type !== 'local' || rivals[0]?.route?.type !== 'local') {
-        throw new Error(`this host has another route there${this.#by(rivals[0])}`, {
+      } else if (route.type !== 'local' || conflicts[0]?.route?.type !== 'local') {
+        throw new Error(`this host has another route there${this.#by(conflicts[0])}`, {
           cause: error,
         });
       }
@@ -317,18 +322,18 @@ export class Routes {
    */
   #comeFirst(key: string): void {
     const route = this.#delta.actual.get(key);
-    const rival = this.#rivals.first(key);
-    if (rival === undefined || !this.#desired.has(key)) return this.#rivals.delete(key);
+    const conflict = this.#conflicts.first(key);
+    if (conflict === undefined || !this.#desired.has(key)) return this.#conflicts.delete(key);
     if (route === undefined || !this.#refused.isDue(key)) return;
     this.#refused.attempt(key, aboutRoute(route), () => {
-      if (rival.metric < metricOf(route) || !this.#lost.mayTakeBack(key)) {
-        throw new Error(`another route of this host comes before it${this.#by(rival)}`);
+      if (conflict.metric < metricOf(route) || !this.#backoff.mayReplace(key)) {
+        throw new Error(`another route of this host comes before it${this.#by(conflict)}`);
       }
       this.#removing.add(key);
       deleteRoute(this.#socket, route);
       prependRoute(this.#socket, route);
-      this.#rivals.delete(key);
-      this.#lost.isBack(key);
+      this.#conflicts.delete(key);
+      this.#backoff.replaced(key);
     });
   }
 
@@ -362,19 +367,19 @@ export class Routes {
   #loseRoute(key: string, route = this.#delta.actual.get(key)): void {
     this.#holdIsBroken(key, route);
     this.#delta.deleteActual(key);
-    if (this.#desired.has(key)) this.#lost.add(key);
+    if (this.#desired.has(key)) this.#backoff.add(key);
   }
 
   /** The kernel dropped them with the interface. */
   #forgetRoutesOf(linkIndex: number): void {
-    this.#rivals.forgetLink(linkIndex);
+    this.#conflicts.forgetLink(linkIndex);
     for (const [key, route] of this.#delta.actual) {
       if (route.linkIndex === linkIndex) this.#delta.deleteActual(key);
     }
   }
 
-  #by(rival: KernelRoute | undefined): string {
-    const name = this.#desired.nameOf(rival?.linkIndex);
+  #by(conflict: KernelRoute | undefined): string {
+    const name = this.#desired.nameOf(conflict?.linkIndex);
     return name === undefined ? '' : ` by ${name}`;
   }
 }

@@ -15,7 +15,7 @@ import {
 } from '../../src/driver/endpoints/local-endpoints.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { openKernelSockets, type KernelSockets } from '../../src/dataplane/kernel-sockets.ts';
-import { HeldHostPorts } from '../../src/dataplane/held-host-ports.ts';
+import { HostPortReservations } from '../../src/dataplane/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { createVeth, deleteLinkOffThread } from '../../src/dataplane/netlink/link.ts';
@@ -78,7 +78,7 @@ export class KernelAgent implements AsyncDisposable {
       log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
       supervisor: new Supervisor({ onFailure: ({ error }) => log.push(String(error)) }),
       drivers,
-      heldPorts: new HeldHostPorts(sockets.libc),
+      hostPorts: new HostPortReservations(sockets.libc),
       families: [4, 6],
       statics: { endpointToHostAction: 'Return' },
       ipv6Forwarding: new Ipv6Forwarding(join(folder, 'control.sock')),

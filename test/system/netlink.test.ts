@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { parseAddress } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { addHostAddress } from '../../src/dataplane/netlink/address.ts';
-import { endFlows, type Flow } from '../../src/dataplane/netlink/conntrack.ts';
+import { flushFlows, type Flow } from '../../src/dataplane/netlink/conntrack.ts';
 import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { createVeth, deleteLinkOffThread, listLinks } from '../../src/dataplane/netlink/link.ts';
@@ -204,7 +204,7 @@ describe('netlink against ip and ipset', () => {
     execFileSync('ip', ['netns', 'exec', namespace, 'sh', '-ec', add]);
     const netfilter = inNetworkNamespace(libc, path, () => NetlinkSocket.open(libc, 12));
     const flows: Flow[] = [];
-    endFlows(netfilter, [4], (one) => flows.push(one) === 0);
+    flushFlows(netfilter, [4], (one) => flows.push(one) === 0);
     const [found, another] = flows;
     netfilter.close();
     assert.equal(another, undefined);

@@ -4,7 +4,11 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { refused } from '../../src/dataplane/netlink/errno.ts';
-import { endFlows, endFlowsOf, type FlowSocket } from '../../src/dataplane/netlink/conntrack.ts';
+import {
+  flushFlows,
+  flushFlowsOf,
+  type FlowSocket,
+} from '../../src/dataplane/netlink/conntrack.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { parseAddress } from '../../src/ip/address.ts';
@@ -24,7 +28,7 @@ describe('tracked flows of an address', () => {
   const socket = NetlinkSocket.open(loadLibc(), 12);
   const flows = () => {
     const seen: string[] = [];
-    endFlows(socket, [4, 6], ({ source, destination }) => {
+    flushFlows(socket, [4, 6], ({ source, destination }) => {
       seen.push(`${source}>${destination}`);
       return false;
     });
@@ -45,7 +49,7 @@ describe('tracked flows of an address', () => {
     execFileSync('sh', ['-ec', [...add, ...track].join('\n')]);
   });
   beforeEach(async () => {
-    endFlows(socket, [4, 6], () => true);
+    flushFlows(socket, [4, 6], () => true);
     for (const { from, to } of begun) await send(from, to);
     assert.equal(flows().length, begun.length);
   });
@@ -61,7 +65,7 @@ describe('tracked flows of an address', () => {
         ['fd65::7', (way: string) => !way.startsWith('fd65') || !way.includes('fd65::7')],
       ] as const) {
         const there = flows();
-        const ended = await endFlowsOf(through, new Set([parseAddress(given)]));
+        const ended = await flushFlowsOf(through, new Set([parseAddress(given)]));
         assert.deepEqual([...ended], [given]);
         assert.deepEqual(flows(), there.filter(left));
       }
@@ -71,7 +75,7 @@ describe('tracked flows of an address', () => {
     test(`of an address that has none, no others are ended: ${name}`, async () => {
       const strangers = ['10.65.0.99', 'fd65::99'].map(parseAddress);
       const there = flows();
-      await endFlowsOf(through, new Set(strangers));
+      await flushFlowsOf(through, new Set(strangers));
       assert.deepEqual(flows(), there);
     });
   }
@@ -87,7 +91,7 @@ describe('tracked flows of an address', () => {
     await new Promise<void>((resolve) => sender.close(() => resolve()));
     const there = flows();
     assert.ok(there.length > 2000, `${there.length} flows`);
-    await endFlowsOf(socket, new Set([parseAddress('fd65::7'), parseAddress('10.65.0.7')]));
+    await flushFlowsOf(socket, new Set([parseAddress('fd65::7'), parseAddress('10.65.0.7')]));
     assert.deepEqual(
       flows(),
       there.filter((way) => !/:7\b|\.7\b/.test(way)),

@@ -59,7 +59,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
       endsForbiddenFlows: true,
       kernel: {
         conntrack: {
-          end: (_, isToEnd) => {
+          flush: (_, isToEnd) => {
             found = Object.keys(all).filter((name) => isToEnd(all[name] ?? direct));
             return found.length;
           },

@@ -26,7 +26,7 @@ interface ConntrackPolicyFlusherDeps extends Pick<
   'node' | 'families' | 'endsForbiddenFlows'
 > {
   readonly kernel: {
-    readonly conntrack: Pick<Conntrack, 'end'>;
+    readonly conntrack: Pick<Conntrack, 'flush'>;
     readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
     readonly rules: Pick<Renderer, 'cameByPublishedPort'>;
     readonly losses: () => number;
@@ -97,7 +97,7 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
   endForbidden(): number {
     if (!this.#mustLook) return 0;
     const ofHost = this.#kernel.addresses.ofInterfaces();
-    const ended = this.#kernel.conntrack.end(
+    const ended = this.#kernel.conntrack.flush(
       this.#families,
       (flow) => !this.#isAllowed(flow, ofHost),
     );

@@ -6,7 +6,7 @@ import type { PublishedPort } from '../../ruleset/published-port.ts';
 
 interface PublishedPortConntrackKernel {
   readonly addresses: Pick<HostAddresses, 'ofInterfaces'>;
-  readonly conntrack: Pick<Conntrack, 'end'>;
+  readonly conntrack: Pick<Conntrack, 'flush'>;
 }
 
 /**
@@ -36,7 +36,7 @@ export class PublishedPortConntrack {
     const ports = new Set(
       changed.map((rule) => key(protocolNumbers[rule.protocol], rule.hostPort)),
     );
-    this.#kernel.conntrack.end(families, (flow) => isStale(flow, { ofHost, containers, ports }));
+    this.#kernel.conntrack.flush(families, (flow) => isStale(flow, { ofHost, containers, ports }));
   }
 }
 

@@ -33,10 +33,10 @@ test('a port that is held on an address which the host has no more is told; on a
         ofInterfaces: () => new Set(),
         answeredFor: () => [parseCidr('127.0.0.0/8'), parseCidr('192.0.2.1/32')],
       },
-      conntrack: { end: () => 0 },
+      conntrack: { flush: () => 0 },
     },
     // As a socket that was bound while the host had the address.
-    heldPorts: { hold: async () => 0, release: () => undefined },
+    hostPorts: { reserve: async () => 0, release: () => undefined },
     log,
   });
   const publish = (...addresses: readonly string[]) =>
@@ -77,8 +77,8 @@ class Lab {
       node: 'here',
       families,
       kernel,
-      heldPorts: {
-        hold: async (owner, binding) => {
+      hostPorts: {
+        reserve: async (owner, binding) => {
           if (this.taken.has(`${binding.address} ${binding.port}`)) throw new Error('in use');
           this.held.add(key(owner, binding));
           return 0;

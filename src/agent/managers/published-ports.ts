@@ -1,7 +1,7 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
-import type { PortToHold } from '../../dataplane/held-host-ports.ts';
+import type { ReservedPort } from '../../dataplane/host-port-reservations.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import { portBindings } from '../../driver/ports/port-bindings.ts';
 import { CalicoError, describe, isCalicoError } from '../../errors/error.ts';
@@ -26,13 +26,13 @@ import { PublishedPortConntrack } from './published-port-conntrack.ts';
 
 export interface PublishedPortsDeps extends Pick<
   ManagerDeps,
-  'node' | 'families' | 'heldPorts' | 'log'
+  'node' | 'families' | 'hostPorts' | 'log'
 > {
   readonly kernel: {
     readonly rules: Pick<Kernel['rules'], 'changePublished'>;
     readonly links: Kernel['links'];
     readonly addresses: Kernel['addresses'];
-    readonly conntrack: Pick<Kernel['conntrack'], 'end'>;
+    readonly conntrack: Pick<Kernel['conntrack'], 'flush'>;
   };
 }
 
@@ -41,7 +41,7 @@ interface Published {
   /** Docker's ID of the endpoint, which the sockets are held for. */
   readonly owner: string;
   readonly rules: readonly PublishedPort[];
-  readonly bindings: readonly PortToHold[];
+  readonly bindings: readonly ReservedPort[];
   /** The interface that loopback addresses must be able to leave by. */
   readonly loopbackInterface: string | undefined;
 }
@@ -118,7 +118,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.#changeRules(this.#removed.splice(0), this.#added.splice(0));
     for (const binding of missing(before.bindings, now.bindings))
       this.#release(before.owner, binding);
-    for (const binding of missing(now.bindings, before.bindings)) void this.#hold(id, binding);
+    for (const binding of missing(now.bindings, before.bindings)) void this.#reserve(id, binding);
     this.#loopbackInterfaces.set(
       id,
       now.loopbackInterface === undefined ? [] : [now.loopbackInterface],
@@ -207,17 +207,17 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.#flows.changed([...removed, ...added]);
   }
 
-  #release(owner: string, binding: PortToHold): void {
+  #release(owner: string, binding: ReservedPort): void {
     this.#problems.delete(JSON.stringify(binding));
-    this.#deps.heldPorts.release(owner, binding);
+    this.#deps.hostPorts.release(owner, binding);
   }
 
-  async #hold(id: string, binding: PortToHold): Promise<void> {
-    const { heldPorts, log } = this.#deps;
+  async #reserve(id: string, binding: ReservedPort): Promise<void> {
+    const { hostPorts, log } = this.#deps;
     const owner = this.#published.get(id)?.owner ?? '';
     const key = JSON.stringify(binding);
     try {
-      await heldPorts.hold(owner, binding);
+      await hostPorts.reserve(owner, binding);
       this.#problems.delete(key);
     } catch (error) {
       const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
@@ -233,8 +233,8 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   }
 
   /** Tries again what is still wanted. */
-  async #holdStill(id: string, binding: PortToHold): Promise<void> {
-    if (this.#problems.has(JSON.stringify(binding))) await this.#hold(id, binding);
+  async #holdStill(id: string, binding: ReservedPort): Promise<void> {
+    if (this.#problems.has(JSON.stringify(binding))) await this.#reserve(id, binding);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { EntryChange } from '../../cache/mirror.ts';
-import type { ContainerPath } from '../../dataplane/container-routes.ts';
+import type { SandboxInterface } from '../../dataplane/container-routes.ts';
 import { describe } from '../../errors/error.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';
@@ -205,7 +205,7 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     });
   }
 
-  #pathsOf(endpoint: WorkloadEndpoint): readonly ContainerPath[] {
+  #pathsOf(endpoint: WorkloadEndpoint): readonly SandboxInterface[] {
     const network = this.#networkOf(endpoint);
     if (network === undefined) return [];
     const docker = dockerAddresses(endpoint);

@@ -74,9 +74,9 @@ class Wishes {
         rules,
         links: { setRouteLocalnet: () => undefined },
         addresses: { ofInterfaces: () => new Set(), answeredFor: () => [] },
-        conntrack: { end: () => 0 },
+        conntrack: { flush: () => 0 },
       },
-      heldPorts: { hold: async () => 0, release: () => undefined },
+      hostPorts: { reserve: async () => 0, release: () => undefined },
       log,
     });
     this.#engine = new PolicyEngine({ node: 'here', families, output: rules.policies });

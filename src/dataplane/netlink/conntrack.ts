@@ -43,15 +43,15 @@ export interface Flow {
 }
 
 /** Ends the flows that are to end, so that their next packets are judged as new; answers how many. */
-export function endFlows(
+export function flushFlows(
   socket: NetlinkSocket,
   families: readonly IpFamily[],
-  isToEnd: (flow: Flow) => boolean,
+  isToFlush: (flow: Flow) => boolean,
 ): number {
   const flows = families
     .flatMap((family) => socket.dump(listing(family)))
     .flatMap(flowIn)
-    .filter(isToEnd);
+    .filter(isToFlush);
   deleteFlows(socket, flows);
   return flows.length;
 }
@@ -62,21 +62,21 @@ export function endFlows(
  * socket that nobody else uses meanwhile: by a filter where the kernel takes one for a removal, which takes a fraction of
  * a millisecond, and else by listing the flows, which takes some milliseconds even if there is none.
  */
-export async function endFlowsOf(
+export async function flushFlowsOf(
   socket: FlowSocket,
   addresses: ReadonlySet<IpAddress>,
 ): Promise<ReadonlySet<IpAddress>> {
-  const ended = new Set<IpAddress>();
+  const flushed = new Set<IpAddress>();
   const rest: IpAddress[] = [];
   for (const address of addresses) {
-    if (await endFiltered(socket, address)) ended.add(address);
+    if (await endFiltered(socket, address)) flushed.add(address);
     else rest.push(address);
   }
   for (const family of [4, 6] as const) {
     const ofFamily = rest.filter((address) => familyOf(address) === family);
-    if (ofFamily.length > 0) await endListed(socket, { family, addresses: ofFamily, ended });
+    if (ofFamily.length > 0) await endListed(socket, { family, addresses: ofFamily, flushed });
   }
-  return ended;
+  return flushed;
 }
 
 /** What of a netlink socket the removal of flows needs. */
@@ -114,10 +114,10 @@ async function endListed(
   options: {
     readonly family: IpFamily;
     readonly addresses: readonly IpAddress[];
-    readonly ended: Set<IpAddress>;
+    readonly flushed: Set<IpAddress>;
   },
 ): Promise<void> {
-  const { family, addresses, ended } = options;
+  const { family, addresses, flushed } = options;
   const messages = await socket.dumpOffThread(listing(family));
   const theirs = (flow: Flow) =>
     [flow.source, flow.answerer].filter((one) => addresses.includes(one));
@@ -127,7 +127,7 @@ async function endListed(
     .filter(({ payload }) => bytes.some((one) => payload.includes(one)))
     .flatMap(flowIn)
     .filter((flow) => theirs(flow).length > 0);
-  for (const one of flows.flatMap(theirs)) ended.add(one);
+  for (const one of flows.flatMap(theirs)) flushed.add(one);
   deleteFlows(socket, flows);
 }
 

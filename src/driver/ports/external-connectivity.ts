@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
-import type { HeldHostPorts, PortToHold } from '../../dataplane/held-host-ports.ts';
+import type { HostPortReservations, ReservedPort } from '../../dataplane/host-port-reservations.ts';
 import { hostPortKey } from '../../dataplane/host-port-socket.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import type { Mirror } from '../../cache/mirror.ts';
@@ -49,7 +49,7 @@ export interface ExternalConnectivityDeps {
   readonly node: string;
   readonly mirror: Mirror;
   readonly writer: Writer;
-  readonly heldPorts: HeldHostPorts;
+  readonly hostPorts: HostPortReservations;
   readonly families: readonly IpFamily[];
   /** Whether a container whose network namespace has this path runs. */
   readonly isAlive: (sandbox: string) => boolean;
@@ -143,7 +143,7 @@ class Taking {
   readonly #deps: ExternalConnectivityDeps;
   readonly #endpoint: WorkloadEndpoint;
   readonly #expected: ReadonlySet<string>;
-  readonly #taken: PortToHold[] = [];
+  readonly #taken: ReservedPort[] = [];
   /** How many ports the endpoint publishes when all are taken. */
   #portCount = 0;
   /** IDs of endpoints of containers that run no more, whose ports it took over. */
@@ -184,7 +184,7 @@ class Taking {
       const claimed = claim(one);
       if (claimed.length === 0) ports.push(...(await this.#takeOne(one)));
       else {
-        await this.#hold(claimed);
+        await this.#reserve(claimed);
         ports.push(...claimed);
       }
     }
@@ -193,10 +193,10 @@ class Taking {
 
   /** Lets go what was taken and does not belong to the ports given. */
   giveBack(kept: readonly PublishedPort[]): void {
-    const { heldPorts, families } = this.#deps;
+    const { hostPorts, families } = this.#deps;
     const needed = new Set(portBindings(this.#endpoint, kept, families).map(hostPortKey));
     for (const taken of this.#taken.splice(0)) {
-      if (!needed.has(hostPortKey(taken))) heldPorts.release(this.#endpoint.spec.endpoint, taken);
+      if (!needed.has(hostPortKey(taken))) hostPorts.release(this.#endpoint.spec.endpoint, taken);
     }
   }
 
@@ -213,7 +213,7 @@ class Taking {
             ? await this.#choose({ protocol, hostIp: first, hostPort: 0, port })
             : firstHostPort + choice;
         const ports = addresses.map((hostIp) => ({ protocol, hostIp, hostPort, port }));
-        await this.#hold(ports);
+        await this.#reserve(ports);
         return ports;
       } catch (error) {
         this.#releaseSince(before);
@@ -232,10 +232,10 @@ class Taking {
     { protocol, port, firstHostPort: hostPort }: AskedPort,
     error: CalicoError,
   ): Promise<CalicoError> {
-    const { heldPorts } = this.#deps;
+    const { hostPorts } = this.#deps;
     const ports = addresses.map((hostIp) => ({ protocol, hostIp, hostPort, port }));
     for (const binding of this.#bindings(ports)) {
-      if (heldPorts.ownerOf(binding) !== undefined) continue;
+      if (hostPorts.ownerOf(binding) !== undefined) continue;
       const named = await portTaken(binding);
       if (isCalicoError(named, 'port/taken') && named.detail.by !== undefined) return named;
     }
@@ -246,29 +246,29 @@ class Taking {
   async #choose(published: PublishedPort): Promise<number> {
     const [binding] = this.#bindings([published]);
     if (binding === undefined) return 0;
-    const port = await this.#deps.heldPorts.hold(this.#endpoint.spec.endpoint, binding);
+    const port = await this.#deps.hostPorts.reserve(this.#endpoint.spec.endpoint, binding);
     this.#taken.push({ ...binding, port });
     return port;
   }
 
-  async #hold(ports: readonly PublishedPort[]): Promise<void> {
-    const { heldPorts } = this.#deps;
+  async #reserve(ports: readonly PublishedPort[]): Promise<void> {
+    const { hostPorts } = this.#deps;
     const owner = this.#endpoint.spec.endpoint;
     for (const binding of this.#bindings(ports)) {
       this.#takeOver(binding);
-      const isNew = heldPorts.ownerOf(binding) !== owner;
-      await heldPorts.hold(owner, binding);
+      const isNew = hostPorts.ownerOf(binding) !== owner;
+      await hostPorts.reserve(owner, binding);
       if (isNew) this.#taken.push(binding);
     }
   }
 
-  #bindings(ports: readonly PublishedPort[]): readonly PortToHold[] {
+  #bindings(ports: readonly PublishedPort[]): readonly ReservedPort[] {
     return portBindings(this.#endpoint, ports, this.#deps.families, this.#portCount);
   }
 
   #releaseSince(count: number): void {
     for (const taken of this.#taken.splice(count)) {
-      this.#deps.heldPorts.release(this.#endpoint.spec.endpoint, taken);
+      this.#deps.hostPorts.release(this.#endpoint.spec.endpoint, taken);
     }
   }
 
@@ -277,16 +277,16 @@ class Taking {
    * port of a container that runs no more, or of another endpoint of this one, is free. One that is about to
    * start has no process yet (Docker before 28 makes its namespace last), but this life of Docker asked for it.
    */
-  #takeOver(binding: PortToHold): void {
-    const { heldPorts, mirror, node, isAlive } = this.#deps;
-    const holder = heldPorts.ownerOf(binding);
+  #takeOver(binding: ReservedPort): void {
+    const { hostPorts, mirror, node, isAlive } = this.#deps;
+    const holder = hostPorts.ownerOf(binding);
     if (holder === undefined || holder === this.#endpoint.spec.endpoint) return;
     const other = mirror.get('WorkloadEndpoint', endpointEntryId(node, holder))?.value;
     const sandbox = other === undefined ? undefined : annotation(other, 'sandbox');
     const isOwn = sandbox !== undefined && sandbox === annotation(this.#endpoint, 'sandbox');
     const isKept = this.#expected.has(holder) || (sandbox !== undefined && isAlive(sandbox));
     if (other !== undefined && !isOwn && isKept) return;
-    heldPorts.release(holder, binding);
+    hostPorts.release(holder, binding);
     this.stale.add(holder);
   }
 }

@@ -1,4 +1,4 @@
-import type { PortToHold } from '../../dataplane/held-host-ports.ts';
+import type { ReservedPort } from '../../dataplane/host-port-reservations.ts';
 import {
   anyAddress4,
   anyAddress6,
@@ -25,13 +25,13 @@ export function portBindings(
   families: readonly IpFamily[],
   /** How many ports the endpoint publishes in all. */
   portCount = ports.length,
-): readonly PortToHold[] {
+): readonly ReservedPort[] {
   const key = ({ protocol, hostPort }: PublishedPort) => `${protocol} ${hostPort}`;
   const on6 = ports.filter(({ hostIp }) => hostIp === anyAddress6 || hostIp === loopback6);
   const own6 = new Set(on6.map(key));
   const hasOwn6 = (published: PublishedPort) => own6.has(key(published));
   const areRelayed = portCount <= maxRelayedPorts;
-  return ports.flatMap((published): readonly PortToHold[] => {
+  return ports.flatMap((published): readonly ReservedPort[] => {
     const { protocol, hostIp, hostPort, port } = published;
     const address = targetAddress(endpoint, hostIp);
     if (address === undefined || !families.includes(familyOf(hostIp))) return [];

@@ -8,7 +8,7 @@ import {
   selectorsOf,
   type CompiledProfile,
 } from '../compile/compiled-profile.ts';
-import { openingFault } from '../compile/set-faults.ts';
+import { failOpenRisk } from '../compile/fail-open.ts';
 import type { PolicyOutput } from '../../ruleset/renderer.ts';
 import type { WorkCount } from '../work-count.ts';
 import type { NamedPort } from '../../ruleset/policy.ts';
@@ -95,7 +95,7 @@ export class ActiveProfiles {
     let hasChanged = false;
     for (const [name, active] of this.#active) {
       const compiled = compileProfile(name, this.#profiles.get(name));
-      if (openingFault(compiled, this.#family, faults) === active.fault) continue;
+      if (failOpenRisk(compiled, this.#family, faults) === active.fault) continue;
       this.#recompile(name, active);
       hasChanged = true;
     }
@@ -119,7 +119,7 @@ export class ActiveProfiles {
   #recompile(name: string, active: ActiveProfile): void {
     const { selectors, namedPorts } = active;
     const compiled = compileProfile(name, this.#profiles.get(name));
-    active.fault = openingFault(compiled, this.#family, this.#faults);
+    active.fault = failOpenRisk(compiled, this.#family, this.#faults);
     active.compiled =
       active.fault === undefined ? compiled : denyAll(name, `Profile ${name}: ${active.fault}`);
     // The sets stay wanted, so that they can be mended.

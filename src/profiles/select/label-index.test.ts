@@ -4,9 +4,9 @@ import fc from 'fast-check';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { noWork } from '../work-count.ts';
-import type { Labels } from './label-holders.ts';
+import type { Labels } from './labelled-items.ts';
 import { LabelIndex } from './label-index.ts';
-import { smallestFoothold } from './places.ts';
+import { smallestAnchor } from './anchors.ts';
 
 function newIndex() {
   const work = noWork();
@@ -179,10 +179,11 @@ test('what a selector matches is at its foothold, whatever the populations are',
     fc.property(selector, labels, fc.array(fc.nat(5), { minLength: 1 }), (one, of, sizes) => {
       const population = ({ key: name, value: of }: { key: string; value: string | undefined }) =>
         sizes[(name.length + name.charCodeAt(0) + (of?.length ?? 7)) % sizes.length] ?? 0;
-      const foothold = smallestFoothold(one, population);
+      const candidate = smallestAnchor(one, population);
       const has = new Map(Object.entries(of));
-      const isThere = foothold?.places.some(
-        (place) => has.has(place.key) && (place.value ?? has.get(place.key)) === has.get(place.key),
+      const isThere = candidate?.anchors.some(
+        (anchor) =>
+          has.has(anchor.key) && (anchor.value ?? has.get(anchor.key)) === has.get(anchor.key),
       );
       if (isThere === false) assert.equal(matches(one, has), false);
     }),

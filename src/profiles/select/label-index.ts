@@ -2,8 +2,8 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { matches, type LabelLookup } from '../../model/selector/matches.ts';
 import type { WorkCount } from '../work-count.ts';
-import { LabelHolders, type Item, type Labels } from './label-holders.ts';
-import { footholdKeys, smallestFoothold, type Place } from './places.ts';
+import { LabelledItems, type Item, type Labels } from './labelled-items.ts';
+import { anchorKeys, smallestAnchor, type Anchor } from './anchors.ts';
 import { Postings } from './postings.ts';
 
 /** Told when an item begins or ceases to match a selector. */
@@ -17,7 +17,7 @@ interface IndexedSelector {
   /** The labels that it could stand at, as often as it names them. */
   readonly keys: readonly string[];
   /** Where it stands among the selectors; `undefined`: it may match anything. */
-  places: readonly Place[] | undefined;
+  anchors: readonly Anchor[] | undefined;
   readonly items: Set<string>;
 }
 
@@ -36,9 +36,9 @@ export class LabelIndex {
   readonly #items = new Map<string, Item>();
   readonly #selectors = new Map<string, IndexedSelector>();
   readonly #parentLabels = new Map<string, Labels>();
-  readonly #holders = new LabelHolders();
+  readonly #labelled = new LabelledItems();
   readonly #postings = new Postings();
-  readonly #selectorsByPlace = new IdsByKey();
+  readonly #selectorsByAnchor = new IdsByKey();
   /** The selectors that an item matches. */
   readonly #matching = new IdsByKey();
 
@@ -51,8 +51,8 @@ export class LabelIndex {
     const before = this.#items.get(id);
     const labelsBefore = before === undefined ? noLabels : this.#inherit(before);
     const item = { own, parents };
-    if (before !== undefined) this.#holders.remove(id, before);
-    this.#holders.add(id, item);
+    if (before !== undefined) this.#labelled.remove(id, before);
+    this.#labelled.add(id, item);
     this.#items.set(id, item);
     this.#relabel(id, labelsBefore, this.#inherit(item), before === undefined);
   }
@@ -62,7 +62,7 @@ export class LabelIndex {
     if (item === undefined) return;
     for (const [key, value] of this.#inherit(item))
       this.#postings.change(key, id, value, undefined);
-    this.#holders.remove(id, item);
+    this.#labelled.remove(id, item);
     for (const selectorId of this.#matching.ids(id)) this.#unmatch(selectorId, id);
     this.#items.delete(id);
   }
@@ -73,8 +73,8 @@ export class LabelIndex {
     if (labels === undefined) this.#parentLabels.delete(parent);
     else this.#parentLabels.set(parent, labels);
     if (isSameRecord(before ?? {}, labels ?? {})) return;
-    this.#holders.setParent(parent, before ?? {}, labels ?? {});
-    for (const id of this.#holders.children(parent)) {
+    this.#labelled.setParent(parent, before ?? {}, labels ?? {});
+    for (const id of this.#labelled.children(parent)) {
       const item = this.#items.get(id);
       if (item === undefined) continue;
       const labelsBefore = this.#inherit(item, { parent, labels: before });
@@ -85,15 +85,15 @@ export class LabelIndex {
   /** Costs a look at every item that has a label which no other selector needs: values are indexed from then on. */
   addSelector(id: string, selector: Selector): void {
     if (this.#selectors.has(id)) return;
-    const keys = footholdKeys(selector);
+    const keys = anchorKeys(selector);
     for (const key of keys) if (this.#postings.use(key)) this.#indexKey(key);
-    const places = this.#smallest(selector)?.places;
-    this.#selectors.set(id, { selector, keys, places, items: new Set() });
-    for (const place of places ?? [anywhere]) this.#selectorsByPlace.add(placeKey(place), id);
+    const anchors = this.#smallest(selector)?.anchors;
+    this.#selectors.set(id, { selector, keys, anchors, items: new Set() });
+    for (const anchor of anchors ?? [anywhere]) this.#selectorsByAnchor.add(anchorKey(anchor), id);
     const candidates =
-      places === undefined
+      anchors === undefined
         ? this.#items.keys()
-        : new Set(places.flatMap((place) => [...this.#postings.ids(place)]));
+        : new Set(anchors.flatMap((anchor) => [...this.#postings.ids(anchor)]));
     for (const itemId of candidates) {
       const item = this.#items.get(itemId);
       if (item !== undefined) this.#try(id, itemId, this.#lookup(item));
@@ -103,8 +103,8 @@ export class LabelIndex {
   removeSelector(id: string): void {
     const indexed = this.#selectors.get(id);
     if (indexed === undefined) return;
-    for (const place of indexed.places ?? [anywhere]) {
-      this.#selectorsByPlace.remove(placeKey(place), id);
+    for (const anchor of indexed.anchors ?? [anywhere]) {
+      this.#selectorsByAnchor.remove(anchorKey(anchor), id);
     }
     for (const key of indexed.keys) this.#postings.release(key);
     for (const itemId of indexed.items) {
@@ -159,7 +159,7 @@ export class LabelIndex {
   }
 
   #indexKey(key: string): void {
-    for (const id of new Set(this.#holders.ids(key))) {
+    for (const id of new Set(this.#labelled.ids(key))) {
       const item = this.#items.get(id);
       if (item === undefined) continue;
       this.#work.endpointsVisited++;
@@ -168,31 +168,31 @@ export class LabelIndex {
   }
 
   *#candidates(labels: Effective): Generator<string> {
-    yield* this.#selectorsByPlace.ids(placeKey(anywhere));
+    yield* this.#selectorsByAnchor.ids(anchorKey(anywhere));
     for (const [key, value] of labels) {
-      yield* this.#selectorsByPlace.ids(placeKey({ key, value }));
-      yield* this.#selectorsByPlace.ids(placeKey({ key, value: undefined }));
+      yield* this.#selectorsByAnchor.ids(anchorKey({ key, value }));
+      yield* this.#selectorsByAnchor.ids(anchorKey({ key, value: undefined }));
     }
   }
 
   /** Moves a selector to where fewer items are than where it stands, if there is such a place. */
   #settle(id: string): void {
     const indexed = this.#selectors.get(id);
-    if (indexed?.places === undefined || indexed.keys.length < 2) return;
+    if (indexed?.anchors === undefined || indexed.keys.length < 2) return;
     const smallest = this.#smallest(indexed.selector);
-    const present = indexed.places.reduce(
-      (sum, place) => sum + this.#postings.population(place),
+    const present = indexed.anchors.reduce(
+      (sum, anchor) => sum + this.#postings.population(anchor),
       0,
     );
     if (smallest === undefined || smallest.population >= present) return;
     this.#work.selectorsMoved++;
-    for (const place of indexed.places) this.#selectorsByPlace.remove(placeKey(place), id);
-    for (const place of smallest.places) this.#selectorsByPlace.add(placeKey(place), id);
-    indexed.places = smallest.places;
+    for (const anchor of indexed.anchors) this.#selectorsByAnchor.remove(anchorKey(anchor), id);
+    for (const anchor of smallest.anchors) this.#selectorsByAnchor.add(anchorKey(anchor), id);
+    indexed.anchors = smallest.anchors;
   }
 
   #smallest(selector: Selector) {
-    return smallestFoothold(selector, (place) => this.#postings.population(place));
+    return smallestAnchor(selector, (anchor) => this.#postings.population(anchor));
   }
 
   #try(selectorId: string, itemId: string, labels: LabelLookup): void {
@@ -217,9 +217,9 @@ export class LabelIndex {
 const noLabels: Effective = new Map();
 
 /** A place that stands for "no label in particular"; no label has an empty key. */
-const anywhere: Place = { key: '', value: undefined };
+const anywhere: Anchor = { key: '', value: undefined };
 
-function placeKey({ key, value }: Place): string {
+function anchorKey({ key, value }: Anchor): string {
   return value === undefined ? key : `${key}\0${value}`;
 }
 

@@ -1,5 +1,5 @@
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import type { Place } from './places.ts';
+import type { Anchor } from './anchors.ts';
 
 interface Posting {
   uses: number;
@@ -47,14 +47,14 @@ export class Postings {
   }
 
   /** How many items are at a place; nothing is known of a label that is not asked for. */
-  population({ key, value }: Place): number {
+  population({ key, value }: Anchor): number {
     const posting = this.#byKey.get(key);
     if (posting === undefined) return 0;
     return value === undefined ? posting.population : posting.byValue.size(value);
   }
 
   /** The items at a place. */
-  *ids({ key, value }: Place): Generator<string> {
+  *ids({ key, value }: Anchor): Generator<string> {
     const byValue = this.#byKey.get(key)?.byValue;
     if (byValue === undefined) return;
     for (const one of value === undefined ? byValue.keys() : [value]) yield* byValue.ids(one);

@@ -2,7 +2,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
-import type { Labels } from './label-holders.ts';
+import type { Labels } from './labelled-items.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
 import type { SetOutput } from '../../ruleset/renderer.ts';

@@ -7,7 +7,7 @@ import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
  * Why a Profile must deny everything in a family: one of its rules looks into a set that the kernel does not hold
  * as wanted, so that it would let pass what it should not. Where it would only let less pass, it stays in force.
  */
-export function openingFault(
+export function failOpenRisk(
   { ingress, egress }: Policy,
   family: IpFamily,
   faults: ReadonlyMap<string, SetFault>,

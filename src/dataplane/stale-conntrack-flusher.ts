@@ -11,12 +11,12 @@ import { splitCidr, type Cidr } from '../ip/cidr.ts';
  * that was under way between the look at its connection and the look at the routes keeps its verdict; the second
  * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
  */
-export function inheritedFlowsEnder(conntrack: Pick<Conntrack, 'endOf'>) {
+export function staleConntrackFlusher(conntrack: Pick<Conntrack, 'flushOf'>) {
   return async (destinations: readonly Cidr[]): Promise<void> => {
     // The call of Docker's that made the endpoint is answered first: the kernel may need a processor for a while.
     await setImmediate();
     const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-    const ended = await conntrack.endOf(addresses);
-    if (ended.size > 0) await conntrack.endOf(ended);
+    const flushed = await conntrack.flushOf(addresses);
+    if (flushed.size > 0) await conntrack.flushOf(flushed);
   };
 }

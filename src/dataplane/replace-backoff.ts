@@ -1,14 +1,14 @@
 const windowMs = 10_000;
-const mostTaken = 5;
+const maxReplacements = 5;
 
 /**
  * Places of ours in the kernel that somebody else took, by key. They are taken back, but only some times in 10 s from
  * one who takes them again and again: that would be a race without end.
  */
-export class LostPlaces {
+export class ReplaceBackoff {
   readonly #lost = new Set<string>();
   /** When each was taken back of late. */
-  readonly #takenBackAt = new Map<string, readonly number[]>();
+  readonly #replacedAt = new Map<string, readonly number[]>();
   readonly #now: () => number;
 
   constructor(now: () => number = () => performance.now()) {
@@ -21,23 +21,23 @@ export class LostPlaces {
   }
 
   /** Whether what stands there now may be replaced. */
-  mayTakeBack(key: string): boolean {
-    return this.#lost.has(key) && this.#recent(key).length < mostTaken;
+  mayReplace(key: string): boolean {
+    return this.#lost.has(key) && this.#recent(key).length < maxReplacements;
   }
 
   /** It is ours again. */
-  isBack(key: string): void {
-    if (this.#lost.delete(key)) this.#takenBackAt.set(key, [...this.#recent(key), this.#now()]);
+  replaced(key: string): void {
+    if (this.#lost.delete(key)) this.#replacedAt.set(key, [...this.#recent(key), this.#now()]);
   }
 
   /** It is wanted no more. */
   delete(key: string): void {
     this.#lost.delete(key);
-    this.#takenBackAt.delete(key);
+    this.#replacedAt.delete(key);
   }
 
   #recent(key: string): readonly number[] {
     const since = this.#now() - windowMs;
-    return (this.#takenBackAt.get(key) ?? []).filter((at) => at > since);
+    return (this.#replacedAt.get(key) ?? []).filter((at) => at > since);
   }
 }

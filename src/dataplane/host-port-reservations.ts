@@ -10,22 +10,22 @@ import type { RelayTarget } from './loopback-relay.ts';
 import type { Libc } from './netlink/libc.ts';
 
 /** A host port to hold, and where clients of `::1` are passed on to. */
-export interface PortToHold extends HostPort {
+export interface ReservedPort extends HostPort {
   readonly relayTo?: RelayTarget | undefined;
   /** Nothing is to be held where the host does not have the address. */
   readonly isIfThere?: boolean;
 }
 
-interface Held {
+interface Reservation {
   readonly owner: string;
   /** Missing while it is being bound. */
   socket: HostPortSocket | undefined;
 }
 
 /** The ports of the host that this process holds for containers, each for one owner. */
-export class HeldHostPorts {
+export class HostPortReservations {
   readonly #libc: Libc;
-  readonly #held = new Map<string, Held>();
+  readonly #reservations = new Map<string, Reservation>();
 
   constructor(libc: Libc) {
     this.#libc = libc;
@@ -35,47 +35,47 @@ export class HeldHostPorts {
    * Holds a port for an owner and answers its number, which the kernel chose if 0 was asked for. One that the
    * owner holds already stays. Throws `port/…`.
    */
-  async hold(owner: string, requested: PortToHold): Promise<number> {
+  async reserve(owner: string, requested: ReservedPort): Promise<number> {
     if (requested.port === 0) {
       const socket = await this.#open(requested);
-      this.#held.set(hostPortKey({ ...requested, port: socket.port }), { owner, socket });
+      this.#reservations.set(hostPortKey({ ...requested, port: socket.port }), { owner, socket });
       return socket.port;
     }
     const key = hostPortKey(requested);
-    const holder = this.#held.get(key);
+    const holder = this.#reservations.get(key);
     if (holder?.owner === owner) return requested.port;
     if (holder !== undefined) {
       const where = addressAndPort(requested.address, requested.port);
       throw new CalicoError('port/taken', { where });
     }
-    const held: Held = { owner, socket: undefined };
-    this.#held.set(key, held);
+    const reservation: Reservation = { owner, socket: undefined };
+    this.#reservations.set(key, reservation);
     try {
-      held.socket = await this.#open(requested);
+      reservation.socket = await this.#open(requested);
     } catch (error) {
-      if (this.#held.get(key) === held) this.#held.delete(key);
+      if (this.#reservations.get(key) === reservation) this.#reservations.delete(key);
       throw error;
     }
     // Released while it was bound.
-    if (this.#held.get(key) !== held) held.socket.close();
+    if (this.#reservations.get(key) !== reservation) reservation.socket.close();
     return requested.port;
   }
 
   /** Lets a port go, if the owner holds it. */
   release(owner: string, port: HostPort): void {
     const key = hostPortKey(port);
-    const held = this.#held.get(key);
-    if (held?.owner !== owner) return;
-    this.#held.delete(key);
-    held.socket?.close();
+    const reservation = this.#reservations.get(key);
+    if (reservation?.owner !== owner) return;
+    this.#reservations.delete(key);
+    reservation.socket?.close();
   }
 
   /** Who holds the port. */
   ownerOf(port: HostPort): string | undefined {
-    return this.#held.get(hostPortKey(port))?.owner;
+    return this.#reservations.get(hostPortKey(port))?.owner;
   }
 
-  async #open(requested: PortToHold): Promise<HostPortSocket> {
+  async #open(requested: ReservedPort): Promise<HostPortSocket> {
     try {
       return await openHostPort(requested, { libc: this.#libc, relayTo: requested.relayTo });
     } catch (error) {

@@ -1,14 +1,14 @@
 import type { Selector } from '../../model/selector/ast.ts';
 
 /** One label that must be there, with one of its values or any. */
-export interface Place {
+export interface Anchor {
   readonly key: string;
   readonly value: string | undefined;
 }
 
 /** Places of which whatever a selector matches has at least one, and how many have them. */
-export interface Foothold {
-  readonly places: readonly Place[];
+export interface AnchorCandidate {
+  readonly anchors: readonly Anchor[];
   readonly population: number;
 }
 
@@ -17,38 +17,38 @@ export interface Foothold {
  * Nothing if the selector says of no label that it must be there: then it may match anything. Where populations are
  * equal, one value comes before any value.
  */
-export function smallestFoothold(
+export function smallestAnchor(
   selector: Selector,
-  population: (place: Place) => number,
-): Foothold | undefined {
+  population: (anchor: Anchor) => number,
+): AnchorCandidate | undefined {
   switch (selector.kind) {
     case 'has':
     case 'contains':
     case 'starts with':
     case 'ends with':
-      return footholdOf([{ key: selector.key, value: undefined }], population);
+      return candidateOf([{ key: selector.key, value: undefined }], population);
     case '==':
-      return footholdOf([{ key: selector.key, value: selector.value }], population);
+      return candidateOf([{ key: selector.key, value: selector.value }], population);
     case 'in': {
       const { key, values } = selector;
-      return footholdOf(
+      return candidateOf(
         [...new Set(values)].map((value) => ({ key, value })),
         population,
       );
     }
     case 'and':
       return selector.operands
-        .map((operand) => smallestFoothold(operand, population))
+        .map((operand) => smallestAnchor(operand, population))
         .reduce(smaller);
     case 'or':
-      return selector.operands.map((operand) => smallestFoothold(operand, population)).reduce(both);
+      return selector.operands.map((operand) => smallestAnchor(operand, population)).reduce(both);
     default:
       return undefined;
   }
 }
 
 /** The labels that a foothold of the selector may be made of, as often as it names them. */
-export function footholdKeys(selector: Selector): readonly string[] {
+export function anchorKeys(selector: Selector): readonly string[] {
   switch (selector.kind) {
     case 'has':
     case 'contains':
@@ -59,27 +59,36 @@ export function footholdKeys(selector: Selector): readonly string[] {
       return [selector.key];
     case 'and':
     case 'or':
-      return selector.operands.flatMap(footholdKeys);
+      return selector.operands.flatMap(anchorKeys);
     default:
       return [];
   }
 }
 
-function footholdOf(places: readonly Place[], population: (place: Place) => number): Foothold {
-  return { places, population: places.reduce((sum, place) => sum + population(place), 0) };
+function candidateOf(
+  anchors: readonly Anchor[],
+  population: (anchor: Anchor) => number,
+): AnchorCandidate {
+  return { anchors, population: anchors.reduce((sum, anchor) => sum + population(anchor), 0) };
 }
 
-function smaller(a: Foothold | undefined, b: Foothold | undefined): Foothold | undefined {
+function smaller(
+  a: AnchorCandidate | undefined,
+  b: AnchorCandidate | undefined,
+): AnchorCandidate | undefined {
   if (a === undefined || b === undefined) return a ?? b;
   if (a.population !== b.population) return a.population < b.population ? a : b;
   return isOpen(a) && !isOpen(b) ? b : a;
 }
 
-function both(a: Foothold | undefined, b: Foothold | undefined): Foothold | undefined {
+function both(
+  a: AnchorCandidate | undefined,
+  b: AnchorCandidate | undefined,
+): AnchorCandidate | undefined {
   if (a === undefined || b === undefined) return undefined;
-  return { places: [...a.places, ...b.places], population: a.population + b.population };
+  return { anchors: [...a.anchors, ...b.anchors], population: a.population + b.population };
 }
 
-function isOpen({ places }: Foothold): boolean {
-  return places.some(({ value }) => value === undefined);
+function isOpen({ anchors }: AnchorCandidate): boolean {
+  return anchors.some(({ value }) => value === undefined);
 }

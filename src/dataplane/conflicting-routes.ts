@@ -9,11 +9,11 @@ export interface ListedRoute {
 }
 
 /** Routes of others that the kernel takes instead of ours, by place. */
-export class RouteRivals {
+export class ConflictingRoutes {
   readonly #byPlace = new Map<string, readonly KernelRoute[]>();
 
-  add(place: string, rival: KernelRoute): void {
-    this.#byPlace.set(place, [...this.#without(place, rival), rival]);
+  add(place: string, conflict: KernelRoute): void {
+    this.#byPlace.set(place, [...this.#without(place, conflict), conflict]);
   }
 
   /** The kernel tells that a route is gone; answers whether it was one of these. */
@@ -25,10 +25,10 @@ export class RouteRivals {
 
   /** An interface went, with its routes, of which the kernel does not tell. */
   forgetLink(linkIndex: number): void {
-    for (const [place, rivals] of this.#byPlace) {
+    for (const [place, conflicts] of this.#byPlace) {
       this.#set(
         place,
-        rivals.filter((rival) => rival.linkIndex !== linkIndex),
+        conflicts.filter((conflict) => conflict.linkIndex !== linkIndex),
       );
     }
   }
@@ -68,8 +68,8 @@ export class RouteRivals {
     return this.places();
   }
 
-  #set(place: string, rivals: readonly KernelRoute[]): void {
-    if (rivals.length > 0) this.#byPlace.set(place, rivals);
+  #set(place: string, conflicts: readonly KernelRoute[]): void {
+    if (conflicts.length > 0) this.#byPlace.set(place, conflicts);
     else this.#byPlace.delete(place);
   }
 

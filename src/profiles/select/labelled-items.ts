@@ -12,7 +12,7 @@ export interface Item {
  * Who has a label at all, own or inherited, without a word about its value. Items whose labels have the same keys
  * are of one shape, so that an item costs one entry however many labels it has.
  */
-export class LabelHolders {
+export class LabelledItems {
   readonly #children = new IdsByKey();
   readonly #parentsByKey = new IdsByKey();
   readonly #itemsByShape = new IdsByKey();

@@ -6,7 +6,7 @@ import { selectorId } from '../../model/selector/canonical.ts';
 import type { SetFault } from '../../ruleset/address-set.ts';
 import { selectorSet } from '../../ruleset/names.ts';
 import { compileProfile } from './compiled-profile.ts';
-import { openingFault } from './set-faults.ts';
+import { failOpenRisk } from './fail-open.ts';
 
 const set = selectorSet(4, selectorId(parseSelector('has(bad)')));
 
@@ -18,7 +18,7 @@ function closes(rule: PolicyRule, fault: Partial<SetFault>): boolean {
     spec: { ingress: [rule] },
   });
   const whole = { absent: undefined, lacks: undefined, exceeds: undefined, ...fault };
-  return openingFault(compiled, 4, new Map([[set, whole]])) !== undefined;
+  return failOpenRisk(compiled, 4, new Map([[set, whole]])) !== undefined;
 }
 
 test('a set that lacks members, or has too many, closes the Profiles that would let more pass, and no other', () => {
