@@ -13,6 +13,8 @@ import { LastAddresses } from '../docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from './keep-last-addresses.ts';
 
 const address = parseAddress('10.65.0.5');
+/** Not allocated by Docker, so it is no address for Docker to allocate at the next start. */
+const extra = parseAddress('10.65.0.200');
 const asking = { family: 4, network: 'net1', container: 'app' } as const;
 const signal = AbortSignal.timeout(600_000);
 
@@ -36,7 +38,10 @@ test('what the endpoints of this host had is there after a start of the daemon, 
           metadata: {
             name: node,
             namespace: 'libnetwork',
-            annotations: { [endpointAnnotations.network]: 'net1' },
+            annotations: {
+              [endpointAnnotations.network]: 'net1',
+              [endpointAnnotations.extraAddresses]: extra,
+            },
           },
           spec: {
             orchestrator: 'libnetwork',
@@ -44,7 +49,9 @@ test('what the endpoints of this host had is there after a start of the daemon, 
             workload: node === 'host-1' ? 'app' : 'other',
             containerID: `of-${node}`,
             endpoint: 'e1',
-            ipNetworks: [hostCidr(node === 'host-1' ? address : parseAddress('10.65.0.6'))],
+            ipNetworks: [node === 'host-1' ? address : parseAddress('10.65.0.6'), extra].map(
+              hostCidr,
+            ),
             interfaceName: 'calie1',
           },
         });

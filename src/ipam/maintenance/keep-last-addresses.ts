@@ -9,7 +9,7 @@ import { address } from '../../model/fields.ts';
 import {
   annotation,
   containerName,
-  endpointAddresses,
+  dockerAddresses,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import type { LastAddress, LastAddresses } from '../docker/last-addresses.ts';
@@ -57,7 +57,7 @@ export function followLastAddresses(
     const own = changes.filter((change) => isOwnEndpoint(change, node));
     for (const { before, now } of own) {
       if (before === undefined || now !== undefined) continue;
-      for (const freed of endpointAddresses(before.value)) last.freed(freed);
+      for (const freed of dockerAddresses(before.value)) last.freed(freed);
     }
     for (const { now } of own) if (now !== undefined) learn(mirror, last, now.value);
     if (own.length > 0) onChange();
@@ -70,7 +70,8 @@ function learn(mirror: Mirror, last: LastAddresses, endpoint: WorkloadEndpoint):
   const networkId = annotation(endpoint, 'network');
   if (container === undefined || containerId === undefined || networkId === undefined) return;
   const network = mirror.get('DockerNetwork', `${node}/${networkId}`)?.value.name ?? networkId;
-  for (const used of endpointAddresses(endpoint)) {
+  // Extra addresses are not allocated by Docker, so Docker must not get them for the next start.
+  for (const used of dockerAddresses(endpoint)) {
     last.used({ address: used, network, container, containerId });
   }
 }
