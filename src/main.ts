@@ -1,6 +1,6 @@
 import { text } from 'node:stream/consumers';
 import { settingsFile } from './config/load.ts';
-import { exitHard, exitOnUncaught } from './daemon/hard-exit.ts';
+import { exitImmediately, exitOnUncaught } from './daemon/process-exit.ts';
 import { startDaemon } from './daemon/start-daemon.ts';
 
 // What Node thinks of how a library uses it is no news for those who run a command; the daemon logs it.
@@ -18,7 +18,7 @@ const run = () => startDaemon({ environment: process.env, signal: stopping.signa
 if (argv.length === 1 && argv[0] === 'run') {
   exitOnUncaught(error);
   // Whatever is still open, or under way on another thread, must not keep a daemon that has ended.
-  exitHard(await run());
+  exitImmediately(await run());
 } else {
   // The commands are loaded when one of them is wanted: a daemon starts faster without.
   const { runCommand } = await import('./cli/program.ts');

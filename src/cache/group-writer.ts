@@ -6,8 +6,8 @@ import type { Base } from './mirror.ts';
 import { Reads } from './reads.ts';
 import { RoundDraft } from './round-draft.ts';
 import { MustRead, type Wanted } from './view.ts';
-import { excessOf } from '../datastore/transaction-size.ts';
-import type { Draft, PatientWriter, Written } from '../datastore/writer.ts';
+import { sizeProblem } from '../datastore/transaction-size.ts';
+import type { Draft, RetryingWriter, Written } from '../datastore/writer.ts';
 
 /** With so many keys a round is large enough; a plan that comes last may touch some more. */
 const enoughKeys = 100;
@@ -33,7 +33,7 @@ interface Accepted {
 /**
  * The writer of one process: one transaction is under way at a time; what arrives meanwhile makes the next.
  */
-export class GroupWriter implements PatientWriter {
+export class GroupWriter implements RetryingWriter {
   readonly #base: Base;
   /** What plans read: the base, and what the round under way had to read besides. */
   readonly view: Reads;
@@ -171,7 +171,7 @@ export class GroupWriter implements PatientWriter {
     for (;;) {
       if (accepted.length > 0) expectLock(draft, this.view);
       const transaction = draft.transaction();
-      const excess = excessOf(transaction);
+      const excess = sizeProblem(transaction);
       if (excess === undefined) return transaction;
       const later = accepted.splice(Math.ceil(accepted.length / 2));
       const [first] = later;

@@ -4,16 +4,16 @@ import type { Settings } from '../config/settings.ts';
 import { chooseBackend } from '../dataplane/iptables/backend.ts';
 import type { SocketFile } from '../driver/plugin/socket-file.ts';
 import { version } from '../version.ts';
-import { createAgentPart } from './agent-part.ts';
-import { startControlPart } from './control-part.ts';
-import { createDockerPart } from './docker-part.ts';
-import { commonParts } from './parts.ts';
+import { createAgentComponent } from './agent-component.ts';
+import { startControlComponent } from './control-component.ts';
+import { createDockerComponent } from './docker-component.ts';
+import { createCommon } from './common.ts';
 import { ServiceManager } from './service-manager.ts';
-import { openStorePart, type StorePart } from './store-part.ts';
-import { watchOver } from './watchdog.ts';
+import { openDatastoreComponent, type DatastoreComponent } from './datastore-component.ts';
+import { startWatchdog } from './watchdog.ts';
 
 /** Background work that does not end by then is left: the process ends in any case. */
-const longestEndMs = 5000;
+const shutdownTimeoutMs = 5000;
 
 /**
  * The daemon: builds the parts, ties them together, and runs until the signal is aborted. What running
@@ -25,8 +25,8 @@ export async function runDaemon(
 ): Promise<void> {
   // Docker logs what a plugin writes to stderr as errors of its own.
   const output = managed === undefined ? process.stderr : process.stdout;
-  const opened: { store?: StorePart } = {};
-  const common = commonParts({
+  const opened: { store?: DatastoreComponent } = {};
+  const common = createCommon({
     settings,
     signal,
     write: (line) => output.write(line),
@@ -35,19 +35,25 @@ export async function runDaemon(
   const { node, log, sockets, runner, supervisor } = common;
   process.on('warning', ({ name, message }) => log.debug('Node warns', { name, message }));
   const manager = new ServiceManager(sockets.libc, process.env);
-  watchOver({ libc: sockets.libc, supervisor, manager, log }, signal);
+  startWatchdog({ libc: sockets.libc, supervisor, manager, log }, signal);
   const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);
 
-  const store = await openStorePart(common);
+  const store = await openDatastoreComponent(common);
   opened.store = store;
-  const agent = createAgentPart(common, { mirror: store.mirror, firewall });
-  const docker = createDockerPart(common, store, agent);
+  const agent = createAgentComponent(common, { mirror: store.mirror, firewall });
+  const docker = createDockerComponent(common, store, agent);
   const working = [agent.run(), store.run()];
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
   // Whoever finds the plugin there finds its status, too.
-  const control = await startControlPart(common, { store, agent, docker, firewall, socketFiles });
+  const control = await startControlComponent(common, {
+    store,
+    agent,
+    docker,
+    firewall,
+    socketFiles,
+  });
   const server = await docker.serverWith('local');
   await server.listen(socketFiles);
   const managedServer = managed && (await docker.serverWith(settings.scope));
@@ -66,7 +72,7 @@ export async function runDaemon(
   log.info('calico-cnm stops; running containers keep their network');
   await Promise.all([server.close(), managedServer?.close()]);
   await control.close();
-  await Promise.race([Promise.all([...working, background]), sleep(longestEndMs)]);
+  await Promise.race([Promise.all([...working, background]), sleep(shutdownTimeoutMs)]);
   agent.close();
   await store.datastore.close();
   sockets.close();

@@ -8,7 +8,7 @@ import { describe, isCalicoError, type CalicoError } from '../errors/error.ts';
 import { checkStart } from '../host/check-start.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { requireNetworkRoot } from './network-root.ts';
-import { takeHost } from './serving-lock.ts';
+import { lockHost } from './host-lock.ts';
 
 /** sysexits.h: EX_UNAVAILABLE and EX_CONFIG; the service manager does not try again by itself. */
 const unavailable = 69;
@@ -58,7 +58,7 @@ async function startManaged(
   environment: DaemonWorld['environment'],
   error: DaemonWorld['error'],
 ) {
-  takeHost(
+  lockHost(
     dirname(controlSocket),
     managedSocket === undefined ? 'systemd daemon' : 'managed plugin',
   );

@@ -1,11 +1,11 @@
 import type { Supervisor } from '../async/supervise.ts';
 import type { Libc } from '../dataplane/netlink/libc.ts';
 import type { Logger } from '../telemetry/log.ts';
-import { exitHard } from './hard-exit.ts';
+import { exitImmediately } from './process-exit.ts';
 import type { ServiceManager } from './service-manager.ts';
 
 /** How long the event loop may stand still, in seconds, until the kernel ends the process, who ever supervises it. */
-const mostStillSeconds = 90;
+const maxStallSeconds = 90;
 const tickMs = 5000;
 
 /**
@@ -13,7 +13,7 @@ const tickMs = 5000;
  * systemd that it does, and winds up the kernel's alarm clock, which ends the process where there is no systemd. Where
  * the event loop turns but a piece of work has hung for long, it ends the process itself and names that.
  */
-export function watchOver(
+export function startWatchdog(
   deps: {
     readonly libc: Libc;
     readonly supervisor: Supervisor;
@@ -29,9 +29,9 @@ export function watchOver(
       log.error('background work hangs, which ends the daemon; it is to be started again', {
         work: hanging,
       });
-      exitHard(1);
+      exitImmediately(1);
     }
-    libc.alarm(mostStillSeconds);
+    libc.alarm(maxStallSeconds);
     manager.alive();
   };
   tick();

@@ -20,7 +20,7 @@ import type {
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
 import { watchEtcd } from './etcd-watch.ts';
-import { mostOperations } from './transaction-size.ts';
+import { maxOperations } from './transaction-size.ts';
 
 const callMs = 2000;
 /**
@@ -33,11 +33,11 @@ const keepaliveMs = 6000;
  * etcd counts the keys of all later pages with each. Keys a page, at first and at most.
  */
 const pageBytes = 2 << 20;
-const [firstPageKeys, mostPageKeys] = [500, 5000];
+const [firstPageKeys, maxPageKeys] = [500, 5000];
 /** So many pages of a listing may be asked for once more, each time a smaller one. */
-const mostSlowPages = 5;
+const maxSlowPages = 5;
 /** No answer is larger, whatever the values are like; the library's own limit are 4 MiB. */
-const mostReceivedBytes = 64 << 20;
+const maxReceivedBytes = 64 << 20;
 
 /** Opens etcd; nothing is asked of it yet. Throws `datastore/bad-file`. */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
@@ -74,7 +74,7 @@ function tunedPolicies(): Omit<IOptions, 'hosts'> {
       'grpc.keepalive_timeout_ms': 1500,
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
-      'grpc.max_receive_message_length': mostReceivedBytes,
+      'grpc.max_receive_message_length': maxReceivedBytes,
     },
   };
 }
@@ -93,9 +93,9 @@ class EtcdStore implements Datastore {
     const items: KeyValue[] = [];
     // The first tells the revision; what is more than a transaction takes is read as it was then.
     let revision = 0n;
-    for (let from = 0; from === 0 || from < keys.length; from += mostOperations) {
+    for (let from = 0; from === 0 || from < keys.length; from += maxOperations) {
       signal.throwIfAborted();
-      const some = keys.slice(from, from + mostOperations);
+      const some = keys.slice(from, from + maxOperations);
       const read = await this.#call(() => this.#readTogether(some, revision));
       if (revision === 0n) ({ revision } = read);
       items.push(...read.present.values());
@@ -132,7 +132,7 @@ class EtcdStore implements Datastore {
       } catch (error) {
         const isTooLarge = limit > 1 && isTooLargeAnswer(error);
         // One slow answer is no reason to begin a long listing anew.
-        if (!isTooLarge && (page === undefined || slow >= mostSlowPages)) {
+        if (!isTooLarge && (page === undefined || slow >= maxSlowPages)) {
           throw this.#unavailable(error);
         }
         if (!isTooLarge) slow++;
@@ -333,7 +333,7 @@ function toKeyValue(kv: {
 function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: Buffer }[]): number {
   const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
   const fitting = Math.floor((pageBytes * kvs.length) / Math.max(bytes, 1));
-  return Math.min(Math.max(fitting, 1), mostPageKeys);
+  return Math.min(Math.max(fitting, 1), maxPageKeys);
 }
 
 /** Whether what etcd answered is larger than this client takes. */

@@ -79,7 +79,7 @@ export interface Writer {
 }
 
 /** A writer that can wait for company. */
-export interface PatientWriter extends Writer {
+export interface RetryingWriter extends Writer {
   /** As `write`, but together with the next plan that somebody writes, or by itself when none comes in `atMostMs`. */
   writeWithNext<Result>(
     plan: (draft: Draft) => Result,

@@ -30,7 +30,7 @@ export async function breakDaemon(
   machine: Commands,
   checkoutCopy: string,
 ): Promise<() => Promise<unknown>> {
-  const file = `${checkoutCopy}/src/daemon/store-part.ts`;
+  const file = `${checkoutCopy}/src/daemon/datastore-component.ts`;
   const before = await machine.run(['cat', file]);
   await machine.run(['sed', '-i', '/const datastore = await/a process.exit(7);', file]);
   assert.match(await machine.run(['cat', file]), /process\.exit\(7\)/);

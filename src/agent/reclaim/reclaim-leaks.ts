@@ -35,7 +35,7 @@ export interface ReclaimLeaksDeps {
   readonly intervalMs: number;
 }
 
-/** What looked leaks at one moment, to one engine. */
+/** What looked like a leak at one moment, to one engine. */
 interface Look {
   readonly engineId: string;
   readonly networks: ReadonlySet<string>;
@@ -61,7 +61,7 @@ export async function reclaimLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal):
   }
 }
 
-/** Answers what looks leaks now; what cannot be collected is told and looked at again the next time. */
+/** Returns what looks like a leak now; what cannot be reclaimed is logged and checked again the next time. */
 async function collectOnce(
   deps: ReclaimLeaksDeps,
   before: Look | undefined,
@@ -131,7 +131,7 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
   };
 }
 
-/** Answers what failed: it is leaks still, and tried again; nothing of it keeps the rest. */
+/** Returns what failed: it remains a leak and is retried; a failure never stops the rest. */
 async function collectBoth(
   deps: ReclaimLeaksDeps,
   { before, now }: { readonly before: Look; readonly now: Look },

@@ -1,5 +1,5 @@
 import type { Mirror } from '../../cache/mirror.ts';
-import type { Draft, PatientWriter } from '../../datastore/writer.ts';
+import type { Draft, RetryingWriter } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { Stamp } from '../../model/stamp.ts';
@@ -13,7 +13,7 @@ import type { LocalEndpoints } from './local-endpoints.ts';
 /** What Docker's calls about endpoints work with. */
 export interface EndpointsDeps extends WorkloadDeps {
   readonly node: string;
-  readonly writer: PatientWriter;
+  readonly writer: RetryingWriter;
   readonly mirror: Mirror;
   readonly addresses: AddressPlans;
   readonly docker: DockerApi;

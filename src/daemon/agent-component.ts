@@ -6,14 +6,14 @@ import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
 import { createLinks, type Links } from '../workload/links.ts';
-import type { Common } from './parts.ts';
-import type { StorePart } from './store-part.ts';
+import type { Common } from './common.ts';
+import type { DatastoreComponent } from './datastore-component.ts';
 
 /** The kernel monitor comes round each second. */
 const maxSilentMs = 120_000;
 
 /** The agent, with what of the kernel Docker's calls use beside it. */
-export interface AgentPart {
+export interface AgentComponent {
   readonly agent: Agent;
   readonly hostPorts: HostPortReservations;
   readonly links: Links;
@@ -22,10 +22,10 @@ export interface AgentPart {
   close(): void;
 }
 
-export function createAgentPart(
+export function createAgentComponent(
   common: Common,
-  { mirror, firewall }: Pick<StorePart, 'mirror'> & { readonly firewall: ChosenBackend },
-): AgentPart {
+  { mirror, firewall }: Pick<DatastoreComponent, 'mirror'> & { readonly firewall: ChosenBackend },
+): AgentComponent {
   const { settings, signal, node, families, log, sockets, runner, supervisor, keep } = common;
   const hostPorts = new HostPortReservations(sockets.libc);
   const agent = new Agent({

@@ -19,17 +19,17 @@ import { hostInterfaces } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 import { orphanedVeths } from '../workload/links.ts';
-import type { AgentPart } from './agent-part.ts';
-import { makeFirstContents } from './first-contents.ts';
+import type { AgentComponent } from './agent-component.ts';
+import { initializeDatastore } from './initialize-datastore.ts';
 import { followNodeAddress } from './node-address.ts';
-import type { Common } from './parts.ts';
+import type { Common } from './common.ts';
 import { pluginServers } from './plugin-servers.ts';
-import type { StorePart } from './store-part.ts';
+import type { DatastoreComponent } from './datastore-component.ts';
 
-const collectIntervalMs = 30_000;
+const reclaimIntervalMs = 30_000;
 
 /** What serves Docker, and keeps what the datastore says of this host as Docker has it. */
-export interface DockerPart {
+export interface DockerComponent {
   readonly docker: DockerApi;
   /** A server of both plugin APIs, which waits for the datastore by itself. */
   readonly serverWith: (scope: 'local' | 'global') => Promise<PluginServer>;
@@ -39,11 +39,11 @@ export interface DockerPart {
   run(): Promise<unknown>;
 }
 
-export function createDockerPart(
+export function createDockerComponent(
   common: Common,
-  { datastore, mirror, writer, local, last }: StorePart,
-  { agent, hostPorts, links }: AgentPart,
-): DockerPart {
+  { datastore, mirror, writer, local, last }: DatastoreComponent,
+  { agent, hostPorts, links }: AgentComponent,
+): DockerComponent {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
   const engine = createDockerApi(settings.dockerHost);
   const docker = settings.labelEndpoints ? engine : withoutPolicyLabels(engine);
@@ -86,7 +86,7 @@ export function createDockerPart(
   });
   const work = supervisor.work('first contents');
   const ranges = () => rangesInUse(sockets.rtnetlink);
-  const initialised = makeFirstContents(
+  const initialised = initializeDatastore(
     { node, settings, families, mirror, writer, stamp, work, rangesInUse: ranges },
     signal,
   );
@@ -125,7 +125,7 @@ export function createDockerPart(
             removeEndpoint: (id, stop) => endpoints.remove({ NetworkID: '', EndpointID: id }, stop),
             orphanedVeths: () => orphanedVeths(sockets),
             removeVeth: (name) => links.removeVeth(name),
-            intervalMs: collectIntervalMs,
+            intervalMs: reclaimIntervalMs,
           },
           signal,
         ),

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Work } from '../async/supervise.ts';
 import { loadSettings } from '../config/load.ts';
 import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
-import { makeFirstContents } from './first-contents.ts';
+import { initializeDatastore } from './initialize-datastore.ts';
 
 const signal = AbortSignal.timeout(600_000);
 const resources = '/calico/resources/v3/projectcalico.org/';
@@ -20,7 +20,7 @@ async function startedWith(unreadable: string) {
     failures.push(error);
     stop.abort();
   };
-  await makeFirstContents(
+  await initializeDatastore(
     {
       node: 'host-a',
       settings: loadSettings({}, '/nonexistent').settings,

@@ -5,7 +5,7 @@ import { createLogger } from '../telemetry/log.ts';
  * Ends the process now. Node's own exit waits for the threads of its pool, which may sit in a call of the kernel's
  * that does not return: then sockets listen on, nobody answers, and nobody starts the daemon again.
  */
-export function exitHard(status: number): never {
+export function exitImmediately(status: number): never {
   try {
     loadLibc().exit(status);
   } catch {
@@ -31,7 +31,7 @@ export function exitOnUncaught(write: (line: string) => void): void {
         stack,
       });
     } finally {
-      exitHard(1);
+      exitImmediately(1);
     }
   });
 }

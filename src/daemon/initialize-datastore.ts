@@ -10,7 +10,7 @@ import type { IpFamily } from '../ip/address.ts';
 import { createDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
 
-export interface FirstContentsDeps {
+export interface InitializeDeps {
   readonly node: string;
   readonly settings: Settings;
   readonly families: readonly IpFamily[];
@@ -26,8 +26,8 @@ export interface FirstContentsDeps {
  * Makes what every datastore holds, as soon as it can be read: cluster, tier and Node, and the default pools if
  * there is no pool at all. Tried again until it succeeds or the signal is aborted.
  */
-export async function makeFirstContents(
-  deps: FirstContentsDeps,
+export async function initializeDatastore(
+  deps: InitializeDeps,
   signal: AbortSignal,
 ): Promise<void> {
   const { mirror, writer, work } = deps;
@@ -35,7 +35,7 @@ export async function makeFirstContents(
   while (!signal.aborted) {
     try {
       await mirror.reached(0n, signal);
-      await writer.write((draft) => firstContents(draft, deps), signal);
+      await writer.write((draft) => createContents(draft, deps), signal);
       work.succeeded();
       return;
     } catch (error) {
@@ -46,7 +46,7 @@ export async function makeFirstContents(
   }
 }
 
-function firstContents(draft: Draft, deps: FirstContentsDeps): void {
+function createContents(draft: Draft, deps: InitializeDeps): void {
   const { node, settings, families, stamp } = deps;
   bootstrap(draft, { nodeName: node, stamp });
   // One that cannot be read may have any range.

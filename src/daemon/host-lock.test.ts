@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { lastRefusal, takeHost } from './serving-lock.ts';
+import { lastConflict, lockHost } from './host-lock.ts';
 
 // The kernel's lock is on the open file: a second try of the same process is refused as any other.
 function inFolder(use: (folder: string) => void): void {
@@ -17,28 +17,28 @@ function inFolder(use: (folder: string) => void): void {
 
 test('a daemon that is started twice is told so, and the first one is well', () => {
   inFolder((folder) => {
-    takeHost(folder, 'systemd daemon');
-    assert.throws(() => takeHost(folder, 'systemd daemon'), {
+    lockHost(folder, 'systemd daemon');
+    assert.throws(() => lockHost(folder, 'systemd daemon'), {
       message: `the daemon runs on this host already (process ${process.pid}); calico-cnm status shows how it is`,
     });
-    assert.equal(lastRefusal(folder), undefined);
+    assert.equal(lastConflict(folder), undefined);
   });
 });
 
 test('the other way is refused, and both sides can say so', () => {
   inFolder((folder) => {
-    takeHost(folder, 'systemd daemon');
+    lockHost(folder, 'systemd daemon');
     const sentence =
       /the managed plugin does not start, as this host is served by the systemd daemon/;
-    assert.throws(() => takeHost(folder, 'managed plugin'), sentence);
-    assert.match(lastRefusal(folder) ?? '', sentence);
+    assert.throws(() => lockHost(folder, 'managed plugin'), sentence);
+    assert.match(lastConflict(folder) ?? '', sentence);
   });
 });
 
 test('two managed plugins are a contest as well', () => {
   inFolder((folder) => {
-    takeHost(folder, 'managed plugin');
-    assert.throws(() => takeHost(folder, 'managed plugin'), /served by the managed plugin/);
-    assert.match(lastRefusal(folder) ?? '', /served by the managed plugin/);
+    lockHost(folder, 'managed plugin');
+    assert.throws(() => lockHost(folder, 'managed plugin'), /served by the managed plugin/);
+    assert.match(lastConflict(folder) ?? '', /served by the managed plugin/);
   });
 });

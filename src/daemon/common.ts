@@ -35,7 +35,7 @@ export interface Common {
 }
 
 /** `isDatastoreAway`: whether what fails of the datastore's only waits for it. */
-export function commonParts(options: {
+export function createCommon(options: {
   readonly settings: Settings;
   readonly signal: AbortSignal;
   readonly write: (line: string) => void;

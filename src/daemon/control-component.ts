@@ -8,20 +8,20 @@ import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
 import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
 import { startControlServer, type ControlServer } from '../telemetry/control-server.ts';
 import { version } from '../version.ts';
-import type { AgentPart } from './agent-part.ts';
-import type { DockerPart } from './docker-part.ts';
-import type { Common } from './parts.ts';
-import { lastRefusal } from './serving-lock.ts';
-import type { StorePart } from './store-part.ts';
+import type { AgentComponent } from './agent-component.ts';
+import type { DockerComponent } from './docker-component.ts';
+import type { Common } from './common.ts';
+import { lastConflict } from './host-lock.ts';
+import type { DatastoreComponent } from './datastore-component.ts';
 import { backgroundCheck } from './supervision.ts';
 
 /** What `calico-cnm status` and those who collect metrics ask. */
-export function startControlPart(
+export function startControlComponent(
   common: Common,
   parts: {
-    readonly store: StorePart;
-    readonly agent: AgentPart;
-    readonly docker: DockerPart;
+    readonly store: DatastoreComponent;
+    readonly agent: AgentComponent;
+    readonly docker: DockerComponent;
     readonly firewall: ChosenBackend;
     readonly socketFiles: readonly string[];
   },
@@ -58,7 +58,7 @@ export function startControlPart(
         hostProblems: parts.docker.problems(),
         moreChecks: [
           backgroundCheck(supervisor.reports()),
-          ...wayChecks(lastRefusal(dirname(settings.controlSocket))),
+          ...wayChecks(lastConflict(dirname(settings.controlSocket))),
           ...otherChainChecks((isAsked) => listFilterChains(sockets.netfilter, isAsked)),
           ...hostPathChecks(hostRoutingOf(sockets.rtnetlink), routedEndpoints()),
           ...(await dockerChecks({ docker, mirror, node }, signal)),

@@ -10,10 +10,10 @@ import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from '../ipam/maintenance/keep-last-addresses.ts';
-import type { Common } from './parts.ts';
+import type { Common } from './common.ts';
 
 /** The datastore, and what is held of it in memory. */
-export interface StorePart {
+export interface DatastoreComponent {
   readonly datastore: Datastore;
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
@@ -23,14 +23,14 @@ export interface StorePart {
   run(): Promise<unknown>;
 }
 
-export async function openStorePart({
+export async function openDatastoreComponent({
   settings,
   node,
   log,
   supervisor,
   keep,
   signal,
-}: Common): Promise<StorePart> {
+}: Common): Promise<DatastoreComponent> {
   const datastore = await openDatastore(datastoreOptions(settings));
   const { snapshotFile: file } = settings;
   const warn = (text: string) => log.warn(text);
