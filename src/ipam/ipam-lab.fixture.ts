@@ -26,7 +26,7 @@ export const defaultPool: IpPool = {
   spec: { cidr: parseCidr('10.65.0.0/26'), blockSize: 29, nodeSelector: 'all()' },
 };
 
-/** Uses address management on a datastore of its own; `seen` puts something between the two. */
+/** Runs IPAM on its own datastore; `seen` wraps the datastore. */
 export async function withIpam(
   use: (lab: Lab) => Promise<void>,
   seen?: (store: Datastore) => Datastore,
@@ -47,7 +47,7 @@ export async function withIpam(
   await use(new Lab(mirror, writer));
 }
 
-/** Docker on two hosts, as far as address management sees it. */
+/** Docker on two hosts, as seen by IPAM. */
 export class Lab {
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
@@ -105,12 +105,12 @@ export class Lab {
     await this.ipam(node).releaseAddress.answer({ PoolID: poolId, Address: address }, signal);
   }
 
-  /** What a plan answers. */
+  /** Returns the result of a plan. */
   async plan<Result>(plan: (draft: Draft) => Result): Promise<Result> {
     return (await this.writer.write(plan, signal)).result;
   }
 
-  /** The answer of RequestPool to a whole request. */
+  /** Returns the response of RequestPool to a whole request. */
   async requestPool(
     node: string,
     request: Partial<Parameters<ReturnType<typeof createDockerIpam>['requestPool']['answer']>[0]>,
@@ -120,12 +120,12 @@ export class Lab {
     return { ...(await ipam.answer({ ...all, Options: {}, ...request }, signal)) };
   }
 
-  /** Who holds an address, as its allocation says it. */
+  /** Returns the attributes of an address's allocation. */
   async holder(address: string): Promise<AllocationAttributes | undefined> {
     return this.plan((draft) => findAllocation(draft, parseAddress(address))?.holder);
   }
 
-  /** CreateNetwork with the pools that were asked for before. */
+  /** CreateNetwork with the pools requested before. */
   async adopt(
     node: string,
     id: string,
@@ -155,14 +155,14 @@ export class Lab {
     }, signal);
   }
 
-  /** AllocateNetwork of Swarm's manager, for a network of one subnet. */
+  /** AllocateNetwork of a Swarm manager, for a network of one subnet. */
   async allocate(node: string, networkId: string, cidr: string, gateway: string): Promise<void> {
     const subnet = { family: 4 as const, cidr: parseCidr(cidr), gateway: parseAddress(gateway) };
     const request = { node, networkId, subnets: [{ ...subnet, addressSpace, auxiliary: {} }] };
     await this.writer.write((draft) => this.plans.allocateNetwork(draft, request), signal);
   }
 
-  /** FreeNetwork of Swarm's manager. */
+  /** FreeNetwork of a Swarm manager. */
   async free(networkId: string): Promise<void> {
     await writeAll(this.writer, (draft) => this.plans.freeNetwork(draft, networkId), signal);
   }
@@ -178,7 +178,7 @@ export class Lab {
     await this.writer.write((draft) => draft.remove('WorkloadEndpoint', id), signal);
   }
 
-  /** CreateEndpoint with an address that was asked for before. */
+  /** CreateEndpoint with an address requested before. */
   async connect(
     node: string,
     networkId: string,

@@ -24,7 +24,7 @@ async function configure(lab: Lab, config: Record<string, boolean | number>): Pr
   await lab.plan((draft) => draft.put('IpamConfig', 'config', all));
 }
 
-test('a host begins with the block that its name hashes to, as Calico does', async () => {
+test('a host starts with the block that its name hashes to, like Calico', async () => {
   assert.equal(fnv1(''), 0x811c9dc5);
   assert.equal(fnv1('a'), 0x050c5d7e);
   assert.equal(fnv1('foobar'), 0x31f0b262);
@@ -39,7 +39,7 @@ test('a host begins with the block that its name hashes to, as Calico does', asy
   });
 });
 
-test('a host fills the block that it has before it claims another, and goes on with the next in order', () =>
+test('a host fills its block before it claims the next one in order', () =>
   withIpam(async (lab) => {
     const poolId = String((await lab.pool('host-a'))['PoolID']);
     const start = fnv1('host-a') % 8;
@@ -109,7 +109,7 @@ test('with all blocks claimed, a host borrows an address unless affinity is stri
     );
   }));
 
-test('a host claims no block where that is switched off, nor more than its limit, twenty where none is said', () =>
+test('a host claims no block if auto-allocation is disabled, and at most its limit, 20 by default', () =>
   withIpam(async (lab) => {
     const wide = { ...defaultPool.spec, cidr: parseCidr('10.65.0.0/24'), blockSize: 32 };
     await lab.plan((draft) =>
@@ -136,7 +136,7 @@ test('a host claims no block where that is switched off, nor more than its limit
     assert.equal(await lab.address('host-a', poolId), last);
   }));
 
-test('addresses of a reserved range and outside of --ip-range are not given out unasked', () =>
+test('addresses of a reserved range and outside --ip-range are not allocated automatically', () =>
   withIpam(async (lab) => {
     await lab.plan((draft) =>
       draft.put('IPReservation', 'r', {

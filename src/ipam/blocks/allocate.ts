@@ -14,24 +14,24 @@ import { userOf } from '../records/allocation.ts';
 import { affinityKind, blockKind, blocksContaining, assignInBlock } from '../records/records.ts';
 import { claimFor, claimUsable, familyOfPools, isRelevant, type BlockRequest } from './claim.ts';
 
-/** An address that is wanted: any of some pools, or of a range inside one. */
+/** A request for any address of some pools, or of a range inside one. */
 export interface AllocationRequest extends BlockRequest {
-  /** Who is to hold it, given the address. */
+  /** Returns the attributes of the allocation, given the address. */
   readonly holder: (address: IpAddress) => AllocationAttributes;
-  /** The address that is taken if it is free in one of the host's own blocks. */
+  /** The address to allocate if it is free in one of the host's own blocks. */
   readonly preferred?: IpAddress | undefined;
-  /** Whether an address of the host's own blocks is taken only where there is no other in them. */
+  /** Reports whether an address of the host's own blocks is allocated only if they have no other. */
   readonly isKept?: (address: IpAddress) => boolean;
 }
 
 /**
- * Takes a free address: from the host's own blocks, from a block that it claims, or, unless affinity is strict,
- * from a block of another host. Answers `undefined` if all are taken. Throws `ipam/block-limit`.
+ * Allocates a free address: from the host's own blocks, from a block that it claims, or, unless affinity is strict,
+ * from a block of another host. Returns `undefined` if none is free. Throws `ipam/block-limit`.
  */
 export function allocate(draft: Draft, request: AllocationRequest): IpAddress | undefined {
   const config = draft.get('IpamConfig', 'config');
   const { range, reserved, preferred, isKept } = request;
-  // An address whose handle cannot be read is not to be had.
+  // An address whose handle cannot be read is not usable.
   const isCounted = (address: IpAddress) =>
     !draft.isUnreadable('Handle', request.holder(address).handle_id ?? '');
   const isUsable = (address: IpAddress) =>
@@ -69,15 +69,15 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     : borrow(draft, request, (block) => take(block));
 }
 
-/** An address is given out only as long as its pool is as it was read. */
+/** The commit holds only if the pool of the address is unchanged. */
 function expectPool(draft: Draft, pools: readonly IpPool[], address: IpAddress): void {
   const pool = pools.find(({ spec }) => cidrContains(spec.cidr, address));
   if (pool !== undefined) draft.expect('IPPool', pool.metadata.name);
 }
 
 /**
- * Gives one address of a pool, which nobody holds, to a holder; throws `ipam/address-elsewhere` or
- * `ipam/block-overlaps`. Where it is the user's own anyway, its block may be another host's.
+ * Allocates a specific free address of a pool; throws `ipam/address-elsewhere` or `ipam/block-overlaps`. With
+ * `isUsersOwn` the address is in use by the holder already, and its block may belong to another host.
  */
 export function assign(
   draft: Draft,
@@ -98,7 +98,7 @@ export function assign(
   assignInBlock(draft, block, { address, holder: request.holder });
 }
 
-/** Throws `ipam/address-elsewhere` where affinity is strict and the block is another host's. */
+/** Throws `ipam/address-elsewhere` if affinity is strict and the block belongs to another host. */
 export function checkAffinity(
   draft: Draft,
   {
@@ -114,7 +114,7 @@ export function checkAffinity(
   }
 }
 
-/** The host's blocks inside the pools and the range that are not full, in the order of their keys. */
+/** Returns the host's blocks inside the pools and the range that are not full, in key order. */
 function ownOpenBlocks(draft: Draft, { node, pools, range }: AllocationRequest): readonly Block[] {
   const family = familyOfPools(pools);
   if (family === undefined) return [];

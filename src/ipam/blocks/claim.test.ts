@@ -27,7 +27,7 @@ const blocks = fc
     return { own, other: cidrOf(inside, shortest + second) };
   });
 
-test('whoever makes a block that overlaps the claimed one is noticed, in both families', () => {
+test('a concurrent block that overlaps the claimed one is detected, in both families', () => {
   fc.assert(
     fc.property(blocks, ({ own, other }) => {
       assert.ok(cidrsOverlap(own, other));

@@ -26,15 +26,15 @@ import {
   removeBlock,
 } from '../records/records.ts';
 
-/** How a host comes by blocks: its claims. Source of order and limit: Calico, libcalico-go/lib/ipam. */
+/** Claims of blocks by a host. Source of order and limit: Calico, libcalico-go/lib/ipam. */
 
-/** A block that is wanted, of some pools. */
+/** A request for a block of some pools. */
 export interface BlockRequest {
   readonly node: string;
   readonly pools: readonly IpPool[];
   /** Only addresses of this range; all of the pools if absent. */
   readonly range?: Cidr | undefined;
-  /** None of these is given out. */
+  /** Ranges excluded from allocation. */
   readonly reserved: readonly Cidr[];
   readonly now: Date;
 }
@@ -42,7 +42,7 @@ export interface BlockRequest {
 const defaultBlockLimit = 20;
 const reclaimAfterMs = 60_000;
 
-/** How many blocks inside the pools and the range the host has, full ones too. */
+/** Counts the host's blocks inside the pools and the range, including full ones. */
 function countOwnBlocks(draft: Draft, { node, pools, range }: BlockRequest): number {
   const family = familyOfPools(pools);
   if (family === undefined) return 0;
@@ -56,7 +56,7 @@ function countOwnBlocks(draft: Draft, { node, pools, range }: BlockRequest): num
 }
 
 /**
- * Claims a block of the pools that has a usable address: one that nobody has, else one that another host left empty for a
+ * Claims a block of the pools that has a usable address: an unclaimed one, else one that another host left empty for a
  * minute. Throws `ipam/no-new-blocks` or `ipam/block-limit`.
  */
 export function claimUsable(
@@ -85,7 +85,7 @@ export function claimUsable(
     for (const cidr of blockOrder(request)) {
       if (!isCandidate(cidr) || unreadable(cidr) !== undefined) continue;
       if (unreadableClaims.has(`${node}/${cidr}`)) continue;
-      // Spares looking at each address of a pool that is reserved as a whole.
+      // Avoids checking each address of a block that is reserved as a whole.
       if (reserved.some((network) => cidrCovers(network, cidr))) continue;
       const others = overlapping(cidr);
       if (!others.every(isEmptyBlock)) continue;
@@ -103,7 +103,7 @@ export function claimUsable(
   return undefined;
 }
 
-/** The blocks of other sizes that share addresses with a network; those of one size are looked for once. */
+/** Returns the blocks of other sizes that overlap a network; each size is searched once. */
 function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
   const bySize = new Map<number, (cidr: Cidr) => readonly Block[]>();
   return (cidr) => {
@@ -115,14 +115,14 @@ function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
   };
 }
 
-/** An empty block whose host has held it for a minute may be taken over when nothing else is free. */
+/** Reports whether a block is empty and was claimed over a minute ago: it may be claimed if no other is free. */
 function isAbandoned(block: Block, now: Date): boolean {
   if (!isEmptyBlock(block)) return false;
   const since = Date.parse(block.affinity_claim_time ?? '');
   return Number.isNaN(since) || now.getTime() - since >= reclaimAfterMs;
 }
 
-/** Claims the block that one address lies in; throws `ipam/block-overlaps`. */
+/** Claims the block that contains an address; throws `ipam/block-overlaps`. */
 export function claimFor(
   draft: Draft,
   request: {
@@ -143,7 +143,7 @@ export function claimFor(
   return claimFree(draft, { cidr, others, node, now });
 }
 
-/** Claims a block in the place of empty ones of other sizes; throws `datastore/corrupt` for one that cannot be read. */
+/** Claims a block, replacing empty ones of other sizes; throws `datastore/corrupt` for an unreadable one. */
 function claimFree(
   draft: Draft,
   {
@@ -165,16 +165,16 @@ function claimFree(
   return claimBlock(draft, { cidr, host: node, now });
 }
 
-/** Whether a block is of the pools, and has addresses of the range. */
+/** Reports whether a block is in one of the pools and overlaps the range. */
 export function isRelevant(cidr: Cidr, pools: readonly IpPool[], range: Cidr | undefined): boolean {
   const isInPool = pools.some((pool) => cidrCovers(pool.spec.cidr, cidr));
   return isInPool && (range === undefined || cidrsOverlap(range, cidr));
 }
 
-/** More blocks than this are not looked through; a pool of that size is not full. */
+/** Maximum of blocks tried; a pool of that size is not full. */
 const maxBlocksTried = 1 << 16;
 
-/** Every block of the pools and the range once, beginning at a place that differs from host to host. */
+/** Yields every block of the pools and the range once, starting at a position that depends on the host. */
 function* blockOrder({ node, pools, range }: BlockRequest): Generator<Cidr> {
   for (const pool of pools) {
     const size = poolBlockSize(pool);
@@ -206,11 +206,11 @@ export function familyOfPools(pools: readonly IpPool[]) {
 }
 
 /*
- * Blocks of different sizes that share addresses: where a pool was made again with another block size, or two
- * pools overlap. Each of them would give out the same addresses, so a block is claimed only where there is none.
+ * Blocks of different sizes that overlap: after a pool was recreated with another block size, or if two
+ * pools overlap. Both would allocate the same addresses, so a block is claimed only if it overlaps none.
  */
 
-/** For networks of one size: the blocks of other sizes that share addresses with one. */
+/** Returns a lookup, for networks of one size, of the blocks of other sizes that overlap one. */
 export function blocksOfOtherSizes(
   draft: Draft,
   { family, blockSize }: { readonly family: IpFamily; readonly blockSize: number },
@@ -229,8 +229,8 @@ export function blocksOfOtherSizes(
 }
 
 /**
- * The error of a block that cannot be read and shares addresses with a network, which therefore nobody may claim;
- * `undefined` if there is none. Looked for once for many networks, as there are few such blocks.
+ * Returns the error of an unreadable block that overlaps a network, which therefore cannot be claimed;
+ * `undefined` if there is none. Searched once for many networks, because such blocks are few.
  */
 export function unreadableBlocks(
   draft: Draft,
@@ -247,7 +247,7 @@ export function unreadableBlocks(
   };
 }
 
-/** A key of Calico's may hold any text where the network stands. */
+/** The network part of a key may be any text. */
 function cidrOrNone(text: string): Cidr | undefined {
   try {
     return parseCidr(text);
@@ -256,13 +256,13 @@ function cidrOrNone(text: string): Cidr | undefined {
   }
 }
 
-/** The commit holds only if no block inside this network was made meanwhile. */
+/** The commit holds only if no block inside this network was created in the meantime. */
 export function expectBlocksWithin(draft: Pick<Draft, 'expectNoNew'>, network: Cidr): void {
   const kind = blockKind(cidrFamily(network));
   for (const prefix of idPrefixes(network)) draft.expectNoNew(kind, prefix);
 }
 
-/** The commit holds only if no block that shares addresses with this network was made meanwhile. */
+/** The commit holds only if no block that overlaps this network was created in the meantime. */
 export function expectNoOverlap(draft: Pick<Draft, 'expect' | 'expectNoNew'>, network: Cidr): void {
   const family = cidrFamily(network);
   const kind = blockKind(family);
@@ -276,8 +276,8 @@ export function expectNoOverlap(draft: Pick<Draft, 'expect' | 'expectNoNew'>, ne
 }
 
 /**
- * What the ids of all blocks inside a network begin with: its leading octets or hextets as they are written, as many
- * as can be, so that blocks elsewhere may change.
+ * Returns the prefixes of the ids of all blocks inside a network: its leading octets or hextets as written, as many
+ * as possible, so that blocks elsewhere may change.
  */
 function idPrefixes(network: Cidr): readonly string[] {
   const { address, prefixLength } = splitCidr(network);

@@ -20,32 +20,32 @@ import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 import { putBlock, release, rewriteAllocation } from '../records/records.ts';
 import { isUnusedAnswer, unusedAnswerFor } from './repeated-requests.ts';
 
-/** Addresses as Docker's IPAM calls take and return them. */
+/** Addresses as requested and released by Docker's IPAM calls. */
 
 export interface AddressRequest {
   readonly record: DockerPool;
-  /** The one that is wanted; any if absent. */
+  /** The requested address; any if absent. */
   readonly address: IpAddress | undefined;
-  /** Docker 29 says which container it is for. */
+  /** The container, which Docker names from version 29. */
   readonly container: string | undefined;
   readonly now: Date;
-  /** Which container of this host had which address last. */
+  /** Last addresses of this host's containers. */
   readonly last: Pick<LastAddresses, 'addressFor' | 'isKept'>;
 }
 
-/** One handle per address: what Docker releases is one address, and it does not say of which endpoint. */
+/** Returns the handle of an address. One per address, because Docker releases single addresses without the endpoint. */
 export function handleFor(node: string, address: IpAddress): string {
   return `docker.${node}.${address.replaceAll(/[.:]/g, '-')}`;
 }
 
-/** The holder of an address of this driver. */
+/** Returns the attributes of an allocation by this driver. */
 export function holderWith(address: IpAddress, facts: AddressFacts): AllocationAttributes {
   return { handle_id: handleFor(facts.node, address), secondary: { ...facts } };
 }
 
 /**
- * Takes an address of a pool; a repeated request is answered as the first was, as far as it can be told. When the subnet is full, the network's next subnet of the family gives one, under
- * the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ * Allocates an address of a pool; a repeated request gets the same address, if it can be recognised. If the subnet is
+ * full, the address comes from the network's next subnet of the family, under the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
  */
 export function requestAddress(draft: Draft, request: AddressRequest): IpAddress {
   const { record, address } = request;
@@ -56,7 +56,7 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
   }
   const before = unusedAnswerFor(draft, record.family, facts);
   if (before !== undefined) {
-    // Written as it is: whoever frees it at this moment finds that it changed.
+    // Written unchanged, so that a concurrent release conflicts.
     putBlock(draft, before.block);
     return before.address;
   }
@@ -74,8 +74,10 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
   });
 }
 
-/** Takes an address of the first of the sources that has one; throws `ipam/full`, which names the first, or
- * `ipam/pool-not-for-workloads`. */
+/**
+ * Allocates an address from the first source with a free one; throws `ipam/full`, which names the first source, or
+ * `ipam/pool-not-for-workloads`.
+ */
 export function allocateFrom(
   draft: Draft,
   sources: readonly [DockerPool, ...DockerPool[]],
@@ -99,11 +101,10 @@ export function allocateFrom(
 }
 
 /**
- * Frees an address that Docker gives back. Nothing happens to what is free already, to a next hop, and to an
- * address that is another host's or another network's. That of an endpoint which still exists stays: the call may
- * be a repeated one. But it may also come from a dockerd that was killed, and that says no more of its endpoints
- * than this; so that very address can be asked for again. With a PoolID of the plugin of 2019 nothing happens: its
- * addresses went with their endpoints.
+ * Releases an address for Docker. Ignores free addresses, next hops, and addresses of other hosts or networks. The
+ * address of an existing endpoint stays, because the call may be a repeated one. But the call may also come from a
+ * dockerd that was killed and never mentions the endpoint again; therefore that address can be requested again. A
+ * PoolID of libnetwork-plugin is ignored: its addresses were released with their endpoints.
  */
 export function releaseAddress(
   draft: Draft,
@@ -134,8 +135,8 @@ export function releaseAddress(
 }
 
 /**
- * Reserves an address of a subnet for the network itself (its gateway, or an auxiliary address). Networks of
- * several hosts on one subnet share it; a second network of the same host does not.
+ * Reserves an address of a subnet for the network itself (gateway or auxiliary address). Networks of
+ * several hosts on one subnet share it; a second network of the same host cannot.
  */
 export function reserve(
   draft: Draft,
@@ -170,21 +171,21 @@ export function reserve(
   rewriteAllocation(draft, block, { address, holder: { ...holder, secondary } });
 }
 
-/** By what a pool shares an address: `host/nonce`; Swarm's manager shares with pools of its own host as well. */
+/** Returns the name of a pool among sharers: `host/nonce`; a Swarm manager also shares with pools of its own host. */
 function sharerOf({ node, poolId }: { readonly node: string; readonly poolId: string }): string {
   const { forSwarm, nonce } = parsePoolId(poolId);
   return `${forSwarm === true ? swarmSharer : ''}${node}/${nonce}`;
 }
 
-/** What the sharers that are pools of Swarm's manager begin with. */
+/** Prefix of sharers that are pools of a Swarm manager. */
 export const swarmSharer = 'swarm:';
 
-/** The hosts and pools that share a reserved address; `undefined` for an address of an endpoint. */
+/** Returns the hosts and pools that share a reserved address; `undefined` for an address of an endpoint. */
 export function sharersOf({ secondary }: AllocationAttributes): readonly string[] | undefined {
   return secondary?.['holders']?.split(',');
 }
 
-/** Whether the endpoint of an allocation exists. */
+/** Reports whether the endpoint of an allocation exists. */
 export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
   const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
   return draft.get('WorkloadEndpoint', id) !== undefined;
@@ -203,8 +204,8 @@ function requestSpecific(
   const sharers = allocation === undefined ? undefined : sharersOf(allocation.holder);
   const isOfOthers = sharers?.every((sharer) => !sharer.startsWith(`${record.node}/`)) === true;
   if (isOfOthers) {
-    // It may be this network's auxiliary address, which other hosts have reserved; CreateNetwork will say so,
-    // and a container that asked for it is refused when it is created.
+    // It may be this network's auxiliary address, reserved by other hosts; CreateNetwork will confirm that,
+    // and a container that requested it is rejected at creation.
     return reserve(draft, state, { record, type: 'auxiliary', now });
   }
   if (
@@ -222,8 +223,8 @@ function requestSpecific(
 }
 
 /**
- * Frees an address that a killed dockerd gave back while its endpoint still exists, which goes with it; answers
- * whether it was one of the same pool.
+ * Releases an address that a killed dockerd released while its endpoint still exists, and removes the endpoint;
+ * returns whether it was one of the same pool.
  */
 function freeReleasedEarly(
   draft: Draft,
@@ -240,7 +241,7 @@ function freeReleasedEarly(
   return true;
 }
 
-/** Gives an address to a host; one that a manager has claimed for the same network's task is there for it. */
+/** Allocates an address to a host; the host may use one that a manager has claimed for a task of the same network. */
 export function assignToUser(
   draft: Draft,
   state: AddressState,
@@ -270,7 +271,7 @@ function addressFacts(draft: Draft, { record, container }: AddressRequest): Addr
   };
 }
 
-/** The network that a record was adopted by. */
+/** Returns the network that adopted a record. */
 function networkOf(draft: Draft, record: DockerPool) {
   for (const [, network] of draft.group('DockerNetwork', record.node)) {
     if (network.subnets.some(({ poolId }) => poolId === record.poolId)) return network;
@@ -278,7 +279,7 @@ function networkOf(draft: Draft, record: DockerPool) {
   return undefined;
 }
 
-/** The other subnets of the same network and family. */
+/** Returns the other subnets of the same network and family. */
 function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
   const subnets = networkOf(draft, record)?.subnets ?? [];
   return subnets.flatMap(({ poolId }) => {

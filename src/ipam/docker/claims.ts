@@ -7,39 +7,39 @@ import { parsePoolId } from './pool-id.ts';
 import { release, rewriteAllocation } from '../records/records.ts';
 
 /**
- * An address of a Swarm network is held twice: by the manager that chose it for a task, and by the host on which
- * the task runs. The allocation's attributes say both: `swarm` lists the manager's pools that claim it, the other
- * keys (`node`, `pool`, …) are the host's. It is free when neither is left, whoever gives it back first.
+ * An address of a Swarm network has two holders: the manager that chose it for a task, and the host on which
+ * the task runs. The allocation's attributes record both: `swarm` lists the manager's pools that claim it, the other
+ * keys (`node`, `pool`, …) are the host's. It is free when both have released it, in any order.
  */
 
-/** By what a pool of Swarm's manager claims: the datastore id of its record. */
+/** Returns the claim of a Swarm manager's pool: the datastore id of its record. */
 export function claimOf({ node, poolId }: Pick<DockerPool, 'node' | 'poolId'>): string {
   return poolRecordId(node, parsePoolId(poolId).nonce);
 }
 
-/** The claims on an address, void ones too. */
+/** Returns the claims on an address, including void ones. */
 export function claimsOn({ secondary }: AllocationAttributes): readonly string[] {
   return secondary?.['swarm']?.split(',') ?? [];
 }
 
-/** Whether a claim counts no more: its pool is gone, or another manager leads now. */
+/** Reports whether a claim is void: its pool is deleted, or another manager leads now. */
 export function isVoid(draft: Draft, claim: string): boolean {
   const record = draft.get('DockerPool', claim);
   return record === undefined || record.swarm?.isReplaced === true;
 }
 
-/** The claims that count; that the others do not is still to be so at the commit. */
+/** Returns the valid claims; the commit holds only if the others are still void. */
 export function validClaims(draft: Draft, holder: AllocationAttributes): readonly string[] {
   for (const claim of claimsOn(holder)) draft.expect('DockerPool', claim);
   return claimsOn(holder).filter((claim) => !isVoid(draft, claim));
 }
 
-/** Whether a host has the address, beside what managers claim. */
+/** Reports whether a host uses the address, in addition to claims of managers. */
 export function hasUser({ secondary }: AllocationAttributes): boolean {
   return secondary?.['pool'] !== undefined && secondary['holders'] === undefined;
 }
 
-/** Whether only managers hold it, and one of them for this network, or none with right: a task there may use it. */
+/** Reports whether a task of the network may use the address: only managers claim it, for this network or void. */
 export function mayUse(
   draft: Draft,
   holder: AllocationAttributes,
@@ -52,7 +52,7 @@ export function mayUse(
   return valid.length === 0 || valid.some(isOfNetwork);
 }
 
-/** The host gives the address back; it is free unless a manager claims it. */
+/** Releases an address for a host; it is free unless a manager claims it. */
 export function releaseUser(draft: Draft, allocation: Allocation): void {
   const { swarm } = allocation.holder.secondary ?? {};
   if (swarm === undefined) return release(draft, allocation.block, allocation);
@@ -62,7 +62,7 @@ export function releaseUser(draft: Draft, allocation: Allocation): void {
   });
 }
 
-/** Replaces the claims on an address; without any it is free unless a host has it. */
+/** Replaces the claims on an address; without claims it is released unless a host uses it. */
 export function putClaims(draft: Draft, allocation: Allocation, claims: readonly string[]): void {
   const { swarm: _, ...user } = allocation.holder.secondary ?? {};
   if (claims.length === 0 && !hasUser(allocation.holder))

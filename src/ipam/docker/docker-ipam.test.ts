@@ -14,7 +14,7 @@ const step = fc.record({
   pick: fc.nat(100),
 });
 
-test('whatever Docker asks on two hosts, no address has two owners, and none is lost', async () => {
+test('for any requests of Docker on two hosts, no address has two owners and none is lost', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) =>
       withIpam(async (lab) => {
@@ -74,7 +74,7 @@ test('whatever Docker asks on two hosts, no address has two owners, and none is 
   );
 });
 
-test('an IP pool made for a subnet goes with the last host that uses it', () =>
+test('an IP pool created for a subnet is deleted with the last host that uses it', () =>
   withIpam(async (lab) => {
     const [a, b] = [
       await lab.pool('host-a', '10.99.0.0/24'),
@@ -114,7 +114,7 @@ test('hosts share the gateway and the auxiliary addresses of a subnet; container
     );
   }));
 
-test('a network with two subnets goes on with the second under the same PoolID', () =>
+test('a network with two subnets continues with the second under the same PoolID', () =>
   withIpam(async (lab) => {
     const pools = [
       await lab.pool('host-a', '10.99.0.0/31'),
@@ -138,7 +138,7 @@ test('a network with two subnets goes on with the second under the same PoolID',
     );
   }));
 
-test('reservations, block limits, strict affinity and node selectors are kept', () =>
+test('reservations, block limits, strict affinity and node selectors are respected', () =>
   withIpam(async (lab) => {
     await lab.writer.write((draft) => {
       draft.put('IPReservation', 'r', {
@@ -172,7 +172,7 @@ test('reservations, block limits, strict affinity and node selectors are kept', 
     );
   }));
 
-test('a PoolID whose record was lost works all the same', () =>
+test('a PoolID whose record was lost still works', () =>
   withIpam(async (lab) => {
     const poolId = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     await lab.writer.write((draft) => {
@@ -183,7 +183,7 @@ test('a PoolID whose record was lost works all the same', () =>
     await assert.rejects(lab.address('host-a', 'something else'), { code: 'ipam/unknown-pool-id' });
   }));
 
-test('an address that Docker gave back before its endpoint can be asked for again, and no other', () =>
+test('an address that Docker released before its endpoint can be requested again, and no other', () =>
   withIpam(async (lab) => {
     const pool = await lab.pool('host-a', '10.99.0.0/24');
     const poolId = String(pool['PoolID']);

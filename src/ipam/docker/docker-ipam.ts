@@ -58,7 +58,7 @@ const releasePoolRequest = z.object({ PoolID: poolId });
 const requestAddressRequest = z.object({ PoolID: poolId, Address: text, Options: optionMap });
 const releaseAddressRequest = z.object({ PoolID: poolId, Address: z.string() });
 
-/** One call: the schema of its body, and what answers it. */
+/** One call: the schema of its body, and its handler. */
 export interface IpamCall<Schema extends z.ZodType> {
   readonly schema: Schema;
   readonly answer: (request: z.infer<Schema>, signal: AbortSignal) => Promise<object>;
@@ -68,10 +68,10 @@ export interface DockerIpamDeps {
   readonly node: string;
   readonly writer: Writer;
   readonly now: () => Date;
-  /** A short text that was never given before. */
+  /** Returns a unique short text. */
   readonly nonce: () => string;
   readonly stamp: (pool: IpPool) => IpPool;
-  /** Ranges of this host that a new subnet must not overlap. */
+  /** Returns ranges of this host that a new subnet must not overlap. */
   readonly usedRanges: () => readonly UsedRange[];
   readonly last: Pick<LastAddresses, 'addressFor' | 'isKept' | 'freed'>;
 }
@@ -85,8 +85,8 @@ const unusedMs = 5000;
 export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
 
 /**
- * One address space for all, so that Docker 27 and later does not look for overlaps; but for Swarm a second one, in
- * which its manager asks.
+ * One address space for all networks, so that Docker 27 and later does not check for overlaps; a second one for
+ * requests of a Swarm manager.
  */
 export function addressSpaces(scope: 'local' | 'global') {
   return {
@@ -95,7 +95,7 @@ export function addressSpaces(scope: 'local' | 'global') {
   };
 }
 
-/** The calls that have a body. */
+/** The calls with a body. */
 export function createDockerIpam(deps: DockerIpamDeps) {
   const { node, writer, now, nonce, stamp } = deps;
   const answerPool = async (
@@ -180,14 +180,14 @@ function parsePoolRequest(request: z.infer<typeof requestPoolRequest>): AskedPoo
   return {
     family: given === undefined ? (V6 ? 6 : 4) : cidrFamily(given),
     ...(AddressSpace === swarmAddressSpace ? { forSwarm: true } : {}),
-    // An unspecified base address asks for any subnet of that size, of which we have no notion.
+    // An unspecified base address requests any subnet of that size, which is not supported.
     ...(given === undefined || isUnspecified(splitCidr(given).address) ? {} : { subnet: given }),
     ...(range === undefined ? {} : { range }),
     ...(ipPools === undefined ? {} : { ipPools }),
   };
 }
 
-/** `--ipam-opt pool=NAME,…`; what dockerd itself adds is passed over. */
+/** `--ipam-opt pool=NAME,…`; options added by dockerd itself are ignored. */
 function parsePoolOptions(
   options: Readonly<Record<string, string>>,
 ): readonly string[] | undefined {
@@ -204,8 +204,8 @@ function parsePoolOptions(
 }
 
 /**
- * What Docker shows as the subnet. `0.0.0.0/0` stands for "any of the pools": Docker exempts it from its check
- * against the host's routes, which would otherwise ask again without end. IPv6 has no such exemption.
+ * Returns the subnet that Docker shows. `0.0.0.0/0` stands for "any of the pools": Docker exempts it from its check
+ * against the host's routes, which would otherwise repeat the request endlessly. IPv6 has no such exemption.
  */
 function shownPool(draft: Draft, record: DockerPool): Cidr {
   if (record.subnet !== undefined) return record.subnet;
@@ -226,8 +226,8 @@ function gatewayAddress(
   const ownHop = record.nextHop ?? (record.family === 4 ? anyAddress4 : anyAddress6);
   if (address === undefined) return ownHop;
   if (isLinkLocal(address) && !isInside(draft, record, address)) {
-    // The gateway of a Swarm network is the next hop that its first manager chose. Later managers go by it; a host
-    // on which tasks run has one of its own, as each network of a host needs another.
+    // The gateway of a Swarm network is the next hop chosen by its first manager. Later managers identify the network
+    // by it; a host on which tasks run has its own, because each network of a host needs a different one.
     if (record.swarm === undefined) return ownHop;
     draft.put('DockerPool', claimOf(record), { ...record, nextHop: address });
     return address;
@@ -239,8 +239,8 @@ function gatewayAddress(
 }
 
 /**
- * Docker to 26 asks again without end for an IPv6 pool that overlaps a name server or route of the host, and
- * keeps what it got until it has one to its liking: so there are many that no network uses, all new.
+ * Docker up to 26 repeats the request endlessly for an IPv6 pool that overlaps a name server or route of the host,
+ * and keeps all pools until it gets a suitable one: many new pools that no network uses.
  */
 function refuseLoop(draft: Draft, node: string, now: Date): void {
   const used = poolIdsOfNetworks(draft, node);
@@ -255,14 +255,14 @@ function refuseLoop(draft: Draft, node: string, now: Date): void {
   }
 }
 
-/** `undefined` for "any", and for the unspecified address, which stands for no address at all. */
+/** Returns `undefined` for "any" and for the unspecified address. */
 function wantedAddress(given: string | undefined): IpAddress | undefined {
   if (given === undefined || given === '') return undefined;
   const address = parseAddress(given);
   return isUnspecified(address) ? undefined : address;
 }
 
-/** The address with its full prefix, as Docker wants it. */
+/** Returns the address with its full prefix length, as Docker requires. */
 function asHost(address: IpAddress): string {
   return `${address}/${addressBits(familyOf(address))}`;
 }

@@ -25,8 +25,8 @@ import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId, type PoolFacts } from './pool-id.ts';
 
 /**
- * The pools that Docker asks our IPAM for. Each request has a record of its own on its host; an IP pool that
- * was made for a subnet stays as long as a record of any host refers to it.
+ * The pools that Docker requests from this IPAM driver. Each request has its own record on its host; an IP pool
+ * created for a subnet stays as long as a record of any host refers to it.
  */
 
 export interface PoolRequest extends PoolFacts, Pick<SubnetRequest, 'used' | 'stamp'> {
@@ -34,12 +34,12 @@ export interface PoolRequest extends PoolFacts, Pick<SubnetRequest, 'used' | 'st
   readonly now: Date;
 }
 
-/** The datastore id of a pool record. */
+/** Returns the datastore id of a pool record. */
 export function poolRecordId(node: string, nonce: string): string {
   return `${node}/${nonce}`;
 }
 
-/** Makes the record of a request, and an IP pool for a new subnet; throws `ipam/…`. */
+/** Creates the record of a request, and an IP pool for a new subnet; throws `ipam/…`. */
 export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
   const { node, family, subnet, range, ipPools, forSwarm, nonce, now } = request;
   const ipPool = subnet === undefined ? undefined : poolForSubnet(draft, { ...request, subnet });
@@ -66,7 +66,7 @@ export function requestPool(draft: Draft, request: PoolRequest): DockerPool {
   return record;
 }
 
-/** The record behind a PoolID, made again if it was lost; throws `ipam/unknown-pool-id`. */
+/** Returns the record of a PoolID, recreated if it was lost; throws `ipam/unknown-pool-id`. */
 export function poolRecord(
   draft: Draft,
   poolId: string,
@@ -79,7 +79,7 @@ export function poolRecord(
   );
 }
 
-/** The PoolIDs that networks of a host go by. */
+/** Returns the PoolIDs of a host's networks. */
 export function poolIdsOfNetworks(draft: Draft, node: string): ReadonlySet<string> {
   const ids = new Set<string>();
   for (const [, network] of draft.group('DockerNetwork', node)) {
@@ -89,8 +89,8 @@ export function poolIdsOfNetworks(draft: Draft, node: string): ReadonlySet<strin
 }
 
 /**
- * Drops a record, and with the last one the IP pool that was made for its subnet; nothing if we know of none.
- * Answers as `removePool` does.
+ * Deletes a record, and with the last one the IP pool created for its subnet; does nothing for an unknown PoolID.
+ * Returns progress as `removePool` does.
  */
 export function releasePool(draft: Draft, poolId: string, node: string): Progress {
   if (!isOwnPoolId(poolId)) return 'done';
@@ -104,7 +104,7 @@ export function releasePool(draft: Draft, poolId: string, node: string): Progres
   return 'done';
 }
 
-/** The pools that addresses of a record may come from; of one that was split, its parts. */
+/** Returns the pools that addresses of a record may come from; for a split pool its parts. */
 export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool[] {
   const { subnet } = record;
   if (record.ipPool === undefined || subnet === undefined) {
@@ -122,7 +122,7 @@ export function poolsOfRecord(draft: Draft, record: DockerPool): readonly IpPool
   throw new CalicoError('ipam/unknown-pool', { name: record.ipPool, known: 'none of that name' });
 }
 
-/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for what a pool record cannot give. */
+/** Throws `ipam/address-outside` or `ipam/pool-not-for-workloads` for an address that a record cannot allocate. */
 export function checkInside(
   draft: Draft,
   record: DockerPool,
@@ -142,7 +142,7 @@ export function isInside(draft: Draft, record: DockerPool, address: IpAddress): 
   return poolsOfRecord(draft, record).some(({ spec }) => cidrContains(spec.cidr, address));
 }
 
-/** A pool record in words, for messages: where its addresses come from, how many there are, and how many are reserved. */
+/** Describes a pool record for messages: source of its addresses, their number, and the number of reserved ones. */
 export function describeSource(
   draft: Draft,
   record: DockerPool,
@@ -165,8 +165,8 @@ export function describeSource(
 }
 
 /**
- * Removes the pool of that name that was made for a subnet, or its parts; nothing happens to one that another
- * record of any host refers to than the one that goes.
+ * Deletes the pool of that name created for a subnet, or its parts, unless another record of any host than the
+ * one to be deleted refers to it.
  */
 function dropUnusedPools(draft: Draft, name: string, without: string): Progress {
   for (const [id, record] of draft.entries('DockerPool')) {
@@ -174,7 +174,7 @@ function dropUnusedPools(draft: Draft, name: string, without: string): Progress 
   }
   for (const pool of allPools(draft)) {
     const subnet = pool.metadata.annotations?.[createdForSubnet];
-    // Parts of a pool have its annotations.
+    // The parts of a split pool have its annotations.
     const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
     if (madeAs === name && removePool(draft, pool) === 'more') return 'more';
   }

@@ -54,7 +54,7 @@ async function claim(lab: Lab, endpointId: string, address: string): Promise<voi
 const holds = async (lab: Lab, endpointId: string) =>
   (await lab.holder(wanted))?.secondary?.['endpoint'] === endpointId;
 
-test('an address beside Docker’s has one holder, who may ask again and gives it back', () =>
+test('an extra address has one holder, which may claim it again and releases it', () =>
   withNetwork(async (lab, poolId, own) => {
     await claim(lab, 'first', wanted);
     await claim(lab, 'first', wanted);
@@ -72,7 +72,7 @@ test('an address beside Docker’s has one holder, who may ask again and gives i
     assert.equal(await lab.holder(wanted), undefined);
   }));
 
-test('what an endpoint that is gone had is free to claim', () =>
+test('an address of an endpoint that no longer exists can be claimed', () =>
   withNetwork(async (lab) => {
     await claim(lab, 'first', wanted);
     await lab.disconnect(node, 'first');
@@ -80,7 +80,7 @@ test('what an endpoint that is gone had is free to claim', () =>
     assert.ok(await holds(lab, 'second'));
   }));
 
-test('so is that of an endpoint whose own addresses a killed dockerd gave back, and nothing of it is left', () =>
+test('so can that of an endpoint whose addresses a killed dockerd released; nothing of the endpoint is left', () =>
   withNetwork(async (lab, poolId) => {
     // Of one block, which the claim changes twice.
     const own = await lab.address(node, poolId, '10.65.0.4');
@@ -95,7 +95,7 @@ test('so is that of an endpoint whose own addresses a killed dockerd gave back, 
     assert.deepEqual(checkIpam(lab.mirror), []);
   }));
 
-test('an endpoint whose own address another tool has freed keeps the one beside it', () =>
+test('an endpoint keeps its extra address if another tool has released its Docker address', () =>
   withNetwork(async (lab, poolId) => {
     const own = await lab.address(node, poolId);
     await connect(lab, 'second', own, wanted);

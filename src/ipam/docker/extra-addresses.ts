@@ -14,8 +14,8 @@ import { addressTaken, findAllocation, type Allocation } from '../records/alloca
 import { releaseUser } from './claims.ts';
 
 /**
- * Addresses that an endpoint has beside those that Docker asked for. Docker knows nothing of them: they are allocated
- * with the endpoint and released with it, and each has one holder at a time.
+ * Addresses of an endpoint in addition to those that Docker requested. Docker does not know them: they are allocated
+ * and released with the endpoint, and each has one holder at a time.
  */
 
 interface ExtraAddresses {
@@ -25,7 +25,7 @@ interface ExtraAddresses {
 }
 
 /**
- * Allocates addresses to an endpoint; those that it holds stay as they are. Throws `ipam/address-taken`,
+ * Allocates addresses to an endpoint; addresses that it has already stay as they are. Throws `ipam/address-taken`,
  * `ipam/address-outside`, `ipam/extra-address-needs-ipam`, `ipam/pool-not-for-workloads`.
  */
 export function claimExtraAddresses(
@@ -38,7 +38,7 @@ export function claimExtraAddresses(
 ): void {
   const { node, network, endpointId, addresses, now } = request;
   for (const address of addresses) {
-    // Of its own subnets Docker hands out any address, without asking whether another has it.
+    // Docker's own IPAM allocates any address of its subnets, without checking other users.
     if (network.ipam !== 'calico')
       throw new CalicoError('ipam/extra-address-needs-ipam', { address });
     const allocation = findAllocation(draft, address);
@@ -54,7 +54,7 @@ export function claimExtraAddresses(
   }
 }
 
-/** Frees those of the addresses that the endpoint holds. */
+/** Releases those of the addresses that are allocated to the endpoint. */
 export function releaseExtraAddresses(
   draft: Draft,
   { endpointId, addresses }: ExtraAddresses,
@@ -66,8 +66,8 @@ export function releaseExtraAddresses(
 }
 
 /**
- * Whether the endpoint that holds an address is gone, or Docker has given back its own addresses: a dockerd that was
- * killed does that before it starts the container again, and says no more of the endpoint. Such an endpoint is removed.
+ * Reports whether the endpoint of an address no longer exists, or Docker has released its other addresses: a dockerd
+ * that was killed does that before it restarts the container, without deleting the endpoint. Such an endpoint is removed.
  */
 function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boolean {
   const { endpoint, node: host, pool, holders } = holder.secondary ?? {};
@@ -88,7 +88,7 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boole
   return true;
 }
 
-/** Looks the address up again: its block may have changed in the draft since somebody looked. */
+/** Reads the allocation again, because its block may have changed in the draft. */
 function releaseOf(draft: Draft, address: IpAddress): void {
   const allocation = findAllocation(draft, address);
   if (allocation !== undefined) releaseUser(draft, allocation);

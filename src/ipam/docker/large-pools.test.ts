@@ -63,7 +63,7 @@ for (const { what, blocks, allocation } of fillings) {
       assertGone(lab, '10.99.0.0/16');
     }));
 
-  test(`a pool of ${what} that no network has is collected`, () =>
+  test(`a pool of ${what} that no network uses is reclaimed`, () =>
     withIpam(async (lab) => {
       await lab.pool(node, '10.99.0.0/16');
       await fill(lab, '10.99.0.0/16', blocks, allocation);
@@ -76,7 +76,7 @@ for (const { what, blocks, allocation } of fillings) {
       assertGone(lab, '10.99.0.0/16');
     }));
 
-  test(`a network of Docker's own IPAM with ${what} is removed, or made again`, () =>
+  test(`a network of Docker's own IPAM with ${what} is removed, or recreated`, () =>
     withIpam(async (lab) => {
       const subnet = parseCidr('10.98.0.0/16');
       const addresses = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
@@ -119,7 +119,7 @@ for (const { what, blocks, allocation } of fillings) {
     }));
 }
 
-test('a single block with more addresses than a transaction holds goes in steps', () =>
+test('a single block with more addresses than fit in a transaction is deleted in steps', () =>
   withIpam(async (lab) => {
     const { PoolID } = await lab.pool(node, '10.99.0.0/16');
     const cidr = parseCidr('10.99.0.0/24');
@@ -146,7 +146,7 @@ test('a single block with more addresses than a transaction holds goes in steps'
     assertGone(lab, '10.99.0.0/16');
   }));
 
-test("a network that many managers asked pools for is freed, with all their pools'", () =>
+test('a network with pools of many managers is freed with all of them', () =>
   withIpam(async (lab) => {
     const record = (index: number) => ({
       poolId: `calico;v=4;for=swarm;id=n${index}`,
@@ -167,7 +167,7 @@ test("a network that many managers asked pools for is freed, with all their pool
     assert.equal(lab.mirror.list('DockerPool').size, 0);
   }));
 
-test('addresses in use whose blocks are all lost are allocated again, some at a time', () =>
+test('addresses in use whose blocks are all lost are allocated again, a few at a time', () =>
   withIpam(async (lab) => {
     await lab.pool(node, '10.99.0.0/16');
     const endpoints = Array.from({ length: 60 }, (_, index) => ({

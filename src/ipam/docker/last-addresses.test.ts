@@ -28,7 +28,7 @@ function memory() {
   };
 }
 
-test('without a name the only container that stopped just now is meant, else the only one that is stopped', () => {
+test('without a name the only recently stopped container is chosen, else the only stopped one', () => {
   const { clock, last, starts, stops, unnamed, address } = memory();
   for (const container of ['a', 'b', 'c']) starts(container);
   assert.equal(unnamed(), undefined, 'none has stopped');
@@ -48,7 +48,7 @@ test('without a name the only container that stopped just now is meant, else the
   assert.equal(unnamed(), undefined, 'what was removed does not start');
 });
 
-test('a container that was made just now is meant, under the name that it will have', () => {
+test('a recently created container is chosen, by its final name', () => {
   const { clock, last, starts, stops, unnamed, address } = memory();
   starts('a');
   starts('b');
@@ -67,7 +67,7 @@ test('a container that was made just now is meant, under the name that it will h
   assert.equal(unnamed(), address('a'));
 });
 
-test('the address of a removed container is kept for its name for a minute, and is its own as long as it is free', () => {
+test('the address of a removed container is kept for its name for a minute, and preferred as long as it is free', () => {
   const { clock, last, starts, stops, address } = memory();
   starts('a');
   stops('a');
@@ -112,7 +112,7 @@ async function stop(lab: Lab, poolId: string, container: string, given: string):
   await lab.release('host-a', poolId, given);
 }
 
-test('whatever starts and stops, a container has its address again unless there was no other for somebody', () =>
+test('after any starts and stops a container gets its address again unless no other address was free', () =>
   fc.assert(
     fc.asyncProperty(
       fc.array(fc.constantFrom('aa', 'bb', 'cc', 'dd', 'ee', 'ff'), { maxLength: 24 }),
@@ -138,7 +138,7 @@ test('whatever starts and stops, a container has its address again unless there 
     { numRuns: 20 },
   ));
 
-test('--ip and reservations go before the address that a container had', () =>
+test('--ip and reservations take precedence over the last address of a container', () =>
   withIpam(async (lab) => {
     const poolId = await network(lab);
     const first = await start(lab, poolId, 'aa');
@@ -160,7 +160,7 @@ test('--ip and reservations go before the address that a container had', () =>
     assert.notEqual(await start(lab, poolId, 'aa'), second);
   }));
 
-test('an address that a killed dockerd gave back returns although its endpoint still exists', () =>
+test('an address released by a killed dockerd is allocated to its container again although its endpoint still exists', () =>
   withIpam(async (lab) => {
     const poolId = await network(lab);
     const given = await start(lab, poolId, 'aa');
@@ -169,7 +169,7 @@ test('an address that a killed dockerd gave back returns although its endpoint s
     assert.equal(await start(lab, poolId, 'aa'), given);
   }));
 
-test('kept addresses are given out where the host has no others', () =>
+test('kept addresses are allocated if the host has no others', () =>
   withIpam(async (lab) => {
     const pool = await lab.pool('host-a', '10.99.0.0/30');
     await lab.adopt('host-a', 'net1', [pool]);

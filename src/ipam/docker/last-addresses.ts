@@ -1,20 +1,20 @@
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 
 /**
- * Which container of this host had an address last, so that the address returns to it: Docker gives it back whenever a
- * container stops, and asks for any address when it starts again.
+ * Remembers which container of this host had an address last, so that the container gets it again: Docker releases
+ * the address whenever a container stops, and requests any address when it starts again.
  *
- * Docker 29 says for which container it asks. Earlier engines do not, in no field of the call, and their API tells
- * nothing of a start before the address is chosen: `container create` and `rename` are the only events that come
- * earlier, and while dockerd boots it answers nothing at all. There the container is inferred: the only one of the
- * network that stopped or was created just now, else the only one of the network that is stopped. Where several may be
- * meant, none is: an address that a container does not get back is better than one that it gets of another.
+ * Docker 29 names the container in the request. Earlier engines do not, and their API reports nothing about a start
+ * before the address is chosen: `container create` and `rename` are the only earlier events, and while dockerd boots
+ * its API does not respond. For these the container is inferred: the only one of the network that stopped or was
+ * created recently, else the only stopped one of the network. If several are possible, none is chosen: losing an
+ * address is better than getting that of another container.
  */
 
-/** An address and the container that has it, or had it last. */
+/** An address and its present or last container. */
 export interface LastAddress {
   readonly address: IpAddress;
-  /** Docker's name of the network: it stays where Compose recreates the network. */
+  /** Docker's name of the network; it survives recreation by Compose. */
   readonly network: string;
   /** Docker's name of the container. */
   readonly container: string;
@@ -22,9 +22,9 @@ export interface LastAddress {
 }
 
 interface Remembered extends LastAddress {
-  /** When it was given back, in milliseconds since 1970; `undefined` while the container has it. */
+  /** Time of release, in milliseconds since 1970; `undefined` while the container has it. */
   readonly freeSince: number | undefined;
-  /** When Docker removed the container. */
+  /** Time when Docker removed the container. */
   readonly goneSince: number | undefined;
 }
 
@@ -32,14 +32,14 @@ interface Remembered extends LastAddress {
 const recentMs = 10_000;
 /** How long the address of a removed container is kept for one of the same name, in milliseconds. */
 const cooldownMs = 60_000;
-/** As many are remembered of one host. */
+/** Maximum of addresses remembered per host. */
 const maxRemembered = 4096;
 
-/** Who asks for an address. */
+/** A request for an address. */
 export interface Asking {
   readonly family: IpFamily;
   readonly network: string;
-  /** The container's name, where Docker says it. */
+  /** The container's name, if Docker gives it. */
   readonly container: string | undefined;
 }
 
@@ -53,7 +53,7 @@ export class LastAddresses {
     this.#now = now;
   }
 
-  /** A container has an address; it gives up those of the family that it had on the network before. */
+  /** Records the address of a container; it replaces its former one of the family on the network. */
   used(last: LastAddress): void {
     const container = lastingName(last.container);
     const [former] = this.#of(last.network, container, familyOf(last.address));
@@ -62,7 +62,7 @@ export class LastAddresses {
     this.#put({ ...last, container, freeSince: undefined, goneSince: undefined });
   }
 
-  /** An address was given back. */
+  /** Records the release of an address. */
   freed(address: IpAddress): void {
     const known = this.#byAddress.get(address);
     if (known !== undefined && known.freeSince === undefined) {
@@ -70,14 +70,14 @@ export class LastAddresses {
     }
   }
 
-  /** Docker made a container, or gave it another name. */
+  /** Docker created or renamed a container. */
   containerNamed(containerId: string, name: string, isNew: boolean): void {
     if (isNew || this.#created.has(containerId)) {
       this.#created.set(containerId, { name: lastingName(name), at: this.#now() });
     }
   }
 
-  /** A container runs, so the next that starts is another. */
+  /** A container runs; the next start is of another one. */
   containerStarted(containerId: string): void {
     this.#created.delete(containerId);
   }
@@ -91,26 +91,26 @@ export class LastAddresses {
     }
   }
 
-  /** The containers that Docker has; all others were removed while nobody listened. */
+  /** Takes the list of existing containers; all others were removed while the daemon did not listen. */
   containersAre(ids: ReadonlySet<string>): void {
     const known = [...this.#byAddress.values()].map(({ containerId }) => containerId);
     for (const id of [...known, ...this.#created.keys()]) if (!ids.has(id)) this.containerGone(id);
   }
 
-  /** The address that whoever asks had last; `undefined` where it had none, or is not known. */
+  /** Returns the last address of the requesting container; `undefined` if it had none or is not known. */
   addressFor({ family, network, container }: Asking): IpAddress | undefined {
     const name = container === undefined ? this.#starting(network) : lastingName(container);
     return name === undefined ? undefined : this.#of(network, name, family)[0]?.address;
   }
 
-  /** Whether an address is to go to others only where there is no other: its container exists, or did just now. */
+  /** Reports whether an address is kept for its container, which exists or was removed recently. */
   isKept(address: IpAddress): boolean {
     const known = this.#byAddress.get(address);
     if (known === undefined) return false;
     return known.goneSince === undefined || this.#now() - known.goneSince < cooldownMs;
   }
 
-  /** All, the one that was used last at the end; for keeping them across a start of the daemon. */
+  /** Returns all, the most recently used at the end; for the file that survives a restart of the daemon. */
   all(): readonly LastAddress[] {
     return [...this.#byAddress.values()].map(({ address, network, container, containerId }) => ({
       address,
@@ -120,12 +120,12 @@ export class LastAddresses {
     }));
   }
 
-  /** Takes what was kept; nobody has these addresses unless `used` says so. */
+  /** Restores addresses from the file; they are free until `used` is called. */
   restore(kept: Iterable<LastAddress>): void {
     for (const last of kept) this.#put({ ...last, freeSince: 0, goneSince: undefined });
   }
 
-  /** The container of a network that is most likely being started, if that is one alone. */
+  /** Returns the only container of a network that is likely to be starting, if there is exactly one. */
   #starting(network: string): string | undefined {
     const since = this.#now() - recentMs;
     const stopped = [...this.#byAddress.values()].filter(
@@ -168,7 +168,7 @@ function onlyOne(names: readonly string[]): string | undefined {
   return other === undefined ? name : undefined;
 }
 
-/** While Compose recreates a container, one of the two has a name that begins with the ID of the other. */
+/** While Compose recreates a container, one of the two has a name prefixed with the ID of the other. */
 function lastingName(name: string): string {
   return name.replace(/^[0-9a-f]{12}_/, '');
 }

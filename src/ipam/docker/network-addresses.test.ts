@@ -77,7 +77,7 @@ async function bind(
   });
 }
 
-test("a subnet that Docker's own IPAM chose is a pool of that host, and goes with the network", () =>
+test("a subnet chosen by Docker's own IPAM is a pool of that host, and deleted with the network", () =>
   withIpam(async (lab) => {
     const network = await create(lab, 'n1', [
       subnetOf('172.30.0.0/24', { gateway: parseAddress('172.30.0.1') }),
@@ -108,7 +108,7 @@ test("a subnet that Docker's own IPAM chose is a pool of that host, and goes wit
     await lab.plan((draft) => lab.plans.dropSubnets(draft, network));
   }));
 
-test('the pool of a network that went without a word is made anew for the next one, and one in use stays', () =>
+test('the pool of a network that disappeared is recreated for the next one, and one in use stays', () =>
   withIpam(async (lab) => {
     const first = await create(lab, 'n1', [subnetOf('172.30.0.0/24')]);
     await bind(lab, first, 'e1', '172.30.0.2');
@@ -124,7 +124,7 @@ test('the pool of a network that went without a word is made anew for the next o
     assert.deepEqual(pools(lab), ['10.65.0.0/26', '172.30.0.0/24']);
   }));
 
-test("what Docker's IPAM gives out is the new endpoint's, whoever had it; and is given back with it", () =>
+test("an address allocated by Docker's IPAM belongs to the new endpoint, and is released with it", () =>
   withIpam(async (lab) => {
     const network = await create(lab, 'n1', [subnetOf('172.30.0.0/24')]);
     const named = { ...network, name: 'web' };
@@ -160,7 +160,7 @@ test("what Docker's IPAM gives out is the new endpoint's, whoever had it; and is
     assert.equal(lab.mirror.list('Handle').size, 0);
   }));
 
-test('an address of ours is bound to its endpoint, and to no other while that one lives', () =>
+test('an address of this IPAM is bound to its endpoint, and to no other while that one exists', () =>
   withIpam(async (lab) => {
     const pool = await lab.pool('host-a', '10.99.0.0/24');
     const poolId = String(pool['PoolID']);
@@ -192,7 +192,7 @@ test('an address of ours is bound to its endpoint, and to no other while that on
     });
   }));
 
-test('auxiliary addresses are kept for a network, and shared by its hosts', () =>
+test('auxiliary addresses are reserved for a network, and shared by its hosts', () =>
   withIpam(async (lab) => {
     const auxiliary = { router: parseAddress('10.99.0.2') };
     for (const node of nodes) {
@@ -227,7 +227,7 @@ test('auxiliary addresses are kept for a network, and shared by its hosts', () =
     assert.deepEqual(checkIpam(lab.mirror), []);
   }));
 
-test('a network finds the pool that was asked for it: by its next hop, its gateway, or as the last one', () =>
+test('a network finds the pool requested for it: by its next hop, its gateway, or as the latest one', () =>
   withIpam(async (lab) => {
     const began = Date.now();
     const asked: Record<string, unknown>[] = [];
@@ -262,7 +262,7 @@ test('a network finds the pool that was asked for it: by its next hop, its gatew
     assert.deepEqual(global, [swarm['PoolID'], hop]);
   }));
 
-test('what the plugin of 2019 gave out, and nobody uses, is freed with its network; nothing else is', () =>
+test('unused allocations of libnetwork-plugin are released with their network; nothing else is', () =>
   withIpam(async (lab) => {
     const poolId = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     const addresses = ['10.99.0.1', '10.99.0.2', '10.99.0.3', '10.99.0.4'].map(parseAddress);

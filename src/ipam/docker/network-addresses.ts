@@ -22,13 +22,13 @@ import { allPools, hostLocal, poolOverlapping, rejectSpecialSubnet } from '../po
 import { putBlock, release, rewriteAllocation } from '../records/records.ts';
 import { allocateNetwork, freeNetwork } from './swarm-addresses.ts';
 
-/** The name of our address space. */
+/** Name of the address space of this driver. */
 export const addressSpace = 'CalicoAddressSpace';
 
-/** The one in which Swarm's manager asks, by which it is told from the hosts on which tasks run. */
+/** Address space of requests by a Swarm manager, which distinguishes it from hosts that run tasks. */
 export const swarmAddressSpace = 'CalicoSwarmAddressSpace';
 
-/** One subnet as Docker tells it when a network is made. */
+/** One subnet of Docker's CreateNetwork call. */
 interface Subnet {
   readonly family: IpFamily;
   readonly addressSpace: string | undefined;
@@ -56,7 +56,7 @@ interface Clock {
   readonly stamp: (pool: IpPool) => IpPool;
 }
 
-/** The plans by which networks and endpoints get and give back their addresses. */
+/** The plans that allocate and release addresses of networks and endpoints. */
 export function createNetworkAddresses(clock: Clock) {
   return {
     adoptSubnets: (
@@ -67,18 +67,18 @@ export function createNetworkAddresses(clock: Clock) {
         readonly subnets: readonly Subnet[];
       },
     ): Adopted => {
-      const isOurs = request.subnets.some(
+      const isOwnIpam = request.subnets.some(
         ({ addressSpace: space }) => space === addressSpace || space === swarmAddressSpace,
       );
       const subnets = request.subnets.map((subnet) =>
-        isOurs
+        isOwnIpam
           ? adoptPool(draft, { ...request, subnet, now: clock.now() })
           : adoptDockerSubnet(draft, { ...request, subnet, stamp: clock.stamp }),
       );
       const hop = (family: IpFamily) =>
         subnets.find(({ subnet }) => subnet.family === family)?.nextHop;
       return {
-        ipam: isOurs ? 'calico' : 'docker',
+        ipam: isOwnIpam ? 'calico' : 'docker',
         subnets: subnets.map(({ subnet }) => subnet),
         nextHop4: hop(4),
         nextHop6: hop(6),
@@ -107,7 +107,7 @@ export function createNetworkAddresses(clock: Clock) {
       }
     },
     releaseEndpoint: (draft: Draft, endpoint: EndpointAddresses): void => {
-      // What our IPAM gave out is freed by ReleaseAddress, which follows.
+      // ReleaseAddress, which follows, releases addresses of this IPAM driver.
       if (endpoint.network.ipam !== 'docker') return;
       for (const address of endpoint.addresses) {
         const found = findAllocation(draft, address);
@@ -132,7 +132,7 @@ export function createNetworkAddresses(clock: Clock) {
   };
 }
 
-/** Whether an allocation says nothing of its owner, as those of the plugin of 2019. */
+/** Reports whether an allocation names no owner, as those of libnetwork-plugin. */
 function isNobody({ handle_id, secondary = {} }: AllocationAttributes): boolean {
   return handle_id === undefined && Object.keys(secondary).length === 0;
 }
@@ -142,7 +142,7 @@ interface AdoptedSubnet {
   readonly nextHop: IpAddress | undefined;
 }
 
-/** Finds the pool that Docker asked for before: its next hop comes back as the network's gateway. */
+/** Finds the pool that Docker requested before: its next hop is the network's gateway. */
 function adoptPool(
   draft: Draft,
   request: { readonly node: string; readonly subnet: Subnet; readonly now: Date },
@@ -152,7 +152,7 @@ function adoptPool(
   if (record === undefined) {
     throw new CalicoError('ipam/unknown-pool-id', { poolId: subnet.cidr });
   }
-  // Outside of a swarm Docker from 24 on makes networks of scope global by itself.
+  // Outside a swarm Docker 24 and later creates networks of scope global itself.
   const { swarm, ...plain } = record;
   if (swarm !== undefined) draft.put('DockerPool', claimOf(record), plain);
   for (const address of Object.values(subnet.auxiliary)) {
@@ -179,14 +179,14 @@ function recordOf(draft: Draft, node: string, subnet: Subnet) {
   const own = sharers?.find((sharer) => sharer.startsWith(`${node}/`))?.slice(node.length + 1);
   const byGateway = records.find(({ poolId }) => parsePoolId(poolId).nonce === own);
   if (byGateway !== undefined) return byGateway;
-  // Without a gateway (an internal network): the last request for this subnet that no network has yet.
+  // Without a gateway (an internal network): the latest request for this subnet without a network.
   const taken = poolIdsOfNetworks(draft, node);
   return records
     .filter(({ poolId, subnet }) => !taken.has(poolId) && (subnet === undefined || subnet === cidr))
     .toSorted((a, b) => (a.createdAt < b.createdAt ? 1 : -1))[0];
 }
 
-/** Docker chose the subnet: it becomes an IP pool of this host, whose addresses Docker hands out. */
+/** Docker chose the subnet: it becomes an IP pool of this host, from which Docker allocates. */
 function adoptDockerSubnet(
   draft: Draft,
   request: {
@@ -218,8 +218,8 @@ function adoptDockerSubnet(
 }
 
 /**
- * Drops the pool of a network of this host that is gone without a word. One too large for that is answered: it
- * will do for the new network, and who has its addresses has them no more as soon as Docker gives them out.
+ * Deletes the pool of a network of this host that disappeared without a call. A pool too large for one transaction is
+ * returned: the new network reuses it, and former allocations are replaced when Docker allocates their addresses.
  */
 function dropStalePool(draft: Draft, node: string, cidr: Cidr): IpPool | undefined {
   for (const [, network] of draft.group('DockerNetwork', node)) {
@@ -239,7 +239,7 @@ function bindOwnAddress(
   const { node, endpointId, network } = endpoint;
   const found = findAllocation(draft, address);
   if (found === undefined || mayUse(draft, found.holder, network.id)) {
-    // Its record was lost, but Docker holds it: it is this endpoint's again.
+    // The allocation was lost, but Docker has it: allocate it to this endpoint again.
     const facts = factsOf(endpoint, poolNonce(network, address));
     return assignToUser(draft, addressState(draft, address), { facts, now });
   }
@@ -260,7 +260,7 @@ function bindOwnAddress(
   });
 }
 
-/** Docker decides: who had the address before has it no more. */
+/** Docker decides: a former allocation of the address is replaced. */
 function bindDockerAddress(
   draft: Draft,
   endpoint: EndpointAddresses,

@@ -6,8 +6,8 @@ import { addressAt, cidrContains, parseCidr } from '../../ip/cidr.ts';
 import { parseAddress } from '../../ip/address.ts';
 
 /**
- * Link-local next hops: the address that a network's containers send to, and that the host answers for. It is
- * its own for every network of a host, as a container on two networks can have each route only once.
+ * Link-local next hops: the address that a network's containers route to, and for which the host replies. Every
+ * network of a host has its own, because a container on two networks can have each route only once.
  */
 
 const ranges = { 4: parseCidr('169.254.0.0/16'), 6: parseCidr('fe80::/64') } as const;
@@ -16,7 +16,7 @@ const ranges = { 4: parseCidr('169.254.0.0/16'), 6: parseCidr('fe80::/64') } as 
 const excluded = [parseCidr('169.254.0.0/24'), parseCidr('169.254.255.0/24')];
 const metadataService = parseAddress('169.254.169.254');
 
-/** The next hop for a pool with this nonce; the same whenever it is free. */
+/** Returns the next hop for a pool with this nonce; the same whenever it is free. */
 export function chooseNextHop(
   draft: Draft,
   request: { readonly node: string; readonly family: IpFamily; readonly nonce: string },
@@ -32,7 +32,7 @@ export function chooseNextHop(
   throw new CalicoError('ipam/no-next-hop', {});
 }
 
-/** Whether an address is of the kind that we choose as next hop, so not one that a container may hold. */
+/** Reports whether an address is in a range of next hops, which containers cannot use. */
 export function isLinkLocal(address: IpAddress): boolean {
   return cidrContains(ranges[4], address) || cidrContains(ranges[6], address);
 }

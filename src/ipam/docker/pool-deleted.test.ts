@@ -13,7 +13,7 @@ const cases = [
 ];
 
 for (const { what, wanted } of cases) {
-  test(`${what} of a pool that is deleted at that moment is not given out`, async () => {
+  test(`${what} of a pool that is deleted concurrently is not allocated`, async () => {
     let deletes = false;
     const deleting = (store: Datastore): Datastore => ({
       endpoint: store.endpoint,

@@ -2,15 +2,15 @@ import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { parseCidr, type Cidr } from '../../ip/cidr.ts';
 
-/** What a PoolID says: everything that was asked, so that a lost record can be made again from it. */
+/** Contents of a PoolID: the whole request, so that a lost record can be recreated from it. */
 export interface PoolFacts {
   readonly family: IpFamily;
   readonly subnet?: Cidr;
   readonly range?: Cidr;
   readonly ipPools?: readonly string[];
-  /** Whether Swarm's manager asked for it, for the tasks of all hosts. */
+  /** Whether a Swarm manager requested it, for the tasks of all hosts. */
   readonly forSwarm?: boolean;
-  /** Tells two requests for the same apart. */
+  /** Distinguishes two identical requests. */
   readonly nonce: string;
 }
 
@@ -30,12 +30,12 @@ export function formatPoolId(facts: PoolFacts): string {
   ].join(';');
 }
 
-/** Whether a PoolID is one of ours; the plugin of 2019 gave names of IP pools and two constants. */
+/** Reports whether a PoolID is of this driver; those of libnetwork-plugin are names of IP pools and two constants. */
 export function isOwnPoolId(poolId: string): boolean {
   return poolId.startsWith(`${prefix};`);
 }
 
-/** Throws `ipam/unknown-pool-id` for what we never gave out. */
+/** Throws `ipam/unknown-pool-id` for a PoolID that is not of this driver. */
 export function parsePoolId(poolId: string): PoolFacts {
   const [first, ...parts] = poolId.split(';');
   const values = new Map(

@@ -15,7 +15,7 @@ function named(container: string): Readonly<Record<string, string>> {
   return { 'com.docker.network.endpoint.name': container };
 }
 
-test('a repeated request for one address is answered as the first was, at once and later, until an endpoint has it', () =>
+test('a repeated request for one address succeeds until an endpoint has it', () =>
   withIpam(async (lab) => {
     const poolId = await network(lab, 'net1');
     const ask = () => lab.address('host-a', poolId, '10.99.0.7');
@@ -31,7 +31,7 @@ test('a repeated request for one address is answered as the first was, at once a
     assert.equal(await ask(), '10.99.0.7');
   }));
 
-test('what one network got and has not used yet is not given to another network, or another host', () =>
+test('an unused address of one network is not allocated to another network or host', () =>
   withIpam(async (lab) => {
     const poolId = await network(lab, 'net1');
     const other = await network(lab, 'net2');
@@ -41,7 +41,7 @@ test('what one network got and has not used yet is not given to another network,
     await assert.rejects(lab.address('host-b', elsewhere, '10.99.0.7'), isTaken);
   }));
 
-test('where Docker names the container, another one is refused, and any address asked for again is the same', () =>
+test('if Docker names the container, another one is rejected, and a repeated request for any address gets the same', () =>
   withIpam(async (lab) => {
     const poolId = await network(lab, 'net1');
     await lab.address('host-a', poolId, '10.99.0.7', named('app'));
@@ -55,7 +55,7 @@ test('where Docker names the container, another one is refused, and any address 
     assert.notEqual(await ask('web'), first);
   }));
 
-test('a network keeps a reserved address to itself, however often it is asked for', () =>
+test('a reserved address stays with its network, even if requested repeatedly', () =>
   withIpam(async (lab) => {
     const pool = await lab.pool('host-a', '10.99.0.0/24');
     const poolId = String(pool['PoolID']);

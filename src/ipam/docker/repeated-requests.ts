@@ -6,16 +6,16 @@ import { userOf, type AddressFacts } from '../records/allocation.ts';
 import { blockKind } from '../records/records.ts';
 
 /**
- * A request for an address may be the repetition of one whose answer was lost: Docker's plugin client repeats calls
- * that broke off, and people repeat commands. It says nothing by which the two could be told apart from requests of
- * two containers, but Docker asks for an address and makes the endpoint under one lock of the network (moby,
- * libnetwork, Network.CreateEndpoint; since 2017). So whoever asked before for an address of this network that no
- * endpoint has does not want it any more, and a second container that asks while the first has its endpoint is told
- * who has it. A request for any address can be told from another container's by the container's name alone, which
- * Docker gives from version 29 on; before, what a lost answer gave out is collected.
+ * A request for an address may repeat one whose response was lost: Docker's plugin client repeats interrupted calls,
+ * and people repeat commands. Nothing in the call distinguishes this from requests of two containers, but Docker
+ * requests the address and creates the endpoint under one lock of the network (moby, libnetwork,
+ * Network.CreateEndpoint; since 2017). Therefore an allocated address of this network without an endpoint is no longer
+ * needed by its requester, and a second container gets `ipam/address-taken` only if the first has its endpoint. Two
+ * requests for any address differ only in the container's name, which Docker gives from version 29; with earlier
+ * versions an allocation whose response was lost is reclaimed.
  */
 
-/** Whether an allocation is what a request of the same network got before, and made no endpoint of. */
+/** Reports whether an allocation was made for an earlier request of the same network and has no endpoint. */
 export function isUnusedAnswer(
   draft: Draft,
   address: IpAddress,
@@ -30,7 +30,7 @@ export function isUnusedAnswer(
   return !isOther && userOf(draft, address) === undefined;
 }
 
-/** The address that a request for the same container got before; `undefined` where the container is not known. */
+/** Returns the unused address of an earlier request for the same container; `undefined` if the container is unknown. */
 export function unusedAnswerFor(
   draft: Draft,
   family: IpFamily,

@@ -8,7 +8,7 @@ import { addressSpaces, createDockerIpam } from './docker-ipam.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { formatPoolId, isOwnPoolId, parsePoolId } from './pool-id.ts';
 
-test('a PoolID says all that was asked', () => {
+test('a PoolID contains the whole request', () => {
   const facts = fc.record(
     {
       family: fc.constantFrom<4 | 6>(4, 6),
@@ -42,7 +42,7 @@ test('a PoolID says all that was asked', () => {
   assert.ok(!isOwnPoolId('calico') && !isOwnPoolId('CalicoPoolIPv4'));
 });
 
-test('a next hop is link-local, no reserved one, and another for each network of a host', () =>
+test('a next hop is link-local, not reserved, and different for each network of a host', () =>
   withIpam(async (lab) => {
     const choose = (nonce: string, family: 4 | 6 = 4, node = 'host-a') =>
       lab.plan((draft) => chooseNextHop(draft, { node, family, nonce }));
@@ -94,7 +94,7 @@ test('a next hop is link-local, no reserved one, and another for each network of
     );
   }));
 
-test('what Docker shows and gets of a pool: its subnet, or 0.0.0.0/0 for any, and its next hop as gateway', () =>
+test('a pool has its subnet, or 0.0.0.0/0 for any, and its next hop as gateway', () =>
   withIpam(async (lab) => {
     const Options = { RequestAddressType: 'com.docker.network.gateway' };
     const any = await lab.requestPool('host-a', {});
@@ -125,7 +125,7 @@ test('what Docker shows and gets of a pool: its subnet, or 0.0.0.0/0 for any, an
     assert.equal(addressSpaces('global').GlobalDefaultAddressSpace, 'CalicoSwarmAddressSpace');
   }));
 
-test('Docker that asks again without end for an IPv6 pool is told so after 32 that nobody uses', () =>
+test('endless requests of Docker for an IPv6 pool are rejected after 32 unused ones', () =>
   withIpam(async (lab) => {
     await lab.plan((draft) => {
       const pool = draft.get('IPPool', 'default-ipv4-ippool') ?? assert.fail();
@@ -144,7 +144,7 @@ test('Docker that asks again without end for an IPv6 pool is told so after 32 th
     assert.ok(await ask(), 'those of a while ago do not count');
   }));
 
-test('an address is given back by whoever has it: another host, another network, a repetition free nothing', () =>
+test('an address is released only by its holder: another host, another network or a repetition releases nothing', () =>
   withIpam(async (lab) => {
     const [a, b] = [
       await lab.pool('host-a', '10.99.0.0/24'),
@@ -178,7 +178,7 @@ test('an address is given back by whoever has it: another host, another network,
     assert.equal(lab.mirror.list('Handle').size, 0);
   }));
 
-test('a container that was named before keeps its gateway: a user address becomes shared with its own network only', () =>
+test('an allocated address becomes a shared gateway with its own network only', () =>
   withIpam(async (lab) => {
     const own = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     const second = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
@@ -199,7 +199,7 @@ test('a container that was named before keeps its gateway: a user address become
     });
   }));
 
-test('a new subnet must not overlap what the host uses; one of a pool that is there may, and any subnet is not asked', () =>
+test('a new subnet must not overlap ranges of the host; one of an existing pool may, and no subnet is not checked', () =>
   withIpam(async (lab) => {
     let asked = 0;
     const ipam = createDockerIpam({
@@ -236,7 +236,7 @@ test('a new subnet must not overlap what the host uses; one of a pool that is th
     assert.ok(await request('10.99.7.0/25'), 'what another host made is there already');
   }));
 
-test('a pool that is full is named with its range and size, and with all of them where there are several', () =>
+test('the error of a full pool names range and size, for several pools all of them', () =>
   withIpam(async (lab) => {
     const poolId = String((await lab.pool('host-a'))['PoolID']);
     for (let n = 0; n < 64; n++) await lab.address('host-a', poolId);

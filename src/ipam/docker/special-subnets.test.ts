@@ -29,7 +29,7 @@ const refused = (
   '5f00::/16 fe80::/10 ff00::/8'
 ).split(' ');
 
-test('every special-purpose range is decided upon', () => {
+test('every special-purpose range is either allowed or rejected', () => {
   assert.deepEqual(
     specialRanges.map(({ cidr }) => cidr).toSorted(),
     [...allowed, ...refused].toSorted(),
@@ -96,7 +96,7 @@ for (const cidr of allowed) {
 }
 
 for (const cidr of refused) {
-  test(`no container can have an address of ${cidr}: refused with the reason`, async () => {
+  test(`no container can have an address of ${cidr}: rejected with the reason`, async () => {
     const { purpose, source } = specialRanges.find((one) => one.cidr === cidr) ?? assert.fail();
     const subnet = subnetOf(cidr);
     // Docker writes 0.0.0.0/24 and ::/64 for any subnet of that size.
@@ -108,7 +108,7 @@ for (const cidr of refused) {
   });
 }
 
-test('a network that holds a refused range is refused for it, and its neighbour is not', async () => {
+test('a network that contains a rejected range is rejected, and its neighbour is not', async () => {
   const [first] = await answers(parseCidr('192.0.0.0/16'));
   assert.match(first ?? '', /192\.0\.0\.0\/24 is reserved for IETF protocols/);
   for (const free of ['192.0.1.0/24', '126.0.0.0/8', '128.0.0.0/8', 'fe00::/16', '2001:200::/32']) {
@@ -119,7 +119,7 @@ test('a network that holds a refused range is refused for it, and its neighbour 
   }
 });
 
-test('a subnet of a pool that another tool made is refused as well; one that is made is given again', async () => {
+test('a subnet of a pool created by another tool is rejected as well; an existing one is returned again', async () => {
   await withIpam(async (lab) => {
     const loopback = parseCidr('127.1.0.0/16');
     const put = (annotations: Record<string, string>) =>

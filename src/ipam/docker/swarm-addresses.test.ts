@@ -213,7 +213,7 @@ const step = fc.record({
 });
 
 for (const subnet of [undefined, '10.99.0.0/26']) {
-  test(`whatever managers and hosts of a swarm ask, no address has two owners, and none is lost: ${subnet ?? 'all pools'}`, () =>
+  test(`for any requests of managers and hosts of a swarm, no address has two owners and none is lost: ${subnet ?? 'all pools'}`, () =>
     fc.assert(
       fc.asyncProperty(fc.array(step, { maxLength: 60 }), (steps) =>
         withIpam(async (lab) => {
@@ -260,7 +260,7 @@ async function managerPool(lab: Lab, host: HostName, subnet?: string): Promise<s
   return String(pool['PoolID']);
 }
 
-test('what a manager claimed is given up when its host is none any more, or the network is gone', async () => {
+test('claims of a manager are reclaimed when its host is no longer one, or the network is removed', async () => {
   for (const swarm of [{ isManager: false }, { isManager: true, networks: new Set<string>() }]) {
     await withIpam(async (lab) => {
       await lab.address('host-a', await managerPool(lab, 'host-a'));
@@ -301,7 +301,7 @@ test('a manager and the tasks of its own host share the gateway that the user ch
     assert.equal(lab.mirror.list('Handle').size, 0);
   }));
 
-test('with strict affinity the task of another host is refused, with the reason', () =>
+test('with strict affinity the task of another host is rejected with the reason', () =>
   withIpam(async (lab) => {
     await lab.writer.write((draft) => {
       draft.put('IpamConfig', 'config', { auto_allocate_blocks: true, strict_affinity: true });
@@ -314,7 +314,7 @@ test('with strict affinity the task of another host is refused, with the reason'
     });
   }));
 
-test('outside of a swarm a network of scope global has addresses as any other', () =>
+test('outside a swarm a network of scope global has addresses like any other', () =>
   withIpam(async (lab) => {
     const pool = await lab.pool('host-a', undefined, undefined, swarmAddressSpace);
     const poolId = String(pool['PoolID']);

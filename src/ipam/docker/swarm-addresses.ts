@@ -12,20 +12,20 @@ import { addressTaken, findAllocation, userOf } from '../records/allocation.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
- * What Swarm's manager asks of address management: a pool for a network, and an address of it for each task and
- * each service with a virtual address. A manager that begins to lead asks again for all that there is, under a new
- * pool; so the pools of those who led before are replaced, and what they claimed counts no more. Source: moby,
+ * IPAM requests of a Swarm manager: a pool for a network, and an address of it for each task and each service with a
+ * virtual address. A new leader requests everything again, under a new pool; therefore the pools of former leaders are
+ * replaced, and their claims are void. Source: moby,
  * libnetwork/cnmallocator, and swarmkit, manager/allocator.
  */
 
-/** One subnet of a network, as AllocateNetwork tells it. */
+/** One subnet of an AllocateNetwork call. */
 export interface SwarmSubnet {
   readonly family: IpFamily;
   readonly cidr: Cidr;
   readonly gateway: IpAddress | undefined;
 }
 
-/** Ties the pools that this manager asked for to the network; those of other managers are replaced. */
+/** Ties the pools requested by this manager to the network; those of other managers are replaced. */
 export function allocateNetwork(
   draft: Draft,
   request: {
@@ -38,7 +38,7 @@ export function allocateNetwork(
   const own = new Set<string>();
   for (const subnet of request.subnets) {
     const record = latestPool(draft, { node, networkId, subnet });
-    // Docker's own IPAM gave it: then nothing of ours is claimed.
+    // A subnet of Docker's own IPAM: nothing to claim.
     if (record === undefined) continue;
     own.add(claimOf(record));
     draft.put('DockerPool', claimOf(record), { ...record, swarm: { network: networkId } });
@@ -52,7 +52,7 @@ export function allocateNetwork(
   }
 }
 
-/** Drops a pool of a network that is no more, until none is left, those of earlier managers too. */
+/** Deletes one pool of a removed network per step, including those of earlier managers. */
 export function freeNetwork(draft: Draft, networkId: string): Progress {
   const [first, ...others] = poolsOfNetwork(draft, networkId);
   if (first === undefined) return 'done';
@@ -60,7 +60,7 @@ export function freeNetwork(draft: Draft, networkId: string): Progress {
   return others.length > 0 ? 'more' : progress;
 }
 
-/** The pools that managers of any host have asked for a network. */
+/** Returns the pools requested for a network by managers of any host. */
 export function poolsOfNetwork(draft: Draft, networkId: string): readonly DockerPool[] {
   return [...draft.entries('DockerPool')]
     .map(([, record]) => record)
@@ -68,8 +68,8 @@ export function poolsOfNetwork(draft: Draft, networkId: string): readonly Docker
 }
 
 /**
- * Claims an address for a task or service: a given one, or any. One that is given is claimed anew after a change of
- * the leader, when a task has it already. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ * Claims an address for a task or service: a given one, or any. After a change of the leader a given address is
+ * claimed again, when a task has it already. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
  */
 export function claimAddress(
   draft: Draft,
@@ -100,7 +100,7 @@ export function claimAddress(
     return address;
   }
   const { secondary = {} } = allocation.holder;
-  // A task that runs may have lost its manager's claim, but is of this network; else nobody may have the address.
+  // A running task of this network may have lost its manager's claim; else the address must be unused.
   const isOfTask = hasUser(allocation.holder)
     ? secondary['network'] !== undefined && secondary['network'] === record.swarm?.network
     : claimsOn(allocation.holder).length > 0;
@@ -111,7 +111,7 @@ export function claimAddress(
   return address;
 }
 
-/** Gives a claim back; nothing happens to what this pool does not claim. The host keeps what it has. */
+/** Releases a claim of this pool, if it exists. The host keeps the address if it uses it. */
 export function releaseClaim(
   draft: Draft,
   request: { readonly node: string; readonly poolId: string; readonly address: IpAddress },
@@ -125,7 +125,7 @@ export function releaseClaim(
   putClaims(draft, found, left);
 }
 
-/** The pool that this manager asked for: the newest with this gateway and subnet that no other network has. */
+/** Returns the pool requested by this manager: the newest with this gateway and subnet without another network. */
 function latestPool(
   draft: Draft,
   request: { readonly node: string; readonly networkId: string; readonly subnet: SwarmSubnet },
@@ -143,7 +143,7 @@ function latestPool(
   return candidates.toSorted((a, b) => (rank(a) < rank(b) ? 1 : -1))[0];
 }
 
-/** The pools of the network's other subnets. */
+/** Returns the pools of the network's other subnets. */
 function siblings(draft: Draft, record: DockerPool): readonly DockerPool[] {
   const network = record.swarm?.network;
   if (network === undefined) return [];

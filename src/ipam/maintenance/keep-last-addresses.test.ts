@@ -18,7 +18,7 @@ const extra = parseAddress('10.65.0.200');
 const asking = { family: 4, network: 'net1', container: 'app' } as const;
 const signal = AbortSignal.timeout(600_000);
 
-test('what the endpoints of this host had is there after a start of the daemon, and a damaged file is told of', async () => {
+test('addresses of local endpoints are restored when the daemon starts, and a damaged file is reported', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'last-addresses-'));
   const file = join(folder, 'last-addresses.json');
   const warned: string[] = [];

@@ -15,8 +15,8 @@ import {
 import type { LastAddress, LastAddresses } from '../docker/last-addresses.ts';
 
 /**
- * Keeps on this host's disk which container had which address last: it is a matter of this host's Docker alone, and
- * no more than a wish. What the file lacks, as after a crash, the endpoints in the datastore say.
+ * Keeps a file on this host of the last address of every container. It concerns this host's Docker alone and is only
+ * a preference. Entries missing from the file, for example after a crash, come from the endpoints in the datastore.
  */
 
 const fileFormat = z.object({
@@ -26,10 +26,10 @@ const fileFormat = z.object({
   ),
 });
 
-/** Changes are collected for so long before they are saved, in milliseconds. */
+/** Delay between a change and saving the file, in milliseconds. */
 const settleMs = 1000;
 
-/** Reads what was kept; nothing if there is no file. One that is damaged is told of, and begun anew. */
+/** Reads the file; empty if it does not exist. A damaged file is reported by `warn` and ignored. */
 export async function readLastAddresses(
   file: string,
   warn: (text: string) => void,
@@ -44,7 +44,7 @@ export async function readLastAddresses(
   }
 }
 
-/** Follows the endpoints of this host from now on; answers the way to hear of changes. */
+/** Follows the endpoints of this host from now on; returns a function that stops it. */
 export function followLastAddresses(
   {
     mirror,
@@ -76,7 +76,7 @@ function learn(mirror: Mirror, last: LastAddresses, endpoint: WorkloadEndpoint):
   }
 }
 
-/** Saves them whenever they have changed, until the signal is aborted, and then once more if need be. */
+/** Saves the file after every change until the signal is aborted, then once more if there are unsaved changes. */
 export async function keepLastAddresses(
   options: {
     readonly mirror: Mirror;
@@ -88,7 +88,7 @@ export async function keepLastAddresses(
   signal: AbortSignal,
 ): Promise<void> {
   const { last, file, work } = options;
-  // Begun again after a failure, it may have missed a change.
+  // After a restart a change may have been missed.
   let isChanged = true;
   const stop = followLastAddresses(options, () => {
     isChanged = true;
@@ -102,7 +102,7 @@ export async function keepLastAddresses(
           work.succeeded();
         } catch (error) {
           work.failed(error);
-          // At the end there is no second try.
+          // No retry at shutdown.
           isChanged = !signal.aborted;
         }
       }

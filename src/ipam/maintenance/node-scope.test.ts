@@ -7,7 +7,7 @@ import { checkIpam } from './report.ts';
 import { reclaim, findLeaks } from './reclaim.ts';
 import { signal, withIpam } from '../ipam-lab.fixture.ts';
 
-test('a node that has just started gives back addresses of its own whose handles it does not hold', () =>
+test('a node that has just started releases its own addresses whose handles are not in its cache', () =>
   withIpam(async (lab) => {
     const poolId = String((await lab.pool('host-a'))['PoolID']);
     for (let n = 0; n < 5; n++) await lab.address('host-a', poolId);

@@ -12,7 +12,7 @@ async function findsOf(lab: Lab, node: string, swarm?: SwarmFacts): Promise<read
   return finds.map(leakKey);
 }
 
-test('a host finds what of its own has no owner: addresses without an endpoint, pools without a network', () =>
+test('a host finds its own leaks: addresses without an endpoint, pools without a network', () =>
   withIpam(async (lab) => {
     const own = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     const other = String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']);
@@ -54,7 +54,7 @@ async function nextHop(lab: Lab, poolId: string) {
   return { 'com.docker.network.gateway': `${hop}/32` };
 }
 
-test('an address that hosts share stays until the last of them has no pool there any more', () =>
+test('an address shared by hosts stays until the last of them has removed its pool', () =>
   withIpam(async (lab) => {
     const pools = new Map<string, string>();
     for (const node of ['host-a', 'host-b']) {
@@ -78,7 +78,7 @@ test('an address that hosts share stays until the last of them has no pool there
     assert.deepEqual(checkIpam(lab.mirror), []);
   }));
 
-test("a manager's pool is over when the network is gone, the host is no manager, or another leads", () =>
+test("a manager's pool is a leak once the network is removed, the host is no manager, or another manager leads", () =>
   withIpam(async (lab) => {
     const ask = async (node: string) => {
       const pool = await lab.pool(node, '10.99.0.0/24', undefined, swarmAddressSpace);

@@ -12,36 +12,36 @@ import { parsePoolId } from '../docker/pool-id.ts';
 import { release, rewriteAllocation } from '../records/records.ts';
 import { poolsOfNetwork } from '../docker/swarm-addresses.ts';
 
-/** Something of this host that has no owner any more. */
+/** An object of this host that no longer has an owner. */
 export type Leak =
   | {
       readonly kind: 'address';
       readonly address: IpAddress;
       readonly handle: string;
-      /** The endpoint that had it. */
+      /** The endpoint that used it. */
       readonly endpoint: string | undefined;
     }
-  /** Claims of Swarm managers that count no more. */
+  /** Void claims of Swarm managers. */
   | { readonly kind: 'claim'; readonly address: IpAddress; readonly claims: readonly string[] }
   | { readonly kind: 'pool'; readonly poolId: string; readonly node: string };
 
-/** What names a find in two looks at the same thing. */
+/** Returns a key that identifies a leak across two checks. */
 export function leakKey(find: Leak): string {
   if (find.kind === 'pool') return `pool ${find.poolId}`;
   const what = find.kind === 'claim' ? find.claims.join(',') : find.handle;
   return `${find.kind} ${find.address} ${what}`;
 }
 
-/** What Docker says of Swarm on this host: whether it is a manager, and which networks there are if it knows. */
+/** Docker's view of Swarm on this host: whether it is a manager, and the existing networks if it knows them. */
 export interface SwarmFacts {
   readonly isManager: boolean;
   readonly networks?: ReadonlySet<string>;
 }
 
 /**
- * Addresses of this host that no endpoint and no pool record has, claims of managers that count no more, and pool
- * records that no network has. What was asked for a moment ago looks the same, so a find counts only if it is
- * still one some time later.
+ * Returns addresses of this host that no endpoint and no pool record uses, void claims of managers, and pool
+ * records that no network uses. An object requested a moment ago looks the same: the caller reclaims a leak only if
+ * two checks, some time apart, find it.
  */
 export function findLeaks(
   draft: Draft,
@@ -72,7 +72,7 @@ export function findLeaks(
     const { poolId } = record;
     const isOver = record.swarm === undefined ? !used.has(poolId) : isAbandoned(record, swarm);
     if (isOver) finds.push({ kind: 'pool', poolId, node });
-    // The pools that one of this host's replaced may be those of a host that never comes back.
+    // Pools replaced by one of this host may belong to a host that never returns.
     if (isOver || record.swarm?.network === undefined) continue;
     for (const replaced of poolsOfNetwork(draft, record.swarm.network)) {
       const isElsewhere = replaced.node !== node && replaced.swarm?.isReplaced === true;
@@ -83,8 +83,8 @@ export function findLeaks(
 }
 
 /**
- * Whether an address of the block may be one that this host has to look after: its own, one that hosts share, or one
- * that managers of Swarm claim. Mostly those of other hosts are not, and there may be thousands of them.
+ * Reports whether the block may contain addresses for which this host is responsible: its own, shared by hosts, or
+ * claimed by Swarm managers. Blocks of other hosts mostly do not, and there may be thousands of them.
  */
 function mayConcern({ attributes }: Block, node: string): boolean {
   return (attributes ?? []).some(
@@ -96,13 +96,13 @@ function mayConcern({ attributes }: Block, node: string): boolean {
   );
 }
 
-/** Whether a pool of this host's manager has no network any more: replaced, never tied to one, or the network is gone. */
+/** Reports whether a pool of this host's manager has no network: replaced, never tied to one, or network removed. */
 function isAbandoned({ swarm }: DockerPool, { isManager, networks }: SwarmFacts): boolean {
   if (!isManager || swarm?.network === undefined || swarm.isReplaced === true) return true;
   return networks !== undefined && !networks.has(swarm.network);
 }
 
-/** A plan that frees what was found, if it still has no owner; answers as `removePool` does. */
+/** A plan that reclaims leaks that still have no owner; returns progress as `removePool` does. */
 export function reclaim(
   draft: Draft,
   node: string,
@@ -146,7 +146,7 @@ function reclaimClaims(
   putClaims(draft, found, left);
 }
 
-/** Those of this host whose pool record is gone, and those of managers that count no more. */
+/** Returns the sharers of this host whose pool record no longer exists, and those of void manager claims. */
 function lostSharers(draft: Draft, node: string, sharers: readonly string[]): readonly string[] {
   const nonces = new Set<string>();
   for (const [, record] of draft.group('DockerPool', node)) {

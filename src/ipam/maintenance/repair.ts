@@ -17,15 +17,15 @@ import { blocksContaining } from '../records/records.ts';
 import { parsePoolId } from '../docker/pool-id.ts';
 import { poolOf } from '../pools/pools.ts';
 
-/** Mends what makes an address in use look free: `calicoctl ipam release` of a used one, or a lost block. */
+/** Repairs addresses in use that look free: after `calicoctl ipam release` of a used one, or a lost block. */
 
-/** What one plan mends at most: an address in a lost block touches a dozen keys, and a transaction takes so many. */
+/** Maximum of repairs per plan: an address in a lost block touches a dozen keys, and a transaction is limited. */
 export const maxRepairs = 8;
 
 /**
- * Allocates what the given endpoints of Docker use and no block holds, to those endpoints, as CreateEndpoint did.
- * Answers the addresses, `maxRepairs` at most; what cannot be had stays as it is. Nothing is freed, and endpoints of
- * other orchestrators are left to them.
+ * Allocates addresses that the given Docker endpoints use but no block records, as CreateEndpoint did. Returns the
+ * addresses, `maxRepairs` at most; addresses that cannot be allocated stay as they are. Nothing is released, and
+ * endpoints of other orchestrators are not touched.
  */
 export function allocateInUse(
   draft: Draft,
@@ -35,7 +35,7 @@ export function allocateInUse(
   for (const id of endpointIds) {
     const endpoint = draft.get('WorkloadEndpoint', id);
     if (endpoint?.spec.orchestrator !== orchestrator) continue;
-    // Whoever removes the endpoint at this moment frees its address.
+    // A concurrent removal of the endpoint releases its address.
     for (const address of endpointAddresses(endpoint)) {
       if (repaired.length >= maxRepairs) return repaired;
       if (!isAllocatable(draft, address)) continue;
@@ -49,7 +49,7 @@ export function allocateInUse(
   return repaired;
 }
 
-/** Whether an address is free, in a pool, and in no block that overlaps one of another size or that cannot be read. */
+/** Reports whether an address is free, in a pool, and in no block that overlaps one of another size or is unreadable. */
 function isAllocatable(draft: Draft, address: IpAddress): boolean {
   const pool = poolOf(draft, address);
   if (pool === undefined || findAllocation(draft, address) !== undefined) return false;
@@ -61,7 +61,7 @@ function isAllocatable(draft: Draft, address: IpAddress): boolean {
   return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(isEmptyBlock);
 }
 
-/** What is known of an endpoint that had an address, as its allocation says it. */
+/** Returns the attributes of an allocation to an endpoint, from the stored endpoint and network. */
 function factsOf(draft: Draft, endpoint: WorkloadEndpoint, address: IpAddress) {
   const { node, endpoint: id } = endpoint.spec;
   const networkId = endpoint.metadata.annotations?.[endpointAnnotations.network];
@@ -80,7 +80,7 @@ function factsOf(draft: Draft, endpoint: WorkloadEndpoint, address: IpAddress) {
   };
 }
 
-/** Makes handles count what the blocks say; answers those that were changed, `maxRepairs` at most. */
+/** Recounts handles from the blocks; returns those that were changed, `maxRepairs` at most. */
 export function recountHandles(draft: Draft): readonly string[] {
   const counted = new Map<string, Record<string, number>>();
   for (const kind of ['Block4', 'Block6'] as const) {

@@ -82,7 +82,7 @@ async function withBlock(
   });
 }
 
-test('a claimed block says whose it is and since when; one that was given up keeps what it holds', () =>
+test('a claimed block names its host and claim time; a block without affinity keeps its allocations', () =>
   withBlock(async (lab) => {
     const stored = () => lab.mirror.get('Block4', cidr)?.value ?? assert.fail();
     const { affinity, affinity_claim_time: since, sequenceNumber } = stored();
@@ -103,7 +103,7 @@ test('a claimed block says whose it is and since when; one that was given up kee
     );
   }));
 
-test('a handle counts the addresses of each block, and goes with the last; so does a block that is nobodys', () =>
+test('a handle counts the addresses of each block and is deleted with the last; so is a block without affinity', () =>
   withIpam(async (lab) => {
     const other = parseCidr('10.65.0.8/29');
     const held = (address: string) => ({
@@ -155,7 +155,7 @@ test('a handle counts the addresses of each block, and goes with the last; so do
     assert.equal(lab.mirror.list('Affinity4').has(`host-a/${cidr}`), false);
   }));
 
-test('what contradicts itself is said in one sentence each, with the command that mends it', () =>
+test('every inconsistency is reported in one sentence with the command that fixes it', () =>
   withBlock(async (lab) => {
     const problems = async (change: () => Promise<unknown>) => {
       const before = await lab.plan((draft) => getBlock(draft, cidr) ?? assert.fail());
@@ -223,7 +223,7 @@ test('what contradicts itself is said in one sentence each, with the command tha
     ]);
   }));
 
-test('usage tells of each pool and block, and who has an address from the block of another', () =>
+test('usage lists each pool and block, and borrowed addresses', () =>
   withBlock(async (lab) => {
     await lab.plan((draft) => {
       const block = getBlock(draft, cidr) ?? assert.fail();
@@ -256,7 +256,7 @@ test('usage tells of each pool and block, and who has an address from the block 
     ]);
   }));
 
-test('only what Docker uses and nobody holds is allocated again, with what is known of its endpoint', () =>
+test('only unallocated addresses used by Docker are allocated again, with the attributes of their endpoints', () =>
   withBlock(async (lab) => {
     const poolId = 'calico;v=4;id=n7';
     await lab.plan((draft) =>
@@ -310,7 +310,7 @@ test('only what Docker uses and nobody holds is allocated again, with what is kn
     assert.deepEqual(await lab.plan((draft) => allocateInUse(draft, one)), ['10.65.0.34']);
   }));
 
-test('a holder is told in the words of whoever knows it best', () => {
+test('a holder is described by the record that knows most about it', () => {
   const container = {
     kind: 'WorkloadEndpoint' as const,
     apiVersion: 'projectcalico.org/v3' as const,

@@ -7,13 +7,13 @@ import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import { allocatedAddresses } from '../records/block.ts';
 import { countReserved } from '../pools/reserved.ts';
 
-/** How much of a pool, or of one of its blocks, is in use. */
+/** Usage of a pool. */
 export interface Usage {
   readonly name: string;
   readonly cidr: Cidr;
   readonly total: bigint;
   readonly used: bigint;
-  /** Kept back by IPReservations; in use as well where they came later, or where the address was asked for. */
+  /** Reserved by IPReservations; may also be in use, if allocated before the reservation or on request. */
   readonly reserved: bigint;
   /** Neither in use nor reserved. */
   readonly free: bigint;
@@ -29,7 +29,7 @@ export interface BlockUsage {
   readonly free: bigint;
 }
 
-/** An address in use on another host than the block's. */
+/** An address used by another host than the block's. */
 export interface Borrowed {
   readonly address: IpAddress;
   readonly borrower: string;
@@ -37,7 +37,7 @@ export interface Borrowed {
   readonly owner: string | undefined;
 }
 
-/** Use of every pool in the order of names; what `ipam show` prints. */
+/** Returns the usage of every pool, ordered by name, for `ipam show`. */
 export function poolUsage(view: View): readonly Usage[] {
   const blocks = allBlocks(view);
   const reserved = [...view.list('IPReservation').values()].flatMap(
@@ -49,7 +49,7 @@ export function poolUsage(view: View): readonly Usage[] {
     .map((pool) => usageOf(pool, blocks, reserved));
 }
 
-/** Addresses that hosts have from blocks of others. */
+/** Returns addresses that hosts borrowed from blocks of other hosts. */
 export function borrowedAddresses(view: View): readonly Borrowed[] {
   return allBlocks(view).flatMap((block) =>
     [...allocatedAddresses(block)].flatMap(([address, { secondary }]) => {
@@ -61,7 +61,7 @@ export function borrowedAddresses(view: View): readonly Borrowed[] {
   );
 }
 
-/** What contradicts itself in the IPAM data, one sentence each; what `ipam check` prints. */
+/** Returns the inconsistencies of the IPAM data, one sentence each, for `ipam check`. */
 export function checkIpam(view: View): readonly string[] {
   const problems: string[] = [];
   const inUse = new Map<IpAddress, string>();

@@ -7,12 +7,12 @@ import { allocate, assign, type AllocationRequest } from '../blocks/allocate.ts'
 import { addressTaken, findAllocation, userOf, type Allocation } from '../records/allocation.ts';
 import { poolOf, rejectOtherUses, reservedRanges } from './pools.ts';
 
-/** How an address stands: a plan looks once, decides by it, and then changes pool, block and handle from above. */
+/** State of an address, read once by a plan, which then decides and changes pool, block and handle. */
 export interface AddressState {
   readonly address: IpAddress;
-  /** The pool that it lies in, enabled or not. */
+  /** The pool that contains it, enabled or not. */
   readonly pool: IpPool | undefined;
-  /** Who holds it; `undefined` if nobody does. */
+  /** Its allocation; `undefined` if it is free. */
   readonly allocation: Allocation | undefined;
 }
 
@@ -21,7 +21,7 @@ export function addressState(draft: Draft, address: IpAddress): AddressState {
 }
 
 /**
- * Takes any free address of some pools that is not reserved; `undefined` if all are taken. Throws
+ * Allocates any free address of the pools that is not reserved; `undefined` if none is free. Throws
  * `ipam/pool-not-for-workloads`, `ipam/block-limit` or `ipam/no-new-blocks`.
  */
 export function allocateAny(
@@ -33,8 +33,8 @@ export function allocateAny(
 }
 
 /**
- * Gives one address to a holder; throws `ipam/address-taken`, `-outside`, `-elsewhere` or `ipam/block-overlaps`. What
- * an endpoint of any host uses is taken, whatever the blocks say, unless the caller knows it to be the holder's.
+ * Allocates one address; throws `ipam/address-taken`, `-outside`, `-elsewhere` or `ipam/block-overlaps`. An address
+ * that an endpoint of any host uses is taken, even if its block lists it as free, unless `isUsersOwn` is set.
  */
 export function allocateAddress(
   draft: Draft,

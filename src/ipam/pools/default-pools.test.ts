@@ -59,7 +59,7 @@ for (const { beside, chosen } of [
     }));
 }
 
-test('a range that was asked for is refused by the name of what it overlaps', () =>
+test('a requested range is rejected with the name of the range it overlaps', () =>
   withMirror(async (mirror) => {
     const route = used('10.0.0.0/8', 'a route of this host');
     await assert.rejects(
@@ -69,7 +69,7 @@ test('a range that was asked for is refused by the name of what it overlaps', ()
     assert.equal(mirror.list('IPPool').size, 0);
   }));
 
-test('two hosts that start at once make one identity and one pool; a repeated start changes nothing', () =>
+test('two hosts that start at the same time create one identity and one pool; a repeated start changes nothing', () =>
   withMirror(async (mirror, second) => {
     const start = (of: LiveMirror, nodeName: string) =>
       new GroupWriter(of).write((draft) => {

@@ -5,7 +5,7 @@ import { cidrOf, cidrsOverlap, parseCidr, type Cidr } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { poolOverlapping, rejectSpecialSubnet } from './pools.ts';
 
-/** What a default pool is to be; without a CIDR a range is chosen. */
+/** Specification of a default pool; without a CIDR a free range is chosen. */
 export interface DefaultPool {
   readonly family: IpFamily;
   readonly cidr: Cidr | undefined;
@@ -14,27 +14,27 @@ export interface DefaultPool {
   readonly nodeSelector: string;
 }
 
-/** A range that is in use on the host, and by what, in words. */
+/** A range in use on the host; `what` names its user in messages. */
 export interface UsedRange {
   readonly cidr: Cidr;
   readonly what: string;
 }
 
-/** The ranges that Docker hands out by itself unless its `default-address-pools` say otherwise. */
+/** The ranges that Docker allocates from by default (without `default-address-pools`). */
 export const dockerDefaultRanges: readonly UsedRange[] = [
   ...Array.from({ length: 15 }, (_, index) => `172.${17 + index}.0.0/16`),
   '192.168.0.0/16',
 ].map((cidr) => ({ cidr: parseCidr(cidr), what: "Docker's own address pools" }));
 
-/** Tried in this order; the first is what almost every host gets. */
+/** Tried in this order; almost every host gets the first. */
 const candidates: readonly Cidr[] = [
   ...Array.from({ length: 191 }, (_, index) => parseCidr(`10.${65 + index}.0.0/16`)),
   ...Array.from({ length: 64 }, (_, index) => parseCidr(`100.${64 + index}.0.0/16`)),
 ];
 
 /**
- * A plan that makes the default pool of a family. A range that was asked for is refused if it overlaps
- * something; else the first free candidate is taken, for IPv6 a unique local /48 from the given random bytes
+ * A plan that creates the default pool of a family. A requested range is rejected if it overlaps
+ * something; else the first free candidate is used, for IPv6 a unique local /48 from the given random bytes
  * (RFC 4193). Throws `ipam/default-pool-overlaps`, `ipam/special-subnet` or `ipam/no-default-range`.
  */
 export function createDefaultPool(

@@ -57,7 +57,7 @@ async function withContainer(
   });
 }
 
-test('an address that an endpoint uses is not given out, although its block says that it is free', () =>
+test('an address that an endpoint uses is not allocated, even if its block lists it as free', () =>
   withContainer(async (lab, { poolId, address }) => {
     await forget(lab, address);
     const isTaken = { code: 'ipam/address-taken', message: /endpoint e1 on host host-a/ };
@@ -68,7 +68,7 @@ test('an address that an endpoint uses is not given out, although its block says
     await assert.rejects(lab.address('host-b', other), { code: 'ipam/full' });
   }));
 
-test('what is used and free in its block is allocated again to who uses it', () =>
+test('an address that is in use but free in its block is allocated again to its user', () =>
   withContainer(async (lab, { address }) => {
     const holderBefore = await lab.writer.write(
       (draft) => findAllocation(draft, parseAddress(address))?.holder,
@@ -91,7 +91,7 @@ test('what is used and free in its block is allocated again to who uses it', () 
     assert.deepEqual(again.result, []);
   }));
 
-test('reserved addresses are not free, and one that is in use as well is not counted twice', () =>
+test('reserved addresses are not free, and a reserved address in use is not counted twice', () =>
   withContainer(async (lab, { poolId, address }) => {
     const reservation = (name: string, cidr: string) => ({
       kind: 'IPReservation' as const,
@@ -117,7 +117,7 @@ test('reserved addresses are not free, and one that is in use as well is not cou
     });
   }));
 
-test('a pool that is not for workloads gives none, whether it is named, covers a subnet, or becomes one', () =>
+test('a pool that is not for workloads is rejected, whether it is named, contains a subnet, or is changed later', () =>
   withIpam(async (lab) => {
     await putPool(
       lab,
@@ -137,7 +137,7 @@ test('a pool that is not for workloads gives none, whether it is named, covers a
     await assert.rejects(lab.address('host-a', poolId, '10.65.0.9'), isRefused);
   }));
 
-test('networks of a pool that was split go on with its parts, and new ones are made on them', () =>
+test('networks of a split pool continue with its parts, and new networks can use them', () =>
   withIpam(async (lab) => {
     const request = { AddressSpace: undefined, Pool: undefined, SubPool: undefined, V6: false };
     const answer = await lab
@@ -190,7 +190,7 @@ test('networks of a pool that was split go on with its parts, and new ones are m
     );
   }));
 
-test('a full --ip-range is named as such, and an address outside the subnet by the subnet', async () => {
+test('errors name a full --ip-range, and the subnet for an address outside it', async () => {
   await withIpam(async (lab) => {
     const pool = String((await lab.pool('host-a', '10.99.0.0/24', '10.99.0.9/32'))['PoolID']);
     assert.equal(await lab.address('host-a', pool), '10.99.0.9');
@@ -211,7 +211,7 @@ test('a full --ip-range is named as such, and an address outside the subnet by t
   });
 });
 
-test('a network without a subnet has the pools that are enabled, for workloads, for anybody, and select its host', () =>
+test('a network without a subnet uses the enabled pools for workloads that are automatic and select its host', () =>
   withIpam(async (lab) => {
     const at = (third: number) => parseCidr(`10.66.${third}.0/26`);
     const asked = (node = 'host-a', options: Record<string, string> = {}) =>
@@ -257,7 +257,7 @@ test('a network without a subnet has the pools that are enabled, for workloads, 
     assert.deepEqual([...thirds], ['5', '3']);
   }));
 
-test('a subnet is refused with the reason: it overlaps, is too large, not of the named pool, or holds no --ip-range', () =>
+test('a subnet is rejected with the reason: it overlaps, is too large, is not in the named pool, or does not contain --ip-range', () =>
   withIpam(async (lab) => {
     await putPool(lab, poolWith('other', { cidr: parseCidr('10.70.0.0/24'), blockSize: 26 }));
     const asked = (Pool: string, SubPool?: string, Options: Record<string, string> = {}) =>

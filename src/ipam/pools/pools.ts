@@ -21,15 +21,15 @@ import {
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 
-/** Which pools addresses may come from. Source of the order: Calico, libcalico-go/lib/ipam. */
+/** Selection of IP pools for an allocation. Source of the order: Calico, libcalico-go/lib/ipam. */
 
-/** Marks an IP pool that the driver made for a network's subnet, and that goes with the last such network. */
+/** Marks an IP pool that the driver created for a network's subnet; deleted with the last such network. */
 export const createdForSubnet = 'docker.projectcalico.org/made-for-subnet';
 
-/** On a pool of Docker's own IPAM: the host whose Docker hands out its addresses. */
+/** On a pool of Docker's own IPAM: the host whose Docker allocates its addresses. */
 export const hostLocal = 'docker.projectcalico.org/host-local';
 
-/** All pools in the order of their names. */
+/** Returns all pools, ordered by name. */
 export function allPools(draft: Draft): readonly IpPool[] {
   return [...draft.entries('IPPool')]
     .map(([, pool]) => pool)
@@ -37,8 +37,8 @@ export function allPools(draft: Draft): readonly IpPool[] {
 }
 
 /**
- * The pools for a request without a subnet: those named, whatever their node selectors say; else all enabled
- * ones for workloads that select this host. Throws `ipam/unknown-pool`, `ipam/pool-not-for-workloads` or `ipam/no-pool`.
+ * Returns the pools for a request without a subnet: the named ones, regardless of their node selectors; else all
+ * enabled pools for workloads that select this host. Throws `ipam/unknown-pool`, `ipam/pool-not-for-workloads` or `ipam/no-pool`.
  */
 export function candidatePools(
   draft: Draft,
@@ -46,7 +46,7 @@ export function candidatePools(
     readonly node: string;
     readonly family: IpFamily;
     readonly names?: readonly string[] | undefined;
-    /** What the named pools were, in case that one has been split meanwhile. */
+    /** CIDRs of the named pools, in case one has been split since. */
     readonly cidrs?: Readonly<Record<string, Cidr>> | undefined;
   },
 ): readonly IpPool[] {
@@ -71,13 +71,13 @@ export function candidatePools(
   return usable;
 }
 
-/** Whether a pool was made for a subnet, so that networks without one do not use it. */
+/** Reports whether a pool was created for a subnet; networks without a subnet do not use it. */
 function isForOneSubnet({ metadata }: IpPool): boolean {
   const { annotations = {} } = metadata;
   return createdForSubnet in annotations || hostLocal in annotations;
 }
 
-/** Throws `ipam/pool-not-for-workloads`; a pool's name does not lift what it may be used for. */
+/** Throws `ipam/pool-not-for-workloads`; naming a pool does not override its allowed uses. */
 export function rejectOtherUses(pool: IpPool): void {
   if (poolServesWorkloads(pool)) return;
   const uses = pool.spec.allowedUses?.join(', ') ?? '';
@@ -98,8 +98,8 @@ function poolsNamed(
 }
 
 /**
- * The pools that a pool of this range was split into, as `calicoctl ipam split` does or a person; none if they do not
- * make up all of it.
+ * Returns the pools that a pool of this range was split into, by `calicoctl ipam split` or manually; none if they do
+ * not cover all of it.
  */
 export function partsOf(pools: readonly IpPool[], cidr: Cidr): readonly IpPool[] {
   const parts = pools.filter(({ spec }) => cidrCovers(cidr, spec.cidr));
@@ -107,7 +107,7 @@ export function partsOf(pools: readonly IpPool[], cidr: Cidr): readonly IpPool[]
   return size === cidrSize(cidr) ? parts : [];
 }
 
-/** The pool that an address lies in, enabled or not. */
+/** Returns the pool that contains an address, enabled or not. */
 export function poolOf(draft: Draft, address: IpAddress): IpPool | undefined {
   const family = familyOf(address);
   for (const [, pool] of draft.entries('IPPool')) {
@@ -116,12 +116,12 @@ export function poolOf(draft: Draft, address: IpAddress): IpPool | undefined {
   return undefined;
 }
 
-/** A pool that shares addresses with a network. */
+/** Returns a pool that overlaps a network. */
 export function poolOverlapping(draft: Draft, network: Cidr): IpPool | undefined {
   return allPools(draft).find((pool) => cidrsOverlap(pool.spec.cidr, network));
 }
 
-/** Ranges that must not be handed out unasked. */
+/** Returns the ranges excluded from automatic allocation. */
 export function reservedRanges(draft: Draft): readonly Cidr[] {
   return [...draft.entries('IPReservation')].flatMap(([, { spec }]) => spec.reservedCIDRs ?? []);
 }

@@ -7,12 +7,12 @@ import { expectBlocksWithin } from '../blocks/claim.ts';
 import { allocatedAddresses, allocationOf } from '../records/block.ts';
 import { blockKind, getBlock, release, removeBlock } from '../records/records.ts';
 
-/** How many keys a step of a pool's removal touches: as many again may go with the last one. */
+/** Keys per step of a pool's removal; the last object of a step may add as many again. */
 const stepKeys = 60;
 
 /**
- * Removes an IP pool with all its blocks, if none was made or changed meanwhile. Of a pool that has more of them
- * than a transaction holds only some go, and the pool stays: `more` says that this plan is to be carried out again.
+ * Deletes an IP pool with all its blocks, if none was created or changed in the meantime. If the pool has more blocks
+ * than fit in a transaction, only some are deleted and the pool stays: `more` means that the plan must run again.
  */
 export function removePool(draft: Draft, pool: IpPool): Progress {
   expectBlocksWithin(draft, pool.spec.cidr);

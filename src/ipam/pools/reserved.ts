@@ -2,12 +2,12 @@ import type { IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrCovers, cidrSize, cidrsOverlap, type Cidr } from '../../ip/cidr.ts';
 
 /**
- * Addresses that IPReservations keep from being handed out unasked. Counted as Calico counts them: a reserved
- * address is not free, whether in use or not; one that is in use as well counts as both. Source: Calico,
+ * Addresses that IPReservations exclude from automatic allocation. Counted as Calico does: a reserved
+ * address is not free, whether in use or not; a reserved address in use counts as both. Source: Calico,
  * calicoctl ipam show.
  */
 
-/** The parts of a network that ranges reserve, none twice. */
+/** Returns the reserved parts of a network, without duplicates. */
 export function reservedParts(network: Cidr, ranges: readonly Cidr[]): readonly Cidr[] {
   const parts = ranges
     .filter((range) => cidrsOverlap(range, network))
@@ -18,7 +18,7 @@ export function reservedParts(network: Cidr, ranges: readonly Cidr[]): readonly 
   );
 }
 
-/** How many addresses of a network are reserved, and how many of those in use. */
+/** Counts the reserved addresses of a network, and those of them in use. */
 export function countReserved(
   network: Cidr,
   ranges: readonly Cidr[],

@@ -14,14 +14,14 @@ import {
   rejectSpecialSubnet,
 } from './pools.ts';
 
-/** IP pools that are made for a subnet, and those that are there for one. */
+/** IP pools for a subnet: created for it, or existing ones that contain it. */
 
-/** A subnet that is asked for. */
+/** A requested subnet. */
 export interface SubnetRequest {
   readonly subnet: Cidr;
-  /** A part of it that addresses come from. */
+  /** The part of it that addresses are allocated from. */
   readonly range?: Cidr;
-  /** Names of the pools that it must be inside of. */
+  /** Names of the pools that must contain it. */
   readonly ipPools?: readonly string[];
   /** Ranges that a subnet without an IP pool must not overlap. */
   readonly used?: readonly UsedRange[];
@@ -29,7 +29,7 @@ export interface SubnetRequest {
   readonly stamp: (pool: IpPool) => IpPool;
 }
 
-/** The name of the IP pool of a subnet, which is made if no pool has it; throws `ipam/…` for one that cannot be. */
+/** Returns the name of the IP pool of a subnet, which is created if no pool contains it; throws `ipam/…`. */
 export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
   const { subnet, range, ipPools } = request;
   if (range !== undefined && !cidrCovers(subnet, range)) {
@@ -45,7 +45,7 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
       throw new CalicoError('ipam/subnet-not-in-pools', { subnet, pools: ipPools.join(', ') });
     }
   }
-  // What Docker asks for again when it starts has been made already.
+  // A subnet that Docker requests again when it starts already has its pool.
   const isMade = covering?.metadata.annotations?.[createdForSubnet] !== undefined;
   if (!isMade) rejectSpecialSubnet(subnet);
   if (covering !== undefined) {
@@ -67,20 +67,20 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
   return pool.metadata.name;
 }
 
-/** The pool that holds a subnet, or those that such a one was split into. */
+/** Returns the pool that contains a subnet, or the pools that such a pool was split into. */
 export function poolsForSubnet(pools: readonly IpPool[], subnet: Cidr): readonly IpPool[] {
   const covering = pools.find(({ spec }) => cidrCovers(spec.cidr, subnet));
   return covering === undefined ? partsOf(pools, subnet) : [covering];
 }
 
-/** Throws why a subnet cannot be of a pool that is there. */
+/** Throws if a subnet cannot be served by an existing pool. */
 function checkForSubnet(draft: Draft, pool: IpPool, subnet: Cidr): void {
   const { metadata, spec } = pool;
   if (metadata.annotations?.[hostLocal] !== undefined) {
     throw new CalicoError('ipam/subnet-overlaps', { subnet, pool: metadata.name, cidr: spec.cidr });
   }
   rejectOtherUses(pool);
-  // Whoever removes it at this moment looks for networks that use it, and finds that one came.
+  // A concurrent removal of the pool checks for networks that use it, and must see this one.
   draft.expect('IPPool', metadata.name);
 }
 
@@ -92,12 +92,12 @@ function checkSubnet(subnet: Cidr): void {
   }
 }
 
-/** A name for the IP pool of a subnet: `subnet-10-99-0-0-16`. */
+/** Returns the name of the IP pool of a subnet: `subnet-10-99-0-0-16`. */
 export function subnetPoolName(subnet: string): string {
   return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
 }
 
-/** An IP pool for one subnet, as the driver makes it. */
+/** Returns the IP pool that the driver creates for one subnet. */
 export function subnetPool(subnet: Cidr, annotations: Readonly<Record<string, string>>): IpPool {
   const family = cidrFamily(subnet);
   const blockSize = Math.max(splitCidr(subnet).prefixLength, family === 4 ? 26 : 122);

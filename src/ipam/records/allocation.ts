@@ -6,12 +6,12 @@ import { containerName, type WorkloadEndpoint } from '../../model/kinds/workload
 import { allocationOf } from './block.ts';
 import { blocksContaining } from './records.ts';
 
-/** Who holds an address: as it is recorded, and in words. */
+/** Allocations of addresses: lookup, and description for messages. */
 
-/** The keys of an allocation's attributes. `pod` and `namespace` together would make Calico collect it. */
+/** The keys of an allocation's attributes. With both `pod` and `namespace` Calico would garbage-collect it. */
 export interface AddressFacts {
   readonly node: string;
-  /** The nonce of the PoolID under which Docker asked. */
+  /** The nonce of the PoolID in Docker's request. */
   readonly pool: string;
   readonly network?: string;
   readonly networkName?: string;
@@ -19,14 +19,14 @@ export interface AddressFacts {
   readonly container?: string;
 }
 
-/** An allocation as it was found. */
+/** An allocation as found in a block. */
 export interface Allocation {
   readonly address: IpAddress;
   readonly block: Block;
   readonly holder: AllocationAttributes;
 }
 
-/** Who holds an address now; `undefined` if nobody does. */
+/** Returns the allocation of an address; `undefined` if it is free. */
 export function findAllocation(draft: Draft, address: IpAddress): Allocation | undefined {
   for (const block of blocksContaining(draft, address)) {
     const holder = allocationOf(block, address);
@@ -35,13 +35,13 @@ export function findAllocation(draft: Draft, address: IpAddress): Allocation | u
   return undefined;
 }
 
-/** The endpoint of any host that uses an address, whatever the blocks say. */
+/** Returns the endpoint of any host that uses an address, regardless of the blocks. */
 export function userOf(draft: Draft, address: IpAddress): WorkloadEndpoint | undefined {
   for (const [, endpoint] of draft.group('WorkloadEndpoint', address)) return endpoint;
   return undefined;
 }
 
-/** The refusal of an address that somebody has, which says who. */
+/** Returns the error for an address that is allocated already; it names the holder. */
 export function addressTaken(
   draft: Draft,
   address: IpAddress,
@@ -51,7 +51,7 @@ export function addressTaken(
   return new CalicoError('ipam/address-taken', { address, holder: title });
 }
 
-/** A holder in words, for messages; the endpoint that uses the address knows its container, the record may not. */
+/** Describes a holder for messages; the endpoint that uses the address knows its container, the record may not. */
 export function describeAllocation(
   { handle_id, secondary = {} }: AllocationAttributes,
   user: WorkloadEndpoint | undefined,

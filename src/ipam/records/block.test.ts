@@ -16,7 +16,7 @@ import {
 const cidr = parseCidr('10.65.0.0/29');
 const now = new Date('2026-08-22T10:00:00Z');
 
-test('in any order of taking and freeing, the free and the held addresses are the whole block', () => {
+test('after any sequence of allocations and releases, free and allocated addresses make up the whole block', () => {
   const step = fc.record({ take: fc.boolean(), ordinal: fc.nat(7), owner: fc.nat(3) });
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
@@ -27,12 +27,12 @@ test('in any order of taking and freeing, the free and the held addresses are th
         if (address === undefined) {
           assert.equal(model.size, 8);
         } else if (take) {
-          assert.ok(!model.has(address), 'an address is given once');
+          assert.ok(!model.has(address), 'an address is allocated once');
           block = withAllocation(block, address, { handle_id: `h${owner}` });
           model.set(address, `h${owner}`);
         } else if (model.delete(address)) {
           block = withoutAllocation(block, address);
-          assert.equal(block.unallocated?.at(-1), ordinal, 'a freed address is handed out last');
+          assert.equal(block.unallocated?.at(-1), ordinal, 'a released address is allocated last');
         }
         const held = [...allocatedAddresses(block)].map(([of, { handle_id }]) => [of, handle_id]);
         assert.deepEqual(new Map(held.map(([of, handle]) => [of, handle])), model);
@@ -44,7 +44,7 @@ test('in any order of taking and freeing, the free and the held addresses are th
   );
 });
 
-test('sequence numbers tell when an address was given, also after its owner was described anew', () => {
+test('sequence numbers record when an address was allocated, also after its attributes are rewritten', () => {
   const first = addressAt(cidr, 0n);
   const claimed = newBlock(cidr, 'host-a', now);
   assert.equal(claimed.sequenceNumber, 1_787_392_800_000_000_000n);

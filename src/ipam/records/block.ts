@@ -8,7 +8,7 @@ import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
  * the block are ordinals. Source: Calico, libcalico-go/lib/ipam/ipam_block.go.
  */
 
-/** A block that a host claims, all free. `now` gives its first sequence number, in nanoseconds since 1970. */
+/** Returns an empty block claimed by a host. `now` gives its first sequence number, in nanoseconds since 1970. */
 export function newBlock(cidr: Cidr, host: string, now: Date): Block {
   const size = Number(cidrSize(cidr));
   return {
@@ -24,13 +24,13 @@ export function newBlock(cidr: Cidr, host: string, now: Date): Block {
   };
 }
 
-/** Who holds an address of the block; `undefined` if it is free. */
+/** Returns the attributes of an address's allocation; `undefined` if it is free. */
 export function allocationOf(block: Block, address: IpAddress): AllocationAttributes | undefined {
   const index = block.allocations[ordinalOf(block, address)];
   return index === null || index === undefined ? undefined : (block.attributes?.[index] ?? {});
 }
 
-/** The addresses that are held, with their holders. */
+/** Yields the allocated addresses with their attributes. */
 export function* allocatedAddresses(
   block: Block,
 ): Generator<readonly [address: IpAddress, holder: AllocationAttributes]> {
@@ -44,13 +44,13 @@ export function isEmptyBlock(block: Block): boolean {
   return block.allocations.every((index) => index === null);
 }
 
-/** The free address that is next, passing over some; `undefined` if there is none. */
+/** Returns the next free address that is usable; `undefined` if there is none. */
 export function nextFree(
   block: Block,
   isUsable: (address: IpAddress) => boolean,
 ): IpAddress | undefined {
   for (const ordinal of block.unallocated ?? []) {
-    // What is both held and listed as free is held.
+    // An address that is both allocated and listed as free is allocated.
     if (block.allocations[ordinal] !== null) continue;
     const address = addressAt(block.cidr, BigInt(ordinal));
     if (isUsable(address)) return address;
@@ -58,7 +58,7 @@ export function nextFree(
   return undefined;
 }
 
-/** The block with a free address given to a holder. */
+/** Returns the block with a free address allocated to a holder. */
 export function withAllocation(
   block: Block,
   address: IpAddress,
@@ -84,7 +84,7 @@ export function withAllocation(
   };
 }
 
-/** The block with other attributes for a held address; when it was given out stays. */
+/** Returns the block with other attributes for an allocated address; its time of allocation stays. */
 export function withChangedAllocation(
   block: Block,
   address: IpAddress,
@@ -100,7 +100,7 @@ export function withChangedAllocation(
   };
 }
 
-/** The block with an address freed, to be given out last; attributes that nobody has any more are dropped. */
+/** Returns the block with an address released, which is allocated last; unused attributes are dropped. */
 export function withoutAllocation(block: Block, address: IpAddress): Block {
   const ordinal = ordinalOf(block, address);
   const allocations = block.allocations.with(ordinal, null);

@@ -17,7 +17,7 @@ import {
 
 /**
  * Changes of the three records that must agree: block, affinity, handle. Calico's own code writes them one
- * after the other; here they are written in one transaction, so that no other state can be met.
+ * after the other; here one transaction writes them, so no intermediate state is ever visible.
  */
 
 export function blockKind(family: IpFamily): 'Block4' | 'Block6' {
@@ -42,7 +42,7 @@ export function putBlock(draft: Draft, block: Block): void {
   draft.put(blockKind(cidrFamily(block.cidr)), block.cidr, block);
 }
 
-/** The blocks that hold an address, the smallest first; more than one only if they overlap. */
+/** Yields the blocks that contain an address, the smallest first; more than one only if they overlap. */
 export function* blocksContaining(draft: Draft, address: IpAddress): Generator<Block> {
   const { shortest, longest } = blockLengths[familyOf(address)];
   for (let length = longest; length >= shortest; length--) {
@@ -51,7 +51,7 @@ export function* blocksContaining(draft: Draft, address: IpAddress): Generator<B
   }
 }
 
-/** Makes a block this host's: the claim and the block itself. One that was given up is taken over. */
+/** Claims a block for a host: affinity and block. An existing block without affinity is taken over. */
 export function claimBlock(
   draft: Draft,
   claim: { readonly cidr: Cidr; readonly host: string; readonly now: Date },
@@ -75,7 +75,7 @@ export function claimBlock(
   return block;
 }
 
-/** Gives an address of a block to a holder with a handle. */
+/** Allocates an address of a block to a holder, and counts it in its handle. */
 export function assignInBlock(
   draft: Draft,
   block: Block,
@@ -89,7 +89,7 @@ export function assignInBlock(
   draft.put('Handle', id, { ...handle, block: { ...handle.block, [block.cidr]: count + 1 } });
 }
 
-/** Describes the holder of a held address anew; its handle stays. */
+/** Replaces the attributes of an allocated address; its handle stays. */
 export function rewriteAllocation(
   draft: Draft,
   block: Block,
@@ -98,7 +98,7 @@ export function rewriteAllocation(
   putBlock(draft, withChangedAllocation(block, allocation.address, allocation.holder));
 }
 
-/** Frees an address. A block that is empty and nobody's goes with it. */
+/** Releases an address. A block that becomes empty and has no affinity is deleted. */
 export function release(
   draft: Draft,
   block: Block,
@@ -120,7 +120,7 @@ export function release(
   else draft.put('Handle', id, { ...handle, block: left });
 }
 
-/** Removes a block with all that refers to it, whatever it holds: for a pool that goes. */
+/** Deletes a block with everything that refers to it, even if addresses are allocated: for a deleted pool. */
 export function removeBlock(draft: Draft, block: Block): void {
   const family = cidrFamily(block.cidr);
   const handles = (block.attributes ?? []).flatMap(({ handle_id: id }) => id ?? []);
