@@ -7,9 +7,9 @@ import type { Tier } from '../model/kinds/tier.ts';
 import type { Draft } from './writer.ts';
 
 /**
- * A plan that makes what every Calico datastore holds, where it is missing: the cluster's identity, the tier
- * `default`, and this host's Node. `calicoVersion` stays unset, for no Calico release wrote the data.
- * Answers whether the datastore was new. What is there and cannot be read is left as it is, and keeps nothing else.
+ * A plan that creates the basic objects of a Calico datastore if they are missing: the cluster's identity, the tier
+ * `default`, and this host's Node. `calicoVersion` stays unset, because no Calico release wrote the data.
+ * Returns whether the datastore was new. An unreadable object is left as it is and does not block the others.
  */
 export function bootstrap(
   draft: Draft,

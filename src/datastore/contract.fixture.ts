@@ -19,7 +19,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
   const put = (store: Datastore, key: string, value: string, modRevision = 0n) =>
     store.commit({ compares: [{ key, modRevision }], writes: [{ key, value }] }, signal);
 
-  test('what was committed can be read, listed in key order, and removed', () =>
+  test('committed keys can be read, listed in key order, and removed', () =>
     withStore(async (store) => {
       await put(store, '/calico/b', 'two');
       const { revision } = await put(store, '/calico/a', 'one');
@@ -45,7 +45,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await store.read(['/calico/a'], signal)).items[0], undefined);
     }));
 
-  test('what is listed without what lies below inner prefixes is all else, at one revision', () =>
+  test('a listing without inner prefixes contains everything else, at one revision', () =>
     withStore(async (store) => {
       for (const key of ['/calico/a', '/calico/b/1', '/calico/b/2', '/calico/c', '/calico/d/1']) {
         await put(store, key, 'x');
@@ -74,7 +74,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.deepEqual((await store.read(['/calico/none'], signal)).items, []);
     }));
 
-  test('a transaction whose comparison fails writes nothing and tells what is there', () =>
+  test('a transaction whose comparison fails writes nothing and returns the present values', () =>
     withStore(async (store) => {
       await put(store, '/calico/a', 'one');
       const result = await store.commit(
@@ -95,7 +95,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await store.read(['/calico/b'], signal)).items[0], undefined);
     }));
 
-  test('of many writers that compare with the same revision exactly one wins', () =>
+  test('exactly one of many writers that compare with the same revision succeeds', () =>
     withStore(async (store) => {
       const results = await Promise.all(
         Array.from({ length: 30 }, (_, index) => put(store, '/calico/a', String(index))),
@@ -113,7 +113,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       signal,
     );
 
-  test('a range holds until a key of it is made or changed; removals and other keys do not count', () =>
+  test('a range comparison holds until a key of it is created or changed; removals and other keys do not count', () =>
     withStore(async (store) => {
       await put(store, '/calico/pools/a', 'one');
       const { revision: last } = await put(store, '/calico/pools/b', 'one');
@@ -137,7 +137,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await ranged(store, '/calico/pools/', 0n)).kind, 'committed');
     }));
 
-  test('a range of new keys holds until there is one', () =>
+  test('a comparison for new keys of a range holds until one is created', () =>
     withStore(async (store) => {
       const { revision } = await put(store, '/calico/blocks/a', 'one');
       const commit = () =>
@@ -155,7 +155,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal(conflict.kind === 'conflict' ? conflict.newestInRanges : undefined, made);
     }));
 
-  test('of many writers that each want to be the first of a range exactly one wins', () =>
+  test('exactly one of many writers that want to be the first of a range succeeds', () =>
     withStore(async (store) => {
       const { revision } = await listAll(store, '/calico/', signal);
       const results = await Promise.all(
@@ -174,7 +174,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       assert.equal((await listAll(store, '/calico/first/', signal)).items.length, 1);
     }));
 
-  test('a watch tells every later change once, a transaction in one piece', () =>
+  test('a watch reports every later change once, a transaction as a whole', () =>
     withStore(async (store) => {
       const { revision } = await listAll(store, '/calico/', signal);
       await put(store, '/calico/before', 'x');
@@ -240,7 +240,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
       }),
   );
 
-  test('any sequence of transactions leaves what a plain map would hold', async () => {
+  test('any sequence of transactions leaves the same state as a plain map', async () => {
     const key = fc.constantFrom('/calico/a', '/calico/b', '/calico/c');
     const step = fc.record({
       key,

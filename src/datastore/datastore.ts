@@ -1,8 +1,8 @@
 /**
  * The one interface of both stores (etcd, SQLite): keys and texts, one revision that counts all writes,
- * transactions that compare before they write, and a watch that misses nothing.
+ * transactions that compare before they write, and a complete watch.
  *
- * Semantics are etcd's (etcd API v3, KV and Watch); the SQLite store keeps to them. Every write compares.
+ * Semantics are etcd's (etcd API v3, KV and Watch); the SQLite store follows them. Every write compares.
  */
 
 /** A stored value. `modRevision` is the store's revision of its last write. */
@@ -19,16 +19,16 @@ export interface Compare {
 }
 
 /**
- * Holds if no key that begins with the prefix was written after the revision: nothing new came, nothing that is
- * there changed. Removals are not noticed; a decision that something is *not* there stands without it. Both
- * stores look at every key of the prefix, so it is to be a narrow one.
+ * Holds if no key with the prefix was written after the revision: none was created or changed. Removals are not
+ * detected; they do not affect a decision that relies on the absence of a key. Both stores check every key of the
+ * prefix, so it must be narrow.
  */
 export interface RangeCompare {
   readonly prefix: string;
   readonly afterRevision: bigint;
   /**
-   * Only keys that are new count, for a decision that what is there may change without harm. A store need not tell
-   * the two apart (SQLite does not): it then holds less often.
+   * Only new keys count, for a decision that changes of existing keys do not affect. A store need not distinguish
+   * the two (SQLite does not): the comparison then holds less often.
    */
   readonly isOfNewKeys?: boolean;
 }
@@ -47,11 +47,11 @@ export interface Transaction {
 }
 
 export type CommitResult =
-  /** Applied; every key written has this revision. Of removals whose answer was lost it is the latest possible. */
+  /** Applied; every key written has this revision. For removals whose response was lost it is the latest possible. */
   | { readonly kind: 'committed'; readonly revision: bigint }
   /**
-   * Not applied; what the compared keys hold (absent keys are not in the map), and the newest write in a compared
-   * range after its revision, if there is one; read in the same step.
+   * Not applied; the values of the compared keys (absent keys are not in the map), and the newest write in a compared
+   * range after its revision, if any; read in the same step.
    */
   | {
       readonly kind: 'conflict';
@@ -60,7 +60,7 @@ export type CommitResult =
       readonly newestInRanges?: bigint;
     };
 
-/** What there is of some keys, or below a prefix, at one revision. */
+/** The existing keys among some, or below a prefix, at one revision. */
 export interface Listing {
   readonly revision: bigint;
   readonly items: readonly KeyValue[];
@@ -80,31 +80,31 @@ export interface ChangeBatch {
 }
 
 export interface Datastore {
-  /** Where it is, for messages: a URL list or a file. */
+  /** Location for messages: a URL list or a file. */
   readonly endpoint: string;
 
   /**
-   * What some keys hold at one revision; absent keys are not among the items. Throws `datastore/unavailable` within the
-   * store's deadline (2 s for etcd) if nothing answers.
+   * Returns the values of some keys at one revision; absent keys are not among the items. Throws
+   * `datastore/unavailable` within the store's deadline (2 s for etcd) if there is no response.
    */
   read(keys: readonly string[], signal: AbortSignal): Promise<Listing>;
 
   /**
-   * All that is below a prefix, in key order and at one revision, in pieces that are small enough to be worked on
-   * between other things; at least one. A store may leave out what lies below the prefixes of `without`, which are
-   * below the prefix. Throws `datastore/unavailable`.
+   * Yields all keys below a prefix, in key order and at one revision, in pages small enough not to block other work;
+   * at least one page. A store may omit keys below the prefixes of `without`, which are below the prefix. Throws
+   * `datastore/unavailable`.
    */
   pages(prefix: string, signal: AbortSignal, without?: readonly string[]): AsyncIterable<Listing>;
 
   /**
-   * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the store
-   * broke off and a reading back did not tell. Never repeated by the store itself.
+   * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the connection was
+   * lost and reading back did not determine the outcome. The store never repeats it.
    */
   commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult>;
 
   /**
-   * Changes below the prefix after the given revision, in order. Ends with `datastore/watch-lost` where the
-   * history is gone (compaction) or the connection is; ends quietly when the signal is aborted.
+   * Yields changes below the prefix after the given revision, in order. Throws `datastore/watch-lost` if the history
+   * (compaction) or the connection is lost; returns when the signal is aborted.
    */
   watch(prefix: string, afterRevision: bigint, signal: AbortSignal): AsyncIterable<ChangeBatch>;
 
@@ -112,7 +112,7 @@ export interface Datastore {
   close(): Promise<void>;
 }
 
-/** All pages as one; for prefixes that hold little. */
+/** Returns all pages as one; for prefixes with few keys. */
 export async function listAll(
   datastore: Pick<Datastore, 'pages'>,
   prefix: string,

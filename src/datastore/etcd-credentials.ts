@@ -7,7 +7,7 @@ import { CalicoError, describe } from '../errors/error.ts';
 /** How to reach etcd. Files are PEM. */
 export interface EtcdOptions {
   readonly endpoints: readonly string[];
-  /** Absent: the host's own authorities. */
+  /** Absent: the host's certificate authorities. */
   readonly caFile?: string;
   readonly certFile?: string;
   readonly keyFile?: string;
@@ -16,8 +16,8 @@ export interface EtcdOptions {
 }
 
 /**
- * What the client library needs for TLS; nothing without it. Throws `datastore/bad-file` for a file that cannot
- * be read, holds something else, or does not belong to the other one.
+ * Reads the TLS files for the client library; `undefined` without TLS. Throws `datastore/bad-file` for a file that
+ * cannot be read, has other contents, or does not match the other one.
  */
 export async function readCredentials(
   options: EtcdOptions,
@@ -76,8 +76,8 @@ function badFile(file: string, why: string, cause?: unknown): CalicoError {
 }
 
 /**
- * Why etcd and we do not get together although it is there, with what to do; `undefined` for anything else. The
- * library has no codes for these, so they are told by the words of OpenSSL, Node and etcd.
+ * Returns why etcd rejected the connection although it is reachable, with the remedy; `undefined` for other errors. The
+ * library has no codes for these, so they are recognised by the messages of OpenSSL, Node and etcd.
  */
 export function refusalOf(message: string): string | undefined {
   return refusals.find(([pattern]) => pattern.test(message))?.[1];

@@ -24,22 +24,22 @@ import { maxOperations } from './transaction-size.ts';
 
 const callMs = 2000;
 /**
- * etcd ends a connection, and with it the calls on it, if it is pinged more often than each 5 s
- * (`--grpc-keepalive-min-time`). Calls do not wait for a ping to find out: they have a deadline.
+ * etcd closes a connection, with all its calls, if it is pinged more often than every 5 s
+ * (`--grpc-keepalive-min-time`). Calls do not depend on pings: they have a deadline.
  */
 const keepaliveMs = 6000;
 /**
- * A page of a listing is so large, by what the values of the page before were like: a call has its deadline, and
- * etcd counts the keys of all later pages with each. Keys a page, at first and at most.
+ * Keys per page of a listing, first and maximum. The size follows the values of the previous page: a call has a
+ * deadline, and etcd counts the keys of all later pages with each call.
  */
 const pageBytes = 2 << 20;
 const [firstPageKeys, maxPageKeys] = [500, 5000];
-/** So many pages of a listing may be asked for once more, each time a smaller one. */
+/** Maximum of retries per listing, each with a smaller page. */
 const maxSlowPages = 5;
-/** No answer is larger, whatever the values are like; the library's own limit are 4 MiB. */
+/** Maximum size of a response in bytes; the library's default is 4 MiB. */
 const maxReceivedBytes = 64 << 20;
 
-/** Opens etcd; nothing is asked of it yet. Throws `datastore/bad-file`. */
+/** Opens etcd without sending a request. Throws `datastore/bad-file`. */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
   const endpoint = options.endpoints.join(',');
   const credentials = await readCredentials(options);
@@ -58,8 +58,8 @@ class Client extends Etcd3 {
 }
 
 /**
- * The library's own policies repeat a compare-and-swap that may have been applied, and block every call for
- * seconds after one slow answer; here a call is made once, with a deadline.
+ * The library's default policies repeat a compare-and-swap that may have been applied, and block every call for
+ * seconds after one slow response; here a call is made once, with a deadline.
  */
 function tunedPolicies(): Omit<IOptions, 'hosts'> {
   return {
@@ -91,7 +91,7 @@ class EtcdStore implements Datastore {
 
   async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
     const items: KeyValue[] = [];
-    // The first tells the revision; what is more than a transaction takes is read as it was then.
+    // The first call sets the revision; further keys, beyond the limit of a transaction, are read at that revision.
     let revision = 0n;
     for (let from = 0; from === 0 || from < keys.length; from += maxOperations) {
       signal.throwIfAborted();
@@ -117,7 +117,7 @@ class EtcdStore implements Datastore {
     }
   }
 
-  /** `at`: as it was at that revision; 0: now. */
+  /** `at`: revision to read at; 0: the present one. */
   async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Listing> {
     let revision = at;
     let { key } = range;
@@ -131,7 +131,7 @@ class EtcdStore implements Datastore {
         page = await this.#client.kv.range(asked);
       } catch (error) {
         const isTooLarge = limit > 1 && isTooLargeAnswer(error);
-        // One slow answer is no reason to begin a long listing anew.
+        // One slow response must not restart a long listing.
         if (!isTooLarge && (page === undefined || slow >= maxSlowPages)) {
           throw this.#unavailable(error);
         }
@@ -177,7 +177,7 @@ class EtcdStore implements Datastore {
     }
   }
 
-  /** What became of a transaction whose answer did not come. */
+  /** Determines the outcome of a transaction whose response was lost. */
   async #outcomeOf({ compares, writes }: Transaction, error: unknown): Promise<CommitResult> {
     const why = describe(error);
     if (isTooLarge(why)) {
@@ -202,11 +202,11 @@ class EtcdStore implements Datastore {
     const applied = writes.every(({ key, value }) => present.get(key)?.value === value);
     if (!applied) return { kind: 'conflict', revision, current: present };
     const [written] = writes.flatMap(({ key }) => present.get(key)?.modRevision ?? []);
-    // What was only removed tells no revision; it was at the latest that of this look.
+    // Removals have no revision of their own; it is at the latest that of this read.
     return { kind: 'committed', revision: written ?? revision };
   }
 
-  /** `revision`: as it was then; 0: now. */
+  /** `revision`: revision to read at; 0: the present one. */
   async #readTogether(
     keys: readonly string[],
     revision = 0n,
@@ -262,14 +262,14 @@ class EtcdStore implements Datastore {
   }
 }
 
-/** Whether etcd refused a transaction for its size, of which it then has done nothing. */
+/** Reports whether etcd rejected a transaction because of its size, without applying any of it. */
 function isTooLarge(why: string): boolean {
   return /too many operations|request is too large|grpc: received message larger than max/.test(
     why,
   );
 }
 
-/** Whether the call was never taken up, so that nothing can have been applied. */
+/** Reports whether the call was never accepted, so nothing can have been applied. */
 function isRefused(error: unknown): boolean {
   if (refusalOf(describe(error)) !== undefined) return true;
   return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH/.test(describe(error));
@@ -297,7 +297,7 @@ function toRangeCompare({ prefix, afterRevision, isOfNewKeys }: RangeCompare): I
   };
 }
 
-/** Asks for the key of the range that was written last, if that was after the revision. */
+/** Returns a request for the last written key of the range, if it was written after the revision. */
 function newestWrite({ prefix, afterRevision, isOfNewKeys }: RangeCompare): IRangeRequest {
   const revision = (afterRevision + 1n).toString();
   return {
@@ -329,14 +329,14 @@ function toKeyValue(kv: {
   };
 }
 
-/** How many keys make a page of the size that a page is to have, if the values go on like these. */
+/** Returns the number of keys per page for the intended page size, if further values are of similar size. */
 function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: Buffer }[]): number {
   const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
   const fitting = Math.floor((pageBytes * kvs.length) / Math.max(bytes, 1));
   return Math.min(Math.max(fitting, 1), maxPageKeys);
 }
 
-/** Whether what etcd answered is larger than this client takes. */
+/** Reports whether the response exceeded the client's limit. */
 function isTooLargeAnswer(error: unknown): boolean {
   return /Received message larger than max/.test(describe(error));
 }
@@ -347,7 +347,7 @@ interface KeyRange {
   readonly end: Buffer;
 }
 
-/** What lies below a prefix, and not below those in it. */
+/** Returns the ranges below a prefix that are not below the excluded ones. */
 function rangesOf(prefix: string, without: readonly string[]): readonly KeyRange[] {
   const ranges: KeyRange[] = [];
   let key: Buffer = Buffer.from(prefix);

@@ -34,7 +34,7 @@ const messages = fc
     return pieces;
   });
 
-test('however answers are cut, a batch holds all of its transactions up to its revision', () => {
+test('however responses are fragmented, a batch contains all transactions up to its revision', () => {
   fc.assert(
     fc.property(messages, (pieces) => {
       const assembly = new ChangeAssembly();
@@ -56,6 +56,6 @@ test('however answers are cut, a batch holds all of its transactions up to its r
   );
 });
 
-test('a message without changes says nothing', () => {
+test('a message without changes yields no batch', () => {
   assert.equal(new ChangeAssembly().take([], false), undefined);
 });

@@ -1,7 +1,7 @@
 import type { IWatchResponse, WatchClient } from 'etcd3';
 import type { ChangeBatch, KeyChange } from './datastore.ts';
 
-/** What is watched: keys from `key` to before `rangeEnd`, changes after a revision. */
+/** The watched range: keys from `key` to before `rangeEnd`, changes after a revision. */
 export interface WatchedRange {
   readonly key: Buffer;
   readonly rangeEnd: Buffer;
@@ -9,10 +9,10 @@ export interface WatchedRange {
 }
 
 /**
- * The changes of a range by one watch of its own, until the signal is aborted. Throws what ended the watch. Large
- * answers come in pieces (`fragment`): a backlog would else be one message of any size.
+ * Yields the changes of a range from its own watch, until the signal is aborted. Throws the error that ended the
+ * watch. Large responses arrive in fragments (`fragment`): a backlog would otherwise be one message of any size.
  *
- * The library's own watcher neither asks for pieces nor tells them from whole answers.
+ * The library's watcher neither requests fragments nor distinguishes them from whole responses.
  */
 export async function* watchEtcd(
   client: WatchClient,
@@ -65,14 +65,14 @@ export async function* watchEtcd(
 }
 
 /**
- * Puts the pieces of etcd's answers together: what is answered is complete up to its revision. The header's
- * revision says how far the store is, not how far the changes are, and is not looked at.
+ * Assembles fragments of etcd's responses into batches that are complete up to their revision. The revision of the
+ * header is that of the store, not that of the changes, and is ignored.
  */
 export class ChangeAssembly {
-  /** Of the newest revision, of which more may come. */
+  /** Changes of the newest revision; more may follow. */
   #pending: KeyChange[] = [];
 
-  /** Takes one message's changes, in the order of their revisions; `isFragment`: more of the same answer follows. */
+  /** Adds one message's changes, in order of revision; `isFragment`: more of the same response follows. */
   take(changes: readonly KeyChange[], isFragment: boolean): ChangeBatch | undefined {
     const all = [...this.#pending, ...changes];
     const newest = all.at(-1)?.modRevision;

@@ -7,8 +7,8 @@ export type DatastoreOptions =
   | ({ readonly kind: 'etcd' } & EtcdOptions);
 
 /**
- * Opens the store that the settings name. The etcd client is loaded here, as hosts without etcd need none of it: by
- * a file of ours, for of a bundled CommonJS library a dynamic import has no names.
+ * Opens the configured store. The etcd client is loaded only here, because hosts without etcd do not need it: through
+ * a module of this project, because a dynamic import of a bundled CommonJS library has no named exports.
  */
 export async function openDatastore(options: DatastoreOptions): Promise<Datastore> {
   if (options.kind === 'sqlite') return openSqliteStore(options.file);

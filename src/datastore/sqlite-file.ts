@@ -14,11 +14,11 @@ import type {
 import { busyMs, migrate } from './sqlite-format.ts';
 
 /**
- * The statements of the SQLite store: `entry` holds what is, `log` which keys changed last, for watchers,
- * `state` the revision of the last write and up to where the log has been cut.
+ * The statements of the SQLite store: `entry` has the present keys, `log` the keys changed last, for watchers,
+ * `state` the revision of the last write and the revision up to which the log was truncated.
  */
 
-/** The log keeps at least so many revisions, and at most twice as many. */
+/** Minimum of revisions in the log; the maximum is twice as many. */
 const keptRevisions = 10_000n;
 
 /** SQLite result codes. Source: sqlite3.h. */
@@ -26,34 +26,34 @@ const sqliteBusy = 5;
 
 /** One SQLite file, synchronous; errors are SQLite's own. */
 export interface SqliteFile {
-  /** What some keys hold. */
+  /** Returns the values of some keys. */
   read(keys: readonly string[]): Listing;
   list(prefix: string): Listing;
   /** The revision of the last write. */
   revision(): bigint;
   /**
-   * The keys below the prefix that changed after a revision, each as it is now; `compacted` if the log does not
-   * reach back that far.
+   * Returns the keys below the prefix that changed after a revision, with their present values; `compacted` if the
+   * log does not reach back that far.
    */
   changes(prefix: string, afterRevision: bigint): ChangeBatch | 'compacted';
-  /** All in one SQLite transaction; each compared by itself. Also answers the revision before. */
+  /** Commits all in one SQLite transaction, each compared separately. Also returns the revision before. */
   commit(transactions: readonly Transaction[]): {
     readonly before: bigint;
     readonly results: readonly CommitResult[];
   };
-  /** Whether another process has committed since this was last asked. */
+  /** Reports whether another process has committed since the last call. */
   hasForeignCommit(): boolean;
-  /** Whether an error says that another process holds the file. */
+  /** Reports whether an error means that another process has locked the file. */
   isBusy(error: unknown): boolean;
   close(): void;
 }
 
-/** Opens or makes the file; throws `datastore/unavailable` or `datastore/too-new`. */
+/** Opens or creates the file; throws `datastore/unavailable` or `datastore/too-new`. */
 export async function openSqliteFile(file: string): Promise<SqliteFile> {
   try {
     if (file !== ':memory:') {
       await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-      // Made before SQLite opens it, as SQLite would make it readable by all; its companions take its mode.
+      // Created before SQLite opens it, because SQLite would make it world-readable; its companion files get its mode.
       await writeFile(file, '', { flag: 'a', mode: 0o600 });
     }
     return await openPrepared(file);
@@ -117,13 +117,13 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
     return { revision: integer(row?.['revision']), compacted: integer(row?.['compacted']) };
   };
 
-  /** The newest write in a range, if that was after its revision. */
+  /** Returns the newest write in a range, if it was after its revision. */
   const newestWrite = ({ prefix, afterRevision }: RangeCompare): readonly bigint[] => {
     const newest = selectNewest.get(prefix, endOf(prefix))?.['newest'] ?? null;
     return newest === null || integer(newest) <= afterRevision ? [] : [integer(newest)];
   };
 
-  /** Applies one transaction inside the open SQLite transaction; answers the revision it would have. */
+  /** Applies one transaction inside the open SQLite transaction; returns the revision it would have. */
   const apply = (transaction: Transaction, next: bigint): CommitResult => {
     const { compares, ranges = [], writes } = transaction;
     const held = compares.map(({ key }) => get(key)).filter((found) => found !== undefined);
@@ -194,7 +194,7 @@ function sqliteFile(database: DatabaseSync): SqliteFile {
   };
 }
 
-/** How a transaction begins and ends; prepared, as every call of the store needs them. */
+/** Begin, commit and rollback, prepared because every call of the store needs them. */
 interface Bounds {
   readonly database: DatabaseSync;
   readonly begin: StatementSync;
@@ -223,7 +223,7 @@ function keyChange(row: Record<string, SQLOutputValue>): KeyChange {
   };
 }
 
-/** The first key after all that begin with the prefix, in the order of bytes. */
+/** Returns the first key after all with the prefix, in byte order. */
 function endOf(prefix: string): string {
   const last = prefix.codePointAt(prefix.length - 1);
   return last === undefined ? '\u{10ffff}' : prefix.slice(0, -1) + String.fromCodePoint(last + 1);

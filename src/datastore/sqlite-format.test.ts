@@ -45,7 +45,7 @@ function read(file: string) {
 const kept = { key: '/calico/a', value: 'kept', mod_revision: 2 };
 
 for (let format = 1; format < sqliteFormat; format++) {
-  test(`a file of format ${format} is migrated after a copy that stays, for its owner alone`, () =>
+  test(`a file of format ${format} is migrated, with a permanent copy readable by its owner alone`, () =>
     inFolder(async (file) => {
       makeFormat(file, format);
       const store = await openSqliteStore(file);
@@ -77,7 +77,7 @@ test('a file of the present format, and a new one, are opened without a copy', (
     assert.equal(read(file).format, sqliteFormat);
   }));
 
-test('a file whose migration fails stays as it was', () =>
+test('a file whose migration fails is unchanged', () =>
   inFolder(async (file) => {
     makeFormat(file, 1);
     const database = new DatabaseSync(file);
@@ -87,7 +87,7 @@ test('a file whose migration fails stays as it was', () =>
     assert.deepEqual(read(file), { format: 1, entries: [kept] });
   }));
 
-test('programs that start at once migrate one after the other, and the copy is of the old file', () =>
+test('processes that start at the same time migrate one after the other, and the copy is of the old file', () =>
   inFolder(async (file) => {
     makeFormat(file, 1);
     const module = new URL('sqlite-store.ts', import.meta.url).href;
@@ -105,7 +105,7 @@ test('programs that start at once migrate one after the other, and the copy is o
     assert.deepEqual(read(`${file}.backup-1`), { format: 1, entries: [kept] });
   }));
 
-test('a file of a newer program is refused in one sentence and not touched', () =>
+test('a file of a newer program is rejected in one sentence and not changed', () =>
   inFolder(async (file, folder) => {
     await (await openSqliteStore(file)).close();
     const database = new DatabaseSync(file);

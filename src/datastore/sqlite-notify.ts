@@ -1,12 +1,12 @@
 import { watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 
-/** How often the file is looked at where no notice of a change came, in milliseconds. */
+/** Interval of polling the file if no notification arrives, in milliseconds. */
 const pollMs = 1000;
 
 /**
- * Tells of commits that other processes made to a SQLite file: at once by a notice of its folder (inotify),
- * at the latest with the next look. A look costs microseconds and reads no file. Answers the way to stop.
+ * Reports commits of other processes to a SQLite file: immediately by inotify on its folder, at the latest by the
+ * next poll. A poll takes microseconds and reads no file. Returns a function that stops it.
  */
 export function watchSqliteFile(
   file: string,
@@ -20,11 +20,11 @@ export function watchSqliteFile(
   let looks: readonly NodeJS.Timeout[] = [];
   const watcher = watch(dirname(file), { persistent: false }, (_event, name) => {
     if (name?.startsWith(own) !== true) return;
-    // The notice comes with the first byte that is written, the commit is visible some milliseconds later.
+    // inotify reports the first byte written; the commit is visible some milliseconds later.
     for (const timer of looks) clearTimeout(timer);
     looks = [0, 3, 10, 30, 100].map((delayMs) => setTimeout(look, delayMs).unref());
   });
-  // Without notices the polling still finds every change.
+  // Without inotify the poll still finds every change.
   watcher.on('error', () => watcher.close());
   const timer = setInterval(look, pollMs).unref();
   return () => {
@@ -34,7 +34,7 @@ export function watchSqliteFile(
   };
 }
 
-/** A file that cannot be looked at is told of as changed: who then reads it gets the error, and says so. */
+/** A file that cannot be polled is reported as changed: the reader then gets and reports the error. */
 function hasForeignCommit(options: { readonly hasForeignCommit: () => boolean }): boolean {
   try {
     return options.hasForeignCommit();

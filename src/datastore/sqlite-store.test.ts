@@ -32,7 +32,7 @@ test('a file is readable by its owner alone, and keeps what was committed', () =
     await second.close();
   }));
 
-test('a write through one open file reaches the watch of another at once', () =>
+test('a write through one open file reaches the watch of another immediately', () =>
   inFolder(async (file) => {
     const [daemon, command] = [await openSqliteStore(file), await openSqliteStore(file)];
     const stop = new AbortController();
@@ -51,7 +51,7 @@ test('a write through one open file reaches the watch of another at once', () =>
     await command.close();
   }));
 
-test('a file that is no database is refused with its name', () =>
+test('a file that is no database is rejected with its name', () =>
   inFolder(async (file) => {
     await writeFile(file, 'this is not a database, but long enough to be read as one '.repeat(50));
     await assert.rejects(

@@ -11,14 +11,14 @@ import { openSqliteFile, type SqliteFile } from './sqlite-file.ts';
 import { watchSqliteFile } from './sqlite-notify.ts';
 
 /**
- * The datastore of one host: one SQLite file that the daemon and the commands open side by side.
+ * The datastore of one host: one SQLite file that the daemon and the commands open at the same time.
  *
- * Transactions that are asked for in one turn of the event loop become one SQLite transaction with one
- * fsync; each is still compared by itself and has a revision of its own. Node's SQLite is synchronous, so a
- * commit holds the loop for the time of one fsync.
+ * Transactions requested in one turn of the event loop become one SQLite transaction with one
+ * fsync; each is still compared separately and has its own revision. Node's SQLite is synchronous, so a
+ * commit blocks the loop for the duration of one fsync.
  */
 
-/** How long another process may hold the file before a write gives up, in milliseconds. */
+/** How long another process may lock the file before a write fails, in milliseconds. */
 const lockPatienceMs = 3000;
 const lockRetryMs = 50;
 
@@ -29,7 +29,7 @@ interface Queued {
 }
 
 /**
- * Opens the file, making it (mode 0600) and its folder where they are missing; `:memory:` is a store of this
+ * Opens the file; creates it (mode 0600) and its folder if they are missing; `:memory:` is a store of this
  * process alone. Throws `datastore/unavailable` or `datastore/too-new`.
  */
 export async function openSqliteStore(file: string): Promise<Datastore> {
@@ -44,11 +44,11 @@ class SqliteStore implements Datastore {
   readonly #stopWatching: () => void;
   #waiters: (() => void)[] = [];
   #queue: Queued[] = [];
-  /** The highest revision that is known of: up to there watchers read. */
+  /** The highest known revision, up to which watchers read. */
   #latest = 0n;
-  /** Why the file could not be looked at, until it is listed again. */
+  /** Why the file could not be polled, until it is listed again. */
   #lost: CalicoError | undefined;
-  /** What the last commit of this process changed, and the revision that it came after. */
+  /** Changes of this process's last commit, and the revision before it. */
   #lastOwn: { readonly after: bigint; readonly batch: ChangeBatch } | undefined;
 
   constructor(database: SqliteFile, file: string) {
@@ -72,7 +72,7 @@ class SqliteStore implements Datastore {
     return this.#guard(() => this.#database.read(keys));
   }
 
-  /** The file of one host holds no more than one page. */
+  /** The file of one host fits in one page. */
   async *pages(prefix: string, signal: AbortSignal): AsyncGenerator<Listing> {
     signal.throwIfAborted();
     this.#lost = undefined;
@@ -115,7 +115,7 @@ class SqliteStore implements Datastore {
     }
   }
 
-  /** What this process has just written is not read back. */
+  /** This process's last commit is not read back. */
   #changesAfter(prefix: string, revision: bigint): ChangeBatch {
     const own = this.#lastOwn;
     if (own?.after === revision) {
@@ -185,7 +185,7 @@ class SqliteStore implements Datastore {
   }
 }
 
-/** What committed transactions changed, each key once; nothing if they wrote nothing. */
+/** Returns the changes of committed transactions, each key once; nothing if they wrote nothing. */
 function batchOf(
   transactions: readonly Transaction[],
   results: readonly CommitResult[],

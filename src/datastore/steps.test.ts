@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { CalicoError } from '../errors/error.ts';
 import { writeInSteps } from './steps.ts';
 
-test('of many items exactly the bad ones fail, in whatever company, and no other is written twice', () =>
+test('exactly the bad ones of many items fail, and no other is written twice', () =>
   fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 0, max: 200 }),
@@ -31,7 +31,7 @@ test('of many items exactly the bad ones fail, in whatever company, and no other
     ),
   ));
 
-test('when the datastore is away the rest fails at once', async () => {
+test('if the datastore is unavailable, the rest fails immediately', async () => {
   const items = Array.from({ length: 150 }, (_, index) => index);
   let calls = 0;
   const failed = await writeInSteps(items, async () => {

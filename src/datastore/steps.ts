@@ -1,12 +1,12 @@
 import { isCalicoError } from '../errors/error.ts';
 import type { Draft, Writer } from './writer.ts';
 
-/** What is larger than a transaction of the datastore, done in steps that each leave everything in order. */
+/** Changes larger than a transaction, made in steps that each leave a consistent state. */
 
-/** Whether a plan has done all there was to do, or must be carried out again. */
+/** Whether a plan is complete or must run again. */
 export type Progress = 'done' | 'more';
 
-/** Carries out a plan until it says that it is done. Throws what the first step does that fails. */
+/** Runs a plan until it is done. Throws the error of the first failing step. */
 export async function writeAll(
   writer: Pick<Writer, 'write'>,
   plan: (draft: Draft) => Progress,
@@ -24,13 +24,13 @@ export interface Failed<Item> {
   readonly error: unknown;
 }
 
-/** So many items are written together at first. */
+/** Number of items in the first steps. */
 const itemsAtOnce = 40;
 
 /**
- * Writes many items, some of them in one transaction, each item wholly or not at all. What is refused together is
- * halved down to single items, so that one never stops the rest; if the datastore is away, or nothing may be
- * written, the rest fails at once. `write` is given the items of one step; answers which failed.
+ * Writes many items, several per transaction, each item completely or not at all. A failing step is split in halves
+ * down to single items, so that one item never stops the rest; if the datastore is unavailable or locked, the rest
+ * fails immediately. `write` gets the items of one step. Returns the failed items.
  */
 export async function writeInSteps<Item>(
   items: readonly Item[],
@@ -57,7 +57,7 @@ export async function writeInSteps<Item>(
   return failed;
 }
 
-/** Whether the next write would fare no better. */
+/** Reports whether the next write would fail as well. */
 function isOutage(error: unknown): boolean {
   return isCalicoError(
     error,

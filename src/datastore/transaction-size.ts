@@ -1,22 +1,22 @@
 import type { Transaction } from './datastore.ts';
 
 /**
- * What one transaction may hold: etcd refuses more than 128 operations in any of its three lists
- * (`--max-txn-ops`), and more than 1.5 MiB as it encodes them (`--max-request-bytes`). The SQLite store could take
- * more, but what works with one store shall work with the other.
+ * Limits of one transaction: etcd rejects more than 128 operations in any of its three lists
+ * (`--max-txn-ops`), and more than 1.5 MiB encoded (`--max-request-bytes`). The SQLite store has the same limits,
+ * so that both stores behave alike.
  */
 export const maxOperations = 128;
 export const maxBytes = 1_500_000;
 
-/** What etcd's encoding adds to the key and value of an operation, at most. */
+/** Maximum overhead of etcd's encoding per operation, in bytes. */
 const operationBytes = 40;
 
-/** In what a transaction is larger than a store takes; `undefined` if it is not. */
+/** Returns which limit a transaction exceeds; `undefined` if none. */
 export function sizeProblem({ compares, ranges = [], writes }: Transaction): string | undefined {
   const operations = Math.max(compares.length + ranges.length, writes.length);
   if (operations > maxOperations) return `${operations} keys of at most ${maxOperations}`;
   let bytes = ranges.length * 1000;
-  // What is compared is also read, should it have changed.
+  // Compared keys are also read if the comparison fails.
   for (const { key } of compares) bytes += 2 * (Buffer.byteLength(key) + operationBytes);
   for (const { key, value = '' } of writes) {
     bytes += Buffer.byteLength(key) + Buffer.byteLength(value) + operationBytes;
