@@ -9,15 +9,15 @@ import { createLinks, type Links } from '../workload/links.ts';
 import type { Common } from './common.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
 
-/** The kernel monitor comes round each second. */
+/** The kernel monitor reports every second. */
 const maxSilentMs = 120_000;
 
-/** The agent, with what of the kernel Docker's calls use beside it. */
+/** The agent, and the kernel objects that Docker's calls use in addition. */
 export interface AgentComponent {
   readonly agent: Agent;
   readonly hostPorts: HostPortReservations;
   readonly links: Links;
-  /** Follows datastore and kernel; ends with the daemon's signal. */
+  /** Follows datastore and kernel until the daemon's signal is aborted. */
   run(): Promise<void>;
   close(): void;
 }

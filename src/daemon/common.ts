@@ -11,10 +11,10 @@ import { createLogger, type Logger } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { createSupervisor } from './supervision.ts';
 
-/** What all parts of the daemon have in common. */
+/** Objects shared by all components of the daemon. */
 export interface Common {
   readonly settings: Settings;
-  /** Aborted when the daemon is to end. */
+  /** Aborted when the daemon must stop. */
   readonly signal: AbortSignal;
   readonly node: string;
   readonly families: readonly IpFamily[];
@@ -26,7 +26,7 @@ export interface Common {
   readonly runner: ToolRunner;
   readonly sockets: KernelSockets;
   readonly supervisor: Supervisor;
-  /** Runs a loop until the signal is aborted, again and again if it fails. */
+  /** Runs a loop until the signal is aborted; restarts it if it fails. */
   readonly keep: (
     name: string,
     loop: (work: Work) => Promise<void>,
@@ -34,7 +34,7 @@ export interface Common {
   ) => Promise<void>;
 }
 
-/** `isDatastoreAway`: whether what fails of the datastore's only waits for it. */
+/** `isDatastoreAway`: reports whether the datastore is unavailable, so its errors count as waiting. */
 export function createCommon(options: {
   readonly settings: Settings;
   readonly signal: AbortSignal;

@@ -15,7 +15,7 @@ import { lastConflict } from './host-lock.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
 import { backgroundCheck } from './supervision.ts';
 
-/** What `calico-cnm status` and those who collect metrics ask. */
+/** Starts the server for `calico-cnm status` and for metrics. */
 export function startControlComponent(
   common: Common,
   parts: {
@@ -51,7 +51,7 @@ export function startControlComponent(
         local,
         firewall,
         families,
-        // In a managed plugin the host's folders lie below /host.
+        // In a managed plugin the host's folders are below /host.
         sockets: socketFiles.map((file) => file.replace(/^\/host\//, '/')),
         connected: () => connectedRanges(sockets.rtnetlink),
         dockerPools: dockerAddressPools,
@@ -59,7 +59,7 @@ export function startControlComponent(
         moreChecks: [
           backgroundCheck(supervisor.reports()),
           ...wayChecks(lastConflict(dirname(settings.controlSocket))),
-          ...otherChainChecks((isAsked) => listFilterChains(sockets.netfilter, isAsked)),
+          ...otherChainChecks((isRequested) => listFilterChains(sockets.netfilter, isRequested)),
           ...hostPathChecks(hostRoutingOf(sockets.rtnetlink), routedEndpoints()),
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],

@@ -12,18 +12,18 @@ import { ServiceManager } from './service-manager.ts';
 import { openDatastoreComponent, type DatastoreComponent } from './datastore-component.ts';
 import { startWatchdog } from './watchdog.ts';
 
-/** Background work that does not end by then is left: the process ends in any case. */
+/** Timeout for background tasks at shutdown; the process exits in any case. */
 const shutdownTimeoutMs = 5000;
 
 /**
- * The daemon: builds the parts, ties them together, and runs until the signal is aborted. What running
- * containers need stays in the kernel when it ends.
+ * The daemon: creates and connects the components, and runs until the signal is aborted. The network of running
+ * containers stays in the kernel when it stops.
  */
 export async function runDaemon(
   settings: Settings,
   { signal, managed }: { readonly signal: AbortSignal; readonly managed: SocketFile | undefined },
 ): Promise<void> {
-  // Docker logs what a plugin writes to stderr as errors of its own.
+  // Docker logs a plugin's stderr as errors.
   const output = managed === undefined ? process.stderr : process.stdout;
   const opened: { store?: DatastoreComponent } = {};
   const common = createCommon({
@@ -46,7 +46,7 @@ export async function runDaemon(
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
-  // Whoever finds the plugin there finds its status, too.
+  // Status is available before the plugin's sockets exist.
   const control = await startControlComponent(common, {
     store,
     agent,

@@ -12,14 +12,14 @@ import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from '../ipam/maintenance/keep-last-addresses.ts';
 import type { Common } from './common.ts';
 
-/** The datastore, and what is held of it in memory. */
+/** The datastore and its copy in memory. */
 export interface DatastoreComponent {
   readonly datastore: Datastore;
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
   readonly local: LocalEndpoints;
   readonly last: LastAddresses;
-  /** Follows it; ends with the daemon's signal. */
+  /** Follows it until the daemon's signal is aborted. */
   run(): Promise<unknown>;
 }
 
@@ -34,7 +34,7 @@ export async function openDatastoreComponent({
   const datastore = await openDatastore(datastoreOptions(settings));
   const { snapshotFile: file } = settings;
   const warn = (text: string) => log.warn(text);
-  // The file of one host is never away; a shared datastore may be.
+  // The SQLite file of one host is always available; a shared datastore may not be.
   const isRemote = settings.etcdEndpoints !== undefined;
   const mirror = new LiveMirror(
     datastore,

@@ -28,14 +28,14 @@ import type { DatastoreComponent } from './datastore-component.ts';
 
 const reclaimIntervalMs = 30_000;
 
-/** What serves Docker, and keeps what the datastore says of this host as Docker has it. */
+/** Serves Docker, and keeps this host's data in the datastore in sync with Docker. */
 export interface DockerComponent {
   readonly docker: DockerApi;
-  /** A server of both plugin APIs, which waits for the datastore by itself. */
+  /** Creates a server of both plugin APIs; its calls wait for the datastore. */
   readonly serverWith: (scope: 'local' | 'global') => Promise<PluginServer>;
-  /** Why this engine cannot be served, as sentences. */
+  /** Returns why this engine cannot be served, as sentences. */
   problems(): readonly string[];
-  /** Makes what every datastore holds, then follows Docker; ends with the daemon's signal. */
+  /** Initializes the datastore, then follows Docker until the daemon's signal is aborted. */
   run(): Promise<unknown>;
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { lastConflict, lockHost } from './host-lock.ts';
 
-// The kernel's lock is on the open file: a second try of the same process is refused as any other.
+// The kernel's lock is on the open file: a second attempt of the same process is rejected like any other.
 function inFolder(use: (folder: string) => void): void {
   const folder = mkdtempSync(join(tmpdir(), 'calico-lock-'));
   try {
@@ -15,7 +15,7 @@ function inFolder(use: (folder: string) => void): void {
   }
 }
 
-test('a daemon that is started twice is told so, and the first one is well', () => {
+test('a daemon that is started twice is rejected, and the first one stays healthy', () => {
   inFolder((folder) => {
     lockHost(folder, 'systemd daemon');
     assert.throws(() => lockHost(folder, 'systemd daemon'), {
@@ -25,7 +25,7 @@ test('a daemon that is started twice is told so, and the first one is well', () 
   });
 });
 
-test('the other way is refused, and both sides can say so', () => {
+test('the other installation is rejected, and both report it', () => {
   inFolder((folder) => {
     lockHost(folder, 'systemd daemon');
     const sentence =
@@ -35,7 +35,7 @@ test('the other way is refused, and both sides can say so', () => {
   });
 });
 
-test('two managed plugins are a contest as well', () => {
+test('two managed plugins are a duplicate installation as well', () => {
   inFolder((folder) => {
     lockHost(folder, 'managed plugin');
     assert.throws(() => lockHost(folder, 'managed plugin'), /served by the managed plugin/);

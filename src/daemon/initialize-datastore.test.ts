@@ -8,7 +8,7 @@ import { initializeDatastore } from './initialize-datastore.ts';
 const signal = AbortSignal.timeout(600_000);
 const resources = '/calico/resources/v3/projectcalico.org/';
 
-/** What a host makes when it starts with a value of another tool's that cannot be read: ids by kind. */
+/** Returns the objects that a host creates if a value is unreadable: ids by kind. */
 async function startedWith(unreadable: string) {
   await using store = await openMirroredStore();
   const { mirror, writer } = store;
@@ -50,7 +50,7 @@ const all = {
   IPPool: ['default-ipv4-ippool'],
 };
 
-test('what cannot be read keeps a host from making nothing else that every datastore holds', async () => {
+test('an unreadable object does not keep a host from creating the other basic objects', async () => {
   assert.deepEqual(await startedWith('profiles/other'), all);
   assert.deepEqual(await startedWith('clusterinformations/default'), {
     ...all,
@@ -60,6 +60,6 @@ test('what cannot be read keeps a host from making nothing else that every datas
   assert.deepEqual(await startedWith('nodes/host-a'), { ...all, Node: [] });
 });
 
-test('a pool that cannot be read may have any range: no default pool is made beside it', async () => {
+test('an unreadable pool may have any range: no default pool is created alongside it', async () => {
   assert.deepEqual(await startedWith('ippools/mine'), { ...all, IPPool: [] });
 });

@@ -23,8 +23,8 @@ export interface InitializeDeps {
 }
 
 /**
- * Makes what every datastore holds, as soon as it can be read: cluster, tier and Node, and the default pools if
- * there is no pool at all. Tried again until it succeeds or the signal is aborted.
+ * Creates the basic objects as soon as the datastore can be read: cluster, tier and Node, and the default pools if
+ * there is no pool. Retries until it succeeds or the signal is aborted.
  */
 export async function initializeDatastore(
   deps: InitializeDeps,
@@ -49,7 +49,7 @@ export async function initializeDatastore(
 function createContents(draft: Draft, deps: InitializeDeps): void {
   const { node, settings, families, stamp } = deps;
   bootstrap(draft, { nodeName: node, stamp });
-  // One that cannot be read may have any range.
+  // An unreadable pool may have any range.
   const hasPools = [...draft.entries('IPPool')].length + draft.unreadable('IPPool').size > 0;
   if (settings.noDefaultPools || hasPools) return;
   for (const pool of defaultPools(settings, families)) {

@@ -5,19 +5,19 @@ import { loadLibc } from '../dataplane/netlink/libc.ts';
 import { describe } from '../errors/error.ts';
 
 /**
- * What is special in the root file system of a managed plugin (plugin/build, config.json). Everything else is there
- * under the host's own paths.
+ * Special paths in the root file system of a managed plugin (plugin/build, config.json). Everything else is at the
+ * host's own paths.
  */
 
 const hostSysctl = '/host/proc/sys/net';
 const ownSysctl = '/proc/sys/net';
 const bind = 4096;
 
-/** Where the host finds the command line of a managed plugin. */
+/** Path of a managed plugin's command on the host. */
 export const commandFile = '/var/lib/calico/bin/calico-cnm';
 
 /**
- * Docker mounts `/proc/sys` read-only in a plugin: the host's `/proc/sys/net` is put in its place. Throws
+ * Docker mounts `/proc/sys` read-only in a plugin: bind-mounts the host's `/proc/sys/net` over it. Throws
  * `kernel/refused` (without CAP_SYS_ADMIN).
  */
 export function makeSysctlWritable(): void {
@@ -29,8 +29,8 @@ export function makeSysctlWritable(): void {
 }
 
 /**
- * Writes a command for the host's users that runs the plugin's own program inside of the plugin, with the plugin's
- * settings. It names this process, so it is written at each start. Answers why it could not, or nothing.
+ * Writes a command for users of the host that runs the plugin's program inside the plugin, with the plugin's
+ * settings. It contains the process ID, so it is written at every start. Returns why it failed, or `undefined`.
  */
 export function writeCommand(
   environment: Readonly<Record<string, string | undefined>>,

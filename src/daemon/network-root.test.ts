@@ -5,12 +5,12 @@ import { requireNetworkRoot } from './network-root.ts';
 const status = (capabilities: string) =>
   `Name:\tnode\nUid:\t0\t0\t0\t0\nCapEff:\t${capabilities}\n`;
 
-test('a process that may change the network goes on', () => {
+test('a process that may change the network continues', () => {
   requireNetworkRoot(status('000001ffffffffff'));
   requireNetworkRoot(status('0000000000003000'));
 });
 
-test('one that may not is refused with what it lacks, and what to do', () => {
+test('a process that may not is rejected with the missing capabilities and the remedy', () => {
   for (const [capabilities, lacks] of [
     ['0000000000000000', 'CAP_NET_ADMIN and CAP_NET_RAW'],
     ['0000000000002000', 'CAP_NET_ADMIN'],

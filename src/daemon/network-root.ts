@@ -6,7 +6,7 @@ const netRaw = 13n;
 
 /**
  * Throws `cli/no-network-root` unless this process may change the network. `status` is the text of
- * /proc/self/status, whose line CapEff has the effective capabilities.
+ * /proc/self/status; its line CapEff has the effective capabilities.
  */
 export function requireNetworkRoot(status: string): void {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`);

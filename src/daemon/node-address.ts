@@ -10,7 +10,7 @@ import {
 } from '../host/node-addresses.ts';
 import type { Logger } from '../telemetry/log.ts';
 
-/** How often the host's addresses are read; calico/node does it every minute. */
+/** Interval of reading the host's addresses; calico/node uses one minute. */
 const intervalMs = 10_000;
 
 export interface NodeAddressDeps {
@@ -21,7 +21,7 @@ export interface NodeAddressDeps {
   readonly interfaces: () => readonly HostInterface[];
 }
 
-/** Keeps the addresses in this host's Node resource as the host has them, until the signal is aborted. */
+/** Keeps the addresses in this host's Node resource up to date until the signal is aborted. */
 export async function followNodeAddress(
   deps: NodeAddressDeps,
   work: Work,

@@ -5,7 +5,7 @@ const unixFamily = 1;
 const datagramWithoutWaiting = 2 | 0o4000;
 const dontWait = 0x40;
 
-/** A service manager's end, as systemd has it: a Unix datagram socket at a path, or at an abstract name after `@`. */
+/** The service manager's end, as in systemd: a Unix datagram socket at a path, or at an abstract name after `@`. */
 export class NotifySocket {
   readonly #libc = loadLibc();
   readonly #fd = this.#libc.socket(unixFamily, datagramWithoutWaiting, 0);
@@ -16,7 +16,7 @@ export class NotifySocket {
     assert.equal(this.#libc.bind(this.#fd, address, address.length), 0);
   }
 
-  /** What it was told since it was asked last. */
+  /** Returns the messages since the last call. */
   heard(): readonly string[] {
     const buffer = Buffer.alloc(256);
     const messages: string[] = [];

@@ -15,7 +15,7 @@ import { z } from 'zod';
 
 const quiet = { error: () => {}, warn: () => {}, info: () => {}, debug: () => {} };
 
-/** A daemon that has just started: its datastore is read when the test says so. */
+/** A daemon that has just started: the test controls when its datastore has been read. */
 async function starting(use: (daemon: Starting) => Promise<void>): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'plugin-servers-'));
   const socket = join(folder, 'calico.sock');
@@ -74,14 +74,14 @@ function call(socketPath: string): Promise<string> {
 test('a call waits while the datastore is being read, however slow this host is', () =>
   starting(async ({ call, read }) => {
     const calls = [call(), call()];
-    // Longer than for a datastore that is away.
+    // Longer than for an unavailable datastore.
     assert.equal(await Promise.race([...calls, sleep(1500)]), undefined);
     read();
     assert.deepEqual(await Promise.all(calls), ['{"done":true}', '{"done":true}']);
     assert.equal(await call(), '{"done":true}');
   }));
 
-test('of a datastore that is away the reason is told soon', () =>
+test('calls fail soon with the reason if the datastore is unavailable', () =>
   starting(async ({ call, state, read }) => {
     const waiting = call();
     state.isAway = true;

@@ -19,32 +19,32 @@ export interface PluginServersDeps {
   readonly ipam: ReturnType<typeof createDockerIpam>;
   /** Resolves when the datastore has been read. */
   readonly initialised: Promise<void>;
-  /** Whether it has failed to answer. */
+  /** Reports whether the datastore has failed to respond. */
   readonly isAway: () => boolean;
-  /** How long a call waits while it is away, and while it is being read, in milliseconds. */
+  /** How long a call waits while the datastore is unavailable, and while it is being read, in milliseconds. */
   readonly patience?: { readonly awayMs: number; readonly readingMs: number };
-  /** What is told while it has not been read. */
+  /** Returns the error for calls while the datastore has not been read. */
   readonly whyNotReady: () => CalicoError;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** Told of Docker's first call to a plugin, which it makes once in its life. */
+  /** Called for Docker's first call to a plugin, once per run of dockerd. */
   readonly onActivated: () => void;
-  /** Whether the log has what each call asked and was answered. */
+  /** Whether the log contains the bodies of requests and responses. */
   readonly logsBodies: boolean;
-  /** Told of a call that was refused. */
+  /** Called for a failed call. */
   readonly onRefused: (callId: string, error: CalicoError) => void;
 }
 
 /**
- * How long a call waits for a datastore that does not answer; Docker starts containers meanwhile, one at a time.
- * Nothing is refused only because this host is slow to start: what is being read is waited for longer.
+ * How long a call waits for an unavailable datastore; in the meantime Docker starts containers one at a time.
+ * No call fails only because this host starts slowly: calls wait longer while the datastore is being read.
  */
 const usualPatience = { awayMs: 4000, readingMs: 30_000 };
-const lookMs = 100;
+const pollMs = 100;
 
 /**
- * What makes the servers of both plugin APIs. They differ in the scope that they tell Docker: the plain sockets
- * are always `local`.
+ * Returns a function that creates a server of both plugin APIs. Servers differ in the scope that they report to
+ * Docker: the plain sockets are always `local`.
  */
 export function pluginServers(
   deps: PluginServersDeps,
@@ -78,7 +78,7 @@ export function pluginServers(
     });
 }
 
-/** Lets calls wait until the datastore has been read, but not for long. */
+/** Makes calls wait until the datastore has been read, up to a limit. */
 function whenReady(
   { initialised, isAway, whyNotReady, patience = usualPatience }: PluginServersDeps,
   methods: Readonly<Record<string, Method>>,
@@ -92,7 +92,7 @@ function whenReady(
       const waitedMs = performance.now() - came;
       if (signal.aborted || waitedMs > (isAway() ? patience.awayMs : patience.readingMs))
         throw whyNotReady();
-      await Promise.race([done, pause(lookMs, signal)]);
+      await Promise.race([done, pause(pollMs, signal)]);
     }
   };
   return Object.fromEntries(

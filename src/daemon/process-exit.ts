@@ -2,23 +2,23 @@ import { loadLibc } from '../dataplane/netlink/libc.ts';
 import { createLogger } from '../telemetry/log.ts';
 
 /**
- * Ends the process now. Node's own exit waits for the threads of its pool, which may sit in a call of the kernel's
- * that does not return: then sockets listen on, nobody answers, and nobody starts the daemon again.
+ * Exits the process immediately. Node's own exit waits for the threads of its pool, which may be blocked in a system
+ * call that never returns: then sockets still listen, nothing responds, and the daemon is not restarted.
  */
 export function exitImmediately(status: number): never {
   try {
     loadLibc().exit(status);
   } catch {
-    // Without the C library there is only the way of a crash.
+    // Without the C library only abort is left.
   }
   return process.abort();
 }
 
 /**
- * From now on whatever nobody catches, a promise's failure too, ends the process at once with status 1, after a line
- * with its stack. What it was in the middle of is not known any more; whoever supervises it starts it anew, and all
- * it needs is read from datastore and kernel. A log that cannot be written (a full disk, a reader that is gone) ends
- * nothing.
+ * Makes every uncaught error, including rejected promises, exit the process immediately with status 1, after logging
+ * its stack. The state of interrupted work is unknown; the supervisor of the process restarts it, and everything is
+ * read again from datastore and kernel. A log that cannot be written (full disk, closed pipe) does not end the
+ * process.
  */
 export function exitOnUncaught(write: (line: string) => void): void {
   for (const output of [process.stdout, process.stderr]) output.on('error', () => undefined);

@@ -9,7 +9,7 @@ import { ServiceManager } from './service-manager.ts';
 
 const libc = loadLibc();
 
-/** What the manager at a name is told. */
+/** The messages to the service manager at a name. */
 function heard(name: string, tell: (manager: ServiceManager) => void): readonly string[] {
   using socket = new NotifySocket(name);
   const pid = String(process.pid);
@@ -19,7 +19,7 @@ function heard(name: string, tell: (manager: ServiceManager) => void): readonly 
   return socket.heard();
 }
 
-test('the manager hears of the start, of each sign of life, and of the end', () => {
+test('the service manager is notified of start, watchdog ticks and stop', () => {
   const folder = mkdtempSync(join(tmpdir(), 'calico-notify-'));
   const tell = (manager: ServiceManager) => {
     assert.equal(manager.watchdogMs, 30_000);
@@ -36,7 +36,7 @@ test('the manager hears of the start, of each sign of life, and of the end', () 
   }
 });
 
-test('without a manager nothing is told, and a watchdog of another process is not ours', () => {
+test('without a service manager nothing is sent, and a watchdog of another process is ignored', () => {
   for (const environment of [
     {},
     { NOTIFY_SOCKET: '' },

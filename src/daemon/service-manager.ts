@@ -6,13 +6,13 @@ const dontWaitNoSignal = 0x40 | 0x4000;
 const longestPath = 107;
 
 /**
- * Tells systemd how the daemon is (sd_notify(3): a datagram to the socket of NOTIFY_SOCKET). Node has no Unix
- * datagrams, so it is sent by the C library. Tells nobody where no service manager asked to be told.
+ * Notifies systemd of the daemon's state (sd_notify(3): a datagram to the socket of NOTIFY_SOCKET). Node has no Unix
+ * datagrams, so the C library sends it. Does nothing without NOTIFY_SOCKET.
  */
 export class ServiceManager {
   readonly #libc: Libc;
   readonly #socket: string | undefined;
-  /** How often it wants to hear that we are alive, in milliseconds; `undefined` if it does not (sd_watchdog_enabled(3)). */
+  /** Watchdog timeout in milliseconds; `undefined` if the watchdog is off (sd_watchdog_enabled(3)). */
   readonly watchdogMs: number | undefined;
 
   constructor(libc: Libc, environment: Readonly<Record<string, string | undefined>>) {
@@ -21,26 +21,28 @@ export class ServiceManager {
     this.#socket = socket === undefined || !/^[/@]./.test(socket) ? undefined : socket;
     const microseconds = Number(environment['WATCHDOG_USEC'] ?? 0);
     const pid = environment['WATCHDOG_PID'];
-    const isForUs = pid === undefined || pid === String(process.pid);
+    const isForThisProcess = pid === undefined || pid === String(process.pid);
     this.watchdogMs =
-      this.#socket !== undefined && isForUs && microseconds > 0 ? microseconds / 1000 : undefined;
+      this.#socket !== undefined && isForThisProcess && microseconds > 0
+        ? microseconds / 1000
+        : undefined;
   }
 
   /** Docker can use the plugin. */
   ready(): void {
-    this.#tell('READY=1');
+    this.#notify('READY=1');
   }
 
   alive(): void {
-    if (this.watchdogMs !== undefined) this.#tell('WATCHDOG=1');
+    if (this.watchdogMs !== undefined) this.#notify('WATCHDOG=1');
   }
 
   stopping(): void {
-    this.#tell('STOPPING=1');
+    this.#notify('STOPPING=1');
   }
 
-  /** A manager that takes no message now does not keep us: it hears the next one, or notices that it does not. */
-  #tell(what: string): void {
+  /** Never blocks: a manager that misses a message gets the next one, or its watchdog expires. */
+  #notify(what: string): void {
     if (this.#socket === undefined) return;
     const fd = this.#libc.socket(unixFamily, datagramCloseOnExec, 0);
     if (fd < 0) return;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startDaemon } from './start-daemon.ts';
 
-test('a wrong setting ends the start with a status by which nobody tries again, and one line', async () => {
+test('a wrong setting ends the start with one line and an exit status that prevents restarts', async () => {
   const said: string[] = [];
   const environment = { CALICO_LOG_LEVEL: 'loud' };
   const { signal } = new AbortController();

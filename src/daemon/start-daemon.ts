@@ -10,26 +10,27 @@ import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { requireNetworkRoot } from './network-root.ts';
 import { lockHost } from './host-lock.ts';
 
-/** sysexits.h: EX_UNAVAILABLE and EX_CONFIG; the service manager does not try again by itself. */
+/** sysexits.h: EX_UNAVAILABLE and EX_CONFIG; the service manager does not restart the daemon for these. */
 const unavailable = 69;
 const wrongSettings = 78;
 /**
- * Docker starts a plugin that ends again at once, and of an `enable` that fails the second attempt kills what the
- * next `enable` has started. So a managed plugin that cannot start waits until Docker gives up (13 s) and ends it.
+ * Docker restarts a plugin that exits immediately, and the second attempt of a failed `enable` kills the process that
+ * the next `enable` has started. Therefore a managed plugin that cannot start waits until Docker gives up (13 s) and
+ * kills it.
  */
 const lingerMs = 30_000;
 
 export interface DaemonWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly signal: AbortSignal;
-  /** For what ends the start, a line. */
+  /** Reports a failed start in one line. */
   readonly error: (text: string) => void;
 }
 
 /**
- * Starts the daemon and answers its exit status when it has ended. Docker looks for a managed plugin's socket half
- * a second after its start, and then only every three seconds, and takes it for started once it listens. So that one
- * listens as soon as it is known that it can run, before most of the program is loaded; calls wait meanwhile.
+ * Runs the daemon and returns its exit status. Docker checks a managed plugin's socket half a second after its start,
+ * then only every three seconds, and considers it started once it listens. Therefore this socket listens as soon as
+ * the daemon is known to be able to run, before most of the program is loaded; calls wait until then.
  */
 export async function startDaemon({ environment, signal, error }: DaemonWorld): Promise<number> {
   try {

@@ -4,10 +4,10 @@ import type { Logger } from '../telemetry/log.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Check } from '../telemetry/status-report.ts';
 
-/** So many failures in a row are no accident. */
+/** Number of failures in a row that status reports. */
 const repeatedly = 2;
 
-/** The supervisor of the daemon's background work, which logs and counts what fails. */
+/** Creates the supervisor of the daemon's background tasks, which logs and counts failures. */
 export function createSupervisor(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
@@ -15,7 +15,7 @@ export function createSupervisor(options: {
 }): Supervisor {
   const { log, metrics, isDatastoreAway } = options;
   return new Supervisor({
-    // Each has a line of its own in the log or in status.
+    // Each of these has its own line in the log or in status.
     waits: (error) =>
       isCalicoError(error, 'docker/unavailable', 'datastore/locked') ||
       (isDatastoreAway() && isCalicoError(error) && error.code.startsWith('datastore/')),
@@ -23,7 +23,7 @@ export function createSupervisor(options: {
       const facts = { work: name, why: describe(error), ...stackOf(error) };
       if (waits) return log.debug('background work waits', facts);
       metrics.workFailures.inc({ work: name });
-      // Of what goes on failing, the 1st, 2nd, 4th, 8th … time is told.
+      // Of repeated failures the 1st, 2nd, 4th, 8th … is logged.
       if (Number.isInteger(Math.log2(inARow))) {
         log.warn('background work failed; it is tried again', { ...facts, inARow });
       }
@@ -31,7 +31,7 @@ export function createSupervisor(options: {
   });
 }
 
-/** What `status` says of the background work: what has failed repeatedly, and not gone well since. */
+/** Returns the status check of background tasks: those that failed repeatedly and have not succeeded since. */
 export function backgroundCheck(reports: readonly WorkReport[]): Check {
   const failing = reports.filter(({ inARow }) => inARow >= repeatedly);
   const noted = reports.filter(({ last, inARow }) => last !== undefined && inARow < repeatedly);
@@ -53,7 +53,7 @@ function sentence({ name, inARow, last }: WorkReport): string {
   return `${name} ${times}, last at ${last.at.toISOString()}: ${last.why}`;
 }
 
-/** Where an error that is none of ours comes from. */
+/** Returns the stack of an error that is not in the catalogue. */
 function stackOf(error: unknown): { readonly stack?: string } {
   if (isCalicoError(error) || !(error instanceof Error) || error.stack === undefined) return {};
   return { stack: error.stack };

@@ -4,14 +4,14 @@ import type { Logger } from '../telemetry/log.ts';
 import { exitImmediately } from './process-exit.ts';
 import type { ServiceManager } from './service-manager.ts';
 
-/** How long the event loop may stand still, in seconds, until the kernel ends the process, who ever supervises it. */
+/** How long the event loop may stall, in seconds, until the kernel kills the process, whatever supervises it. */
 const maxStallSeconds = 90;
 const tickMs = 5000;
 
 /**
- * Sees that the daemon lives, or ends it so that it is started again. Each turn of a timer of the event loop tells
- * systemd that it does, and winds up the kernel's alarm clock, which ends the process where there is no systemd. Where
- * the event loop turns but a piece of work has hung for long, it ends the process itself and names that.
+ * Supervises the daemon, and ends a hanging one so that it is restarted. Every tick of a timer notifies systemd's
+ * watchdog and resets the kernel's alarm(2), which ends the process without systemd. If the event loop runs but a
+ * background task hangs, the process exits immediately and logs the task.
  */
 export function startWatchdog(
   deps: {

@@ -227,7 +227,7 @@ export function datastoreContract(open: () => Promise<Datastore>): void {
             ),
           );
           revisions.push(...written.map(({ revision }) => revision));
-          // What others write counts as well, and is not told.
+          // Writes of other clients count as well, and are not reported.
           await put(store, `/elsewhere/${from}`, 'x');
         }
         const has = new Set<bigint>();
