@@ -51,7 +51,7 @@ class Lab {
   }
 
   tell(revision: bigint, ...changes: readonly EntryChange[]): void {
-    this.#listener({ revision, isLive: true, changes });
+    this.#listener({ revision, isLive: true, changes, briefs: [] });
   }
 
   /** What is written from a change on, until a round after it has ended. */

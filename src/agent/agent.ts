@@ -142,9 +142,12 @@ export class Agent {
     };
   }
 
-  #take({ revision, changes }: EntryChanges): void {
+  #take({ revision, changes, briefs }: EntryChanges): void {
     for (const change of changes) {
       for (const manager of this.#byKind.get(change.kind) ?? []) manager.onChange?.(change);
+    }
+    for (const brief of briefs) {
+      for (const manager of this.#byKind.get(brief.kind) ?? []) manager.onBrief?.(brief);
     }
     this.#seen = revision;
     this.#kick();

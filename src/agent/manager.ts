@@ -1,4 +1,4 @@
-import type { EntryChange } from '../cache/mirror.ts';
+import type { BriefChange, EntryChange } from '../cache/mirror.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import type { Check } from '../telemetry/status-report.ts';
@@ -65,6 +65,8 @@ export interface Manager<Kind extends EntryKind = EntryKind> extends Participant
   start?(): void;
   /** A resource of its kinds as it was and is; to be taken in a time that does not depend on how many others there are. */
   onChange?(change: EntryChange<Kind>): void;
+  /** What is held in brief, of objects of other hosts and of its kinds, as it is now; as `onChange`. */
+  onBrief?(change: BriefChange): void;
   /** Does what has to follow when the drivers are through with a phase. */
   apply?(phase: Phase): void;
   /** What `status` says of it. */

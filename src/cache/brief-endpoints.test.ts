@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { workloadEndpointType, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
-import { BriefEndpoints } from './brief-endpoints.ts';
+import { briefEndpoint } from '../model/briefs.ts';
+import { workloadEndpointType } from '../model/kinds/workload-endpoint.ts';
+import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
 /** What Calico or somebody else may have written where a value of a type is expected. */
 const odd = fc.constantFrom<unknown>(
@@ -94,10 +95,7 @@ const stored = fc.record({
   spec: oftenRight(spec),
 });
 
-/** Without what is `undefined`. */
-const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
-
-const outcome = (decode: () => WorkloadEndpoint) => {
+const outcome = <Value>(decode: () => Value) => {
   try {
     return decode();
   } catch {
@@ -105,30 +103,48 @@ const outcome = (decode: () => WorkloadEndpoint) => {
   }
 };
 
-test('whatever is stored of an endpoint, its brief is part of what the schema makes of it, or both refuse it', () => {
+test('whatever is stored of an endpoint, its brief is that of what the schema makes of it, or both refuse it', () => {
   const briefs = new BriefEndpoints();
   let readable = 0;
   fc.assert(
     fc.property(stored, (value) => {
       const text = JSON.stringify(value);
-      const whole = outcome(() => workloadEndpointType.decode('/key', text));
+      const expected = outcome(() => briefEndpoint(workloadEndpointType.decode('/key', text)));
       const brief = outcome(() => briefs.decode('/key', text));
-      if (typeof whole === 'string' || typeof brief === 'string') {
-        assert.equal(brief, whole);
-        return;
-      }
+      assert.deepEqual(brief, expected);
+      if (typeof brief === 'string') return;
       readable++;
-      const { name, namespace, labels } = whole.metadata;
-      const { orchestrator, node, endpoint, ipNetworks, profiles, interfaceName, ports } =
-        whole.spec;
-      const spec = { orchestrator, node, endpoint, ipNetworks, profiles, interfaceName, ports };
-      const { kind, apiVersion } = whole;
-      const part = { kind, apiVersion, metadata: { name, namespace, labels }, spec };
-      assert.deepEqual(plain(brief), plain(part));
+      // What a snapshot has of it is read as the same.
+      const saved = encodeBriefEndpoint('libnetwork/e1', brief);
+      assert.deepEqual(briefs.decode('/key', saved), brief);
+      assert.deepEqual(briefEndpoint(workloadEndpointType.decode('/key', saved)), brief);
     }),
     { numRuns: 3000 },
   );
   assert.ok(readable > 300, `${readable} of them could be read`);
+});
+
+test('endpoints that are alike share what they have in common', () => {
+  const briefs = new BriefEndpoints();
+  const text = (ip: string) =>
+    JSON.stringify({
+      kind: 'WorkloadEndpoint',
+      apiVersion: 'projectcalico.org/v3',
+      metadata: { name: 'e1', namespace: 'libnetwork', labels: { role: 'web' } },
+      spec: {
+        orchestrator: 'libnetwork',
+        node: 'host-a',
+        endpoint: 'e1',
+        ipNetworks: [ip],
+        profiles: ['web'],
+        interfaceName: 'cali1',
+      },
+    });
+  const [one, other] = ['10.0.0.1', '10.0.0.2'].map((ip) => briefs.decode('/key', text(ip)));
+  assert.notDeepEqual(one?.nets, other?.nets);
+  for (const part of ['scope', 'labels', 'profiles', 'ports'] as const) {
+    assert.equal(one?.[part], other?.[part]);
+  }
 });
 
 test('texts that are no JSON are refused as the schema does, and an empty one, too', () => {

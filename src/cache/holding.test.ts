@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Datastore } from '../datastore/datastore.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import type { Draft } from '../datastore/writer.ts';
 import { parseCidr } from '../ip/cidr.ts';
+import type { Block } from '../model/kinds/block.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { GroupWriter } from './group-writer.ts';
@@ -12,22 +14,46 @@ import { MustRead } from './view.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
+/** What is done once before the next commit of the node `there`. */
+interface Race {
+  beforeCommit: (() => Promise<unknown>) | undefined;
+}
+
+function raced(store: Datastore, race: Race): Datastore {
+  const commit: Datastore['commit'] = async (...asked) => {
+    const { beforeCommit } = race;
+    race.beforeCommit = undefined;
+    await beforeCommit?.();
+    return store.commit(...asked);
+  };
+  return {
+    endpoint: store.endpoint,
+    read: (...asked) => store.read(...asked),
+    pages: (...asked) => store.pages(...asked),
+    commit,
+    watch: (...asked) => store.watch(...asked),
+    close: () => store.close(),
+  };
+}
+
 /** Two nodes on one store, of which each holds what it needs. */
 async function withNodes(
   use: (
     here: LiveMirror,
     there: LiveMirror,
     writers: readonly [GroupWriter, GroupWriter],
+    race: Race,
   ) => Promise<void>,
   prepare: (store: Datastore) => Promise<unknown> = () => Promise.resolve(),
 ): Promise<void> {
   const store = await openSqliteStore(':memory:');
   await prepare(store);
   const stop = new AbortController();
-  const [here, there] = [mirrorOf(store, 'here'), mirrorOf(store, 'there')];
+  const race: Race = { beforeCommit: undefined };
+  const [here, there] = [mirrorOf(store, 'here'), mirrorOf(raced(store, race), 'there')];
   const running = [here, there].map((mirror) => mirror.run(stop.signal));
   await Promise.all([here, there].map((mirror) => mirror.reached(0n, signal)));
-  await use(here, there, [new GroupWriter(here), new GroupWriter(there)]);
+  await use(here, there, [new GroupWriter(here), new GroupWriter(there)], race);
   stop.abort();
   await Promise.all(running);
   await store.close();
@@ -65,10 +91,16 @@ test('of another host a node holds what policy goes by; the whole endpoint is re
     );
     await there.reached(revision, signal);
     assert.deepEqual(here.get('WorkloadEndpoint', id)?.value, whole);
-    const brief = there.held('WorkloadEndpoint').get(id)?.value;
-    assert.deepEqual(brief?.spec.profiles, ['web']);
-    assert.deepEqual(brief?.metadata.labels, { role: 'web' });
-    assert.equal(brief?.metadata.annotations, undefined);
+    assert.deepEqual(there.brief('WorkloadEndpoint', id), {
+      scope: { namespace: 'libnetwork' },
+      node: 'here',
+      nets: ['10.1.2.3/32'],
+      labels: { role: 'web' },
+      profiles: ['web'],
+      ports: [],
+    });
+    assert.deepEqual([...there.briefs('WorkloadEndpoint')].length, 1);
+    assert.throws(() => there.list('WorkloadEndpoint'), MustRead);
     assert.deepEqual([...there.group('WorkloadEndpoint', '10.1.2.3')], [id]);
     assert.throws(() => there.get('WorkloadEndpoint', id), MustRead);
     const { result } = await other.write((draft) => draft.get('WorkloadEndpoint', id), signal);
@@ -99,7 +131,11 @@ test('an endpoint that changes hosts is held whole by the one that it comes to, 
     await there.reached(revision, signal);
     assert.equal(there.get('WorkloadEndpoint', id)?.value.spec.workload, 'web-1');
     assert.throws(() => here.get('WorkloadEndpoint', id), MustRead);
-    assert.equal(here.held('WorkloadEndpoint').get(id)?.value.spec.workload, undefined);
+    assert.equal(here.brief('WorkloadEndpoint', id)?.node, 'there');
+    assert.deepEqual(
+      [here, there].map((mirror) => mirror.held('WorkloadEndpoint').size),
+      [0, 1],
+    );
   }));
 
 test('handles of others are not held; one that is taken to be new, and is not, is found before anything is written', () =>
@@ -128,3 +164,90 @@ test('handles of others are not held; one that is taken to be new, and is not, i
       return store.commit({ compares: [], writes }, signal);
     },
   ));
+
+const cidr = parseCidr('10.1.2.0/29');
+
+/** A block of a host, whose first addresses are held by hosts with handles. */
+function claimed(
+  host: string,
+  ...holders: readonly (readonly [handle: string, node: string])[]
+): Block {
+  const ordinals = Array.from({ length: 8 }, (_, ordinal) => ordinal);
+  return {
+    cidr,
+    affinity: `host:${host}`,
+    allocations: ordinals.map((ordinal) => (ordinal < holders.length ? ordinal : null)),
+    unallocated: ordinals.slice(holders.length),
+    attributes: holders.map(([handle_id, node]) => ({ handle_id, secondary: { node } })),
+    sequenceNumber: 1_787_392_800_000_000_000n,
+  };
+}
+
+test('a block of another host is held in brief; who it concerns holds it whole', () =>
+  withNodes(async (here, there, [writer, other]) => {
+    const put = async (block: Block) => {
+      const { revision } = await writer.write((draft) => draft.put('Block4', cidr, block), signal);
+      await there.reached(revision, signal);
+    };
+    const told: string[] = [];
+    there.subscribe(({ changes, briefs }) => {
+      for (const { kind, now } of changes)
+        told.push(`${kind} ${now === undefined ? 'gone' : 'whole'}`);
+      for (const { kind, brief } of briefs)
+        told.push(`${kind} ${brief === undefined ? 'gone' : 'brief'}`);
+    });
+    await put(claimed('here'));
+    assert.deepEqual(here.get('Block4', cidr)?.value, claimed('here'));
+    assert.throws(() => there.get('Block4', cidr), MustRead);
+    assert.equal(there.brief('Block4', cidr)?.host, 'here');
+    assert.equal(there.brief('Block4', parseCidr('10.1.3.0/29')), undefined);
+    assert.equal(there.get('Block4', '10.1.3.0/29'), undefined);
+    const read = await other.write((draft) => draft.get('Block4', cidr), signal);
+    assert.deepEqual(read.result, claimed('here'));
+    // What changes of it and is not in the brief nobody is told of: here, who holds an address.
+    await put(claimed('here', ['h1', 'here']));
+    await put(claimed('here', ['h2', 'here']));
+    assert.deepEqual(told, ['Block4 brief', 'Block4 brief']);
+    // One of its addresses comes to the other host.
+    await put(claimed('here', ['h1', 'here'], ['h3', 'there']));
+    assert.equal(there.get('Block4', cidr)?.value.attributes?.length, 2);
+    await put(claimed('here', ['h1', 'here']));
+    assert.throws(() => there.get('Block4', cidr), MustRead);
+    await writer.write((draft) => draft.remove('Block4', cidr), signal);
+    assert.equal(
+      (await other.write((draft) => draft.get('Block4', cidr), signal)).result,
+      undefined,
+    );
+    assert.equal(there.brief('Block4', cidr), undefined);
+    assert.deepEqual(told.slice(2), ['Block4 whole', 'Block4 gone', 'Block4 brief', 'Block4 gone']);
+  }));
+
+test('what a plan decides by of a block or endpoint of another host is compared by its commit', () =>
+  withNodes(async (_, there, [writer, other], race) => {
+    const { revision } = await writer.write((draft) => {
+      draft.put('Block4', cidr, claimed('here'));
+      draft.put('WorkloadEndpoint', id, endpoint('here', 'e1'));
+    }, signal);
+    await there.reached(revision, signal);
+    for (const [what, look, change] of [
+      [
+        'a block',
+        (draft: Draft) => draft.get('Block4', cidr)?.affinity,
+        (draft: Draft) => draft.put('Block4', cidr, claimed('elsewhere')),
+      ],
+      [
+        'an endpoint found by its address',
+        (draft: Draft) =>
+          [...draft.group('WorkloadEndpoint', '10.1.2.3')].map(([, { spec }]) => spec.workload),
+        (draft: Draft) => draft.remove('WorkloadEndpoint', id),
+      ],
+    ] as const) {
+      race.beforeCommit = () => writer.write(change, signal);
+      const seen: unknown[] = [];
+      await other.write((draft) => {
+        seen.push(look(draft));
+        draft.put('Handle', `h ${what}`, {});
+      }, signal);
+      assert.notDeepEqual(seen.at(-1), seen[0], `the plan is run again when ${what} changes`);
+    }
+  }));

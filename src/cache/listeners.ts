@@ -1,6 +1,9 @@
 import { backoffMs } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
-import type { EntryChange, EntryChanges } from './mirror.ts';
+import type { EntryChanges } from './mirror.ts';
+
+/** One change. */
+type Single = Pick<EntryChanges, 'changes' | 'briefs'>;
 
 type Listener = (changes: EntryChanges) => void;
 
@@ -15,7 +18,7 @@ const longestRetryMs = 60_000;
 export class Listeners {
   readonly #work: Work;
   /** By listener, the changes that it could not take, by what they are of. */
-  readonly #owed = new Map<Listener, Map<string, EntryChange>>();
+  readonly #owed = new Map<Listener, Map<string, Single>>();
   #latest: Pick<EntryChanges, 'revision' | 'isLive'> = { revision: 0n, isLive: false };
   #delays = backoffMs(firstRetryMs, longestRetryMs);
   #retry: NodeJS.Timeout | undefined;
@@ -35,23 +38,21 @@ export class Listeners {
       this.#tellOwed(listener, owed);
       if (owed.size > 0 || !this.#takes(listener, told)) this.#tellSingly(listener, owed, told);
     }
-    this.#latest = told;
+    this.#latest = { revision: told.revision, isLive: told.isLive };
     this.#planRetry();
   }
 
-  #tellSingly(listener: Listener, owed: Map<string, EntryChange>, told: EntryChanges): void {
-    for (const change of told.changes) {
-      const name = `${change.kind} ${change.id}`;
+  #tellSingly(listener: Listener, owed: Map<string, Single>, told: EntryChanges): void {
+    for (const [name, single] of singlesOf(told)) {
       // Also of what was owed before: this is newer.
-      if (this.#takes(listener, { ...told, changes: [change] })) owed.delete(name);
-      else owed.set(name, change);
+      if (this.#takes(listener, { ...told, ...single })) owed.delete(name);
+      else owed.set(name, single);
     }
   }
 
-  #tellOwed(listener: Listener, owed: Map<string, EntryChange>): void {
-    const { revision, isLive } = this.#latest;
-    for (const [name, change] of owed) {
-      if (this.#takes(listener, { revision, isLive, changes: [change] })) owed.delete(name);
+  #tellOwed(listener: Listener, owed: Map<string, Single>): void {
+    for (const [name, single] of owed) {
+      if (this.#takes(listener, { ...this.#latest, ...single })) owed.delete(name);
     }
   }
 
@@ -81,4 +82,10 @@ export class Listeners {
       this.#planRetry();
     }, this.#delays.next().value).unref();
   }
+}
+
+/** The changes one by one, with what they are of: whole ones first, as what ceases to be one may then be in brief. */
+function* singlesOf({ changes, briefs }: EntryChanges): Generator<readonly [string, Single]> {
+  for (const one of changes) yield [`${one.kind} ${one.id}`, { changes: [one], briefs: [] }];
+  for (const one of briefs) yield [`brief ${one.kind} ${one.id}`, { changes: [], briefs: [one] }];
 }

@@ -3,24 +3,17 @@ import { inSlices } from '../async/slices.ts';
 import { Work } from '../async/supervise.ts';
 import { Waiters } from '../async/waiters.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
-import {
-  entryKinds,
-  entryTypeOf,
-  parseKey,
-  rootPrefix,
-  type EntryKind,
-  type EntryValue,
-} from '../model/kinds/index.ts';
-import { IdsByKey } from '../model/ids-by-key.ts';
+import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts';
+import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
+import { HeldEntries, type HeldChanges } from './held-entries.ts';
 import { everything, type Holding } from './holding.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
 import { isConflictHere, isWrittenHere } from './way-back.ts';
-import { decodeEntry, Tables } from './tables.ts';
 import { MustRead, type Stored, type Unreadable } from './view.ts';
-import type { EntryChange, EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
+import type { EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
 
 /** Whether the mirror follows its datastore now. */
 export interface MirrorHealth {
@@ -45,12 +38,9 @@ const pieceSize = 20;
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
-  readonly #tables = new Tables();
-  readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
+  readonly #entries: HeldEntries;
   /** What our commits under way write, by key. */
   readonly #sent = new Map<string, Sent>();
-  /** What cannot be read, by key. */
-  readonly #unreadable = new Map<string, Unreadable>();
   readonly #listeners: Listeners;
   readonly #waiters = new Waiters();
   #revision = 0n;
@@ -59,7 +49,7 @@ export class LiveMirror implements Mirror {
   /** Whether what is here was all there at one revision, and not in part already of a later one. */
   #isWhole = true;
   /** The last piece of what has been taken, of which the listeners are told with what comes next. */
-  #untold: readonly EntryChange[] = [];
+  #untold: HeldChanges = { changes: [], briefs: [] };
   /** The keys that were here when a listing began and that it has not named yet. */
   #unlisted: Set<string> | undefined;
   #snapshotOf: Date | undefined;
@@ -84,6 +74,10 @@ export class LiveMirror implements Mirror {
   ) {
     this.datastore = datastore;
     this.#holding = holding;
+    this.#entries = new HeldEntries(holding, (key, text) => {
+      const sent = this.#sent.get(key);
+      return sent?.text === text ? sent.values : undefined;
+    });
     this.#wayBackMs = wayBackMs;
     this.#listeners = new Listeners(listening);
     this.#readSnapshot = readSnapshot;
@@ -144,17 +138,14 @@ export class LiveMirror implements Mirror {
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {
     const stored = this.held(kind).get(id);
-    const isRead =
-      stored === undefined
-        ? !this.#holding.unheld.has(kind)
-        : this.#holding.briefs[kind]?.isBrief(stored.value) !== true;
-    if (!isRead) throw new MustRead({ kind, id });
-    return stored;
+    if (stored !== undefined) return stored;
+    if (this.#entries.mustBeRead(kind, id)) throw new MustRead({ kind, id });
+    return undefined;
   }
 
   list<K extends EntryKind>(kind: K, idPrefix = ''): ReadonlyMap<string, Stored<EntryValue<K>>> {
     const held = this.held(kind);
-    if (this.#holding.unheld.has(kind)) throw new MustRead({ kind, idPrefix });
+    if (this.#entries.mustBeListed(kind)) throw new MustRead({ kind, idPrefix });
     return held;
   }
 
@@ -162,11 +153,27 @@ export class LiveMirror implements Mirror {
     if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
-    return this.#tables.of(kind);
+    return this.#entries.whole(kind);
+  }
+
+  heldInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>> {
+    return this.#entries.inBrief(kind);
+  }
+
+  brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined {
+    const whole = this.held(kind).get(id);
+    return whole === undefined
+      ? this.#entries.inBrief(kind).get(id)?.value
+      : briefTypeOf[kind].of(whole.value);
+  }
+
+  *briefs<K extends BriefKind>(kind: K): Generator<readonly [id: string, brief: BriefValue<K>]> {
+    for (const [id, { value }] of this.held(kind)) yield [id, briefTypeOf[kind].of(value)];
+    for (const [id, { value }] of this.#entries.inBrief(kind)) yield [id, value];
   }
 
   group(kind: EntryKind, group: string): ReadonlySet<string> {
-    return this.#groups.get(kind)?.ids(group) ?? new Set();
+    return this.#entries.group(kind, group);
   }
 
   reached(revision: bigint, signal: AbortSignal): Promise<void> {
@@ -206,18 +213,12 @@ export class LiveMirror implements Mirror {
 
   /** Whether what a key holds, or that it is absent, is known here. */
   isHeld(key: string): boolean {
-    const parsed = parseKey(key);
-    if (parsed === undefined) return false;
-    const { kind, id } = parsed;
-    return !this.#holding.unheld.has(kind) || this.#tables.of(kind).has(id);
+    return this.#entries.isHeld(key);
   }
 
   /** The revision of a key's last write, as far as is known here; 0: it is absent. */
   modRevisionOf(key: string): bigint {
-    const parsed = parseKey(key);
-    if (parsed === undefined) return 0n;
-    const stored = this.#tables.of(parsed.kind).get(parsed.id);
-    return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
+    return this.#entries.modRevisionOf(key);
   }
 
   get isLive(): boolean {
@@ -229,14 +230,13 @@ export class LiveMirror implements Mirror {
   }
 
   unreadable(kind: EntryKind, id: string): Unreadable | undefined {
-    return this.#unreadable.size === 0
-      ? undefined
-      : this.#unreadable.get(entryTypeOf[kind].key(id));
+    const { unreadable } = this.#entries;
+    return unreadable.size === 0 ? undefined : unreadable.get(entryTypeOf[kind].key(id));
   }
 
   allUnreadable(kind: EntryKind): ReadonlyMap<string, Unreadable> {
     const found = new Map<string, Unreadable>();
-    for (const [key, unreadable] of this.#unreadable) {
+    for (const [key, unreadable] of this.#entries.unreadable) {
       const id = entryTypeOf[kind].idOf(key);
       if (id !== undefined) found.set(id, unreadable);
     }
@@ -244,7 +244,7 @@ export class LiveMirror implements Mirror {
   }
 
   problems(): ReadonlyMap<string, string> {
-    return new Map([...this.#unreadable].map(([key, { why }]) => [key, why]));
+    return new Map([...this.#entries.unreadable].map(([key, { why }]) => [key, why]));
   }
 
   get isWhole(): boolean {
@@ -264,14 +264,13 @@ export class LiveMirror implements Mirror {
     const changes = snapshot.entries.map(([key, value]) => ({ key, value, modRevision: 0n }));
     await this.#takePieces(changes, false);
     this.#snapshotOf = snapshot.savedAt;
-    this.#arrive(0n, []);
+    this.#arrive(0n);
   }
 
   #beginListing(): void {
     this.#isWhole = false;
-    // What else was written to them meanwhile is not listed.
-    for (const kind of this.#holding.unheld) this.#tables.of(kind).clear();
-    this.#unlisted = new Set(this.#keys());
+    this.#entries.dropUnlisted();
+    this.#unlisted = new Set(this.#entries.keys());
   }
 
   /** What is here and was not listed has been removed. */
@@ -286,109 +285,42 @@ export class LiveMirror implements Mirror {
     this.#isLive = true;
     this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
-    this.#arrive(revision, []);
+    this.#arrive(revision);
   }
 
   /** Takes all that changed up to a revision: at once, unless it is so much that others would wait. */
   async #take(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
     if (changes.length > mostAtOnce) {
       await this.#takePieces(changes);
-      this.#arrive(revision, []);
     } else {
-      this.#arrive(revision, this.#takeChanges(changes));
+      for (const change of changes) this.#entries.take(change, this.#untold);
     }
+    this.#arrive(revision);
   }
 
   /** Takes changes piece by piece; only what comes after them tells that the revision they lead to is reached. */
   async #takePieces(changes: readonly KeyChange[], isLive = true): Promise<void> {
     this.#isWhole = false;
     const act = (some: readonly KeyChange[]) => {
-      const { revision } = this;
-      if (this.#untold.length > 0)
-        this.#listeners.tell({ revision, isLive, changes: this.#untold });
-      this.#untold = this.#takeChanges(some);
+      this.#tell(isLive);
+      for (const change of some) this.#entries.take(change, this.#untold);
     };
     await inSlices(changes, { atOnce: pieceSize, act });
   }
 
-  /** All changes up to the revision are here: these are the last of them. */
-  #arrive(revision: bigint, changes: readonly EntryChange[]): void {
+  /** All changes up to the revision are here. */
+  #arrive(revision: bigint): void {
     this.#revision = revision;
     this.#isWhole = true;
-    const all = [...this.#untold, ...changes];
-    this.#untold = [];
-    this.#listeners.tell({ revision, isLive: this.#isLive, changes: all });
+    this.#tell(this.#isLive, true);
     this.#waiters.settle();
   }
 
-  #takeChanges(changes: readonly KeyChange[]): readonly EntryChange[] {
-    return changes.map((one) => this.#takeChange(one)).filter((one) => one !== undefined);
-  }
-
-  #takeChange(change: KeyChange): EntryChange | undefined {
-    const parsed = parseKey(change.key);
-    return parsed === undefined ? undefined : this.#takeEntry(parsed.kind, parsed.id, change);
-  }
-
-  #takeEntry<K extends EntryKind>(kind: K, id: string, change: KeyChange): EntryChange | undefined {
-    const table = this.#tables.of(kind);
-    const before = table.get(id);
-    if (before?.modRevision === change.modRevision && change.value !== undefined) return undefined;
-    const now = this.#decode(kind, id, change);
-    if (now === undefined) table.delete(id);
-    else table.set(id, now);
-    this.#regroup(kind, id, { before, now });
-    if (before === undefined && now === undefined) return undefined;
-    const entryChange: EntryChange<K> = { kind, id, before, now };
-    // A change of one kind is one of the alternatives; the type parameter hides that from the compiler.
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-    return entryChange as EntryChange;
-  }
-
-  #regroup<K extends EntryKind>(
-    kind: K,
-    id: string,
-    change: {
-      readonly before: Stored<EntryValue<K>> | undefined;
-      readonly now: Stored<EntryValue<K>> | undefined;
-    },
-  ): void {
-    const groupsOf = (stored: Stored<EntryValue<K>> | undefined) =>
-      stored === undefined ? [] : entryTypeOf[kind].groups(id, stored.value);
-    const [before, now] = [groupsOf(change.before), groupsOf(change.now)];
-    const groups = this.#groups.get(kind);
-    for (const group of before) if (!now.includes(group)) groups?.remove(group, id);
-    for (const group of now) groups?.add(group, id);
-  }
-
-  #decode<K extends EntryKind>(
-    kind: K,
-    id: string,
-    { key, value, modRevision }: KeyChange,
-  ): Stored<EntryValue<K>> | undefined {
-    this.#unreadable.delete(key);
-    if (value === undefined) return undefined;
-    const sent = this.#sent.get(key);
-    const known = sent?.text === value ? sent.values.written(kind, id) : undefined;
-    const brief = this.#holding.briefs[kind];
-    if (known !== undefined) {
-      return { id, value: brief?.isBrief(known) === true ? brief.of(known) : known, modRevision };
-    }
-    const isOthers = this.#holding.unheld.has(kind) && !this.#tables.of(kind).has(id);
-    if (isOthers) return undefined;
-    const { decode: whole } = entryTypeOf[kind];
-    const decoded = decodeEntry({ id, key, value, modRevision }, (...stored) =>
-      brief === undefined ? whole(...stored) : brief.decode(...stored, whole),
-    );
-    if (!('why' in decoded)) return decoded;
-    this.#unreadable.set(key, decoded);
-    return undefined;
-  }
-
-  #keys(): string[] {
-    const keysOf = (kind: EntryKind) =>
-      [...this.#tables.of(kind).keys()].map((id) => entryTypeOf[kind].key(id));
-    return [...entryKinds.flatMap(keysOf), ...this.#unreadable.keys()];
+  #tell(isLive: boolean, isAnyway = false): void {
+    const told = this.#untold;
+    if (!isAnyway && told.changes.length + told.briefs.length === 0) return;
+    this.#untold = { changes: [], briefs: [] };
+    this.#listeners.tell({ revision: this.#revision, isLive, ...told });
   }
 }
 

@@ -1,8 +1,9 @@
+import type { BriefKind, BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { CommitResult, Transaction } from '../datastore/datastore.ts';
 import type { Stored, View } from './view.ts';
 
-/** One entry that was written or removed (`now` is `undefined`). */
+/** One entry that was written or removed (`now` is `undefined`), of those that are held whole. */
 export type EntryChange<K extends EntryKind = EntryKind> = {
   readonly [P in K]: {
     readonly kind: P;
@@ -12,12 +13,26 @@ export type EntryChange<K extends EntryKind = EntryKind> = {
   };
 }[K];
 
+/**
+ * One entry that is held in brief, as it is now; `undefined`: it is gone. One that comes to be held whole is told as such
+ * alone; one that ceases to be is gone as such first.
+ */
+export type BriefChange<K extends BriefKind = BriefKind> = {
+  readonly [P in K]: {
+    readonly kind: P;
+    readonly id: string;
+    readonly brief: BriefValue<P> | undefined;
+  };
+}[K];
+
 /** Everything that changed up to a revision; the first batch after a new listing holds all differences. */
 export interface EntryChanges {
   readonly revision: bigint;
   /** Whether the datastore itself said so, and not a snapshot. */
   readonly isLive: boolean;
   readonly changes: readonly EntryChange[];
+  /** What changed of what is held in brief. */
+  readonly briefs: readonly BriefChange[];
 }
 
 /**
@@ -68,8 +83,11 @@ export interface Mirror extends Base {
   /** All writes up to here are in. */
   readonly revision: bigint;
 
-  /** All of a kind that is held here, some of it perhaps in brief; live, as `list`. */
+  /** All of a kind that is held here as a whole, by id; live, as `list`. */
   held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
+
+  /** All of a kind that is held here in brief alone, by id; live, as `list`. */
+  heldInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>>;
 
   /** Resolves when the datastore has been listed and all writes up to the revision are in; rejects with the signal's reason. */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;

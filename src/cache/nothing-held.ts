@@ -21,6 +21,14 @@ export class NothingHeld implements Base {
     throw new MustRead({ kind, idPrefix });
   }
 
+  brief(kind: EntryKind, id: string): never {
+    throw new MustRead({ kind, id });
+  }
+
+  briefs(kind: EntryKind): never {
+    throw new MustRead({ kind, idPrefix: '' });
+  }
+
   group(kind: EntryKind, group: string): never {
     throw new MustRead(wantedGroup(kind, group));
   }

@@ -1,6 +1,7 @@
 import { inSlices } from '../async/slices.ts';
 import type { CommitResult, Datastore, KeyValue, Transaction } from '../datastore/datastore.ts';
 import { entryTypeOf, parseKey, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
+import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts';
 import { decodeEntry, Tables } from './tables.ts';
 import { keyOf, MustRead, type Stored, type Unreadable, type View, type Wanted } from './view.ts';
 
@@ -44,6 +45,19 @@ export class Reads implements View {
   list<K extends EntryKind>(kind: K, idPrefix = ''): ReadonlyMap<string, Stored<EntryValue<K>>> {
     if (this.#hasAll(kind, idPrefix)) return this.#tables.of(kind);
     return this.#base.list(kind, idPrefix);
+  }
+
+  brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined {
+    if (!this.#has(kind, id)) return this.#base.brief(kind, id);
+    const stored = this.#tables.of(kind).get(id);
+    return stored && briefTypeOf[kind].of(stored.value);
+  }
+
+  *briefs<K extends BriefKind>(kind: K): Generator<readonly [id: string, brief: BriefValue<K>]> {
+    const { of } = briefTypeOf[kind];
+    for (const [id, { value }] of this.#tables.of(kind)) yield [id, of(value)];
+    if (this.#hasAll(kind, '')) return;
+    for (const [id, brief] of this.#base.briefs(kind)) if (!this.#has(kind, id)) yield [id, brief];
   }
 
   group(kind: EntryKind, group: string): ReadonlySet<string> {

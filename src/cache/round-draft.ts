@@ -1,4 +1,5 @@
 import { CalicoError } from '../errors/error.ts';
+import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts';
 import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
 import type { WrittenValues } from './mirror.ts';
@@ -92,6 +93,27 @@ export class RoundDraft implements Draft, WrittenValues {
     }
   }
 
+  brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined {
+    const cell = this.#cellsOf(kind).get(id);
+    if (cell?.isWritten !== true) return this.#view.brief(kind, id);
+    return cell.value && briefTypeOf[kind].of(cell.value);
+  }
+
+  briefs<K extends BriefKind>(kind: K): Iterable<readonly [id: string, brief: BriefValue<K>]> {
+    if (entryTypeOf[kind].isObserved) this.#observe(kind, { idPrefix: '' });
+    return this.#briefs(kind);
+  }
+
+  *#briefs<K extends BriefKind>(kind: K): Iterable<readonly [id: string, brief: BriefValue<K>]> {
+    const cells = this.#cellsOf(kind);
+    for (const [id, brief] of this.#view.briefs(kind)) {
+      if (cells.get(id)?.isWritten !== true) yield [id, brief];
+    }
+    for (const [id, { value, isWritten }] of cells) {
+      if (isWritten && value !== undefined) yield [id, briefTypeOf[kind].of(value)];
+    }
+  }
+
   group<K extends EntryKind>(
     kind: K,
     group: string,
@@ -107,8 +129,11 @@ export class RoundDraft implements Draft, WrittenValues {
   ): Iterable<readonly [id: string, value: EntryValue<K>]> {
     const cells = this.#cellsOf(kind);
     for (const id of this.#view.group(kind, group)) {
-      const stored = cells.get(id)?.isWritten === true ? undefined : this.#view.get(kind, id);
-      if (stored !== undefined) yield [id, stored.value];
+      if (cells.get(id)?.isWritten === true) continue;
+      const value = this.get(kind, id);
+      // What had to be read for it may be of another group by now.
+      const isOfGroup = value !== undefined && entryTypeOf[kind].groups(id, value).includes(group);
+      if (isOfGroup) yield [id, value];
     }
     for (const [id, { value, isWritten }] of cells) {
       if (!isWritten || value === undefined) continue;

@@ -1,7 +1,5 @@
 import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
-import type { EntryChange } from './mirror.ts';
 
 /**
  * What changed since a snapshot was saved, in a file beside it: a snapshot is saved once a second at most, and a
@@ -51,9 +49,9 @@ export class SnapshotChanges {
     this.#file = fileOf(snapshotFile);
   }
 
-  /** A change that the next snapshot will have, and the present one has not. */
-  note(changes: readonly EntryChange[]): void {
-    const lines = changes.map((change) => `${lineOf(change)}\n`);
+  /** Texts by key (null: it is gone) that the next snapshot will have, and the present one has not. */
+  note(changes: ReadonlyMap<string, string | null>): void {
+    const lines = [...changes].map((change) => `${JSON.stringify(change)}\n`);
     this.#lines.push(...lines);
     if (this.#since === undefined) return;
     this.#write(() => appendFile(this.#file, lines.join('')));
@@ -84,11 +82,6 @@ export class SnapshotChanges {
   #write(act: () => Promise<void>): void {
     this.#writing = this.#writing.then(act).catch(() => this.stop());
   }
-}
-
-function lineOf<K extends EntryKind>({ kind, id, now }: EntryChange<K>): string {
-  const { key, encode } = entryTypeOf[kind];
-  return JSON.stringify([key(id), now === undefined ? null : encode(now.value)]);
 }
 
 function fileOf(snapshotFile: string): string {

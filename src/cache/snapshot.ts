@@ -5,7 +5,8 @@ import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
 import { describe } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
-import type { Mirror } from './mirror.ts';
+import { encodeBrief } from './holding.ts';
+import type { BriefChange, EntryChange, Mirror } from './mirror.ts';
 import { readChanges, SnapshotChanges } from './snapshot-changes.ts';
 
 /**
@@ -102,11 +103,11 @@ export async function keepSnapshot(
   let isChanged = mirror.revision > 0n;
   let wake = (): void => undefined;
   const since = new SnapshotChanges(file);
-  const unsubscribe = mirror.subscribe(({ changes, isLive }) => {
-    if (!isLive || changes.length === 0) return;
+  const unsubscribe = mirror.subscribe(({ changes, briefs, isLive }) => {
+    if (!isLive || changes.length + briefs.length === 0) return;
     isChanged = true;
     // Pieces of a listing are too many, and of no use one by one.
-    if (mirror.isWhole) since.note(changes);
+    if (mirror.isWhole) since.note(textsOf(mirror, [...changes, ...briefs]));
     else since.stop();
     wake();
   });
@@ -184,14 +185,39 @@ const pieceSize = 100;
 
 function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const { key, encode } = entryTypeOf[kind];
-  const stored = [...mirror.held(kind).values()];
+  const wholes = [...mirror.held(kind).values()];
+  const briefs = [...mirror.heldInBrief(kind).values()];
+  const encodeInBrief = encodeBrief[kind];
   return {
-    count: stored.length,
+    count: wholes.length + briefs.length,
     /** Some of them, as lines. */
-    lines: (from: number, count: number) =>
-      stored
-        .slice(from, from + count)
-        .map(({ id, value }) => JSON.stringify([key(id), encode(value)]))
-        .join(',\n'),
+    lines: (from: number, count: number) => {
+      const later = Math.max(from - wholes.length, 0);
+      return [
+        ...wholes.slice(from, from + count).map(({ id, value }) => [key(id), encode(value)]),
+        ...briefs
+          .slice(later, Math.max(from + count - wholes.length, 0))
+          .map(({ id, value }) => [key(id), encodeInBrief?.(id, value)]),
+      ]
+        .map((line) => JSON.stringify(line))
+        .join(',\n');
+    },
   };
+}
+
+/** The texts that changed entries have now, by key; null: it is gone. */
+function textsOf(
+  mirror: Mirror,
+  changes: readonly (EntryChange | BriefChange)[],
+): ReadonlyMap<string, string | null> {
+  return new Map(
+    changes.map(({ kind, id }) => [entryTypeOf[kind].key(id), textOf(mirror, kind, id) ?? null]),
+  );
+}
+
+function textOf<K extends EntryKind>(mirror: Mirror, kind: K, id: string): string | undefined {
+  const whole = mirror.held(kind).get(id);
+  if (whole !== undefined) return entryTypeOf[kind].encode(whole.value);
+  const brief = mirror.heldInBrief(kind).get(id);
+  return brief && encodeBrief[kind]?.(id, brief.value);
 }

@@ -1,5 +1,6 @@
 import { describe, isCalicoError } from '../errors/error.ts';
 import type { KeyValue } from '../datastore/datastore.ts';
+import type { BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { Stored, Unreadable } from './view.ts';
 
@@ -9,6 +10,17 @@ export class Tables {
 
   /** Those of one kind. */
   of<K extends EntryKind>(kind: K): Map<string, Stored<EntryValue<K>>> {
+    this.#tables[kind] ??= new Map();
+    return this.#tables[kind];
+  }
+}
+
+/** The briefs of each kind by id. */
+export class BriefTables {
+  readonly #tables: { [K in EntryKind]?: Map<string, Stored<BriefValue<K>>> } = {};
+
+  /** Those of one kind. */
+  of<K extends EntryKind>(kind: K): Map<string, Stored<BriefValue<K>>> {
     this.#tables[kind] ??= new Map();
     return this.#tables[kind];
   }

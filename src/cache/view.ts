@@ -1,4 +1,5 @@
 import type { Datastore } from '../datastore/datastore.ts';
+import type { BriefKind, BriefValue } from '../model/briefs.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 
 /** A typed value of the datastore with the revision of its last write. */
@@ -31,6 +32,12 @@ export interface View {
    * do not keep it.
    */
   list<K extends EntryKind>(kind: K, idPrefix?: string): ReadonlyMap<string, Stored<EntryValue<K>>>;
+
+  /** What an entry says in brief; of an endpoint or block of another host no more may be held. */
+  brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined;
+
+  /** All of a kind in brief, by id; what cannot be read is not among them. */
+  briefs<K extends BriefKind>(kind: K): Iterable<readonly [id: string, brief: BriefValue<K>]>;
 
   /** The ids of one group of a kind (see `entryTypes`); live, so not to be kept. */
   group(kind: EntryKind, group: string): ReadonlySet<string>;

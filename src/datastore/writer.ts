@@ -1,3 +1,4 @@
+import type { BriefKind, BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 
 /**
@@ -23,6 +24,15 @@ export interface Draft {
    * others see `expectNoNew`.
    */
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]>;
+
+  /**
+   * What an entry says in brief: for whether it is there, and what it is like, without the whole being read. The commit
+   * does not rest on it: whoever decides by it looks at the whole then, or says what it expects.
+   */
+  brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined;
+
+  /** All of a kind in brief, with the changes of the round; see `brief`. */
+  briefs<K extends BriefKind>(kind: K): Iterable<readonly [id: string, brief: BriefValue<K>]>;
 
   /** Returns the values of one group of a kind (see `entryTypes`); changes and observation as in `entries`. */
   group<K extends EntryKind>(

@@ -1,5 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
+import { briefEndpoint, type BriefEndpoint } from '../model/briefs.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
 import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
@@ -13,7 +14,7 @@ import { noWork } from './work-count.ts';
 import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
 import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
-import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
+import { SelectorSets } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;
@@ -77,9 +78,7 @@ export class PolicyEngine {
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
-    if (endpoint === undefined) this.#selectorSets.removeMember(id);
-    else this.#selectorSets.setMember(id, memberOf(endpoint));
-    this.#namedPorts.setEndpoint(id, endpoint);
+    this.setRemote(id, endpoint && briefEndpoint(endpoint));
     const local = endpoint?.spec.node === this.#node ? endpoint : undefined;
     const before = this.#local.get(id);
     if (local === undefined && before === undefined) return;
@@ -94,6 +93,13 @@ export class PolicyEngine {
     }
     for (const neighbour of this.#neighbours(local)) touched.add(neighbour);
     for (const neighbour of touched) this.#place(neighbour);
+  }
+
+  /** An endpoint of another host as it is now; `undefined`: it is gone. */
+  setRemote(id: string, endpoint: BriefEndpoint | undefined): void {
+    if (endpoint === undefined) this.#selectorSets.removeMember(id);
+    else this.#selectorSets.setMember(id, endpoint);
+    this.#namedPorts.setEndpoint(id, endpoint);
   }
 
   /** What leads to an endpoint's policy; `undefined` while it has no place here. */
@@ -238,14 +244,6 @@ export class PolicyEngine {
       this.#output.removeDispatch(dispatch);
     }
   }
-}
-
-function memberOf({ metadata, spec }: WorkloadEndpoint): SelectorMember {
-  return {
-    nets: [...new Set(spec.ipNetworks)],
-    labels: metadata.labels ?? {},
-    profiles: spec.profiles ?? [],
-  };
 }
 
 function familiesOf(dispatches: readonly Dispatch[]): ReadonlySet<IpFamily> {

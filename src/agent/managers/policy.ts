@@ -1,4 +1,4 @@
-import type { EntryChange } from '../../cache/mirror.ts';
+import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Manager, Phase } from '../manager.ts';
@@ -27,6 +27,11 @@ export class Policy implements Manager<PolicyKind> {
     if (kind === 'Profile') this.engine.setProfile(id, change.now?.value);
     else if (kind === 'WorkloadEndpoint') this.engine.setEndpoint(id, change.now?.value);
     else this.engine.setNetworkSet(`${kind} ${id}`, change.now?.value);
+  }
+
+  /** The endpoints of other hosts are members of what selectors name. */
+  onBrief(change: BriefChange): void {
+    if (change.kind === 'WorkloadEndpoint') this.engine.setRemote(change.id, change.brief);
   }
 
   /** A Profile that would let more pass because of a set that is not as wanted denies everything meanwhile. */

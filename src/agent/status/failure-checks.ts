@@ -31,8 +31,8 @@ function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
     ...[...mirror.list('IPPool')].flatMap(([name, { value }]) =>
       isIt(value.spec.cidr) ? [`IP pool ${name}`] : [],
     ),
-    ...[...mirror.list('WorkloadEndpoint').values()].flatMap(({ value }) =>
-      (value.spec.ipNetworks ?? []).some(isIt) ? [`${titleOf(value)} on ${value.spec.node}`] : [],
+    ...[...mirror.briefs('WorkloadEndpoint')].flatMap(([id, { nets, node }]) =>
+      nets.some(isIt) ? [`${titleOf(mirror, id)} on ${node}`] : [],
     ),
     ...[...mirror.list('DockerNetwork').values()].flatMap(({ value: { name, id, ...network } }) =>
       [network.nextHop4, network.nextHop6].some((hop) => hop !== undefined && hostCidr(hop) === net)
@@ -42,7 +42,11 @@ function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
   ].slice(0, shownAtMost);
 }
 
-function titleOf(endpoint: Parameters<typeof endpointTitle>[0]): string {
-  const title = endpointTitle(endpoint);
+function titleOf(mirror: Mirror, id: string): string {
+  const endpoint = mirror.held('WorkloadEndpoint').get(id)?.value;
+  const title =
+    endpoint === undefined
+      ? `endpoint ${id.slice(id.lastIndexOf('-') + 1).slice(0, 12)}`
+      : endpointTitle(endpoint);
   return title.startsWith('endpoint ') ? title : `container ${title}`;
 }

@@ -7,7 +7,7 @@ import {
   isolationProfileName,
   networkProfile,
 } from './network-profile.ts';
-import { profilesOfNetwork, profileUsers } from './profile-users.ts';
+import { isProfileInUse, profilesOfNetwork } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 /**
@@ -36,7 +36,7 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
   for (const name of [resourceNameFor(gone.name), isolationProfileName(gone.name)]) {
     const profile = draft.get('Profile', name);
     if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
-    if (profileUsers(draft, name).length === 0) draft.remove('Profile', name);
+    if (!isProfileInUse(draft, name)) draft.remove('Profile', name);
   }
 }
 
@@ -53,8 +53,9 @@ export function leakedProfiles(draft: Draft): readonly string[] {
   for (const [, network] of draft.entries('DockerNetwork')) {
     for (const name of profilesOfNetwork(network)) found.delete(name);
   }
-  for (const [, { spec }] of draft.entries('WorkloadEndpoint')) {
-    for (const name of spec.profiles ?? []) found.delete(name);
+  if (found.size === 0) return [];
+  for (const [, { profiles }] of draft.briefs('WorkloadEndpoint')) {
+    for (const name of profiles) found.delete(name);
   }
   return [...found];
 }

@@ -19,6 +19,17 @@ export function profileUsers(draft: Draft, profile: string): readonly string[] {
   return [...new Set(users)];
 }
 
+/** Whether anybody goes by a Profile, on whichever host. */
+export function isProfileInUse(draft: Draft, profile: string): boolean {
+  for (const [, network] of draft.entries('DockerNetwork')) {
+    if (profilesOfNetwork(network).includes(profile)) return true;
+  }
+  for (const [, { profiles }] of draft.briefs('WorkloadEndpoint')) {
+    if (profiles.includes(profile)) return true;
+  }
+  return false;
+}
+
 /** The Profiles that a network gives its containers, its isolation among them. */
 export function profilesOfNetwork(network: DockerNetwork): readonly string[] {
   return [...networkProfiles(network).map(resourceNameFor), ...networkIsolation(network)];

@@ -2,12 +2,7 @@ import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrFamily, type Cidr } from '../../ip/cidr.ts';
-import {
-  blockHost,
-  hasFree,
-  type AllocationAttributes,
-  type Block,
-} from '../../model/kinds/block.ts';
+import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { nextFree } from '../records/block.ts';
 import { userOf } from '../records/allocation.ts';
@@ -128,6 +123,9 @@ function isAffine(draft: Draft, node: string, cidr: Cidr): boolean {
   return draft.get(affinityKind(cidrFamily(cidr)), `${node}/${cidr}`) !== undefined;
 }
 
+/** So many blocks of other hosts are read at once. */
+const readTogether = 10;
+
 function borrow(
   draft: Draft,
   request: AllocationRequest,
@@ -135,12 +133,16 @@ function borrow(
 ): IpAddress | undefined {
   const family = familyOfPools(request.pools);
   if (family === undefined) return undefined;
-  const blocks = [...draft.entries(blockKind(family))]
-    .map(([, block]) => block)
-    .filter((block) => hasFree(block) && isRelevant(block.cidr, request.pools, request.range))
-    .toSorted((a, b) => (a.cidr < b.cidr ? -1 : 1));
-  for (const block of blocks) {
-    const address = take(block);
+  const kind = blockKind(family);
+  const ids: string[] = [];
+  for (const [id, { cidr, hasFree }] of draft.briefs(kind)) {
+    if (hasFree && isRelevant(cidr, request.pools, request.range)) ids.push(id);
+  }
+  ids.sort();
+  for (const [at, id] of ids.entries()) {
+    if (at % readTogether === 0) draft.readAhead(kind, ids.slice(at, at + readTogether));
+    const block = draft.get(kind, id);
+    const address = block && take(block);
     if (address !== undefined) return address;
   }
   return undefined;

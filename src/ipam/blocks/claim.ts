@@ -13,14 +13,14 @@ import {
   type Cidr,
 } from '../../ip/cidr.ts';
 import { entryTypeOf } from '../../model/kinds/index.ts';
+import type { BriefBlock } from '../../model/briefs.ts';
 import { blockHost, type Block } from '../../model/kinds/block.ts';
 import { poolBlockSize, type IpPool } from '../../model/kinds/ip-pool.ts';
-import { isEmptyBlock, newBlock, nextFree } from '../records/block.ts';
+import { newBlock, nextFree } from '../records/block.ts';
 import {
   affinityKind,
   blockKind,
   blockLengths,
-  blocksContaining,
   claimBlock,
   getBlock,
   removeBlock,
@@ -48,8 +48,8 @@ function countOwnBlocks(draft: Draft, { node, pools, range }: BlockRequest): num
   if (family === undefined) return 0;
   let count = 0;
   for (const [id] of draft.group(affinityKind(family), node)) {
-    const block = draft.get(blockKind(family), id.slice(node.length + 1));
-    if (block === undefined || blockHost(block) !== node) continue;
+    const block = draft.brief(blockKind(family), id.slice(node.length + 1));
+    if (block?.host !== node) continue;
     if (isRelevant(block.cidr, pools, range)) count++;
   }
   return count;
@@ -76,10 +76,10 @@ export function claimUsable(
   const family = familyOfPools(request.pools) ?? 4;
   const unreadable = unreadableBlocks(draft, family);
   const unreadableClaims = draft.unreadable(affinityKind(family));
-  const isFresh = (cidr: Cidr) => getBlock(draft, cidr) === undefined;
+  const isFresh = (cidr: Cidr) => draft.brief(blockKind(family), cidr) === undefined;
   const isReclaimable = (cidr: Cidr) => {
-    const block = getBlock(draft, cidr);
-    return block !== undefined && blockHost(block) !== node && isAbandoned(block, now);
+    const block = draft.brief(blockKind(family), cidr);
+    return block !== undefined && block.host !== node && isAbandoned(block, now);
   };
   for (const isCandidate of [isFresh, isReclaimable]) {
     for (const cidr of blockOrder(request)) {
@@ -88,10 +88,11 @@ export function claimUsable(
       // Avoids checking each address of a block that is reserved as a whole.
       if (reserved.some((network) => cidrCovers(network, cidr))) continue;
       const others = overlapping(cidr);
-      if (!others.every(isEmptyBlock)) continue;
+      if (!others.every(({ held }) => held === 0n)) continue;
       const isAnyUsable = nextFree(newBlock(cidr, node, now), isUsable) !== undefined;
       if (!isAnyUsable) continue;
       if (owned >= most) throw new CalicoError('ipam/block-limit', { node, limit: most });
+      // What is held in brief is read here and below; all this is then decided once more, by the whole.
       const former = getBlock(draft, cidr);
       const formerHost = former === undefined ? undefined : blockHost(former);
       if (formerHost !== undefined) {
@@ -104,8 +105,8 @@ export function claimUsable(
 }
 
 /** Returns the blocks of other sizes that overlap a network; each size is searched once. */
-function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
-  const bySize = new Map<number, (cidr: Cidr) => readonly Block[]>();
+function overlapsIn(draft: Draft): (cidr: Cidr) => readonly BriefBlock[] {
+  const bySize = new Map<number, (cidr: Cidr) => readonly BriefBlock[]>();
   return (cidr) => {
     const blockSize = splitCidr(cidr).prefixLength;
     const known = bySize.get(blockSize);
@@ -116,9 +117,9 @@ function overlapsIn(draft: Draft): (cidr: Cidr) => readonly Block[] {
 }
 
 /** Reports whether a block is empty and was claimed over a minute ago: it may be claimed if no other is free. */
-function isAbandoned(block: Block, now: Date): boolean {
-  if (!isEmptyBlock(block)) return false;
-  const since = Date.parse(block.affinity_claim_time ?? '');
+function isAbandoned({ held, claimedAt = '' }: BriefBlock, now: Date): boolean {
+  if (held !== 0n) return false;
+  const since = Date.parse(claimedAt);
   return Number.isNaN(since) || now.getTime() - since >= reclaimAfterMs;
 }
 
@@ -136,7 +137,7 @@ export function claimFor(
   const blockSize = poolBlockSize(pool);
   const cidr = cidrOf(address, blockSize);
   const others = blocksOfOtherSizes(draft, { family: familyOf(address), blockSize })(cidr);
-  const used = others.find((other) => !isEmptyBlock(other));
+  const used = others.find(({ held }) => held !== 0n);
   if (used !== undefined) {
     throw new CalicoError('ipam/block-overlaps', { address, cidr, other: used.cidr });
   }
@@ -153,14 +154,17 @@ function claimFree(
     now,
   }: {
     readonly cidr: Cidr;
-    readonly others: readonly Block[];
+    readonly others: readonly BriefBlock[];
     readonly node: string;
     readonly now: Date;
   },
 ): Block {
   const unreadable = unreadableBlocks(draft, cidrFamily(cidr))(cidr);
   if (unreadable !== undefined) throw unreadable;
-  for (const other of others) removeBlock(draft, other);
+  for (const other of others) {
+    const block = getBlock(draft, other.cidr);
+    if (block !== undefined) removeBlock(draft, block);
+  }
   expectNoOverlap(draft, cidr);
   return claimBlock(draft, { cidr, host: node, now });
 }
@@ -214,16 +218,21 @@ export function familyOfPools(pools: readonly IpPool[]) {
 export function blocksOfOtherSizes(
   draft: Draft,
   { family, blockSize }: { readonly family: IpFamily; readonly blockSize: number },
-): (network: Cidr) => readonly Block[] {
-  const smaller = Map.groupBy(
-    [...draft.entries(blockKind(family))]
-      .map(([, block]) => block)
-      .filter(({ cidr }) => splitCidr(cidr).prefixLength > blockSize),
-    ({ cidr }) => cidrOf(splitCidr(cidr).address, blockSize),
-  );
+): (network: Cidr) => readonly BriefBlock[] {
+  const kind = blockKind(family);
+  const smaller = new Map<Cidr, BriefBlock[]>();
+  for (const [, brief] of draft.briefs(kind)) {
+    const { address, prefixLength } = splitCidr(brief.cidr);
+    if (prefixLength <= blockSize) continue;
+    const network = cidrOf(address, blockSize);
+    smaller.set(network, [...(smaller.get(network) ?? []), brief]);
+  }
   return (network) => {
-    const holding = [...blocksContaining(draft, splitCidr(network).address)];
-    const larger = holding.filter(({ cidr }) => splitCidr(cidr).prefixLength < blockSize);
+    const larger: BriefBlock[] = [];
+    for (let length = blockSize - 1; length >= blockLengths[family].shortest; length--) {
+      const block = draft.brief(kind, cidrOf(splitCidr(network).address, length));
+      if (block !== undefined) larger.push(block);
+    }
     return [...larger, ...(smaller.get(network) ?? [])];
   };
 }

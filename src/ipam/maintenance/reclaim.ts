@@ -2,7 +2,7 @@ import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { allocatedAddresses } from '../records/block.ts';
-import type { Block } from '../../model/kinds/block.ts';
+import { concernsHost } from '../../model/briefs.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { isLiving, sharersOf, swarmSharer } from '../docker/addresses.ts';
 import { findAllocation } from '../records/allocation.ts';
@@ -50,8 +50,10 @@ export function findLeaks(
 ): readonly Leak[] {
   const finds: Leak[] = [];
   for (const kind of ['Block4', 'Block6'] as const) {
-    for (const [, block] of draft.entries(kind)) {
-      if (!mayConcern(block, node)) continue;
+    for (const [id, brief] of draft.briefs(kind)) {
+      // Mostly those of other hosts do not, and there may be thousands of them.
+      const block = concernsHost(brief, node) ? draft.get(kind, id) : undefined;
+      if (block === undefined) continue;
       for (const [address, holder] of allocatedAddresses(block)) {
         const { secondary = {}, handle_id: handle = '' } = holder;
         const claims = claimsOn(holder).filter((claim) => isVoid(draft, claim));
@@ -80,20 +82,6 @@ export function findLeaks(
     }
   }
   return finds;
-}
-
-/**
- * Reports whether the block may contain addresses for which this host is responsible: its own, shared by hosts, or
- * claimed by Swarm managers. Blocks of other hosts mostly do not, and there may be thousands of them.
- */
-function mayConcern({ attributes }: Block, node: string): boolean {
-  return (attributes ?? []).some(
-    ({ secondary }) =>
-      secondary !== undefined &&
-      (secondary['node'] === node ||
-        secondary['holders'] !== undefined ||
-        secondary['swarm'] !== undefined),
-  );
 }
 
 /** Reports whether a pool of this host's manager has no network: replaced, never tied to one, or network removed. */

@@ -10,7 +10,7 @@ import {
 } from '../../model/kinds/workload-endpoint.ts';
 import { holderWith } from '../docker/addresses.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
-import { allocatedAddresses, isEmptyBlock } from '../records/block.ts';
+import { allocatedAddresses } from '../records/block.ts';
 import { findAllocation } from '../records/allocation.ts';
 import { blocksOfOtherSizes, unreadableBlocks } from '../blocks/claim.ts';
 import { blocksContaining } from '../records/records.ts';
@@ -58,7 +58,7 @@ function isAllocatable(draft: Draft, address: IpAddress): boolean {
   const [family, blockSize] = [familyOf(address), poolBlockSize(pool)];
   const cidr = cidrOf(address, blockSize);
   if (unreadableBlocks(draft, family)(cidr) !== undefined) return false;
-  return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(isEmptyBlock);
+  return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(({ held }) => held === 0n);
 }
 
 /** Returns the attributes of an allocation to an endpoint, from the stored endpoint and network. */

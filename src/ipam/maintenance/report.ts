@@ -1,6 +1,14 @@
 import type { View } from '../../cache/view.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import { cidrContains, cidrCovers, cidrSize, splitCidr, type Cidr } from '../../ip/cidr.ts';
+import {
+  cidrContains,
+  cidrCovers,
+  cidrsOverlap,
+  cidrSize,
+  splitCidr,
+  type Cidr,
+} from '../../ip/cidr.ts';
+import { countHeld, heldOf, type BriefBlock } from '../../model/briefs.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
 import { containerName } from '../../model/kinds/workload-endpoint.ts';
 import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
@@ -39,7 +47,7 @@ export interface Borrowed {
 
 /** Returns the usage of every pool, ordered by name, for `ipam show`. */
 export function poolUsage(view: View): readonly Usage[] {
-  const blocks = allBlocks(view);
+  const blocks = [...view.briefs('Block4'), ...view.briefs('Block6')].map(([, brief]) => brief);
   const reserved = [...view.list('IPReservation').values()].flatMap(
     ({ value }) => value.spec.reservedCIDRs ?? [],
   );
@@ -118,23 +126,27 @@ export function checkIpam(view: View): readonly string[] {
   return problems;
 }
 
-function usageOf(pool: IpPool, blocks: readonly Block[], reserved: readonly Cidr[]): Usage {
+function usageOf(pool: IpPool, blocks: readonly BriefBlock[], reserved: readonly Cidr[]): Usage {
   const { cidr } = pool.spec;
   const own = blocks.filter((block) => cidrCovers(cidr, block.cidr));
-  const inUse = (block: Block) => [...allocatedAddresses(block)].map(([address]) => address);
   return {
     name: pool.metadata.name,
-    ...countsOf(cidr, own.flatMap(inUse), reserved),
+    ...countsOf(cidr, own, reserved),
     blocks: own.map((block) => ({
-      host: blockHost(block),
-      ...countsOf(block.cidr, inUse(block), reserved),
+      host: block.host,
+      ...countsOf(block.cidr, [block], reserved),
     })),
   };
 }
 
-function countsOf(cidr: Cidr, inUse: readonly IpAddress[], ranges: readonly Cidr[]) {
-  const [total, used] = [cidrSize(cidr), BigInt(inUse.length)];
-  const { reserved, both } = countReserved(cidr, ranges, inUse);
+function countsOf(cidr: Cidr, blocks: readonly BriefBlock[], ranges: readonly Cidr[]) {
+  const [total, used] = [
+    cidrSize(cidr),
+    BigInt(blocks.reduce((sum, one) => sum + countHeld(one), 0)),
+  ];
+  // Which addresses are held matters only where some are reserved.
+  const touched = blocks.filter((block) => ranges.some((range) => cidrsOverlap(range, block.cidr)));
+  const { reserved, both } = countReserved(cidr, ranges, touched.flatMap(heldOf));
   return { cidr, total, used, reserved, free: total - used - reserved + both };
 }
 

@@ -17,8 +17,16 @@ const stepKeys = 60;
 export function removePool(draft: Draft, pool: IpPool): Progress {
   expectBlocksWithin(draft, pool.spec.cidr);
   let left = stepKeys;
-  for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
-    if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
+  const kind = blockKind(poolFamily(pool));
+  const ids: string[] = [];
+  for (const [id, { cidr }] of draft.briefs(kind)) {
+    if (cidrCovers(pool.spec.cidr, cidr)) ids.push(id);
+  }
+  // No step has more of them.
+  draft.readAhead(kind, ids.slice(0, stepKeys / 2));
+  for (const id of ids) {
+    const block = draft.get(kind, id);
+    if (block === undefined) continue;
     const held = [...allocatedAddresses(block)];
     // The block, its affinity, and a handle for each address at most.
     const keys = held.length + 2;

@@ -51,7 +51,13 @@ const block = blockFields.superRefine((value, context) => {
 });
 
 /** The host that the block belongs to; `undefined` if to none, or to a virtual owner. */
-export function blockHost({ affinity, hostAffinity }: Block): string | undefined {
+export function blockHost({
+  affinity,
+  hostAffinity,
+}: {
+  readonly affinity?: string | null | undefined;
+  readonly hostAffinity?: string | undefined;
+}): string | undefined {
   if (affinity?.startsWith('host:') === true) return affinity.slice('host:'.length);
   return (affinity ?? undefined) === undefined ? hostAffinity : undefined;
 }

@@ -1,8 +1,8 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, isHostCidr, type Cidr } from '../../ip/cidr.ts';
 import { portProtocol } from '../../ip/port-protocol.ts';
+import type { BriefEndpoint } from '../../model/briefs.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { namedPortSet } from '../../ruleset/names.ts';
 import type { NamedPort } from '../../ruleset/policy.ts';
 import type { SetOutput } from '../../ruleset/renderer.ts';
@@ -42,7 +42,7 @@ export class NamedPorts {
   }
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
-  setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
+  setEndpoint(id: string, endpoint: Pick<BriefEndpoint, 'nets' | 'ports'> | undefined): void {
     const before = this.#places.get(id) ?? [];
     const now = endpoint === undefined ? [] : this.#placesOf(endpoint);
     if (before.length + now.length === 0) return;
@@ -95,9 +95,9 @@ export class NamedPorts {
     return member !== undefined && counts?.has(member) === true;
   }
 
-  #placesOf({ spec }: WorkloadEndpoint): readonly Place[] {
-    const places = (spec.ports ?? []).flatMap(({ name, protocol, port }) =>
-      (spec.ipNetworks ?? []).flatMap((address): readonly Place[] => {
+  #placesOf({ nets, ports }: Pick<BriefEndpoint, 'nets' | 'ports'>): readonly Place[] {
+    const places = ports.flatMap(({ name, protocol, port }) =>
+      nets.flatMap((address): readonly Place[] => {
         const family = cidrFamily(address);
         if (name === '' || !this.#families.includes(family) || !isHostCidr(address)) return [];
         const member = memberOf(address, protocol, port);

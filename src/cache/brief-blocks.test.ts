@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { briefBlock, concernsHost } from '../model/briefs.ts';
+import { block4Type, block6Type } from '../model/kinds/block.ts';
+import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
+
+/** What Calico or somebody else may have written where a value of a type is expected. */
+const odd = fc.constantFrom<unknown>(
+  null,
+  0,
+  1.5,
+  -1,
+  true,
+  '',
+  [],
+  {},
+  [null],
+  { a: 1 },
+  { a: null },
+);
+
+const oftenRight = <Value>(right: fc.Arbitrary<Value>, weight = 60) =>
+  fc.oneof({ weight, arbitrary: right }, { weight: 1, arbitrary: odd });
+
+/** A number that is put into the text digit for digit. */
+const number = fc
+  .oneof(
+    { weight: 30, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(String) },
+    {
+      weight: 1,
+      arbitrary: fc.constantFrom('1e20', '1.5', '-3', '17873928000000000000.5', '1E3', '2.0'),
+    },
+  )
+  .map((digits) => `#${digits}#`);
+
+const sizes: readonly (readonly [cidr: string, size: number])[] = [
+  ['10.1.2.0/29', 8],
+  ['10.1.2.8/30', 4],
+  ['fd00::/126', 4],
+  ['10.1.2.3/32', 1],
+  ['10.1.2.1/29', 8],
+  ['x', 8],
+];
+
+const attributes = fc.record(
+  {
+    handle_id: oftenRight(fc.constantFrom('h1', ',1e5')),
+    secondary: oftenRight(
+      fc.dictionary(
+        fc.constantFrom('node', 'holders', 'swarm', 'pool', '__proto__'),
+        oftenRight(fc.constantFrom('host-a', 'host-b', '')),
+        { maxKeys: 3 },
+      ),
+    ),
+    releasedAt: oftenRight(fc.constant('2026-01-01T00:00:00Z')),
+    other: odd,
+  },
+  { requiredKeys: [] },
+);
+
+const block = fc.constantFrom(...sizes).chain(([cidr, size]) =>
+  fc.record(
+    {
+      cidr: fc.constant(cidr),
+      affinity: oftenRight(fc.constantFrom('host:host-a', 'virtual:x', '', 'host:host-b')),
+      hostAffinity: oftenRight(fc.constantFrom('host-a', '')),
+      affinity_claim_time: oftenRight(fc.constant('2026-01-01T00:00:00Z')),
+      allocations: oftenRight(
+        fc.array(oftenRight(fc.constantFrom(null, 0, 1, 7), 200), {
+          minLength: size,
+          maxLength: size,
+        }),
+      ),
+      unallocated: oftenRight(fc.array(oftenRight(fc.nat(size - 1), 200), { maxLength: size })),
+      attributes: oftenRight(fc.array(oftenRight(attributes), { maxLength: 3 })),
+      sequenceNumber: oftenRight(number),
+      sequenceNumberForAllocation: oftenRight(
+        fc.dictionary(fc.constantFrom('0', '1'), oftenRight(number), { maxKeys: 2 }),
+      ),
+      deleted: oftenRight(fc.boolean()),
+      other: odd,
+    },
+    { requiredKeys: ['cidr', 'allocations'] },
+  ),
+);
+
+const outcome = <Value>(decode: () => Value) => {
+  try {
+    return decode();
+  } catch {
+    return 'unreadable';
+  }
+};
+
+test('whatever is stored of a block, its brief is that of what the schema makes of it, or both refuse it', () => {
+  let readable = 0;
+  fc.assert(
+    fc.property(block, (value) => {
+      const text = JSON.stringify(value).replaceAll(/"#([^#]+)#"/g, '$1');
+      const { decode } = value.cidr.includes(':') ? block6Type : block4Type;
+      const expected = outcome(() => briefBlock(decode('/key', text)));
+      const brief = outcome(() => decodeBriefBlock('/key', text));
+      assert.deepEqual(brief, expected, text);
+      if (typeof brief === 'string') return;
+      readable++;
+      // What a snapshot has of it is read as the same, but for who holds all of it.
+      const saved = encodeBriefBlock(brief);
+      assert.deepEqual(decodeBriefBlock('/key', saved), brief);
+      assert.deepEqual(briefBlock(decode('/key', saved)), brief);
+    }),
+    { numRuns: 5000 },
+  );
+  assert.ok(readable > 1000, `${readable} of them could be read`);
+});
+
+test('a brief tells the routes: the network by way of its host, borrowed addresses by way of theirs', () => {
+  const brief = decodeBriefBlock(
+    '/key',
+    JSON.stringify({
+      cidr: '10.1.2.0/30',
+      affinity: 'host:host-a',
+      allocations: [0, 1, null, 1],
+      unallocated: [2],
+      attributes: [{ secondary: { node: 'host-a' } }, { secondary: { node: 'host-b' } }],
+      sequenceNumber: 1,
+    }),
+  );
+  assert.deepEqual([brief.cidr, brief.host], ['10.1.2.0/30', 'host-a']);
+  assert.deepEqual(brief.borrowed, [
+    { address: '10.1.2.1', node: 'host-b' },
+    { address: '10.1.2.3', node: 'host-b' },
+  ]);
+  assert.deepEqual(
+    ['host-a', 'host-b', 'host-c'].map((node) => concernsHost(brief, node)),
+    [true, true, false],
+  );
+});
+
+test('texts that are no JSON are refused', () => {
+  for (const text of ['', '{', 'null', '[]', '3']) {
+    assert.equal(
+      outcome(() => decodeBriefBlock('/key', text)),
+      'unreadable',
+    );
+  }
+});

@@ -1,0 +1,192 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { KeyChange } from '../datastore/datastore.ts';
+import type { BriefValue } from '../model/briefs.ts';
+import {
+  entryKinds,
+  entryTypeOf,
+  parseKey,
+  type EntryKind,
+  type EntryValue,
+} from '../model/kinds/index.ts';
+import { IdsByKey } from '../model/ids-by-key.ts';
+import type { Holding } from './holding.ts';
+import type { BriefChange, EntryChange, WrittenValues } from './mirror.ts';
+import { BriefTables, decodeEntry, Tables } from './tables.ts';
+import type { Stored, Unreadable } from './view.ts';
+
+/** Changes that listeners have to be notified of. */
+export interface HeldChanges {
+  readonly changes: EntryChange[];
+  readonly briefs: BriefChange[];
+}
+
+/** What is held of one entry: the whole, its brief, or nothing. */
+interface Held<Value, Brief> {
+  readonly whole?: Stored<Value> | undefined;
+  readonly brief?: Stored<Brief> | undefined;
+}
+
+/** An entry before and after a change. */
+interface HeldChange<Value, Brief> {
+  readonly before: Held<Value, Brief>;
+  readonly now: Held<Value, Brief>;
+}
+
+/** The entries of the datastore that are held in memory: whole, in brief or, what cannot be read, by its error. */
+export class HeldEntries {
+  readonly #holding: Holding;
+  /** The values that a text was made from, if it was written from here. */
+  readonly #valuesOf: (key: string, text: string) => WrittenValues | undefined;
+  readonly #tables = new Tables();
+  readonly #briefs = new BriefTables();
+  readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
+  readonly #unreadable = new Map<string, Unreadable>();
+
+  constructor(
+    holding: Holding,
+    valuesOf: (key: string, text: string) => WrittenValues | undefined,
+  ) {
+    this.#holding = holding;
+    this.#valuesOf = valuesOf;
+  }
+
+  whole<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
+    return this.#tables.of(kind);
+  }
+
+  inBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>> {
+    return this.#briefs.of(kind);
+  }
+
+  /** Stored values that cannot be read, by key. */
+  get unreadable(): ReadonlyMap<string, Unreadable> {
+    return this.#unreadable;
+  }
+
+  group(kind: EntryKind, group: string): ReadonlySet<string> {
+    return this.#groups.get(kind)?.ids(group) ?? new Set();
+  }
+
+  /** Whether the value of an entry that is not held whole has to be read from the datastore. */
+  mustBeRead(kind: EntryKind, id: string): boolean {
+    return this.#holding.unheld.has(kind) || this.#briefs.of(kind).has(id);
+  }
+
+  /** Whether some entries of a kind are not held whole. */
+  mustBeListed(kind: EntryKind): boolean {
+    return this.#holding.unheld.has(kind) || this.#briefs.of(kind).size > 0;
+  }
+
+  /** Whether the revision of a key, or that it is absent, is known here. */
+  isHeld(key: string): boolean {
+    const parsed = parseKey(key);
+    if (parsed === undefined) return false;
+    const { kind, id } = parsed;
+    return !this.#holding.unheld.has(kind) || this.#tables.of(kind).has(id);
+  }
+
+  /** The revision of a key's last write, as far as is known here; 0: it is absent. */
+  modRevisionOf(key: string): bigint {
+    const parsed = parseKey(key);
+    if (parsed === undefined) return 0n;
+    const { kind, id } = parsed;
+    const stored = this.#tables.of(kind).get(id) ?? this.#briefs.of(kind).get(id);
+    return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
+  }
+
+  /** The keys of all entries that are held. */
+  keys(): string[] {
+    const keysOf = (kind: EntryKind) =>
+      [...this.#tables.of(kind).keys(), ...this.#briefs.of(kind).keys()].map((id) =>
+        entryTypeOf[kind].key(id),
+      );
+    return [...entryKinds.flatMap(keysOf), ...this.#unreadable.keys()];
+  }
+
+  /** Drops the entries that were kept only because they were written from here: a listing does not contain them. */
+  dropUnlisted(): void {
+    for (const kind of this.#holding.unheld) this.#tables.of(kind).clear();
+  }
+
+  /** Takes the new state of a key; adds to `told` what changed by it. */
+  take(change: KeyChange, told: HeldChanges): void {
+    const parsed = parseKey(change.key);
+    if (parsed !== undefined) this.#take(parsed.kind, parsed.id, change, told);
+  }
+
+  #take<K extends EntryKind>(kind: K, id: string, change: KeyChange, told: HeldChanges): void {
+    const [wholes, briefs] = [this.#tables.of(kind), this.#briefs.of(kind)];
+    const before = { whole: wholes.get(id), brief: briefs.get(id) };
+    const { modRevision } = before.whole ?? before.brief ?? {};
+    if (modRevision === change.modRevision && change.value !== undefined) return;
+    const now = this.#decode(kind, id, change);
+    const isSame = isDeepStrictEqual(before.brief?.value, now.brief?.value);
+    if (now.whole === undefined) wholes.delete(id);
+    else wholes.set(id, now.whole);
+    if (now.brief === undefined) briefs.delete(id);
+    else briefs.set(id, now.brief);
+    this.#regroup(kind, id, { before, now });
+    if (before.whole !== undefined || now.whole !== undefined) {
+      const one: EntryChange<K> = { kind, id, before: before.whole, now: now.whole };
+      // A change of one kind is one of the alternatives; the type parameter hides that from the compiler.
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+      told.changes.push(one as EntryChange);
+    }
+    if (!isSame && now.whole === undefined) {
+      // oxlint-disable-next-line typescript/no-unsafe-type-assertion
+      told.briefs.push({ kind, id, brief: now.brief?.value } as BriefChange);
+    }
+  }
+
+  #regroup<K extends EntryKind>(
+    kind: K,
+    id: string,
+    change: HeldChange<EntryValue<K>, BriefValue<K>>,
+  ): void {
+    const [before, now] = [
+      this.#groupsOf(kind, id, change.before),
+      this.#groupsOf(kind, id, change.now),
+    ];
+    const groups = this.#groups.get(kind);
+    for (const group of before) if (!now.includes(group)) groups?.remove(group, id);
+    for (const group of now) groups?.add(group, id);
+  }
+
+  #groupsOf<K extends EntryKind>(
+    kind: K,
+    id: string,
+    { whole, brief }: Held<EntryValue<K>, BriefValue<K>>,
+  ): readonly string[] {
+    if (whole !== undefined) return entryTypeOf[kind].groups(id, whole.value);
+    return brief === undefined ? [] : (this.#holding.briefs[kind]?.groups(id, brief.value) ?? []);
+  }
+
+  #decode<K extends EntryKind>(
+    kind: K,
+    id: string,
+    { key, value, modRevision }: KeyChange,
+  ): Held<EntryValue<K>, BriefValue<K>> {
+    this.#unreadable.delete(key);
+    if (value === undefined) return {};
+    const known = this.#valuesOf(key, value)?.written(kind, id);
+    const isOthers = this.#holding.unheld.has(kind) && !this.#tables.of(kind).has(id);
+    if (known === undefined && isOthers) return {};
+    const stored = { id, key, value, modRevision };
+    const briefs = this.#holding.briefs[kind];
+    if (briefs !== undefined) {
+      const brief = decodeEntry(stored, (...text) =>
+        known === undefined ? briefs.decode(...text) : briefs.of(known),
+      );
+      if ('why' in brief) return this.#notReadable(key, brief);
+      if (briefs.isEnough(brief.value)) return { brief };
+    }
+    if (known !== undefined) return { whole: { id, value: known, modRevision } };
+    const whole = decodeEntry(stored, entryTypeOf[kind].decode);
+    return 'why' in whole ? this.#notReadable(key, whole) : { whole };
+  }
+
+  #notReadable(key: string, unreadable: Unreadable): Held<never, never> {
+    this.#unreadable.set(key, unreadable);
+    return {};
+  }
+}

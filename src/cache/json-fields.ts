@@ -1,0 +1,37 @@
+/** What decoders without a schema ask of parsed JSON. */
+
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** What a text says as JSON; `undefined` if it is none. Integers beyond 2^53 are not exact. */
+export function jsonOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The fields of an object; of anything else none. */
+export function fieldsOf(value: unknown): Fields {
+  return isFields(value) ? value : {};
+}
+
+export function isFields(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+export function isTextOrAbsent(value: unknown): value is string | undefined {
+  return value === undefined || typeof value === 'string';
+}
+
+export function areTextsOrAbsent(value: unknown): value is Record<string, string> | undefined {
+  if (value === undefined) return true;
+  if (!isFields(value)) return false;
+  for (const key in value) if (typeof value[key] !== 'string') return false;
+  return true;
+}
+
+export function isTextListOrAbsent(value: unknown): value is string[] | undefined {
+  if (value === undefined) return true;
+  return Array.isArray(value) && value.every((one) => typeof one === 'string');
+}
