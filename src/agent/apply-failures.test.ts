@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../cache/mirrored-store.fixture.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseNet } from '../ip/cidr.ts';
 import { ApplyFailures } from './apply-failures.ts';
@@ -43,7 +43,7 @@ test('what the kernel refuses is logged once, and again when it is mended or ref
 });
 
 test('status names each thing that is refused with the objects that want it, twenty at most', async () => {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   await writer.write((draft) => {
     for (const [name, cidr] of [

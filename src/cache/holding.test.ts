@@ -10,31 +10,10 @@ import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { GroupWriter } from './group-writer.ts';
 import { heldByNode } from './holding.ts';
 import { LiveMirror } from './live-mirror.ts';
+import { raced, type Race } from './raced-store.fixture.ts';
 import { MustRead } from './view.ts';
 
 const signal = AbortSignal.timeout(600_000);
-
-/** What is done once before the next commit of the node `there`. */
-interface Race {
-  beforeCommit: (() => Promise<unknown>) | undefined;
-}
-
-function raced(store: Datastore, race: Race): Datastore {
-  const commit: Datastore['commit'] = async (...asked) => {
-    const { beforeCommit } = race;
-    race.beforeCommit = undefined;
-    await beforeCommit?.();
-    return store.commit(...asked);
-  };
-  return {
-    endpoint: store.endpoint,
-    read: (...asked) => store.read(...asked),
-    pages: (...asked) => store.pages(...asked),
-    commit,
-    watch: (...asked) => store.watch(...asked),
-    close: () => store.close(),
-  };
-}
 
 /** Two nodes on one store, of which each holds what it needs. */
 async function withNodes(

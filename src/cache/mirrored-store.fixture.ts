@@ -1,5 +1,10 @@
 import type { Datastore } from '../datastore/datastore.ts';
+import { parseCidr, type Cidr } from '../ip/cidr.ts';
+import type { Block } from '../model/kinds/block.ts';
+import { entryTypes } from '../model/kinds/index.ts';
+import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { GroupWriter } from './group-writer.ts';
+import { everything, heldByNode } from './holding.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
@@ -9,8 +14,12 @@ export interface Followed extends AsyncDisposable {
 }
 
 /** Follows a store, which is closed when it is no more; in sync. */
-export async function followed(store: Datastore, waitMs?: number): Promise<Followed> {
-  const mirror = new LiveMirror(store, undefined, undefined, waitMs);
+export async function followed(
+  store: Datastore,
+  waitMs?: number,
+  holding = everything,
+): Promise<Followed> {
+  const mirror = new LiveMirror(store, undefined, undefined, waitMs, holding);
   const stop = new AbortController();
   const running = mirror.run(stop.signal);
   await mirror.reached(0n, AbortSignal.timeout(600_000));
@@ -42,5 +51,58 @@ export async function openMirroredStore(
     mirror: following.mirror,
     writer: new GroupWriter(following.mirror, waitMs),
     [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
+  };
+}
+
+/**
+ * Opens a store in memory as the daemon of a node caches it. Another host has an endpoint, blocks and handles there: a
+ * read that needs more of them than the cache has throws `MustRead`, so daemon code that reads outside of plans is
+ * tested with it.
+ */
+export async function openNodeStore(node: string): Promise<MirroredStore> {
+  const store = await openSqliteStore(':memory:');
+  const { WorkloadEndpoint, Block4, Block6, Handle } = entryTypes;
+  const [cidr4, cidr6] = [parseCidr('10.255.255.192/26'), parseCidr('fdff:ffff::/122')];
+  const writes = [
+    { key: WorkloadEndpoint.key(elsewhereId), value: WorkloadEndpoint.encode(endpointElsewhere) },
+    { key: Block4.key(cidr4), value: Block4.encode(blockElsewhere(cidr4)) },
+    { key: Block6.key(cidr6), value: Block6.encode(blockElsewhere(cidr6)) },
+    { key: Handle.key('elsewhere'), value: Handle.encode({ block: { [cidr4]: 1, [cidr6]: 1 } }) },
+  ];
+  await store.commit({ compares: [], writes }, AbortSignal.timeout(600_000));
+  const following = await followed(store, undefined, heldByNode(node));
+  return {
+    mirror: following.mirror,
+    writer: new GroupWriter(following.mirror),
+    [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
+  };
+}
+
+const elsewhereId = 'libnetwork/elsewhere';
+
+const endpointElsewhere: WorkloadEndpoint = {
+  kind: 'WorkloadEndpoint',
+  apiVersion: 'projectcalico.org/v3',
+  metadata: { name: 'elsewhere', namespace: 'libnetwork' },
+  spec: {
+    orchestrator: 'libnetwork',
+    node: 'elsewhere',
+    workload: 'elsewhere',
+    endpoint: 'elsewhere',
+    interfaceName: 'calielsewhere',
+    ipNetworks: [parseCidr('10.255.255.192/32')],
+  },
+};
+
+/** A block of which the first address is allocated. */
+function blockElsewhere(cidr: Cidr): Block {
+  const free = Array.from({ length: 63 }, (_, index) => index + 1);
+  return {
+    cidr,
+    affinity: 'host:elsewhere',
+    allocations: [0, ...free.map(() => null)],
+    unallocated: free,
+    attributes: [{ handle_id: 'elsewhere', secondary: { node: 'elsewhere' } }],
+    sequenceNumber: 1_787_392_800_000_000_000n,
   };
 }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { applyResource, deleteResource } from './resource-plans.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
+import { raced, type Race } from '../cache/raced-store.fixture.ts';
 import { openWriters } from '../cache/writers.fixture.ts';
 import { isCalicoError } from '../errors/error.ts';
 import {
@@ -15,7 +16,7 @@ import {
 } from '../ip/cidr.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
-import { allocatedAddresses } from '../ipam/records/block.ts';
+import { allocatedAddresses, newBlock } from '../ipam/records/block.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
@@ -158,6 +159,56 @@ export function ownersContract(options: {
     );
     assert.deepEqual(held.toSorted(), all.toSorted());
     assert.deepEqual(faults, []);
+  });
+
+  test('an address that another host takes from its own block, after it was read as free there, has one owner', async () => {
+    await options.empty();
+    const race: Race = { beforeCommit: undefined };
+    let opened = 0;
+    const open = async () => {
+      const isRaced = opened++ === 2;
+      const store = await options.open();
+      return isRaced ? raced(store, race) : store;
+    };
+    await using crowd = await openWriters([undefined, 'host-0', 'host-1'], open);
+    const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
+    const [, ...writers] = crowd.writers;
+    const hosts = mirrors.map((mirror, index) =>
+      host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
+    );
+    const [first = assert.fail(), second = assert.fail()] = hosts;
+    const block = parseCidr('10.9.0.0/26');
+    for (const one of hosts) await one.foreign('foreign', { subnet: block, blockSize: 26 });
+    const [firstPool, secondPool] = [
+      await first.askPool(undefined, 'foreign'),
+      await second.askPool(undefined, 'foreign'),
+    ];
+    while ((await first.askAddress(firstPool)) !== '10.9.0.19');
+    // As a tool leaves it that changes the block size of a pool in use: the second host has a block in the first one's.
+    const inner = parseCidr('10.9.0.16/28');
+    const writes = [
+      {
+        key: entryTypes.Block4.key(inner),
+        value: entryTypes.Block4.encode(newBlock(inner, 'host-1', new Date())),
+      },
+    ];
+    const { revision } = await watching.datastore.commit({ compares: [], writes }, signal);
+    await Promise.all(mirrors.map((mirror) => mirror.reached(revision, signal)));
+    let taken: string | undefined;
+    race.beforeCommit = async () => {
+      taken = await first.askAddress(firstPool);
+    };
+    await assert.rejects(second.askAddress(secondPool, '10.9.0.20'), {
+      code: 'ipam/address-taken',
+    });
+    assert.equal(taken, '10.9.0.20');
+    await caughtUp(watching, mirrors);
+    const owners = [block, inner].flatMap((cidr) =>
+      [...allocatedAddresses(watching.get('Block4', cidr)?.value ?? assert.fail())]
+        .filter(([address]) => address === taken)
+        .map(([, { secondary }]) => secondary?.['node']),
+    );
+    assert.deepEqual(owners, ['host-0']);
   });
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pause } from '../async/deadline.ts';
-import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../cache/mirrored-store.fixture.ts';
 import type { Writer } from '../datastore/writer.ts';
 import { looseSupervisor } from '../async/supervise.fixture.ts';
 import { CalicoError } from '../errors/error.ts';
@@ -37,7 +37,7 @@ async function withContainerInSync(
   world: World,
   use: (nameBecomes: (name: string) => Promise<void>) => Promise<void>,
 ): Promise<void> {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('host');
   const { mirror, writer } = store;
   const local = indexLocalEndpoints(mirror, 'host');
   const stop = new AbortController();

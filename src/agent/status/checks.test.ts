@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { LiveMirror } from '../../cache/live-mirror.ts';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';
 import { plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
 import { serviceList } from '../../driver/docker/messages.ts';
@@ -11,7 +11,7 @@ import { dockerChecks, wayChecks } from './way-checks.ts';
 const signal = AbortSignal.timeout(600_000);
 
 test('the datastore is well while it is followed and not locked; else status says what is the matter', async () => {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   const well = datastoreCheck(mirror);
   assert.deepEqual([well.name, well.ok, well.remedy], ['datastore', true, undefined]);
@@ -41,7 +41,7 @@ test('that the other way wants to serve as well, networks nobody serves, and dea
     [other?.name, other?.ok, other?.detail],
     ['one way only', false, 'a managed plugin serves this host'],
   );
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   const id = 'a'.repeat(64);
   await writer.write((draft) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
@@ -14,7 +14,7 @@ async function said(
   plan: (draft: Draft) => void,
   problems: ReadonlyMap<string, string> = new Map(),
 ): Promise<readonly string[]> {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const local = indexLocalEndpoints(store.mirror, 'here');
   await store.writer.write(plan, signal);
   const checks = profileChecks({ mirror: store.mirror, node: 'here', local }, problems);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'node:test';
 import { looseSupervisor } from '../../async/supervise.fixture.ts';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
@@ -53,7 +53,7 @@ async function withStatus(
     readonly read: () => void;
   }) => Promise<void>,
 ): Promise<void> {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   const kernel = new FakeKernel();
   const local = indexLocalEndpoints(mirror, 'here');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { HostEndpoint } from '../../model/kinds/host-endpoint.ts';
 import { createLogger } from '../../telemetry/log.ts';
@@ -14,7 +14,7 @@ const hostEndpoint: HostEndpoint = {
 };
 
 test('what is stored for Calico and not enforced is named by status and once by the log', async () => {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const lines: string[] = [];
   const write = (line: string) => lines.push(line);
   logUnenforced(store.mirror, createLogger({ level: 'info', write, now: () => new Date() }));

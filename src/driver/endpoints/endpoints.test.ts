@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import type { GroupWriter } from '../../cache/group-writer.ts';
 import { isCalicoError } from '../../errors/error.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
@@ -44,7 +44,7 @@ async function withEndpoints(
   },
   use: (lab: Lab) => Promise<void>,
 ): Promise<void> {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore(node);
   const { mirror, writer } = store;
   await writer.write((draft) => {
     draft.put('DockerNetwork', `${node}/${networkId}`, {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import { serviceList } from '../docker/messages.ts';
 import { virtualAddresses } from './swarm-services.ts';
@@ -8,7 +8,7 @@ import { virtualAddresses } from './swarm-services.ts';
 const signal = AbortSignal.timeout(600_000);
 
 test('services with a virtual address on a network of ours are named, others are not', async () => {
-  await using store = await openMirroredStore();
+  await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   const named = serviceList.parse([
     {

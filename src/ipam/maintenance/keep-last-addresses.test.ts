@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pause } from '../../async/deadline.ts';
 import { looseSupervisor } from '../../async/supervise.fixture.ts';
-import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
+import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import { endpointAnnotations } from '../../model/kinds/workload-endpoint.ts';
@@ -25,7 +25,7 @@ test('addresses of local endpoints are restored when the daemon starts, and a da
   const read = () => readLastAddresses(file, (text) => warned.push(text));
   const stop = new AbortController();
   try {
-    await using store = await openMirroredStore();
+    await using store = await openNodeStore('host-1');
     const { mirror, writer } = store;
     const last = new LastAddresses();
     const work = looseSupervisor().work('last addresses');

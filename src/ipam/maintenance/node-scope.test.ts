@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import { GroupWriter } from '../../cache/group-writer.ts';
 import { heldByNode } from '../../cache/holding.ts';
 import { LiveMirror } from '../../cache/live-mirror.ts';
-import { checkIpam } from './report.ts';
+import { parseCidr } from '../../ip/cidr.ts';
+import { checkIpam, poolUsage } from './report.ts';
 import { reclaim, findLeaks } from './reclaim.ts';
 import { signal, withIpam } from '../ipam-lab.fixture.ts';
 
@@ -26,3 +27,43 @@ test('a node that has just started releases its own addresses whose handles are 
     stop.abort();
     await running;
   }));
+
+test('a node that holds the blocks of others in brief counts the use of pools as one that holds them whole', () =>
+  withIpam(async (lab) => {
+    for (const [node, count] of [
+      ['host-a', 5],
+      ['host-b', 3],
+    ] as const) {
+      const poolId = String((await lab.pool(node))['PoolID']);
+      for (let n = 0; n < count; n++) await lab.address(node, poolId);
+    }
+    const held = (await lab.plan((draft) => [...draft.entries('Block4')])).map(([id]) => id);
+    assert.equal(held.length, 2);
+    await lab.plan((draft) =>
+      draft.put('IPReservation', 'later', {
+        kind: 'IPReservation',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name: 'later' },
+        // A part of each block, of which some addresses are in use.
+        spec: { reservedCIDRs: held.map((cidr) => parseCidr(cidr.replace(/\/\d+$/, '/30'))) },
+      }),
+    );
+    const stop = new AbortController();
+    const { datastore } = lab.mirror;
+    const mirror = new LiveMirror(datastore, undefined, undefined, undefined, heldByNode('host-a'));
+    const running = mirror.run(stop.signal);
+    await mirror.reached(lab.mirror.revision, signal);
+    assert.equal(mirror.held('Block4').size, 1);
+    const usage = poolUsage(mirror);
+    assert.deepEqual(usage.map(withoutOrder), poolUsage(lab.mirror).map(withoutOrder));
+    assert.deepEqual(
+      usage.map(({ used, reserved, free }) => [used, reserved, free]),
+      [[8n, 8n, 55n]],
+    );
+    stop.abort();
+    await running;
+  }));
+
+function withoutOrder({ blocks, ...usage }: ReturnType<typeof poolUsage>[number]): object {
+  return { ...usage, blocks: new Map(blocks.map((block) => [block.cidr, block])) };
+}
