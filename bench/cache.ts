@@ -75,7 +75,7 @@ const daemon = spawn(
 children.push(daemon);
 for (;;) {
   const report = await fetchStatus(control).catch(() => undefined);
-  if (report?.checks.every(({ name, ok }) => name !== 'kernel' || ok) === true) break;
+  if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) break;
   if (daemon.exitCode !== null) throw new Error('the daemon has ended');
   signal.throwIfAborted();
   await sleep(50);

@@ -144,7 +144,7 @@ function startDaemon(): ChildProcess {
 async function untilInSync(since: number): Promise<number> {
   for (;;) {
     const report = await fetchStatus(control).catch(() => undefined);
-    if (report?.checks.every(({ name, ok }) => name !== 'kernel' || ok) === true) {
+    if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) {
       return performance.now() - since;
     }
     signal.throwIfAborted();

@@ -108,5 +108,8 @@ test('status names each thing that is refused with the objects that want it, twe
   const checks = details(...many);
   assert.deepEqual([checks.length, checks.at(-1)], [21, 'and 3 more like these']);
   const [check] = failureChecks([{ what: 'a setting', why: 'EPERM' }], mirror);
-  assert.deepEqual([check?.name, check?.ok, check?.detail], ['kernel', false, 'a setting: EPERM']);
+  assert.deepEqual(
+    [check?.name, check?.ok, check?.detail],
+    ['dataplane', false, 'a setting: EPERM'],
+  );
 });

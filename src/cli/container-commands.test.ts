@@ -96,7 +96,10 @@ test('Profiles of a running container are appended, set and removed', async () =
     shown,
     'CONTAINER   NETWORK   ADDRESS        PROFILES\napp         web       10.65.0.1/32   log\n',
   );
-  assert.match(await cli.ok(['container', 'app', 'profile', 'set']), /none: all is dropped/);
+  assert.match(
+    await cli.ok(['container', 'app', 'profile', 'set']),
+    /none \(all traffic is dropped\)/,
+  );
   assert.deepEqual(await profiles(), []);
 });
 
@@ -147,8 +150,8 @@ test('to show is what a command without a verb does', async () => {
 for (const [argv, said] of [
   [['container', 'app', 'profile', 'append', 'nothing'], 'Profile nothing does not exist'],
   [['container', 'nobody', 'profile', 'show'], 'no endpoint belongs to a container nobody; '],
-  [['container', 'app', 'profile', 'append'], 'container app profile append: is not understood; '],
-  [['container', 'app', 'paint'], 'container app paint: is not understood; '],
+  [['container', 'app', 'profile', 'append'], 'container app profile append: invalid command; '],
+  [['container', 'app', 'paint'], 'container app paint: invalid command; '],
   [
     ['container', 'app', 'profile', 'show', '--node', 'host-2'],
     'no endpoint belongs to a container app; ',

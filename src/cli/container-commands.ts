@@ -19,10 +19,10 @@ import { formatTable } from './table.ts';
 /** `container NAME profile …`: the Profiles of a running container, changed at once. */
 export function addContainerCommands(program: Command, context: CliContext): void {
   program
-    .command('container <name> [words...]')
-    .description('show and change the Profiles of a running container')
+    .command('container <name> [args...]')
+    .description('show and edit the Profiles of a running container')
     .usage('[options] NAME [profile show|append|set|remove [PROFILE…]]')
-    .option('--node <node>', 'the host, where containers of that name run on several')
+    .option('--node <node>', 'host of the container, if the name is not unique')
     .addHelpText('after', help)
     .action(
       async (container: string, words: readonly string[], { node }: { readonly node?: string }) => {
@@ -41,12 +41,12 @@ export function addContainerCommands(program: Command, context: CliContext): voi
 }
 
 const help = `
-  container app profile show             what it has on each of its networks; the same as container app
-  container app profile append db web    these after its present ones
-  container app profile set db           these alone; set without any: none, all its traffic is dropped
+  container app profile show             show its Profiles on each network; same as container app
+  container app profile append db web    append to its Profiles
+  container app profile set db           replace its Profiles; with no PROFILE, all traffic is dropped
   container app profile remove db
 
-A change holds at once and until the container stops; what it starts with is in its labels.`;
+Changes apply immediately and last until the container stops. Labels set the Profiles at start.`;
 
 interface Change {
   readonly verb: 'append' | 'set' | 'remove';
@@ -72,7 +72,7 @@ function parseChange(
   }
   throw new CalicoError('cli/bad-argument', {
     what: `container ${[container, noun, verb, ...profiles].filter(Boolean).join(' ')}`,
-    why: 'is not understood; see calico-cnm container --help',
+    why: 'invalid command; see calico-cnm container --help',
   });
 }
 
@@ -134,7 +134,7 @@ function showProfiles(draft: Draft, endpoints: readonly Found[]): string {
         endpointTitle(endpoint),
         network?.name ?? networkId.slice(0, 12),
         (spec.ipNetworks ?? []).join(' '),
-        (spec.profiles ?? []).map(dockerNameOf).join(',') || 'none: all is dropped',
+        (spec.profiles ?? []).map(dockerNameOf).join(',') || 'none (all traffic is dropped)',
       ];
     }),
   );

@@ -6,10 +6,10 @@ import type { CliContext } from './context.ts';
 export function addDatastoreCommands(program: Command, context: CliContext): void {
   const datastore = program
     .command('datastore')
-    .description('lock the datastore for maintenance, and unlock it');
+    .description('lock or unlock the datastore for maintenance');
   for (const [verb, locked, description] of [
-    ['lock', true, 'let nothing be written, by any host; running containers go on'],
-    ['unlock', false, 'let containers be started again, and policy be changed'],
+    ['lock', true, 'lock: all hosts stop writing; running containers keep their network'],
+    ['unlock', false, 'unlock: allow writes again'],
   ] as const) {
     datastore
       .command(verb)

@@ -22,8 +22,8 @@ export function addHostCommands(
 ): void {
   program
     .command('run')
-    .description('run the daemon that serves Docker and keeps the policy of this host')
-    .option('--check', 'only say what would keep it from starting')
+    .description('run the daemon: Docker plugin and node agent')
+    .option('--check', 'validate settings and datastore, and exit')
     .action(async ({ check }: { readonly check?: true }) => {
       if (check) await checkStart(context.settings());
       else await run();
@@ -31,10 +31,10 @@ export function addHostCommands(
   program
     .command('clean')
     .description(
-      'remove our rules, sets, routes and interfaces from this host, and put back settings; only when the daemon does not run',
+      'remove all rules, sets, routes and interfaces of calico-cnm from this host and restore its settings (daemon must be stopped)',
     )
-    .option('--list', 'only print the networks of this host that the datastore knows')
-    .option('--keep <settings>', 'settings, as sysctl calls them, that stay as they are: a,b')
+    .option('--list', 'list the networks of this host in the datastore, and exit')
+    .option('--keep <settings>', 'sysctls to leave unchanged, comma-separated')
     .action(({ list, keep }: CleanOptions) =>
       list ? listNetworks(context) : clean(context, (keep ?? '').split(',')),
     );
@@ -43,7 +43,7 @@ export function addHostCommands(
 async function clean(context: CliContext, keep: readonly string[]): Promise<void> {
   const { controlSocket } = context.settings();
   if (await isRunning(controlSocket)) {
-    const why = 'the daemon runs; stop it first';
+    const why = 'the daemon is running; stop it first: systemctl stop calico-cnm';
     throw new CalicoError('cli/bad-argument', { what: 'clean', why });
   }
   const forwarding = new Ipv6Forwarding(controlSocket);

@@ -28,13 +28,13 @@ import { formatCount, formatTable } from './table.ts';
 
 /** `ipam show`, `ipam check` and `ipam release`. */
 export function addIpamCommands(program: Command, context: CliContext): void {
-  const ipam = program.command('ipam').description('look at address management, and mend it');
+  const ipam = program.command('ipam').description('inspect and repair IPAM');
   ipam
     .command('show')
-    .description('show how much of each pool is in use')
-    .option('--ip <address>', 'who holds an address')
-    .option('--show-blocks', 'each block of each pool')
-    .option('--show-borrowed', "addresses from other hosts' blocks")
+    .description('show usage of IP pools')
+    .option('--ip <address>', 'show the allocation of one address')
+    .option('--show-blocks', 'include blocks')
+    .option('--show-borrowed', 'show borrowed addresses')
     .action(async ({ ip, showBlocks, showBorrowed }: ShowOptions) => {
       const shown = await context.withStore(async ({ look, write }) => {
         if (ip !== undefined) {
@@ -49,8 +49,8 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     });
   ipam
     .command('check')
-    .description('compare allocations, handles and endpoints; exit status 1 if they disagree')
-    .option('--fix', 'allocate what containers use, and count handles anew, then look again')
+    .description('check allocations against endpoints; exit status 1 if problems are found')
+    .option('--fix', 'fix missing allocations and handle counts, then check again')
     .action(async ({ fix }: { readonly fix?: boolean }) => {
       const problems = await context.withStore(async (store) => {
         if (fix === true) context.out(await mend(store));
@@ -63,8 +63,8 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     });
   ipam
     .command('release [address]')
-    .description('free an address that nothing uses, as ipam check lists them')
-    .option('--ip <address>', 'the address, as calicoctl takes it')
+    .description('release a leaked address')
+    .option('--ip <address>', 'address to release (calicoctl syntax)')
     .action(async (argument: string | undefined, { ip }: { readonly ip?: string }) => {
       const text = argument ?? ip;
       if (text === undefined || (argument !== undefined && ip !== undefined)) {
@@ -85,8 +85,8 @@ async function mend({ look, write }: Store): Promise<string> {
   );
   const recounted = await inPieces(() => write(recountHandles));
   return [
-    ...allocated.map((address) => `${address} is allocated again to who uses it\n`),
-    ...recounted.map((handle) => `handle ${handle} is counted anew\n`),
+    ...allocated.map((address) => `${address} allocated to its endpoint\n`),
+    ...recounted.map((handle) => `handle ${handle} count corrected\n`),
   ].join('');
 }
 
@@ -117,7 +117,7 @@ function holderText(draft: Draft, address: IpAddress): string {
   }
   const pool = poolOf(draft, address);
   return pool === undefined
-    ? `${address} is in no IP pool\n`
+    ? `${address} is not in an IP pool\n`
     : `${address} is free, in IP pool ${pool.metadata.name}\n`;
 }
 

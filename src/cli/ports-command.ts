@@ -16,8 +16,10 @@ import { formatTable } from './table.ts';
 export function addPortsCommand(program: Command, context: CliContext): void {
   program
     .command('ports')
-    .argument('[name]', 'name or ID of a container of this host; all, if not given')
-    .description('print published ports as docker port does, which knows none of calico networks')
+    .argument('[name]', 'container name or ID; default: all containers of this host')
+    .description(
+      'list published ports of containers on Calico networks (docker port cannot show them)',
+    )
     .action(async (name: string | undefined) => {
       const node = nodeName(context.settings().nodeName);
       const endpoints = await context.withStore(({ look }) =>
@@ -34,7 +36,7 @@ export function addPortsCommand(program: Command, context: CliContext): void {
 function formatOne(endpoints: readonly WorkloadEndpoint[], name: string): string {
   const found = endpoints.filter((endpoint) => isEndpointNamed(endpoint, name));
   if (found.length === 0) {
-    const why = 'no running container of that name is on a calico network of this host';
+    const why = 'no running container with this name on a Calico network of this host';
     throw new CalicoError('cli/bad-argument', { what: name, why });
   }
   return found

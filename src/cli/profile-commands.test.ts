@@ -45,7 +45,7 @@ test('the rules as JSON are taken back by update, which replaces them all', asyn
   await cli.ok(words('profile other rule update'), '{"egress": [{"action": "Deny"}]}');
   assert.equal(
     await cli.ok(words('profile other rule show')),
-    '  inbound:\n    otherwise deny\n  outbound:\n    1  deny\n    otherwise deny\n',
+    '  inbound:\n    default: deny\n  outbound:\n    1  deny\n    default: deny\n',
   );
   assert.equal(await cli.ok(words('profile other tag show')), 'other\n');
 });
@@ -91,13 +91,13 @@ test('removing a tag says which rules speak of it in vain', async () => {
     await cli.ok(words('profile web tag remove web')),
     [
       'Profile web: tag web removed\n',
-      'note: no Profile has that tag any more, but inbound rule 2 of other speaks of it: allow from tag web\n',
-      'note: no Profile has that tag any more, but inbound rule 1 of web speaks of it: allow from tag web\n',
+      'note: no Profile has this tag any more, but other inbound rule 2 refers to it: allow from tag web\n',
+      'note: no Profile has this tag any more, but web inbound rule 1 refers to it: allow from tag web\n',
     ].join(''),
   );
   assert.match(
     await cli.ok(words('profile show web')),
-    / 1 {2}allow from tag web {3}\(no Profile has the tag web\)\n/,
+    / 1 {2}allow from tag web {3}\(no Profile has tag web\)\n/,
   );
   await cli.ok(words('profile other tag add web'));
   assert.doesNotMatch(await cli.ok(words('profile show web')), /no Profile/);
@@ -132,11 +132,11 @@ test('a Profile in use is removed only with --no-check', async () => {
 for (const [command, said] of [
   [
     'profile web rule add inbound --at 3 allow',
-    'calico-cnm: place 3: there is 1 rule inbound in Profile web',
+    'calico-cnm: position 3: Profile web has 1 inbound rule',
   ],
   [
     'profile web rule remove inbound --at 2',
-    'calico-cnm: place 2: there is 1 rule inbound in Profile web',
+    'calico-cnm: position 2: Profile web has 1 inbound rule',
   ],
   [
     'profile web rule remove inbound allow udp',
@@ -148,22 +148,19 @@ for (const [command, said] of [
   ],
   [
     'profile web rule remove inbound',
-    'calico-cnm: rule remove: needs the number of the rule, or its words',
+    'calico-cnm: rule remove: needs the position of the rule, or its expression',
   ],
-  ['profile web rule add inbound --at 0 allow', 'calico-cnm: place 0: must be 1 or more'],
+  ['profile web rule add inbound --at 0 allow', 'calico-cnm: position 0: must be 1 or more'],
   ['profile web rule add sideways allow', 'calico-cnm: "sideways": must be inbound or outbound'],
   ['profile web rule add inbound', 'calico-cnm: rule: an action is missing at the end'],
   ['profile web tag add', 'calico-cnm: tag add: needs a tag'],
   ['profile web tag remove db', 'calico-cnm: Profile web: tag db does not exist'],
   [
     'profile web paint',
-    'calico-cnm: profile web paint: is not understood; see calico-cnm profile --help',
+    'calico-cnm: profile web paint: invalid command; see calico-cnm profile --help',
   ],
-  [
-    'profile web rule remove inbound 2',
-    'calico-cnm: place 2: there is 1 rule inbound in Profile web',
-  ],
-  ['profile web rule remove inbound 0', 'calico-cnm: place 0: must be 1 or more'],
+  ['profile web rule remove inbound 2', 'calico-cnm: position 2: Profile web has 1 inbound rule'],
+  ['profile web rule remove inbound 0', 'calico-cnm: position 0: must be 1 or more'],
   ['profile add', 'calico-cnm: profile add: needs a name'],
   ['profile db', 'calico-cnm: Profile db does not exist'],
   ['profile add web', 'calico-cnm: Profile web already exists'],

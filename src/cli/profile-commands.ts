@@ -24,14 +24,14 @@ import { detailProfiles, listProfiles } from './profile-text.ts';
  */
 export function addProfileCommands(program: Command, context: CliContext): void {
   program
-    .command('profile [words...]')
-    .description('show and change Profiles by words')
+    .command('profile [args...]')
+    .description('show and edit Profiles')
     .usage(
       '[options] [add|remove|show] [NAME]\n       calico-cnm profile [options] NAME show|tag|rule …',
     )
-    .option('--at <number>', 'place of the rule, from 1')
-    .option('--detailed', 'show every Profile with its rules and who uses it')
-    .option('--no-check', 'remove a Profile even if containers use it')
+    .option('--at <number>', 'position of the rule, starting at 1')
+    .option('--detailed', 'show rules and users of every Profile')
+    .option('--no-check', 'remove a Profile that is in use')
     .addHelpText('after', help)
     .action(async (words: readonly string[], options: ProfileOptions) => {
       const at = parsePlace(options.at);
@@ -43,24 +43,24 @@ export function addProfileCommands(program: Command, context: CliContext): void 
 }
 
 const help = `
-  profile add db                       a Profile with its own tag; in from that tag, out to everywhere
-  profile remove db                    refused while containers or networks use it, unless --no-check
-  profile show                         all Profiles; with --detailed their rules and users as well
-  profile show db                      tags and rules, numbered; the same as profile db show and profile db
+  profile add db                       create a Profile that allows inbound traffic from its own tag and all outbound traffic
+  profile remove db                    delete a Profile; rejected if it is in use, unless --no-check
+  profile show                         list Profiles; with --detailed also rules and users
+  profile show db                      show tags and numbered rules; same as profile db show and profile db
   profile db tag show
-  profile db tag add legacy            its containers carry one more tag
+  profile db tag add legacy            adds a tag to its containers
   profile db tag remove legacy
   profile db rule show
   profile db rule add inbound allow tcp from tag web to ports 5432
   profile db rule add inbound --at 1 deny from cidr 10.9.0.0/16
   profile db rule remove inbound 1
   profile db rule remove inbound deny from cidr 10.9.0.0/16
-  profile db rule json > rules         all rules as JSON
+  profile db rule json > rules         print all rules as JSON
   profile db rule update < rules       replace all rules
 
-A rule: allow|deny|log|pass [PROTOCOL] [from WHAT] [to WHAT]
+RULE: allow|deny|log|pass [PROTOCOL] [from ENTITY] [to ENTITY]
   PROTOCOL   tcp, udp, sctp, udplite, a number, icmp or icmpv6 [type N [code N]]
-  WHAT       any of: ports 80,8000:8010   tag NAME   cidr 10.0.0.0/8,…   selector 'a == "b"'`;
+  ENTITY     any of: ports 80,8000:8010   tag NAME   cidr 10.0.0.0/8,…   selector 'a == "b"'`;
 
 interface ProfileOptions {
   readonly at?: string;
@@ -97,7 +97,7 @@ function planOf(words: readonly string[], options: PlanOptions): Plan {
   if (plan !== undefined) return plan;
   throw new CalicoError('cli/bad-argument', {
     what: `profile ${words.join(' ')}`,
-    why: 'is not understood; see calico-cnm profile --help',
+    why: 'invalid command; see calico-cnm profile --help',
   });
 }
 
@@ -166,5 +166,5 @@ function ruleChange(
 function parsePlace(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
-  throw new CalicoError('cli/bad-argument', { what: `place ${text}`, why: 'must be 1 or more' });
+  throw new CalicoError('cli/bad-argument', { what: `position ${text}`, why: 'must be 1 or more' });
 }

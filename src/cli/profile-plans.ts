@@ -144,7 +144,7 @@ export function removeRule(draft: Draft, dockerName: string, change: RuleChange)
 function indexOfRule(dockerName: string, change: RuleChange, rules: readonly PolicyRule[]): number {
   const { at, words, direction } = change;
   if (at === undefined && words.length === 0) {
-    const why = 'needs the number of the rule, or its words';
+    const why = 'needs the position of the rule, or its expression';
     throw new CalicoError('cli/bad-argument', { what: 'rule remove', why });
   }
   if (at !== undefined && at > rules.length) throw noSuchPlace(dockerName, change, rules.length);
@@ -160,8 +160,8 @@ function indexOfRule(dockerName: string, change: RuleChange, rules: readonly Pol
 
 function noSuchPlace(dockerName: string, { direction, at }: RuleChange, count: number) {
   return new CalicoError('cli/bad-argument', {
-    what: `place ${at ?? ''}`,
-    why: `there ${count === 1 ? 'is' : 'are'} ${counted(count, 'rule')} ${direction} in Profile ${dockerName}`,
+    what: `position ${at ?? ''}`,
+    why: `Profile ${dockerName} has ${counted(count, `${direction} rule`)}`,
   });
 }
 
@@ -212,7 +212,7 @@ function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
         const direction = field === 'ingress' ? 'inbound' : 'outbound';
         const name = dockerNameOf(metadata.name);
         return [
-          `note: no Profile has that tag any more, but ${direction} rule ${index + 1} of ${printable(name)} speaks of it: ${printable(ruleWords(rule))}\n`,
+          `note: no Profile has this tag any more, but ${printable(name)} ${direction} rule ${index + 1} refers to it: ${printable(ruleWords(rule))}\n`,
         ];
       }),
     ),

@@ -56,10 +56,10 @@ export function rulesText(draft: Draft, { spec }: Profile): string {
     ...rules.map((rule, index) => {
       const missing = ruleTags(rule).filter((tag) => !given.has(tag));
       const note =
-        missing.length === 0 ? '' : `   (no Profile has the tag ${missing.map(shown).join(', ')})`;
+        missing.length === 0 ? '' : `   (no Profile has tag ${missing.map(shown).join(', ')})`;
       return `    ${index + 1}  ${printable(ruleWords(rule))}${note}\n`;
     }),
-    '    otherwise deny\n',
+    '    default: deny\n',
   ];
   return [
     ...numbered('inbound', spec.ingress ?? []),

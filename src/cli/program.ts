@@ -46,7 +46,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     },
   };
   const program = new Command('calico-cnm')
-    .description('Calico networks, address pools and policy for Docker')
+    .description('Calico networking and network policy for Docker')
     .version(`calico-cnm ${version}`, '-v, --version', 'print the version')
     .exitOverride()
     .configureOutput({
@@ -59,7 +59,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   });
   program
     .command('status')
-    .description('say on one screen whether all is well on this host')
+    .description('show node status')
     .addOption(
       new Option('-o, --output <format>', 'format of the output')
         .choices(['text', 'json'])

@@ -27,7 +27,7 @@ const formats = ['table', 'ps', 'wide', 'yaml', 'yml', 'json'] as const;
 export function addResourceCommands(program: Command, context: CliContext): void {
   program
     .command('get <kind> [names...]')
-    .description(`show resources: ${resourceKinds.join(', ').toLowerCase()}`)
+    .description(`list resources: ${resourceKinds.join(', ').toLowerCase()}`)
     .addOption(
       new Option('-o, --output <format>', 'format of the output').choices(formats).default('table'),
     )
@@ -46,8 +46,8 @@ export function addResourceCommands(program: Command, context: CliContext): void
     });
   program
     .command('apply')
-    .description('create or change resources from YAML or JSON')
-    .requiredOption('-f, --filename <file>', 'file to read; - is the standard input')
+    .description('create or update resources from a YAML or JSON file')
+    .requiredOption('-f, --filename <file>', 'file to read; - reads standard input')
     .action(async ({ filename }: FileOption) => {
       const resources = parseResources(await readText(filename, context));
       if (resources.length === 0) {
@@ -57,8 +57,8 @@ export function addResourceCommands(program: Command, context: CliContext): void
     });
   program
     .command('delete [kind] [names...]')
-    .description('delete resources by name, or those of a file')
-    .option('-f, --filename <file>', 'file that holds them; - is the standard input')
+    .description('delete resources by name or from a file')
+    .option('-f, --filename <file>', 'file with the resources; - reads standard input')
     .option('-s, --skip-not-exists', 'ignore resources that do not exist')
     .action(
       async (

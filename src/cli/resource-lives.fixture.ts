@@ -23,8 +23,8 @@ export interface ResourceLife {
 
 const header = (kind: string) => `apiVersion: projectcalico.org/v3\nkind: ${kind}\n`;
 const notEnforced = (kind: string) =>
-  `note: ${kind} is stored but not enforced: traffic of containers is decided by their Profiles alone\n`;
-const noEffect = (kind: string) => `note: ${kind} is stored but has no effect here\n`;
+  `note: ${kind} is stored but not enforced: only Profiles apply to containers\n`;
+const noEffect = (kind: string) => `note: ${kind} is stored but has no effect on this host\n`;
 const rule =
   '{action: Allow, protocol: tcp, source: {selector: "role == \'a\'"}, destination: {ports: [80, "8000:8010"]}}';
 const storedRule = {
@@ -190,7 +190,7 @@ export const resourceLives: readonly ResourceLife[] = [
       bgp: { asNumber: 64_512, ipv4Address: '192.0.2.2/24' },
       addresses: [{ address: '192.0.2.2/24', type: 'InternalIP' }],
     },
-    note: 'note: Node host-b: spec.bgp is stored but has no effect here\n',
+    note: 'note: Node host-b: spec.bgp is stored but has no effect on this host\n',
   },
 ];
 

@@ -5,9 +5,9 @@ import { formatCount, formatTable } from './table.ts';
 
 /** One screen that says whether all is well; lists are left out where they are empty. */
 export function formatStatus(report: StatusReport): string {
-  const headline = isHealthy(report) ? 'all is well' : 'not all is well';
+  const headline = isHealthy(report) ? 'healthy' : 'degraded';
   return [
-    `calico-cnm ${report.version} on ${report.node}, since ${report.startedAt}: ${headline}\n`,
+    `calico-cnm ${report.version} on ${report.node}, up since ${report.startedAt}: ${headline}\n`,
     report.checks.map(checkLine).join(''),
     section(
       'Networks',
@@ -34,7 +34,7 @@ export function formatStatus(report: StatusReport): string {
     ),
     section(
       'IP pools',
-      ['name', 'cidr', 'free', 'of'],
+      ['name', 'cidr', 'free', 'total'],
       report.pools.map(({ name, cidr, free, total }) => [
         name,
         cidr,

@@ -16,11 +16,11 @@ function notesOf<K extends ResourceKind>(kind: K, resource: EntryValue<K>): read
   if (unenforced !== undefined) {
     return [
       unenforced.isPolicy
-        ? `${kind} is stored but not enforced: traffic of containers is decided by their Profiles alone`
-        : `${kind} is stored but has no effect here`,
+        ? `${kind} is stored but not enforced: only Profiles apply to containers`
+        : `${kind} is stored but has no effect on this host`,
     ];
   }
   return fieldsWithoutEffect(resource).map(
-    (field) => `${kind} ${resourceId(resource)}: ${field} is stored but has no effect here`,
+    (field) => `${kind} ${resourceId(resource)}: ${field} is stored but has no effect on this host`,
   );
 }

@@ -36,13 +36,14 @@ export function backgroundCheck(reports: readonly WorkReport[]): Check {
   const failing = reports.filter(({ inARow }) => inARow >= repeatedly);
   const noted = reports.filter(({ last, inARow }) => last !== undefined && inARow < repeatedly);
   return {
-    name: 'background work',
+    name: 'background tasks',
     ok: failing.length === 0,
     detail:
       failing.length + noted.length === 0
-        ? `${reports.length} tasks run`
+        ? `${reports.length} tasks running`
         : [...failing, ...noted].map(sentence).join('; '),
-    remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+    remedy:
+      'The daemon retries automatically. If the problem persists, see the log: journalctl -u calico-cnm.',
   };
 }
 

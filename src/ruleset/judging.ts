@@ -17,7 +17,7 @@ export function judging(direction: Direction): readonly HostRule[] {
       action: { kind: 'block', block: isIngress ? 'relatedIngress' : 'relatedEgress' },
     },
     {
-      name: 'of no connection',
+      name: 'invalid conntrack state',
       when: [{ kind: 'connection', is: 'invalid' }],
       action: { kind: 'drop', reason: dropReasons[isIngress ? 'invalidTo' : 'invalidFrom'] },
       comment: 'Of no connection',

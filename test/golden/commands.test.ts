@@ -352,19 +352,19 @@ const healthy: StatusReport = {
       name: 'datastore',
       ok: true,
       detail: '/var/lib/calico/calico.db, in sync since 2026-11-24T11:32:12.026Z',
-      remedy: 'Running containers are not concerned; make the datastore reachable again.',
+      remedy:
+        'Running containers keep their network and policy. Restore the connection to the datastore.',
     },
     {
-      name: 'kernel',
+      name: 'dataplane',
       ok: true,
-      detail: 'as wanted since 2026-11-24T11:32:12.056Z',
-      remedy: 'It is tried again by itself; see the last error.',
+      detail: 'in sync since 2026-11-24T11:32:12.056Z',
+      remedy: 'The daemon retries automatically; see the last error.',
     },
     {
       name: 'firewall',
       ok: true,
-      detail:
-        'iptables-nft, as the command iptables is that one (iptables v1.8.9 (nf_tables)); IPv4 and IPv6',
+      detail: "iptables-nft, the host's default (iptables v1.8.9 (nf_tables)); IPv4 and IPv6",
     },
   ],
   networks: [
@@ -415,11 +415,11 @@ const healthy: StatusReport = {
     },
   ],
   drops: [
-    { container: 'app', rule: 'inbound: no rule allows it', packets: 2, bytes: 120 },
+    { container: 'app', rule: 'inbound: no matching rule', packets: 2, bytes: 120 },
     { container: 'cache', rule: 'inbound: Profile db, rule 1', packets: 10_432, bytes: 888_120 },
     {
-      container: '(none)',
-      rule: 'outbound: source address of another, or unknown interface',
+      container: '-',
+      rule: 'outbound: spoofed source',
       packets: 4,
       bytes: 336,
     },
@@ -443,14 +443,15 @@ test('status of a host with a container in quarantine, a missing Profile, and no
           name: 'datastore',
           ok: false,
           detail: 'http://10.0.0.1:2379: the watch ended (14 UNAVAILABLE)',
-          remedy: 'Running containers are not concerned; make the datastore reachable again.',
+          remedy:
+            'Running containers keep their network and policy. Restore the connection to the datastore.',
         },
         kernel,
         firewall,
         {
           name: 'Profile db',
           ok: false,
-          detail: 'does not exist, so traffic of container cache (network web) is denied',
+          detail: 'does not exist; all traffic of container cache (network web) is denied',
           remedy: 'Add it: calico-cnm profile add db',
         },
       ],
@@ -468,7 +469,8 @@ test('status of a host with a container in quarantine, a missing Profile, and no
       lastError: {
         at: '2026-11-24T11:40:00.000Z',
         what: 'iptables-restore failed (exit status 4): Another app is currently holding the xtables lock',
-        remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+        remedy:
+          'The daemon retries automatically. If the problem persists, see the log: journalctl -u calico-cnm.',
       },
     }),
   );

@@ -344,7 +344,7 @@ function addressesSuite(kind: LabKind): void {
     const { stdout } = await lab.calicoResult('status');
     assert.match(
       stdout,
-      /FAIL {2}IP pool tunnels: ipipMode is Always, but calico-cnm makes no tunnel/,
+      /FAIL {2}IP pool tunnels: ipipMode is Always, but calico-cnm does not create tunnels/,
     );
     await remove(['r1', 'r2'], ['small']);
     for (const name of ['small', 'off', 'far', 'tunnels'])

@@ -88,7 +88,7 @@ describe('a datastore that the plugin of 2019 left', { timeout: 600_000 }, () =>
   };
   const drops = async () => {
     const { stdout } = await calico('status');
-    const [, packets] = /inbound: no rule allows it +(\d+)/.exec(stdout) ?? [];
+    const [, packets] = /inbound: no matching rule +(\d+)/.exec(stdout) ?? [];
     return Number(packets ?? 0);
   };
 
@@ -125,7 +125,7 @@ describe('a datastore that the plugin of 2019 left', { timeout: 600_000 }, () =>
     const { stdout } = await calico('profile', 'net1', 'show');
     assert.match(
       stdout,
-      /tags: none\n.*\n +1 {2}allow from tag net1 {3}\(no Profile has the tag net1\)/,
+      /tags: none\n.*\n +1 {2}allow from tag net1 {3}\(no Profile has tag net1\)/,
     );
     const dropped = await drops();
     assert.equal(await pings('one', two), false);

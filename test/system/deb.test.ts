@@ -76,7 +76,10 @@ describe('the Debian package without systemd', { timeout: 600_000 }, () => {
     assert.ok(await lab.eventually(isWell));
     const { status, stderr } = await dpkg('-r', 'calico-cnm');
     assert.equal(status, 1);
-    assert.match(stderr, /^calico-cnm: clean: the daemon runs; stop it first$/m);
+    assert.match(
+      stderr,
+      /^calico-cnm: clean: the daemon is running; stop it first: systemctl stop calico-cnm$/m,
+    );
     assert.ok(await isWell());
     await daemon.end('SIGTERM');
   });

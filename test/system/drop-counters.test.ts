@@ -107,7 +107,7 @@ describe('counters of what is dropped', { timeout: 300_000 }, () => {
     const { drops } = report();
     const sum = (rule: RegExp) =>
       drops.filter((one) => rule.test(one.rule)).reduce((total, { packets }) => total + packets, 0);
-    return { apart: sum(/source address of another/), together: sum(/not told apart/) };
+    return { apart: sum(/: spoofed source/), together: sum(/other spoofed sources/) };
   };
   const listed = (): number =>
     sh(`ipset list ${sourceSet}`)

@@ -162,7 +162,7 @@ describe('beside ufw', { timeout: 600_000 }, () => {
   });
 
   test('status names it', async () => {
-    assert.match(await lab.calico('status'), /ufw is on/);
+    assert.match(await lab.calico('status'), /ufw is active/);
   });
 
   test('after ufw disable and enable policy is back', async () => {
@@ -223,7 +223,7 @@ describe('beside firewalld', { timeout: 600_000 }, () => {
   });
 
   test('status names it, and says so when its zone is missing', async () => {
-    assert.match(await lab.calico('status'), /firewalld is on/);
+    assert.match(await lab.calico('status'), /firewalld is active/);
     await lab.host.run(['mv', '/etc/firewalld/zones/calico.xml', '/run/']);
     assert.match((await lab.calicoResult('status')).stdout, /FAIL {2}firewalld: .*calico/);
     await lab.host.run(['mv', '/run/calico.xml', '/etc/firewalld/zones/']);

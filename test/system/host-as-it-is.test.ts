@@ -53,7 +53,7 @@ describe('a host as people have it', { timeout: 300_000 }, () => {
     }'`);
     assert.ok(await inside());
     const said = await status();
-    assert.match(said, / ok +nftables: the chain inet mine input decides on what containers send/);
+    assert.match(said, / ok +nftables: chain inet mine input applies to traffic from containers/);
     assert.ok(await isWell(), await status());
     await shell('nft delete table inet mine');
   });

@@ -208,15 +208,15 @@ function alike(text: string): string {
   return (
     text
       // The daemon starts before Docker, and says for a while that it waits for it.
-      .replaceAll(/^ +ok +background work: .*\n/gm, '')
+      .replaceAll(/^ +ok +background tasks: .*\n/gm, '')
       .replaceAll(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, 'TIME')
-      .replaceAll(/ on [\w.-]+, since/g, ' on HOST, since')
+      .replaceAll(/ on [\w.-]+, up since/g, ' on HOST, up since')
       .replaceAll(/iptables v[\d.]+/g, 'iptables VERSION')
       .replaceAll(/\b10\.65\.\d+\.[1-9]\d*\b/g, 'ADDRESS')
       .replaceAll(/\b169\.254\.\d+\.\d+/g, 'NEXT_HOP')
       .replaceAll(/fd[\da-f]{2}:[\da-f:]+\/48/g, 'PREFIX')
       .replaceAll(/cali[\da-f]{11}\b/g, 'INTERFACE')
-      .replaceAll(/(no rule allows it) +\d+ +\d+/g, '$1 PACKETS BYTES')
+      .replaceAll(/(no matching rule) +\d+ +\d+/g, '$1 PACKETS BYTES')
   );
 }
 

@@ -151,7 +151,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     await host.run(['cp', '/tmp/sqlite-format.ts', format]);
     await mend();
     assert.equal((await host.run(['sh', '-c', 'ls /var/lib/calico'])).includes('backup-'), true);
-    assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
+    assert.match(await host.run(['calico-cnm', 'status']), /: healthy$/m);
     assert.equal(await stream.lost(), 0);
   });
 
@@ -180,7 +180,7 @@ describe('install, upgrade, uninstall', { timeout: 600_000 }, () => {
     const { status, stderr } = await uninstall();
     assert.equal(status, 1);
     assert.match(stderr, /these networks use calico: ("my net" web|web "my net")\n/);
-    assert.match(await host.run(['calico-cnm', 'status']), /all is well/);
+    assert.match(await host.run(['calico-cnm', 'status']), /: healthy$/m);
   });
 
   test('forced, it removes them with containers running, and the host is as before', async () => {

@@ -95,7 +95,7 @@ function networkSetSuite(kind: LabKind): void {
     }
     assert.match(
       await apply({ kind: 'FelixConfiguration', metadata: { name: 'default' }, spec: {} }),
-      /^note: FelixConfiguration is stored but has no effect here$/m,
+      /^note: FelixConfiguration is stored but has no effect on this host$/m,
     );
     const named = /GlobalNetworkPolicy.* 1 stored \((default\.)?deny-all\), not enforced/;
     const says = async () => named.test((await status()).stdout);
@@ -103,7 +103,7 @@ function networkSetSuite(kind: LabKind): void {
     assert.notEqual((await status()).status, 0);
     assert.match(
       lab.host.calicoLog(),
-      /warn policy that is not enforced.* kind=GlobalNetworkPolicy name=default\.deny-all/,
+      /warn policy not enforced.* kind=GlobalNetworkPolicy name=default\.deny-all/,
     );
     const [, row = ''] = (await lab.calico('get', 'gnp')).split('\n');
     await lab.calico('delete', 'gnp', row.split(' ')[0] ?? '');

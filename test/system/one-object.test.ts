@@ -124,7 +124,7 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
       assert.deepEqual(failures(), [`route to ${network}`]);
       assert.match(
         status().join('\n'),
-        new RegExp(`kernel: route to ${network} .endpoint wide${index} on here`),
+        new RegExp(`dataplane: route to ${network} .endpoint wide${index} on here`),
       );
       assert.equal(sh('ip route show | grep -v "cali\\|^192.0.2.2 "'), host);
       assert.doesNotMatch(sh('ipset list cali40workloads'), /\/\d/);
@@ -227,14 +227,14 @@ describe('one object that the kernel refuses', { timeout: 120_000 }, () => {
     await lab.settled();
     assert.deepEqual(failures(), [`member 10.9.0.2/32 of the address set ${set}`]);
     const said = status().join('\n');
-    assert.match(said, /kernel: member 10\.9\.0\.2\/32 .*endpoint bad2 on there.*HASH_FULL/);
+    assert.match(said, /dataplane: member 10\.9\.0\.2\/32 .*endpoint bad2 on there.*HASH_FULL/);
     assert.match(said, /Profile guard: ingress rule 1: member 10\.9\.0\.2\/32/);
     const command = await lab.statusCommand();
     assert.equal(command.status, 1);
-    assert.match(command.text, /^calico-cnm 0 on here, since \S+: not all is well$/m);
+    assert.match(command.text, /^calico-cnm 0 on here, up since \S+: degraded$/m);
     assert.match(
       command.text,
-      /^ +FAIL +kernel: member 10\.9\.0\.2\/32 of the address set \S+ \(endpoint bad2 on there\): .*HASH_FULL.*\n +It is tried again by itself; everything else is in force\. Change or delete it\.$/m,
+      /^ +FAIL +dataplane: member 10\.9\.0\.2\/32 of the address set \S+ \(endpoint bad2 on there\): .*HASH_FULL.*\n +Change or delete the object\. The daemon retries automatically; everything else is programmed\.$/m,
     );
     assert.match(command.text, /^ +FAIL +Profile guard: ingress rule 1: member 10\.9\.0\.2\/32/m);
     assert.match(command.text, /^endpoint guarded .* ready$/m);

@@ -71,10 +71,10 @@ function holdsNothingUp(backend: Backend): void {
     assert.match(failure ?? '', /^rules of the Profile bad, inbound .*, IPv4$/);
     const { status, text } = await lab.statusCommand();
     assert.equal(status, 1);
-    assert.match(text, /^calico-cnm 0 on here, since \S+: not all is well$/m);
+    assert.match(text, /^calico-cnm 0 on here, up since \S+: degraded$/m);
     assert.match(
       text,
-      /^ +FAIL +kernel: rules of the Profile bad, inbound [^:]*, IPv4: .*6666.*\n +It is tried again by itself; everything else is in force\. Change or delete it\.$/m,
+      /^ +FAIL +dataplane: rules of the Profile bad, inbound [^:]*, IPv4: .*6666.*\n +Change or delete the object\. The daemon retries automatically; everything else is programmed\.$/m,
     );
     assert.equal(text.match(/^ +FAIL/gm)?.length, 1, text);
     assert.deepEqual(others, []);

@@ -153,7 +153,7 @@ describe('a new kind', () => {
       .parse(JSON.parse(stdout));
     assert.equal(
       created,
-      'Lantern default/a created\nnote: Lantern is stored but has no effect here\n',
+      'Lantern default/a created\nnote: Lantern is stored but has no effect on this host\n',
     );
     assert.equal(refused, 'calico-cnm: Lantern a: spec.watts: must not blind anybody\n');
     assert.equal(

@@ -62,7 +62,7 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
         /^calico_background_failures_total\{work="kernel monitor"\} 1$/m,
       );
       const { status, stdout } = await host.exec(['calico-cnm', 'status']);
-      assert.match(stdout, /^ +ok +background work: kernel monitor failed once, last at /m);
+      assert.match(stdout, /^ +ok +background tasks: kernel monitor failed once, last at /m);
       assert.equal(status, 0, stdout);
       // It listens again.
       await forgeLinkMessage(host);
@@ -71,7 +71,7 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
         'status tells that it fails repeatedly',
       );
       const again = await host.exec(['calico-cnm', 'status']);
-      assert.match(again.stdout, /FAIL +background work: kernel monitor failed 2 times in a row/);
+      assert.match(again.stdout, /FAIL +background tasks: kernel monitor failed 2 times in a row/);
     } finally {
       assert.equal(await daemon.end('SIGTERM'), 0);
     }

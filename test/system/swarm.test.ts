@@ -84,12 +84,12 @@ for (const engine of engines) {
         await worker.lab.docker('rm', '-f', 'guest');
       });
 
-      test('a virtual address leads nowhere, and status says so; an ingress network is refused', async () => {
+      test('a virtual address is unreachable, and status reports it; an ingress network is refused', async () => {
         await lab.service('virtual', '--network', 'web', '--replicas', '1');
         await lab.runs('virtual', 1);
         const { status, stdout } = await lab.asked.lab.calicoResult('status');
         assert.equal(status, 1);
-        assert.match(stdout, /service virtual: its virtual address 10\.65\.\d+\.\d+ leads nowhere/);
+        assert.match(stdout, /service virtual: virtual address 10\.65\.\d+\.\d+ is unreachable/);
         assert.match(
           await lab.asked.lab.refused(...words`network create --ingress -d ${pluginName} mesh`),
           /only overlay driver is currently supported for ingress network/,

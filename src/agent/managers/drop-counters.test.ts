@@ -167,8 +167,8 @@ test('a set that cannot be read or emptied is told with the command that begins 
       [
         'drop counters',
         false,
-        'those of the address set cali40d:source cannot be read: too many',
-        'Packets are dropped all the same; begin again with: ipset flush cali40d:source',
+        'counters of the address set cali40d:source cannot be read: too many',
+        'Packets are still dropped. Reset the counters: ipset flush cali40d:source',
       ],
     ],
   );

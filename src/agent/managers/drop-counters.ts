@@ -58,8 +58,8 @@ export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
     return this.#drops.problems().map(({ what, why, command }) => ({
       name: 'drop counters',
       ok: false,
-      detail: `those of ${what} cannot be read: ${why}`,
-      remedy: `Packets are dropped all the same; begin again with: ${command}`,
+      detail: `counters of ${what} cannot be read: ${why}`,
+      remedy: `Packets are still dropped. Reset the counters: ${command}`,
     }));
   }
 }

@@ -148,7 +148,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
       name: 'published port',
       ok: false,
       detail,
-      remedy: 'Its rules are in place all the same; mend what is said here, then look again.',
+      remedy: 'Its rules are in place. Fix the cause; the daemon retries automatically.',
     }));
   }
 

@@ -214,7 +214,7 @@ test('routes that cannot be set are told, tried again, and logged when it happen
   assert.equal(lab.warnings.length, 0, 'once is no more than an interface that goes');
   const [check] = lab.paths.checks();
   assert.deepEqual([check?.name, check?.ok], ['container app', false]);
-  assert.match(check?.detail ?? '', /routes could not be set: no such namespace/);
+  assert.match(check?.detail ?? '', /routes in the container could not be set: no such namespace/);
   for (let n = 0; n < 3; n++) {
     lab.paths.poll();
     await turn();

@@ -157,9 +157,9 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
       return {
         name: `container ${endpoint === undefined ? sandbox : endpointTitle(endpoint)}`,
         ok: false,
-        detail: `it does not reach all of its networks, as its routes could not be set: ${why}`,
+        detail: `routes in the container could not be set: ${why}`,
         remedy:
-          'It is tried again by itself; if it stays, connect the container to its networks anew.',
+          'The daemon retries automatically. If the problem persists, reconnect the container to its networks.',
       };
     });
   }

@@ -28,7 +28,7 @@ test('the datastore is well while it is followed and not locked; else status say
   );
   const locked = datastoreCheck(mirror);
   assert.equal(locked.ok, false);
-  assert.match(locked.detail, /locked for maintenance \(datastoreReady is false\)/);
+  assert.match(locked.detail, /locked for maintenance \(datastoreReady: false\)/);
   assert.match(locked.remedy ?? '', /calico-cnm datastore unlock/);
   const away = datastoreCheck(new LiveMirror(mirror.datastore));
   assert.deepEqual([away.ok, away.detail], [false, `${mirror.datastore.endpoint}: not read yet`]);
@@ -39,7 +39,7 @@ test('that the other way wants to serve as well, networks nobody serves, and dea
   const [other] = wayChecks('a managed plugin serves this host');
   assert.deepEqual(
     [other?.name, other?.ok, other?.detail],
-    ['one way only', false, 'a managed plugin serves this host'],
+    ['duplicate installation', false, 'a managed plugin serves this host'],
   );
   await using store = await openNodeStore('here');
   const { mirror, writer } = store;
@@ -77,14 +77,14 @@ test('that the other way wants to serve as well, networks nobody serves, and dea
   assert.deepEqual(
     checks.map(({ name, ok, detail }) => [name, ok, detail]),
     [
-      ['network web', false, 'it was made with driver other/calico, which is not enabled'],
+      ['network web', false, 'driver other/calico is not enabled'],
       [
         'service app',
         false,
-        'its virtual address 10.65.0.9 leads nowhere, as Docker serves such addresses on overlay networks alone',
+        'virtual address 10.65.0.9 is unreachable: Docker implements service VIPs on overlay networks only',
       ],
     ],
   );
-  assert.match(checks[0]?.remedy ?? '', /--driver calico, or enable other\/calico/);
-  assert.match(checks[1]?.remedy ?? '', /--endpoint-mode dnsrr; .*tasks\.app/);
+  assert.match(checks[0]?.remedy ?? '', /^Enable other\/calico, or .*--driver calico/);
+  assert.match(checks[1]?.remedy ?? '', /--endpoint-mode dnsrr, .*tasks\.app/);
 });

@@ -13,7 +13,8 @@ export function datastoreCheck(mirror: LiveMirror): Check {
       name,
       ok: false,
       detail: `${from}${endpoint}: ${lastError ?? 'not read yet'}`,
-      remedy: 'Running containers are not concerned; make the datastore reachable again.',
+      remedy:
+        'Running containers keep their network and policy. Restore the connection to the datastore.',
     };
   }
   const detail = `${endpoint}, in sync since ${inSyncSince.toISOString()}`;
@@ -21,8 +22,8 @@ export function datastoreCheck(mirror: LiveMirror): Check {
   return {
     name,
     ok: false,
-    detail: `${detail}; locked for maintenance (datastoreReady is false), so that nothing is written`,
+    detail: `${detail}; locked for maintenance (datastoreReady: false)`,
     remedy:
-      'Running containers are not concerned, but none can be started; when the maintenance is over: calico-cnm datastore unlock.',
+      'Running containers keep their network and policy; new ones cannot start. Unlock after maintenance: calico-cnm datastore unlock.',
   };
 }

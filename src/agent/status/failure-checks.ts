@@ -9,14 +9,15 @@ const shownAtMost = 20;
 /** What `calico-cnm status` says of them, with the objects that want it. */
 export function failureChecks(failures: readonly ApplyFailure[], mirror: Mirror): Check[] {
   const rest = failures.length - shownAtMost;
-  const remedy = 'It is tried again by itself; everything else is in force. Change or delete it.';
+  const remedy =
+    'Change or delete the object. The daemon retries automatically; everything else is programmed.';
   return [
     ...failures.slice(0, shownAtMost).map(({ what, why, net }) => {
       const objects = net === undefined ? [] : objectsWith(mirror, net);
       const of = objects.length === 0 ? '' : ` (${objects.join(', ')})`;
-      return { name: 'kernel', ok: false, detail: `${what}${of}: ${why}`, remedy };
+      return { name: 'dataplane', ok: false, detail: `${what}${of}: ${why}`, remedy };
     }),
-    ...(rest > 0 ? [{ name: 'kernel', ok: false, detail: `and ${rest} more like these` }] : []),
+    ...(rest > 0 ? [{ name: 'dataplane', ok: false, detail: `and ${rest} more like these` }] : []),
   ];
 }
 

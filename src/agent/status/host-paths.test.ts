@@ -43,7 +43,7 @@ test('a host whose addresses all find containers is told nothing', () => {
   assert.deepEqual(looked, ['192.0.2.1 to 10.65.0.1', '192.0.2.2 to 10.65.0.1']);
 });
 
-test('addresses whose answers go by another table are named with it, and the command that mends it', () => {
+test('addresses whose answers go by another table are named with it, and the command that fixes it', () => {
   const { checks } = said({
     addresses: ['192.0.2.1', '198.51.100.1', '203.0.113.1'],
     routedElsewhere: ['198.51.100.1', '203.0.113.1'],
@@ -54,16 +54,16 @@ test('addresses whose answers go by another table are named with it, and the com
       name: 'host routing',
       ok: false,
       detail:
-        'a routing rule of this host (ip rule) sends what comes from 198.51.100.1, 203.0.113.1 by table 100, which has no routes to containers: from there host and containers do not reach each other',
+        'a routing rule of this host (ip rule) sends traffic from 198.51.100.1, 203.0.113.1 to table 100, which has no routes to containers; from these addresses the host and containers cannot reach each other',
       remedy:
-        'Let addresses of containers be looked up in the main table first, for each IP pool: ip rule add to POOL lookup main priority 100',
+        'Look up addresses of containers in the main table first, for each IP pool: ip rule add to POOL lookup main priority 100',
     },
   ]);
 });
 
 test('where no table has a route at all, none is named', () => {
   const { checks } = said({ addresses: ['192.0.2.1'], routedElsewhere: ['192.0.2.1'] });
-  assert.match(checks[0]?.detail ?? '', /from 192\.0\.2\.1 by a table, which/);
+  assert.match(checks[0]?.detail ?? '', /from 192\.0\.2\.1 to a table, which/);
 });
 
 test('each family is asked for its own containers, with its own command', () => {
@@ -74,7 +74,7 @@ test('each family is asked for its own containers, with its own command', () => 
   });
   assert.deepEqual(looked, ['192.0.2.1 to 10.65.0.1', '2001:db8:1::1 to 2001:db8::1']);
   assert.equal(checks.length, 1);
-  assert.match(checks[0]?.detail ?? '', /\(ip -6 rule\) sends what comes from 2001:db8:1::1/);
+  assert.match(checks[0]?.detail ?? '', /\(ip -6 rule\) sends traffic from 2001:db8:1::1/);
   assert.match(checks[0]?.remedy ?? '', /: ip -6 rule add to POOL/);
 });
 

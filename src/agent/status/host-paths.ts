@@ -67,8 +67,8 @@ export function hostPathChecks(
       {
         name: 'host routing',
         ok: false,
-        detail: `a routing rule of this host (${command} rule) sends what comes from ${sources} by ${table}, which has no routes to containers: from there host and containers do not reach each other`,
-        remedy: `Let addresses of containers be looked up in the main table first, for each IP pool: ${command} rule add to POOL lookup main priority 100`,
+        detail: `a routing rule of this host (${command} rule) sends traffic from ${sources} to ${table}, which has no routes to containers; from these addresses the host and containers cannot reach each other`,
+        remedy: `Look up addresses of containers in the main table first, for each IP pool: ${command} rule add to POOL lookup main priority 100`,
       },
     ];
   });

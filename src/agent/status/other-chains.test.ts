@@ -19,7 +19,7 @@ function said(...chains: readonly FilterChain[]): readonly string[] {
 
 test('a chain that drops forwarded packets is named, with the commands that let containers pass', () => {
   assert.deepEqual(said(chain('inet mine', 'forward')), [
-    'nftables not well: the chain inet mine my-forward drops forwarded packets that its own rules do not accept, so containers reach nothing, whatever their Profiles say -> Accept them there, and in the file that makes the chain (docs/firewalls.md): nft insert rule inet mine my-forward oifname "cali*" accept; nft insert rule inet mine my-forward iifname "cali*" accept',
+    'nftables not well: chain inet mine my-forward drops forwarded packets by default; containers have no connectivity -> Accept container traffic in this chain and in the file that defines it (docs/firewalls.md): nft insert rule inet mine my-forward oifname "cali*" accept; nft insert rule inet mine my-forward iifname "cali*" accept',
   ]);
 });
 
@@ -28,11 +28,11 @@ test('one that decides on packets from and to the host is named, and is well', (
   assert.deepEqual(more, []);
   assert.match(
     input ?? '',
-    /^nftables well: the chain ip mine my-input decides on what containers send to this host; IPv6 .*icmpv6.*\(docs\/firewalls.md\)$/,
+    /^nftables well: chain ip mine my-input applies to traffic from containers to this host; IPv6 .*icmpv6.*\(docs\/firewalls.md\)$/,
   );
   assert.match(
     output ?? '',
-    /^nftables well: the chain ip6 mine my-output decides on what this host sends to containers/,
+    /^nftables well: chain ip6 mine my-output applies to traffic from this host to containers/,
   );
 });
 

@@ -27,8 +27,8 @@ function checkOf({ family, table, name, hook }: FilterChain): Check {
     return {
       name: 'nftables',
       ok: false,
-      detail: `the chain ${chain} drops forwarded packets that its own rules do not accept, so containers reach nothing, whatever their Profiles say`,
-      remedy: `Accept them there, and in the file that makes the chain (docs/firewalls.md): nft insert rule ${chain} oifname "cali*" accept; nft insert rule ${chain} iifname "cali*" accept`,
+      detail: `chain ${chain} drops forwarded packets by default; containers have no connectivity`,
+      remedy: `Accept container traffic in this chain and in the file that defines it (docs/firewalls.md): nft insert rule ${chain} oifname "cali*" accept; nft insert rule ${chain} iifname "cali*" accept`,
     };
   }
   return {
@@ -36,7 +36,7 @@ function checkOf({ family, table, name, hook }: FilterChain): Check {
     ok: true,
     detail:
       hook === 'input'
-        ? `the chain ${chain} decides on what containers send to this host; IPv6 of containers needs icmpv6 from cali* there (docs/firewalls.md)`
-        : `the chain ${chain} decides on what this host sends to containers (docs/firewalls.md)`,
+        ? `chain ${chain} applies to traffic from containers to this host; IPv6 of containers needs icmpv6 from cali* there (docs/firewalls.md)`
+        : `chain ${chain} applies to traffic from this host to containers (docs/firewalls.md)`,
   };
 }

@@ -29,7 +29,7 @@ const ufw: Check = {
   name: 'ufw',
   ok: true,
   detail:
-    'ufw is on: its rules decide on container to host, and its route rules hold beside Profiles; its defaults for routed traffic do not concern containers (docs/firewalls.md)',
+    'ufw is active: its INPUT rules apply to traffic from containers to this host, its route rules in addition to Profiles (docs/firewalls.md)',
 };
 
 function firewalld({ read }: HostFirewalls): Check {
@@ -38,12 +38,12 @@ function firewalld({ read }: HostFirewalls): Check {
         name: 'firewalld',
         ok: true,
         detail:
-          'firewalld is on: its zone calico decides on container to host, and its policies calico-from and calico-to hold beside Profiles (docs/firewalls.md)',
+          'firewalld is active: zone calico applies to traffic from containers to this host, policies calico-from and calico-to in addition to Profiles (docs/firewalls.md)',
       }
     : {
         name: 'firewalld',
         ok: false,
-        detail: 'firewalld is on and has no zone calico: it rejects what containers send',
+        detail: 'firewalld is active but has no zone calico; it rejects traffic from containers',
         remedy: `Run plugin/install again, or copy plugin/host/etc/firewalld to /etc, then firewall-cmd --reload.`,
       };
 }

@@ -5,6 +5,9 @@ import { otherHostChecks } from './other-hosts.ts';
 test('hosts that share the datastore are named, without this one; of many the first', () => {
   const detailOf = (...nodes: readonly string[]) => otherHostChecks('b', nodes)[0]?.detail;
   assert.equal(detailOf('b'), undefined);
-  assert.match(detailOf('b', 'c', 'a') ?? '', /^a, c share this datastore: .* no routes between/);
+  assert.match(
+    detailOf('b', 'c', 'a') ?? '',
+    /^a, c share this datastore\. .* does not distribute routes between/,
+  );
   assert.match(detailOf('e', 'd', 'c', 'b', 'a') ?? '', /^a, c, d and 1 more share /);
 });

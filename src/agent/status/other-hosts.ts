@@ -12,7 +12,7 @@ export function otherHostChecks(own: string, nodes: Iterable<string>): readonly 
     {
       name: 'other hosts',
       ok: true,
-      detail: `${named}${more} share this datastore: Profiles and addresses are common, but calico-cnm makes no routes between hosts yet, so containers of different hosts reach each other only if your network routes their addresses`,
+      detail: `${named}${more} share this datastore. Profiles and IP pools are common. calico-cnm does not distribute routes between hosts yet; your network must route the addresses of containers`,
     },
   ];
 }

@@ -11,8 +11,8 @@ export function tunnelChecks(pools: readonly IpPool[]): Check[] {
         {
           name: `IP pool ${metadata.name}`,
           ok: false,
-          detail: `${field} is ${mode}, but calico-cnm makes no tunnel: containers reach those of other hosts by the routes of the network alone`,
-          remedy: `Set ${field} to Never (calico-cnm apply), or have the tunnel made by Felix on every host.`,
+          detail: `${field} is ${mode}, but calico-cnm does not create tunnels; containers reach other hosts only by the routes of your network`,
+          remedy: `Set ${field} to Never (calico-cnm apply), or let Felix create the tunnel on every host.`,
         },
       ];
     }),

@@ -41,7 +41,7 @@ test('a Profile that does not exist is named with its containers and networks, a
       addContainer(draft, 'app', 'web', ['x---4dy-5f-41pp']);
     }),
     [
-      'Profile My_App does not exist, so traffic of container app (network web), and of every container of networks other, web is denied. Add it: calico-cnm profile add My_App',
+      'Profile My_App does not exist; all traffic of container app (network web), and of every container of networks other, web is denied. Add it: calico-cnm profile add My_App',
     ],
   );
 });
@@ -87,7 +87,7 @@ test('what cannot be enforced is said with its reason, where a container has it'
       addContainer(draft, 'app', 'web', ['web']);
     }, problems),
     [
-      'Profile web ingress rule 1: why, so traffic of container app (network web) is denied. Correct it: calico-cnm apply.',
+      'Profile web ingress rule 1: why; all traffic of container app (network web) is denied. Fix the Profile: calico-cnm apply.',
     ],
   );
 });

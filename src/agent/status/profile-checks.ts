@@ -34,8 +34,8 @@ export function profileChecks(
       {
         name: `Profile ${dockerNameOf(profile)}`,
         ok: false,
-        detail: `${why}, so traffic of ${named('container', users.containers)} is denied`,
-        remedy: 'Correct it: calico-cnm apply.',
+        detail: `${why}; all traffic of ${named('container', users.containers)} is denied`,
+        remedy: 'Fix the Profile: calico-cnm apply.',
       },
     ];
   });
@@ -50,7 +50,7 @@ function missing(profile: string, { containers, networks }: Users): Check {
   return {
     name: `Profile ${name}`,
     ok: false,
-    detail: `does not exist, so traffic of ${concerned.join(', and of ')} is denied`,
+    detail: `does not exist; all traffic of ${concerned.join(', and of ')} is denied`,
     remedy: isIsolationProfileName(profile)
       ? 'It isolates an --internal network: recreate that network.'
       : `Add it: calico-cnm profile add ${name}`,

@@ -32,13 +32,13 @@ export function rangeOverlaps(
           name: 'ranges',
           ok: false,
           detail: `${now.what} (${now.cidr}) overlaps ${pool}`,
-          remedy: `If it is a network of Docker's, make it again after telling Docker to keep away: ${line} in /etc/docker/daemon.json, then restart Docker.`,
+          remedy: `Exclude the range from Docker: set ${line} in /etc/docker/daemon.json and restart Docker. If it is a Docker network, recreate it then.`,
         },
       ];
     }
     const later = host.dockerPools.find((range) => cidrsOverlap(range.cidr, cidr));
     if (later === undefined) return [];
-    const detail = `Docker may give its next bridge network a range of ${pool}; ${line} in /etc/docker/daemon.json keeps it away`;
+    const detail = `Docker may use a range of ${pool} for its next bridge network; to exclude it, set ${line} in /etc/docker/daemon.json`;
     return [{ name: 'ranges', ok: true, detail }];
   });
 }

@@ -137,7 +137,7 @@ async function withStatus(
           mirror,
           agent,
           local,
-          firewall: { backend: 'nft', why: 'Docker uses it' },
+          firewall: { backend: 'nft', why: 'used by Docker' },
           families: [4, 6],
           sockets: ['/run/docker/plugins/calico.sock'],
           hostProblems: [],
@@ -198,9 +198,9 @@ test('status tells what the kernel refused, and of which container it is', () =>
     await put(endpoint('a', { container: 'app' }));
     const check = (name: string, more: Partial<StatusSources> = {}) =>
       status(more).checks.filter((one) => one.name === name);
-    assert.match(check('kernel')[0]?.detail ?? '', /^as wanted since 20/);
+    assert.match(check('dataplane')[0]?.detail ?? '', /^in sync since 20/);
     assert.deepEqual(
-      check('kernel').map(({ ok }) => ok),
+      check('dataplane').map(({ ok }) => ok),
       [true],
     );
     assert.deepEqual(check('plugin sockets')[0], {
@@ -209,7 +209,7 @@ test('status tells what the kernel refused, and of which container it is', () =>
       detail: '/run/docker/plugins/calico.sock',
     });
     assert.equal(check('plugin sockets', { sockets: [] })[0]?.ok, false);
-    assert.equal(check('firewall')[0]?.detail, 'iptables-nft, as Docker uses it; IPv4 and IPv6');
+    assert.equal(check('firewall')[0]?.detail, 'iptables-nft, used by Docker; IPv4 and IPv6');
     assert.deepEqual(check('host', { hostProblems: ['no module'] })[0], {
       name: 'host',
       ok: false,
@@ -219,8 +219,8 @@ test('status tells what the kernel refused, and of which container it is', () =>
     assert.deepEqual(check('more', { moreChecks: [more] }), [more]);
     kernel.refuses.add('route 10.65.0.1/32');
     await put(endpoint('a', { container: 'app' }));
-    const [all, one] = check('kernel');
-    assert.match(all?.detail ?? '', /^all else as wanted since/);
+    const [all, one] = check('dataplane');
+    assert.match(all?.detail ?? '', /^everything else in sync since/);
     assert.deepEqual(
       [one?.ok, one?.detail],
       [false, 'route 10.65.0.1/32 (container app on here): EINVAL'],
@@ -233,11 +233,8 @@ test('status tells what the kernel refused, and of which container it is', () =>
     }
     const failed = status();
     assert.match(failed.lastError?.what ?? '', /tables failed/);
-    const kernelCheck = failed.checks.find(({ name }) => name === 'kernel');
-    assert.deepEqual(
-      [kernelCheck?.ok, kernelCheck?.detail],
-      [false, 'not as wanted: tables failed'],
-    );
+    const kernelCheck = failed.checks.find(({ name }) => name === 'dataplane');
+    assert.deepEqual([kernelCheck?.ok, kernelCheck?.detail], [false, 'out of sync: tables failed']);
   }));
 
 test('drops are told by container and rule; those of no container only where a reason says so', () =>
@@ -260,15 +257,14 @@ test('drops are told by container and rule; those of no container only where a r
     };
     kernel.ipset.members = (name: string) =>
       (counts[name] ?? []).map(([member, packets]) => ({ member, packets, bytes: packets * 10n }));
-    const rest =
-      'not told apart: of more than 4096 false addresses, or more than 32 containers with one';
-    const source = 'outbound: source address of another, or unknown interface';
+    const rest = 'other spoofed sources';
+    const source = 'outbound: spoofed source';
     const drops = status().drops.map(
       ({ container, rule, packets, bytes }) => `${container}: ${rule}: ${packets} ${bytes}`,
     );
     assert.deepEqual(
       drops.filter((one) => !one.includes('Profile') && !one.includes('no rule')),
-      [`app: ${source}: 7 70`, `(none): ${source}: 7 70`, `(none): ${rest}: 1 10`],
+      [`app: ${source}: 7 70`, `-: ${source}: 7 70`, `-: ${rest}: 1 10`],
     );
     assert.ok(drops.includes('app: inbound: Profile web, rule 1: 3 30'), drops.join('\n'));
     assert.equal(drops.length, 4);

@@ -58,7 +58,8 @@ export function statusReport(sources: StatusSources): StatusReport {
           lastError: {
             at: lastError.at.toISOString(),
             what: lastError.what,
-            remedy: 'It is tried again by itself; if it stays, look into the log of calico-cnm.',
+            remedy:
+              'The daemon retries automatically. If the problem persists, see the log: journalctl -u calico-cnm.',
           },
         };
   if (!mirror.inSync) {
@@ -91,19 +92,19 @@ function checks(sources: StatusSources): Check[] {
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
     datastoreCheck(mirror),
     {
-      name: 'kernel',
+      name: 'dataplane',
       ok: agentHealth.inSyncSince !== undefined,
       detail:
         agentHealth.inSyncSince === undefined
-          ? `not as wanted: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
-          : `${agentHealth.failures.length === 0 ? 'as wanted' : 'all else as wanted'} since ${agentHealth.inSyncSince.toISOString()}`,
-      remedy: 'It is tried again by itself; see the last error.',
+          ? `out of sync: ${agentHealth.lastError?.what ?? 'nothing written yet'}`
+          : `${agentHealth.failures.length === 0 ? 'in sync' : 'everything else in sync'} since ${agentHealth.inSyncSince.toISOString()}`,
+      remedy: 'The daemon retries automatically; see the last error.',
     },
     ...failureChecks(agentHealth.failures, mirror),
     {
       name: 'firewall',
       ok: true,
-      detail: `iptables-${firewall.backend}, as ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
+      detail: `iptables-${firewall.backend}, ${firewall.why}; ${families.map((family) => `IPv${family}`).join(' and ')}`,
     },
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
     ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
@@ -117,7 +118,7 @@ function checks(sources: StatusSources): Check[] {
       name: `stored value ${key}`,
       ok: false,
       detail: why,
-      remedy: 'It is treated as absent; mend or delete it.',
+      remedy: 'It is ignored. Fix or delete it.',
     })),
   ];
 }
@@ -144,10 +145,10 @@ function forwardingProblems({ mirror, local, families }: StatusSources): Check[]
     .map((family) => ({
       name: `IPv${family} forwarding`,
       ok: false,
-      detail: 'it is off on this host, so that containers reach nothing',
+      detail: 'disabled on this host; containers cannot reach other networks',
       remedy:
         family === 4
-          ? 'Docker switches it on when it starts, unless told not to: put net.ipv4.ip_forward=1 into /etc/sysctl.d and run sysctl --system.'
+          ? 'Docker enables it at start by default. To enable it permanently, put net.ipv4.ip_forward=1 into /etc/sysctl.d and run sysctl --system.'
           : 'Put net.ipv6.conf.all.forwarding=1 into /etc/sysctl.d and run sysctl --system.',
     }));
 }
@@ -191,7 +192,7 @@ function describeEndpoint(
         ? 'no route'
         : agent.isProgrammed(endpoint)
           ? 'ready'
-          : 'policy not in force';
+          : 'policy not programmed';
   return {
     container: endpointTitle(endpoint),
     network: network?.value.name ?? '',
@@ -202,7 +203,7 @@ function describeEndpoint(
   };
 }
 
-const nobody = '(none)';
+const nobody = '-';
 
 /** What was dropped, by container and rule; counters are the kernel's own. */
 function drops(sources: StatusSources): StatusReport['drops'] {

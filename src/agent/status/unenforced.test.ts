@@ -48,15 +48,15 @@ test('what is stored for Calico and not enforced is named by status and once by 
       });
     }
   });
-  const notEnforced = 'not enforced: traffic of containers is decided by their Profiles alone';
+  const notEnforced = 'not enforced: only Profiles apply to containers';
   assert.deepEqual(said(), [
-    'FelixConfiguration true: 1 stored (default), without effect here',
+    'FelixConfiguration true: 1 stored (default), no effect on this host',
     `HostEndpoint false: 1 stored (eth0), ${notEnforced}`,
     `NetworkPolicy false: 7 stored (shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …), ${notEnforced}`,
     `Tier false: 1 stored (first), ${notEnforced}`,
-    'newkinds true: 1 stored (a), without effect here',
+    'newkinds true: 1 stored (a), no effect on this host',
   ]);
-  const warned = () => lines.filter((line) => line.includes('warn policy that is not enforced'));
+  const warned = () => lines.filter((line) => line.includes('warn policy not enforced'));
   assert.equal(warned().length, 9);
   assert.match(warned().join('\n'), /kind=HostEndpoint name=eth0/);
   await put((draft) => draft.put('HostEndpoint', 'eth0', { ...hostEndpoint, spec: { node: 'a' } }));

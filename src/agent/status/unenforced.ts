@@ -42,11 +42,11 @@ export function unenforcedChecks(mirror: LiveMirror): Check[] {
         ? {
             name: kind,
             ok: false,
-            detail: `${shown}, not enforced: traffic of containers is decided by their Profiles alone`,
+            detail: `${shown}, not enforced: only Profiles apply to containers`,
             remedy:
-              'Put what it says into Profiles (calico-cnm get shows it), and delete it where only Docker hosts go by it.',
+              'Move its rules to Profiles (show it: calico-cnm get). Delete it if only Docker hosts use the datastore.',
           }
-        : { name: kind, ok: true, detail: `${shown}, without effect here` };
+        : { name: kind, ok: true, detail: `${shown}, no effect on this host` };
     });
 }
 
@@ -86,11 +86,8 @@ function describe(kind: EntryKind, id: string): Unenforced | undefined {
 
 function logOne(log: Logger, { kind, name, isPolicy }: Unenforced): void {
   if (isPolicy) {
-    log.warn(
-      'policy that is not enforced: traffic of containers is decided by their Profiles alone',
-      { kind, name },
-    );
+    log.warn('policy not enforced: only Profiles apply to containers', { kind, name });
   } else {
-    log.info('resource without effect here', { kind, name });
+    log.info('resource has no effect on this host', { kind, name });
   }
 }

@@ -11,10 +11,10 @@ export function wayChecks(refusal: string | undefined): readonly Check[] {
   if (refusal === undefined) return [];
   return [
     {
-      name: 'one way only',
+      name: 'duplicate installation',
       ok: false,
       detail: refusal,
-      remedy: 'Disable one of the two; this line goes when the other one has been started again.',
+      remedy: 'Disable one of the two installations.',
     },
   ];
 }
@@ -36,8 +36,8 @@ function strandedCheck({ name, driver }: StrandedNetwork): Check {
   return {
     name: `network ${name}`,
     ok: false,
-    detail: `it was made with driver ${driver}, which is not enabled`,
-    remedy: `Make it again with --driver calico, or enable ${driver}.`,
+    detail: `driver ${driver} is not enabled`,
+    remedy: `Enable ${driver}, or recreate the network with --driver calico.`,
   };
 }
 
@@ -46,7 +46,7 @@ function virtualAddressCheck({ service, address }: VirtualAddress): Check {
   return {
     name: `service ${service}`,
     ok: false,
-    detail: `its virtual address ${address} leads nowhere, as Docker serves such addresses on overlay networks alone`,
-    remedy: `Make it with --endpoint-mode dnsrr; until then its tasks have the name tasks.${service}.`,
+    detail: `virtual address ${address} is unreachable: Docker implements service VIPs on overlay networks only`,
+    remedy: `Create the service with --endpoint-mode dnsrr, or use the name tasks.${service}.`,
   };
 }

@@ -21,15 +21,15 @@ export async function chooseBackend(
   setting: Backend | 'auto',
   signal: AbortSignal,
 ): Promise<ChosenBackend> {
-  if (setting !== 'auto') return { backend: setting, why: 'the setting says so' };
+  if (setting !== 'auto') return { backend: setting, why: 'set by CALICO_IPTABLES_BACKEND' };
   for (const backend of ['nft', 'legacy'] as const) {
     if (await hasDockerChains(runner, backend, signal)) {
-      return { backend, why: 'Docker has its chains there' };
+      return { backend, why: 'used by Docker' };
     }
   }
   const { stdout } = await runner.run(['iptables', '--version'], { debianPackage }, signal);
   const backend = stdout.includes('nf_tables') ? 'nft' : 'legacy';
-  return { backend, why: `the command iptables is that one (${stdout.trim()})` };
+  return { backend, why: `the host's default (${stdout.trim()})` };
 }
 
 async function hasDockerChains(

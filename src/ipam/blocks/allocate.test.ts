@@ -104,7 +104,7 @@ test('with all blocks claimed, a host borrows an address unless affinity is stri
     for (let n = 0; n < 5; n++) await lab.address('host-b', b);
     await assert.rejects(lab.address('host-a', a), { code: 'ipam/full' });
     assert.deepEqual(
-      checkIpam(lab.mirror).filter((text) => !/no endpoint uses it/.test(text)),
+      checkIpam(lab.mirror).filter((text) => !/not used by an endpoint/.test(text)),
       [],
     );
   }));

@@ -60,7 +60,9 @@ test('for any requests of Docker on two hosts, no address has two owners and non
           ]),
         );
         assert.deepEqual(new Map(stored.map(([a, n]) => [a, n])), allocation);
-        const problems = checkIpam(lab.mirror).filter((text) => !text.includes('no endpoint uses'));
+        const problems = checkIpam(lab.mirror).filter(
+          (text) => !text.includes('not used by an endpoint'),
+        );
         assert.deepEqual(problems, []);
         for (const node of nodes) {
           await lab.writer.write((draft) => reclaim(draft, node, findLeaks(draft, node)), signal);

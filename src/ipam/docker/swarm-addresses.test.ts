@@ -240,7 +240,9 @@ for (const subnet of [undefined, '10.99.0.0/26']) {
           }
           await swarm.sweep();
           assert.deepEqual(swarm.allocation(), swarm.inUse());
-          const wrong = checkIpam(lab.mirror).filter((text) => !text.includes('no endpoint uses'));
+          const wrong = checkIpam(lab.mirror).filter(
+            (text) => !text.includes('not used by an endpoint'),
+          );
           assert.deepEqual(wrong, []);
           await swarm.removeAll();
           assert.deepEqual(swarm.allocation(), new Set());

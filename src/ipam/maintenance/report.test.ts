@@ -183,16 +183,14 @@ test('every inconsistency is reported in one sentence with the command that fixe
       ),
       [
         'block 10.65.0.0/29: address 0 has no attributes',
-        'handle h1 counts 1, but 0 addresses are allocated to it',
+        'handle h1 counts 1 address; 0 are allocated',
       ],
     );
     await lab.plan((draft) => draft.put('Handle', 'h1', { block: { [cidr]: 3 }, deleted: false }));
-    assert.deepEqual(checkIpam(lab.mirror), [
-      'handle h1 counts 3, but 1 addresses are allocated to it',
-    ]);
+    assert.deepEqual(checkIpam(lab.mirror), ['handle h1 counts 3 addresses; 1 is allocated']);
     await lab.plan((draft) => draft.remove('Handle', 'h1'));
     assert.deepEqual(checkIpam(lab.mirror), [
-      'handle h1 has no record, but addresses are allocated to it',
+      'handle h1 does not exist, but addresses are allocated to it',
     ]);
     assert.deepEqual(await lab.plan(recountHandles), ['h1']);
     assert.deepEqual(checkIpam(lab.mirror), []);
@@ -203,7 +201,7 @@ test('every inconsistency is reported in one sentence with the command that fixe
     await lab.plan((draft) => draft.remove('WorkloadEndpoint', twice));
     await lab.disconnect('host-a', 'e1');
     const lost =
-      '10.65.0.0 is allocated (h1), but no endpoint uses it; free it with calico-cnm ipam release 10.65.0.0';
+      '10.65.0.0 is allocated (h1) but not used by an endpoint; release it: calico-cnm ipam release 10.65.0.0';
     assert.deepEqual(checkIpam(lab.mirror), [lost]);
     const shared = await problems(() =>
       changeBlock(lab, (b) => ({
@@ -213,13 +211,13 @@ test('every inconsistency is reported in one sentence with the command that fixe
     );
     assert.deepEqual(shared, []);
     const old = await problems(() => changeBlock(lab, (b) => ({ ...b, attributes: [{}] })));
-    assert.match(old[0] ?? '', /allocated \(without a handle, as the plugin of 2019 did\), but/);
+    assert.match(old[0] ?? '', /allocated \(no handle\) but/);
     await putEndpoint(lab, 'e1', '10.65.0.0');
     await putEndpoint(lab, 'e3', '10.65.0.9');
     await putEndpoint(lab, 'e4', '10.77.0.9');
     assert.deepEqual(checkIpam(lab.mirror).toSorted(), [
-      '10.65.0.9 is used by endpoint e3 on host host-a, but not allocated; calico-cnm ipam check --fix allocates it',
-      '10.77.0.9 is used by endpoint e4 on host host-a, but in no enabled IP pool',
+      '10.65.0.9 is used by endpoint e3 on host host-a but not allocated; allocate it: calico-cnm ipam check --fix',
+      '10.77.0.9 is used by endpoint e4 on host host-a but not in an enabled IP pool',
     ]);
   }));
 

@@ -96,7 +96,7 @@ export function checkIpam(view: View): readonly string[] {
     const isShared = secondary?.['holders'] !== undefined || secondary?.['swarm'] !== undefined;
     if (!inUse.has(address) && !isShared) {
       problems.push(
-        `${address} is allocated (${handle ?? 'without a handle, as the plugin of 2019 did'}), but no endpoint uses it; free it with calico-cnm ipam release ${address}`,
+        `${address} is allocated (${handle ?? 'no handle'}) but not used by an endpoint; release it: calico-cnm ipam release ${address}`,
       );
     }
   }
@@ -108,20 +108,22 @@ export function checkIpam(view: View): readonly string[] {
     );
     problems.push(
       isPooled
-        ? `${address} is used by ${endpoint}, but not allocated; calico-cnm ipam check --fix allocates it`
-        : `${address} is used by ${endpoint}, but in no enabled IP pool`,
+        ? `${address} is used by ${endpoint} but not allocated; allocate it: calico-cnm ipam check --fix`
+        : `${address} is used by ${endpoint} but not in an enabled IP pool`,
     );
   }
   for (const [id, { value }] of view.list('Handle')) {
-    const counted = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
+    const recorded = Object.values(value.block ?? {}).reduce((sum, count) => sum + count, 0);
     const actual = handles.get(id) ?? 0;
-    if (counted !== actual) {
-      problems.push(`handle ${id} counts ${counted}, but ${actual} addresses are allocated to it`);
+    if (recorded !== actual) {
+      problems.push(
+        `handle ${id} counts ${recorded} ${recorded === 1 ? 'address' : 'addresses'}; ${actual} ${actual === 1 ? 'is' : 'are'} allocated`,
+      );
     }
     handles.delete(id);
   }
   for (const id of handles.keys()) {
-    problems.push(`handle ${id} has no record, but addresses are allocated to it`);
+    problems.push(`handle ${id} does not exist, but addresses are allocated to it`);
   }
   return problems;
 }

@@ -6,7 +6,7 @@ import { countAndDrop } from './count-and-drop.ts';
 import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 
 /** Addresses that a set holds when the sender chooses them. */
-export const maxSpoofedAddresses = 4096;
+const maxSpoofedAddresses = 4096;
 
 /** A set whose members rules make, to count what they drop. */
 export function filledSet(name: string, family: IpFamily): IpsetSpec {

@@ -7,7 +7,7 @@ import type {
   DroppedBy,
 } from '../../ruleset/drop-counters.ts';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
-import { maxSpoofedAddresses, countersPerAddress } from './drop-chains.ts';
+import { countersPerAddress } from './drop-chains.ts';
 import { crowdedSet, reasonSet, restSet } from './names.ts';
 import type { RuleCounter } from './policy-chains.ts';
 
@@ -192,4 +192,4 @@ function byAddress(members: readonly Counter[]): ReadonlyMap<string, readonly Co
   return Map.groupBy(members, ({ member }) => member.split(',')[0] ?? '');
 }
 
-const restText = `not told apart: of more than ${maxSpoofedAddresses} false addresses, or more than ${countersPerAddress} containers with one`;
+const restText = 'other spoofed sources';
