@@ -85,23 +85,21 @@ const detectedAnnotation = 'docker.projectcalico.org/detected-addresses';
 const addressType = 'CalicoNodeIP';
 
 /**
- * A Node with the detected addresses in `spec.bgp` and `spec.addresses`; the same object if nothing changes. An address
- * that somebody else wrote (calico/node, `apply`) stays, and so does ours while none is detected, as the interface may
- * be down for a moment. All other fields stay.
+ * Returns a Node with the detected addresses in `spec.bgp` and `spec.addresses`, or the same object if nothing changes.
+ * A Node with an address that somebody else wrote (calico/node, `apply`) stays as it is: its other family is missing
+ * there on purpose. Our own address stays while none is detected, because the interface may be down for a moment.
  */
 export function withDetectedAddresses(node: Node, detected: NodeAddresses): Node {
   const [before4 = '', before6 = ''] = (
     node.metadata.annotations?.[detectedAnnotation] ?? ''
   ).split(',');
   const { bgp = {}, addresses = [] } = node.spec;
-  const next = (stored: string | undefined, before: string, found: string | undefined) => {
-    const isOurs = stored === undefined || stored === '' || stored === before;
-    if (!isOurs) return { value: stored, mark: '' };
-    return { value: found ?? stored, mark: found ?? stored ?? '' };
-  };
-  const v4 = next(bgp.ipv4Address, before4, detected.ipv4Address);
-  const v6 = next(bgp.ipv6Address, before6, detected.ipv6Address);
-  const marks = [v4.mark, v6.mark];
+  const isOwn = (stored: string | undefined, before: string) =>
+    stored === undefined || stored === '' || stored === before;
+  if (!isOwn(bgp.ipv4Address, before4) || !isOwn(bgp.ipv6Address, before6)) return node;
+  const v4 = detected.ipv4Address ?? bgp.ipv4Address;
+  const v6 = detected.ipv6Address ?? bgp.ipv6Address;
+  const marks = [v4 ?? '', v6 ?? ''];
   if (marks.join('') === '') return node;
   const ours = new Set([before4, before6, ...marks]);
   const others = addresses.filter(
@@ -118,8 +116,8 @@ export function withDetectedAddresses(node: Node, detected: NodeAddresses): Node
       ...node.spec,
       bgp: {
         ...bgp,
-        ...(v4.value === undefined ? {} : { ipv4Address: v4.value }),
-        ...(v6.value === undefined ? {} : { ipv6Address: v6.value }),
+        ...(v4 === undefined ? {} : { ipv4Address: v4 }),
+        ...(v6 === undefined ? {} : { ipv6Address: v6 }),
       },
       addresses: [...own.map((address) => ({ address, type: addressType })), ...others],
     },

@@ -60,9 +60,10 @@ describe("the host's address in its Node", { timeout: 300_000 }, () => {
     etcdctl('put', '--', key(), JSON.stringify(byHand));
     await lab.host.killCalico();
     await lab.host.startCalico(lab.environment);
-    assert.ok(
-      await lab.eventually(async () => stored().spec.bgp.ipv6Address !== undefined, 60_000),
-    );
-    assert.equal(stored().spec.bgp.ipv4Address, '192.0.2.9/24');
+    await lab.calico('status');
+    assert.deepEqual(stored().spec.bgp, { ipv4Address: '192.0.2.9/24' });
+    const without = { ...changed, spec: { ...changed.spec, bgp: {} } };
+    etcdctl('put', '--', key(), JSON.stringify(without));
+    assert.ok(await becomes('203.0.113.77/25'));
   });
 });
