@@ -9,12 +9,12 @@ interface Held {
   readonly members: Set<string>;
 }
 
-/** Sets as the kernel keeps them, some members of which it does not take. */
+/** Kernel sets in memory, which refuse some members. */
 export class FakeSets implements SetOperations {
   readonly sets = new Map<string, Held>();
   readonly refuses = new Set<string>();
   requests = 0;
-  /** Told of all that is made and removed. */
+  /** Called for everything created and removed. */
   onChange: (what: string) => void = () => undefined;
 
   create = ({ name, type, family, countsPackets = false }: IpsetSpec): void => {

@@ -6,10 +6,10 @@ import { kernelTypeName, type Ipset, type KernelMember, type KernelSet } from '.
 import { isRefusal } from './netlink/socket.ts';
 import { DesiredSet } from './desired-set.ts';
 
-/** Names of sets that are ours: Calico's prefix, the family, and `t` for what is there for a moment. */
+/** Names of our sets: Calico's prefix, the family, and `0`, or `t` for a temporary set. */
 const ours = /^cali[46][0t]/;
 
-/** What of the kernel's set operations is used. */
+/** The set operations that this module uses. */
 export type SetOperations = Pick<
   Ipset,
   'create' | 'destroy' | 'swap' | 'add' | 'remove' | 'list' | 'members'
@@ -23,37 +23,37 @@ export interface FilledSet {
 }
 
 /**
- * The address sets of the kernel as they should be. Additions and removals are separate steps, as rules are
- * changed between them: a set exists before a rule that names it, and goes after. What the kernel refuses is
- * told by `failures` and tried again later; it holds up nothing else.
+ * Desired and actual address sets of the kernel. Additions and removals are separate steps, because rules change
+ * between them: a set is created before a rule that names it, and removed after it. What the kernel refuses is
+ * reported by `failures` and retried later; it blocks nothing else.
  */
 export class AddressSets {
   readonly #ipset: SetOperations;
   readonly #sets = new Map<string, DesiredSet>();
-  /** Sets in the kernel by name, with what they are there. */
+  /** Sets in the kernel by name, with their type and family. */
   readonly #present = new Map<string, string>();
   readonly #changed = new Set<string>();
   readonly #undesired = new Set<string>();
-  /** Sets that cannot be made, read or removed. */
+  /** Sets that cannot be created, read or removed. */
   readonly #unmade = new Refusals<string>();
   readonly #unread = new Refusals<string>();
   readonly #unremoved = new Refusals<string>();
-  /** Sets that rules still named: those of others, or ours that nf_tables has not let go yet. */
+  /** Sets that rules still refer to: rules of others, or ours that nf_tables has not released yet. */
   readonly #busy = new Refusals<string>();
-  /** Sets of which members are refused or kept, or were. */
+  /** Sets that have, or had, members whose addition or removal failed. */
   readonly #troubled = new Set<string>();
-  /** What could be removed when additions were made, since the last removals. */
+  /** Removals found by `applyAdditions` since the last `applyRemovals`. */
   readonly #removable: (() => void)[] = [];
   #goingSets: ReadonlySet<string> = new Set();
   #filled: FilledSet[] = [];
-  /** How many sets could be made that could not be made before: rules that name them were refused meanwhile. */
+  /** Number of sets created after earlier failures: rules that name them were refused meanwhile. */
   recovered = 0;
 
   constructor(ipset: SetOperations) {
     this.#ipset = ipset;
   }
 
-  /** From now on the set is wanted, empty at first; repeating it keeps the members. */
+  /** Adds a desired set, empty at first. Idempotent: the members of an existing one stay. */
   setDesired(spec: IpsetSpec): void {
     if (this.#sets.has(spec.name)) return;
     const desired = new DesiredSet(spec);
@@ -82,12 +82,12 @@ export class AddressSets {
     this.#changed.add(name);
   }
 
-  /** Whether the kernel has a member that is wanted. */
+  /** Reports whether a desired member is in the kernel. */
   holds(name: string, member: string): boolean {
     return this.#sets.get(name)?.holds(member) === true;
   }
 
-  /** What the kernel does not hold as wanted, as it was when it was tried last. */
+  /** Returns the failures of the last attempts. */
   failures(): readonly ApplyFailure[] {
     return [
       ...[this.#unmade, this.#unread, this.#unremoved].flatMap((refusals) => refusals.failures()),
@@ -98,7 +98,7 @@ export class AddressSets {
     ];
   }
 
-  /** The sets that are not as wanted, by name: rules that use them may decide otherwise than they say. */
+  /** Returns the sets that are out of sync, by name: rules that use them may match other packets than intended. */
   faults(): ReadonlyMap<string, SetFault> {
     const names = new Set([
       ...this.#unmade.keys(),
@@ -120,7 +120,7 @@ export class AddressSets {
     );
   }
 
-  /** Whether something that was refused is to be tried again now. */
+  /** Reports whether a failed change is due for a retry. */
   get hasDue(): boolean {
     return (
       [this.#unmade, this.#unread, this.#unremoved, this.#busy].some(({ hasDue }) => hasDue) ||
@@ -128,7 +128,7 @@ export class AddressSets {
     );
   }
 
-  /** Reads what the kernel has; the next steps mend what differs. Throws `kernel/refused`. */
+  /** Reads the actual state; the next steps apply the delta. Throws `kernel/refused`. */
   resync(): void {
     const prefixed = this.#ipset.list().filter(({ name }) => ours.test(name));
     this.#present.clear();
@@ -146,9 +146,9 @@ export class AddressSets {
   }
 
   /**
-   * Looks whether sets have the sizes that we left them with, as the kernel tells nobody of changes, and reads
-   * those again that have not; answers whether there were any. It costs some microseconds for each set.
-   * Throws `kernel/refused`.
+   * Compares the sizes of sets with the expected ones, because the kernel does not notify of changes to sets, and
+   * reads those that differ. Returns whether any differed. Costs some microseconds for each set. Throws
+   * `kernel/refused`.
    */
   recheck(): boolean {
     const sizes = new Map(this.#ipset.list().map(({ name, size }) => [name, size]));
@@ -171,7 +171,7 @@ export class AddressSets {
     return differs;
   }
 
-  /** Makes sets and adds members, and notes which members and sets can go once the rules have changed. */
+  /** Creates sets, adds members, and records which members and sets to remove after the rules have changed. */
   applyAdditions(): void {
     this.#retryDue();
     for (const name of this.#changed) {
@@ -189,15 +189,15 @@ export class AddressSets {
   }
 
   /**
-   * Removes members and sets that were wanted no more when `applyAdditions` was called last. A set that a rule
-   * still names stays for another time.
+   * Removes members and sets that were not desired at the last `applyAdditions`. A set that a rule still names is
+   * removed later.
    */
   applyRemovals(): void {
     for (const remove of this.#removable.splice(0)) remove();
     for (const name of this.#goingSets) this.#destroy(name);
   }
 
-  /** The members of a set with their counters, as the kernel has them now. Throws `kernel/refused`. */
+  /** Returns the members of a set with their counters, as read from the kernel. Throws `kernel/refused`. */
   counters(name: string): readonly KernelMember[] {
     const spec = this.#sets.get(name)?.spec;
     return spec === undefined ? [] : this.#ipset.members(name, spec.family);
@@ -208,7 +208,7 @@ export class AddressSets {
     return this.#filled;
   }
 
-  /** Takes members that rules have made out of a set. Throws `kernel/refused`. */
+  /** Removes members that rules have added to a set. Throws `kernel/refused`. */
   removeCounters(name: string, members: readonly string[]): void {
     const spec = this.#sets.get(name)?.spec;
     if (spec !== undefined) this.#ipset.remove(spec, members);
@@ -237,7 +237,7 @@ export class AddressSets {
     }
   }
 
-  /** Whether the set is there, made now if need be. */
+  /** Creates the set if it is missing; returns whether it exists. */
   #isMade(desired: DesiredSet): boolean {
     const { spec } = desired;
     const { name } = spec;
@@ -259,7 +259,7 @@ export class AddressSets {
     return true;
   }
 
-  /** Answers `false` if somebody has made one of that name meanwhile, of which we know now. */
+  /** Returns `false` if another program has created a set of that name meanwhile; it is recorded as present. */
   #isCreated(spec: IpsetSpec): boolean {
     try {
       this.#ipset.create(spec);
@@ -274,7 +274,7 @@ export class AddressSets {
     }
   }
 
-  /** Puts a set in the place of one of another form. Rules may name it, which cannot be removed then. */
+  /** Replaces a set of another type. If rules name it, it cannot be removed, and is swapped instead. */
   #replace(spec: IpsetSpec): void {
     try {
       this.#ipset.destroy(spec.name);
@@ -297,7 +297,7 @@ export class AddressSets {
     try {
       desired.addMissing(this.#ipset);
     } catch {
-      // Somebody has removed the set. If that happens again, the next round makes it.
+      // Another program has removed the set. If that happens again, the next round creates it.
       this.#present.delete(name);
       try {
         if (this.#isMade(desired)) desired.addMissing(this.#ipset);
@@ -315,7 +315,7 @@ export class AddressSets {
     if (desired.isInTrouble) this.#troubled.add(desired.spec.name);
   }
 
-  /** What rules fill is only looked at, never corrected. What cannot be read is taken to be as we left it. */
+  /** Sets that rules fill are never corrected. A set that cannot be read is assumed unchanged. */
   #readMembers(desired: DesiredSet): void {
     const { spec } = desired;
     if (spec.isFilledByRules === true) return;
@@ -344,7 +344,7 @@ export class AddressSets {
   }
 }
 
-/** What of a set cannot be changed once it is made. */
+/** Returns the properties of a set that are fixed at creation. */
 function formOf({
   typeName,
   family,

@@ -1,12 +1,12 @@
 import { describe, isCalicoError } from '../errors/error.ts';
 import type { Cidr } from '../ip/cidr.ts';
 
-/** One thing of the desired state that the kernel does not hold. It is tried again by itself. */
+/** One item of the desired state that is not programmed. It is retried automatically. */
 export interface ApplyFailure {
-  /** The thing: `member 10.0.0.0/8 of the address set cali40all-ipam-pools`. */
+  /** The item: `member 10.0.0.0/8 of the address set cali40all-ipam-pools`. */
   readonly what: string;
   readonly why: string;
-  /** The network or address that it is about, by which the objects that want it are found. */
+  /** The network or address concerned, used to find the objects that need it. */
   readonly net?: Cidr;
 }
 
@@ -20,8 +20,8 @@ const firstWaitMs = 1000;
 const longestWaitMs = 60_000;
 
 /**
- * What the kernel refused, by thing, so that one of them holds nothing else up: each is tried again after a
- * second, then after twice as long each time, and at least once a minute.
+ * What the kernel refused, by item, so that one of them blocks nothing else. Each is retried after a second, then
+ * after twice as long each time, at least once a minute.
  */
 export class Refusals<Key> {
   readonly #refused = new Map<Key, Refused>();
@@ -31,13 +31,13 @@ export class Refusals<Key> {
     this.#now = now;
   }
 
-  /** Whether it may be tried: it was not refused, or long enough ago. */
+  /** Reports whether it may be tried: it was not refused, or long enough ago. */
   isDue(key: Key): boolean {
     const refused = this.#refused.get(key);
     return refused === undefined || refused.retryAt <= this.#now();
   }
 
-  /** It was refused, with what was thrown or a sentence. */
+  /** Records a refusal, with the error or a sentence. */
   add(key: Key, failure: Omit<ApplyFailure, 'why'>, thrown: unknown): void {
     const before = this.#refused.get(key)?.waitMs;
     const waitMs = before === undefined ? firstWaitMs : Math.min(before * 2, longestWaitMs);
@@ -49,7 +49,7 @@ export class Refusals<Key> {
     });
   }
 
-  /** Does it, and keeps what it throws; answers whether it was done. */
+  /** Makes a change and records its error; returns whether it succeeded. */
   attempt(key: Key, failure: Omit<ApplyFailure, 'why'>, change: () => void): boolean {
     try {
       change();
@@ -61,7 +61,7 @@ export class Refusals<Key> {
     return true;
   }
 
-  /** It was done, or is wanted no more. */
+  /** Forgets an item that succeeded or is not desired any longer. */
   delete(key: Key): void {
     this.#refused.delete(key);
   }
@@ -91,7 +91,7 @@ export class Refusals<Key> {
     return [...this.#refused.values()].map(({ failure }) => failure);
   }
 
-  /** Whether there is something whose time to be tried again has come. */
+  /** Reports whether an item is due for a retry. */
   get hasDue(): boolean {
     const now = this.#now();
     for (const { retryAt } of this.#refused.values()) if (retryAt <= now) return true;
@@ -100,8 +100,8 @@ export class Refusals<Key> {
 }
 
 /**
- * Does something with all items together, and where that is refused with ever fewer of them, until the single
- * ones that are refused are known. Doing it twice must change nothing.
+ * Calls `act` with all items together and, if that is refused, with ever smaller halves, until the refused items are
+ * known. `act` must be idempotent.
  */
 export function withEach<Item>(
   items: readonly Item[],
@@ -123,7 +123,7 @@ export function withEach<Item>(
   }
 }
 
-/** What was to be done is said already; the rest is the kernel's answer. */
+/** The change is named already; this is the kernel's error. */
 function whyRefused(thrown: unknown): string {
   if (!isCalicoError(thrown, 'kernel/refused')) return describe(thrown);
   const { errno, why } = thrown.detail;

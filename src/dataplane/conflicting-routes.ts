@@ -1,14 +1,14 @@
 import { cidrFamily } from '../ip/cidr.ts';
 import type { KernelRoute, Route } from './netlink/route.ts';
 
-/** A route as the kernel lists it, with its place, and whether it is of one of our classes. */
+/** A route as the kernel lists it, with its place, and whether it belongs to one of our classes. */
 export interface ListedRoute {
   readonly key: string;
   readonly one: KernelRoute;
   readonly isOwn: boolean;
 }
 
-/** Routes of others that the kernel takes instead of ours, by place. */
+/** Routes of other programs that the kernel prefers to ours, by place. */
 export class ConflictingRoutes {
   readonly #byPlace = new Map<string, readonly KernelRoute[]>();
 
@@ -16,14 +16,14 @@ export class ConflictingRoutes {
     this.#byPlace.set(place, [...this.#without(place, conflict), conflict]);
   }
 
-  /** The kernel tells that a route is gone; answers whether it was one of these. */
+  /** Handles a route removed from the kernel; returns whether it was one of these. */
   gone(place: string, route: KernelRoute): boolean {
     const before = this.#byPlace.get(place) ?? [];
     this.#set(place, this.#without(place, route));
     return (this.#byPlace.get(place)?.length ?? 0) < before.length;
   }
 
-  /** An interface went, with its routes, of which the kernel does not tell. */
+  /** Drops the routes of a removed interface: the kernel does not report their removal. */
   forgetLink(linkIndex: number): void {
     for (const [place, conflicts] of this.#byPlace) {
       this.#set(
@@ -50,7 +50,9 @@ export class ConflictingRoutes {
     this.#byPlace.delete(place);
   }
 
-  /** Finds them anew among all routes, listed in their order; returns their places. `ours`: our route of a place. */
+  /**
+   * Finds the conflicts among all routes, listed in their order; returns their places. `ours`: our route of a place.
+   */
   replace(
     listed: readonly ListedRoute[],
     ours: (place: string) => Route | undefined,
@@ -80,14 +82,14 @@ export class ConflictingRoutes {
   }
 }
 
-/** What the kernel gives to a route that names none. */
+/** Returns the metric that the kernel uses for a route without one. */
 export function metricOf({ destination, metric }: Pick<Route, 'destination' | 'metric'>): number {
   return metric ?? (cidrFamily(destination) === 4 ? 0 : 1024);
 }
 
-/** Whether a route is tried before one of ours in the same place, as long as it is not listed after it. */
+/** Reports whether a route is tried before ours in the same place, unless it is listed after it. */
 export function comesBefore(one: KernelRoute, ours: Route): boolean {
   if (one.metric < metricOf(ours)) return true;
-  // Of the same metric only IPv4 takes one that was made later before one that is there.
+  // With equal metrics, only IPv4 can put a later route before an existing one.
   return one.metric === metricOf(ours) && cidrFamily(ours.destination) === 4;
 }

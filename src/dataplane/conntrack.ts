@@ -5,20 +5,20 @@ import type { KernelSockets } from './kernel-sockets.ts';
 export type { Flow } from './netlink/conntrack.ts';
 
 /**
- * The connections that the kernel tracks. It asks the rules about a flow's first packet only, so flows that are not
- * to go on are ended; their next packets are judged as new. All of it throws `kernel/refused`.
+ * The kernel's connection tracking. Rules see only the first packet of a flow, so flows that must not continue are
+ * deleted; their next packets are judged as new. All methods throw `kernel/refused`.
  */
 export interface Conntrack {
-  /** Ends those flows of some families that are to end; answers how many. */
+  /** Deletes the flows of some families that match; returns how many. */
   flush(families: readonly IpFamily[], isToFlush: (flow: Flow) => boolean): number;
   /**
-   * Ends the flows that some addresses began or answer. Returns those of which flows may have been ended. One call at
-   * a time.
+   * Deletes the flows that some addresses started or answer. Returns the addresses whose flows may have been deleted.
+   * One call at a time.
    */
   flushOf(addresses: ReadonlySet<IpAddress>): Promise<ReadonlySet<IpAddress>>;
 }
 
-/** That of the sockets' network namespace. */
+/** Returns the connection tracking of the sockets' network namespace. */
 export function conntrackOf({ netfilter, flows }: KernelSockets): Conntrack {
   return {
     flush: (families, isToFlush) => flushFlows(netfilter, families, isToFlush),

@@ -23,32 +23,32 @@ import {
 } from './netlink/route.ts';
 import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
 
-/** One interface of a container, and what is reached by it. */
+/** One interface of a container, and the peers reached through it. */
 export interface SandboxInterface {
   readonly address: IpAddress;
-  /** The address of that interface by which it is found: Docker puts it there, `address` may come and go. */
+  /** The address that identifies the interface: Docker sets it, while `address` may appear and be removed. */
   readonly shownBy: IpAddress;
   readonly nextHop: IpAddress;
-  /** Networks whose addresses are peers on this path. */
+  /** Networks whose addresses are peers on this interface. */
   readonly peers: readonly Cidr[];
 }
 
-/** What a container is reached by, and reaches. */
+/** The interfaces of a container. */
 export interface ContainerRoutes {
   readonly paths: readonly SandboxInterface[];
-  /** Whether they are those of one network that has a default route of its own. */
+  /** Whether they belong to one network that has its own default route. */
   readonly isPlain: boolean;
 }
 
 /**
- * The priorities of our routing rules in a container: replies go by the address that was asked; then come all routes
- * of the main table but its default; then peers.
+ * Priorities of our routing rules in a container: first replies, by source address; then all routes of the main table
+ * except its default; then peers.
  */
 const priorities = { reply: 20_000, main: 20_050, peer: 20_100 } as const;
-/** The table of an interface is this and its index, so that it is the same one as long as the interface is there. */
+/** The table of an interface is this number plus its index, so it is the same while the interface exists. */
 const firstTable = 52_000;
 
-/** Which routes and rules in a container are ours, by table, class and protocol; all others are left alone. */
+/** Our routes and rules in a container, by table, class and protocol; all others stay unchanged. */
 const isOwnRoute = ({ table, destination, protocol }: Route): boolean =>
   table >= firstTable && protocol === ourProtocol && splitCidr(destination).prefixLength === 0;
 
@@ -56,23 +56,22 @@ const ownPriorities: ReadonlySet<number> = new Set(Object.values(priorities));
 
 function isOwnRule({ priority, table, protocol }: PolicyRule): boolean {
   if (!ownPriorities.has(priority)) return false;
-  // Those that releases before made say no protocol.
+  // Rules of earlier releases have no protocol.
   const isOfBefore = protocol === 0 && (table >= firstTable || priority === priorities.main);
   return protocol === ourProtocol || isOfBefore;
 }
 
 /**
- * Makes a container on several networks answer and reach its peers by the right interface, whichever network
- * has its default route: rules that lead to tables of our own, as Docker checks addresses against the main one.
+ * Makes a multi-network container reply and reach its peers through the right interface, whichever network has its
+ * default route. It uses rules that point to our own tables, because Docker checks addresses against the main one.
  *
- * Docker changes the container's routes at the same time, and asks the kernel how a gateway is reached, which may be
- * an address among the peers. So no rule of ours comes before a route of the main table that is more specific than
- * its default: what Docker is answered is what it would be without us, at any time.
+ * Docker changes the container's routes at the same time, and looks up the route to a gateway, which may be an address
+ * of a peer. So none of our rules precedes a route of the main table that is more specific than its default, and
+ * Docker's lookups always have the same result as without us.
  *
- * A container that `paths` is `plain` for needs nothing of this while no other interface leads out of it, and gets
- * nothing; what is left from before goes. Repeating it changes nothing, and so does a namespace that is gone. Answers
- * what the kernel refused, item by item, as for an interface that is down; throws `kernel/refused` if nothing can be
- * read there.
+ * A container with `isPlain` and no other external interface needs no routes or rules; existing ones are removed.
+ * Idempotent; does nothing if the namespace does not exist. Returns what the kernel refused, item by item, such as for
+ * an interface that is down; throws `kernel/refused` if nothing can be read there.
  */
 export function applyContainerRoutes(
   libc: Libc,
@@ -116,11 +115,11 @@ interface Applying {
   readonly failures: Failures;
 }
 
-/** What was refused, while the rest is done. */
+/** Collects the refused changes, while the others continue. */
 class Failures {
   readonly all: ApplyFailure[] = [];
 
-  /** Answers whether it was done. */
+  /** Returns whether it succeeded. */
   attempt(what: string, change: () => void): boolean {
     try {
       change();
@@ -175,7 +174,7 @@ function applyRules({ socket, family, failures }: Applying, paths: readonly Plac
   const desired = paths.length === 0 ? [] : [...replies, main, ...peers.values()];
   const present = listPolicyRules(socket, family).filter(isOwnRule);
   const what = ({ priority }: PolicyRule) => `routing rule of priority ${priority}`;
-  // In this order the peers' rules are never there without the one before them.
+  // In this order the rules of peers never exist without the rule of the main table before them.
   for (const rule of desired) {
     if (present.some((one) => isSameRule(one, rule))) continue;
     const isDone = failures.attempt(what(rule), () => addPolicyRule(socket, rule));
@@ -200,7 +199,7 @@ function isSameRule(a: PolicyRule, b: PolicyRule): boolean {
   );
 }
 
-/** A socket in a namespace; `undefined` if its file is gone, or is not a namespace yet or any more. */
+/** Opens a socket in a namespace; `undefined` if its file does not exist or is not a namespace. */
 function openIn(libc: Libc, namespacePath: string): NetlinkSocket | undefined {
   try {
     return inNetworkNamespace(libc, namespacePath, () => NetlinkSocket.open(libc, 0));

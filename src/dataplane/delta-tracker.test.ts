@@ -10,7 +10,7 @@ const change = fc.oneof(
   fc.record({ kind: fc.constant('reread'), key, value: fc.nat(3) }),
 );
 
-test('carrying the difference out makes what is there what is wanted, and leaves no difference', () => {
+test('applying the delta makes the actual state the desired one, and leaves no delta', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
       const tracker = new DeltaTracker<string, number>((a, b) => a === b);

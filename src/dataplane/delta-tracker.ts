@@ -1,7 +1,7 @@
 /**
- * What is wanted, what is there, and what differs, kept while either changes: reading the difference costs as
- * much as there is of it, whatever the size of the whole. It does not change anything itself: its owner
- * carries the difference out and records what was done with `setActual` and `deleteActual`.
+ * Desired and actual state, and the delta between them, updated while either changes: reading the delta costs only its
+ * own size. It changes nothing itself: its owner applies the delta and records what was done with `setActual` and
+ * `deleteActual`.
  */
 export class DeltaTracker<Key, Value> {
   readonly #desired = new Map<Key, Value>();
@@ -34,7 +34,7 @@ export class DeltaTracker<Key, Value> {
     this.#compare(key);
   }
 
-  /** What is there, as it was just read in full. */
+  /** Replaces the actual state by the one just read in full. */
   replaceActual(actual: Iterable<readonly [Key, Value]>): void {
     const before = [...this.#actual.keys()];
     this.#actual.clear();
@@ -51,7 +51,7 @@ export class DeltaTracker<Key, Value> {
     return this.#actual;
   }
 
-  /** What is to be made or changed, as it is now; safe to record while going through it. */
+  /** Returns the entries to create or change, as a snapshot; recording while iterating is safe. */
   updates(): readonly (readonly [key: Key, value: Value])[] {
     return [...this.#updates].flatMap((key) => {
       const value = this.#desired.get(key);
@@ -59,7 +59,7 @@ export class DeltaTracker<Key, Value> {
     });
   }
 
-  /** What is to be removed, with what is there of it. */
+  /** Returns the entries to remove, with their actual values. */
   removals(): readonly (readonly [key: Key, value: Value])[] {
     return [...this.#removals].flatMap((key) => {
       const value = this.#actual.get(key);

@@ -2,12 +2,12 @@ import type { Link } from './netlink/link.ts';
 import { placeOf, type KernelRoute, type Route } from './netlink/route.ts';
 import type { RouteClass, RouteKind, DesiredRoute } from './route-classes.ts';
 
-/** What a wanted route is known by. */
+/** Identity of a desired route. */
 export type RouteTarget = Pick<DesiredRoute, 'kind' | 'destination'>;
 
 /**
- * The routes that are wanted, by place (table and destination), and what they become with the links that are there.
- * Where several classes want a route in one place, that of the lowest rank has it.
+ * Desired routes by place (table and destination), and the kernel routes that they become with the existing links. If
+ * several classes have a route for one place, the class of the lowest rank wins.
  */
 export class DesiredRoutes {
   readonly #classes: Readonly<Record<RouteKind, RouteClass>>;
@@ -22,7 +22,7 @@ export class DesiredRoutes {
     this.#all = Object.values(classes);
   }
 
-  /** Answers its place. */
+  /** Adds a desired route; returns its place. */
   setDesired(route: DesiredRoute): string {
     const place = this.placeOf(route);
     this.#index(place, (places) => places.delete(place));
@@ -31,7 +31,7 @@ export class DesiredRoutes {
     return place;
   }
 
-  /** Answers its place, where a route of another class may be wanted still. */
+  /** Deletes a desired route; returns its place, where a route of another class may still be desired. */
   deleteDesired(target: RouteTarget): string {
     const place = this.placeOf(target);
     this.#index(place, (places) => places.delete(place));
@@ -51,12 +51,12 @@ export class DesiredRoutes {
     return this.#desired.keys();
   }
 
-  /** The places whose routes need an interface. */
+  /** Returns the places whose routes need an interface. */
   by(interfaceName: string): Iterable<string> {
     return this.#byInterface.get(interfaceName) ?? [];
   }
 
-  /** The route of a place, if its interface is there and up. */
+  /** Returns the route of a place if its interface exists and is up. */
   planned(place: string): Route | undefined {
     const desired = this.#winner(place);
     if (desired === undefined) return undefined;
@@ -66,7 +66,7 @@ export class DesiredRoutes {
     return { ...plan(desired, link.index), destination: desired.destination, table, protocol };
   }
 
-  /** What holds the destination of a place back while it has no interface to lead to. */
+  /** Returns the blackhole route of a place, used while its destination has no interface. */
   blackhole(place: string): Route | undefined {
     const desired = this.#winner(place);
     if (desired === undefined) return undefined;
@@ -75,7 +75,7 @@ export class DesiredRoutes {
     return { destination, table, protocol, type: 'blackhole', scope: 'global' };
   }
 
-  /** The interface to which the destination is to be handed over; `undefined` for a class without an owner of it. */
+  /** Returns the interface that the destination is handed over to; `undefined` for a class without handover. */
   newOwner(place: string): string | undefined {
     const desired = this.#winner(place);
     return desired !== undefined && this.#classes[desired.kind].isHandedOver
@@ -83,7 +83,7 @@ export class DesiredRoutes {
       : undefined;
   }
 
-  /** Whether a route of the kernel's is of one of our classes. */
+  /** Reports whether a kernel route belongs to one of our classes. */
   isOwn({ route, table, protocol, linkIndex }: KernelRoute): boolean {
     if (route === undefined) return false;
     const name = this.nameOf(linkIndex);
@@ -120,7 +120,7 @@ export class DesiredRoutes {
     for (const link of links) this.setLink(link.name, link);
   }
 
-  /** Of each interface that a route of the place needs. */
+  /** Updates the index of each interface that a route of the place needs. */
   #index(place: string, change: (places: Set<string>) => void): void {
     for (const desired of this.#desired.get(place)?.values() ?? []) {
       const name = this.#classes[desired.kind].interfaceOf(desired);

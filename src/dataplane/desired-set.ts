@@ -5,14 +5,14 @@ import { DeltaTracker } from './delta-tracker.ts';
 import { membersPerMessage, defaultMaxElements, type Ipset } from './netlink/ipset.ts';
 import { isRefusal } from './netlink/socket.ts';
 
-/** One set that is wanted, with the members that it should have and has. */
+/** One desired set, with its desired and actual members. */
 export class DesiredSet {
   readonly spec: IpsetSpec;
-  /** What the kernel did not take, and what it did not give up. */
+  /** Members that the kernel refused to add, and to remove. */
   readonly refused = new Refusals<string>();
   readonly kept = new Refusals<string>();
   readonly #members = new DeltaTracker<string, true>(() => true);
-  /** Those wanted members that are all addresses of the family, or half of them. */
+  /** Desired members that cover all addresses of the family, or half of them. */
   readonly #wide = new Set<string>();
 
   constructor(spec: IpsetSpec) {
@@ -20,8 +20,8 @@ export class DesiredSet {
   }
 
   /**
-   * A member is wanted from now on, or no more. A set of networks takes no network of length 0, but two halves of
-   * it, each of which may be wanted for itself as well.
+   * Adds or deletes a desired member. A set of networks accepts no prefix of length 0, so that one is stored as its
+   * two halves, each of which may also be a desired member of its own.
    */
   setDesired(member: string, isDesired: boolean): void {
     if (!isWide(this.spec, member)) return this.#setDesired(member, isDesired);
@@ -33,7 +33,7 @@ export class DesiredSet {
     }
   }
 
-  /** Whether the kernel has a member that is wanted. */
+  /** Reports whether a desired member is in the kernel. */
   holds(member: string): boolean {
     const { desired, actual } = this.#members;
     const isAll = isWide(this.spec, member) && member.endsWith('/0');
@@ -41,12 +41,12 @@ export class DesiredSet {
     return elements.every((one) => desired.has(one) && actual.has(one));
   }
 
-  /** What the kernel has, as it was just read in full. */
+  /** Replaces the actual members by those just read in full. */
   replaceActual(members: readonly string[]): void {
     this.#members.replaceActual(members.map((member) => [member, true] as const));
   }
 
-  /** How many members the kernel has as far as we know. */
+  /** Number of members in the kernel, as last known. */
   get size(): number {
     return this.#members.actual.size;
   }
@@ -59,7 +59,7 @@ export class DesiredSet {
     return this.refused.hasDue || this.kept.hasDue;
   }
 
-  /** Adds what is missing, but for what was refused a moment ago. Throws `kernel/refused` if the set is gone. */
+  /** Adds missing members, except those refused a moment ago. Throws `kernel/refused` if the set does not exist. */
   addMissing(ipset: Pick<Ipset, 'add'>): void {
     const { spec, refused } = this;
     const missing = this.#members.updates().map(([member]) => member);
@@ -82,12 +82,12 @@ export class DesiredSet {
     for (const member of due.slice(room)) refused.add(member, aboutMember(spec, member), full);
   }
 
-  /** What the kernel has and should not have. */
+  /** Returns actual members that are not desired. */
   surplus(): readonly string[] {
     return this.#members.removals().map(([member]) => member);
   }
 
-  /** Removes members that are wanted no more, but for those that could not be removed a moment ago. */
+  /** Removes members that are not desired, except those whose removal failed a moment ago. */
   remove(ipset: Pick<Ipset, 'remove'>, candidates: readonly string[]): void {
     const { spec, kept } = this;
     const { desired } = this.#members;
@@ -96,7 +96,7 @@ export class DesiredSet {
       try {
         ipset.remove(spec, some);
       } catch (error) {
-        // Of a set that is gone there is nothing to remove; the next look finds that it is.
+        // The set does not exist, so there is nothing to remove; the next poll notices.
         if (!isRefusal(error, 'ENOENT')) throw error;
       }
       for (const member of some) {
@@ -147,7 +147,7 @@ function netOf(member: string): Cidr | undefined {
   }
 }
 
-/** As many at a time as one request carries. */
+/** Splits members into portions of one request each. */
 function inPortions(members: readonly string[], act: (portion: readonly string[]) => void): void {
   for (let at = 0; at < members.length; at += membersPerMessage) {
     act(members.slice(at, at + membersPerMessage));

@@ -4,15 +4,15 @@ import { listAddresses } from './netlink/address.ts';
 import { listRoutes, routeTables } from './netlink/route.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 
-/** Which addresses the host has, as it is when it is asked. All of it throws `kernel/refused`. */
+/** The addresses of the host, read at each call. All methods throw `kernel/refused`. */
 export interface HostAddresses {
-  /** Those of its interfaces. */
+  /** Returns the addresses of its interfaces. */
   ofInterfaces(): ReadonlySet<IpAddress>;
-  /** All that it answers for: a host has whole networks, such as 127.0.0.0/8, without having each on an interface. */
+  /** Returns all addresses that it answers for, including whole networks such as 127.0.0.0/8. */
   answeredFor(families: readonly IpFamily[]): readonly Cidr[];
 }
 
-/** Those of a socket's network namespace. */
+/** Returns the addresses of a socket's network namespace. */
 export function hostAddressesOf(rtnetlink: NetlinkSocket): HostAddresses {
   return {
     ofInterfaces: () => new Set(listAddresses(rtnetlink).map(({ address }) => address)),

@@ -9,10 +9,10 @@ import {
 import type { RelayTarget } from './loopback-relay.ts';
 import type { Libc } from './netlink/libc.ts';
 
-/** A host port to hold, and where clients of `::1` are passed on to. */
+/** A host port to reserve, and the target to relay clients of `::1` to. */
 export interface ReservedPort extends HostPort {
   readonly relayTo?: RelayTarget | undefined;
-  /** Nothing is to be held where the host does not have the address. */
+  /** Reserve nothing if the host does not have the address. */
   readonly isIfThere?: boolean;
 }
 
@@ -22,7 +22,7 @@ interface Reservation {
   socket: HostPortSocket | undefined;
 }
 
-/** The ports of the host that this process holds for containers, each for one owner. */
+/** The host ports that this process reserves for containers, each for one owner. */
 export class HostPortReservations {
   readonly #libc: Libc;
   readonly #reservations = new Map<string, Reservation>();
@@ -32,8 +32,8 @@ export class HostPortReservations {
   }
 
   /**
-   * Holds a port for an owner and answers its number, which the kernel chose if 0 was asked for. One that the
-   * owner holds already stays. Throws `port/…`.
+   * Reserves a port for an owner and returns its number, chosen by the kernel if 0 was requested. Idempotent for the
+   * same owner. Throws `port/…`.
    */
   async reserve(owner: string, requested: ReservedPort): Promise<number> {
     if (requested.port === 0) {
@@ -61,7 +61,7 @@ export class HostPortReservations {
     return requested.port;
   }
 
-  /** Lets a port go, if the owner holds it. */
+  /** Releases a port if the owner has reserved it. */
   release(owner: string, port: HostPort): void {
     const key = hostPortKey(port);
     const reservation = this.#reservations.get(key);
@@ -70,7 +70,7 @@ export class HostPortReservations {
     reservation.socket?.close();
   }
 
-  /** Who holds the port. */
+  /** Returns the owner of a reserved port. */
   ownerOf(port: HostPort): string | undefined {
     return this.#reservations.get(hostPortKey(port))?.owner;
   }

@@ -14,7 +14,7 @@ export interface HostPort {
   readonly port: number;
 }
 
-/** What tells one port of the host from another. */
+/** Identity of a host port. */
 export function hostPortKey({ protocol, address, port }: HostPort): string {
   return `${protocol} ${address} ${port}`;
 }
@@ -28,14 +28,14 @@ export interface HostPortSocket {
 
 export interface ReserveOptions {
   readonly libc: Libc;
-  /** Where clients of `::1` are passed on to. */
+  /** Target that clients of `::1` are relayed to. */
   readonly relayTo?: RelayTarget | undefined;
 }
 
 /**
- * Binds a socket to a port of the host; port 0 lets the kernel choose. Others then get EADDRINUSE, as a TCP
- * port is listened on (only a listener stands against SO_REUSEADDR; without that option a port that was in use
- * a minute ago could not be had), and a UDP or SCTP port is bound alone. Throws `port/…`.
+ * Binds a socket to a port of the host; port 0 lets the kernel choose. Other programs then get EADDRINUSE: a TCP port
+ * is listened on (only a listener excludes sockets with SO_REUSEADDR; without that option a port in use a minute ago
+ * could not be bound), and a UDP or SCTP port is bound exclusively. Throws `port/…`.
  */
 export async function openHostPort(
   requested: HostPort,
@@ -69,7 +69,7 @@ function listen(requested: HostPort, relayTo: RelayTarget | undefined): Promise<
     server.once('error', reject);
     server.listen({ host: address, port, ipv6Only: true, exclusive: true }, () => {
       const bound = server.address();
-      // A connection that could not be accepted (no descriptor left) is its client's loss alone.
+      // A connection that cannot be accepted (no descriptor left) affects only its client.
       server.on('error', () => undefined);
       resolve({ port: portOf(bound), close: () => void server.close() });
     });
@@ -100,8 +100,8 @@ const socketLevel = 1;
 const receiveBuffer = 8;
 
 /**
- * Holds a port without serving it: as the kernel alone can, of ten thousand ports at little cost, and of SCTP, which
- * Node does not have. What arrives past our rules is kept to the least that the kernel allows and never read.
+ * Binds a port without serving it, directly by system calls: cheap for ten thousand ports, and possible for SCTP,
+ * which Node lacks. Packets that bypass our rules fill the smallest buffer that the kernel allows and are never read.
  */
 function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: number): HostPortSocket {
   const family = familyOf(address) === 4 ? 2 : 10;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { Ipv6Forwarding } from './host-settings.ts';
 
-test('a damaged record of IPv6 forwarding is told, and still says that it was us who switched it on', () => {
+test('a damaged record of IPv6 forwarding is reported, and still shows that the daemon enabled it', () => {
   const folder = mkdtempSync(join(tmpdir(), 'calico-forwarding-'));
   const record = JSON.stringify({ '/proc/sys/net/ipv6/conf/all/forwarding': '0', '/proc/x': '1' });
   try {

@@ -8,10 +8,10 @@ import type { IpFamily } from '../ip/address.ts';
 /**
  * The settings of the host below `/proc/sys/net`. Source: Linux, networking/ip-sysctl.
  *
- * IPv4 forwarding is not ours to switch on: dockerd does it when it starts, and sets the policy of FORWARD to
- * DROP only if it was dockerd that did. Whoever does it before makes the host an open router between its own
- * interfaces. IPv6 forwarding dockerd switches on for its own IPv6 networks only, so we do it, when the first
- * container with an IPv6 address comes.
+ * The daemon does not enable IPv4 forwarding: dockerd does so when it starts, and sets the policy of FORWARD to DROP
+ * only if it enabled forwarding itself. A program that enables it earlier makes the host an open router between its
+ * own interfaces. dockerd enables IPv6 forwarding for its own IPv6 networks only, so the daemon enables it when the
+ * first container with an IPv6 address appears.
  */
 
 const net = '/proc/sys/net';
@@ -20,26 +20,26 @@ const interfaces6 = `${net}/ipv6/conf`;
 const acceptIfHost = '1';
 const acceptAlways = '2';
 
-/** Whether the host forwards packets of the family. */
+/** Reports whether the host forwards packets of the family. */
 export function forwards(family: IpFamily): boolean {
   return read(forwardingFiles[family]) === '1';
 }
 
 /**
- * An interface to a container believes no router advertisement: with one a container could become the default
- * route of its host. As in Calico. Nothing where there is no IPv6.
+ * Disables router advertisements on a host interface: with one, a container could become the default route of its
+ * host. As in Calico. Does nothing without IPv6.
  */
 export function ignoreRouterAdvertisements(interfaceName: string): void {
   try {
     writeFileSync(`${interfaces6}/${interfaceName}/accept_ra`, '0');
   } catch {
-    // No IPv6, or /proc/sys cannot be written: the firewall drops what comes from an address of no container.
+    // No IPv6, or /proc/sys cannot be written: the firewall drops packets whose source is not an address of the container.
   }
 }
 
 /**
- * Switches IPv6 on for an interface to a container, on a host that has it off by default or for all that there were;
- * answers whether it was off and is on now.
+ * Enables IPv6 on a host interface if it is disabled, by default or for all interfaces; returns whether it was enabled
+ * by this call.
  */
 export function switchOnIpv6(interfaceName: string): boolean {
   const file = `${interfaces6}/${interfaceName}/disable_ipv6`;
@@ -48,36 +48,36 @@ export function switchOnIpv6(interfaceName: string): boolean {
     writeFileSync(file, '0');
     return true;
   } catch {
-    // What needs it is refused by the kernel, and told with that.
+    // The kernel refuses the addresses and routes that need it, and these refusals are reported.
     return false;
   }
 }
 
-/** What was there before we changed it, by file. */
+/** Values before our changes, by file. */
 const previousValues = z.record(z.string(), z.string());
 
 /**
- * IPv6 forwarding, switched on and back. A host that forwards no longer believes router advertisements unless
- * its interfaces are told to, so those that did are told. What was there before is kept in a file of `/run`:
- * it outlives us, but not a reboot, after which nothing of it is true any more.
+ * Enables IPv6 forwarding and restores the previous state. A host that forwards ignores router advertisements unless
+ * its interfaces are set to accept them always, so interfaces that accepted them are set so. The previous values are
+ * stored in a file below `/run`: it survives the daemon, but not a reboot, which resets the values too.
  */
 export class Ipv6Forwarding {
   readonly #record: string;
   readonly #warn: (text: string) => void;
   #known: Readonly<Record<string, string>> | undefined;
 
-  /** The record is kept beside the control socket; `warn` is told of one that cannot be read. */
+  /** The record is stored next to the control socket; `warn` reports a damaged one. */
   constructor(controlSocket: string, warn: (text: string) => void = () => undefined) {
     this.#record = join(dirname(controlSocket), 'ipv6-forwarding.json');
     this.#warn = warn;
   }
 
-  /** Whether it was us who switched it on since the host booted. */
+  /** Whether the daemon has enabled it since the host booted. */
   get isOwn(): boolean {
     return this.#previous()[forwardingFiles[6]] !== undefined;
   }
 
-  /** Switches it on if it is off; answers why that could not be done, or nothing. */
+  /** Enables it if it is disabled; returns why that failed, or `undefined`. */
   switchOn(): string | undefined {
     if (forwards(6)) return undefined;
     try {
@@ -91,7 +91,7 @@ export class Ipv6Forwarding {
     }
   }
 
-  /** Tells an interface again whose setting somebody has put back, as `ifup` does. */
+  /** Sets the value of an interface again that another program has reset, such as `ifup`. */
   keepAdvertisements(interfaceName: string): void {
     const file = `${interfaces6}/${interfaceName}/accept_ra`;
     if (this.#previous()[file] !== undefined && read(file) === acceptIfHost) {
@@ -99,11 +99,11 @@ export class Ipv6Forwarding {
     }
   }
 
-  /** Puts back what was there before, unless it is to be kept for somebody else (by the name that sysctl uses). */
+  /** Restores the previous values, except those to keep for others (names as in sysctl). */
   switchBack(keep: ReadonlySet<string>): void {
     const { [forwardingFiles[6]]: forwarding, ...others } = this.#previous();
     if (forwarding === undefined || keep.has('net.ipv6.conf.all.forwarding')) return;
-    // The kernel sets that of every interface with it, so that comes first.
+    // First, because the kernel sets the value of every interface with it.
     writeFileSync(forwardingFiles[6], forwarding);
     for (const [file, value] of Object.entries(others)) {
       const isOwn = file.endsWith('/accept_ra') ? read(file) === acceptAlways : existsSync(file);
@@ -119,8 +119,8 @@ export class Ipv6Forwarding {
   }
 
   /**
-   * A damaged record still says that it was us who switched forwarding on, which was off then: taken for nothing it
-   * would take away the guard, and make the host an open router.
+   * A damaged record still shows that the daemon enabled forwarding. Ignoring it would remove the guard and make the
+   * host an open router.
    */
   #parse(text: string): Readonly<Record<string, string>> {
     try {
@@ -133,7 +133,7 @@ export class Ipv6Forwarding {
     }
   }
 
-  /** The record is written first: after a crash in between too much is put back, never too little. */
+  /** The record is written first: after a crash in between, too much is restored, never too little. */
   #change(desired: readonly (readonly [file: string, value: string])[]): void {
     const files = [...desired.map(([file]) => file), ...interfaceFiles('forwarding')];
     const before = files.map((file) => [file, read(file) ?? ''] as const);
@@ -143,12 +143,12 @@ export class Ipv6Forwarding {
   }
 }
 
-/** The files of interfaces that believe router advertisements as long as the host does not forward. */
+/** Returns the files of interfaces that accept router advertisements while the host does not forward. */
 function believingInterfaces(): readonly string[] {
   return interfaceFiles('accept_ra').filter((file) => read(file) === acceptIfHost);
 }
 
-/** A setting of each interface, and of those to come. */
+/** Returns the files of a setting, for each interface and for future ones. */
 function interfaceFiles(setting: 'accept_ra' | 'forwarding'): readonly string[] {
   return readdirSync(interfaces6)
     .filter((name) => name !== 'all' && name !== 'lo')

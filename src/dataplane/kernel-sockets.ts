@@ -6,10 +6,10 @@ import { NetlinkSocket } from './netlink/socket.ts';
 export interface KernelSockets {
   readonly libc: Libc;
   readonly rtnetlink: NetlinkSocket;
-  /** For removals, which the kernel takes long for, on another thread. */
+  /** For removals, which are slow in the kernel, on another thread. */
   readonly removals: NetlinkSocket;
   readonly netfilter: NetlinkSocket;
-  /** For looking through all tracked flows, which takes the kernel long, on another thread. */
+  /** For listing all tracked flows, which is slow in the kernel, on another thread. */
   readonly flows: NetlinkSocket;
   readonly ipset: Ipset;
   close(): void;

@@ -6,24 +6,24 @@ import { addHostAddress, listAddresses, removeHostAddress } from './netlink/addr
 import type { Link } from './netlink/link.ts';
 import { isRefusal, type NetlinkSocket } from './netlink/socket.ts';
 
-/** A next hop of a network on the host's end of a veth; IPv6 finds neighbours only by addresses of the link. */
+/** A next hop of a network on a host interface; IPv6 resolves neighbours only by addresses of the link. */
 export interface DesiredAddress {
   readonly interface: string;
   readonly address: IpAddress;
 }
 
-/** The addresses of links that are ours: those that we gave. Others are never looked at. */
+/** The link addresses that this process added. Others are never changed. */
 export class LinkAddresses {
   readonly #socket: NetlinkSocket;
   readonly #links: ReadonlyMap<string, Link>;
   readonly #desired = new Map<string, DesiredAddress>();
-  /** Those that we gave and that are wanted no more. */
+  /** Added addresses that are not desired any longer. */
   readonly #gone = new Map<string, DesiredAddress>();
   readonly #present = new Set<string>();
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
 
-  /** `links`: the links of the host by name, as they are known at any time. */
+  /** `links`: the current links of the host by name. */
   constructor(socket: NetlinkSocket, links: ReadonlyMap<string, Link>) {
     this.#socket = socket;
     this.#links = links;
@@ -41,7 +41,7 @@ export class LinkAddresses {
     if (this.#present.delete(key)) this.#gone.set(key, address);
   }
 
-  /** The link went, or came anew: it has none of its addresses. */
+  /** Handles a link that was removed or recreated: it has none of its addresses. */
   linkChanged(name: string): void {
     for (const key of this.#present) if (key.startsWith(`${name} `)) this.#present.delete(key);
   }
@@ -56,13 +56,16 @@ export class LinkAddresses {
     }
   }
 
-  /** Writes what differs, but for what was refused a moment ago. */
+  /** Applies the delta, except changes refused a moment ago. */
   apply(): void {
     for (const [key, desired] of this.#desired) this.#add(key, desired);
     for (const [key, gone] of this.#gone) this.#remove(key, gone);
   }
 
-  /** Switches IPv6 on again where somebody has switched it off, by which addresses went; answers whether that was it. */
+  /**
+   * Enables IPv6 again if another program has disabled it, which removes the addresses; returns whether it was
+   * disabled.
+   */
   reviveIpv6(name: string): boolean {
     if (!switchOnIpv6(name)) return false;
     this.linkChanged(name);

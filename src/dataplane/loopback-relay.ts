@@ -2,7 +2,7 @@ import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { connect, type Socket } from 'node:net';
 import { familyOf, type IpAddress } from '../ip/address.ts';
 
-/** Where relayed traffic goes: a container. */
+/** Target of relayed traffic: a container. */
 export interface RelayTarget {
   readonly address: IpAddress;
   readonly port: number;
@@ -12,8 +12,8 @@ const loopback = '::1';
 const idleMs = 60_000;
 
 /**
- * Serves one accepted TCP connection. The kernel translates no connection to `::1`, so this process stands
- * between; a connection to any other address comes past our rules, and is ended.
+ * Relays one accepted TCP connection. The kernel does not translate connections to `::1`, so this process relays them;
+ * a connection to any other address has bypassed our rules, and is closed.
  */
 export function relayConnection(client: Socket, target: RelayTarget | undefined): void {
   if (target === undefined || client.localAddress !== loopback) return void client.destroy();
@@ -25,7 +25,7 @@ export function relayConnection(client: Socket, target: RelayTarget | undefined)
   for (const socket of [client, upstream]) {
     socket.setNoDelay(true);
     socket.on('error', end);
-    // What goes on between two others must not keep this process.
+    // A relayed connection must not keep this process alive.
     socket.unref();
   }
   client.pipe(upstream);
@@ -35,8 +35,8 @@ export function relayConnection(client: Socket, target: RelayTarget | undefined)
 }
 
 /**
- * Passes datagrams that clients send from `::1` on to the target, and answers back; a client that is silent
- * for a minute is forgotten. Ends with the socket that the clients speak to.
+ * Relays datagrams of clients on `::1` to the target, and replies back. A client that is silent for a minute is
+ * forgotten. Ends when the server socket closes.
  */
 export function relayDatagrams(server: DatagramSocket, target: RelayTarget): void {
   const upstreams = new Map<number, { readonly socket: DatagramSocket; timer: NodeJS.Timeout }>();

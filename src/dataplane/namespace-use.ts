@@ -2,8 +2,8 @@ import { readlinkSync, statSync } from 'node:fs';
 import { processIds } from './processes.ts';
 
 /**
- * Whether any process is in the network namespace that a path leads to. A namespace that only a mount keeps, as
- * Docker's after a crash, is in nobody's use. Of processes that end meanwhile, none is counted.
+ * Reports whether a process is in the network namespace at a path. A namespace that only a mount keeps, such as
+ * Docker's after a crash, is not in use. Processes that exit meanwhile do not count.
  */
 export function isNamespaceInUse(path: string): boolean {
   const inode = inodeOf(path);

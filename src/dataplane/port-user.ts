@@ -5,7 +5,7 @@ import { addressAndPort, addressFromBytes, familyOf, isUnspecified } from '../ip
 import type { HostPort } from './host-port-socket.ts';
 import { processName } from './processes.ts';
 
-/** A process that has a port of the host. */
+/** A process that uses a host port. */
 export interface PortUser {
   /** The name of its program. */
   readonly name: string;
@@ -14,7 +14,7 @@ export interface PortUser {
   readonly where: string;
 }
 
-/** Files of /proc/net by protocol, each with the state of a socket that keeps others from the port (proc(5)). */
+/** Files of /proc/net by protocol, each with the state of a socket that blocks the port (proc(5)). */
 const tables = {
   TCP: { files: ['tcp', 'tcp6'], state: '0A' },
   UDP: { files: ['udp', 'udp6'], state: undefined },
@@ -22,8 +22,8 @@ const tables = {
 } as const;
 
 /**
- * The process whose socket is in the way of a port; `undefined` if it cannot be known: it has ended, is in another PID
- * namespace, or holds an SCTP port. Looks through the open files of all processes: some ms for each hundred of them.
+ * Returns the process whose socket blocks a port; `undefined` if it has exited, is in another PID namespace, or uses
+ * an SCTP port. Reads the open files of all processes: some ms for each hundred of them.
  */
 export async function portUser(requested: HostPort, root = '/'): Promise<PortUser | undefined> {
   const inodes = new Map<string, string>();
@@ -39,7 +39,7 @@ export async function portUser(requested: HostPort, root = '/'): Promise<PortUse
     for (const fd of await readdir(folder).catch(() => [])) {
       const where = inodes.get(await readlink(`${folder}/${fd}`).catch(() => ''));
       if (where === undefined) continue;
-      // Not the name of its first thread, which programs set as they like.
+      // Not the name of its first thread, which programs can set.
       const program = await readlink(`${root}proc/${pid}/exe`).catch(() => undefined);
       const name = program === undefined ? processName(pid, root) : basename(program);
       return { name: name ?? 'a process', pid: Number(pid), where };
@@ -48,7 +48,7 @@ export async function portUser(requested: HostPort, root = '/'): Promise<PortUse
   return undefined;
 }
 
-/** The lines of a table that stand against a bind to the port. */
+/** Returns the sockets of a table that block a bind to the port. */
 function* socketsIn(
   text: string,
   requested: HostPort,
@@ -75,8 +75,8 @@ function hostOrder(hex: string): Uint8Array {
 }
 
 /**
- * Why a port that somebody else has cannot be held: `port/taken`, which names the process if it is one of the host.
- * A port that this process holds itself is another container's.
+ * Returns the error for a port in use: `port/taken`, which names the process if it is one of the host. A port reserved
+ * by this process belongs to another container.
  */
 export async function portTaken(requested: HostPort): Promise<CalicoError> {
   const where = addressAndPort(requested.address, requested.port);

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { CalicoError, describe } from '../errors/error.ts';
 
-/** What a tool said. */
+/** Output of a tool. */
 export interface ToolOutput {
   readonly stdout: string;
   readonly stderr: string;
@@ -38,7 +38,7 @@ export class ToolRunner {
       if (bytes <= maxOutputBytes) stdout.push(chunk);
     });
     child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
-    // A tool that ends before it has read everything is known by its status.
+    // A tool that exits before it has read everything is detected by its status.
     child.stdin.on('error', () => undefined);
     child.stdin.end(options.input ?? '');
     const status = await new Promise<string>((resolve, reject) => {

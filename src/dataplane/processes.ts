@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** The processes of this host, as /proc shows them; `root` is where the host's files lie (proc(5)). */
+/** The processes of this host, as /proc shows them; `root` is the root directory of the host (proc(5)). */
 export function processIds(root = '/'): readonly string[] {
   return readdirSync(`${root}proc`).filter((name) => /^\d+$/.test(name));
 }

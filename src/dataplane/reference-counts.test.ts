@@ -8,13 +8,13 @@ const change = fc.record({
   things: fc.array(fc.constantFrom('x', 'y', 'z'), { maxLength: 4 }),
 });
 
-test('what is wanted is what owners want now, whatever they wanted before, and is told once', () => {
+test('a thing is desired while it has owners, whatever they had before, and is reported once', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 30 }), (changes) => {
       const desired = new Set<string>();
       const claims = new ReferenceCounts((thing: string) => thing, {
         setDesired: (thing) => {
-          assert.ok(!desired.has(thing), 'told twice');
+          assert.ok(!desired.has(thing), 'reported twice');
           desired.add(thing);
         },
         deleteDesired: (thing) => assert.ok(desired.delete(thing)),

@@ -1,6 +1,6 @@
 /**
- * Things that several owners may want at once, such as the member of a set that two IP pools stand for: each is
- * wanted from the first owner's claim until the last owner gives it up.
+ * Things that several owners may use at once, such as a set member shared by two IP pools: each is desired from its
+ * first owner until its last owner releases it.
  */
 export class ReferenceCounts<Thing> {
   readonly #keyOf: (thing: Thing) => string;
@@ -11,7 +11,7 @@ export class ReferenceCounts<Thing> {
   readonly #byOwner = new Map<string, ReadonlyMap<string, Thing>>();
   readonly #owners = new Map<string, number>();
 
-  /** Things of one key are one thing. */
+  /** Things with the same key are one thing. */
   constructor(
     keyOf: (thing: Thing) => string,
     output: {
@@ -23,7 +23,7 @@ export class ReferenceCounts<Thing> {
     this.#output = output;
   }
 
-  /** What an owner wants from now on, instead of what it wanted before; what is new comes before what goes. */
+  /** Replaces the things of an owner. New things are added before old ones are deleted. */
   set(owner: string, things: readonly Thing[]): void {
     const before = this.#byOwner.get(owner) ?? new Map<string, Thing>();
     const now = new Map(things.map((thing) => [this.#keyOf(thing), thing]));

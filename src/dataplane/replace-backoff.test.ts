@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ReplaceBackoff } from './replace-backoff.ts';
 
-test('a place is taken back some times in a row, then no more for a while; others are not concerned', () => {
+test('a route is written again a few times in a row, then not for a while; other routes are not affected', () => {
   let now = 0;
   const places = new ReplaceBackoff(() => now);
   assert.equal(places.mayReplace('a'), false, 'it was never ours');

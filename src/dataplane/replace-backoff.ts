@@ -2,12 +2,12 @@ const windowMs = 10_000;
 const maxReplacements = 5;
 
 /**
- * Places of ours in the kernel that somebody else took, by key. They are taken back, but only some times in 10 s from
- * one who takes them again and again: that would be a race without end.
+ * Limits how often a route that another program replaced is written again, by key: at most 5 times in 10 s, because
+ * two programs that replace each other's route would never stop.
  */
 export class ReplaceBackoff {
   readonly #lost = new Set<string>();
-  /** When each was taken back of late. */
+  /** When each was written again recently. */
   readonly #replacedAt = new Map<string, readonly number[]>();
   readonly #now: () => number;
 
@@ -15,22 +15,22 @@ export class ReplaceBackoff {
     this.#now = now;
   }
 
-  /** It was ours, and is no more. */
+  /** Records that our route was replaced or removed. */
   add(key: string): void {
     this.#lost.add(key);
   }
 
-  /** Whether what stands there now may be replaced. */
+  /** Reports whether the present route may be replaced. */
   mayReplace(key: string): boolean {
     return this.#lost.has(key) && this.#recent(key).length < maxReplacements;
   }
 
-  /** It is ours again. */
+  /** Records that our route was written again. */
   replaced(key: string): void {
     if (this.#lost.delete(key)) this.#replacedAt.set(key, [...this.#recent(key), this.#now()]);
   }
 
-  /** It is wanted no more. */
+  /** Forgets a key that is not desired any longer. */
   delete(key: string): void {
     this.#lost.delete(key);
     this.#replacedAt.delete(key);

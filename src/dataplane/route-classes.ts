@@ -1,34 +1,34 @@
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
 import { ourProtocol, routeTables, type Route } from './netlink/route.ts';
 
-/** A route that is wanted; the interface by name, as it may not be there yet. */
+/** A desired route; the interface by name, because it may not exist yet. */
 export type DesiredRoute =
-  /** To one container, by the host's end of its veth. */
+  /** To one container, through the host end of its veth. */
   | { readonly kind: 'endpoint'; readonly destination: Cidr; readonly interface: string }
-  /** An address that this host answers for on all its links, without having it on one. */
+  /** An address that this host answers for on all its links, without an interface that has it. */
   | { readonly kind: 'local'; readonly destination: Cidr };
 
-/** The class of a route: who wants it, and what for. */
+/** The class of a route: its owner and purpose. */
 export type RouteKind = DesiredRoute['kind'];
 
 /**
- * Who owns routes is said by table, class and protocol, as several may share a table: each of ours, Felix, BIRD, and
- * whoever administers the host. What no class calls its own is never removed nor changed.
+ * Routes are owned by table, class and protocol, because several programs may share a table: our classes, Felix, BIRD,
+ * and the administrator. A route that belongs to no class is never removed or changed.
  */
 export interface RouteClass {
   readonly table: number;
   readonly protocol: number;
-  /** Of two classes that want a route to one destination in one table, that of the lower rank has it. */
+  /** Of two classes with a route to one destination in one table, the one of the lower rank wins. */
   readonly rank: number;
   /**
-   * Whether a route of the table and protocol that nobody wants (any more) is one of this class. To be narrow: what it
-   * takes for its own is removed.
+   * Whether a route of the table and protocol that is not desired belongs to this class. Must be narrow: routes it
+   * accepts are removed.
    */
   readonly isOwn: (route: Route, interfaceName: string | undefined) => boolean;
-  /** The interface that a wanted route needs. */
+  /** The interface that a desired route needs. */
   readonly interfaceOf: (desired: DesiredRoute) => string;
   readonly plan: (desired: DesiredRoute, linkIndex: number) => RoutePlan;
-  /** Whether what its destination began before is ended before the first route leads there. */
+  /** Whether connections of its destination are flushed before the first route points there. */
   readonly isHandedOver: boolean;
 }
 
@@ -40,7 +40,7 @@ export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
     table: routeTables.main,
     protocol: ourProtocol,
     rank: 0,
-    // A blackhole holds an address back while it is handed over.
+    // A blackhole blocks an address while it is handed over.
     isOwn: ({ destination, type }, name) =>
       isHostCidr(destination) && (type === 'blackhole' || name?.startsWith('cali') === true),
     interfaceOf: (desired) => (desired.kind === 'endpoint' ? desired.interface : 'lo'),

@@ -37,38 +37,38 @@ export type { RouteTarget } from './desired-routes.ts';
 
 const families: readonly IpFamily[] = [4, 6];
 
-/** Ends what the former owners of addresses began; nothing leads to the addresses until it is done. */
+/** Flushes the connections of the previous owners of addresses; no route points to the addresses until it is done. */
 export type HandOver = (destinations: readonly Cidr[]) => Promise<void>;
 
 /**
- * The routes of this host that are ours, of all classes (`route-classes.ts`), and the addresses of links that they
- * need. A route whose interface is missing waits for it; one that the kernel refuses, whose place a route of somebody
- * else has, or before which such a one comes, is told by `failures` and tried again later. Routes of others are
- * neither removed nor changed, unless they stand where ours was.
+ * Our routes on this host, of all classes (`route-classes.ts`), and the link addresses that they need. A route whose
+ * interface is missing waits for it. A route that the kernel refuses, or that conflicts with a route of another
+ * program, is reported by `failures` and retried later. Routes of other programs are never removed or changed, unless
+ * they replaced ours.
  *
- * Before the first route leads to an endpoint, its destination is handed over: what the former owner of the address
- * began must not come to the new one, nor wait for it in the queue of a neighbour. Meanwhile, and until there is an
- * interface to lead to, it is held back by a blackhole: a packet that left by another way, such as the default route,
- * would begin a connection that no policy of the new owner was asked about.
+ * Before the first route points to an endpoint, its destination is handed over: packets of connections of the previous
+ * owner must not reach the new one, nor wait for it in a neighbour queue. Meanwhile, and until the interface exists, a
+ * blackhole blocks the destination: a packet sent another way, such as by the default route, would start a connection
+ * that bypasses the policy of the new owner.
  */
 export class Routes {
   readonly #socket: NetlinkSocket;
   readonly #handOver: HandOver;
-  /** The interfaces that routes were handed over to, by place. */
+  /** The interfaces that destinations were handed over to, by place. */
   readonly #owners = new Map<string, string>();
-  /** What is held back and to be handed over. */
+  /** Places that are blocked until they are handed over. */
   readonly #held = new Set<string>();
-  /** By place (table and destination), as all that follows. */
+  /** By place (table and destination), like all fields below. */
   readonly #desired: DesiredRoutes;
   readonly #delta = new DeltaTracker<string, Route>(isSameRoute);
   readonly #addresses: LinkAddresses;
   readonly #changed = new Set<string>();
-  /** By place, and what of routes cannot be removed. */
+  /** Refused routes, by place; and routes that cannot be removed. */
   readonly #refused = new Refusals<string>();
   readonly #kept = new Refusals<string>();
   readonly #backoff = new ReplaceBackoff();
   readonly #conflicts = new ConflictingRoutes();
-  /** Routes that we removed in order to make them anew: the kernel will tell of it. */
+  /** Routes that we removed in order to recreate them: the kernel will report the removal. */
   readonly #removing = new Set<string>();
 
   constructor(
@@ -104,7 +104,7 @@ export class Routes {
     this.#addresses.deleteDesired(address);
   }
 
-  /** The interface as the kernel now has it; `undefined`: it is gone. */
+  /** Sets an interface as the kernel has it now; `undefined`: it was removed. */
   linkChanged(name: string, link: Link | undefined): void {
     const before = this.link(name);
     this.#desired.setLink(name, link);
@@ -114,11 +114,11 @@ export class Routes {
     if (before !== undefined) this.#forgetRoutesOf(before.index);
   }
 
-  /** The kernel tells that a route is gone; answers whether there may be something to write or to say. */
+  /** Handles a route removed from the kernel; returns whether there may be something to write or report. */
   routeGone(gone: KernelRoute): boolean {
     const key = placeOf(gone);
     if (!this.#desired.isOwn(gone)) {
-      // Its place may be free now, or ours the first.
+      // Its place may be free now, or our route may be the first.
       const wasConflict = this.#conflicts.gone(key, gone);
       const isFree = this.#refused.get(key) !== undefined;
       if (isFree) this.#refused.delete(key);
@@ -131,7 +131,7 @@ export class Routes {
     return true;
   }
 
-  /** The kernel tells of a new route; answers whether it concerns one of ours, and was not made by us. */
+  /** Handles a new route in the kernel; returns whether it concerns one of ours and was not created by us. */
   routeMade(made: KernelRoute, place: RoutePlace): boolean {
     const key = placeOf(made);
     const desired = this.#delta.desired.get(key);
@@ -139,7 +139,7 @@ export class Routes {
     const actual = this.#delta.actual.get(key);
     const isRightMetric = made.metric === metricOf(desired);
     if (this.#desired.isOwn(made) && made.route !== undefined && isRightMetric) {
-      // What we wrote ourselves is told as well, in the order in which it was written.
+      // Our own changes are reported as well, in the order in which they were written.
       if (place !== 'in the place of another') return false;
       if (actual !== undefined && isSameRoute(actual, made.route)) return false;
       this.#holdIsBroken(key);
@@ -151,7 +151,7 @@ export class Routes {
       return actual !== undefined;
     }
     if (!comesBefore(made, desired) || (isRightMetric && place === 'after others')) return false;
-    // Where ours is not there yet, its place is taken; that is found when it is made.
+    // If our route does not exist yet, its place is occupied; that is detected when it is created.
     if (actual === undefined) return false;
     this.#holdIsBroken(key);
     this.#conflicts.add(key, made);
@@ -187,8 +187,8 @@ export class Routes {
   }
 
   /**
-   * Writes what differs, but for what was refused a moment ago. What is to be handed over is waited for; what is wanted
-   * otherwise meanwhile is written with it, or with the next call. One call at a time.
+   * Applies the delta, except changes refused a moment ago. Waits for handovers; changes of the desired state
+   * meanwhile are written with them, or with the next call. One call at a time.
    */
   apply(): Promise<void> | undefined {
     this.#writeDue();
@@ -198,17 +198,17 @@ export class Routes {
     return held.length === 0 ? undefined : this.#handOverAll(held);
   }
 
-  /** What the kernel does not hold as wanted, as it was when it was tried last. */
+  /** Returns the failures of the last attempts. */
   failures(): readonly ApplyFailure[] {
     return [...this.#refused.failures(), ...this.#addresses.failures(), ...this.#kept.failures()];
   }
 
-  /** Whether something that was refused is to be tried again now. */
+  /** Reports whether a failed change is due for a retry. */
   get hasDue(): boolean {
     return this.#refused.hasDue || this.#kept.hasDue || this.#addresses.hasDue;
   }
 
-  /** Whether the kernel has the route to an endpoint, by its interface, and takes it. */
+  /** Reports whether the route to an endpoint through its interface is programmed and is the one used. */
   has(destination: Cidr, interfaceName: string): boolean {
     const key = this.#desired.placeOf({ kind: 'endpoint', destination });
     const route = this.#desired.planned(key);
@@ -219,7 +219,7 @@ export class Routes {
     return actual !== undefined && isSameRoute(actual, route) && !this.#conflicts.has(key);
   }
 
-  /** Whether the kernel took it. */
+  /** Returns whether the kernel accepted it. */
   #write(key: string, route: Route): boolean {
     const write = () => {
       if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
@@ -256,7 +256,7 @@ export class Routes {
     for (const key of this.#conflicts.places()) this.#comeFirst(key);
   }
 
-  /** Hands over what is held back; what leads to the new owners is written then. */
+  /** Hands over blocked destinations, then writes the routes to their new owners. */
   async #handOverAll(keys: readonly string[]): Promise<void> {
     const held = keys.flatMap((key) => {
       const route = this.#delta.actual.get(key);
@@ -278,7 +278,7 @@ export class Routes {
     this.#writeDue();
   }
 
-  /** Packets may have gone another way to what is held back, so that it is handed over again. */
+  /** Schedules another handover: packets may have bypassed the blackhole. */
   #holdIsBroken(key: string, route = this.#delta.actual.get(key)): void {
     if (route?.type !== 'blackhole') return;
     this.#owners.delete(key);
@@ -286,8 +286,8 @@ export class Routes {
   }
 
   /**
-   * Makes a route that is not there as far as we know. One that is there all the same is replaced if it is ours, stands
-   * where ours was, or leads to a container, as those of older plugins do. Any other is not ours to change.
+   * Creates a route that is missing as last known. If one exists after all, it is replaced if it is ours, replaced
+   * ours, or points to a container, such as those of older plugins. Any other stays.
    */
   #make(route: Route): void {
     try {
@@ -312,13 +312,13 @@ export class Routes {
           cause: error,
         });
       }
-      // Else the host has the address itself, and so answers for it.
+      // Otherwise the host has the address itself, and so answers for it.
     }
   }
 
   /**
-   * Makes ours the first again where others come before it, and leaves those. Against one of a lower metric that
-   * cannot be done, and against who does it again and again it is not: the route is not as wanted then.
+   * Puts our route first again where others precede it, and keeps those. Fails if the other has a lower metric, or if
+   * another program repeatedly takes the first position.
    */
   #comeFirst(key: string): void {
     const route = this.#delta.actual.get(key);
@@ -347,7 +347,7 @@ export class Routes {
     this.#changed.clear();
   }
 
-  /** What the place is to hold now. */
+  /** Returns the desired route of a place. */
   #plan(key: string): Route | undefined {
     const route = this.#desired.planned(key);
     const actual = this.#delta.actual.get(key);
@@ -355,7 +355,7 @@ export class Routes {
     this.#held.delete(key);
     if (owner === undefined) return route;
     const isThere = route !== undefined && actual !== undefined && isSameRoute(actual, route);
-    // A daemon that starts again finds the routes to those who run.
+    // A restarted daemon finds the routes to running containers.
     if (isThere) this.#owners.set(key, owner);
     if (this.#owners.get(key) !== owner) {
       this.#held.add(key);
@@ -370,7 +370,7 @@ export class Routes {
     if (this.#desired.has(key)) this.#backoff.add(key);
   }
 
-  /** The kernel dropped them with the interface. */
+  /** The kernel removed them with the interface. */
   #forgetRoutesOf(linkIndex: number): void {
     this.#conflicts.forgetLink(linkIndex);
     for (const [key, route] of this.#delta.actual) {

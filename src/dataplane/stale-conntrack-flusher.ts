@@ -3,17 +3,17 @@ import type { Conntrack } from './conntrack.ts';
 import { splitCidr, type Cidr } from '../ip/cidr.ts';
 
 /**
- * Ends the flows of addresses before their packets go to another endpoint. To the kernel they are established, so
- * their packets would pass the new endpoint's policy unasked, in both directions, also when their way leads by a
- * published port or is masqueraded.
+ * Deletes the conntrack entries of addresses before their packets go to another endpoint. To the kernel these
+ * connections are established, so their packets would bypass the policy of the new endpoint, in both directions, also
+ * through a published port or masquerading.
  *
- * To be called when nothing is routed to the new endpoint yet and the former owner is dispatched no more. A packet
- * that was under way between the look at its connection and the look at the routes keeps its verdict; the second
- * look, which is made where there was anything to end, takes the kernel longer than a packet takes.
+ * Call it when nothing is routed to the new endpoint yet and the former endpoint is no longer dispatched. A packet in
+ * flight between its conntrack lookup and its route lookup keeps its verdict. The second flush, done if the first
+ * deleted anything, takes the kernel longer than such a packet.
  */
 export function staleConntrackFlusher(conntrack: Pick<Conntrack, 'flushOf'>) {
   return async (destinations: readonly Cidr[]): Promise<void> => {
-    // The call of Docker's that made the endpoint is answered first: the kernel may need a processor for a while.
+    // The response to Docker's request is sent first, because the kernel may use a CPU for a while.
     await setImmediate();
     const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
     const flushed = await conntrack.flushOf(addresses);

@@ -50,7 +50,7 @@ function watching(asked: readonly string[]) {
   };
 }
 
-/** An engine, and the sets that it wants with their members. */
+/** An engine, and its desired sets with their members. */
 class Room {
   readonly sets = new Map<string, Set<string>>();
   readonly engine: PolicyEngine;
@@ -129,7 +129,7 @@ const protocols: readonly (readonly [string, number])[] = [
   ['sctp', 132],
 ];
 
-test('whatever changes, the members of a name are the addresses and ports of the endpoints that have it', () => {
+test('after any changes, the members of a port name are the addresses and ports of the endpoints that have it', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 25 }), (changes) => {
       const room = new Room();
@@ -180,7 +180,7 @@ test('whatever changes, the members of a name are the addresses and ports of the
   );
 });
 
-test('an endpoint without named ports, and one whose names nobody asks for, cost nothing', () => {
+test('endpoints without named ports, or with names that no rule uses, cost nothing', () => {
   const room = new Room();
   room.engine.setProfile('watching', watching(['http']));
   room.engine.setEndpoint(

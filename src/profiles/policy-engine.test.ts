@@ -10,7 +10,7 @@ import { selectorSet } from '../ruleset/names.ts';
 import type { Dispatch } from '../ruleset/policy.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
-/** What a renderer would be told to hold. */
+/** Records the output to a renderer. */
 class Recorder implements PolicyOutput {
   readonly policies = new Map<string, string>();
   readonly stacks = new Map<string, readonly string[]>();
@@ -175,7 +175,7 @@ const change = fc.oneof(
   }),
 );
 
-test('the output depends on the present state alone, whatever came before', () => {
+test('the output depends on the present state alone', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 30 }), fc.boolean(), (changes, isReversed) => {
       const lived = newEngine();
@@ -229,7 +229,7 @@ test('the output depends on the present state alone, whatever came before', () =
   );
 });
 
-test('networks of sets are members of selectors in use, with labels that they inherit, until the set is gone', () => {
+test('networks of network sets are members of selectors in use, with inherited labels, until the network set is deleted', () => {
   const { engine, output } = newEngine();
   const source = { selector: "set == 'bad' || has(tagged)" };
   engine.setProfile('p1', profile('p1', [], [{ action: 'Deny', source }]));
@@ -253,7 +253,7 @@ test('networks of sets are members of selectors in use, with labels that they in
   assert.deepEqual(members(), others);
 });
 
-test('policies are there in the families that their endpoints have addresses of, and in no other', () => {
+test('policies exist only in the address families of their endpoints', () => {
   const { engine, output } = newEngine();
   engine.setProfile('web', profile('web', ['web'], [{ action: 'Allow' }]));
   const families = () =>
@@ -276,7 +276,7 @@ test('policies are there in the families that their endpoints have addresses of,
   assert.deepEqual(families(), ['4']);
 });
 
-test('Profiles judge in the order in which an endpoint names them, and the same order is the same stack', () => {
+test('Profiles are evaluated in the order of the endpoint, and the same order is the same stack', () => {
   const { engine, output } = newEngine();
   const orders = [['p1', 'p2'], ['p2', 'p1'], ['p1', 'p2'], []];
   for (const [n, profiles] of orders.entries()) {
@@ -380,7 +380,7 @@ test('one change costs the same among ten endpoints and among a hundred thousand
   assert.deepEqual(cost(100_000), cost(10));
 });
 
-test('the Profile that allows everything is there without being stored, whatever is stored under its name', () => {
+test('the Profile that allows everything exists without being stored, whatever is stored under its name', () => {
   const engine = new PolicyEngine({ node: 'here', families: [4], output: new Recorder() });
   const name = 'projectcalico-default-allow';
   const isOpen = () => {

@@ -24,7 +24,7 @@ export interface PolicyEngineOptions {
 
 interface LocalEndpoint {
   readonly endpoint: WorkloadEndpoint;
-  /** What it is now part of; `undefined` while another endpoint has its interface. */
+  /** Its present place; `undefined` while another endpoint has its interface. */
   placed: Placed | undefined;
 }
 
@@ -34,10 +34,9 @@ interface Placed {
 }
 
 /**
- * Turns Profiles and endpoints into policies, stacks and address sets, change by change: what one change costs does not
- * depend on how much else there is. Its output depends on the present state alone, whatever came before; but
- * stacks that no endpoint has any more stay until `dropIdle`, so that a container that comes back
- * finds them.
+ * Turns Profiles and endpoints into policies, stacks and address sets, incrementally: the cost of a change does not
+ * depend on the number of other objects. Its output depends on the present state alone, except that unused stacks stay
+ * until `dropIdle`, so that a restarted container finds them.
  */
 export class PolicyEngine {
   readonly work = noWork();
@@ -69,7 +68,7 @@ export class PolicyEngine {
     this.setProfile(defaultAllowProfile.metadata.name, defaultAllowProfile);
   }
 
-  /** A Profile as it is now; `undefined`: it is gone. */
+  /** Sets a Profile; `undefined`: it was deleted. */
   setProfile(name: string, stored: Profile | undefined): void {
     const profile = isDefaultAllow(name) ? defaultAllowProfile : stored;
     this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
@@ -110,52 +109,52 @@ export class PolicyEngine {
   }
 
   /**
-   * What the kernel has not as wanted of sets, by name: Profiles that would let more pass for it deny everything.
-   * Answers whether a policy has changed.
+   * Sets the kernel sets that are out of sync, by name: Profiles that would allow more because of them deny
+   * everything. Returns whether a policy has changed.
    */
   setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
     const changed = [...this.#stacks.values()].map(({ profiles }) => profiles.setFaults(faults));
     return changed.includes(true);
   }
 
-  /** A NetworkSet or GlobalNetworkSet as it is now, by kind and id; `undefined`: it is gone. */
+  /** Sets a NetworkSet or GlobalNetworkSet, by kind and id; `undefined`: it was deleted. */
   setNetworkSet(id: string, set: NetworkSet | undefined): void {
     if (set === undefined) this.#selectorSets.removeMember(id);
     else this.#selectorSets.setMember(id, networkSetMember(set));
   }
 
-  /** Drops stacks and policies that no endpoint has. */
+  /** Removes stacks and policies that no endpoint uses. */
   dropIdle(): void {
     for (const stacks of this.#stacks.values()) stacks.dropIdle();
   }
 
-  /** Whether there is something for `dropIdle`. */
+  /** Reports whether `dropIdle` has something to remove. */
   get hasIdle(): boolean {
     return [...this.#stacks.values()].some(({ hasIdle }) => hasIdle);
   }
 
-  /** Why Profiles in use deny everything, by name. */
+  /** Returns the Profiles in use that deny everything, with the reason, by name. */
   problems(): ReadonlyMap<string, string> {
     return new Map([...this.#stacks.values()].flatMap(({ profiles }) => [...profiles.problems()]));
   }
 
-  /** A Profile as it is enforced in a family; without the family everything is denied. */
+  /** Returns a Profile as enforced in a family; without the family everything is denied. */
   compiled(family: IpFamily, name: string): CompiledProfile {
     const stacks = this.#stacks.get(family);
     return stacks?.profiles.compiled(name) ?? compileProfile(name, undefined);
   }
 
-  /** Whether an address is that of an endpoint which a selector in use matches. */
+  /** Reports whether a selector in use matches an endpoint with the address. */
   selectorContains(selectorId: string, network: Cidr): boolean {
     return this.#selectorSets.contains(selectorId, network);
   }
 
-  /** Whether an endpoint has a port by a name in use. */
+  /** Reports whether an endpoint has a port of a name in use. */
   hasNamedPort(name: string, address: Cidr, port: NumberedPort): boolean {
     return this.#namedPorts.contains(name, address, port);
   }
 
-  /** Endpoints that share a container or an interface with one. */
+  /** Returns the endpoints that share a container or an interface with one. */
   #neighbours(endpoint: WorkloadEndpoint | undefined): readonly string[] {
     if (endpoint === undefined) return [];
     return [
@@ -174,7 +173,7 @@ export class PolicyEngine {
     this.#bySandbox.remove(sandboxOf(endpoint), id);
   }
 
-  /** Makes one local endpoint part of what it should be part of, and of nothing else. */
+  /** Updates the stack and dispatches of a local endpoint. */
   #place(id: string): void {
     const local = this.#local.get(id);
     if (local === undefined) return;
@@ -189,10 +188,10 @@ export class PolicyEngine {
 
   #desiredPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
     const { interfaceName, profiles = [] } = endpoint.spec;
-    // The interfaces of others are not looked at by our chains.
+    // Our chains do not match interfaces of other programs.
     if (!isWorkloadInterface(interfaceName)) return undefined;
     const rivals = [...this.#byInterface.ids(interfaceName)];
-    // Two endpoints with one interface cannot both be right; the same one is chosen on every start.
+    // Of two endpoints with one interface only one can be right; the same one is chosen on every start.
     if (rivals.some((rival) => rival < id)) return undefined;
     const networks = this.#networksOfContainer(endpoint);
     const stack = stackOf(profiles);
@@ -208,8 +207,8 @@ export class PolicyEngine {
   }
 
   /**
-   * A container's packets may carry any of its addresses, on whichever interface they leave. A network would let
-   * it use the addresses of others.
+   * A container's packets may have any of its addresses as source, on any of its interfaces. A network would let it
+   * use addresses of others.
    */
   #networksOfContainer(endpoint: WorkloadEndpoint): readonly Cidr[] {
     const siblings = [...this.#bySandbox.ids(sandboxOf(endpoint))];

@@ -10,7 +10,7 @@ import { parseSelector } from '../model/selector/parse.ts';
 import { selectorSet } from '../ruleset/names.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
-/** What a rule's selector selects, seen at the members of its set: an engine in, members out. */
+/** The members of the set of a rule's selector: an engine in, members out. */
 
 const apiVersion = 'projectcalico.org/v3';
 type Labels = Readonly<Record<string, string>>;
@@ -74,7 +74,7 @@ class Room {
     this.engine.setProfile(name, profile);
   }
 
-  /** The members of a selector's set; `undefined` where nothing wants it. */
+  /** The members of a selector's set; `undefined` if it is not used. */
   selected(selector: string, family: 4 | 6 = 4): readonly string[] | undefined {
     const set = this.members.get(selectorSet(family, selectorId(parseSelector(selector))));
     return set && [...set].toSorted();
@@ -159,7 +159,7 @@ const change = fc.oneof(
   fc.record({ kind: fc.constant('watch' as const), asked: fc.subarray([...selectors]) }),
 );
 
-test('whatever changes, the members are the networks of what the selector matches', () => {
+test('after any changes, the members are the networks of the items that the selector matches', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 25 }), (changes) => {
       const room = new Room();

@@ -1,4 +1,4 @@
-/** How much work has been done since the start, in things looked at or emitted. */
+/** Work done since the start, in items visited or emitted. */
 export interface WorkCount {
   endpointsVisited: number;
   selectorsEvaluated: number;

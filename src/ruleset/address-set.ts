@@ -10,12 +10,12 @@ export interface AddressSetSpec {
   readonly family: IpFamily;
 }
 
-/** In what a set of the kernel's differs from what is wanted, as sentences. */
+/** How a kernel set differs from the desired one, as sentences. */
 export interface SetFault {
-  /** It is not there. */
+  /** It does not exist. */
   readonly absent: string | undefined;
-  /** It is without members that it should have. */
+  /** It lacks desired members. */
   readonly lacks: string | undefined;
-  /** It has, or may have, members that it should not have. */
+  /** It has, or may have, undesired members. */
   readonly exceeds: string | undefined;
 }

@@ -4,19 +4,16 @@ import type { Direction } from './policy.ts';
  * Why a packet is dropped without a policy's rule that says so. Each reason is counted by address and interface.
  */
 export interface DropReason {
-  /** Part of the names that a renderer gives to what counts it. */
+  /** Part of the names of its counters. */
   readonly name: string;
-  /**
-   * Whether it is dropped where it arrives, before anything else sees it; where it is looked which stack judges it; or
-   * by the stack.
-   */
+  /** Where it is dropped: on arrival, before all other rules; at dispatch to a stack; or by the stack. */
   readonly at: 'arrival' | 'policy' | 'stack';
   readonly direction: Direction;
-  /** What `calico-cnm status` says. */
+  /** Text of `calico-cnm status`. */
   readonly text: string;
   /**
-   * Whether the sender chooses the address that is counted: then only so many are told apart, and the
-   * rest is counted together.
+   * Whether the sender chooses the counted address: then the number of separate counters is limited, and the rest is
+   * counted together.
    */
   readonly isChosen: boolean;
 }
@@ -96,7 +93,7 @@ const reasons = {
 
 export const dropReasons: typeof reasons = reasons;
 
-/** Why a stack drops what none of its policies decides. */
+/** Returns the reason of a stack's drops without a matching rule. */
 export function noMatch(direction: Direction): DropReason {
   return direction === 'ingress' ? reasons.noMatchTo : reasons.noMatchFrom;
 }

@@ -9,15 +9,15 @@ import {
   type HostRule,
 } from './statement.ts';
 
-/** What of the host's rules can be chosen. */
+/** Options of the host's rules. */
 export interface HostRuleOptions {
-  /** What happens to a container's traffic to its host that its Profiles allow. */
+  /** Action for traffic from a container to its host after its Profiles allow it. */
   readonly endpointToHostAction: 'Return' | 'Accept' | 'Drop';
   /** Whether the host forwards for containers only, and not between its own interfaces. */
   readonly guardsForwarding: boolean;
 }
 
-/** The rules of hooks and blocks; a hook has the rules of others as well. */
+/** The rules of hooks and blocks; a hook contains rules of other programs as well. */
 export interface HostRules {
   readonly hooks: Readonly<Partial<Record<HookPurpose, readonly HostRule[]>>>;
   readonly blocks: Readonly<Partial<Record<Block, readonly HostRule[]>>>;
@@ -27,9 +27,9 @@ const fromWorkload: Condition = { kind: 'from', interfaces: workloads };
 const toWorkload: Condition = { kind: 'to', interfaces: workloads };
 
 /**
- * The rules that no resource changes. The ways are Calico's: a forwarded packet is judged by the stack of the
- * container that it comes from and by the one of the container that it goes to; what both allow is accepted when
- * Docker's rules, too, have let it pass. The host may always reach its own containers.
+ * The rules that do not depend on resources. The packet flow is Calico's: a forwarded packet is judged by the stack of
+ * its source container and by that of its destination container; a packet that both allow is accepted if Docker's
+ * rules allow it too. The host can always reach its own containers.
  */
 export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules {
   return {
@@ -53,7 +53,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
       afterForward: [allowedByPolicy, ...(options.guardsForwarding ? [toForwardingGuard] : [])],
       fromHost: [{ name: 'to a container', when: [toWorkload], action: { kind: 'return' } }],
       redirectArriving: [
-        // It comes from a neighbour that sends it to us, and is left to the kernel, which drops it.
+        // It comes from a neighbour that sends it to us; the kernel drops it.
         { name: 'to a loopback address', when: [loopback(family)], action: { kind: 'return' } },
         published({ remembered: true }),
       ],
@@ -82,7 +82,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
   };
 }
 
-/** Whoever sends must use an address of its own container. */
+/** The source address must be one of the sending container. */
 function arrival(family: IpFamily): readonly HostRule[] {
   // Neighbour discovery uses link-local sources, or none, before it can use another.
   const discovery = ['fe80::/10', '::/128'].map((source): HostRule => ({
@@ -100,8 +100,7 @@ function arrival(family: IpFamily): readonly HostRule[] {
     action: { kind: 'drop', reason: dropReasons.source },
     comment: 'Source address of another, or unknown interface',
   };
-  // On the wire no answer of a container goes to a loopback address, though the kernel takes such packets from
-  // the interfaces of containers whose ports are published on it: they would reach the host's own services.
+  // No reply of a container has a loopback destination on the wire. The kernel accepts such packets from interfaces of containers with ports published on it, and they would reach the host's own services.
   const toLoopback: HostRule = {
     name: 'to a loopback address',
     when: [fromWorkload, loopback(4)],
@@ -142,10 +141,10 @@ function workloadToHost(
 }
 
 /**
- * What is related to a connection is accepted as far as it is no ICMP error of a container that the connection does
- * not concern: whoever knows addresses and ports of a flow could otherwise end it, or tell its ends a path MTU,
- * from a network that may not speak to them. Such an error needs a rule as any packet. Errors of routers and hosts
- * on the way, of the other end, and of the internet are accepted; a host's own do not come here.
+ * Packets related to a connection are accepted, except ICMP errors from a container that is not an end of it: a
+ * container that knows the addresses and ports of a flow could otherwise end it, or change the path MTU of its ends,
+ * from a network without access to them. Such an error needs an allow rule like any packet. Errors from routers and
+ * hosts on the path, from the other end, and from the internet are accepted; the host's own errors do not pass here.
  */
 function related(family: IpFamily): readonly HostRule[] {
   return [
@@ -180,7 +179,7 @@ const allowedByPolicy: HostRule = {
   comment: 'Policy explicitly accepted packet.',
 };
 
-/** Bridges of Docker's, whose packets its own rules judge, or none where it writes none for IPv6. */
+/** Docker's bridges, whose packets are judged by Docker's own rules, or by none if it writes none for IPv6. */
 const dockerBridges = [{ name: 'docker0' }, { name: 'docker_gwbridge' }, { prefix: 'br-' }];
 
 const toForwardingGuard: HostRule = {
@@ -190,8 +189,8 @@ const toForwardingGuard: HostRule = {
 };
 
 /**
- * What makes a host that forwards for its containers no router between its own interfaces: what neither comes from
- * nor goes to a container is dropped.
+ * Prevents a host that forwards for its containers from routing between its own interfaces: drops packets that are
+ * neither from nor to a container.
  */
 const forwardingGuard: readonly HostRule[] = [
   ...[workloads, ...dockerBridges].flatMap((interfaces): readonly HostRule[] => {
@@ -215,8 +214,8 @@ function loopback(family: IpFamily): Condition {
 }
 
 /**
- * The way to the published ports. Whoever comes from outside of this host is remembered; the host may always reach
- * its own containers.
+ * Destination NAT to published ports. Connections from outside this host are marked; the host can always reach its own
+ * containers.
  */
 function published({ remembered }: { readonly remembered: boolean }): HostRule {
   return {
@@ -227,8 +226,8 @@ function published({ remembered }: { readonly remembered: boolean }): HostRule {
 }
 
 /**
- * What would come back to its sender, or from a loopback address, gets an address of the host as source: a
- * container that calls its own published port, and the host that calls 127.0.0.1. Then outgoing NAT.
+ * Source NAT to an address of the host for packets that return to their sender, or have a loopback source: a container
+ * that connects to its own published port, and the host that connects to 127.0.0.1. Then outgoing NAT.
  */
 function leaving(family: IpFamily): readonly HostRule[] {
   const fromLoopback: HostRule = {
@@ -249,7 +248,7 @@ function leaving(family: IpFamily): readonly HostRule[] {
   ];
 }
 
-/** From pools that ask for it to what is in no pool; single endpoints may say otherwise. */
+/** From pools with natOutgoing to addresses outside all pools; single endpoints can override it. */
 const natOutgoing: readonly HostRule[] = [
   {
     name: 'endpoint without',

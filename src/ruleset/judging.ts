@@ -2,7 +2,7 @@ import { dropReasons, noMatch } from './drop-reasons.ts';
 import type { Direction, Stack } from './policy.ts';
 import type { HostRule, StackRule } from './statement.ts';
 
-/** How packets that endpoints of this host send (`egress`), or that are sent to them, come to be judged. */
+/** Returns the rules that dispatch packets from endpoints of this host (`egress`), or to them, to their stacks. */
 export function judging(direction: Direction): readonly HostRule[] {
   const isIngress = direction === 'ingress';
   return [
@@ -32,7 +32,7 @@ export function judging(direction: Direction): readonly HostRule[] {
   ];
 }
 
-/** What a stack says of the packets of its endpoints; what it does not allow is denied. */
+/** Returns the rules of a stack; packets that it does not allow are denied. */
 export function stackRules({ policies }: Stack, direction: Direction): readonly StackRule[] {
   return [
     ...(direction === 'egress' ? noTunnels : []),
@@ -52,8 +52,8 @@ export function stackRules({ policies }: Stack, direction: Direction): readonly 
 }
 
 /**
- * Behind all policies: who came by a published port is let in, as the user asked for it. A client that speaks to the
- * container's own address did not. An ICMP error came the way of the connection that it quotes, but begins none.
+ * After all policies: connections to a published port are allowed, because the user published it; connections to the
+ * container's own address are not. An ICMP error has the mark of the connection that it quotes, but starts none.
  */
 const publishedPorts: StackRule = {
   name: 'published port',

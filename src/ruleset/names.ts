@@ -2,16 +2,16 @@ import type { IpFamily } from '../ip/address.ts';
 
 /**
  * Names that every renderer uses: of sets of addresses, which begin with `cali40` or `cali60` as Calico's do, so that
- * one prefix tells what is ours; and of interfaces.
+ * one prefix identifies ours; and of interfaces.
  */
 
-/** At most so many characters has the name of an ipset. Source: Linux, `IPSET_MAXNAMELEN` without its end. */
+/** Maximum length of the name of an ipset. Source: Linux, `IPSET_MAXNAMELEN` without its end. */
 const longestSetName = 31;
 
-/** All interfaces of containers begin so. */
+/** Prefix of all host interfaces. */
 export const workloadInterfacePrefix = 'cali';
 
-/** Whether an interface is one of those. */
+/** Reports whether an interface is a host interface. */
 export function isWorkloadInterface(name: string): boolean {
   return name.startsWith(workloadInterfacePrefix);
 }
@@ -33,7 +33,7 @@ export const natSets = {
   plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
 } as const;
 
-/** What the names of all sets of a family begin with. */
+/** Returns the prefix of the names of all sets of a family. */
 export function addressSetPrefix(family: IpFamily): string {
   return `cali${family}0`;
 }

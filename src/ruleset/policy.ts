@@ -2,9 +2,8 @@ import type { IpFamily } from '../ip/address.ts';
 import type { Cidr } from '../ip/cidr.ts';
 
 /**
- * Policy as data, without a word about how a kernel carries it out: what a rule wants of a packet, in lists of any
- * length, and which policies judge the packets of an endpoint. How that becomes chains, marks, sets or maps is the
- * affair of a renderer (`render/`).
+ * Policy as data, independent of the kernel's mechanisms: the criteria of rules, in lists of any length, and the
+ * policies that judge the packets of an endpoint. A renderer (`render/`) turns it into chains, marks, sets or maps.
  */
 
 /** Seen from the endpoint: `ingress` packets go to it, `egress` packets come from it. */
@@ -15,7 +14,7 @@ export const directions: readonly Direction[] = ['ingress', 'egress'];
 /** The tier of Profiles: the last one of each endpoint. */
 export const profileTier = 'profiles';
 
-/** Which rule it is, by the place where users find it. Counters, explanations and flow records speak of rules so. */
+/** Identity of a rule, by the place where users find it. Counters and explanations refer to rules so. */
 export interface RuleName {
   readonly tier: string;
   /** A Profile's or policy's name. */
@@ -30,13 +29,13 @@ export interface PortRange {
   readonly last: number;
 }
 
-/** A type of ICMP messages, of all codes or of one; without a type it says nothing. */
+/** A type of ICMP messages, of all codes or of one; without a type it matches all. */
 export interface IcmpType {
   readonly type?: number | undefined;
   readonly code?: number | undefined;
 }
 
-/** One side of a packet, as a rule wants it. Empty lists say nothing; `ports` and `namedPorts` are one list in two parts. */
+/** Criteria of one side of a packet. Empty lists match all; `ports` and `namedPorts` are one list in two parts. */
 export interface PacketEnd {
   readonly nets: readonly Cidr[];
   readonly notNets: readonly Cidr[];
@@ -44,7 +43,7 @@ export interface PacketEnd {
   readonly notPorts: readonly PortRange[];
   readonly namedPorts: readonly NamedPort[];
   readonly notNamedPorts: readonly NamedPort[];
-  /** The address must be one of the selected. */
+  /** The address must be selected. */
   readonly selected: SelectedAddresses | undefined;
   readonly notSelected: SelectedAddresses | undefined;
 }
@@ -60,13 +59,13 @@ export interface SelectedAddresses {
   readonly id: string;
 }
 
-/** What a rule does: `Pass` leaves its policy, `Log` goes on with the next rule. */
+/** What a rule does: `Pass` leaves its policy, `Log` continues with the next rule. */
 export type RuleAction = 'Allow' | 'Deny' | 'Pass' | 'Log';
 
-/** A rule: all that it says must hold of a packet. */
+/** A rule: a packet must match all of its criteria. */
 export interface PacketRule {
   readonly name: RuleName;
-  /** What the rule says, as text: its counter goes on while that stays, whichever number the rule has. */
+  /** The rule's content as text: its counter is kept while that is unchanged, whatever the rule's number. */
   readonly content: string;
   readonly action: RuleAction;
   readonly ipVersion: IpFamily | undefined;
@@ -78,25 +77,25 @@ export interface PacketRule {
   readonly destination: PacketEnd;
 }
 
-/** Rules that are judged in order, until one decides. */
+/** Rules that are evaluated in order, until one decides. */
 export interface Policy {
   readonly name: string;
   readonly ingress: readonly PacketRule[];
   readonly egress: readonly PacketRule[];
-  /** Why it denies everything; its rules say nothing then. */
+  /** Why it denies everything; its rules are ignored then. */
   readonly problem: string | undefined;
 }
 
 /**
- * What judges the packets of an endpoint: policies in order; what none decides is denied, but for what came to a
- * published port. Endpoints with equal policies have one stack.
+ * The ordered policies that judge the packets of an endpoint; packets without a matching rule are denied, except
+ * connections to a published port. Endpoints with equal policies share a stack.
  */
 export interface Stack {
   readonly name: string;
   readonly policies: readonly string[];
 }
 
-/** An address that may come from, or is found behind, an interface of this host; its stack judges its packets. */
+/** An address of an endpoint behind an interface of this host; its stack judges its packets. */
 export interface Dispatch {
   readonly family: IpFamily;
   readonly address: Cidr;

@@ -1,7 +1,7 @@
 import type { IpAddress } from '../ip/address.ts';
 import type { PortProtocol } from '../ip/port-protocol.ts';
 
-/** What leads from one port of the host to a container. */
+/** A mapping from one host port to a container. */
 export interface PublishedPort {
   readonly protocol: PortProtocol;
   /** The host's address; the unspecified one stands for all addresses of the family. */
@@ -9,6 +9,6 @@ export interface PublishedPort {
   readonly hostPort: number;
   readonly address: IpAddress;
   readonly port: number;
-  /** Whether connections are let in where no rule of the container's Profiles decides. */
+  /** Whether connections are allowed if no rule of the container's Profiles matches. */
   readonly isAdmitted: boolean;
 }

@@ -5,7 +5,7 @@ import type { HostRules } from './host-rules.ts';
 import type { Dispatch, Policy, Stack } from './policy.ts';
 import type { PublishedPort } from './published-port.ts';
 
-/** Where sets of addresses go. */
+/** Output of address sets. */
 export interface SetOutput {
   addSet(spec: AddressSetSpec): void;
   removeSet(name: string): void;
@@ -14,31 +14,31 @@ export interface SetOutput {
 }
 
 /**
- * Where policy goes. What is set may be set again. A stack comes after its policies and goes before them, and so do
- * dispatches with their stacks; rules come after the sets that they look into.
+ * Output of policy. Set operations are idempotent. A stack is added after its policies and removed before them,
+ * dispatches likewise with their stacks; rules are added after the sets that they use.
  */
 export interface PolicyOutput extends SetOutput {
   setPolicy(family: IpFamily, policy: Policy): void;
   removePolicy(family: IpFamily, name: string): void;
   setStack(family: IpFamily, stack: Stack): void;
   removeStack(family: IpFamily, name: string): void;
-  /** From now on, until it is removed as often. */
+  /** Reference counted: stays until it is removed as often. */
   addDispatch(dispatch: Dispatch): void;
   removeDispatch(dispatch: Dispatch): void;
 }
 
-/** What carries out the ruleset on this host, with one of the kernel's firewalls. */
+/** Programs the ruleset on this host, with one of the kernel's firewalls. */
 export interface Renderer {
   readonly policies: PolicyOutput;
   readonly drops: DropCounters;
-  /** Puts out what is there without any rule; to be called first. */
+  /** Writes the static chains and sets; call it first. */
   start(): void;
-  /** The host's own rules in a family; those of before that are not among them stay. */
+  /** Sets the host's rules in a family; earlier rules that are not among them stay. */
   setHostRules(family: IpFamily, rules: HostRules): void;
-  /** Ports that are published no more, and others that are. */
+  /** Removes and adds published ports. */
   changePublished(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void;
-  /** Whether the kernel knows which stack judges what a dispatch is about. */
+  /** Reports whether a dispatch is programmed. */
   isDispatched(dispatch: Dispatch): boolean;
-  /** Whether a connection with this mark was begun by a published port that lets in. */
+  /** Reports whether a connection with this mark was started through a published port that allows connections. */
   cameByPublishedPort(mark: number): boolean;
 }

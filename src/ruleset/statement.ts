@@ -4,50 +4,50 @@ import { workloadInterfacePrefix, type natSets } from './names.ts';
 import type { Direction } from './policy.ts';
 
 /**
- * The rules that this host has besides those of policies, as data: which packets they concern, and what becomes of
- * them. Like `policy.ts` without a word about how a kernel carries it out.
+ * The rules of this host other than policies, as data: criteria and actions. Like `policy.ts`, independent of the
+ * kernel's mechanisms.
  */
 export interface HostRule {
-  /** Tells it from the others of its hook or block. */
+  /** Unique within its hook or block. */
   readonly name: string;
   /** All must hold. */
   readonly when: readonly Condition[];
   readonly action: Statement;
-  /** Why the rule is there, in words for whoever reads a listing of the kernel's. */
+  /** Why the rule is there, as text in the kernel's rule listing. */
   readonly comment?: string;
 }
 
-/** Where packets are met, by what is about to happen to them. */
+/** The points in the packet flow that have rules. */
 export const hookPurposes = [
-  /** Whatever arrives, before anything else sees it. */
+  /** All arriving packets, before all other rules. */
   'arrival',
-  /** What is for the host itself. */
+  /** Packets to the host itself. */
   'toHost',
-  /** What the host forwards, before all other rules; and when these have let it pass. */
+  /** Forwarded packets, before all other rules; and after these have allowed them. */
   'forward',
   'afterForward',
-  /** What the host itself sends. */
+  /** Packets from the host itself. */
   'fromHost',
-  /** Where a connection that arrives, or that the host begins, may get another destination. */
+  /** Destination NAT of connections that arrive, or that the host starts. */
   'redirectArriving',
   'redirectFromHost',
-  /** Where a connection that leaves may get another source, after all other rules. */
+  /** Source NAT of leaving connections, after all other rules. */
   'leaving',
 ] as const;
 
 export type HookPurpose = (typeof hookPurposes)[number];
 
-/** Rules that others lead to. */
+/** Rules that other rules jump to. */
 export const blockNames = [
   /** From a container to its host. */
   'workloadToHost',
-  /** Packets that endpoints of this host send, or that are sent to them: which stack judges them. */
+  /** Dispatch of packets from endpoints of this host, or to them, to their stacks. */
   'egress',
   'ingress',
   /** Those of them that are related to a connection. */
   'relatedEgress',
   'relatedIngress',
-  /** Whose source becomes the host's where its packets leave the pools. */
+  /** Endpoints with source NAT for packets that leave the pools. */
   'natOutgoing',
   'forwardingGuard',
 ] as const;
@@ -57,9 +57,9 @@ export type Block = (typeof blockNames)[number];
 export type Condition =
   | { readonly kind: 'from'; readonly interfaces: Interfaces }
   | { readonly kind: 'to'; readonly interfaces: Interfaces }
-  /** The source address is one that may come from the interface that it came by. */
+  /** The source address belongs to the incoming interface. */
   | { readonly kind: 'isOwnSource'; readonly negated?: true }
-  /** It leaves by an interface that its source address may come from. */
+  /** The source address belongs to the outgoing interface. */
   | { readonly kind: 'goesBack' }
   | { readonly kind: 'protocol'; readonly protocol: number; readonly negated?: true }
   | { readonly kind: 'icmpType'; readonly type: number }
@@ -72,14 +72,14 @@ export type Condition =
     }
   | { readonly kind: 'destinationIsHost' }
   | { readonly kind: 'connection'; readonly is: 'new' | 'established' | 'related' | 'invalid' }
-  /** An ICMP error of whom the packet that it quotes was sent to: the other end of the flow. */
+  /** An ICMP error from the destination of the packet that it quotes: the other end of the flow. */
   | { readonly kind: 'isErrorOfOtherEnd' }
-  /** The connection was begun by a published port that lets in. */
+  /** The connection was started through a published port that allows connections. */
   | { readonly kind: 'cameByPublishedPort' }
-  /** The stacks of its endpoints of this host allow it. */
+  /** Allowed by the stacks of its endpoints on this host. */
   | { readonly kind: 'isAllowed' };
 
-/** A rule of a stack: what it looks at is in the first packet of a connection, or known of the connection. */
+/** A rule of a stack: its criteria are in the first packet of a connection, or known of the connection. */
 export interface StackRule extends HostRule {
   readonly when: readonly Extract<
     Condition,
@@ -88,31 +88,31 @@ export interface StackRule extends HostRule {
   readonly action: Extract<Statement, { readonly kind: 'policy' | 'allow' | 'drop' }>;
 }
 
-/** An interface, or all whose names begin alike. */
+/** An interface, or all with a common name prefix. */
 export type Interfaces = { readonly name: string } | { readonly prefix: string };
 
 /** Those of containers. */
 export const workloads: Interfaces = { prefix: workloadInterfacePrefix };
 
 export type Statement =
-  /** It passes, whatever other rules of the host would say. */
+  /** Accepted, regardless of other rules of the host. */
   | { readonly kind: 'accept' }
-  /** It is dropped, and counted by the reason. */
+  /** Dropped, and counted by reason. */
   | { readonly kind: 'drop'; readonly reason?: DropReason }
-  /** No rule behind this one concerns it here: what led here goes on. */
+  /** Returns to the calling rule. */
   | { readonly kind: 'return' }
-  /** The rules of the block are gone through; what they do not decide goes on here. */
+  /** Jumps to the block; undecided packets continue here. */
   | { readonly kind: 'block'; readonly block: Block }
-  /** The stack of the endpoint that sent it, or that it is sent to, judges it; what belongs to none goes on here. */
+  /** Judged by the stack of the sending, or receiving, endpoint; packets of no endpoint continue here. */
   | { readonly kind: 'dispatch'; readonly direction: Direction }
-  /** A policy of the stack judges it; what it does not decide goes on here. */
+  /** Judged by a policy of the stack; undecided packets continue here. */
   | { readonly kind: 'policy'; readonly policy: string; readonly direction: Direction }
   /** The stack allows it. */
   | { readonly kind: 'allow' }
   /**
-   * A connection to a published port goes to the container. Where its client is `remembered`, the container's stack
-   * can tell it from one to the container's own address.
+   * A connection to a published port goes to the container. If `remembered`, it is marked, so that the container's
+   * stack can distinguish it from one to the container's own address.
    */
   | { readonly kind: 'publish'; readonly remembered: boolean }
-  /** It gets an address of the host as its source. */
+  /** Source NAT to an address of the host. */
   | { readonly kind: 'masquerade' };

@@ -3,7 +3,7 @@ import { describe } from '../../errors/error.ts';
 import type { ToolRunner } from '../process.ts';
 import type { Backend } from './tables.ts';
 
-/** Which iptables is used, and why, in words. */
+/** Which iptables is used, and why, as text. */
 export interface ChosenBackend {
   readonly backend: Backend;
   readonly why: string;
@@ -12,9 +12,9 @@ export interface ChosenBackend {
 const debianPackage = 'iptables';
 
 /**
- * Chooses between the two iptables: as the setting says, else where Docker has its chains, else where the
- * command `iptables` leads. Legacy tables that are not loaded are not looked into, as that would load them.
- * Throws `kernel/tool-missing`.
+ * Chooses between the two iptables: the one of the setting, else the one with Docker's chains, else the one of the
+ * command `iptables`. Legacy tables that are not loaded are not read, because that would load them. Throws
+ * `kernel/tool-missing`.
  */
 export async function chooseBackend(
   runner: ToolRunner,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Rule } from '../../render/iptables/rule.ts';
 import { renderComment, renderRule } from '../../render/iptables/rule-text.ts';
 
-/** A rule as text without its chain, and the hash that tells whether it is in the kernel. */
+/** A rule as text without its chain, and the hash that identifies it in the kernel. */
 export interface RenderedRule {
   readonly hash: string;
   readonly text: string;
@@ -11,10 +11,10 @@ export interface RenderedRule {
 const marker = 'cali:';
 
 /**
- * Renders the rules of a chain. Each rule's hash is made from its own text and the hash before it, so that
- * equal hashes mean equal rules in an equal place; it stands in the rule's first comment, where iptables-save
- * shows it. `hashedAs` is the chain's name, or that name with `*appends*` for rules behind others.
- * Source: Calico, felix/iptables.
+ * Renders the rules of a chain. Each rule's hash is computed from its own text and the hash before it, so that equal
+ * hashes mean equal rules at an equal position; it is in the rule's first comment, where iptables-save shows it.
+ * `hashedAs` is the chain's name, or that name with `*appends*` for rules after others. Source: Calico,
+ * felix/iptables.
  */
 export function renderChain(
   rules: readonly Rule[],
@@ -30,7 +30,7 @@ export function renderChain(
   });
 }
 
-/** The hash in a line of iptables-save; `undefined` for a rule of somebody else's. */
+/** The hash in a line of iptables-save; `undefined` for a rule of another program. */
 export function hashIn(line: string): string | undefined {
   return /--comment "?cali:([A-Za-z0-9_-]{16})"?/.exec(line)?.[1];
 }

@@ -49,7 +49,7 @@ function toolThat(namesLine: boolean): { readonly commit: Commit; readonly texts
   };
 }
 
-test('the chains with rules that are refused are found, and no others; packets meet none of what is tried', () =>
+test('only the chains with refused rules are found; packets pass none of the tried rules', () =>
   fc.assert(
     fc.asyncProperty(cases, async ({ chains, namesLine }) => {
       const filled = chains.map(({ isNew, rules }, n) =>
@@ -90,13 +90,13 @@ for (const [namesLine, most] of [[true, 2] as const, [false, 16] as const]) {
   });
 }
 
-test('what is refused together and not alone names nothing', async () => {
+test('rules refused together but not alone name no chain', async () => {
   const filled = [chainOf('c', true, [false, false, false, false])];
   const commit: Commit = async (lines) => (lines.length > 4 ? failure('1', 'too many') : undefined);
   assert.deepEqual([...(await findRefused(filled, commit)).keys()], []);
 });
 
-test('a refusal is what the tool says of a text, not that it was stopped or waited for its lock', () => {
+test('a refusal is an error about the rules, not that the tool was stopped or waited for its lock', () => {
   for (const status of ['status 1', 'status 2', 'status 4']) {
     assert.ok(isRefusal(failure(status, 'line 3 failed')));
     assert.ok(!isRefusal(failure(status, 'Another app is currently holding the xtables lock')));

@@ -2,23 +2,23 @@ import { describe, isCalicoError } from '../../errors/error.ts';
 import type { RenderedRule } from './hash.ts';
 import { declaration, type DesiredChain, type FilledChain } from './script.ts';
 
-/** A chain as it was wanted when the kernel refused it, and why it did. */
+/** A desired chain that the kernel refused, and the reason. */
 export interface RefusedChain extends DesiredChain {
   readonly why: string;
 }
 
-/** Commits lines to one table; answers the refusal, or nothing if it went well. Throws where it was not refused. */
+/** Commits lines to one table; returns the refusal, or `undefined` if it succeeded. Throws other errors. */
 export type Commit = (lines: readonly string[]) => Promise<Error | undefined>;
 
-/** Where rules are tried: no packet comes here. */
+/** The chain in which rules are tried: no packet passes it. */
 const trialChain = 'cali-trial';
 
 /** Removes the chain in which rules were tried. */
 export const trialChainSuffix: readonly string[] = [declaration(trialChain), `-X ${trialChain}`];
 
 /**
- * Whether what was written was refused, so that another text may be taken; not that the tool is missing, was
- * stopped, or waited in vain for the lock that the tools share. The statuses are those of xtables' PARAMETER_PROBLEM,
+ * Reports whether the kernel refused the rules, so that other rules may be accepted; not that the tool is missing, was
+ * stopped, or timed out waiting for the xtables lock. The statuses are those of xtables' PARAMETER_PROBLEM,
  * RESOURCE_PROBLEM (which is what iptables-nft makes of any refusal by the kernel) and of any other failure.
  */
 export function isRefusal(error: unknown): error is Error {
@@ -28,8 +28,8 @@ export function isRefusal(error: unknown): error is Error {
 }
 
 /**
- * Finds the chains of which the kernel refuses a rule, by halves: in a chain of its own, so that packets go their
- * usual way meanwhile. For one bad rule of 10,000 that is 16 commits at most; two where the complaint names a line.
+ * Finds the chains with rules that the kernel refuses, by bisection in a separate chain, so that packets are not
+ * affected meanwhile. For one bad rule of 10,000 that is 16 commits at most; two if the error names a line.
  */
 export async function findRefused(
   chains: readonly FilledChain[],
@@ -50,7 +50,7 @@ export async function findRefused(
     if (all === undefined) break;
     const bad = await firstRefused(tryRules, { start, end: rules.length, said: all }, head.length);
     const found = bad === undefined ? undefined : rules[bad.index];
-    // Together they are refused, and none alone: it is not for what a rule says.
+    // They are refused together, and none alone: the reason is not the content of a rule.
     if (bad === undefined || found === undefined) return refused;
     const { chain, rule } = found;
     refused.set(chain.name, { ...chain, why: `${withoutHash(rule)}: ${describe(bad.said)}` });
@@ -59,7 +59,7 @@ export async function findRefused(
   return refused;
 }
 
-/** The first rule of a part that is refused alone, and what was said of it. */
+/** Returns the first rule of a part that is refused alone, with its error. */
 async function firstRefused(
   tryRules: (from: number, end: number) => Promise<Error | undefined>,
   part: { readonly start: number; readonly end: number; readonly said: Error },
@@ -73,7 +73,7 @@ async function firstRefused(
     const said = isInside ? await tryRules(index, index + 1) : undefined;
     if (said !== undefined) return { index, said };
   }
-  // What is before `low` is taken, and something before `high` is not.
+  // All rules before `low` are accepted; at least one before `high` is not.
   let [low, high] = [part.start, part.end];
   while (high - low > 1) {
     const middle = (low + high) >> 1;
@@ -84,7 +84,7 @@ async function firstRefused(
   return said === undefined ? undefined : { index: low, said };
 }
 
-/** Those of the items that are refused alone, with the reasons. */
+/** Returns the items that are refused alone, with the reasons. */
 export async function refusedOf(
   items: readonly string[],
   act: (items: readonly string[]) => Promise<Error | undefined>,
@@ -101,7 +101,7 @@ export async function refusedOf(
   ]);
 }
 
-/** The line of the text that the tool or the kernel complains of; for legacy tables it may be that of COMMIT. */
+/** Returns the line that the error names; for legacy tables it may be that of COMMIT. */
 function lineOf(error: unknown): number | undefined {
   const line = /\bline:? (\d+)/.exec(describe(error))?.[1];
   return line === undefined ? undefined : Number(line);

@@ -1,7 +1,7 @@
 import type { TableName } from '../../render/iptables/rule.ts';
 import { hashIn } from './hash.ts';
 
-/** One rule in the kernel: our hash, or `undefined` for a rule of somebody else's; and its line after `-A CHAIN `. */
+/** One rule in the kernel: our hash, or `undefined` for a rule of another program; and its line after `-A CHAIN `. */
 export interface SavedRule {
   readonly hash: string | undefined;
   readonly spec: string;
@@ -10,7 +10,7 @@ export interface SavedRule {
 /** Chains by name. */
 export type SavedTable = ReadonlyMap<string, readonly SavedRule[]>;
 
-/** Reads what iptables-save prints of all tables; lines that are none of a table's are passed over. */
+/** Parses the output of iptables-save for all tables; lines outside a table are skipped. */
 export function parseSave(output: string): ReadonlyMap<TableName, SavedTable> {
   const tables = new Map<TableName, Map<string, SavedRule[]>>();
   let table = new Map<string, SavedRule[]>();
@@ -30,7 +30,7 @@ export function parseSave(output: string): ReadonlyMap<TableName, SavedTable> {
   return tables;
 }
 
-/** The kernel's chains that hold no rule and accept, by table; also those that are not there yet. */
+/** Returns the built-in chains without rules and with policy ACCEPT, by table; also those that do not exist yet. */
 export function idleChains(output: string): ReadonlyMap<string, readonly string[]> {
   return new Map(
     output

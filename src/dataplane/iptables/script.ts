@@ -4,7 +4,7 @@ import type { SavedRule, SavedTable } from './save-parser.ts';
 
 const ourPrefix = 'cali-';
 
-/** A chain as it should be, and what takes its place if the kernel refuses it. */
+/** A desired chain, and its substitute if the kernel refuses it. */
 export interface DesiredChain {
   readonly rules: readonly RenderedRule[];
   readonly ifRefused:
@@ -23,10 +23,10 @@ export interface FilledChain extends DesiredChain {
   readonly isNew: boolean;
 }
 
-/** What makes a table as it should be. */
+/** The delta of a table. */
 export interface TableScript {
   readonly filled: readonly FilledChain[];
-  /** Lines that place our rules in the kernel's chains. */
+  /** Lines that insert our rules into built-in chains. */
   readonly hooked: readonly string[];
   readonly removed: readonly string[];
 }
@@ -41,7 +41,7 @@ export function renderDesired({ name, rules, ifRefused }: Chain): DesiredChain {
   };
 }
 
-/** The lines of a script: chains made or emptied, filled, hooks placed, chains removed. */
+/** Returns the lines of a script: chains created or flushed, filled, hooks inserted, chains removed. */
 export function scriptLines({ filled, hooked, removed }: TableScript): readonly string[] {
   return [
     ...[...filled.map(({ name }) => name), ...removed].map(declaration),
@@ -51,12 +51,12 @@ export function scriptLines({ filled, hooked, removed }: TableScript): readonly 
   ];
 }
 
-/** Makes a chain, or empties it. */
+/** Returns the line that creates or flushes a chain. */
 export function declaration(chain: string): string {
   return `:${chain} - [0:0]`;
 }
 
-/** What of a table differs, among the chains named. */
+/** Returns the delta of a table, for the given chains. */
 export function scriptFor(
   {
     chains,
@@ -120,8 +120,8 @@ function hookLines(
 }
 
 /**
- * The rules of others: those that judge single packets, and, from the first that refuses whatever comes, the
- * rest. That first one is a default like the chain's policy, and what we append comes before it.
+ * Splits the rules of other programs: those before the first that drops or rejects every packet, and the rest. That
+ * first one is a default like the chain's policy, and our appended rules precede it.
  */
 export function foreignRules(present: readonly SavedRule[]): {
   readonly judging: readonly SavedRule[];
@@ -143,7 +143,7 @@ function isSame(desired: readonly RenderedRule[], present: readonly SavedRule[])
   );
 }
 
-/** Whether a chain is ours, and not the kernel's or somebody else's. */
+/** Reports whether a chain is ours, not built-in or of another program. */
 export function isOwn(chain: string): boolean {
   return chain.startsWith(ourPrefix);
 }

@@ -27,7 +27,7 @@ import {
 
 export type Backend = 'legacy' | 'nft';
 
-/** What a round of `apply` wrote. */
+/** What one `apply` wrote. */
 export interface Applied {
   /** Transactions of the kernel: one per table that changed. */
   readonly transactions: number;
@@ -37,11 +37,11 @@ export interface Applied {
 interface DesiredTable {
   readonly chains: Map<string, DesiredChain>;
   readonly hooks: Map<string, DesiredHook>;
-  /** Names of chains, ours or the kernel's, that may differ from what is there. */
+  /** Names of chains, ours or built-in, that may be out of sync. */
   readonly dirty: Set<string>;
-  /** Chains that the kernel refused as they are wanted: their substitutes are there. */
+  /** Desired chains that the kernel refused: their substitutes are programmed. */
   readonly refused: Map<string, RefusedChain>;
-  /** Chains that nobody wants and that the kernel does not let go, with the reason. */
+  /** Undesired chains that the kernel refuses to remove, with the reason. */
   readonly stuck: Map<string, string>;
 }
 
@@ -49,8 +49,8 @@ const tableNames: readonly TableName[] = ['raw', 'mangle', 'nat', 'filter'];
 const debianPackage = 'iptables';
 
 /**
- * Our chains in the tables of one IP family, by iptables-restore. Nothing is read from the kernel unless
- * somebody says that it may have changed; one process writes all that differs in all tables.
+ * Our chains in the tables of one IP family, by iptables-restore. The kernel is read only after a notification that it
+ * may have changed; one process writes the delta of all tables.
  */
 export class IptablesTables {
   readonly #runner: Pick<ToolRunner, 'run'>;
@@ -60,7 +60,7 @@ export class IptablesTables {
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
   #isInForce = false;
-  /** How often what we had written to FORWARD was found gone: packets went by unjudged until it was back. */
+  /** How often our rules in FORWARD were found removed: packets bypassed policy until they were restored. */
   losses = 0;
 
   constructor(
@@ -86,7 +86,7 @@ export class IptablesTables {
     );
   }
 
-  /** The chain is from now on as given. */
+  /** Sets a desired chain. */
   setChain(table: TableName, chain: Chain): void {
     const { chains, dirty, refused, stuck } = this.#table(table);
     const { name } = chain;
@@ -105,7 +105,7 @@ export class IptablesTables {
     if (chains.delete(name)) dirty.add(name);
   }
 
-  /** What the kernel refused once may be taken now: it is tried with the next `write`. */
+  /** Retries all refused chains with the next `write`. */
   retryRefused(): void {
     for (const { chains, dirty, refused, stuck } of this.#desired.values()) {
       for (const [name, { rules, ifRefused }] of refused) {
@@ -118,7 +118,7 @@ export class IptablesTables {
     }
   }
 
-  /** What is not there as wanted, because the kernel refuses it; everything else is. */
+  /** Returns what the kernel refuses; everything else is programmed. */
   failures(): readonly ApplyFailure[] {
     return [...this.#desired].flatMap(([table, { refused, stuck }]): ApplyFailure[] => [
       ...[...refused].map(([name, { ifRefused, why }]) => ({
@@ -129,7 +129,7 @@ export class IptablesTables {
     ]);
   }
 
-  /** Our rules in one of the kernel's chains. */
+  /** Sets our rules in a built-in chain. */
   setHook(table: TableName, { chain, inserted, appended }: Hook): void {
     const { hooks, dirty } = this.#table(table);
     hooks.set(chain, {
@@ -139,7 +139,7 @@ export class IptablesTables {
     dirty.add(chain);
   }
 
-  /** Somebody may have changed the tables: the next `apply` reads them first. */
+  /** Notes that another program may have changed the tables: the next `apply` reads them first. */
   invalidate(): void {
     this.#actual = undefined;
   }
@@ -155,10 +155,9 @@ export class IptablesTables {
   }
 
   /**
-   * Makes the tables as they should be at the moment of the call; what is wanted later is left for the next
-   * time. Each table changes in one step or not at all; but chains that the kernel refuses are found, and those
-   * that have substitutes hold nothing else up (`failures`). `prepare` comes before. Throws
-   * `kernel/tool-failed`; then the next `prepare` reads anew.
+   * Writes the desired state at the moment of the call; later changes are left for the next call. Each table changes
+   * in one step or not at all; but chains that the kernel refuses are found, and those with substitutes block nothing
+   * else (`failures`). Call `prepare` first. Throws `kernel/tool-failed`; then the next `prepare` reads again.
    */
   async write(signal: AbortSignal): Promise<Applied> {
     const actual = this.#actual;
@@ -186,7 +185,7 @@ export class IptablesTables {
     };
   }
 
-  /** Writes one table: what the kernel refuses is replaced by its substitute, what it keeps is left. */
+  /** Writes one table: refused chains are replaced by their substitutes; chains that cannot be removed stay. */
   async #writeWithoutRefused(
     { name, script }: { readonly name: TableName; readonly script: TableScript },
     signal: AbortSignal,
@@ -224,7 +223,7 @@ export class IptablesTables {
     });
   }
 
-  /** From now on the substitute is wanted, if nobody has said meanwhile what else shall be there. */
+  /** Makes the substitute the desired chain, unless the desired chain has changed meanwhile. */
   #substitute(name: TableName, chain: string, found: RefusedChain): void {
     const { chains, refused } = this.#table(name);
     const desired = chains.get(chain);
@@ -278,7 +277,7 @@ export class IptablesTables {
     return rules.some(({ hash }) => hash === jump?.hash);
   }
 
-  /** What is there when the present wishes have been written. */
+  /** Returns the state after the desired state has been written. */
   #taken(
     name: TableName,
     present: Map<string, readonly SavedRule[]>,
@@ -313,7 +312,7 @@ export class IptablesTables {
   }
 }
 
-/** Whether two chains say the same: a hash holds all rules before it. */
+/** Reports whether two chains are equal: a hash covers all rules before it. */
 function isSame(a: DesiredChain, b: DesiredChain): boolean {
   return a.rules.length === b.rules.length && a.rules.at(-1)?.hash === b.rules.at(-1)?.hash;
 }

@@ -23,7 +23,7 @@ export interface InterfaceAddress {
   readonly prefixLength: number;
 }
 
-/** Gives an interface an address of its own; that it has it already is no error. Equivalent: `ip addr add A/32 dev D nodad`. */
+/** Adds an address to an interface. Idempotent. Equivalent: `ip addr add A/32 dev D nodad`. */
 export function addHostAddress(
   socket: NetlinkSocket,
   { linkIndex, address: added }: { readonly linkIndex: number; readonly address: IpAddress },
@@ -45,7 +45,7 @@ export function addHostAddress(
   }
 }
 
-/** Takes an address from an interface; nothing if it does not have it, or is gone. */
+/** Removes an address from an interface. Does nothing if the address or the interface does not exist. */
 export function removeHostAddress(
   socket: NetlinkSocket,
   { linkIndex, address: removed }: { readonly linkIndex: number; readonly address: IpAddress },
@@ -65,7 +65,7 @@ export function removeHostAddress(
   }
 }
 
-/** All addresses of both families. */
+/** Returns all addresses of both families. */
 export function listAddresses(socket: NetlinkSocket): readonly InterfaceAddress[] {
   return socket
     .dump({ type: getAddress, payload: header(0, 0, 0), what: 'list the addresses' })

@@ -32,17 +32,17 @@ export interface Flow {
   readonly protocol: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
-  /** Who answers: another than the destination if that was translated. */
+  /** Source address of replies: differs from the destination if that was translated. */
   readonly answerer: IpAddress;
-  /** The port that answers: another than the destination's if that was translated. */
+  /** Source port of replies: differs from the destination port if that was translated. */
   readonly answeringPort: number;
   /** The connection's mark; 0 if it has none. */
   readonly mark: number;
-  /** What names the flow to the kernel. */
+  /** The attributes that identify the flow in the kernel. */
   readonly tuple: Buffer;
 }
 
-/** Ends the flows that are to end, so that their next packets are judged as new; answers how many. */
+/** Deletes the flows that match, so that their next packets are judged as new; returns how many. */
 export function flushFlows(
   socket: NetlinkSocket,
   families: readonly IpFamily[],
@@ -57,10 +57,10 @@ export function flushFlows(
 }
 
 /**
- * Ends the flows that some addresses began or answer, whatever is translated on their way. Returns the addresses of which
- * flows may have been ended. The kernel walks its whole table for each request, so this is done on another thread, on a
- * socket that nobody else uses meanwhile: by a filter where the kernel takes one for a removal, which takes a fraction of
- * a millisecond, and else by listing the flows, which takes some milliseconds even if there is none.
+ * Deletes the flows that some addresses started or answer, whatever address translation applies. Returns the addresses
+ * whose flows may have been deleted. The kernel walks its whole table for each request, so this runs on another
+ * thread, on a socket that nothing else uses meanwhile: by a filter if the kernel accepts one for a removal, which
+ * takes a fraction of a millisecond, else by listing the flows, which takes some milliseconds even if there are none.
  */
 export async function flushFlowsOf(
   socket: FlowSocket,
@@ -79,13 +79,13 @@ export async function flushFlowsOf(
   return flushed;
 }
 
-/** What of a netlink socket the removal of flows needs. */
+/** The socket operations used to delete flows. */
 export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestOffThread' | 'dumpOffThread'>;
 
 /**
- * Whether the kernel removed the flows of an address by itself. One that does not filter removals (before 6.8 or so)
- * takes the request for an incomplete one and refuses it. IPv6 is never left to the kernel: it has that comparison the
- * wrong way round, and removes the flows of everybody else.
+ * Reports whether the kernel deleted the flows of an address by a filter. A kernel without filtered removals (before
+ * about 6.8) refuses the request as incomplete. Not used for IPv6: the kernel inverts that comparison, and deletes the
+ * flows of all other addresses.
  */
 async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<boolean> {
   if (familyOf(address) === 6) return false;
@@ -123,7 +123,7 @@ async function endListed(
     [flow.source, flow.answerer].filter((one) => addresses.includes(one));
   const bytes = addresses.map((address) => Buffer.from(addressToBytes(address)));
   const flows = messages
-    // Most flows are of others, and need not be decoded to see that.
+    // Most flows have other addresses, which is visible without decoding.
     .filter(({ payload }) => bytes.some((one) => payload.includes(one)))
     .flatMap(flowIn)
     .filter((flow) => theirs(flow).length > 0);
@@ -131,7 +131,7 @@ async function endListed(
   deleteFlows(socket, flows);
 }
 
-/** That one is refused keeps nobody from the others; then the first refusal is thrown. */
+/** A refusal does not stop the others; the first refusal is thrown at the end. */
 function deleteFlows(socket: Pick<NetlinkSocket, 'request'>, flows: readonly Flow[]): void {
   const errors: unknown[] = [];
   for (const flow of flows) {
@@ -144,7 +144,7 @@ function deleteFlows(socket: Pick<NetlinkSocket, 'request'>, flows: readonly Flo
   if (errors.length > 0) throw errors[0];
 }
 
-/** The flows of a family. */
+/** Returns the flows of a family. */
 function listing(family: IpFamily): Request {
   return {
     type: subsystem | commands.get,
@@ -162,7 +162,7 @@ function header(family: IpFamily): Buffer {
   return Buffer.of(addressFamilies[family], 0, 0, 0);
 }
 
-/** Forgets a flow, so that its next packet is judged as new; nothing if it is gone. */
+/** Deletes a flow, so that its next packet is judged as new. Does nothing if it does not exist. */
 function deleteFlow(socket: Pick<NetlinkSocket, 'request'>, flow: Flow): void {
   const tuple = Buffer.alloc(4 + flow.tuple.length);
   tuple.writeUInt16LE(tuple.length, 0);

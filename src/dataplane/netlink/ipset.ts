@@ -56,7 +56,7 @@ const listHeadersOnly = 4;
 /** Members that one request carries. */
 export const membersPerMessage = 400;
 
-/** Elements that a set holds if it does not say otherwise. */
+/** Default maximum of elements in a set. */
 export const defaultMaxElements = 1 << 20;
 
 /** A set as the kernel describes it. */
@@ -85,7 +85,7 @@ export class Ipset {
     this.#socket = socket;
   }
 
-  /** Makes an empty set; EEXIST-like refusal if there is one of that name. */
+  /** Creates an empty set; refused (like EEXIST) if the name exists. */
   create(spec: IpsetSpec): void {
     const typeName = kernelTypeName(spec.type);
     this.#socket.request({
@@ -107,7 +107,9 @@ export class Ipset {
     });
   }
 
-  /** Removes a set; nothing if there is none. Refused with EBUSY or IPSET_ERR_BUSY while a rule refers to it. */
+  /**
+   * Removes a set. Does nothing if it does not exist. Refused with EBUSY or IPSET_ERR_BUSY while a rule refers to it.
+   */
   destroy(name: string): void {
     try {
       this.#socket.request({
@@ -120,7 +122,7 @@ export class Ipset {
     }
   }
 
-  /** Exchanges the content of two sets of one type; rules that name either see the other's at once. */
+  /** Exchanges the content of two sets of one type; rules that name either see the other's content immediately. */
   swap(name: string, other: string): void {
     this.#socket.request({
       type: subsystem | commands.swap,
@@ -129,17 +131,17 @@ export class Ipset {
     });
   }
 
-  /** Adds members; those that are there already are no error. */
+  /** Adds members. Idempotent. */
   add(set: IpsetSpec, members: readonly string[]): void {
     this.#changeMembers(commands.add, set, members);
   }
 
-  /** Removes members; those that are not there are no error. */
+  /** Removes members. Idempotent. */
   remove(set: IpsetSpec, members: readonly string[]): void {
     this.#changeMembers(commands.delete, set, members);
   }
 
-  /** All sets of the network namespace. */
+  /** Returns all sets of the network namespace. */
   list(): readonly KernelSet[] {
     const messages = this.#socket.dump({
       type: subsystem | commands.list,
@@ -161,14 +163,14 @@ export class Ipset {
   }
 
   /**
-   * The members of a set; none if there is no such set. Refused as well where the kernel lists fewer than it says
-   * there are: members that share a bucket and do not fit into one message are left out without a word.
+   * Returns the members of a set; none if it does not exist. Throws also if the kernel lists fewer members than it
+   * counts: it silently omits members that share a bucket and do not fit into one message.
    */
   members(name: string, family: IpFamily): readonly KernelMember[] {
     const what = `list the address set ${name}`;
     let said = 0;
     let listed: readonly KernelMember[] = [];
-    // Members that come and go meanwhile make a difference once, but not each time.
+    // Members added or removed meanwhile cause a difference once, but not each time.
     for (let attempt = 0; attempt < 3; attempt++) {
       try {
         const messages = this.#socket.dump({

@@ -25,17 +25,17 @@ export interface Libc {
   if_nametoindex(name: string): number;
   flock(fd: number, operation: number): number;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
-  /** Ends the process at once, whatever its threads do. */
+  /** Ends the process immediately, whatever its threads do. */
   exit(status: number): void;
   /** The kernel ends the process by SIGALRM in so many seconds, unless this is called again before; 0: never. */
   alarm(seconds: number): number;
-  /** The number of the last error, to be read at once after the call that failed. */
+  /** The number of the last error, to be read immediately after the failed call. */
   errno(): number;
-  /** `send` on a thread of the pool, for what takes the kernel long. */
+  /** `send` on a thread of the pool, for requests that are slow in the kernel. */
   sendOffThread(fd: number, data: Buffer): Promise<number>;
   /** `recv` on a thread of the pool: the kernel may have to look for the next part of a long list. */
   recvOffThread(fd: number, data: Buffer): Promise<number>;
-  /** `poll` on a thread of the pool. The process cannot exit by itself meanwhile, so the time is not to be long. */
+  /** `poll` on a thread of the pool. The process cannot exit meanwhile, so keep the timeout short. */
   pollOffThread(descriptors: Buffer, count: number, timeoutMs: number): Promise<number>;
 }
 

@@ -26,7 +26,7 @@ const told: fc.Arbitrary<Exclude<LinkKind, { kind: 'veth' }>> = fc.oneof(
   fc.record({ kind: fc.constant('vrf' as const), table: fc.integer({ min: 1, max: 2 ** 32 - 1 }) }),
 );
 
-test('what a link is told when it is made is read from it again', () => {
+test('the attributes of a link at creation are read back', () => {
   fc.assert(
     fc.property(told, (link) => {
       assert.deepEqual(readKind(Buffer.concat(encodeKind(link))), { ...link });
@@ -34,7 +34,7 @@ test('what a link is told when it is made is read from it again', () => {
   );
 });
 
-test('a veth is known as one, and links of other kinds, or of which too little is told, as none', () => {
+test('a veth is recognized; links of other kinds, or with missing attributes, are not', () => {
   const veth = encodeKind({ kind: 'veth', peer: Buffer.alloc(16) });
   assert.deepEqual(readKind(Buffer.concat(veth)), { kind: 'veth' });
   assert.equal(readKind(Buffer.alloc(0)), undefined);

@@ -1,11 +1,11 @@
 import { addressFromBytes, familyOf, type IpAddress } from '../../ip/address.ts';
 import { address, attribute, nest, readAttributes, readText, text, u32, u8 } from './attributes.ts';
 
-/** What virtual links are, and what each kind of them is told when it is made. Source: linux/if_link.h, if_tunnel.h. */
+/** The kinds of virtual links, with their attributes at creation. Source: linux/if_link.h, if_tunnel.h. */
 export type LinkKind =
   /** A pair of which this is one end; the message that describes the other. */
   | { readonly kind: 'veth'; readonly peer: Uint8Array }
-  /** Where each packet goes is said by routes, neighbours and the forwarding database: it learns nothing by itself. */
+  /** Packets are forwarded by routes, neighbours and the forwarding database: no learning. */
   | {
       readonly kind: 'vxlan';
       readonly vni: number;
@@ -55,10 +55,13 @@ function encodeData(link: LinkKind): readonly Buffer[] {
   ];
 }
 
-/** The kind of a link, and what of it can be compared with what is wanted; a veth's other end is not told. */
+/**
+ * The kind of a link with the attributes that can be compared with the desired ones; the kernel does not report the
+ * peer of a veth.
+ */
 export type ToldKind = Exclude<LinkKind, { kind: 'veth' }> | { readonly kind: 'veth' };
 
-/** From IFLA_LINKINFO; `undefined` for a link of any other kind, and for one of which too little is told. */
+/** From IFLA_LINKINFO; `undefined` for a link of any other kind, and for one with missing attributes. */
 export function readKind(info: Buffer): ToldKind | undefined {
   const found = readAttributes(info);
   const data = readAttributes(found.get(infoData) ?? Buffer.alloc(0));

@@ -35,13 +35,13 @@ export interface Link {
   readonly isUp: boolean;
   /** Whether the other end is up as well, so that packets pass. */
   readonly hasCarrier: boolean;
-  /** What virtual link it is, of the kinds that we make; absent for any other. */
+  /** Kind of the virtual link, if it is one that we create; absent for any other. */
   readonly is?: ToldKind;
-  /** Whether it leads into another network namespace: the other end of a veth, or what lies below, is there. */
+  /** Whether its peer (veth) or lower device is in another network namespace. */
   readonly leadsOut: boolean;
 }
 
-/** A veth pair with both ends here; the host's end is up. */
+/** A veth pair with both ends in this namespace; the host end is up. */
 export interface Veth {
   readonly hostName: string;
   readonly hostMac: string;
@@ -51,9 +51,9 @@ export interface Veth {
 }
 
 /**
- * Makes a veth pair. Equivalent: `ip link add HOST type veth peer name PEER`, then the host's end up, with
- * forwarding on and with loose reverse path filtering, as a container's packets may carry any of its addresses;
- * whose those are is checked by our own rules. Throws `kernel/refused` (EEXIST if one of the names is taken).
+ * Creates a veth pair. Equivalent: `ip link add HOST type veth peer name PEER`, then the host end up, with forwarding
+ * and loose reverse path filtering, because a container's packets may have any of its addresses as source; our rules
+ * check the source address. Throws `kernel/refused` (EEXIST if one of the names is taken).
  */
 export function createVeth(socket: NetlinkSocket, veth: Veth): void {
   const { hostName, peerName, mtuBytes } = veth;
@@ -73,20 +73,20 @@ export function createVeth(socket: NetlinkSocket, veth: Veth): void {
   configureHostEnd(socket, hostName);
 }
 
-/** A link that is to be made. */
+/** A link to create. */
 export interface NewLink {
   readonly name: string;
   /** The kernel chooses where it is not given; links of the third layer have none. */
   readonly mac?: string;
   readonly mtuBytes?: number;
   readonly is: LinkKind;
-  /** What is done, in words. */
+  /** The operation, for errors. */
   readonly what?: string;
 }
 
 /**
- * Makes a virtual link, which is down at first. Equivalent: `ip link add NAME [address MAC] [mtu BYTES] type KIND …`.
- * Throws `kernel/refused`: EEXIST if the name is taken, EOPNOTSUPP if this kernel has not the kind.
+ * Creates a virtual link, which is down at first. Equivalent: `ip link add NAME [address MAC] [mtu BYTES] type KIND
+ * …`. Throws `kernel/refused`: EEXIST if the name is taken, EOPNOTSUPP if the kernel does not support the kind.
  */
 export function makeLink(socket: NetlinkSocket, { name, mac, mtuBytes, is, what }: NewLink): void {
   socket.request({
@@ -103,7 +103,7 @@ export function makeLink(socket: NetlinkSocket, { name, mac, mtuBytes, is, what 
   });
 }
 
-/** Brings the host's end of a veth up with the settings that it needs; repeating it changes nothing. */
+/** Brings the host end of a veth up with the settings that it needs. Idempotent. */
 export function configureHostEnd(socket: NetlinkSocket, name: string): void {
   socket.request({
     type: setLink,
@@ -118,7 +118,7 @@ export function configureHostEnd(socket: NetlinkSocket, name: string): void {
 
 /**
  * Whether packets from and to 127.0.0.0/8 may pass an interface. Equivalent: `sysctl
- * net.ipv4.conf.NAME.route_localnet`. Nothing if there is no such interface.
+ * net.ipv4.conf.NAME.route_localnet`. Does nothing if the interface does not exist.
  */
 export function setRouteLocalnet(socket: NetlinkSocket, name: string, isOn: boolean): void {
   try {
@@ -152,7 +152,7 @@ function ipv4Configuration(
   return nest(attributes.afSpec, [nest(afInet, [nest(inetConf, settings)])]);
 }
 
-/** Removes an interface (a veth goes with its peer); nothing if there is none. Takes the kernel some 25 ms. */
+/** Removes an interface (a veth with its peer). Does nothing if it does not exist. Takes the kernel some 25 ms. */
 export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): Promise<void> {
   try {
     await socket.requestOffThread(deletion(name));
@@ -161,14 +161,14 @@ export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): 
   }
 }
 
-/** The interfaces of the socket's network namespace. */
+/** Returns the interfaces of the socket's network namespace. */
 export function listLinks(socket: NetlinkSocket): readonly Link[] {
   return socket
     .dump({ type: getLink, payload: linkHeader({}), what: 'list the interfaces' })
     .map(({ payload }) => readLink(payload));
 }
 
-/** One interface by its name; `undefined` if there is none. */
+/** Returns an interface by name; `undefined` if none exists. */
 export function findLink(socket: NetlinkSocket, name: string): Link | undefined {
   try {
     const [found] = socket.query({

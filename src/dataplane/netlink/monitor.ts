@@ -5,19 +5,19 @@ import { readLink, type Link } from './link.ts';
 import { readKernelRoute, type KernelRoute } from './route.ts';
 import { decodeMessages, NetlinkSocket } from './socket.ts';
 
-/** Where a new route stands among those of the same destination, table and metric. */
+/** Position of a new route among those of the same destination, table and metric. */
 export type RoutePlace = 'in the place of another' | 'before others' | 'after others';
 
-/** What the kernel tells of itself. */
+/** Kernel notifications. */
 export type KernelEvent =
   | { readonly kind: 'link'; readonly link: Link; readonly isGone: boolean }
-  /** A route is gone, whoever took it; those that go with their interface are not told. */
+  /** A route was removed, by any program; routes removed with their interface are not reported. */
   | { readonly kind: 'routeGone'; readonly route: KernelRoute }
-  /** A route came, whoever made it. */
+  /** A route was added, by any program. */
   | { readonly kind: 'routeMade'; readonly route: KernelRoute; readonly place: RoutePlace }
   /** The nf_tables rules were changed, by which process. */
   | { readonly kind: 'nftables'; readonly processId: number | undefined }
-  /** Events were lost: whoever follows them must read everything anew. */
+  /** Events were lost: the receiver must read everything again. */
   | { readonly kind: 'overrun' };
 
 const rtnetlink = 0;
@@ -38,14 +38,14 @@ const bufferBytes = 1 << 16;
 const nonBlockingCloseOnExec = 0o2004000;
 
 /**
- * No wait on a thread of the pool is without end: it keeps the process from exiting, whatever ends it. Waking once a
- * second costs some tens of microseconds.
+ * Waits on a thread of the pool are limited, because they keep the process from exiting. Waking once a second costs
+ * some tens of microseconds.
  */
 const longestWaitMs = 1000;
 
 /**
- * Listens to the kernel's notifications of links, routes and nf_tables in this network namespace and hands
- * them on in batches. It waits on a thread of the pool.
+ * Listens to the kernel's notifications of links, routes and nf_tables in this network namespace and passes them on in
+ * batches. It waits on a thread of the pool.
  */
 export class KernelMonitor {
   readonly #libc: Libc;
@@ -66,9 +66,9 @@ export class KernelMonitor {
   }
 
   /**
-   * Hands on what the kernel tells from now on, until the signal is aborted; what was changed before is not told.
-   * May be run again after it threw (`kernel/refused`, or what `onEvents` throws), and then begins with an overrun.
-   * `turned` is called at least once a second.
+   * Passes on notifications from now on, until the signal is aborted; earlier changes are not reported. May be run
+   * again after it threw (`kernel/refused`, or what `onEvents` throws), and then starts with an overrun. `turned` is
+   * called at least once a second.
    */
   async run(signal: AbortSignal, turned: () => void = () => undefined): Promise<void> {
     if (this.#hasRun) this.#onEvents([{ kind: 'overrun' }]);

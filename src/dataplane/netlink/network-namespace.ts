@@ -4,13 +4,13 @@ import type { Libc } from './libc.ts';
 const cloneNewNet = 0x40000000;
 const readOnly = 0;
 const closeOnExec = 0o2000000;
-/** A path of another kind, a pipe with no writer, must not hold the process. */
+/** A path of another kind, such as a pipe without writer, must not block the process. */
 const nonBlocking = 0o4000;
 
 /**
- * Calls a function with the thread inside another network namespace (such as Docker's SandboxKey) and brings
- * it back. The function must be synchronous; sockets that it opens stay in that namespace.
- * Throws `kernel/refused` (ENOENT, EINVAL) if the file is no namespace any more.
+ * Calls a function with the thread inside another network namespace (such as Docker's SandboxKey) and switches it
+ * back. The function must be synchronous; sockets that it opens stay in that namespace. Throws `kernel/refused`
+ * (ENOENT, EINVAL) if the file is not a namespace.
  */
 export function inNetworkNamespace<T>(libc: Libc, path: string, inside: () => T): T {
   const home = open(libc, '/proc/thread-self/ns/net');

@@ -1,7 +1,7 @@
 import { attributesOf, readAttributes, readText, text } from './attributes.ts';
 import { isRefusal, type NetlinkSocket } from './socket.ts';
 
-/** Chains of nf_tables that the kernel itself calls. Source: linux/netfilter/nf_tables.h. */
+/** Base chains of nf_tables. Source: linux/netfilter/nf_tables.h. */
 
 const getChain = (10 << 8) | 4;
 const getRule = (10 << 8) | 7;
@@ -24,25 +24,25 @@ const hooks = new Map([
   [3, 'output'],
 ]);
 
-/** A chain of type filter on the way of packets to, from, or through this host. */
+/** A base chain of type filter for packets to, from, or through this host. */
 export interface FilterChain {
   /** As nft writes it: `inet`, `ip`, `ip6`. */
   readonly family: string;
   readonly table: string;
   readonly name: string;
   readonly hook: string;
-  /** Whether it drops or rejects what no rule of it decides on. */
+  /** Whether it drops or rejects packets without a matching rule. */
   readonly dropsTheRest: boolean;
   /** Whether a rule of it has a text in it, such as the beginning of an interface's name. */
   readonly mentions: (words: string) => boolean;
 }
 
-/** Where a chain is. */
+/** The table of a chain. */
 export type ChainTable = Pick<FilterChain, 'family' | 'table'>;
 
 /**
- * The chains of the tables that are asked for, whose rules alone are read; none where the kernel has no nf_tables.
- * Throws `kernel/refused`.
+ * Returns the chains of the requested tables; only their rules are read. None if the kernel has no nf_tables. Throws
+ * `kernel/refused`.
  */
 export function listFilterChains(
   netfilter: NetlinkSocket,
@@ -119,7 +119,7 @@ function listRules(
     .map((found) => found.get(rule.expressions) ?? Buffer.alloc(0));
 }
 
-/** Whether a rule drops or rejects whatever comes to it: it has no expression that looks at the packet. */
+/** Reports whether a rule drops or rejects every packet: it has no expression that looks at the packet. */
 function dropsAll(expressions: Buffer): boolean {
   let isDecided = false;
   for (const [, element] of attributesOf(expressions)) {

@@ -5,8 +5,8 @@ const getGeneration = (10 << 8) | 16;
 const generationId = 1;
 
 /**
- * The number of the present nf_tables rules: it grows with every change, whoever makes it.
- * Source: linux/netfilter/nf_tables.h, NFT_MSG_GETGEN.
+ * Returns the generation of the nf_tables ruleset: it grows with every change, by any program. Source:
+ * linux/netfilter/nf_tables.h, NFT_MSG_GETGEN.
  */
 export function nftablesGeneration(netfilter: NetlinkSocket): number {
   const [answer] = netfilter.query({

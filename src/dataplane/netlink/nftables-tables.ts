@@ -13,12 +13,12 @@ const tableName = 1;
 const chainTable = 1;
 const chainName = 3;
 const addressFamilies = { 4: 2, 6: 10 } as const;
-/** NLM_F_NONREC: refused with EBUSY while something is in it. */
+/** NLM_F_NONREC: refused with EBUSY unless empty. */
 const onlyIfEmpty = 0x100;
 
 /**
- * Removes the given chains of a table that are empty, and then the table if nothing is left of it; what is in
- * use or not there is passed over. Throws `kernel/refused`.
+ * Removes the given chains of a table that are empty, then the table if it is empty; chains in use or missing are
+ * skipped. Throws `kernel/refused`.
  */
 export function removeEmpty(
   netfilter: NetlinkSocket,

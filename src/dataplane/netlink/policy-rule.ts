@@ -27,13 +27,13 @@ export interface PolicyRule {
   readonly to?: Cidr;
   readonly priority: number;
   readonly table: number;
-  /** Whether the table's default routes are passed over (`suppress_prefixlength 0`), so that later rules decide. */
+  /** Whether the table's default routes are skipped (`suppress_prefixlength 0`), so that later rules decide. */
   readonly isWithoutDefault?: boolean;
-  /** Who made it: ours if it does not say; 0 if whoever made it did not. */
+  /** The protocol that marks its owner: ours if not given; 0 if unset. */
   readonly protocol?: number;
 }
 
-/** Equivalent: `ip rule add from S to D lookup T priority P`; that it exists is no error. */
+/** Equivalent: `ip rule add from S to D lookup T priority P`; idempotent. */
 export function addPolicyRule(socket: NetlinkSocket, rule: PolicyRule): void {
   try {
     socket.request({
@@ -47,7 +47,7 @@ export function addPolicyRule(socket: NetlinkSocket, rule: PolicyRule): void {
   }
 }
 
-/** Removes a rule; nothing if there is none. */
+/** Removes a rule. Does nothing if it does not exist. */
 export function deletePolicyRule(socket: NetlinkSocket, rule: PolicyRule): void {
   try {
     socket.request({
@@ -60,7 +60,7 @@ export function deletePolicyRule(socket: NetlinkSocket, rule: PolicyRule): void 
   }
 }
 
-/** The rules of a family. */
+/** Returns the rules of a family. */
 export function listPolicyRules(socket: NetlinkSocket, family: IpFamily): readonly PolicyRule[] {
   const header = Buffer.alloc(headerBytes);
   header.writeUInt8(family === 4 ? 2 : 10, 0);

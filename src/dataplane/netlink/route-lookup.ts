@@ -3,7 +3,7 @@ import { familyNumber } from './address.ts';
 import { address, readAttributes } from './attributes.ts';
 import { isRefusal, type NetlinkSocket } from './socket.ts';
 
-/** Which way the kernel would send a packet. */
+/** Result of a route lookup. */
 export interface RouteFound {
   readonly table: number;
   readonly linkIndex: number | undefined;
@@ -12,12 +12,12 @@ export interface RouteFound {
 const getRoute = 26;
 const attributes = { destination: 1, source: 2, outInterface: 4, table: 15 };
 const headerBytes = 12;
-/** The answer names the table that decided; that of IPv6 does so by itself, and refuses to be told to. */
+/** Requests the table in the reply; IPv6 always includes it, and refuses the flag. */
 const flagLookupTable = 0x1000;
 
 /**
- * Which way a packet of this host goes, by all of its rules; `undefined` if none leads there. Equivalent: `ip route get
- * DESTINATION from SOURCE`. Source: linux/rtnetlink.h.
+ * Looks up the route of a packet of this host, by all rules; `undefined` if there is no route. Equivalent: `ip route
+ * get DESTINATION from SOURCE`. Source: linux/rtnetlink.h.
  */
 export function lookUpRoute(
   socket: NetlinkSocket,

@@ -32,15 +32,15 @@ export interface Route {
   readonly linkIndex?: number;
   readonly gateway?: IpAddress;
   readonly metric?: number;
-  /** Whether the gateway is on the link although no route says so. */
+  /** Whether the gateway is on the link without a route to it. */
   readonly isOnLink?: boolean;
-  /** Who made it; ours if it does not say. */
+  /** The protocol that marks its owner; ours if not given. */
   readonly protocol?: number;
 }
 
 /**
- * A route as the kernel tells of it, of whatever type and whoever made it. Of several to one destination in a table
- * the one of the lowest metric is taken, and of those the first.
+ * A route as the kernel reports it, of any type and owner. Of several to one destination in a table, the one with the
+ * lowest metric is used, and of those the first.
  */
 export interface KernelRoute {
   readonly destination: Cidr;
@@ -48,11 +48,14 @@ export interface KernelRoute {
   readonly metric: number;
   readonly protocol: number;
   readonly linkIndex: number | undefined;
-  /** The route itself, if it is of a type that we make. */
+  /** The route itself, if it is of a type that we create. */
   readonly route: Route | undefined;
 }
 
-/** Makes a route; refused with EEXIST if there is one of its identity, whoever made it. Equivalent: `ip route add … proto 80`. */
+/**
+ * Creates a route; refused with EEXIST if its identity exists, from any program. Equivalent: `ip route add … proto
+ * 80`.
+ */
 export function makeRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
     type: newRoute,
@@ -62,7 +65,7 @@ export function makeRoute(socket: NetlinkSocket, route: Route): void {
   });
 }
 
-/** Makes a route, or changes the one of its identity. Equivalent: `ip route replace … proto 80`. */
+/** Creates a route, or changes the one of its identity. Equivalent: `ip route replace … proto 80`. */
 export function replaceRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
     type: newRoute,
@@ -73,8 +76,8 @@ export function replaceRoute(socket: NetlinkSocket, route: Route): void {
 }
 
 /**
- * Makes a route before all of its destination, table and metric, which stay. IPv4 only. Equivalent: `ip route prepend
- * … proto 80`.
+ * Creates a route before all others of its destination, table and metric, which stay. IPv4 only. Equivalent: `ip route
+ * prepend … proto 80`.
  */
 export function prependRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
@@ -85,7 +88,7 @@ export function prependRoute(socket: NetlinkSocket, route: Route): void {
   });
 }
 
-/** Removes a route; nothing if there is none. */
+/** Removes a route. Does nothing if it does not exist. */
 export function deleteRoute(socket: NetlinkSocket, route: Route): void {
   try {
     socket.request({
@@ -98,12 +101,12 @@ export function deleteRoute(socket: NetlinkSocket, route: Route): void {
   }
 }
 
-/** All routes of a family, in the order in which they are tried. */
+/** Returns all routes of a family, in the order in which they are tried. */
 export function listKernelRoutes(socket: NetlinkSocket, family: IpFamily): readonly KernelRoute[] {
   return dumpRoutes(socket, { family }).flatMap((payload) => readKernelRoute(payload) ?? []);
 }
 
-/** The routes of a family of the types that we make; only those of a protocol if that is given. */
+/** Returns the routes of a family, of the types that we create; only those of a protocol, if given. */
 export function listRoutes(
   socket: NetlinkSocket,
   options: { readonly family: IpFamily; readonly protocol?: number },
@@ -127,7 +130,7 @@ function dumpRoutes(
     );
 }
 
-/** What the kernel notes for itself, such as a path MTU. */
+/** Cached kernel entries, such as a path MTU. */
 function isCloned(payload: Buffer): boolean {
   return (payload.readUInt32LE(8) & flagCloned) !== 0;
 }
@@ -152,12 +155,12 @@ function encode(route: Route): Buffer {
   ]);
 }
 
-/** The route in a message of the kernel's; `undefined` if it is of a type that we never make. */
+/** Returns the route in a kernel message; `undefined` if it is of a type that we never create. */
 export function readRoute(payload: Buffer): Route | undefined {
   return readKernelRoute(payload)?.route;
 }
 
-/** The route in a message of the kernel's; `undefined` for what the kernel notes for itself. */
+/** Returns the route in a kernel message; `undefined` for cached entries. */
 export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
   if (isCloned(payload)) return undefined;
   const family: IpFamily = payload[0] === 2 ? 4 : 6;
@@ -180,7 +183,7 @@ export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
     ...place,
     type,
     scope: nameOf(scopeNumbers, payload[6]) ?? 'global',
-    // IPv6 says lo of a blackhole, which has no interface.
+    // IPv6 reports lo for a blackhole, which has no interface.
     ...(linkIndex === undefined || type === 'blackhole' ? {} : { linkIndex }),
     ...(gateway === undefined ? {} : { gateway: readAddress(gateway) }),
     ...(metric === undefined ? {} : { metric }),
@@ -188,7 +191,7 @@ export function readKernelRoute(payload: Buffer): KernelRoute | undefined {
   return { ...place, metric: metric ?? 0, linkIndex, route };
 }
 
-/** Where routes stand in each other's way: a table's routes to one destination. */
+/** Returns the place of a route, its table and destination: routes of one place conflict. */
 export function placeOf({ table, destination }: Pick<Route, 'table' | 'destination'>): string {
   return `${table} ${destination}`;
 }

@@ -3,7 +3,7 @@ import { align, attributesOf, readText } from './attributes.ts';
 import { refused } from './errno.ts';
 import type { Libc } from './libc.ts';
 
-/** What a request is, besides its payload. Source: linux/netlink.h. */
+/** The header fields of a request. Source: linux/netlink.h. */
 export const requestFlags = {
   request: 0x1,
   acknowledge: 0x4,
@@ -31,20 +31,20 @@ const flagDumpInterrupted = 0x10;
 const flagAckTlvs = 0x200;
 const messageAttribute = 1;
 const errnoInterrupted = 4;
-/** Of a call on another thread it is not told which error it was. */
+/** The error number of a call on another thread is unknown. */
 const errnoIo = 5;
-/** How often a list is asked for that changes while it is made. */
+/** How often a dump that changes meanwhile is requested. */
 const maxDumps = 10;
 const answerBytes = 1 << 17;
 
-/** One message of the kernel's. */
+/** One message of the kernel. */
 export interface Message {
   readonly type: number;
   readonly flags: number;
   readonly payload: Buffer;
 }
 
-/** A request: its type, flags besides `request` and `acknowledge`, payload, and what it does in words for errors. */
+/** A request: its type, flags besides `request` and `acknowledge`, payload, and its purpose as text for errors. */
 export interface Request {
   readonly type: number;
   readonly flags?: number;
@@ -52,7 +52,7 @@ export interface Request {
   readonly what: string;
 }
 
-/** A request between two messages that open and close what the kernel does in one step. */
+/** A request between two messages that begin and end a transaction. */
 export interface Enclosed {
   readonly begin: Request;
   readonly request: Request;
@@ -60,8 +60,8 @@ export interface Enclosed {
 }
 
 /**
- * One netlink socket. The kernel carries a request out before `send` returns, so asking and reading the answer
- * is one synchronous step and needs no bookkeeping of what is under way.
+ * One netlink socket. The kernel executes a request before `send` returns, so a request and its response are one
+ * synchronous step, without tracking of pending requests.
  */
 export class NetlinkSocket {
   readonly #libc: Libc;
@@ -89,13 +89,13 @@ export class NetlinkSocket {
     return new NetlinkSocket(libc, fd);
   }
 
-  /** Sends a request and takes its acknowledgement; throws `kernel/refused`. */
+  /** Sends a request and reads its acknowledgement; throws `kernel/refused`. */
   request(request: Request): void {
     this.#send(request, requestFlags.acknowledge);
     this.#readAnswers(request);
   }
 
-  /** Sends a request and answers the messages that it is answered with; throws `kernel/refused`. */
+  /** Sends a request and returns the messages of the response; throws `kernel/refused`. */
   query(request: Request): readonly Message[] {
     this.#send(request, 0);
     return this.#readAnswers(request);
@@ -103,7 +103,7 @@ export class NetlinkSocket {
 
   /** Sends a request between two messages that open and close a transaction; throws `kernel/refused`. */
   enclosed({ begin, request, end }: Enclosed): void {
-    // The request is numbered last, as its answer is the one that is waited for.
+    // The request is numbered last, because its response is awaited.
     const [first, last] = [this.#encode(begin, 0), this.#encode(end, 0)];
     const bytes = Buffer.concat([first, this.#encode(request, requestFlags.acknowledge), last]);
     if (this.#libc.send(this.fd, bytes, bytes.length, 0) < 0) {
@@ -112,7 +112,7 @@ export class NetlinkSocket {
     this.#readAnswers(request);
   }
 
-  /** All objects that match; a dump that the kernel says was inconsistent is made again. */
+  /** Returns all objects that match; a dump that the kernel marks as inconsistent is repeated. */
   dump(request: Request): readonly Message[] {
     for (let attempt = 0; attempt < maxDumps; attempt++) {
       this.#send(request, requestFlags.dump);
@@ -176,7 +176,7 @@ export class NetlinkSocket {
     return messages;
   }
 
-  /** Takes the messages of a datagram; answers whether they were the last. Throws what the kernel refused. */
+  /** Reads the messages of a datagram; returns whether they were the last. Throws a refusal of the kernel. */
   #takeAnswer(length: number, request: Request, messages: Message[]): boolean {
     let isComplete = true;
     // The buffer is used again for the next part; one copy for all messages in it.
@@ -223,7 +223,7 @@ export function* decodeMessages(bytes: Buffer): Generator<Message & { readonly s
   }
 }
 
-/** Whether an error is one of the given refusals. */
+/** Reports whether an error is one of the given refusals. */
 export function isRefusal(error: unknown, ...errnos: readonly string[]): boolean {
   return isCalicoError(error, 'kernel/refused') && errnos.includes(error.detail.errno);
 }
@@ -249,7 +249,7 @@ function checkError({ payload, flags }: Message, what: string): void {
 }
 
 function setFlag(libc: Libc, fd: number, option: number): void {
-  // An old kernel without the option answers in the older way, which is understood as well.
+  // An old kernel without the option replies in the older format, which is supported as well.
   libc.setsockopt(fd, solNetlink, option, int(1), 4);
 }
 

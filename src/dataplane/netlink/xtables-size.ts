@@ -15,9 +15,9 @@ const infoBytes = 84;
 const hooksAt = 32;
 
 /**
- * The legacy tables of a family with the places of their chains, numbers of entries and sizes: it tells cheaply whether
- * somebody changed them, which the kernel does not notify. Tables that are not loaded stay so.
- * Source: linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_INFO.
+ * The legacy tables of a family with the places of their chains, numbers of entries and sizes: a cheap way to detect
+ * changes by other programs, of which the kernel does not notify. Tables that are not loaded stay so. Source:
+ * linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_INFO.
  */
 export function legacyTableSizes(libc: Libc, family: IpFamily): ReadonlyMap<string, string> {
   const { domain, level, names } = families[family];
@@ -47,7 +47,7 @@ function loadedTables(file: string): readonly string[] {
       .split('\n')
       .filter((name) => name !== '');
   } catch {
-    // The file is there only once the modules are loaded.
+    // The file exists only if the modules are loaded.
     return [];
   }
 }

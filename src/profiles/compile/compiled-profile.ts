@@ -11,7 +11,7 @@ export interface CompiledProfile extends Policy {
   readonly egress: readonly CompiledRule[];
 }
 
-/** Compiles a Profile. One that is absent, or says what we cannot enforce, denies all, and says why. */
+/** Compiles a Profile. One that does not exist, or cannot be enforced, denies all, with the reason. */
 export function compileProfile(name: string, profile: Profile | undefined): CompiledProfile {
   if (profile === undefined) return denyAll(name, `Profile ${name} does not exist`);
   const { ingress = [], egress = [] } = profile.spec;
@@ -27,7 +27,7 @@ export function compileProfile(name: string, profile: Profile | undefined): Comp
   }
 }
 
-/** The selectors that a Profile's rules use, each as often as it is used. */
+/** Returns the selectors of a Profile's rules, each as often as it is used. */
 export function selectorsOf({ ingress, egress }: CompiledProfile): readonly Selector[] {
   return [...ingress, ...egress].flatMap(({ source, destination }) =>
     [source, destination].flatMap(({ selected, notSelected }) =>
@@ -36,7 +36,7 @@ export function selectorsOf({ ingress, egress }: CompiledProfile): readonly Sele
   );
 }
 
-/** The names of ports that a Profile's rules use, each as often as it is used. */
+/** Returns the port names of a Profile's rules, each as often as it is used. */
 export function namedPortsOf({ ingress, egress }: CompiledProfile): readonly NamedPort[] {
   return [...ingress, ...egress].flatMap(({ source, destination }) =>
     [source, destination].flatMap(({ namedPorts, notNamedPorts }) => [

@@ -33,7 +33,7 @@ export interface CompiledEntity extends PacketEnd {
   readonly notSelected: Selected | undefined;
 }
 
-/** A rule of the ruleset that knows its selectors, for the evaluator. */
+/** A rule of the ruleset with its selectors, for the evaluator. */
 export interface CompiledRule extends PacketRule {
   readonly source: CompiledEntity;
   readonly destination: CompiledEntity;
@@ -52,7 +52,7 @@ const protocolNumbers = {
 const portProtocols: ReadonlySet<number> = new Set([6, 17, 132, 136]);
 const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
 
-/** Compiles a rule; throws a plain sentence for what cannot be put into rules of the kernel. */
+/** Compiles a rule; throws an error with a plain sentence if the kernel cannot enforce it. */
 export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
   rejectUnknown('', rule, policyRule);
   rejectUnknown('source.', rule.source, entityRule);
@@ -98,7 +98,7 @@ export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
   };
 }
 
-/** A criterion of a newer Calico that is not looked at would make a rule of more than was meant. */
+/** Ignoring a criterion of a newer Calico would make a rule match more than intended. */
 function rejectUnknown(
   where: string,
   given: object | undefined,
@@ -152,7 +152,7 @@ function entitySaid(entity: EntityRule) {
     notNets: entity.notNets ?? [],
     ports: (entity.ports ?? []).flatMap((port) => portRange(port) ?? []),
     notPorts: (entity.notPorts ?? []).flatMap((port) => portRange(port) ?? []),
-    // Only where there are some: the counters of all other rules go on under their content.
+    // Only if there are any: the counters of all other rules keep their content.
     ...namesIn('namedPorts', entity.ports),
     ...namesIn('notNamedPorts', entity.notPorts),
     selector: isBoth ? conjunction(positive, negation(negative)) : positive,
@@ -160,7 +160,7 @@ function entitySaid(entity: EntityRule) {
   };
 }
 
-/** What selects endpoints: their own labels, those of their namespace, or both. */
+/** Returns the selector of endpoints by their own labels, those of their namespace, or both. */
 function selectorOf({ selector, namespaceSelector }: EntityRule): Selector | undefined {
   const ofLabels = parseOptional(selector);
   const ofNamespace = parseOptional(namespaceSelector);
@@ -170,7 +170,7 @@ function selectorOf({ selector, namespaceSelector }: EntityRule): Selector | und
 }
 
 /**
- * A selector of namespaces as one of endpoints: these inherit the labels of their namespace by a Profile
+ * Converts a namespace selector to an endpoint selector: endpoints inherit the labels of their namespace by a Profile
  * `kns.<namespace>`, each key with a prefix. Source: libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go.
  */
 function inNamespaces(selector: Selector): Selector {

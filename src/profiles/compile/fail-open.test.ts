@@ -21,7 +21,7 @@ function closes(rule: PolicyRule, fault: Partial<SetFault>): boolean {
   return failOpenRisk(compiled, 4, new Map([[set, whole]])) !== undefined;
 }
 
-test('a set that lacks members, or has too many, closes the Profiles that would let more pass, and no other', () => {
+test('a set that lacks members, or has too many, makes only those Profiles deny everything that would allow more', () => {
   const positive = { selector: 'has(bad)' };
   const negative = { notSelector: 'has(bad)' };
   const cases: readonly (readonly [

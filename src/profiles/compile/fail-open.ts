@@ -4,8 +4,8 @@ import type { SetFault } from '../../ruleset/address-set.ts';
 import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
 
 /**
- * Why a Profile must deny everything in a family: one of its rules looks into a set that the kernel does not hold
- * as wanted, so that it would let pass what it should not. Where it would only let less pass, it stays in force.
+ * Returns why a Profile must deny everything in a family: one of its rules uses a set that is out of sync, so that it
+ * would allow packets that it should deny. If it would only allow fewer packets, it stays programmed.
  */
 export function failOpenRisk(
   { ingress, egress }: Policy,
@@ -37,7 +37,10 @@ function firstOf<Item>(
   return items.map(find).find((found) => found !== undefined);
 }
 
-/** What a fault opens; after Pass comes what cannot be judged here. A rule that names no set that is there is refused. */
+/**
+ * Returns the fault if it makes the rule allow more; what follows a Pass is unknown here. A rule with a missing set is
+ * refused.
+ */
 function opens(
   action: RuleAction,
   fault: SetFault | undefined,

@@ -4,7 +4,7 @@ import { parseAddress } from '../../ip/address.ts';
 import { compileProfile } from '../compile/compiled-profile.ts';
 import { evaluateStack } from './evaluate.ts';
 
-test('a Profile that is missing denies, and the verdict names it', () => {
+test('a missing Profile denies, and the verdict names it', () => {
   const verdict = evaluateStack([compileProfile('gone', undefined)], 'ingress', {
     packet: {
       source: parseAddress('10.0.0.1'),
@@ -19,7 +19,7 @@ test('a Profile that is missing denies, and the verdict names it', () => {
   assert.deepEqual(verdict, { isAllowed: false, policy: 'gone' });
 });
 
-test('an icmp code without its type is not taken for every type: the Profile denies', () => {
+test('an ICMP code without a type does not match every type: the Profile denies', () => {
   const { problem } = compileProfile('p', {
     kind: 'Profile',
     apiVersion: 'projectcalico.org/v3',
@@ -29,7 +29,7 @@ test('an icmp code without its type is not taken for every type: the Profile den
   assert.equal(problem, 'Profile p: ingress rule 1: an icmp code needs its type');
 });
 
-test('a verdict names the rule that decided, and what only logs or passes on does not decide', () => {
+test('a verdict names the deciding rule; Log and Pass do not decide', () => {
   const profile = (name: string, ...actions: readonly ('Allow' | 'Deny' | 'Pass' | 'Log')[]) =>
     compileProfile(name, {
       kind: 'Profile',
@@ -54,7 +54,7 @@ test('a verdict names the rule that decided, and what only logs or passes on doe
   assert.deepEqual(evaluateStack(profiles, 'ingress', of), { isAllowed: false });
 });
 
-test('what only hosts may send is not allowed to an endpoint, whatever its policies say, and may be sent to it', () => {
+test('packets that only hosts may send are denied from an endpoint, whatever its policies, and allowed to it', () => {
   const open = compileProfile('open', {
     kind: 'Profile',
     apiVersion: 'projectcalico.org/v3',

@@ -19,36 +19,36 @@ export interface Packet {
   readonly destinationPort: number;
   readonly icmpType?: number;
   readonly icmpCode?: number;
-  /** Whether its connection was begun by a published port that lets in. */
+  /** Whether its connection was started through a published port that allows connections. */
   readonly cameByPublishedPort?: boolean;
 }
 
-/** What policy says, and which rule of which Profile said it; none of them: no rule matched. */
+/** The verdict, with the rule and Profile that decided; without them no rule matched. */
 export interface Verdict {
   readonly isAllowed: boolean;
   readonly policy?: string;
   readonly rule?: RuleName;
 }
 
-/** Whether an address is that of an endpoint which the selector matches. */
+/** Reports whether the selector matches an endpoint with the address. */
 export type Membership = (selector: Selector, address: IpAddress) => boolean;
 
-/** Whether an endpoint with the address has a port of the protocol by that name. */
+/** Reports whether an endpoint with the address has a port of that protocol and name. */
 export type PortNames = (
   name: string,
   address: IpAddress,
   port: { readonly protocol: number; readonly port: number },
 ) => boolean;
 
-/** What of a packet is not in the packet. */
+/** Facts about a packet that it does not contain. */
 export interface Surroundings {
   readonly isMember: Membership;
   readonly hasNamedPort: PortNames;
 }
 
 /**
- * What a stack of compiled policies, in order, says of a packet to its endpoints (`ingress`) or from them (`egress`),
- * without the kernel: the same rules as a renderer is given.
+ * Evaluates a stack of compiled policies, in order, for a packet to its endpoints (`ingress`) or from them (`egress`),
+ * without the kernel, from the same rules that a renderer gets.
  */
 export function evaluateStack(
   policies: readonly CompiledProfile[],

@@ -26,7 +26,7 @@ interface ActiveProfile {
   namedPorts: readonly NamedPort[];
 }
 
-/** Those Profiles that an endpoint of this host names, in one family; others cost nothing here. */
+/** The Profiles used by endpoints of this host, in one family; others cost nothing here. */
 export class ActiveProfiles {
   readonly #family: IpFamily;
   readonly #output: PolicyOutput;
@@ -51,7 +51,7 @@ export class ActiveProfiles {
     this.#work = options.work;
   }
 
-  /** A Profile as it is now; `undefined`: it is gone. */
+  /** Sets a Profile; `undefined`: it was deleted. */
   set(name: string, profile: Profile | undefined): void {
     if (profile === undefined) this.#profiles.delete(name);
     else this.#profiles.set(name, profile);
@@ -59,7 +59,7 @@ export class ActiveProfiles {
     if (active !== undefined) this.#recompile(name, active);
   }
 
-  /** From now on the Profile is wanted, until it is released as often. */
+  /** Adds a use of the Profile, until it is released as often. */
   use(name: string): void {
     const active = this.#active.get(name);
     if (active !== undefined) {
@@ -88,7 +88,7 @@ export class ActiveProfiles {
     for (const port of active.namedPorts) this.#namedPorts.release(port);
   }
 
-  /** What the kernel has not as wanted of sets, by name; answers whether a policy has changed. */
+  /** Sets the kernel sets that are out of sync, by name; returns whether a policy has changed. */
   setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
     if (faults.size + this.#faults.size === 0) return false;
     this.#faults = faults;
@@ -102,7 +102,7 @@ export class ActiveProfiles {
     return hasChanged;
   }
 
-  /** Why Profiles in use deny everything, by name. */
+  /** Returns the Profiles in use that deny everything, with the reason, by name. */
   problems(): ReadonlyMap<string, string> {
     return new Map(
       [...this.#active].flatMap(([name, { compiled }]) =>
@@ -111,7 +111,7 @@ export class ActiveProfiles {
     );
   }
 
-  /** A Profile as it is enforced. */
+  /** Returns a Profile as enforced. */
   compiled(name: string): CompiledProfile {
     return this.#active.get(name)?.compiled ?? compileProfile(name, this.#profiles.get(name));
   }
@@ -122,7 +122,7 @@ export class ActiveProfiles {
     active.fault = failOpenRisk(compiled, this.#family, this.#faults);
     active.compiled =
       active.fault === undefined ? compiled : denyAll(name, `Profile ${name}: ${active.fault}`);
-    // The sets stay wanted, so that they can be mended.
+    // The sets stay desired, so that they can be repaired.
     active.selectors = selectorsOf(compiled).map((one) => this.#selectorSets.use(one));
     active.namedPorts = namedPortsOf(compiled);
     for (const port of active.namedPorts) this.#namedPorts.use(port);

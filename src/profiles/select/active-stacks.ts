@@ -37,7 +37,7 @@ export class ActiveStacks {
     this.profiles = new ActiveProfiles(options);
   }
 
-  /** The endpoint has the stack, which is made if it is not there. */
+  /** Assigns the stack to the endpoint; creates it if it does not exist. */
   enter(stack: Stack, endpoint: string): void {
     const active = this.#stacks.get(stack.name) ?? this.#make(stack);
     active.endpoints.add(endpoint);
@@ -50,12 +50,12 @@ export class ActiveStacks {
     if (endpoints?.size === 0) this.#idle.add(name);
   }
 
-  /** Whether there is something for `dropIdle`. */
+  /** Reports whether `dropIdle` has something to remove. */
   get hasIdle(): boolean {
     return this.#idle.size > 0;
   }
 
-  /** Drops the stacks that no endpoint has. */
+  /** Removes the stacks that no endpoint uses. */
   dropIdle(): void {
     for (const name of this.#idle) this.#drop(name);
     this.#idle.clear();

@@ -1,21 +1,21 @@
 import type { Selector } from '../../model/selector/ast.ts';
 
-/** One label that must be there, with one of its values or any. */
+/** A required label, with one of its values or any. */
 export interface Anchor {
   readonly key: string;
   readonly value: string | undefined;
 }
 
-/** Places of which whatever a selector matches has at least one, and how many have them. */
+/** Anchors of which every item that a selector matches has at least one, and the number of items with them. */
 export interface AnchorCandidate {
   readonly anchors: readonly Anchor[];
   readonly population: number;
 }
 
 /**
- * Where the fewest are that a selector may match: of what must hold together the smallest, of alternatives all.
- * Nothing if the selector says of no label that it must be there: then it may match anything. Where populations are
- * equal, one value comes before any value.
+ * Returns the anchors with the fewest items that a selector may match: of the operands of `and` the smallest, of `or`
+ * all. `undefined` if the selector requires no label: then it may match anything. With equal populations, one value is
+ * preferred to any value.
  */
 export function smallestAnchor(
   selector: Selector,
@@ -47,7 +47,7 @@ export function smallestAnchor(
   }
 }
 
-/** The labels that a foothold of the selector may be made of, as often as it names them. */
+/** Returns the labels that can be anchors of the selector, as often as it names them. */
 export function anchorKeys(selector: Selector): readonly string[] {
   switch (selector.kind) {
     case 'has':

@@ -31,8 +31,8 @@ const items = 5000;
 const each = items / groups;
 
 /**
- * Labels and selectors of two kinds: a value that few have beside a label that more have, and a value that all have
- * beside a label that few have.
+ * Labels and selectors of two kinds: a rare value next to a more common label, and a value that all have next to a
+ * rare label.
  */
 const kinds = [
   {
@@ -52,7 +52,7 @@ const kinds = [
   },
 ] as const;
 
-/** What was looked at: pairs of item and selector, and moves. */
+/** The work done: visited pairs of item and selector, and moves. */
 const looked = ({ selectorsEvaluated, selectorsMoved }: ReturnType<typeof noWork>) =>
   selectorsEvaluated + selectorsMoved;
 
@@ -77,7 +77,7 @@ for (const { name, labelsOf, selectorOf, matching } of kinds) {
   }
 }
 
-test('a selector follows its populations: what was common becomes rare, and the other way round', () => {
+test('a selector moves when a common label becomes rare, and the other way round', () => {
   const { index, work, pairs } = newIndex();
   for (let n = 0; n < groups; n++) {
     index.addSelector(`s${n}`, parseSelector("tier == 't' && has(net)"));
@@ -92,7 +92,7 @@ test('a selector follows its populations: what was common becomes rare, and the 
   };
   // Only tiers: nobody has a network, so the selectors leave the tier with the first one.
   assert.ok(cost(() => set('i', 1000, { tier: 't' })) <= 4 * groups);
-  // As many networks cost as much as there are tiers, and what comes beyond them nothing.
+  // The first networks, as many as there are tiers, cost the same; further ones cost nothing.
   assert.ok(cost(() => set('j', 3000, { net: '' })) <= groups * (1000 + 4));
   for (let n = 0; n < 1000; n++) index.removeItem(`i${n}`);
   assert.ok(cost(() => set('k', 1000, { net: '' })) <= 4 * groups, 'nobody has the tier any more');
@@ -104,7 +104,7 @@ test('a selector follows its populations: what was common becomes rare, and the 
   assert.ok(cost(() => set('i', 1000, { tier: 't' })) <= 4 * groups, 'one has a network');
 });
 
-test('an item that is told again as it was is looked at once, and no selector is', () => {
+test('setting an unchanged item visits it once, and evaluates no selector', () => {
   const { index, work } = newIndex();
   index.addSelector('s', parseSelector('has(a)'));
   index.setItem('i', { a: '' }, ['p']);
@@ -115,7 +115,7 @@ test('an item that is told again as it was is looked at once, and no selector is
   assert.equal(looked(work) - before, 1, 'the label b is new');
 });
 
-test('a label that no selector has asked for costs a look at those who have it, own or inherited', () => {
+test('a label that no selector has used costs a visit to the items that have it, own or inherited', () => {
   const { index, work, pairs } = newIndex();
   index.setParent('p', { tag: '' });
   for (let n = 0; n < 1000; n++) index.setItem(`i${n}`, { name: `${n}` }, n < 10 ? ['p'] : []);
@@ -136,7 +136,7 @@ test('a label that no selector has asked for costs a look at those who have it, 
   assert.equal(pairs.size, 0);
 });
 
-test('alternatives are looked for at all of their labels, and nowhere else', () => {
+test('alternatives are searched at all of their labels, and nowhere else', () => {
   const { index, work, pairs } = newIndex();
   for (let n = 0; n < 1000; n++) index.setItem(`i${n}`, { role: `r${n % 100}`, own: `${n}` }, []);
   index.addSelector(
@@ -174,7 +174,7 @@ const selector = fc
   }))
   .node.map((text) => parseSelector(text));
 
-test('what a selector matches is at its foothold, whatever the populations are', () => {
+test('the items that a selector matches are at its anchors, whatever the populations', () => {
   fc.assert(
     fc.property(selector, labels, fc.array(fc.nat(5), { minLength: 1 }), (one, of, sizes) => {
       const population = ({ key: name, value: of }: { key: string; value: string | undefined }) =>
@@ -207,7 +207,7 @@ const change = fc.oneof(
   }),
 );
 
-test('who matches depends on the present items, parents and selectors alone', () => {
+test('matches depend on the present items, parents and selectors alone', () => {
   fc.assert(
     fc.property(fc.array(change, { maxLength: 40 }), (changes) => {
       const { index, pairs } = newIndex();

@@ -6,7 +6,7 @@ import { LabelledItems, type Item, type Labels } from './labelled-items.ts';
 import { anchorKeys, smallestAnchor, type Anchor } from './anchors.ts';
 import { Postings } from './postings.ts';
 
-/** Told when an item begins or ceases to match a selector. */
+/** Notified when an item starts or stops matching a selector. */
 export interface MatchListener {
   onMatch(selectorId: string, itemId: string): void;
   onMismatch(selectorId: string, itemId: string): void;
@@ -14,9 +14,9 @@ export interface MatchListener {
 
 interface IndexedSelector {
   readonly selector: Selector;
-  /** The labels that it could stand at, as often as it names them. */
+  /** The labels that can be its anchors, as often as it names them. */
   readonly keys: readonly string[];
-  /** Where it stands among the selectors; `undefined`: it may match anything. */
+  /** Its present anchors; `undefined`: it may match anything. */
   anchors: readonly Anchor[] | undefined;
   readonly items: Set<string>;
 }
@@ -24,11 +24,11 @@ interface IndexedSelector {
 type Effective = ReadonlyMap<string, string>;
 
 /**
- * Which of all that has labels (endpoints, sets of networks) matches which selectors, kept while either changes.
- * Items have labels of their own and inherit those of their parents (Profiles): an own label wins, then that of the
- * first parent. A selector stands at the labels that it needs and that the fewest items have, and moves when another
- * choice has become smaller: so what is looked at for it is never more than twice its smallest choice, whichever of
- * items and selectors come first.
+ * Index of the labelled items (endpoints, network sets) that match each selector, updated while either changes. Items
+ * have their own labels and inherit those of their parents (Profiles): an own label wins, then that of the first
+ * parent. A selector is anchored at the required labels with the fewest items, and moves when another choice becomes
+ * smaller: so the items evaluated for it are never more than twice its smallest choice, whether items or selectors are
+ * added first.
  */
 export class LabelIndex {
   readonly #listener: MatchListener;
@@ -67,7 +67,7 @@ export class LabelIndex {
     this.#items.delete(id);
   }
 
-  /** The labels that a parent gives; `undefined`: there is no such parent. */
+  /** Sets the labels of a parent; `undefined`: the parent was deleted. */
   setParent(parent: string, labels: Labels | undefined): void {
     const before = this.#parentLabels.get(parent);
     if (labels === undefined) this.#parentLabels.delete(parent);
@@ -82,7 +82,7 @@ export class LabelIndex {
     }
   }
 
-  /** Costs a look at every item that has a label which no other selector needs: values are indexed from then on. */
+  /** Visits every item with a label that no other selector uses: its values are indexed from then on. */
   addSelector(id: string, selector: Selector): void {
     if (this.#selectors.has(id)) return;
     const keys = anchorKeys(selector);
@@ -175,7 +175,7 @@ export class LabelIndex {
     }
   }
 
-  /** Moves a selector to where fewer items are than where it stands, if there is such a place. */
+  /** Moves a selector to anchors with fewer items, if there are any. */
   #settle(id: string): void {
     const indexed = this.#selectors.get(id);
     if (indexed?.anchors === undefined || indexed.keys.length < 2) return;
@@ -216,7 +216,7 @@ export class LabelIndex {
 
 const noLabels: Effective = new Map();
 
-/** A place that stands for "no label in particular"; no label has an empty key. */
+/** The anchor for "no label in particular"; no label has an empty key. */
 const anywhere: Anchor = { key: '', value: undefined };
 
 function anchorKey({ key, value }: Anchor): string {

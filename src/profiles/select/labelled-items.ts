@@ -2,15 +2,15 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** What has labels of its own, and inherits those of its parents. */
+/** An item with its own labels, which also inherits those of its parents. */
 export interface Item {
   readonly own: Labels;
   readonly parents: readonly string[];
 }
 
 /**
- * Who has a label at all, own or inherited, without a word about its value. Items whose labels have the same keys
- * are of one shape, so that an item costs one entry however many labels it has.
+ * The items that have a label, own or inherited, whatever its value. Items with the same label keys share a shape, so
+ * that an item costs one entry, however many labels it has.
  */
 export class LabelledItems {
   readonly #children = new IdsByKey();
@@ -46,7 +46,7 @@ export class LabelledItems {
     return this.#children.ids(parent);
   }
 
-  /** The items that have a label; the same one may come more than once. */
+  /** Yields the items that have a label; an item may be repeated. */
   *ids(key: string): Generator<string> {
     for (const shape of this.#shapesByKey.ids(key)) yield* this.#itemsByShape.ids(shape);
     for (const parent of this.#parentsByKey.ids(key)) yield* this.#children.ids(parent);

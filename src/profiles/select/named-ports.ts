@@ -46,7 +46,7 @@ export class NamedPorts {
     const before = this.#places.get(id) ?? [];
     const now = endpoint === undefined ? [] : this.#placesOf(endpoint);
     if (before.length + now.length === 0) return;
-    // What stays is never without a count meanwhile.
+    // Members that stay never lose their count meanwhile.
     for (const place of now) {
       this.#endpointsByName.add(place.name, id);
       this.#count(place, 1);
@@ -60,7 +60,7 @@ export class NamedPorts {
     else this.#places.set(id, now);
   }
 
-  /** From now on the sets of the name are wanted, as often as they are released. */
+  /** Adds a use of the name's sets, until they are released as often. */
   use({ id, name }: NamedPort): void {
     const known = this.#names.get(name);
     if (known !== undefined) {
@@ -88,7 +88,7 @@ export class NamedPorts {
     for (const family of this.#families) this.#output.removeSet(namedPortSet(family, id));
   }
 
-  /** Whether an endpoint has a port by a name that is in use: `protocol` is its number. */
+  /** Reports whether an endpoint has a port of a name in use: `protocol` is its number. */
   contains(name: string, address: Cidr, { protocol, port }: NumberedPort): boolean {
     const member = memberOf(address, protocol, port);
     const counts = this.#names.get(name)?.counts;
@@ -128,7 +128,7 @@ export interface NumberedPort {
   readonly port: number;
 }
 
-/** `undefined` for what has no ports. */
+/** `undefined` for protocols without ports. */
 function memberOf(address: Cidr, protocol: string | number, port: number): string | undefined {
   const known = portProtocol(protocol);
   if (known === undefined || port < 1 || port > 65_535) return undefined;

@@ -8,13 +8,13 @@ interface Posting {
 }
 
 /**
- * Which items have a label, and with which value, for the labels that somebody asks for. A label that nobody asks
- * for, as a container's name that is another one for each item, costs nothing.
+ * The items that have a label, by value, for the labels in use. A label that is not used, such as a container name
+ * that differs for each item, costs nothing.
  */
 export class Postings {
   readonly #byKey = new Map<string, Posting>();
 
-  /** From now on the label is asked for, as often as it is released; answers whether it was not before. */
+  /** Adds a use of the label, until it is released as often; returns whether it is the first. */
   use(key: string): boolean {
     const posting = this.#byKey.get(key);
     if (posting === undefined) {
@@ -32,7 +32,7 @@ export class Postings {
     if (posting.uses === 0) this.#byKey.delete(key);
   }
 
-  /** The item's label is another one now; `undefined`: it has none. */
+  /** Changes the value of an item's label; `undefined`: it has none. */
   change(key: string, id: string, before: string | undefined, now: string | undefined): void {
     const posting = this.#byKey.get(key);
     if (posting === undefined) return;
@@ -46,14 +46,14 @@ export class Postings {
     }
   }
 
-  /** How many items are at a place; nothing is known of a label that is not asked for. */
+  /** Returns the number of items at an anchor; 0 for a label that is not in use. */
   population({ key, value }: Anchor): number {
     const posting = this.#byKey.get(key);
     if (posting === undefined) return 0;
     return value === undefined ? posting.population : posting.byValue.size(value);
   }
 
-  /** The items at a place. */
+  /** Yields the items at an anchor. */
   *ids({ key, value }: Anchor): Generator<string> {
     const byValue = this.#byKey.get(key)?.byValue;
     if (byValue === undefined) return;

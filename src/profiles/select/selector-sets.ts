@@ -8,9 +8,9 @@ import { selectorSet } from '../../ruleset/names.ts';
 import type { SetOutput } from '../../ruleset/renderer.ts';
 import type { WorkCount } from '../work-count.ts';
 
-/** Who may be selected by labels: networks, labels of its own, and the Profiles that it inherits labels of. */
+/** An item selected by labels: its networks, its own labels, and the Profiles that it inherits labels from. */
 export interface SelectorMember {
-  /** No network twice. */
+  /** Without duplicates. */
   readonly nets: readonly Cidr[];
   readonly labels: Labels;
   readonly profiles: readonly string[];
@@ -45,7 +45,7 @@ export class SelectorSets {
     );
   }
 
-  /** Who may be selected, as it is now: an endpoint, a set of networks. Ids of different kinds differ. */
+  /** Sets an item that can be selected: an endpoint or a network set. Ids of different kinds differ. */
   setMember(id: string, { nets, labels, profiles }: SelectorMember): void {
     this.#moveTo(id, nets);
     this.#index.setItem(id, labels, profiles);
@@ -56,12 +56,12 @@ export class SelectorSets {
     this.#networks.delete(id);
   }
 
-  /** The labels that a Profile gives to its endpoints. */
+  /** Sets the labels that endpoints inherit from a Profile. */
   setProfileLabels(profile: string, labels: Readonly<Record<string, string>> | undefined): void {
     this.#index.setParent(profile, labels);
   }
 
-  /** From now on the selector's sets are wanted, as often as they are released; answers the selector's id. */
+  /** Adds a use of the selector's sets, until they are released as often; returns the selector's id. */
   use(selector: Selector): string {
     const id = selectorId(selector);
     const uses = this.#uses.get(id) ?? 0;
@@ -83,7 +83,7 @@ export class SelectorSets {
       return;
     }
     this.#uses.delete(id);
-    // The sets go as a whole; their members need not go one by one.
+    // The sets are removed as a whole, not member by member.
     for (const family of this.#families) {
       this.#counts.delete(selectorSet(family, id));
       this.#output.removeSet(selectorSet(family, id));
@@ -91,7 +91,7 @@ export class SelectorSets {
     this.#index.removeSelector(id);
   }
 
-  /** Whether an address, or one of the networks that hold it, is a member of a selector's set. */
+  /** Reports whether an address, or a network that contains it, is a member of a selector's set. */
   contains(id: string, network: Cidr): boolean {
     const counts = this.#counts.get(selectorSet(cidrFamily(network), id));
     if (counts === undefined) return false;

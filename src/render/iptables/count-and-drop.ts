@@ -3,9 +3,9 @@ import type { Action, Match, Rule } from './rule.ts';
 import { crowdedSet, restSet } from './names.ts';
 
 /**
- * Counts the packet for its container and drops it. Matching an element is what the kernel counts; where there
- * is none yet it is made, and begins with this packet (adding it again would begin anew). What gets no element,
- * as the set or the place of its address is full, is counted as one number.
+ * Counts the packet for its container and drops it. The kernel counts matches of a set element; a missing element is
+ * added, and starts with this packet (adding it again would reset it). Packets without an element, because the set or
+ * the bucket of the address is full, are counted together.
  */
 export function countAndDrop(
   direction: 'ingress' | 'egress',

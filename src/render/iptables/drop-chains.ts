@@ -8,12 +8,12 @@ import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 /** Addresses that a set holds when the sender chooses them. */
 const maxSpoofedAddresses = 4096;
 
-/** A set whose members rules make, to count what they drop. */
+/** Returns a set whose members rules add, to count the packets that they drop. */
 export function filledSet(name: string, family: IpFamily): IpsetSpec {
   return { name, family, type: 'net,interface', countsPackets: true, isFilledByRules: true };
 }
 
-/** All sets that count what is dropped without a rule that says so. */
+/** Returns all sets that count drops by reason. */
 export function countingSets(family: IpFamily): readonly IpsetSpec[] {
   return [
     ...Object.values(dropReasons).map((reason) => ({
@@ -26,17 +26,17 @@ export function countingSets(family: IpFamily): readonly IpsetSpec[] {
 }
 
 /**
- * Counters that one address may have in a set, one for each interface: the kernel keeps 64 in one place, and lists
- * fewer than 60 of them to who asks with a small buffer, as the ipset command does.
+ * Maximum of counters of one address in a set, one for each interface: the kernel keeps 64 in one bucket, and lists
+ * fewer than 60 of them to a client with a small buffer, such as the ipset command.
  */
 export const countersPerAddress = 32;
 
-/** A set of networks cannot hold all addresses as one. */
+/** A set of networks cannot contain all addresses as one member. */
 export function restMembers(family: IpFamily): readonly string[] {
   return family === 4 ? ['0.0.0.0/1', '128.0.0.0/1'] : ['::/1', '8000::/1'];
 }
 
-/** The chains of the reasons that a table has. */
+/** Returns the chains of the drop reasons of a table. */
 export function dropChains(table: 'raw' | 'filter', family: IpFamily): readonly Chain[] {
   return Object.values(dropReasons)
     .filter(({ at }) => at === (table === 'raw' ? 'arrival' : 'policy'))

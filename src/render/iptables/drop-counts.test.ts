@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
 import { DropCounts } from './drop-counts.ts';
 
-test('what was counted is told by rule and by reason: what no rule allows first, and what cannot be told apart last', () => {
+test('drops are reported by rule and by reason: no matching rule first, packets counted together last', () => {
   const rule = { tier: 'profiles', policy: 'web', direction: 'ingress', index: 2 } as const;
   const held: Readonly<Record<string, string>> = {
     'cali40d:source': '10.0.0.1/32,cali1',

@@ -11,7 +11,7 @@ import { countersPerAddress } from './drop-chains.ts';
 import { crowdedSet, reasonSet, restSet } from './names.ts';
 import type { RuleCounter } from './policy-chains.ts';
 
-/** One member of a set that counts, `<cidr>,<interface>`. */
+/** One member of a counting set, `<cidr>,<interface>`. */
 interface Counter {
   readonly member: string;
   readonly packets: bigint;
@@ -20,7 +20,7 @@ interface Counter {
 
 type Count = Pick<Counter, 'packets' | 'bytes'>;
 
-/** The sets that rules fill, as the kernel has them. */
+/** The actual sets that rules fill. */
 export interface CountingSets {
   /** `size` is the number of members. */
   filled(): Iterable<{ readonly name: string; readonly family: IpFamily; readonly size: number }>;
@@ -32,19 +32,19 @@ export interface CountingSets {
 }
 
 /**
- * The counters of what is dropped: members of sets, one for each address and interface. Rules make them, so that this
- * looks after them: a counter goes with its interface; and of one address a set keeps so many, the others become one
- * number.
+ * The counters of dropped packets: members of sets, one for each address and interface. Rules add them, and this class
+ * maintains them: a counter is removed with its interface; and a set keeps a limited number for one address, the
+ * others are counted together.
  */
 export class DropCounts implements DropCounters {
   readonly #families: readonly IpFamily[];
   readonly #sets: CountingSets;
   readonly #rules: () => readonly RuleCounter[];
-  /** Members of each set when it was read last. */
+  /** Members of each set at the last read. */
   readonly #sizes = new Map<string, number>();
-  /** Addresses that have as many counters as they may have, by set. */
+  /** Addresses with the maximum of counters, by set. */
   readonly #crowded = new Map<string, ReadonlySet<string>>();
-  /** What counters had counted that were given up for the one number. */
+  /** Counts of removed counters, added to the common one. */
   readonly #folded = new Map<IpFamily, Count>();
   readonly #problems = new Map<string, string>();
 
@@ -90,7 +90,7 @@ export class DropCounts implements DropCounters {
     }));
   }
 
-  /** What no rule matched comes first, then what rules deny. */
+  /** Drops without a matching rule first, then drops by rules. */
   #countingSets(): readonly { readonly set: string; readonly by: DroppedBy }[] {
     const reasons = (family: IpFamily, isOfStack: boolean) =>
       Object.values(dropReasons)
@@ -109,7 +109,7 @@ export class DropCounts implements DropCounters {
     ];
   }
 
-  /** The counters of a set; `undefined` if it cannot be read, which is told as a problem. */
+  /** Returns the counters of a set; `undefined` if it cannot be read, which is reported as a problem. */
   #read(set: string): readonly Counter[] | undefined {
     try {
       const counters = this.#sets.counters(set);
@@ -121,7 +121,7 @@ export class DropCounts implements DropCounters {
     }
   }
 
-  /** What the one number has to have added to it, as the kernel has forgotten it. */
+  /** Returns the counts to add to the common counter, because the kernel has removed them. */
   #foldedInto(set: string): readonly Counter[] {
     return [...this.#folded]
       .filter(([family]) => restSet(family) === set)
@@ -140,7 +140,7 @@ export class DropCounts implements DropCounters {
       if (counters.length < countersPerAddress) continue;
       crowded.add(address);
       if (!this.#sets.holds(crowdedSet(family), address)) {
-        // Rules would make anew what is given up now: the next look does it.
+        // Rules would recreate a counter removed now: the next poll removes it.
         this.#sizes.delete(name);
         continue;
       }
@@ -174,7 +174,7 @@ export class DropCounts implements DropCounters {
     );
   }
 
-  /** An address is crowded as long as it is in one of the sets. */
+  /** An address is crowded while it is in one of the sets. */
   #setCrowded(name: string, family: IpFamily, now: ReadonlySet<string>): boolean {
     const before = this.#crowded.get(name) ?? new Set<string>();
     this.#crowded.set(name, now);

@@ -13,7 +13,7 @@ function rule(hostPort: number, protocol: PublishedPort['protocol'] = 'TCP'): Pu
   return { protocol, hostIp: any, hostPort, address, port: 80, isAdmitted: true };
 }
 
-/** The chains as they stand, and how many lines have been put out since the last look. */
+/** The present chains, and the number of lines written since the last read. */
 function collect() {
   const chains = new Map<string, Chain>();
   let lines = 0;
@@ -36,7 +36,7 @@ function collect() {
   return { made, chains, linesSince };
 }
 
-/** Where the chains lead a new connection: as the kernel goes through them. */
+/** Follows the chains for a new connection as the kernel does. */
 function follow(chains: ReadonlyMap<string, Chain>, protocol: number, port: number): number {
   let at: string | undefined = 'cali-host-ports';
   while (at !== undefined) {
@@ -70,7 +70,7 @@ test('every published port is found, and no other', () => {
   );
 });
 
-test('the chains depend on the present ports alone, in whatever order they came', () => {
+test('the chains depend on the present ports alone, in whatever order they were added', () => {
   fc.assert(
     fc.property(ports, ports, (first, second) => {
       const [long, short] = [collect(), collect()];
@@ -104,7 +104,7 @@ test('one more port writes few lines, however many there are', () => {
   made.change([], [rule(8081)]);
   assert.ok(linesSince() <= onEmpty, 'beside others');
   made.change([], [rule(60_000)]);
-  // A chain has at most sixteen lines for a protocol, and four of them lie on the way.
+  // A chain has at most sixteen lines for a protocol, and a lookup passes four chains.
   assert.ok(linesSince() <= 4 * 17);
 });
 

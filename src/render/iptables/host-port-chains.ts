@@ -5,7 +5,7 @@ import { connectionMarkBits, type Chain, type Match, type Rule, type Substitute 
 import type { PublishedPort } from '../../ruleset/published-port.ts';
 import { hostPortsChain } from './names.ts';
 
-/** Where the chains of host ports go; each call may be repeated. */
+/** Output of the chains of host ports. All calls are idempotent. */
 export interface HostPortOutput {
   setChain(chain: Chain): void;
   removeChain(name: string): void;
@@ -14,27 +14,27 @@ export interface HostPortOutput {
 const digitsOfPort = 4;
 
 /**
- * The chains that find the rule of a host port: a tree over protocol and port, one hexadecimal digit of the port
- * at a time; the last chain holds sixteen ports. So a packet passes a few dozen rules at most, and a change
- * writes the few chains on its way, however many ports there are.
+ * The chains that look up the rule of a host port: a tree over protocol and port, one hexadecimal digit of the port
+ * per level; a leaf chain contains sixteen ports. So a packet passes a few dozen rules at most, and a change writes
+ * only the few chains on its path, however many ports there are.
  */
 export class HostPortChains {
   readonly #output: HostPortOutput;
-  /** The rules of each last chain by their own text, so that one port may for a moment be wanted twice. */
+  /** The rules of each leaf chain by their text, so that one port can temporarily have two rules. */
   readonly #leaves = new Map<string, Map<string, PublishedPort>>();
-  /** The next digits that lead somewhere, by place in the tree. */
+  /** The next digits that have chains, by place in the tree. */
   readonly #branches = new Map<string, Set<string>>();
 
   constructor(output: HostPortOutput) {
     this.#output = output;
   }
 
-  /** Puts out what is there without any port. */
+  /** Writes the chains that exist without any port. */
   start(): void {
     this.#emit('');
   }
 
-  /** Takes rules away and adds others; each changed chain is put out once. */
+  /** Removes and adds rules; each changed chain is written once. */
   change(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {
     const changed = new Set<string>();
     for (const rule of removed) this.#remove(rule, changed);
@@ -148,7 +148,7 @@ function rulesOf({ protocol, hostIp, hostPort, address, port, isAdmitted }: Publ
   return rules;
 }
 
-/** Sorts by port, and tells two rules apart. */
+/** Returns a key that sorts by port and distinguishes rules. */
 function textOf({ hostIp, hostPort, address, port, isAdmitted }: PublishedPort): string {
   return `${hostPort} ${hostIp} ${address} ${port} ${isAdmitted}`;
 }

@@ -12,7 +12,7 @@ import { blockChain } from './names.ts';
 import { allMarks, type Chain, type Hook, type Rule, type TableName } from './rule.ts';
 import { isByBytecode, renderHostRule } from './statements.ts';
 
-/** What of the host's rules is in a table: chains, and what leads to them. */
+/** The host's rules of one table: chains, and the hooks that jump to them. */
 export interface TableRules {
   readonly table: TableName;
   readonly chains: readonly Chain[];
@@ -20,15 +20,15 @@ export interface TableRules {
 }
 
 /**
- * Where our rules for a purpose are: in a chain that the first or last rule of the kernel's leads to, or, without
- * one, in the kernel's.
+ * Where our rules for a purpose are: in a chain that the first or last rule of a built-in chain jumps to, or, without
+ * one, in the built-in chain.
  */
 interface Place {
   readonly table: TableName;
   readonly hook: Hook['chain'];
   readonly at: 'inserted' | 'appended';
   readonly chain?: string;
-  /** Whether marks of ours begin to be used here: what others have left in them says nothing. */
+  /** Whether our marks are first used here: values left by other programs are ignored. */
   readonly begins?: true;
 }
 
@@ -62,7 +62,7 @@ const places: Readonly<Record<HookPurpose, Place>> = {
 
 const tables = ['raw', 'filter', 'nat'] as const;
 
-/** The chains and hooks of the host's rules, by table. */
+/** Returns the chains and hooks of the host's rules, by table. */
 export function renderHostRules(
   { hooks, blocks }: HostRules,
   family: IpFamily,
@@ -115,7 +115,7 @@ function kernelHooks(hooked: readonly Hooked[]): readonly Hook[] {
   });
 }
 
-/** A kernel that takes no bytecode from iptables has the block without the rules that need it. */
+/** A kernel without the bpf match gets the block without the rules that need it. */
 function renderBlock(block: Block, rules: readonly HostRule[], family: IpFamily): Chain {
   const name = blockChain(block);
   const render = (some: readonly HostRule[]) =>

@@ -7,8 +7,8 @@ import type { Block } from '../../ruleset/statement.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 
 /**
- * The names of chains, and of the sets that stand for what iptables cannot say by itself: which stack a packet belongs
- * to, and how often it was dropped. Those that Calico has are Calico's.
+ * The names of chains, and of the sets for lookups that iptables cannot do: the stack of a packet, and its drop
+ * counter. Names that Calico has are Calico's.
  */
 
 export const hostPortsChain = 'cali-host-ports';
@@ -37,17 +37,17 @@ export function stackChain(direction: Direction, stack: string): string {
   return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', stack, longestChainName);
 }
 
-/** Chain of one of the sixteen branches of a dispatch chain. */
+/** Chain of one of the sixteen buckets of a dispatch chain. */
 export function bucketChain(direction: Direction, bucket: string): string {
   return `${blockChain(direction)}-${bucket}`;
 }
 
-/** The branch that a stack is found in: a hexadecimal digit. */
+/** Returns the bucket of a stack: a hexadecimal digit. */
 export function bucketOf(stack: string): string {
   return createHash('sha256').update(stack).digest('hex').slice(0, 1);
 }
 
-/** Set of every local endpoint's addresses with its interface: what is not in it is spoofed. */
+/** Set of every local endpoint's addresses with its interface: other sources are spoofed. */
 export function workloadsSet(family: IpFamily): string {
   return `${addressSetPrefix(family)}workloads`;
 }
@@ -60,12 +60,12 @@ export function bucketSet(family: IpFamily, bucket: string): string {
   return `${addressSetPrefix(family)}b:${bucket}`;
 }
 
-/** Set that counts what one rule drops; its identity is the chain and what the rule says. */
+/** Set that counts what one rule drops; its identity is the chain and the rule's content. */
 export function ruleDropsSet(family: IpFamily, chain: string, ruleText: string): string {
   return `${addressSetPrefix(family)}d:${digest(`${chain}\n${ruleText}`)}`;
 }
 
-/** Set that counts what is dropped for a reason. */
+/** Set that counts drops by reason. */
 export function reasonSet(family: IpFamily, { name }: DropReason): string {
   return `${addressSetPrefix(family)}d:${name}`;
 }
@@ -75,12 +75,12 @@ export function dropChain({ name }: DropReason): string {
   return limitedId('cali-drop-', name, longestChainName);
 }
 
-/** The addresses that get no more counters, as some set has as many of theirs as it may have. */
+/** Set of the addresses that get no more counters, because some set has the maximum for them. */
 export function crowdedSet(family: IpFamily): string {
   return `${addressSetPrefix(family)}d:crowded`;
 }
 
-/** The set whose two members hold every address: it counts what has no room in the others. */
+/** Set whose two members cover all addresses: it counts the packets without an element in the other sets. */
 export function restSet(family: IpFamily): string {
   return `${addressSetPrefix(family)}d:rest`;
 }

@@ -1,8 +1,8 @@
 import type { IpFamily } from '../../ip/address.ts';
 
 /**
- * Classic BPF for `-m bpf --bytecode`: what compares two parts of a packet, which no other match can. The packet
- * begins with its IP header; a load beyond its end is no match. Source: Linux, Documentation/networking/filter.rst.
+ * Classic BPF for `-m bpf --bytecode`: compares two parts of a packet, which no other match can. The packet begins
+ * with its IP header; a load beyond its end is no match. Source: Linux, Documentation/networking/filter.rst.
  */
 
 type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
@@ -19,8 +19,8 @@ const icmpHeader = 8;
 const icmp6 = 58;
 
 /**
- * Whether an ICMP error comes from whom the packet that it quotes was sent to: the other end of the flow. An
- * IPv6 packet with extension headers does not match, as what it quotes is then elsewhere.
+ * Matches an ICMP error from the destination of the packet that it quotes: the other end of the flow. An IPv6 packet
+ * with extension headers does not match, because the quoted packet is at another offset.
  */
 export function fromQuotedDestination(family: IpFamily): string {
   return family === 4 ? text(ofIpv4()) : text(ofIpv6());

@@ -6,7 +6,7 @@ import type { Dispatch, PacketEnd, Policy, RuleAction } from '../../ruleset/poli
 import { IptablesPolicies, isDispatched } from './policies.ts';
 import { renderRule } from './rule-text.ts';
 
-/** What the kernel would hold, and what is wrong with it at any moment. */
+/** The programmed state, and what is wrong with it at any moment. */
 class Held {
   readonly chains = new Map<string, string>();
   readonly sets = new Map<string, Set<string>>();
@@ -76,7 +76,7 @@ const names = ['a', 'b', 'c'] as const;
 const families = [4, 6] as const;
 const stacks = names.flatMap((one) => [[one], ...names.map((other) => [one, other])]);
 
-/** Policies first, then stacks of them, then who has the stack; and back. */
+/** Policies first, then stacks of them, then the dispatches to the stack; and back. */
 const world = fc.record({
   policies: fc.array(
     fc.record({
@@ -116,7 +116,7 @@ function live(held: Held, of: typeof world extends fc.Arbitrary<infer T> ? T : n
   return { present, dispatches };
 }
 
-test('all that came goes again, and what stays is as if nothing else had been there', () => {
+test('everything added is removed again, and the rest is as if nothing else had existed', () => {
   fc.assert(
     fc.property(world, world, (first, second) => {
       const empty = new Held().state();
@@ -141,7 +141,7 @@ test('all that came goes again, and what stays is as if nothing else had been th
   );
 });
 
-test('an address is let in until the last that wants it has gone, and its stack judges it where all sets say so', () => {
+test('an address is dispatched until its last dispatch is removed, and counts as dispatched only if all sets contain it', () => {
   const held = new Held();
   const { dispatches } = live(held, {
     policies: [],
@@ -169,7 +169,7 @@ test('an address is let in until the last that wants it has gone, and its stack 
   assert.ok(isDispatched(ofOtherFamily, isHeld));
 });
 
-test('a counter has the name of its rule, and goes on while the rule says the same', () => {
+test('a counter has the name of its rule, and is kept while the content of the rule is the same', () => {
   const { policies } = new Held();
   const counters = (...actions: readonly RuleAction[]) => {
     policies.setPolicy(4, policyOf('web', actions));

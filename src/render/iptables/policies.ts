@@ -14,7 +14,7 @@ import {
   stackChainNames,
 } from './stack-chains.ts';
 
-/** Where chains of the filter table and ipsets go. Each call may be repeated. */
+/** Output of chains of the filter table and ipsets. All calls are idempotent. */
 export interface ChainOutput {
   setChain(family: IpFamily, chain: Chain): void;
   removeChain(family: IpFamily, name: string): void;
@@ -25,18 +25,18 @@ export interface ChainOutput {
 }
 
 /**
- * Policies, stacks and dispatches as chains and ipsets. Which stack a packet belongs to is looked up in sets of
- * (address, interface), first one of sixteen branches and then the stacks of that branch: so an endpoint of a known
- * stack is three members, and no chain changes.
+ * Policies, stacks and dispatches as chains and ipsets. The stack of a packet is looked up in sets of (address,
+ * interface), first one of sixteen buckets and then the stacks of that bucket: so an endpoint of a known stack is
+ * three members, and no chain changes.
  */
 export class IptablesPolicies implements PolicyOutput {
   readonly #families: readonly IpFamily[];
   readonly #output: ChainOutput;
   /** By family and policy. */
   readonly #counters = new Map<string, readonly RuleCounter[]>();
-  /** The stacks of a branch, by family and branch. */
+  /** The stacks of a bucket, by family and bucket. */
   readonly #buckets = new Map<string, Set<string>>();
-  /** How many dispatches want a member, by set and member. */
+  /** Number of dispatches with a member, by set and member. */
   readonly #uses = new Map<string, number>();
 
   constructor(families: readonly IpFamily[], output: ChainOutput) {
@@ -44,7 +44,7 @@ export class IptablesPolicies implements PolicyOutput {
     this.#output = output;
   }
 
-  /** Puts out what is there without any policy. */
+  /** Writes the sets that exist without any policy. */
   start(): void {
     for (const family of this.#families) {
       this.#output.addSet(endpointsSet(workloadsSet(family), family));
@@ -128,7 +128,7 @@ export class IptablesPolicies implements PolicyOutput {
     this.#output.removeMember(set, member);
   }
 
-  /** What each counting set of a rule counts. */
+  /** Returns what each counting set of a rule counts. */
   counters(): readonly RuleCounter[] {
     return [...this.#counters.values()].flat();
   }
@@ -166,7 +166,7 @@ export class IptablesPolicies implements PolicyOutput {
   }
 }
 
-/** Whether a dispatch is in force, by what the kernel says of the members of sets. */
+/** Reports whether a dispatch is programmed, by the actual members of the sets. */
 export function isDispatched(
   dispatch: Dispatch,
   isHeld: (set: string, member: string) => boolean,
@@ -174,7 +174,7 @@ export function isDispatched(
   return setsOf(dispatch).every((set) => isHeld(set, memberOf(dispatch)));
 }
 
-/** The sets that a dispatch is a member of: who may send at all, the stack's, the branch's. */
+/** Returns the sets that a dispatch is a member of: all workloads, its stack, its bucket. */
 function setsOf({ family, stack }: Dispatch): readonly string[] {
   return [workloadsSet(family), stackSet(family, stack), bucketSet(family, bucketOf(stack))];
 }

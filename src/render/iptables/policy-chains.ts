@@ -8,7 +8,7 @@ import { dropsIfRefused, type Chain, type Rule } from './rule.ts';
 
 const inWords = { ingress: 'inbound', egress: 'outbound' } as const;
 
-/** What a counting set counts: what a rule denies. */
+/** A counting set with the rule whose drops it counts. */
 export interface RuleCounter {
   readonly set: string;
   readonly family: IpFamily;
@@ -32,7 +32,7 @@ export function renderPolicy(policy: Policy, family: IpFamily): RenderedPolicy {
     const rules = policy[direction].flatMap((rule) => {
       const rendered = renderPolicyRule(rule, family, chain);
       const set = rendered.dropsSet;
-      // Rules of one content share a counter, which has the name of the first.
+      // Rules with the same content share a counter, which has the name of the first.
       if (set !== undefined && !counters.has(set)) {
         counters.set(set, { set, family, rule: rule.name });
       }
@@ -44,7 +44,7 @@ export function renderPolicy(policy: Policy, family: IpFamily): RenderedPolicy {
   return { chains, counters: [...counters.values()] };
 }
 
-/** The names of the chains of a policy, to remove them. */
+/** Returns the names of the chains of a policy, to remove them. */
 export function policyChainNames(policy: string): readonly string[] {
   return directions.map((direction) => profileChain(direction, policy));
 }

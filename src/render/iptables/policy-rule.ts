@@ -22,10 +22,10 @@ export interface RenderedPolicyRule {
 const portSlots = 15;
 
 /**
- * Renders one rule for one family; nothing if the rule cannot concern the family. Allow sets the accept mark
- * and returns; Deny counts and drops; Pass leaves the Profile. What iptables cannot say in one rule (several
- * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that
- * work on two scratch marks. Source of the scheme: Calico, felix/rules.
+ * Renders one rule for one family; nothing if the rule cannot match the family. Allow sets the accept mark and
+ * returns; Deny counts and drops; Pass leaves the Profile. Criteria that iptables cannot express in one rule (several
+ * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that work on
+ * two scratch marks. Source of the scheme: Calico, felix/rules.
  */
 export function renderPolicyRule(
   rule: PacketRule,
@@ -44,22 +44,22 @@ export function renderPolicyRule(
   return { rules: [...prepared, ...verdict.rules], dropsSet: verdict.dropsSet };
 }
 
-/** Criteria that must all hold, for a rule of a block, which stands alone. */
+/** Criteria that must all match, for a rule of a block, which stands alone. */
 type Alternative = readonly Match[];
 
 interface MatchPlan {
-  /** What one rule can hold: one protocol, and one network on each side, be it negated or not. */
+  /** Criteria that fit into one rule: one protocol, and one network on each side, negated or not. */
   readonly plain: readonly Match[];
-  /** Alternatives, one of each list must hold. */
+  /** Alternatives: one of each list must match. */
   readonly blocks: readonly (readonly Alternative[])[];
-  /** None of these may hold. */
+  /** None of these may match. */
   readonly exclusions: readonly Alternative[];
 }
 
 function planMatches(rule: PacketRule, family: IpFamily): MatchPlan | undefined {
   if (rule.ipVersion !== undefined && rule.ipVersion !== family) return undefined;
   if (rule.protocol === (family === 4 ? 58 : 1)) return undefined;
-  // A protocol that is wanted says all that one which is not wanted could say.
+  // A required protocol implies all that an excluded one could exclude.
   if (rule.protocol !== undefined && rule.protocol === rule.notProtocol) return undefined;
   const source = planEntity(rule.source, { family, side: 'source', protocol: rule.protocol });
   const destination = planEntity(rule.destination, {
@@ -96,7 +96,7 @@ function planEntity(
   }: { readonly family: IpFamily; readonly side: Side; readonly protocol: number | undefined },
 ): MatchPlan | undefined {
   const ofFamily = (net: Cidr) => cidrFamily(net) === family;
-  // What holds every address is no criterion, and iptables-nft cannot say its opposite.
+  // A network of all addresses is no criterion, and iptables-nft cannot negate it.
   if (entity.nets.length > 0 && !entity.nets.some(ofFamily)) return undefined;
   if (entity.notNets.some((net) => ofFamily(net) && holdsAll(net))) return undefined;
   const nets = entity.nets.some((net) => ofFamily(net) && holdsAll(net))
@@ -150,7 +150,7 @@ function holdsAll(net: Cidr): boolean {
   return splitCidr(net).prefixLength === 0;
 }
 
-/** Marks scratch0 if one alternative of every block holds and no exclusion does. */
+/** Sets the scratch0 mark if one alternative of every block matches and no exclusion does. */
 function blockRules(
   blocks: readonly (readonly Alternative[])[],
   exclusions: readonly Alternative[],
@@ -250,7 +250,7 @@ function portsMatch(side: Side, ports: readonly PortRange[], negated: boolean): 
   return { kind: side === 'source' ? 'sourcePorts' : 'destinationPorts', ports, negated };
 }
 
-/** Ports in portions that one rule can hold: fifteen slots, of which a range takes two. */
+/** Splits ports into portions that fit into one rule: fifteen slots, of which a range takes two. */
 function groupPorts(ports: readonly PortRange[]): readonly (readonly PortRange[])[] {
   const groups: PortRange[][] = [];
   let free = 0;

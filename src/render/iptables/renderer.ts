@@ -22,7 +22,7 @@ export interface Ipsets extends CountingSets {
   deleteDesired(name: string): void;
 }
 
-/** The ruleset by iptables and ipsets, of either kind of iptables. */
+/** Renders the ruleset to iptables (legacy or nft) and ipsets. */
 export class IptablesRenderer implements Renderer {
   readonly policies: IptablesPolicies;
   readonly drops: DropCounts;

@@ -59,7 +59,7 @@ const actions: Kinds<Action> = {
   countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst`,
 };
 
-/** What comes after the chain's name and the hash: comment, criteria and action, separated by blanks. */
+/** Returns the rule after the chain's name and the hash: comment, criteria and action, separated by blanks. */
 export function renderRule({ matches: criteria, action, comment }: Rule): string {
   return [
     ...(comment === undefined ? [] : [renderComment(safeText(comment, 250))]),
@@ -68,7 +68,7 @@ export function renderRule({ matches: criteria, action, comment }: Rule): string
   ].join(' ');
 }
 
-/** A comment as a criterion that always holds. */
+/** Returns a comment, a match that is always true. */
 export function renderComment(text: string): string {
   return `-m comment --comment "${text}"`;
 }
@@ -110,7 +110,7 @@ function hex(bits: number): string {
   return `0x${(bits >>> 0).toString(16)}`;
 }
 
-/** iptables-restore reads quoted text; whatever could end or escape it becomes `_`. */
+/** iptables-restore reads quoted text; characters that could end or escape it become `_`. */
 function safeText(text: string, maxLength: number): string {
   return text.replaceAll(/[^A-Za-z0-9 .,:;/@%=+_()[\]#!*-]/g, '_').slice(0, maxLength);
 }

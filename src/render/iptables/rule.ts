@@ -2,8 +2,8 @@ import type { Cidr } from '../../ip/cidr.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 
 /**
- * What iptables can say, as immutable data: tables, chains, hooks, marks and matches with their limits. The renderer
- * makes it of the ruleset, `rule-text.ts` writes it down.
+ * The iptables model as immutable data: tables, chains, hooks, marks and matches with their limits. The renderer
+ * creates it from the ruleset, `rule-text.ts` formats it.
  */
 
 /** The kernel tables in which we have chains. */
@@ -13,7 +13,7 @@ export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
 export const markBits = {
   /** A profile or policy accepted the packet. */
   accept: 0x0001_0000,
-  /** A rule said Deny; the rules behind it count the packet and drop it. */
+  /** A rule denied the packet; the rules after it count and drop it. */
   drop: 0x0004_0000,
   /** Every block of a rule with several alternatives matched so far. */
   scratch0: 0x0008_0000,
@@ -23,13 +23,13 @@ export const markBits = {
 
 export const allMarks: number = Object.values(markBits).reduce((all, bit) => all | bit, 0);
 
-/** Bits of the mark that a connection keeps, in the same half. */
+/** Bits of the connection mark, in the same half. */
 export const connectionMarkBits = {
-  /** The client asked for a published port; where no rule decides, the connection is admitted. */
+  /** The client connected to a published port; without a matching rule the connection is allowed. */
   published: 0x0020_0000,
 } as const;
 
-/** One criterion; all criteria of a rule must hold. `negated` turns one round. */
+/** One criterion; all criteria of a rule must match. `negated` inverts one. */
 export type Match =
   | { readonly kind: 'inInterface'; readonly name: string }
   | { readonly kind: 'outInterface'; readonly name: string }
@@ -47,10 +47,12 @@ export type Match =
       readonly kind: 'sourceAndInInterfaceSet';
       readonly set: string;
       readonly negated?: boolean;
-      /** Only looks: the element's packet counter stays as it is. */
+      /** Match only: the element's packet counter stays unchanged. */
       readonly uncounted?: boolean;
     }
-  /** Source address and outgoing interface together are a member: the packet goes back to where it came from. */
+  /**
+   * Source address and outgoing interface together are a member: the packet returns to the interface of its source.
+   */
   | { readonly kind: 'sourceAndOutInterfaceSet'; readonly set: string }
   /** Destination address and outgoing interface together are a member. */
   | {
@@ -77,7 +79,7 @@ export type Match =
   | { readonly kind: 'markClear'; readonly bits: number }
   | { readonly kind: 'connectionMarkSet'; readonly bits: number }
   | { readonly kind: 'connectionState'; readonly states: readonly ConnectionState[] }
-  /** An ICMP error of whom the quoted packet was sent to. */
+  /** An ICMP error from the destination of the quoted packet. */
   | { readonly kind: 'fromQuotedDestination'; readonly family: IpFamily }
   | { readonly kind: 'sourceIsLocal'; readonly negated?: boolean }
   | { readonly kind: 'destinationIsLocal'; readonly negated?: boolean };
@@ -95,14 +97,14 @@ export type Action =
   | { readonly kind: 'drop' }
   | { readonly kind: 'return' }
   | { readonly kind: 'jump'; readonly chain: string }
-  /** Like jump, but the end of the chain does not come back. */
+  /** Like jump, but the end of the chain does not return. */
   | { readonly kind: 'goto'; readonly chain: string }
   | { readonly kind: 'setMark'; readonly bits: number }
   | { readonly kind: 'clearMark'; readonly bits: number }
   | { readonly kind: 'setConnectionMark'; readonly bits: number }
   | { readonly kind: 'clearConnectionMark'; readonly bits: number }
   | { readonly kind: 'log'; readonly prefix: string }
-  /** The connection goes to this address and port instead. */
+  /** Destination NAT to this address and port. */
   | { readonly kind: 'destinationNat'; readonly address: IpAddress; readonly port: number }
   | { readonly kind: 'masquerade' }
   | { readonly kind: 'notrack' }
@@ -114,7 +116,7 @@ export type Action =
 export interface Rule {
   readonly matches: readonly Match[];
   readonly action: Action;
-  /** Why the rule is there, in words for whoever reads a listing. */
+  /** Why the rule exists, as text in rule listings. */
   readonly comment?: string;
 }
 
@@ -123,8 +125,8 @@ export interface Chain {
   readonly name: string;
   readonly rules: readonly Rule[];
   /**
-   * What takes its place if the kernel refuses a rule of it, so that everything else can be written; a chain
-   * without is one that every packet passes, and cannot be done without.
+   * Replaces the chain if the kernel refuses a rule of it, so that everything else can be written; absent for chains
+   * that every packet passes and that cannot be replaced.
    */
   readonly ifRefused?: Substitute;
 }
@@ -135,7 +137,7 @@ export interface Substitute {
   readonly rules: readonly Rule[];
 }
 
-/** What is denied stays denied where a chain cannot be written, and what it would allow is not. */
+/** Denies everything instead of a chain that cannot be written. */
 export function dropsIfRefused(what: string): Substitute {
   return {
     what,
@@ -143,7 +145,7 @@ export function dropsIfRefused(what: string): Substitute {
   };
 }
 
-/** Our rules in a chain of the kernel's: first of all others, or after all others. */
+/** Our rules in a built-in chain: before all others, or after all others. */
 export interface Hook {
   readonly chain: 'PREROUTING' | 'INPUT' | 'FORWARD' | 'OUTPUT' | 'POSTROUTING';
   readonly inserted: readonly Rule[];

@@ -24,7 +24,7 @@ export function renderStack(stack: Stack, family: IpFamily): readonly Chain[] {
   }));
 }
 
-/** The two chains of one branch, given the names of its stacks in order. */
+/** Returns the two chains of one bucket, given the names of its stacks in order. */
 export function renderBucket(
   bucket: string,
   stacks: readonly string[],
@@ -45,7 +45,7 @@ export function renderBucket(
   }));
 }
 
-/** The two roots, given the branches that have stacks, in order. */
+/** Returns the two root chains, given the buckets that have stacks, in order. */
 export function renderDispatch(buckets: readonly string[], family: IpFamily): readonly Chain[] {
   return directions.map((direction) => {
     const dispatch = buckets.map((bucket): Rule => ({
@@ -56,7 +56,7 @@ export function renderDispatch(buckets: readonly string[], family: IpFamily): re
   });
 }
 
-/** The names of the chains of a stack and of a branch, to remove them. */
+/** Returns the names of the chains of a stack, to remove them. */
 export function stackChainNames(stack: string): readonly string[] {
   return directions.map((direction) => stackChain(direction, stack));
 }
@@ -65,7 +65,7 @@ export function bucketChainNames(bucket: string): readonly string[] {
   return directions.map((direction) => bucketChain(direction, bucket));
 }
 
-/** What belongs to no stack of a branch goes on behind the dispatch. */
+/** Packets of no stack of a bucket continue after the dispatch. */
 function behindDispatch(direction: Direction): readonly HostRule[] {
   const rules = judging(direction);
   return rules.slice(rules.findIndex(({ action }) => action.kind === 'dispatch') + 1);

@@ -12,7 +12,7 @@ import {
 } from './names.ts';
 import { connectionMarkBits, markBits, type Action, type Match, type Rule } from './rule.ts';
 
-/** A rule of the host as rules of a chain; a dispatch becomes those that look up the stack. */
+/** Renders a rule of the host as rules of a chain; a dispatch becomes the rules that look up the stack. */
 export function renderHostRule(
   { when, action, comment }: HostRule,
   family: IpFamily,
@@ -25,7 +25,7 @@ export function renderHostRule(
   return [comment === undefined ? first : { ...first, comment }, ...rest];
 }
 
-/** Whether a rule compares two parts of a packet, which iptables can by bytecode alone. */
+/** Reports whether a rule compares two parts of a packet, which iptables can do only by bytecode. */
 export function isByBytecode({ when }: HostRule): boolean {
   return when.some(({ kind }) => kind === 'isErrorOfOtherEnd');
 }
@@ -110,7 +110,7 @@ function renderStatement(
     }
     case 'block': {
       const { block } = statement;
-      // From a container to its host there are no rules behind the block's.
+      // From a container to its host there are no rules after those of the block.
       const kind = block === 'workloadToHost' ? 'goto' : 'jump';
       return [act({ kind, chain: blockChain(block) })];
     }
@@ -124,7 +124,7 @@ function renderStatement(
     case 'allow':
       return [act({ kind: 'setMark', bits: markBits.accept }), returnIfAllowed];
     case 'publish': {
-      // Whoever asks for no published port loses the mark again.
+      // Connections not to a published port lose the mark again.
       const bits = connectionMarkBits.published;
       const enter = act({ kind: 'jump', chain: hostPortsChain });
       if (!statement.remembered) return [enter];
