@@ -28,11 +28,11 @@ export class ApplyFailures {
     const now = new Map([...failures, ...this.#steps.failures()].map((one) => [one.what, one]));
     for (const [key, { what, why }] of now) {
       if (this.#present.get(key)?.why !== why) {
-        this.#log.warn('the kernel does not hold what is wanted; it is tried again', { what, why });
+        this.#log.warn('dataplane apply failed, retrying', { what, why });
       }
     }
     for (const what of this.#present.keys()) {
-      if (!now.has(what)) this.#log.info('the kernel holds again what is wanted', { what });
+      if (!now.has(what)) this.#log.info('dataplane apply succeeded again', { what });
     }
     this.#present = now;
   }

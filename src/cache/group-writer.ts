@@ -206,7 +206,7 @@ export class GroupWriter implements RetryingWriter {
   /** Nothing was written, as what has been read is not what there is. */
   #behind(): CalicoError {
     const { endpoint } = this.#base.datastore;
-    const why = 'its watch has not told yet what was written';
+    const why = 'the watch has not reported the write yet';
     return new CalicoError('datastore/unavailable', { endpoint, why });
   }
 

@@ -50,7 +50,7 @@ export async function readSnapshot(
     return { ...snapshot, entries: [...entries].flatMap(presentOf) };
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (!isMissing) warn(`snapshot ${file} cannot be used: it is damaged (${describe(error)})`);
+    if (!isMissing) warn(`ignoring damaged snapshot ${file} (${describe(error)})`);
     return undefined;
   }
 }
@@ -69,13 +69,13 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
   for await (const line of handle.readLines()) {
     last = line;
     if (found === undefined) {
-      if (!line.endsWith(beforeEntries)) throw new Error('it does not begin as one');
+      if (!line.endsWith(beforeEntries)) throw new Error('not a snapshot');
       found = head.parse(JSON.parse(`${line.slice(0, -beforeEntries.length)}}`));
     } else if (line !== afterEntries && line !== '') {
       entries.push(entry.parse(JSON.parse(line.replace(/,$/, ''))));
     }
   }
-  if (found === undefined || last !== afterEntries) throw new Error('it is cut off');
+  if (found === undefined || last !== afterEntries) throw new Error('truncated');
   return { ...found, entries };
 }
 

@@ -98,7 +98,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a selector that is nested too deep',
     policy('a', `{selector: "${'('.repeat(20_000)}all()${')'.repeat(20_000)}"}`),
-    /^GlobalNetworkPolicy a: spec\.selector: selector "\({80}…" is wrong at character 102: more than 100 parentheses inside each other$/,
+    /^GlobalNetworkPolicy a: spec\.selector: selector "\({80}…": syntax error at character 102: more than 100 parentheses inside each other$/,
   ],
   ['no resource', '# nothing\n', /^-: holds no resource$/],
   ['a document that is no object', '42', /^document 1: must be an object$/],
@@ -137,7 +137,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a wrong selector',
     profile('a', '{ingress: [{action: Allow, source: {selector: "has("}}]}'),
-    /^Profile a: spec\.ingress\.0\.source\.selector: selector "has\(" is wrong at character \d+: /,
+    /^Profile a: spec\.ingress\.0\.source\.selector: selector "has\(": syntax error at character \d+: /,
   ],
   [
     'an address that is none',
@@ -167,7 +167,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a wrong node selector',
     pool('a', '{cidr: 10.98.0.0/16, nodeSelector: "zone =="}'),
-    /^IPPool a: spec\.nodeSelector: selector "zone ==" is wrong at character \d+: /,
+    /^IPPool a: spec\.nodeSelector: selector "zone ==": syntax error at character \d+: /,
   ],
   [
     'a block size that does not fit',
@@ -192,7 +192,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a policy with a wrong selector in a rule',
     policy('a', '{ingress: [{action: Deny}, {action: Allow, source: {selector: "a =="}}]}'),
-    /^GlobalNetworkPolicy a: spec\.ingress\.1\.source\.selector: selector "a ==" is wrong at/,
+    /^GlobalNetworkPolicy a: spec\.ingress\.1\.source\.selector: selector "a ==": syntax error at/,
   ],
   [
     'global() where endpoints are selected',
@@ -230,7 +230,7 @@ const wrongDocuments: readonly Wrong[] = [
       'ipVersion: 4, notProtocol: icmpv6',
       'notProtocol: ICMPv6 contradicts ipVersion 4',
     ],
-    ['port 0', 'protocol: TCP, source: {ports: ["0:9"]}', 'source.ports: begins at 1, not at 0'],
+    ['port 0', 'protocol: TCP, source: {ports: ["0:9"]}', 'source.ports: must begin at 1'],
     [
       'ports of UDPLite',
       'protocol: UDPLite, source: {notPorts: [http]}',
@@ -293,7 +293,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a host endpoint of no interface',
     policy('a', '{node: host-1}').replace('GlobalNetworkPolicy', 'HostEndpoint'),
-    /^HostEndpoint a: spec\.interfaceName: is missing, and so are expectedIPs$/,
+    /^HostEndpoint a: spec\.interfaceName: is required if expectedIPs is not set$/,
   ],
   [
     'a BGP peer whose filter is not there',
@@ -309,7 +309,7 @@ const wrongDocuments: readonly Wrong[] = [
       'GlobalNetworkPolicy',
       'BGPPeer',
     ),
-    /^BGPPeer a: spec\.asNumber: "64512\.1" is no AS number such as 64512, or "64512\.1" in quotes$/,
+    /^BGPPeer a: spec\.asNumber: "64512\.1" is not an AS number such as 64512, or "64512\.1" in quotes$/,
   ],
   [
     'a setting of all hosts for one',
@@ -330,7 +330,7 @@ const wrongDocuments: readonly Wrong[] = [
       'GlobalNetworkPolicy',
       'FelixConfiguration',
     ),
-    /^FelixConfiguration default: spec\.reportingInterval: must be a text$/,
+    /^FelixConfiguration default: spec\.reportingInterval: must be a string$/,
   ],
   [
     'an empty BGP section of a Node',
@@ -360,7 +360,7 @@ for (const [what, document, expected] of wrongDocuments) {
 
 const wrongCommands: readonly (readonly [command: string, status: number, said: RegExp])[] = [
   ['delete ippool ten', 1, /^IPPool ten: 1 of its addresses is in use; remove/],
-  ['delete profile web', 1, /^Profile web is used by container app; /],
+  ['delete profile web', 1, /^Profile web is in use by container app; /],
   ['delete profile none', 1, /^Profile none does not exist$/],
   ['delete tier default', 1, /^Tier default: belongs to every datastore/],
   ['delete', 2, /^delete needs a kind and names, or -f FILE; see calico-cnm --help$/],
@@ -372,13 +372,13 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
   ['apply -f /does/not/exist.yaml', 1, /^cannot read \/does\/not\/exist\.yaml: .*ENOENT/],
   ['apply -f /', 1, /^cannot read \/: .*EISDIR/],
   ['ipam show --ip 10.99.0', 1, /^"10\.99\.0" is not an IP address$/],
-  ['ipam release 10.99.0.6', 1, /^address 10\.99\.0\.6 is not in use; /],
+  ['ipam release 10.99.0.6', 1, /^address 10\.99\.0\.6 is not allocated; /],
   [
     'ipam release 10.99.0.5',
     1,
     /^address 10\.99\.0\.5 is in use by container app .*on host host-1; /,
   ],
-  ['status', 1, /^the daemon does not run on this host .*systemctl start calico-cnm$/],
+  ['status', 1, /^the daemon is not running on this host .*systemctl start calico-cnm$/],
   ['status -o xml', 2, /argument 'xml' is invalid\. Allowed choices are text, json; see/],
   [
     'get profile --outptu yaml',
@@ -476,7 +476,7 @@ test('an edit of what has changed meanwhile is refused; read again, or without i
   assert.equal(status, 1);
   assert.match(
     said,
-    /^Profile web was changed since .*; read it again \(calico-cnm get\), or leave/,
+    /^Profile web was modified since .*; read it again \(calico-cnm get\), or omit/,
   );
   const again = await cli.ok(['get', 'profile', 'web', '-o', 'yaml']);
   assert.equal(
@@ -523,6 +523,6 @@ test('a datastore that does not answer is named', async () => {
   assert.equal(status, 1);
   assert.match(
     error,
-    /^calico-cnm: datastore http:\/\/127\.0\.0\.1:9 does not answer \([^\n]+\); [^\n]+\n$/,
+    /^calico-cnm: datastore http:\/\/127\.0\.0\.1:9 is unavailable \([^\n]+\); [^\n]+\n$/,
   );
 });

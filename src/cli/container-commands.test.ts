@@ -154,7 +154,7 @@ for (const [argv, said] of [
   [['container', 'app', 'paint'], 'container app paint: invalid command; '],
   [
     ['container', 'app', 'profile', 'show', '--node', 'host-2'],
-    'no endpoint belongs to a container app; ',
+    'no container app on a Calico network; ',
   ],
 ] as const) {
   test(`"${argv.join(' ')}" is refused in one line`, async () => {
@@ -192,7 +192,7 @@ test('of containers of one name on two hosts one must be meant', async () => {
   });
   const { status, error } = await cli.run(command('append db'));
   assert.equal(status, 1);
-  assert.match(error, /run on host-1, host-2; say which with --node/);
+  assert.match(error, /exists on several hosts \(host-1, host-2\); select one with --node/);
   await cli.ok([...command('append db'), '--node', 'host-2']);
   assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['web']);
 });

@@ -70,7 +70,7 @@ test('one that is too large for a transaction is named, and does not stop the ot
   assert.equal(out, 'Profile a created\nProfile b created\n');
   assert.match(
     error,
-    /^calico-cnm: 1 of 3 resources were left as they are \(Profile huge\): nothing was written: [^\n]* MB of at most 1\.5 MB[^\n]*; the others are done\n$/,
+    /^calico-cnm: 1 of 3 resources failed \(Profile huge\): [^\n]* MB of at most 1\.5 MB\), nothing was written; [^\n]*; the others were written\n$/,
   );
 });
 

@@ -16,11 +16,11 @@ const wrapped = new CalicoError(
 test('an ordinary user who is refused is told the command to type', () => {
   assert.equal(
     describe(asPermission(wrapped, ['profile', 'add', "it's"], 1000)),
-    "this needs root (permission denied: /etc/calico/calico-cnm.env): sudo calico-cnm profile add 'it'\\''s'",
+    "permission denied (/etc/calico/calico-cnm.env); run as root: sudo calico-cnm profile add 'it'\\''s'",
   );
   assert.equal(
     describe(asPermission(refused, ['status'], 1000)),
-    'this needs root (permission denied: /etc/calico/calico-cnm.env): sudo calico-cnm status',
+    'permission denied (/etc/calico/calico-cnm.env); run as root: sudo calico-cnm status',
   );
 });
 

@@ -51,7 +51,7 @@ for (const [release, policy] of [
     );
     const { status, error } = await cli.run(['apply', '-f', '-'], yaml);
     assert.equal(status, 1, 'it has changed since it was read');
-    assert.match(error, /^calico-cnm: GlobalNetworkPolicy web was changed since/);
+    assert.match(error, /^calico-cnm: GlobalNetworkPolicy web was modified since/);
     assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
     assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
   });

@@ -123,7 +123,7 @@ test('a Profile in use is removed only with --no-check', async () => {
     assert.equal(status, 1);
     assert.match(
       error,
-      /^calico-cnm: Profile web is used by network web of host-1; .*--no-check.*\n$/,
+      /^calico-cnm: Profile web is in use by network web of host-1; .*--no-check.*\n$/,
     );
   }
   assert.equal(await cli.ok(words('profile remove web --no-check')), 'Profile web removed\n');
@@ -184,7 +184,7 @@ for (const [input, said] of [
   ['', 'the input: must be one document of rules'],
   [
     '{"ingress": [{"action": "Allow", "source": {"selector": "has("}}]}',
-    'Profile web: spec.ingress.0.source.selector: selector "has(" is wrong at',
+    'Profile web: spec.ingress.0.source.selector: selector "has(": syntax error at',
   ],
 ] as const) {
   test(`rule update refuses ${input === '' ? 'nothing' : input}, and changes nothing`, async () => {

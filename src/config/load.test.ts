@@ -48,7 +48,7 @@ const whole = (least: number, most: number): Example => ({
     [String(most), most],
   ],
   refused: [String(least - 1), String(most + 1), `${least}.5`, 'many', '0x20'].map(
-    (text) => [text, new RegExp(`^must be a whole number from ${least} to ${most}$`)] as const,
+    (text) => [text, new RegExp(`^must be an integer from ${least} to ${most}$`)] as const,
   ),
 });
 const network: Example = {
@@ -224,7 +224,7 @@ for (const [one, other] of [
   ['ETCD_USERNAME', 'ETCD_PASSWORD'],
 ] as const) {
   test(`${one} and ${other} are set both, or neither`, () => {
-    const together = new RegExp(`^${one} and ${other} go together: set both, or neither$`);
+    const together = new RegExp(`^${one} and ${other} must be set together$`);
     for (const name of [one, other]) {
       assert.throws(() => loadSettings({ [name]: 'x' }, noFile), { message: together });
     }
@@ -246,9 +246,6 @@ test('a line of the file that is none is refused with its number', () => {
 });
 
 test('a file that cannot be read is refused; one that is missing is no file', () => {
-  assert.throws(
-    () => loadSettings({}, folder),
-    /^CalicoError: cannot read the settings file .*EISDIR/,
-  );
+  assert.throws(() => loadSettings({}, folder), /^CalicoError: cannot read settings file .*EISDIR/);
   loadSettings({}, noFile);
 });

@@ -8,15 +8,15 @@ import {
   type Settings,
 } from './settings.ts';
 
-/** Settings as values, and who set each: `default`, `environment`, or the name of the file. */
+/** Parsed settings and the origin of each: `default`, `the environment`, or the path of the file. */
 export interface LoadedSettings {
   readonly settings: Settings;
   readonly originOf: (key: SettingKey) => string;
-  /** What is set and has no effect, one sentence each. */
+  /** Settings without effect, one sentence each. */
   readonly notes: readonly string[];
 }
 
-/** Where an installed host keeps its settings, in the form of a systemd EnvironmentFile. */
+/** Settings file of an installation, in the format of a systemd EnvironmentFile. */
 export const settingsFile = '/etc/calico/calico-cnm.env';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -28,9 +28,9 @@ interface Given {
 }
 
 /**
- * Resolves every setting by its present or former name: the environment beats the settings file, which beats the default. A variable that
- * is set but empty counts as unset, as in systemd and Compose files. Throws `config/…` with the name, the
- * value and where it came from.
+ * Returns every setting, looked up by its current and its former name: the environment takes precedence over the
+ * settings file, the file over the default. An empty variable counts as unset, as in systemd and Compose files. Throws
+ * `config/…` with name, value and origin.
  */
 export function loadSettings(environment: Environment, file: string): LoadedSettings {
   const fromFile = readSettingsFile(file);
@@ -87,17 +87,17 @@ function withoutEffect(names: readonly string[], origin: string): readonly strin
 function checkTogether(settings: Settings): void {
   if ((settings.etcdCertFile === undefined) !== (settings.etcdKeyFile === undefined)) {
     throw new CalicoError('config/incomplete', {
-      why: 'ETCD_CERT_FILE and ETCD_KEY_FILE go together: set both, or neither',
+      why: 'ETCD_CERT_FILE and ETCD_KEY_FILE must be set together',
     });
   }
   if ((settings.etcdUsername === undefined) !== (settings.etcdPassword === undefined)) {
     throw new CalicoError('config/incomplete', {
-      why: 'ETCD_USERNAME and ETCD_PASSWORD go together: set both, or neither',
+      why: 'ETCD_USERNAME and ETCD_PASSWORD must be set together',
     });
   }
 }
 
-/** Reads `NAME=value` lines; `#` begins a comment line, quotes around a value are taken off. No file: no lines. */
+/** Reads `NAME=value` lines; ignores lines that begin with `#`, removes quotes around values. Empty if no file exists. */
 function readSettingsFile(file: string): ReadonlyMap<string, string> {
   let content: string;
   try {

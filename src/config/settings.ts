@@ -3,16 +3,15 @@ import { describe } from '../errors/error.ts';
 import { parseCidr, type Cidr } from '../ip/cidr.ts';
 
 /**
- * Every setting of the program, one row each: the name that it has in the environment and in the settings
- * file, what it may be, what it is if nobody says, and a line for people. Names that Calico or the etcd tools
- * already have are theirs.
+ * All settings: name in the environment and in the settings file, schema, default, and help. Names that Calico or the
+ * etcd tools define are used as they are.
  */
 
-/** How a setting is called outside, and what it is for. */
+/** Name and help of a setting. */
 interface SettingMeaning {
   readonly name: string;
   readonly help: string;
-  /** What Calico's Docker plugin of 2019 called it; read where the present name is not set. */
+  /** Name in libnetwork-plugin; read if the current name is not set. */
   readonly formerName?: string;
 }
 
@@ -35,7 +34,7 @@ function integer(least: number, most: number) {
     if (/^\d+$/.test(value) && number >= least && number <= most) return number;
     context.addIssue({
       code: 'custom',
-      message: `must be a whole number from ${least} to ${most}`,
+      message: `must be an integer from ${least} to ${most}`,
     });
     return z.NEVER;
   });
@@ -50,7 +49,7 @@ const network = z.string().transform((value, context): Cidr => {
   }
 });
 
-/** A choice among words, in any case; the answer is spelled as listed. */
+/** One of several words, case-insensitive; returned as spelled in the list. */
 function choice<const Words extends readonly string[]>(words: Words) {
   return z.string().transform((value, context): Words[number] => {
     const found = words.find((word) => word.toLowerCase() === value.toLowerCase());
@@ -79,7 +78,7 @@ const dockerAddress = z.string().transform((value, context) => {
     context.addIssue({
       code: 'custom',
       message:
-        "is a rootless Docker's, whose containers calico-cnm cannot reach; use the system Docker",
+        'is a rootless Docker; calico-cnm cannot reach its network namespace; use the system Docker',
     });
     return z.NEVER;
   }
@@ -98,7 +97,7 @@ const nodeName = z
     'must be a lower-case DNS name such as host-1 or host-1.example.com',
   );
 
-/** All settings: texts in, values out. */
+/** Schema of all settings: parses strings to values. */
 export const settingsSchema = z.object({
   nodeName: nodeName.optional().register(settingMeanings, {
     name: 'NODENAME',
@@ -107,7 +106,7 @@ export const settingsSchema = z.object({
   }),
   etcdEndpoints: endpoints.optional().register(settingMeanings, {
     name: 'ETCD_ENDPOINTS',
-    help: 'etcd to use, as a list of URLs; unset: the SQLite file on this host',
+    help: 'etcd endpoints, a comma-separated list of URLs; unset: use SQLite on this host',
   }),
   etcdCaFile: text
     .optional()
@@ -126,26 +125,26 @@ export const settingsSchema = z.object({
     .register(settingMeanings, { name: 'ETCD_PASSWORD', help: 'password of the etcd user' }),
   datastoreFile: text.prefault('/var/lib/calico/calico.db').register(settingMeanings, {
     name: 'CALICO_DATASTORE_FILE',
-    help: 'SQLite file that holds the data where no etcd is configured',
+    help: 'path of the SQLite datastore (without etcd)',
   }),
   snapshotFile: text.prefault('/var/lib/calico/snapshot.json').register(settingMeanings, {
     name: 'CALICO_SNAPSHOT_FILE',
-    help: 'with etcd: its last state, for a start while it is away',
+    help: 'path of the etcd snapshot, read at start while etcd is unavailable',
   }),
   dockerHost: dockerAddress
     .prefault('unix:///var/run/docker.sock')
-    .register(settingMeanings, { name: 'DOCKER_HOST', help: 'where the Docker API listens' }),
+    .register(settingMeanings, { name: 'DOCKER_HOST', help: 'address of the Docker API' }),
   startFailedContainers: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_START_FAILED_CONTAINERS',
-    help: 'true: containers with a restart policy that failed to start only because the datastore or this daemon was away are started when it is back',
+    help: 'true: start containers with a restart policy that failed to start because the datastore or the daemon was unavailable',
   }),
   pluginDirectory: text.prefault('/run/docker/plugins').register(settingMeanings, {
     name: 'CALICO_PLUGIN_DIR',
-    help: 'folder in which Docker looks for plugin sockets',
+    help: 'directory of the plugin sockets of Docker',
   }),
   managedSocket: text.optional().register(settingMeanings, {
     name: 'CALICO_MANAGED_SOCKET',
-    help: 'set by the managed plugin: the socket on which Docker calls it by its own name',
+    help: 'set by the managed plugin: socket for calls to it by its plugin name',
   }),
   scope: choice(['local', 'global']).prefault('local').register(settingMeanings, {
     name: 'CALICO_SCOPE',
@@ -153,15 +152,15 @@ export const settingsSchema = z.object({
   }),
   controlSocket: text.prefault('/run/calico/calico-cnm.sock').register(settingMeanings, {
     name: 'CALICO_CONTROL_SOCKET',
-    help: 'socket on which the daemon answers status, health and metrics',
+    help: 'Unix socket for status, health and metrics',
   }),
   logLevel: choice(['error', 'warn', 'info', 'debug']).prefault('info').register(settingMeanings, {
     name: 'CALICO_LOG_LEVEL',
-    help: 'what is logged: error, warn, info or debug',
+    help: 'log level: error, warn, info or debug',
   }),
   mtuBytes: integer(576, 65535).optional().register(settingMeanings, {
     name: 'CALICO_MTU',
-    help: 'MTU of containers, in bytes; default: that of the interface of the default route',
+    help: 'MTU of containers, in bytes; default: MTU of the interface of the default route',
     formerName: 'CALICO_LIBNETWORK_VETH_MTU',
   }),
   interfacePrefix: z
@@ -170,44 +169,44 @@ export const settingsSchema = z.object({
     .prefault('eth')
     .register(settingMeanings, {
       name: 'CALICO_INTERFACE_PREFIX',
-      help: 'how interfaces in containers are called; Docker appends a number',
+      help: 'prefix of interface names in containers; Docker appends a number',
       formerName: 'CALICO_LIBNETWORK_IFPREFIX',
     }),
   labelEndpoints: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_LABEL_ENDPOINTS',
-    help: 'whether containers choose Profiles and labels by their Docker labels; false: those of networks and connections alone count',
+    help: 'true: read Profiles and labels from Docker labels of containers; false: from networks and endpoint options only',
     formerName: 'CALICO_LIBNETWORK_LABEL_ENDPOINTS',
   }),
   createProfiles: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_CREATE_PROFILES',
-    help: 'whether a new network has a Profile of its name; false: its containers have only the Profiles that are chosen for them',
+    help: 'true: create a Profile for every new network; false: containers have only the Profiles assigned to them',
     formerName: 'CALICO_LIBNETWORK_CREATE_PROFILES',
   }),
   iptablesBackend: choice(['auto', 'legacy', 'nft']).prefault('auto').register(settingMeanings, {
     name: 'CALICO_IPTABLES_BACKEND',
-    help: 'which iptables is used: auto, legacy or nft',
+    help: 'iptables variant: auto, legacy or nft',
   }),
   ipv6: choice(['auto', 'off']).prefault('auto').register(settingMeanings, {
     name: 'CALICO_IPV6',
-    help: 'auto: IPv6 where the host has it; off: never',
+    help: 'auto: IPv6 if the host supports it; off: no IPv6',
   }),
   endpointToHostAction: choice(['Return', 'Accept', 'Drop'])
     .prefault('Return')
     .register(settingMeanings, {
       name: 'CALICO_ENDPOINT_TO_HOST_ACTION',
-      help: 'what happens to traffic from a container to its own host that its Profiles allow: Return (the rules of the host decide), Accept, Drop',
+      help: 'action for traffic from a container to its own host after its Profiles allow it: Return (INPUT rules of the host decide), Accept, Drop',
     }),
   removedRuleFlows: choice(['keep', 'end']).prefault('keep').register(settingMeanings, {
     name: 'CALICO_REMOVED_RULE_FLOWS',
-    help: 'what happens to connections that a rule allowed when it is removed: keep, or end',
+    help: 'connections allowed by a rule that is removed: keep or end',
   }),
   noDefaultPools: flag.prefault('false').register(settingMeanings, {
     name: 'NO_DEFAULT_POOLS',
-    help: 'true: no IP pools are made at first start',
+    help: 'true: create no IP pools at first start',
   }),
   ipv4PoolCidr: network.optional().register(settingMeanings, {
     name: 'CALICO_IPV4POOL_CIDR',
-    help: 'range of the default IPv4 pool; default: a /16 that collides with nothing on this host',
+    help: 'range of the default IPv4 pool; default: a /16 that does not overlap a network of this host',
   }),
   ipv4PoolBlockSize: integer(20, 32).prefault('26').register(settingMeanings, {
     name: 'CALICO_IPV4POOL_BLOCK_SIZE',
@@ -215,11 +214,11 @@ export const settingsSchema = z.object({
   }),
   ipv4PoolNatOutgoing: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_IPV4POOL_NAT_OUTGOING',
-    help: 'whether traffic of the default IPv4 pool to the outside is masqueraded',
+    help: 'true: masquerade traffic from the default IPv4 pool to addresses outside IP pools',
   }),
   ipv4PoolNodeSelector: text.prefault('all()').register(settingMeanings, {
     name: 'CALICO_IPV4POOL_NODE_SELECTOR',
-    help: 'which hosts use the default IPv4 pool',
+    help: 'node selector of the default IPv4 pool',
   }),
   ipv6PoolCidr: network.optional().register(settingMeanings, {
     name: 'CALICO_IPV6POOL_CIDR',
@@ -231,25 +230,22 @@ export const settingsSchema = z.object({
   }),
   ipv6PoolNatOutgoing: flag.prefault('false').register(settingMeanings, {
     name: 'CALICO_IPV6POOL_NAT_OUTGOING',
-    help: 'whether traffic of the default IPv6 pool to the outside is masqueraded',
+    help: 'true: masquerade traffic from the default IPv6 pool to addresses outside IP pools',
   }),
   ipv6PoolNodeSelector: text.prefault('all()').register(settingMeanings, {
     name: 'CALICO_IPV6POOL_NODE_SELECTOR',
-    help: 'which hosts use the default IPv6 pool',
+    help: 'node selector of the default IPv6 pool',
   }),
 });
 
-/** Names of the plugin of 2019 that have no meaning any more, and why. */
+/** Settings of libnetwork-plugin that have no effect, with the reason. */
 export const retiredSettings: ReadonlyMap<string, string> = new Map([
-  [
-    'CALICO_LIBNETWORK_LABEL_POLL_TIMEOUT',
-    'labels are known before the first packet, so nothing is polled',
-  ],
+  ['CALICO_LIBNETWORK_LABEL_POLL_TIMEOUT', 'labels are read before the first packet'],
   [
     'CALICO_LIBNETWORK_NAMESPACE',
-    'endpoints are written in the namespace libnetwork; those in others are read',
+    'endpoints are written to namespace libnetwork; other namespaces are read',
   ],
-  ['CALICO_LIBNETWORK_ENABLED', 'the driver is this program, and always there'],
+  ['CALICO_LIBNETWORK_ENABLED', 'the driver is always enabled'],
 ]);
 
 export type Settings = z.infer<typeof settingsSchema>;

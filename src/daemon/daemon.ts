@@ -33,7 +33,7 @@ export async function runDaemon(
     isDatastoreAway: () => opened.store?.mirror.health.inSyncSince === undefined,
   });
   const { node, log, sockets, runner, supervisor } = common;
-  process.on('warning', ({ name, message }) => log.debug('Node warns', { name, message }));
+  process.on('warning', ({ name, message }) => log.debug('Node.js warning', { name, message }));
   const manager = new ServiceManager(sockets.libc, process.env);
   startWatchdog({ libc: sockets.libc, supervisor, manager, log }, signal);
   const firewall = await chooseBackend(runner, settings.iptablesBackend, signal);
@@ -59,7 +59,7 @@ export async function runDaemon(
   const managedServer = managed && (await docker.serverWith(settings.scope));
   if (managed !== undefined) managedServer?.serve(managed);
   manager.ready();
-  log.info('calico-cnm serves Docker', {
+  log.info('daemon ready', {
     version,
     node,
     datastore: store.datastore.endpoint,
@@ -69,7 +69,7 @@ export async function runDaemon(
 
   await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
   manager.stopping();
-  log.info('calico-cnm stops; running containers keep their network');
+  log.info('daemon stopping; running containers keep their network');
   await Promise.all([server.close(), managedServer?.close()]);
   await control.close();
   await Promise.race([Promise.all([...working, background]), sleep(shutdownTimeoutMs)]);

@@ -19,7 +19,7 @@ test('a daemon that is started twice is rejected, and the first one stays health
   inFolder((folder) => {
     lockHost(folder, 'systemd daemon');
     assert.throws(() => lockHost(folder, 'systemd daemon'), {
-      message: `the daemon runs on this host already (process ${process.pid}); calico-cnm status shows how it is`,
+      message: `the daemon is already running on this host (process ${process.pid}); see calico-cnm status`,
     });
     assert.equal(lastConflict(folder), undefined);
   });
@@ -29,7 +29,7 @@ test('the other installation is rejected, and both report it', () => {
   inFolder((folder) => {
     lockHost(folder, 'systemd daemon');
     const sentence =
-      /the managed plugin does not start, as this host is served by the systemd daemon/;
+      /the managed plugin cannot start: the systemd daemon .*already serves this host/;
     assert.throws(() => lockHost(folder, 'managed plugin'), sentence);
     assert.match(lastConflict(folder) ?? '', sentence);
   });
@@ -38,7 +38,7 @@ test('the other installation is rejected, and both report it', () => {
 test('two managed plugins are a duplicate installation as well', () => {
   inFolder((folder) => {
     lockHost(folder, 'managed plugin');
-    assert.throws(() => lockHost(folder, 'managed plugin'), /served by the managed plugin/);
-    assert.match(lastConflict(folder) ?? '', /served by the managed plugin/);
+    assert.throws(() => lockHost(folder, 'managed plugin'), /the managed plugin .*already serves this host/);
+    assert.match(lastConflict(folder) ?? '', /the managed plugin .*already serves this host/);
   });
 });

@@ -17,7 +17,7 @@ test('a process that may not is rejected with the missing capabilities and the r
     ['0000000000001000', 'CAP_NET_RAW'],
   ] as const) {
     assert.throws(() => requireNetworkRoot(status(capabilities)), {
-      message: `the daemon changes the network of this host, and may not (it does not have ${lacks}); start it as root`,
+      message: `insufficient privileges to configure the host's network (missing ${lacks}); run as root`,
     });
   }
 });

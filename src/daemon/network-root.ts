@@ -15,6 +15,6 @@ export function requireNetworkRoot(status: string): void {
     ...((effective >> netRaw) & 1n ? [] : ['CAP_NET_RAW']),
   ];
   if (missing.length === 0) return;
-  const why = `it does not have ${missing.join(' and ')}`;
+  const why = `missing ${missing.join(' and ')}`;
   throw new CalicoError('cli/no-network-root', { why });
 }

@@ -39,7 +39,7 @@ export async function followNodeAddress(
           const changed = present && withDetectedAddresses(present, detected);
           if (changed !== present && changed !== undefined) draft.put('Node', node, changed);
         }, signal);
-        log.info('addresses of this host written to its Node', { ...detected });
+        log.info('host addresses written to Node', { ...detected });
       }
       work.succeeded();
     } catch (error) {

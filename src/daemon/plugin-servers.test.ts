@@ -85,7 +85,7 @@ test('calls fail soon with the reason if the datastore is unavailable', () =>
   starting(async ({ call, state, read }) => {
     const waiting = call();
     state.isAway = true;
-    assert.match(await waiting, /calico-cnm is starting and has not read datastore x yet/);
+    assert.match(await waiting, /datastore x has not been read yet/);
     read();
     assert.equal(await call(), '{"done":true}');
   }));

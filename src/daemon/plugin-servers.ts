@@ -117,6 +117,6 @@ function logCall(log: Logger, call: CallRecord, logsBodies: boolean): void {
     ms: durationMs.toFixed(1),
     ...(logsBodies ? { asked: JSON.stringify(asked), answered: JSON.stringify(answered) } : {}),
   };
-  if (error === undefined) log.debug('call answered', facts);
-  else log.warn('call refused', { ...facts, code: error.code, why: error.message });
+  if (error === undefined) log.debug('call succeeded', facts);
+  else log.warn('call failed', { ...facts, code: error.code, why: error.message });
 }

@@ -26,7 +26,7 @@ export function exitOnUncaught(write: (line: string) => void): void {
     try {
       const log = createLogger({ level: 'error', write, now: () => new Date() });
       const stack = error instanceof Error ? (error.stack ?? String(error)) : String(error);
-      log.error('an error that nothing handles ends the daemon; it is to be started again', {
+      log.error('unhandled error; exiting for restart', {
         origin,
         stack,
       });

@@ -21,11 +21,11 @@ export function createSupervisor(options: {
       (isDatastoreAway() && isCalicoError(error) && error.code.startsWith('datastore/')),
     onFailure: ({ name, error, inARow, waits }) => {
       const facts = { work: name, why: describe(error), ...stackOf(error) };
-      if (waits) return log.debug('background work waits', facts);
+      if (waits) return log.debug('background task waiting', facts);
       metrics.workFailures.inc({ work: name });
       // Of repeated failures the 1st, 2nd, 4th, 8th … is logged.
       if (Number.isInteger(Math.log2(inARow))) {
-        log.warn('background work failed; it is tried again', { ...facts, inARow });
+        log.warn('background task failed, retrying', { ...facts, inARow });
       }
     },
   });

@@ -26,7 +26,7 @@ export function startWatchdog(
   const tick = () => {
     const hanging = supervisor.hanging();
     if (hanging.length > 0) {
-      log.error('background work hangs, which ends the daemon; it is to be started again', {
+      log.error('background task hangs; exiting for restart', {
         work: hanging,
       });
       exitImmediately(1);

@@ -127,7 +127,7 @@ export class Ipv6Forwarding {
       return previousValues.parse(JSON.parse(text));
     } catch {
       this.#warn(
-        `${this.#record} is damaged, so the settings of the interfaces (accept_ra) cannot be put back; IPv6 forwarding can`,
+        `${this.#record} is damaged; cannot restore interface settings (accept_ra), only IPv6 forwarding`,
       );
       return { [forwardingFiles[6]]: '0' };
     }

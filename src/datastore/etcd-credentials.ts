@@ -29,7 +29,7 @@ export async function readCredentials(
   const cert = certFile === undefined ? undefined : await readPem(certFile, certificateOf);
   const key = keyFile === undefined ? undefined : await readPem(keyFile, keyOf);
   if (cert !== undefined && key !== undefined && !cert.parsed.checkPrivateKey(key.parsed)) {
-    throw badFile(key.file, `it is not the key of ${cert.file}`);
+    throw badFile(key.file, `not the key of ${cert.file}`);
   }
   return {
     credentials: {
@@ -59,7 +59,7 @@ async function readPem<Parsed>(
   try {
     return { file, content, parsed: parse(content) };
   } catch (error) {
-    throw badFile(file, `it holds no ${parse === keyOf ? 'private key' : 'certificate'}`, error);
+    throw badFile(file, `not a ${parse === keyOf ? 'private key' : 'certificate'}`, error);
   }
 }
 
@@ -86,21 +86,21 @@ export function refusalOf(message: string): string | undefined {
 const refusals: readonly (readonly [RegExp, string])[] = [
   [
     /authentication failed|user name is empty|user name not found/i,
-    'it does not know this user and password; check ETCD_USERNAME and ETCD_PASSWORD',
+    'user or password rejected; check ETCD_USERNAME and ETCD_PASSWORD',
   ],
   [
     /PERMISSION_DENIED|permission denied/,
-    'the user may not read or write /calico/ there; check ETCD_USERNAME and its role',
+    'permission denied on /calico/; check the role of ETCD_USERNAME',
   ],
-  [
-    /tls alert|ssl alert/i,
-    'it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE',
-  ],
+  [/tls alert|ssl alert/i, 'client certificate rejected; check ETCD_CERT_FILE and ETCD_KEY_FILE'],
   [
     /unable to verify|self-signed certificate|unable to get (local )?issuer/i,
-    'its certificate is not signed by the authority that we trust; check ETCD_CA_CERT_FILE',
+    'server certificate not signed by a trusted CA; check ETCD_CA_CERT_FILE',
   ],
-  [/certificate has expired/i, 'its certificate has expired'],
-  [/does not match certificate's altnames/i, 'its certificate is for another name or address'],
-  [/wrong version number/i, 'it does not speak TLS; check whether ETCD_ENDPOINTS is https or http'],
+  [/certificate has expired/i, 'server certificate expired'],
+  [/does not match certificate's altnames/i, 'server certificate is for another name or address'],
+  [
+    /wrong version number/i,
+    'TLS handshake failed; check whether ETCD_ENDPOINTS needs http instead of https',
+  ],
 ];

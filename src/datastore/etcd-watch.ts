@@ -99,6 +99,6 @@ function toChange({ type, kv }: IWatchResponse['events'][number]): KeyChange {
 }
 
 function cancelled({ cancel_reason: reason, compact_revision: compacted }: IWatchResponse): Error {
-  if (compacted !== '0') return new Error('its history does not reach back that far');
+  if (compacted !== '0') return new Error('the revision has been compacted');
   return new Error(reason === '' ? 'the watch was cancelled' : reason);
 }

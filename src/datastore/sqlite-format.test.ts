@@ -114,8 +114,8 @@ test('a file of a newer program is rejected in one sentence and not changed', ()
     const before = await readFile(file);
     await assert.rejects(openSqliteStore(file), {
       message:
-        `datastore ${file} was written by a newer calico-cnm (format ${sqliteFormat + 1}, ` +
-        `this one knows ${sqliteFormat}); install that version`,
+        `datastore ${file} has format ${sqliteFormat + 1} of a newer calico-cnm ` +
+        `(this version supports ${sqliteFormat}); install that version`,
     });
     assert.deepEqual(await readFile(file), before);
     assert.deepEqual(await readdir(folder), ['calico.db']);

@@ -81,7 +81,7 @@ class SqliteStore implements Datastore {
 
   commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
     if (signal.aborted || this.#closing.signal.aborted) {
-      return Promise.reject(this.#unavailable('it is closed'));
+      return Promise.reject(this.#unavailable('closed'));
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({ transaction, resolve, reject });
@@ -126,7 +126,7 @@ class SqliteStore implements Datastore {
     if (batch !== 'compacted') return batch;
     throw new CalicoError('datastore/watch-lost', {
       endpoint: this.endpoint,
-      why: 'its history does not reach back that far',
+      why: 'the revision is no longer in its history',
     });
   }
 
@@ -134,7 +134,7 @@ class SqliteStore implements Datastore {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     this.#stopWatching();
-    for (const { reject } of this.#queue.splice(0)) reject(this.#unavailable('it is being closed'));
+    for (const { reject } of this.#queue.splice(0)) reject(this.#unavailable('closing'));
     this.#database.close();
   }
 

@@ -69,7 +69,7 @@ export class FailedStarts {
         if (callId !== undefined) this.#refused.delete(callId);
         if (!start.hasRestartPolicy) continue;
         const away = isForAbsence ? 'calico-cnm' : 'the datastore';
-        log.info(`container started: it had failed to only because ${away} was away`, {
+        log.info(`container restarted: ${away} is available again`, {
           container: start.name,
         });
         await docker.start(Id, withDeadline(signal, longestMs));

@@ -11,17 +11,17 @@ const sources = files
   .filter((file) => !isErrorFile(file))
   .map((file) => readFileSync(join(root, file), 'utf8'))
   .join('\n');
-/** The sentences themselves, as they are written. */
+/** Source text of the sentences. */
 const sentences = files.filter(isErrorFile).map((file) => readFileSync(join(root, file), 'utf8'));
 
 for (const code of Object.keys(catalogue)) {
   test(`${code} is thrown somewhere`, () => {
     assert.match(code, /^[a-z]+\/[a-z][a-z0-9-]*$/);
-    assert.ok(sources.includes(`'${code}'`), `nobody throws ${code}`);
+    assert.ok(sources.includes(`'${code}'`), `${code} is not thrown`);
   });
 }
 
-test('no sentence breaks its line, ends in a full stop, or begins with a capital that is no name', () => {
+test('a sentence is one line, without full stop, and begins in lower case unless with a name', () => {
   for (const text of sentences) {
     for (const [, sentence = ''] of text.matchAll(/=>\s*(?:`([^`]*)`|'([^']*)')/g)) {
       assert.doesNotMatch(sentence, /\n|\\n|\.$|!$/);
@@ -31,26 +31,26 @@ test('no sentence breaks its line, ends in a full stop, or begins with a capital
 });
 
 /**
- * A state that somebody must change, and a part that does not answer, need a word on what to do about it: a
- * clause after a semicolon. Those here say it in another way, or leave nothing to do.
+ * Errors of fault `state` and `unavailable` need a remedy: a clause after a semicolon. Exceptions: errors whose remedy is
+ * expressed in another way, or that need none.
  */
 const withoutAdvice: ReadonlySet<string> = new Set([
-  // Told by whoever asks again by himself.
+  // The caller retries automatically.
   'datastore/outcome-unknown',
   'datastore/contended',
   'docker/unavailable',
-  // What is said is what has to change.
+  // The state itself is the instruction.
   'datastore/exists',
   'datastore/not-found',
-  // The reason that is given brings the advice, or names what is wrong with the file.
+  // The reason includes the remedy, or describes the problem of the file.
   'datastore/refused',
   'datastore/bad-file',
-  // Docker's own words, which people and programs know.
+  // Docker's wording, which people and programs know.
   'port/taken',
   'port/range-taken',
 ]);
 
-test('every state that stands in the way comes with what to do about it', () => {
+test('errors of fault state and unavailable include a remedy', () => {
   const lacking = Object.entries(catalogue).filter(
     ([code, { fault }]) =>
       (fault === 'state' || fault === 'unavailable') &&

@@ -1,6 +1,6 @@
 import { entry } from './spec.ts';
 
-/** Settings that make no sense. */
+/** Errors in settings. */
 export const configErrors = {
   'config/invalid': entry(
     'input',
@@ -9,7 +9,7 @@ export const configErrors = {
   ),
   'config/unreadable': entry(
     'input',
-    (d: { file: string; why: string }) => `cannot read the settings file ${d.file}: ${d.why}`,
+    (d: { file: string; why: string }) => `cannot read settings file ${d.file}: ${d.why}`,
   ),
   'config/bad-line': entry(
     'input',

@@ -1,20 +1,19 @@
 import { entry } from './spec.ts';
 
-/** What can go wrong when we ask Docker. */
+/** Errors of requests to the Docker API. */
 export const dockerErrors = {
   'docker/unavailable': entry(
     'unavailable',
-    (d: { address: string; why: string }) =>
-      `the Docker API at ${d.address} does not answer: ${d.why}`,
+    (d: { address: string; why: string }) => `Docker API at ${d.address} is unavailable: ${d.why}`,
   ),
   'docker/rootless': entry(
     'input',
     (d: { address: string }) =>
-      `the Docker at ${d.address} is rootless: its containers are in a network of its own, which calico-cnm cannot reach; use the system Docker`,
+      `Docker at ${d.address} is rootless; calico-cnm cannot reach its network namespace; use the system Docker`,
   ),
   'docker/bad-answer': entry(
     'bug',
     (d: { what: string; why: string }) =>
-      `Docker's answer to "${d.what}" is not understood: ${d.why}`,
+      `unexpected response from Docker to "${d.what}": ${d.why}`,
   ),
 } as const;

@@ -4,18 +4,18 @@ import type { ErrorSpec } from './spec.ts';
 
 type Catalogue = typeof catalogue;
 
-/** Every code that an error of ours can carry: `area/slug`, never reused. */
+/** Code of a `CalicoError`: `area/slug`, never reused. */
 export type ErrorCode = keyof Catalogue;
 
-/** The values that the sentence of each code is made from. */
+/** Values in the sentence of each code. */
 type Details = { readonly [C in ErrorCode]: Parameters<Catalogue[C]['text']>[0] };
 export type ErrorDetail<C extends ErrorCode> = Details[C];
 
 const specs: { readonly [C in ErrorCode]: ErrorSpec<Details[C]> } = catalogue;
 
 /**
- * The only error class of the project. Callers look at `code`, never at the message.
- * The message is always one line, fit to be shown by the docker CLI.
+ * The only error class of the project. Callers test `code`, never the message.
+ * The message is always one line, so that the docker CLI can print it.
  */
 export class CalicoError<C extends ErrorCode = ErrorCode> extends Error {
   override readonly name = 'CalicoError';
@@ -29,7 +29,7 @@ export class CalicoError<C extends ErrorCode = ErrorCode> extends Error {
   }
 }
 
-/** Whether a caught value is our error with one of the given codes (any code if none is given). */
+/** Reports whether a caught value is a `CalicoError` with one of the given codes (any code if none is given). */
 export function isCalicoError<C extends ErrorCode>(
   error: unknown,
   ...codes: readonly C[]
@@ -40,13 +40,13 @@ export function isCalicoError<C extends ErrorCode>(
   );
 }
 
-/** Turns whatever was thrown into our error, so that the edge always has a code and one line. */
+/** Returns any thrown value as a `CalicoError`, with code `internal/unexpected` if it is another error. */
 export function toCalicoError(thrown: unknown): CalicoError {
   if (isCalicoError(thrown)) return thrown;
   return new CalicoError('internal/unexpected', { what: describe(thrown) }, { cause: thrown });
 }
 
-/** One line for any thrown value: the message if it has one, its text otherwise. */
+/** Returns one line for any thrown value: its message, or its text if it has none. */
 export function describe(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);
   return text.replaceAll(/\s*\n\s*/g, ' ').trim();

@@ -1,11 +1,11 @@
 import { entry } from './spec.ts';
 
-/** What the kernel, or a tool that drives it, refused. */
+/** Errors of the kernel and of the tools that program it. */
 export const kernelErrors = {
   'kernel/refused': entry(
     'kernel',
     (d: { what: string; errno: string; why: string }) =>
-      `the kernel refused to ${d.what}: ${d.errno}${d.why === '' ? '' : ` (${d.why})`}`,
+      `kernel: cannot ${d.what}: ${d.errno}${d.why === '' ? '' : ` (${d.why})`}`,
   ),
   'kernel/tool-failed': entry(
     'kernel',
@@ -19,11 +19,11 @@ export const kernelErrors = {
   ),
   'kernel/not-cleaned': entry(
     'kernel',
-    (d: { what: string; why: string }) => `not all is removed from the kernel: ${d.what}: ${d.why}`,
+    (d: { what: string; why: string }) => `cleanup incomplete: ${d.what}: ${d.why}`,
   ),
   'kernel/not-programmed': entry(
     'kernel',
     (d: { endpoint: string; why: string }) =>
-      `the kernel does not hold the policy of endpoint ${d.endpoint} yet: ${d.why}`,
+      `policy of endpoint ${d.endpoint} is not programmed yet: ${d.why}`,
   ),
 } as const;

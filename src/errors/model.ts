@@ -1,7 +1,7 @@
 import { shortened } from './printable.ts';
 import { entry } from './spec.ts';
 
-/** Addresses, names and resources that do not say what they should. */
+/** Invalid addresses, names and resources. */
 export const modelErrors = {
   'model/bad-address': entry('input', (d: { text: string }) => `"${d.text}" is not an IP address`),
   'model/bad-cidr': entry(
@@ -16,7 +16,7 @@ export const modelErrors = {
   'model/bad-selector': entry(
     'input',
     (d: { selector: string; at: number; why: string }) =>
-      `selector "${shortened(d.selector)}" is wrong at character ${d.at + 1}: ${d.why}`,
+      `selector "${shortened(d.selector)}": syntax error at character ${d.at + 1}: ${d.why}`,
   ),
   'model/invalid': entry(
     'input',
@@ -26,7 +26,7 @@ export const modelErrors = {
   'model/not-enforced': entry(
     'input',
     (d: { kind: string }) =>
-      `${d.kind} is a kind of Calico's that has no effect here, and is neither written nor shown: traffic of containers is decided by their Profiles alone`,
+      `${d.kind} is not enforced by calico-cnm: only Profiles apply to containers`,
   ),
   'model/unknown-kind': entry(
     'input',

@@ -1,6 +1,6 @@
 import { entry } from './spec.ts';
 
-/** Why a port cannot be published. The first two sentences are Docker's own. */
+/** Errors of published ports. The first two use Docker's wording. */
 export const portErrors = {
   'port/taken': entry(
     'state',
@@ -14,22 +14,22 @@ export const portErrors = {
   'port/address-elsewhere': entry(
     'input',
     (d: { where: string }) =>
-      `Bind for ${d.where} failed: this host does not have that address; publish the port on another, or on all`,
+      `Bind for ${d.where} failed: address not found on this host; publish the port on another address, or on all`,
   ),
   'port/address-lost': entry(
     'state',
     (d: { where: string }) =>
-      `port ${d.where} is published, but this host has that address no more; give it to an interface again (ip address add), or publish the port on another address`,
+      `published port ${d.where}: the host no longer has this address; add it again (ip address add), or publish the port on another address`,
   ),
   'port/no-sctp': entry(
     'state',
     (d: { where: string }) =>
-      `Bind for ${d.where} failed: the kernel of this host has no SCTP; load it (modprobe sctp) or publish another protocol`,
+      `Bind for ${d.where} failed: kernel without SCTP; load it (modprobe sctp), or publish another protocol`,
   ),
   'port/too-many-files': entry(
     'kernel',
     (d: { where: string }) =>
-      `Bind for ${d.where} failed: calico-cnm may not open more files, and each published port takes one or two; raise LimitNOFILE (systemctl edit calico-cnm), or publish fewer ports`,
+      `Bind for ${d.where} failed: too many open files; raise LimitNOFILE (systemctl edit calico-cnm), or publish fewer ports`,
   ),
   'port/cannot-bind': entry(
     'kernel',
@@ -40,10 +40,7 @@ export const portErrors = {
     (d: { where: string; family: number }) =>
       `Bind for ${d.where} failed: the container has no IPv${d.family} address on this network; publish the port on an address of another family, or use a network that has IPv${d.family}`,
   ),
-  'port/bad-map': entry(
-    'input',
-    (d: { why: string }) => `Docker's list of published ports is not understood: ${d.why}`,
-  ),
+  'port/bad-map': entry('input', (d: { why: string }) => `invalid port list from Docker: ${d.why}`),
 } as const;
 
 function userOf(by: string | undefined): string {

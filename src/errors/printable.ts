@@ -1,4 +1,4 @@
-/** Control characters, line separators, and the marks that turn the direction of text (UAX #9). */
+/** Control characters, line separators, and bidirectional formatting characters (UAX #9). */
 const unprintable = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
 
 const short: Readonly<Record<string, string>> = {
@@ -8,8 +8,8 @@ const short: Readonly<Record<string, string>> = {
 };
 
 /**
- * A name that others chose as one line for a terminal: what would break a table, or what a terminal acts upon, is
- * written as JavaScript and JSON escape it.
+ * Returns untrusted text as one line for a terminal. Characters that would break a table or control the terminal are
+ * escaped as in JavaScript and JSON.
  */
 export function printable(text: string): string {
   return text.replaceAll(
@@ -19,7 +19,7 @@ export function printable(text: string): string {
   );
 }
 
-/** The beginning of a text that may be of any length, for a sentence that must stay readable. */
+/** Returns the text truncated to `most` characters if it is longer than twice that. */
 export function shortened(text: string, most = 80): string {
   return text.length <= 2 * most ? text : `${text.slice(0, most)}…`;
 }

@@ -17,6 +17,6 @@ export function nodeName(
   if (!existsSync(nodeNameFile)) return own;
   const left = readFileSync(nodeNameFile, 'utf8').trim();
   if (/^[A-Za-z0-9][A-Za-z0-9_.-]{0,252}$/.test(left)) return left;
-  warn(`${nodeNameFile} holds no name of a host; the host name ${own} is used`);
+  warn(`${nodeNameFile} contains no valid node name; using host name ${own}`);
   return own;
 }

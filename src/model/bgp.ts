@@ -15,7 +15,7 @@ export const asNumber = z.union([z.number(), z.string()]).transform((given, cont
   }
   context.addIssue({
     code: 'custom',
-    message: `"${given}" is no AS number such as 64512, or "64512.1" in quotes`,
+    message: `"${given}" is not an AS number such as 64512, or "64512.1" in quotes`,
   });
   return z.NEVER;
 });

@@ -124,7 +124,7 @@ function entityProblem(entity: EntityRule, { protocol }: PolicyRule): Problem | 
     const isWrong =
       protocol === undefined ? ranges.length > 0 : ports.length > 0 && !portProtocols.has(protocol);
     if (isWrong) return { field, why: 'needs protocol TCP, UDP or SCTP' };
-    if (ranges.some(({ first }) => first === 0)) return { field, why: 'begins at 1, not at 0' };
+    if (ranges.some(({ first }) => first === 0)) return { field, why: 'must begin at 1' };
   }
   if (entity.notNets?.some((net) => net.endsWith('/0')) === true) {
     return { field: 'notNets', why: 'excludes every address' };

@@ -9,18 +9,18 @@ export interface ControlServer {
 }
 
 /**
- * Answers on a Unix socket that only root and its group reach: `/status` (JSON), `/health` (200 or 503) and
- * `/metrics` (Prometheus text). Equivalent: `curl --unix-socket FILE http://calico/metrics`.
+ * Serves `/status` (JSON), `/health` (200 or 503) and `/metrics` (Prometheus text) on a Unix socket for root and its
+ * group. Example: `curl --unix-socket FILE http://calico/metrics`.
  */
 export async function startControlServer(options: {
   readonly file: string;
   readonly status: () => Promise<StatusReport>;
   readonly metrics: Metrics;
-  /** The work counted since the start, for the metrics of the same names. */
+  /** Work counted since the start, for the metrics of the same names. */
   readonly work: () => WorkDone;
 }): Promise<ControlServer> {
   const { file, status, metrics, work } = options;
-  // Whoever does not send a whole request by then is disconnected.
+  // Clients that have not sent a complete request by then are disconnected.
   const app = fastify({ requestTimeout: 60_000 });
   app.get('/status', async () => status());
   app.get('/health', async (_request, reply) => {

@@ -1,14 +1,14 @@
 import { printable } from '../errors/printable.ts';
 
-/** How bad, or how detailed, a line is: a person must act, it is tried again, state changed, why. */
+/** Log level. error: user action required; warn: will be retried; info: state change; debug: details. */
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
-/** What a line says besides its event; `undefined` members are left out. */
+/** Fields of a line in addition to its event; `undefined` fields are omitted. */
 export type LogFields = Readonly<
   Record<string, string | number | bigint | boolean | readonly string[] | undefined>
 >;
 
-/** Writes lines `time level event name=value …`; the event is a fixed sentence, the fields vary. */
+/** Writes lines `time level event name=value …`; the event is constant text. */
 export interface Logger {
   error(event: string, fields?: LogFields): void;
   warn(event: string, fields?: LogFields): void;
@@ -18,7 +18,7 @@ export interface Logger {
 
 const severity: Readonly<Record<LogLevel, number>> = { error: 0, warn: 1, info: 2, debug: 3 };
 
-/** A logger that hands each line of the given level or worse, with its newline, to `write`. */
+/** Returns a logger that calls `write` for each line of the given level or a more severe one, newline included. */
 export function createLogger(options: {
   readonly level: LogLevel;
   readonly write: (line: string) => void;
@@ -42,7 +42,7 @@ function formatFields(fields: LogFields): string {
     .join('');
 }
 
-/** Values with blanks, quotes or control characters are written as JSON text, so that a line stays a line. */
+/** Writes values with spaces, quotes or control characters as JSON strings, to keep one line per event. */
 function formatValue(value: string): string {
   const isPlain = /^[^\s"\\]+$/.test(value) && printable(value) === value;
   return isPlain ? value : printable(JSON.stringify(value));

@@ -1,17 +1,17 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
 /**
- * What the daemon counts, in Prometheus' form. Names carry their unit; labels are bounded: never an address,
- * a container or a network.
+ * Prometheus metrics of the daemon. Names include the unit; labels have few values: no addresses, containers or
+ * networks.
  */
 export interface Metrics {
   readonly registry: Registry;
-  /** Docker's calls by method and outcome (`ok`, or the code of the error). */
+  /** Plugin calls of Docker by method and outcome (`ok`, or the error code). */
   readonly calls: Counter<'method' | 'outcome'>;
   readonly callSeconds: Histogram<'method'>;
-  /** Endpoints of this host that wait for Docker to say whose they are. */
+  /** Endpoints of this host in quarantine: their container is unknown until Docker responds. */
   readonly quarantined: Gauge;
-  /** Failures of background work, by its name in `status`. */
+  /** Failures of background tasks, by name as in `status`. */
   readonly workFailures: Counter<'work'>;
   readonly forks: Counter;
   readonly tableTransactions: Counter;
@@ -27,7 +27,7 @@ export interface WorkDone {
   readonly datastoreTransactions: number;
 }
 
-/** Brings the counters to the totals. */
+/** Sets the counters to the totals. */
 export function recordWork(metrics: Metrics, done: WorkDone): void {
   for (const name of [
     'forks',
@@ -42,7 +42,7 @@ export function recordWork(metrics: Metrics, done: WorkDone): void {
 
 const millisecondBuckets = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 5];
 
-/** All metrics of one daemon in a registry of their own. */
+/** Returns the metrics of a daemon, in their own registry. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -66,12 +66,12 @@ export function createMetrics(): Metrics {
     }),
     quarantined: new Gauge({
       name: 'calico_quarantined_endpoints',
-      help: 'Endpoints whose container Docker has not named yet; all their traffic is dropped',
+      help: 'Endpoints in quarantine: container not known yet, all traffic dropped',
       registers,
     }),
     workFailures: new Counter({
       name: 'calico_background_failures_total',
-      help: 'Failures of background work that is tried again, by its name',
+      help: 'Failures of background tasks, by name; they are retried',
       labelNames: ['work'],
       registers,
     }),
@@ -82,7 +82,7 @@ export function createMetrics(): Metrics {
   };
 }
 
-// prom-client's own process metrics wake the process a hundred times a second; these are read when asked for.
+// prom-client's default process metrics wake the process 100 times a second; these are read on request.
 
 function residentMemory(): Gauge {
   return new Gauge({
@@ -98,7 +98,7 @@ function residentMemory(): Gauge {
 function processorTime(): Gauge {
   return new Gauge({
     name: 'process_cpu_seconds_total',
-    help: 'Processor time used, user and system',
+    help: 'CPU time, user and system',
     registers: [],
     collect() {
       const { user, system } = process.cpuUsage();

@@ -1,8 +1,8 @@
 import { z } from 'zod';
 
-/** What `calico-cnm status` shows: made by the daemon, sent as JSON over its control socket, read by the CLI. */
+/** Report of `calico-cnm status`: the daemon sends it as JSON over its control socket. */
 
-/** One thing that is well or is not; `remedy` says what to do about it. */
+/** One check; `remedy` is the instruction to fix a failed one. */
 const check = z.object({
   name: z.string(),
   ok: z.boolean(),
@@ -22,9 +22,9 @@ export const statusReport = z.object({
     z.object({
       name: z.string(),
       id: z.string(),
-      /** As Docker has them. */
+      /** Subnets of the network in Docker. */
       subnets: z.array(z.string()),
-      /** Where the addresses come from, for people: a subnet, or pools. */
+      /** Source of the addresses, for display: a subnet or IP pools. */
       ranges: z.array(z.string()),
       nextHops: z.array(z.string()),
       profiles: z.array(z.string()),
@@ -38,7 +38,7 @@ export const statusReport = z.object({
       addresses: z.array(z.string()),
       profiles: z.array(z.string()),
       interface: z.string(),
-      /** `ready`, or what is missing. */
+      /** `ready`, or the reason why it is not. */
       state: z.string(),
     }),
   ),
@@ -46,7 +46,7 @@ export const statusReport = z.object({
     z.object({
       name: z.string(),
       cidr: z.string(),
-      /** Decimal texts: an IPv6 pool has more addresses than a number holds. */
+      /** Decimal strings, because an IPv6 pool has more addresses than a number can represent. */
       free: z.string(),
       total: z.string(),
     }),
@@ -60,7 +60,7 @@ export const statusReport = z.object({
 
 export type StatusReport = z.infer<typeof statusReport>;
 
-/** Whether all is well. */
+/** Reports whether all checks pass. */
 export function isHealthy({ checks }: StatusReport): boolean {
   return checks.every(({ ok }) => ok);
 }

@@ -65,7 +65,7 @@ export function createLinks(options: {
       removals = removals
         .then(() => deleteLinkOffThread(sockets.removals, hostName))
         .catch((error: unknown) =>
-          log.warn('interface could not be removed', { interface: hostName, why: describe(error) }),
+          log.warn('removing interface failed', { interface: hostName, why: describe(error) }),
         );
       const removal = removals.finally(() => {
         if (leaving.get(hostName) === removal) leaving.delete(hostName);

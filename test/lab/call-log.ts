@@ -19,7 +19,7 @@ export function loggedCalls(host: string, dockerLog: string): readonly LoggedCal
   const calls: LoggedCall[] = [];
   for (const [, quoted = ''] of dockerLog.matchAll(/ msg="((?:[^"\\]|\\.)*)" plugin=/g)) {
     const line = unquoted(`"${quoted}"`);
-    const time = /^(\S+) debug call answered /.exec(line)?.[1];
+    const time = /^(\S+) debug call succeeded /.exec(line)?.[1];
     if (time === undefined) continue;
     const fields = new Map(
       [...line.matchAll(/ (\w+)=("(?:[^"\\]|\\.)*"|\S+)/g)].map(([, name = '', value = '']) => [

@@ -330,7 +330,7 @@ function addressesSuite(kind: LabKind): void {
     const given = [await lab.address('r1', 'small'), await lab.address('r2', 'small')];
     assert.deepEqual(given.toSorted(), ['10.95.0.6', '10.95.0.7']);
     const full = await lab.refused('run', '--rm', '--net', 'small', 'calico-test', 'true');
-    assert.match(full, /no free address in IP pool small .*8 addresses, 6 of them reserved by/);
+    assert.match(full, /no free address in IP pool small .*8 addresses, 6 reserved/);
     // The command answers 1 while anything is not well.
     assert.match((await lab.calicoResult('status')).stdout, /^small +10\.95\.0\.0\/29 +0 +8$/m);
     const create = 'network create -d calico --ipam-driver calico-ipam --ipam-opt pool=off no';
@@ -339,7 +339,7 @@ function addressesSuite(kind: LabKind): void {
     const named = create.replace('=off', '=tunnels').split(' ');
     assert.match(
       await lab.refused(...named),
-      /tunnels is not for containers \(allowedUses: Tunnel/,
+      /tunnels does not allow workloads \(allowedUses: Tunnel/,
     );
     const { stdout } = await lab.calicoResult('status');
     assert.match(

@@ -60,11 +60,11 @@ describe('etcd with TLS, a client certificate and users', () => {
   test('an etcd whose certificate another authority signed is not trusted', () =>
     refused(
       { ...certificates(client), ETCD_CA_CERT_FILE: other.ca },
-      `datastore ${etcd.endpoint} cannot be used: its certificate is not signed by the authority that we trust; check ETCD_CA_CERT_FILE`,
+      `cannot connect to datastore ${etcd.endpoint}: server certificate not signed by a trusted CA; check ETCD_CA_CERT_FILE`,
     ));
 
   test('an etcd that asks for a client certificate and gets none, or a foreign one, is named', async () => {
-    const sentence = `datastore ${etcd.endpoint} cannot be used: it does not accept our client certificate; check ETCD_CERT_FILE and ETCD_KEY_FILE`;
+    const sentence = `cannot connect to datastore ${etcd.endpoint}: client certificate rejected; check ETCD_CERT_FILE and ETCD_KEY_FILE`;
     await refused({ ETCD_CA_CERT_FILE: client.ca }, sentence);
     await refused({ ...certificates(foreign), ETCD_CA_CERT_FILE: client.ca }, sentence);
   });
@@ -73,17 +73,17 @@ describe('etcd with TLS, a client certificate and users', () => {
     const missing = join(folder, 'missing.pem');
     await refused(
       { ...certificates(client), ETCD_CA_CERT_FILE: missing },
-      `file ${missing} cannot be used for etcd: ENOENT: no such file or directory, open '${missing}'`,
+      `cannot use file ${missing} for etcd: ENOENT: no such file or directory, open '${missing}'`,
     );
     const text = join(folder, 'text.pem');
     writeFileSync(text, 'no certificate');
     await refused(
       { ...certificates(client), ETCD_CERT_FILE: text },
-      `file ${text} cannot be used for etcd: it holds no certificate`,
+      `cannot use file ${text} for etcd: not a certificate`,
     );
     await refused(
       { ...certificates(client), ETCD_KEY_FILE: foreign.key },
-      `file ${foreign.key} cannot be used for etcd: it is not the key of ${client.cert}`,
+      `cannot use file ${foreign.key} for etcd: not the key of ${client.cert}`,
     );
   });
 
@@ -95,11 +95,11 @@ describe('etcd with TLS, a client certificate and users', () => {
     await accepted({ ...user, ETCD_PASSWORD: 'secret' });
     await refused(
       { ...user, ETCD_PASSWORD: 'wrong' },
-      `datastore ${etcd.endpoint} cannot be used: it does not know this user and password; check ETCD_USERNAME and ETCD_PASSWORD`,
+      `cannot connect to datastore ${etcd.endpoint}: user or password rejected; check ETCD_USERNAME and ETCD_PASSWORD`,
     );
     await refused(
       certificates(client),
-      `datastore ${etcd.endpoint} cannot be used: the user may not read or write /calico/ there; check ETCD_USERNAME and its role`,
+      `cannot connect to datastore ${etcd.endpoint}: permission denied on /calico/; check the role of ETCD_USERNAME`,
     );
   });
 });

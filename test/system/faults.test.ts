@@ -97,7 +97,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     assert.ok(await lab.eventually(() => lab.reaches('inside', 'app')));
     const { status, stdout } = await lab.calicoResult('status');
     assert.equal(status, 1);
-    assert.match(stdout, /datastore: from a snapshot of 20\S+Z; .*does not answer/);
+    assert.match(stdout, /datastore: from a snapshot of 20\S+Z; .*is unavailable/);
     const said = await lab.refused('run', '--rm', '--net', 'web', 'calico-test', 'true');
     assert.match(said, /datastore http:\/\/127\.0\.0\.1:2379 /);
     await lab.onlyAfter({

@@ -75,7 +75,7 @@ describe('docs/install.md', { timeout: 1_200_000, skip }, () => {
     await lab.host.run(['sh', '-c', `cat >${dockerLog}`], { input: lab.host.dockerLog() });
     await page.run('The managed plugin', async (command) => {
       const log = await onHost(command);
-      assert.match(log, /calico-cnm serves Docker/);
+      assert.match(log, /daemon ready/);
       for (const line of log.trim().split('\n')) assert.match(line, / plugin=[0-9a-f]{64}$/);
       return log;
     });

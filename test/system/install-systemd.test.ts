@@ -49,7 +49,7 @@ describe(
       const mend = await breakDaemon(lab.host, source);
       const { status, stderr } = await install();
       assert.equal(status, 1);
-      assert.match(stderr, /the daemon is not well, so it was removed again/);
+      assert.match(stderr, /the daemon is degraded; calico-cnm was removed again/);
       assert.equal(await lab.property(unit, 'LoadState'), 'not-found');
       await mend();
     });
@@ -63,7 +63,7 @@ describe(
 
     test('run again it changes nothing', async () => {
       const before = [await lab.mainProcess(), await release()];
-      assert.match(await installed(), /nothing was changed/);
+      assert.match(await installed(), /already installed and running/);
       assert.deepEqual([await lab.mainProcess(), await release()], before);
     });
 
@@ -82,7 +82,7 @@ describe(
       await lab.losesNothing(async () => {
         const { status, stderr } = await install();
         assert.equal(status, 1);
-        assert.match(stderr, /the new daemon is not well, so the one before runs again/);
+        assert.match(stderr, /the new version is degraded; rolled back to the previous version/);
       });
       assert.equal(await release(), before);
       await isEnabledAndRuns();

@@ -141,7 +141,7 @@ function suite(engine: '20.10' | '28.5'): void {
     assert.equal(status, 69);
     assert.match(
       stderr,
-      /^calico-cnm: the systemd daemon does not start, as this host is served by the managed plugin \(process \d+\)[^\n]*\n$/,
+      /^calico-cnm: the systemd daemon cannot start: the managed plugin \(process \d+\) already serves this host[^\n]*\n$/,
     );
     assert.match(
       (await lab.host.exec(['calico-cnm', 'status'])).stdout,
@@ -162,7 +162,7 @@ function suite(engine: '20.10' | '28.5'): void {
     await lab.refused('plugin', 'enable', pluginName);
     assert.match(
       lab.host.dockerLog(),
-      /the managed plugin does not start, as this host is served by the systemd daemon/,
+      /the managed plugin cannot start: the systemd daemon .*already serves this host/,
     );
   });
 

@@ -72,7 +72,7 @@ function networkSetSuite(kind: LabKind): void {
   test('a set of what is no network is refused', async () => {
     await assert.rejects(
       set('wrong', ['10.0.0.0/33']),
-      /GlobalNetworkSet wrong: spec\.nets: "10\.0\.0\.0\/33" is no network and no address/,
+      /GlobalNetworkSet wrong: spec\.nets: "10\.0\.0\.0\/33" is neither a network nor an address/,
     );
   });
 

@@ -37,7 +37,7 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
     const said = String(answer.body['Err']);
     assert.match(said, says);
     const id = / \[([0-9a-f]{8})\]$/.exec(said)?.[1] ?? assert.fail(`no call id in "${said}"`);
-    await logged(new RegExp(`warn call refused.* call=${id} `));
+    await logged(new RegExp(`warn call failed.* call=${id} `));
   };
   const logged = async (line: RegExp): Promise<void> => {
     assert.ok(await lab.eventually(async () => line.test(lab.host.calicoLog())), String(line));
@@ -80,10 +80,10 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
       'ProgramExternalConnectivity',
       'RevokeExternalConnectivity',
     ]) {
-      await refused(`NetworkDriver.${method}`, undefined, /no body/);
+      await refused(`NetworkDriver.${method}`, undefined, /empty body/);
     }
     for (const method of ['RequestPool', 'ReleasePool', 'RequestAddress', 'ReleaseAddress']) {
-      await refused(`IpamDriver.${method}`, undefined, /no body/);
+      await refused(`IpamDriver.${method}`, undefined, /empty body/);
     }
     await refused('NetworkDriver.Join', { ...joined, SandboxKey: 7 }, /SandboxKey/);
     await refused('NetworkDriver.CreateEndpoint', { NetworkID }, /EndpointID/);
@@ -163,7 +163,7 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
     await refused(
       'NetworkDriver.CreateEndpoint',
       createEndpoint({ Interface: { Address: '10.97.0.99/32' } }),
-      /exists with other addresses/,
+      /already exists with other addresses/,
     );
     await refused(
       'NetworkDriver.CreateEndpoint',
@@ -256,7 +256,7 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
     assert.equal((await lab.calico('get', 'workloadendpoint', '-o', 'json')).trim(), '[]');
     assert.doesNotMatch(await lab.calico('get', 'ippool'), /10\.97/);
     assert.match(await lab.calico('ipam', 'check'), /^no problems found$/m);
-    await refused('NetworkDriver.Join', joined, /network a1a1.* is not known to calico/);
+    await refused('NetworkDriver.Join', joined, /unknown network a1a1/);
   });
 
   test('every call of the life of a container whose answer was lost is answered alike, at once and again', async () => {
@@ -352,9 +352,12 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
 
   test('each call is in the debug log with duration and outcome, and counted', async () => {
     const log = lab.host.calicoLog();
-    assert.match(log, /debug call answered method=NetworkDriver\.Join call=[0-9a-f]{8} ms=\d+\.\d/);
-    const answered = log.match(/debug call answered method=NetworkDriver\.Join /g)?.length;
-    const refusals = log.match(/warn call refused method=NetworkDriver\.Join /g)?.length;
+    assert.match(
+      log,
+      /debug call succeeded method=NetworkDriver\.Join call=[0-9a-f]{8} ms=\d+\.\d/,
+    );
+    const answered = log.match(/debug call succeeded method=NetworkDriver\.Join /g)?.length;
+    const refusals = log.match(/warn call failed method=NetworkDriver\.Join /g)?.length;
     const metrics = await lab.metrics();
     const counted = (outcome: string) =>
       Number(
@@ -374,6 +377,6 @@ describe('calls that Docker repeats, doubles or breaks off', { timeout: 600_000 
     const create = ['network', 'create', '-d', 'calico', '--ipam-driver', 'calico-ipam'];
     const said = await lab.refused(...create, '-o', 'colour=red', 'bad');
     const id = /\[([0-9a-f]{8})\]/.exec(said)?.[1] ?? assert.fail(said);
-    await logged(new RegExp(`call refused.*call=${id} .*colour`));
+    await logged(new RegExp(`call failed.*call=${id} .*colour`));
   });
 });

@@ -16,8 +16,8 @@ const manifest = z.looseObject({
 
 /** What the log says when one is missing. */
 const complaints: Readonly<Record<string, RegExp>> = {
-  CAP_NET_ADMIN: /may not \(it does not have CAP_NET_ADMIN\)/,
-  CAP_SYS_ADMIN: /the kernel refused to make \/proc\/sys\/net writable: EPERM/,
+  CAP_NET_ADMIN: /\(missing CAP_NET_ADMIN\)/,
+  CAP_SYS_ADMIN: /kernel: cannot make \/proc\/sys\/net writable: EPERM/,
 };
 
 describe('capabilities of the managed plugin', { timeout: 600_000, skip }, () => {

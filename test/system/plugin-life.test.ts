@@ -89,7 +89,7 @@ describe('the managed plugin by way of a registry', { timeout: 600_000 }, () => 
     await shows(/datastore: https:\/\/127\.0\.0\.1:2379, in sync/, 'status');
     await shows(/^\S+ +10\.99\.0\.0\/16 /m, 'get', 'ippool');
     assert.match(etcd.etcdctl('get', '--prefix', '/calico/', '--keys-only'), /nodes\/other-name/);
-    assert.match(lab.host.dockerLog(), /Z debug call answered method=/);
+    assert.match(lab.host.dockerLog(), /Z debug call succeeded method=/);
     await lab.docker(...words`network create -d calico --ipam-driver calico-ipam plain`);
     await lab.docker(...words`network create -d ${first} --ipam-driver ${first} own`);
     for (const network of ['plain', 'own']) {

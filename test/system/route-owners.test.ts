@@ -318,7 +318,7 @@ describe('owners of routes and rules in a container', () => {
       failures.map(({ what }) => what),
       ['route by 169.254.9.1'],
     );
-    assert.match(failures[0]?.why ?? '', /refused to route 0\.0\.0\.0\/0: ENETDOWN/);
+    assert.match(failures[0]?.why ?? '', /cannot set the route to 0\.0\.0\.0\/0: ENETDOWN/);
     assert.match(sh('ip rule'), /to 10\.67\.1\.0\/24 lookup 52/);
     assert.match(sh('ip route show table all default'), /via 169\.254\.9\.2 dev inb/);
     sh('ip link set ina up');

@@ -43,7 +43,7 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
       assert.equal(daemon.status, 1, daemon.output());
       assert.match(
         daemon.output(),
-        /^\S+ error an error that nothing handles ends the daemon.* origin=\S+ stack="Error: .*\\n +at /m,
+        /^\S+ error unhandled error; exiting for restart.* origin=\S+ stack="Error: .*\\n +at /m,
       );
     });
   }
@@ -52,10 +52,10 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
     const daemon = await startCalicoDaemon(host.machine);
     try {
       await forgeLinkMessage(host);
-      await until(() => /background work failed/.test(daemon.output()), 'a line in the log');
+      await until(() => /background task failed/.test(daemon.output()), 'a line in the log');
       assert.match(
         daemon.output(),
-        /warn background work failed; it is tried again work="kernel monitor" why=.* stack=/,
+        /warn background task failed, retrying work="kernel monitor" why=.* stack=/,
       );
       assert.match(
         await fromControlSocket(host, '/metrics'),
@@ -94,7 +94,7 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
       assert.equal(await daemon.end('SIGTERM'), 0, daemon.output());
       assert.match(stdout, / on calico-lab-\d+-\d+, since /);
       assert.match(daemon.output(), /warn \S*ipv6-forwarding.json is damaged/);
-      assert.match(daemon.output(), /warn \S*nodename holds no name of a host/);
+      assert.match(daemon.output(), /warn \S*nodename contains no valid node name/);
     }
     await host.run(['sh', '-c', `rm -f ${files.join(' ')}`]);
   });

@@ -77,7 +77,7 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
     assert.equal(await isEnabled(), 'enabled\n');
     assert.equal(await lab.state(unit), 'active');
     await lab.isWell();
-    assert.match((await lab.journal(0, `-u${unit}`)).join('\n'), /calico-cnm serves Docker/);
+    assert.match((await lab.journal(0, `-u${unit}`)).join('\n'), /daemon ready/);
     const verified = await lab.host.exec(words`systemd-analyze verify --man=no ${unit}.service`);
     assert.doesNotMatch(verified.stderr, /calico-cnm/);
     for (const name of ['web', 'other']) await lab.network(name);

@@ -53,7 +53,7 @@ test(
     while (!forwarding.poll()) await pause(20);
     forwarding.apply('tables');
     assert.deepEqual(forwarding.failures(), []);
-    assert.equal(logged.at(-1), 'IPv6 forwarding switched on, for containers only');
+    assert.equal(logged.at(-1), 'IPv6 forwarding enabled for containers');
     forwarding.apply('tables');
     assert.equal(tried, 2, 'done once');
   },

@@ -63,7 +63,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
     const problem = this.#forwarding.switchOn();
     this.#isWanted = problem !== undefined;
     if (problem === undefined) {
-      this.#log.info('IPv6 forwarding switched on, for containers only');
+      this.#log.info('IPv6 forwarding enabled for containers');
       this.#refused.delete(this.name);
       return;
     }

@@ -54,7 +54,7 @@ test('a port that is held on an address which the host has no more is told; on a
   assert.deepEqual(ports.problems(), []);
   publish('0.0.0.0', '192.0.2.77');
   assert.deepEqual(ports.problems(), [
-    'port 192.0.2.77:8081 is published, but this host has that address no more; give it to an interface again (ip address add), or publish the port on another address',
+    'published port 192.0.2.77:8081: the host no longer has this address; add it again (ip address add), or publish the port on another address',
   ]);
   ports.setEndpoint('e1', undefined);
   assert.deepEqual(ports.problems(), []);

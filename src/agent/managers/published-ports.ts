@@ -225,7 +225,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
       if (!this.#problems.has(key)) {
         // Who has it is asked once: that looks through all processes.
         const why = describe(isCalicoError(error, 'port/taken') ? await portTaken(binding) : error);
-        log.warn('published port is not held', { endpoint: owner, why });
+        log.warn('published port not reserved', { endpoint: owner, why });
         this.#problems.set(key, why);
       }
       setTimeout(() => void this.#holdStill(id, binding), retryMs).unref();

@@ -176,7 +176,7 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     // Once is no more than an interface that Docker is taking away.
     if (times !== 2) return;
     const [endpoint] = endpoints;
-    this.#deps.log.warn('routes in a container could not be set; it is tried again', {
+    this.#deps.log.warn('setting routes in container failed, retrying', {
       container: endpoint && endpointTitle(endpoint),
       why,
     });

@@ -158,13 +158,13 @@ async function collectBoth(
   for (const endpoint of endpoints) {
     await attempt(async () => {
       await deps.removeEndpoint(endpoint, signal);
-      log.info('endpoint without container collected', { endpoint });
+      log.info('endpoint without container reclaimed', { endpoint });
     });
   }
   for (const network of networks) {
     await attempt(async () => {
       await deps.removeNetwork(network, signal);
-      log.info('network that Docker does not have collected', { network });
+      log.info('network unknown to Docker reclaimed', { network });
     });
   }
   // What belonged to these has no owner either, which needs no second look of its own.
@@ -179,7 +179,7 @@ async function collectBoth(
   });
   failures.push(...unhealed.map(({ error }) => error));
   if (healed.length > 0) {
-    log.warn('addresses in use were free in their blocks; they are allocated again', {
+    log.warn('addresses in use were not allocated; allocated again', {
       addresses: healed,
     });
   }
@@ -199,20 +199,19 @@ async function collectBoth(
   const undropped = await writeInSteps(unused, async (step) => {
     const plan = (draft: Draft) => reclaimProfiles(draft, new Set(step));
     const { result } = await writer.write(plan, signal);
-    if (result.length > 0)
-      log.info('Profiles of networks that are gone collected', { profiles: result });
+    if (result.length > 0) log.info('Profiles of removed networks reclaimed', { profiles: result });
   });
   failures.push(...undropped.map(({ error }) => error));
   for (const veth of now.veths.intersection(before.veths)) {
     deps.removeVeth(veth);
-    log.info('interface without endpoint collected', { interface: veth });
+    log.info('interface without endpoint reclaimed', { interface: veth });
   }
   return failures;
 }
 
 function reportCollected(log: Logger, count: number, finds: readonly Leak[]): void {
   if (count === 0) return;
-  log.info('addresses and pools without owner collected', {
+  log.info('leaked addresses and pools reclaimed', {
     count,
     what: finds.slice(0, 10).map(leakKey),
   });

@@ -32,7 +32,7 @@ export function addHostAddress(
     socket.request({
       type: newAddress,
       flags: requestFlags.create | requestFlags.exclusive,
-      what: `give interface ${linkIndex} the address ${added}`,
+      what: `add address ${added} to interface ${linkIndex}`,
       payload: Buffer.concat([
         header(familyNumber(added), addressBits(familyOf(added)), linkIndex),
         address(attributes.local, added),
@@ -53,7 +53,7 @@ export function removeHostAddress(
   try {
     socket.request({
       type: deleteAddress,
-      what: `take the address ${removed} from interface ${linkIndex}`,
+      what: `remove address ${removed} from interface ${linkIndex}`,
       payload: Buffer.concat([
         header(familyNumber(removed), addressBits(familyOf(removed)), linkIndex),
         address(attributes.local, removed),
@@ -68,7 +68,7 @@ export function removeHostAddress(
 /** Returns all addresses of both families. */
 export function listAddresses(socket: NetlinkSocket): readonly InterfaceAddress[] {
   return socket
-    .dump({ type: getAddress, payload: header(0, 0, 0), what: 'list the addresses' })
+    .dump({ type: getAddress, payload: header(0, 0, 0), what: 'list addresses' })
     .flatMap(({ payload }) => {
       const found = readAttributes(payload.subarray(headerBytes));
       const value = found.get(attributes.local) ?? found.get(attributes.address);

@@ -94,7 +94,7 @@ async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<bool
       const flags = (of: number) => u32(of, of === direction ? filterSource : 0);
       await socket.requestOffThread({
         type: subsystem | commands.delete,
-        what: `end the flows of ${address}`,
+        what: `delete the conntrack entries of ${address}`,
         payload: Buffer.concat([
           header(4),
           nest(direction, [nest(tupleIp, [addressAttribute(ipAttributes.source4, address)])]),
@@ -148,7 +148,7 @@ function deleteFlows(socket: Pick<NetlinkSocket, 'request'>, flows: readonly Flo
 function listing(family: IpFamily): Request {
   return {
     type: subsystem | commands.get,
-    what: 'list the tracked flows',
+    what: 'list conntrack entries',
     payload: header(family),
   };
 }
@@ -171,7 +171,7 @@ function deleteFlow(socket: Pick<NetlinkSocket, 'request'>, flow: Flow): void {
   try {
     socket.request({
       type: subsystem | commands.delete,
-      what: `end the flow ${flow.source} to ${flow.destination}`,
+      what: `delete the conntrack entry ${flow.source} to ${flow.destination}`,
       payload: Buffer.concat([header(flow.family), tuple]),
     });
   } catch (error) {

@@ -214,7 +214,7 @@ export class Ipset {
     if (known !== undefined) return known;
     const [answer] = this.#socket.query({
       type: subsystem | commands.type,
-      what: `ask for the set type ${typeName}`,
+      what: `query the set type ${typeName}`,
       payload: payload(family, [
         text(attributes.typeName, typeName),
         u8(attributes.family, familyNumber(family)),

@@ -173,7 +173,7 @@ export function findLink(socket: NetlinkSocket, name: string): Link | undefined 
   try {
     const [found] = socket.query({
       type: getLink,
-      what: `look at the interface ${name}`,
+      what: `read interface ${name}`,
       payload: Buffer.concat([linkHeader({}), text(attributes.name, name)]),
     });
     return found === undefined ? undefined : readLink(found.payload);

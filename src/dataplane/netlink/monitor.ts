@@ -109,7 +109,7 @@ export class KernelMonitor {
       }
       const errno = this.#libc.errno();
       if (errno === again) return events;
-      const error = refused('tell of changes', errno);
+      const error = refused('receive notifications', errno);
       if (error.detail.errno !== noBuffers) throw error;
       events.push({ kind: 'overrun' });
     }

@@ -21,7 +21,7 @@ export function inNetworkNamespace<T>(libc: Libc, path: string, inside: () => T)
       try {
         return inside();
       } finally {
-        enter(libc, home, 'the own network namespace');
+        enter(libc, home, 'the original network namespace');
       }
     } finally {
       libc.close(there);

@@ -11,7 +11,7 @@ const generationId = 1;
 export function nftablesGeneration(netfilter: NetlinkSocket): number {
   const [answer] = netfilter.query({
     type: getGeneration,
-    what: 'ask for the generation of the nf_tables rules',
+    what: 'read the generation of the nf_tables rules',
     payload: Buffer.alloc(4),
   });
   const found = readAttributes(answer?.payload.subarray(4) ?? Buffer.alloc(0));

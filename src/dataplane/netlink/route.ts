@@ -60,7 +60,7 @@ export function makeRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
     type: newRoute,
     flags: requestFlags.create | requestFlags.exclusive,
-    what: `make the route to ${route.destination}`,
+    what: `create the route to ${route.destination}`,
     payload: encode(route),
   });
 }
@@ -70,7 +70,7 @@ export function replaceRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
     type: newRoute,
     flags: requestFlags.create | requestFlags.replace,
-    what: `route ${route.destination}`,
+    what: `set the route to ${route.destination}`,
     payload: encode(route),
   });
 }
@@ -83,7 +83,7 @@ export function prependRoute(socket: NetlinkSocket, route: Route): void {
   socket.request({
     type: newRoute,
     flags: requestFlags.create,
-    what: `make the route to ${route.destination} the first`,
+    what: `prepend the route to ${route.destination}`,
     payload: encode(route),
   });
 }
@@ -93,7 +93,7 @@ export function deleteRoute(socket: NetlinkSocket, route: Route): void {
   try {
     socket.request({
       type: deleteRouteType,
-      what: `remove the route ${route.destination}`,
+      what: `remove the route to ${route.destination}`,
       payload: encode(route),
     });
   } catch (error) {

@@ -136,7 +136,7 @@ export class NetlinkSocket {
       let length: number;
       do {
         length = await this.#libc.recvOffThread(this.fd, this.#answer);
-        if (length < 0) throw refused(request.what, errnoIo, 'no answer');
+        if (length < 0) throw refused(request.what, errnoIo, 'no response');
       } while (!this.#takeAnswer(length, request, messages));
       if (messages.every(isConsistent)) return messages;
     }
@@ -163,7 +163,7 @@ export class NetlinkSocket {
 
   async #sendOffThread(request: Request, flags: number): Promise<void> {
     const sent = await this.#libc.sendOffThread(this.fd, this.#encode(request, flags));
-    if (sent < 0) throw refused(request.what, errnoIo, 'the message could not be sent');
+    if (sent < 0) throw refused(request.what, errnoIo, 'send failed');
   }
 
   #readAnswers(request: Request): readonly Message[] {
@@ -171,7 +171,7 @@ export class NetlinkSocket {
     let length: number;
     do {
       length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
-      if (length < 0) throw refused(request.what, this.#libc.errno(), 'no answer');
+      if (length < 0) throw refused(request.what, this.#libc.errno(), 'no response');
     } while (!this.#takeAnswer(length, request, messages));
     return messages;
   }
@@ -233,7 +233,7 @@ function isConsistent({ flags }: Message): boolean {
 }
 
 function changedAllTheWhile({ what }: Request): Error {
-  return refused(what, errnoInterrupted, 'it changed all the while');
+  return refused(what, errnoInterrupted, 'dump interrupted by changes');
 }
 
 function checkError({ payload, flags }: Message, what: string): void {

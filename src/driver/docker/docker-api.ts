@@ -89,7 +89,7 @@ export function createDockerApi(address: string): DockerApi {
   const engine = address.startsWith('unix://') ? new EngineProcess() : undefined;
   const checkEngine = () => {
     if (engine?.mayBeAsked() === false) {
-      throw new CalicoError('docker/unavailable', { address, why: 'dockerd does not run' });
+      throw new CalicoError('docker/unavailable', { address, why: 'dockerd is not running' });
     }
   };
 

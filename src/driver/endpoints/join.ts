@@ -88,7 +88,7 @@ function report(
   };
   if (lookup.kind === 'unknown') {
     const { why } = lookup;
-    log.warn('endpoint joined in quarantine: all its traffic is dropped', { ...facts, why });
+    log.warn('endpoint joined in quarantine (all traffic dropped)', { ...facts, why });
     return;
   }
   const container = lookup.container.name;

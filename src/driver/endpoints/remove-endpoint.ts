@@ -53,7 +53,7 @@ export async function deleteEndpoint(
   };
   const stop = AbortSignal.timeout(removalMs);
   removeEndpoint({ ...deps, writer: patient }, request, stop).catch((error: unknown) =>
-    log.warn('endpoint could not be removed; it is reclaimed later', {
+    log.warn('endpoint removal failed; will be reclaimed', {
       endpoint: request.EndpointID,
       why: describe(error),
     }),

@@ -121,7 +121,7 @@ test('a Profile that does not exist is refused with the command that adds it, an
     });
     await assert.rejects(networks.create(request, signal), {
       message:
-        'network option "profiles": Profile nosuch does not exist, so the network\'s containers would be denied all traffic; add it first: calico-cnm profile add nosuch',
+        'network option "profiles": Profile nosuch does not exist; add it first: calico-cnm profile add nosuch',
     });
     assert.equal(mirror.list('DockerNetwork').size, 0);
   });

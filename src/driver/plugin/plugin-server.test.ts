@@ -109,14 +109,14 @@ test('the empty Host header of Docker 20.10 is accepted', async () => {
 test('an empty body is refused where the call needs one, and accepted where not', async () => {
   const { status, body } = await post('/Test.Echo', '');
   assert.equal(status, 500);
-  assert.match(JSON.stringify(body), /it has no body \(Docker repeated a call/);
+  assert.match(JSON.stringify(body), /empty body \(Docker retried on a closed/);
   assert.equal((await post('/Test.Capabilities', '')).status, 200);
 });
 
 test('a wrong body gets one line that names the field, under both keys, with the id of the call', async () => {
   const { status, body } = await post('/Test.Echo', '{"name":5}');
   const { callId } = calls.at(-1) ?? { callId: '' };
-  const message = `request refused: name: must be a text [${callId}]`;
+  const message = `invalid request: name: must be a string [${callId}]`;
   assert.equal(status, 500);
   assert.deepEqual(body, { Err: message, Error: message });
   assert.equal(calls.at(-1)?.error?.code, 'driver/bad-request');
@@ -124,13 +124,13 @@ test('a wrong body gets one line that names the field, under both keys, with the
 
 test('a body that is no JSON is refused', async () => {
   const { body } = await post('/Test.Echo', '{');
-  assert.match(JSON.stringify(body), /the body is not JSON/);
+  assert.match(JSON.stringify(body), /body is not JSON/);
 });
 
 test('an unknown call is answered with 404, which Docker takes as "not implemented"', async () => {
   const { status, body } = await post('/Test.Nothing', '{}');
   assert.equal(status, 404);
-  assert.match(JSON.stringify(body), /calico does not know the call POST \/Test\.Nothing/);
+  assert.match(JSON.stringify(body), /unknown plugin call POST \/Test\.Nothing/);
 });
 
 test('closing lets the running call end, takes no new one, and removes the socket', async () => {

@@ -169,7 +169,7 @@ function parseBody(body: unknown, takesBody: boolean): unknown {
   } catch (error) {
     throw new CalicoError(
       'driver/bad-request',
-      { field: '', why: 'the body is not JSON' },
+      { field: '', why: 'body is not JSON' },
       { cause: error },
     );
   }

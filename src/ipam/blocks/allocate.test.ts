@@ -122,7 +122,7 @@ test('a host claims no block if auto-allocation is disabled, and at most its lim
     for (let n = 0; n < 20; n++) await lab.address('host-a', poolId);
     const isLimit = (limit: number) => ({
       code: 'ipam/block-limit',
-      message: new RegExp(`holds ${limit} address blocks`),
+      message: new RegExp(`has reached its limit of ${limit} blocks`),
     });
     await assert.rejects(lab.address('host-a', poolId), isLimit(20));
     await configure(lab, { maxBlocksPerHost: 21 });
@@ -152,7 +152,7 @@ test('addresses of a reserved range and outside --ip-range are not allocated aut
     assert.deepEqual(given, ['10.99.0.20', '10.99.0.21', '10.99.0.22', '10.99.0.23']);
     await assert.rejects(lab.address('host-a', poolId), {
       code: 'ipam/full',
-      message: /--ip-range 10\.99\.0\.16\/29 of subnet .*8 addresses, 4 of them reserved/,
+      message: /--ip-range 10\.99\.0\.16\/29 of subnet .*8 addresses, 4 reserved/,
     });
     // Who asks for one has a reason.
     assert.equal(await lab.address('host-a', poolId, '10.99.0.17'), '10.99.0.17');

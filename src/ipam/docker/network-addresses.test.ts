@@ -95,7 +95,8 @@ test("a subnet chosen by Docker's own IPAM is a pool of that host, and deleted w
     // Nobody else takes from it, here or elsewhere.
     await assert.rejects(lab.pool('host-b', '172.30.0.0/25'), { code: 'ipam/subnet-overlaps' });
     await assert.rejects(create(lab, 'n2', [subnetOf('172.30.0.128/25')], 'host-b'), {
-      message: /Docker chose 172\.30\.0\.128\/25, which belongs to a network of host host-a \(172/,
+      message:
+        /Docker chose subnet 172\.30\.0\.128\/25, which belongs to a network of host host-a \(172/,
     });
     await assert.rejects(create(lab, 'n2', [subnetOf('10.65.0.0/25')]), {
       message: /which belongs to IP pool default-ipv4-ippool \(10\.65\.0\.0\/26\)/,

@@ -133,7 +133,7 @@ test('a subnet of a pool created by another tool is rejected as well; an existin
       (error) =>
         isCalicoError(error, 'ipam/special-subnet') &&
         error.message ===
-          'subnet 127.1.0.0/16 cannot have containers: 127.0.0.0/8 is loopback, which never leaves a host (RFC 1122); choose another, such as 10.99.0.0/16',
+          'subnet 127.1.0.0/16 is not usable for containers: 127.0.0.0/8 is loopback, which never leaves a host (RFC 1122); choose another, such as 10.99.0.0/16',
     );
     await put({ 'docker.projectcalico.org/made-for-subnet': loopback });
     assert.equal((await lab.pool(node, loopback))['Pool'], loopback);

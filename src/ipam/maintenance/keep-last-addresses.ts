@@ -39,7 +39,7 @@ export async function readLastAddresses(
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
     if (!isMissing)
-      warn(`last addresses ${file} cannot be read (${describe(error)}); starting anew`);
+      warn(`cannot read last addresses ${file} (${describe(error)}); starting with none`);
     return [];
   }
 }

@@ -113,7 +113,7 @@ test('reserved addresses are not free, and a reserved address in use is not coun
     for (let n = 0; n < 32; n++) await lab.address('host-a', poolId);
     assert.deepEqual(poolUsage(lab.mirror).map(counts), ['64 33 32 0']);
     await assert.rejects(lab.address('host-a', poolId), {
-      message: /\(64 addresses, 32 of them reserved by an IPReservation\)/,
+      message: /\(64 addresses, 32 reserved\)/,
     });
   }));
 
@@ -240,7 +240,7 @@ test('a network without a subnet uses the enabled pools for workloads that are a
       code: 'ipam/pool-not-for-workloads',
     });
     await assert.rejects(asked('host-a', { pool: 'disabled' }), {
-      message: /no enabled IP pool "disabled" of that family; there are: elsewhere, manual/,
+      message: /no enabled IP pool "disabled" of this address family; available: elsewhere, manual/,
     });
     await assert.rejects(asked('host-a', { pools: 'usable' }), {
       message: 'unknown --ipam-opt "pools"; known: pool',
@@ -264,12 +264,12 @@ test('a subnet is rejected with the reason: it overlaps, is too large, is not in
       lab.requestPool('host-a', { Pool, SubPool, Options });
     await assert.rejects(asked('10.70.0.0/16'), {
       message:
-        'subnet 10.70.0.0/16 overlaps IP pool other (10.70.0.0/24) without being inside it; choose another subnet',
+        'subnet 10.70.0.0/16 overlaps IP pool other (10.70.0.0/24) but is not inside it; choose another subnet',
     });
-    await assert.rejects(asked('8.0.0.0/7'), { message: 'subnet 8.0.0.0/7: it is too large' });
-    await assert.rejects(asked('2600::/15'), { message: 'subnet 2600::/15: it is too large' });
+    await assert.rejects(asked('8.0.0.0/7'), { message: 'subnet 8.0.0.0/7: too large' });
+    await assert.rejects(asked('2600::/15'), { message: 'subnet 2600::/15: too large' });
     await assert.rejects(asked('10.99.0.0/24', '10.98.0.0/25'), {
-      message: 'subnet 10.99.0.0/24: it does not hold --ip-range 10.98.0.0/25',
+      message: 'subnet 10.99.0.0/24: does not contain --ip-range 10.98.0.0/25',
     });
     await assert.rejects(asked('10.99.0.0/24', undefined, { pool: 'other' }), {
       message: 'subnet 10.99.0.0/24 is not inside IP pool other',

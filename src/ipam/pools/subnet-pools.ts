@@ -35,7 +35,7 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
   if (range !== undefined && !cidrCovers(subnet, range)) {
     throw new CalicoError('ipam/bad-subnet', {
       subnet,
-      why: `it does not hold --ip-range ${range}`,
+      why: `does not contain --ip-range ${range}`,
     });
   }
   const [covering, ...others] = poolsForSubnet(allPools(draft), subnet);
@@ -88,7 +88,7 @@ function checkSubnet(subnet: Cidr): void {
   const family: IpFamily = cidrFamily(subnet);
   const { prefixLength } = splitCidr(subnet);
   if (prefixLength < (family === 4 ? 8 : 16)) {
-    throw new CalicoError('ipam/bad-subnet', { subnet, why: 'it is too large' });
+    throw new CalicoError('ipam/bad-subnet', { subnet, why: 'too large' });
   }
 }
 

@@ -48,7 +48,7 @@ export const bgpConfigurationType: ResourceType<BgpConfiguration> = resourceType
   kind: 'BGPConfiguration',
   plural: 'bgpconfigurations',
   aliases: ['bgpconfig'],
-  meaning: 'BGP of all hosts (`default`), or of one (`node.<name>`)',
+  meaning: 'BGP settings of all nodes (`default`) or of one (`node.<name>`)',
   unenforced: { isPolicy: false },
   schema: bgpConfiguration,
   columns: [
@@ -98,7 +98,7 @@ function configurationProblem({ metadata, spec }: BgpConfiguration): Problem | u
   if (wrong !== undefined) {
     return {
       field: 'spec.communities',
-      why: `"${wrong.value ?? ''}" is no community aa:nn or aa:nn:mm`,
+      why: `"${wrong.value ?? ''}" is not a community aa:nn or aa:nn:mm`,
     };
   }
   const names = new Set(communities.map(({ name }) => name));

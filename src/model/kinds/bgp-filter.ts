@@ -47,7 +47,7 @@ export type BgpFilter = z.infer<typeof bgpFilter>;
 export const bgpFilterType: ResourceType<BgpFilter> = resourceType({
   kind: 'BGPFilter',
   plural: 'bgpfilters',
-  meaning: 'which routes BGP peers are told, and taken from them',
+  meaning: 'import and export filter for BGP peers',
   unenforced: { isPolicy: false },
   schema: bgpFilter,
   columns: [
@@ -93,5 +93,5 @@ function ruleProblem(rule: FilterRule, family: 4 | 6): Problem | undefined {
   const wrong = rule.communities?.values.find((value) => !isCommunity(value));
   return wrong === undefined
     ? undefined
-    : { field: 'communities', why: `"${wrong}" is no community aa:nn or aa:nn:mm` };
+    : { field: 'communities', why: `"${wrong}" is not a community aa:nn or aa:nn:mm` };
 }

@@ -37,7 +37,7 @@ export const bgpPeerType: ResourceType<BgpPeer> = resourceType({
   kind: 'BGPPeer',
   plural: 'bgppeers',
   aliases: ['bgpp', 'bp'],
-  meaning: 'a BGP session of some or all hosts',
+  meaning: 'BGP peer of some or all nodes',
   unenforced: { isPolicy: false },
   schema: bgpPeer,
   columns: [
@@ -75,7 +75,7 @@ function peerProblem({ spec }: BgpPeer, stored: StoredEntries): Problem | undefi
   if (isSet('peerIP') && !isPeerAddress(spec.peerIP ?? '')) {
     return {
       field: 'spec.peerIP',
-      why: `"${spec.peerIP ?? ''}" is no address, with or without port`,
+      why: `"${spec.peerIP ?? ''}" is not an address with or without port`,
     };
   }
   if (isSet('reachableBy') && !isSet('peerIP')) {

@@ -18,7 +18,7 @@ export type ClusterInformation = z.infer<typeof clusterInformation>;
 export const clusterInformationType: ResourceType<ClusterInformation> = resourceType({
   kind: 'ClusterInformation',
   plural: 'clusterinformations',
-  meaning: 'identity of the datastore, and whether it is locked',
+  meaning: 'identity and lock state of the datastore',
   protection: () => 'fixed',
   schema: clusterInformation,
   columns: [

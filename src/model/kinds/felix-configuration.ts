@@ -84,7 +84,7 @@ export const felixConfigurationType: ResourceType<FelixConfiguration> = resource
   kind: 'FelixConfiguration',
   plural: 'felixconfigurations',
   aliases: ['felixconfig'],
-  meaning: 'settings of all hosts (`default`), or of one (`node.<name>`)',
+  meaning: 'Felix settings of all nodes (`default`) or of one (`node.<name>`)',
   unenforced: { isPolicy: false },
   schema: felixConfiguration,
   columns: [nameColumn],
@@ -105,7 +105,7 @@ function configurationProblem({ metadata, spec }: FelixConfiguration): Problem |
   for (const field of Object.keys(times)) {
     const value = spec[field];
     if (typeof value === 'string' && !/^([0-9]+(\.[0-9]+)?(ms|s|m|h))*$/.test(value)) {
-      return { field: `spec.${field}`, why: `"${value}" is no time such as 90s or 1m30s` };
+      return { field: `spec.${field}`, why: `"${value}" is not a duration such as 90s or 1m30s` };
     }
   }
   return undefined;

@@ -22,7 +22,7 @@ export const globalNetworkPolicyType: ResourceType<GlobalNetworkPolicy> = resour
   kind: 'GlobalNetworkPolicy',
   plural: 'globalnetworkpolicies',
   aliases: ['gnp'],
-  meaning: 'rules for containers and hosts by their labels',
+  meaning: 'policy for workloads and hosts, by label',
   unenforced: { isPolicy: true },
   schema: globalNetworkPolicy,
   columns: policyColumns,

@@ -29,7 +29,7 @@ export const hostEndpointType: ResourceType<HostEndpoint> = resourceType({
   kind: 'HostEndpoint',
   plural: 'hostendpoints',
   aliases: ['hep'],
-  meaning: 'an interface of a host that policies protect',
+  meaning: 'host interface protected by policy',
   unenforced: { isPolicy: true },
   schema: hostEndpoint,
   columns: [
@@ -47,12 +47,12 @@ function hostEndpointProblem({ spec }: HostEndpoint): Problem | undefined {
   const { node = '', interfaceName = '', expectedIPs = [] } = spec;
   if (node === '') return { field: 'spec.node', why: 'is missing' };
   if (interfaceName === '' && expectedIPs.length === 0) {
-    return { field: 'spec.interfaceName', why: 'is missing, and so are expectedIPs' };
+    return { field: 'spec.interfaceName', why: 'is required if expectedIPs is not set' };
   }
   if (!/^(\*|[a-zA-Z0-9_.-]{1,15})?$/.test(interfaceName)) {
     return {
       field: 'spec.interfaceName',
-      why: `"${interfaceName}" is no interface name and not *`,
+      why: `"${interfaceName}" is neither an interface name nor *`,
     };
   }
   const bad = expectedIPs.find((text) => tryParseAddress(text) === undefined);

@@ -140,7 +140,7 @@ function problemOfNew(pool: IpPool, stored: StoredEntries): Problem | undefined 
 /** Why no container may have addresses of a new pool. */
 export function newPoolProblem({ spec }: IpPool): string | undefined {
   const special = spec.disabled === true ? undefined : unusableRange(spec.cidr);
-  return special === undefined ? undefined : `cannot have containers: ${describeRange(special)}`;
+  return special === undefined ? undefined : `not usable for containers: ${describeRange(special)}`;
 }
 
 /** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */

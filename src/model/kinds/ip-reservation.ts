@@ -13,7 +13,7 @@ export type IpReservation = z.infer<typeof ipReservation>;
 export const ipReservationType: ResourceType<IpReservation> = resourceType({
   kind: 'IPReservation',
   plural: 'ipreservations',
-  meaning: 'addresses that are given to nobody who does not ask for them',
+  meaning: 'addresses excluded from automatic allocation',
   schema: ipReservation,
   isObserved: true,
   columns: [

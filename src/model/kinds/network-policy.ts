@@ -21,7 +21,7 @@ export const networkPolicyType: ResourceType<NetworkPolicy> = resourceType({
   kind: 'NetworkPolicy',
   plural: 'networkpolicies',
   aliases: ['np', 'policy', 'pol'],
-  meaning: 'rules for the containers of a namespace',
+  meaning: 'policy for workloads of a namespace',
   isNamespaced: true,
   unenforced: { isPolicy: true },
   schema: networkPolicy,

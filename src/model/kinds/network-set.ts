@@ -35,7 +35,7 @@ export const networkSetType: ResourceType<NamespacedNetworkSet> = resourceType({
   kind: 'NetworkSet',
   plural: 'networksets',
   aliases: ['netset'],
-  meaning: 'networks with labels, of a namespace',
+  meaning: 'labelled set of networks, in a namespace',
   isNamespaced: true,
   schema: namespacedNetworkSet,
   columns: [namespaceColumn, nameColumn, netsColumn],
@@ -45,7 +45,7 @@ export const networkSetType: ResourceType<NamespacedNetworkSet> = resourceType({
 export const globalNetworkSetType: ResourceType<GlobalNetworkSet> = resourceType({
   kind: 'GlobalNetworkSet',
   plural: 'globalnetworksets',
-  meaning: 'networks with labels',
+  meaning: 'labelled set of networks',
   schema: globalNetworkSet,
   columns: [nameColumn, netsColumn],
   validate: setProblem,
@@ -75,9 +75,9 @@ export function networkSetMember({ metadata, spec: { nets = [] } }: NetworkSet):
 function setProblem(set: NetworkSet): Problem | undefined {
   const [bad] = badNetworks(set);
   if (bad !== undefined)
-    return { field: 'spec.nets', why: `"${bad}" is no network and no address` };
+    return { field: 'spec.nets', why: `"${bad}" is neither a network nor an address` };
   if (set.metadata.labels?.[namespaceLabel] === undefined) return undefined;
-  return { field: 'metadata.labels', why: `${namespaceLabel} is given by the namespace` };
+  return { field: 'metadata.labels', why: `${namespaceLabel} is set by the namespace` };
 }
 
 /** What a set lists that is no network. */

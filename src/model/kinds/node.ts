@@ -51,7 +51,7 @@ export type Node = z.infer<typeof node>;
 export const nodeType: ResourceType<Node> = resourceType({
   kind: 'Node',
   plural: 'nodes',
-  meaning: 'a Docker host, its labels and its addresses',
+  meaning: 'Docker host, with labels and addresses',
   schema: node,
   columns: [
     nameColumn,

@@ -53,7 +53,7 @@ export function profileTags(of: Profile): readonly string[] {
 export const profileType: ResourceType<Profile> = resourceType({
   kind: 'Profile',
   plural: 'profiles',
-  meaning: 'rules and tags of the containers that have it',
+  meaning: 'rules and tags of the containers that use it',
   schema: profile,
   implicit: [defaultAllowProfile],
   protection: (name) => (isDefaultAllow(name) ? 'fixed' : undefined),

@@ -29,7 +29,7 @@ export const stagedGlobalNetworkPolicyType: ResourceType<StagedGlobalNetworkPoli
   kind: 'StagedGlobalNetworkPolicy',
   plural: 'stagedglobalnetworkpolicies',
   aliases: ['sgnp'],
-  meaning: 'a GlobalNetworkPolicy that is prepared and not enforced by anybody',
+  meaning: 'staged GlobalNetworkPolicy, not enforced',
   unenforced: { isPolicy: false },
   schema: stagedGlobalNetworkPolicy,
   columns: policyColumns,

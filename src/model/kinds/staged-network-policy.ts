@@ -23,7 +23,7 @@ export const stagedNetworkPolicyType: ResourceType<StagedNetworkPolicy> = resour
   kind: 'StagedNetworkPolicy',
   plural: 'stagednetworkpolicies',
   aliases: ['snp', 'stagedpolicy', 'spol'],
-  meaning: 'a NetworkPolicy that is prepared and not enforced by anybody',
+  meaning: 'staged NetworkPolicy, not enforced',
   isNamespaced: true,
   unenforced: { isPolicy: false },
   schema: stagedNetworkPolicy,

@@ -42,7 +42,7 @@ export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType
   kind: 'WorkloadEndpoint',
   plural: 'workloadendpoints',
   aliases: ['wep'],
-  meaning: 'a container on a network: its addresses and its Profiles',
+  meaning: 'endpoint of a container on a network, with addresses and Profiles',
   isNamespaced: true,
   schema: workloadEndpoint,
   groups: (_, value) => endpointAddresses(value),

@@ -133,7 +133,7 @@ function setAt(reader: TokenReader): readonly string[] {
 
 function textAt(reader: TokenReader): string {
   const token = reader.peek();
-  if (token.kind !== 'text') return reader.reject('expected a text in quotes');
+  if (token.kind !== 'text') return reader.reject('expected a quoted string');
   reader.take();
   return token.value;
 }

@@ -62,7 +62,7 @@ export function tokenize(selector: string): readonly Token[] {
       continue;
     }
     const key = take(label)?.[0];
-    if (key === undefined) return reject(`"${selector[at] ?? ''}" cannot stand here`);
+    if (key === undefined) return reject(`unexpected "${selector[at] ?? ''}"`);
     if (key.length > longestLabel) return reject('the label is too long');
     tokens.push({ kind: 'label', key, at: start });
     take(blanks);
@@ -70,7 +70,7 @@ export function tokenize(selector: string): readonly Token[] {
     const operator = operatorOf(take(wordOperator)?.[0]);
     if (operator === undefined) {
       return reject(
-        `after a label there must be ==, !=, in, not in, contains, starts with or ends with`,
+        `expected ==, !=, in, not in, contains, starts with or ends with after a label`,
       );
     }
     tokens.push({ kind: 'operator', operator, at: operatorAt });
