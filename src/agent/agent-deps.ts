@@ -3,7 +3,7 @@ import type { Mirror } from '../cache/mirror.ts';
 import type { Drivers } from './kernel.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 
-/** What the agent works with. */
+/** Dependencies of the agent. */
 export interface AgentDeps extends Omit<ManagerDeps, 'kernel'> {
   readonly mirror: Pick<Mirror, 'subscribe' | 'inSync'>;
   readonly supervisor: Supervisor;

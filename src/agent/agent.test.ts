@@ -14,7 +14,7 @@ const apiVersion = 'projectcalico.org/v3';
 const silent = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
 const networkId = 'n'.repeat(64);
 
-/** An agent of host `here` on a kernel in memory, whose datastore says what the test tells. */
+/** The agent of host `here`, with a kernel in memory and a datastore filled by the test. */
 class Lab {
   readonly kernel = new FakeKernel();
   readonly stop = new AbortController();
@@ -54,7 +54,7 @@ class Lab {
     this.#listener({ revision, isLive: true, changes, briefs: [] });
   }
 
-  /** What is written from a change on, until a round after it has ended. */
+  /** Returns the journal from a change to the end of the next apply round. */
   async written(change: () => void): Promise<readonly string[]> {
     const { journal, rounds } = this.kernel;
     const from = journal.length;
@@ -63,7 +63,7 @@ class Lab {
     return journal.slice(from);
   }
 
-  /** As it is when the datastore has told, and a round has ended. */
+  /** Returns the state after a datastore change and one apply round. */
   async told(revision: bigint, ...changes: readonly EntryChange[]): Promise<readonly string[]> {
     return this.written(() => this.tell(revision, ...changes));
   }
@@ -135,7 +135,7 @@ function profile(ingress: NonNullable<Profile['spec']['ingress']>): EntryChange 
 
 const fromWeb = profile([{ action: 'Allow', source: { selector: 'has(web)' } }]);
 
-test('nothing is written before there is something to read, and then all of it', () =>
+test('nothing is written before the first listing, then everything is written', () =>
   withAgent(
     async (lab) => {
       lab.agent.onKernelEvents([{ kind: 'overrun' }]);
@@ -151,7 +151,7 @@ test('nothing is written before there is something to read, and then all of it',
     { isInSync: false },
   ));
 
-test('a container that comes: sets and members, then chains, then its route; and all of it once', () =>
+test('a new container: sets and members, then chains, then its route; each written once', () =>
   withAgent(async (lab) => {
     await lab.told(1n, fromWeb);
     const journal = await lab.told(2n, comes(endpoint('e1')));
@@ -178,7 +178,7 @@ test('a container that comes: sets and members, then chains, then its route; and
     assert.ok(!lab.agent.isProgrammed(endpoint('e1')));
   }));
 
-test("another host's container is a member of what rules select, and has no route here", () =>
+test('a container of another host is a member of selector sets and has no route here', () =>
   withAgent(async (lab) => {
     await lab.told(
       1n,
@@ -193,7 +193,7 @@ test("another host's container is a member of what rules select, and has no rout
     assert.deepEqual([...lab.kernel.routes.keys()], ['endpoint 10.0.0.1/32']);
   }));
 
-test('Join is answered when the kernel has what the datastore said at its revision, and not before', () =>
+test('Join returns when the kernel has the datastore state of its revision, not before', () =>
   withAgent(async (lab) => {
     let isAnswered = false;
     const answer = lab.agent.programmed('e1', 7n, lab.stop.signal).then(() => (isAnswered = true));
@@ -208,7 +208,7 @@ test('Join is answered when the kernel has what the datastore said at its revisi
     await lab.agent.programmed('unknown', 7n, lab.stop.signal);
   }));
 
-test('a Join that is not answered says why: not told, refused, or the whole round failed', () =>
+test('a failed Join names the reason: not received, rejected, or the apply round failed', () =>
   withAgent(async (lab) => {
     const refusalOf = async (revision: bigint): Promise<string> => {
       const impatient = new AbortController();
@@ -234,7 +234,7 @@ test('a Join that is not answered says why: not told, refused, or the whole roun
     assert.match(await refusalOf(4n), /tables failed/);
   }));
 
-test('a round that fails is made again from what the kernel then has', () =>
+test('a failed apply round is repeated from the actual kernel state', () =>
   withAgent(async (lab) => {
     await lab.told(1n, fromWeb);
     lab.kernel.refuses.add('phase tables');
@@ -249,7 +249,7 @@ test('a round that fails is made again from what the kernel then has', () =>
     assert.ok(lab.agent.isProgrammed(endpoint('e1')));
   }));
 
-test('what one manager cannot do keeps nobody from the rest, and is told', () =>
+test('the failure of one manager does not stop the others, and is reported', () =>
   withAgent(async (lab) => {
     lab.kernel.refuses.add('flows');
     await lab.told(1n, fromWeb, comes(endpoint('e1')));
@@ -262,7 +262,7 @@ test('what one manager cannot do keeps nobody from the rest, and is told', () =>
     await until(() => lab.agent.health.failures.length === 0);
   }));
 
-test('word of a change that was lost, or that could not be taken, has everything read again', () =>
+test('a lost event, or one that a handler failed on, causes a full resync', () =>
   withAgent(async (lab) => {
     assert.ok(
       (await lab.told(1n, fromWeb, comes(endpoint('e1')))).includes('resync'),
@@ -282,7 +282,7 @@ test('word of a change that was lost, or that could not be taken, has everything
     assert.ok(lab.kernel.events.length > before, 'the other event was taken');
   }));
 
-test('flows that a changed Profile forbids end when its rules are in force, and only where that is asked for', async () => {
+test('connections that a changed Profile forbids are flushed once its rules are programmed, and only if the setting asks for it', async () => {
   const flow = (source: string, destination: string) => ({
     family: 4 as const,
     source: parseAddress(source),
@@ -317,7 +317,7 @@ test('flows that a changed Profile forbids end when its rules are in force, and 
         assert.deepEqual(lab.kernel.flows, flows, 'still allowed');
         await lab.told(3n, profile([{ action: 'Deny' }]));
         assert.deepEqual(lab.kernel.flows, endsForbiddenFlows ? flows.slice(1) : flows);
-        // Rules that somebody took away let flows begin that no rule allows, whatever is asked for.
+        // Rules removed by another program let forbidden connections start; these are flushed whatever the setting.
         lab.kernel.flows = [...flows];
         lab.kernel.lost = 1;
         await lab.told(4n);
@@ -328,7 +328,7 @@ test('flows that a changed Profile forbids end when its rules are in force, and 
   }
 });
 
-test('what somebody changes, and the kernel does not tell of, is found by looking and mended', () =>
+test('changes that the kernel does not report are found by polling and repaired', () =>
   withAgent(async (lab) => {
     await lab.told(1n, fromWeb, comes(endpoint('e1')));
     const [name, set] =
@@ -337,7 +337,7 @@ test('what somebody changes, and the kernel does not tell of, is found by lookin
     set.members.clear();
     await until(() => lab.kernel.members(name).length > 0);
     assert.deepEqual(lab.kernel.members(name), ['10.0.0.1/32']);
-    // A set that could not be made was named by chains that were refused for it.
+    // The kernel rejected chains that named a set which could not be created.
     const { create } = lab.kernel.ipset;
     lab.kernel.ipset.create = () => {
       throw new Error('no memory');
@@ -349,7 +349,7 @@ test('what somebody changes, and the kernel does not tell of, is found by lookin
     await until(() => lab.agent.health.failures.length === 0);
   }));
 
-test('flows end that are forbidden to an endpoint by its own change: of its Profiles, and of its labels', () =>
+test('connections that an endpoint change forbids are flushed: a change of Profiles, and of labels', () =>
   withAgent(async (lab) => {
     const own = endpoint('e1');
     await lab.told(1n, fromWeb, comes(own), comes(endpoint('e2', '10.0.0.2/32')));

@@ -12,43 +12,43 @@ import { ApplyFailures } from './apply-failures.ts';
 import { phases, type HostEvent, type Manager, type Participant, type Phase } from './manager.ts';
 import { createManagers, type Managers } from './managers.ts';
 
-/** How the agent is. */
+/** State of the agent. */
 export interface AgentHealth {
-  /** Since when the kernel holds what the datastore says, but for `failures`; `undefined` while it does not. */
+  /** Since when the kernel has matched the datastore, except for `failures`; `undefined` while it does not. */
   readonly inSyncSince: Date | undefined;
-  /** What the kernel refused, item by item. */
+  /** Items that the kernel rejected. */
   readonly failures: readonly ApplyFailure[];
   readonly lastError: { readonly at: Date; readonly what: string } | undefined;
   readonly rounds: number;
   readonly tableTransactions: number;
 }
 
-/** The kernel tells nobody of changes in address sets and legacy tables, so it is looked at. */
-const lookMs = 500;
-/** What a look cannot see is found by reading everything. */
+/** The kernel does not report changes of address sets and legacy tables, so they are polled. */
+const pollMs = 500;
+/** A resync finds changes that a poll cannot see. */
 const resyncMs = 600_000;
 const programmedMs = 8000;
-/** Longer than any round takes: its tools are given up after 30 s each. */
+/** Longer than any apply round: its tools time out after 30 s each. */
 const longestRoundMs = 300_000;
-const longestLookMs = 120_000;
+const longestPollMs = 120_000;
 
 /**
- * Makes this host's kernel hold what the datastore says. Managers take changes as they come and tell the drivers what
- * they want; one round at a time writes what differs, phase by phase.
+ * Keeps this host's kernel in sync with the datastore. Managers receive changes and set desired state in the drivers;
+ * one apply round at a time writes the delta, phase by phase.
  */
 export class Agent {
   readonly managers: Managers;
   readonly #deps: AgentDeps;
-  /** First the drivers, then the managers, which do what has to follow. */
+  /** The drivers first, then the managers, which react to what the drivers wrote. */
   readonly #participants: readonly Participant[];
   readonly #byKind: ReadonlyMap<EntryKind, readonly Manager[]>;
   readonly #failures: ApplyFailures;
-  readonly #rounding: Work;
+  readonly #applying: Work;
   readonly #listening: Work;
   readonly #waiters = new Waiters();
   #seen = 0n;
   #applied = -1n;
-  #wanted = false;
+  #isRequested = false;
   #running = false;
   #mustResync = true;
   #inSyncSince: Date | undefined;
@@ -59,7 +59,7 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps;
     const { supervisor } = deps;
-    this.#rounding = supervisor.work('kernel rounds', { maxSilentMs: longestRoundMs });
+    this.#applying = supervisor.work('kernel rounds', { maxSilentMs: longestRoundMs });
     this.#listening = supervisor.work('kernel events');
     this.#failures = new ApplyFailures(deps.log);
     this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel });
@@ -67,18 +67,18 @@ export class Agent {
     this.#byKind = managersByKind(this.managers.all);
   }
 
-  /** Follows datastore and kernel until the signal is aborted; nothing is written before the first listing. */
+  /** Follows the datastore and the kernel until the signal is aborted; writes nothing before the first listing. */
   start(signal: AbortSignal): void {
     this.#signal = signal;
     for (const manager of this.managers.all) manager.start?.();
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
     const { supervisor } = this.#deps;
-    const looking = supervisor.work('kernel checks', { maxSilentMs: longestLookMs });
-    void supervisor.keep(looking, () => this.#lookNowAndThen(looking, signal), signal);
+    const polling = supervisor.work('kernel checks', { maxSilentMs: longestPollMs });
+    void supervisor.keep(polling, () => this.#pollPeriodically(polling, signal), signal);
   }
 
-  /** What the kernel told. An event that cannot be taken costs a reading of everything, and not the others. */
+  /** Handles kernel events. An event whose handler fails causes a resync and does not affect the other events. */
   onKernelEvents(events: readonly KernelEvent[]): void {
     let isRelevant = false;
     for (const event of events) {
@@ -90,14 +90,14 @@ export class Agent {
     if (isRelevant) this.#kick();
   }
 
-  /** Told after an interface was made, so that its routes need not wait for the kernel's notification. */
+  /** Called after an interface was created, so that its routes need not wait for the kernel's notification. */
   linkMade(name: string, { hasIpv6 }: { readonly hasIpv6: boolean }): void {
     if (this.#takeEvent({ kind: 'linkMade', name, hasIpv6 })) this.#kick();
   }
 
   /**
-   * Resolves when the kernel has acknowledged what the datastore said of an endpoint at a revision: its policy
-   * and its routes. Throws `kernel/not-programmed` if it takes too long.
+   * Resolves when the kernel has the policy and the routes of an endpoint as of a datastore revision. Throws
+   * `kernel/not-programmed` if it takes too long.
    */
   async programmed(endpointId: string, revision: bigint, signal: AbortSignal): Promise<void> {
     const { containers } = this.managers;
@@ -122,12 +122,12 @@ export class Agent {
     }
   }
 
-  /** Whether the kernel routes to an endpoint of this host. */
+  /** Reports whether the kernel has the routes of a local endpoint. */
   isRouted(endpoint: WorkloadEndpoint): boolean {
     return this.managers.routes.isRouted(endpoint);
   }
 
-  /** Whether the kernel routes to an endpoint of this host and knows its policy. */
+  /** Reports whether the kernel has the routes and the policy of a local endpoint. */
   isProgrammed(endpoint: WorkloadEndpoint): boolean {
     return this.isRouted(endpoint) && this.managers.policy.isPlaced(endpoint);
   }
@@ -153,16 +153,16 @@ export class Agent {
     this.#kick();
   }
 
-  /** Answers whether there may be something to write. */
+  /** Reports whether there may be something to write. */
   #takeEvent(event: HostEvent): boolean {
     if (event.kind === 'overrun') return (this.#mustResync = true);
-    // Our own writing is told as well; when it has ended, it is looked whether there was more.
+    // The kernel also reports our own writes; whether there were others is checked at the end of the round.
     if (event.kind === 'nftables' && this.#running) return false;
     return this.#participants.map((one) => one.onEvent?.(event) ?? false).includes(true);
   }
 
   #kick(): void {
-    this.#wanted = true;
+    this.#isRequested = true;
     if (this.#running || this.#signal.aborted || !this.#deps.mirror.inSync) return;
     this.#running = true;
     void this.#run();
@@ -170,22 +170,22 @@ export class Agent {
 
   async #run(): Promise<void> {
     let delays = backoffMs(100, 5000);
-    while (this.#wanted && !this.#signal.aborted) {
-      this.#wanted = false;
-      this.#rounding.turned();
+    while (this.#isRequested && !this.#signal.aborted) {
+      this.#isRequested = false;
+      this.#applying.turned();
       try {
         await this.#round();
-        this.#rounding.succeeded();
+        this.#applying.succeeded();
         delays = backoffMs(100, 5000);
       } catch (error) {
-        this.#failed(this.#rounding, error);
-        this.#wanted = true;
+        this.#failed(this.#applying, error);
+        this.#isRequested = true;
         await pause(delays.next().value, this.#signal);
       }
     }
     this.#running = false;
-    this.#rounding.rests();
-    // What was notified during the last round may have been somebody else's.
+    this.#applying.rests();
+    // Events reported during the last round may come from other programs.
     this.#listening.guard(
       () => {
         if (this.#takeEvent({ kind: 'nftables', processId: undefined })) this.#kick();
@@ -202,7 +202,7 @@ export class Agent {
     }
     let revision = this.#seen;
     for (const phase of phases) {
-      // What changes from here on is the next round's.
+      // Later changes belong to the next round.
       if (phase === 'additions') revision = this.#seen;
       const writing = this.#deps.drivers.all.flatMap((one) => one.apply(phase, this.#signal) ?? []);
       if (writing.length > 0) await Promise.all(writing);
@@ -214,7 +214,7 @@ export class Agent {
     this.#waiters.settle();
   }
 
-  /** That a manager fails keeps nobody from the others, once the tables have been written. */
+  /** Once the tables are written, the failure of one manager does not stop the others. */
   #follow(phase: Phase): void {
     const isBefore = phases.indexOf(phase) < phases.indexOf('tables');
     for (const manager of this.managers.all) {
@@ -236,12 +236,12 @@ export class Agent {
     this.#mustResync = true;
   }
 
-  /** Finds what others changed and the kernel does not tell of, or told while nobody listened. */
-  async #lookNowAndThen(work: Work, signal: AbortSignal): Promise<void> {
+  /** Finds changes by others that the kernel did not report, or reported while nobody listened. */
+  async #pollPeriodically(work: Work, signal: AbortSignal): Promise<void> {
     let readAt = Date.now();
     while (!signal.aborted) {
       work.turned();
-      await pause(lookMs, signal);
+      await pause(pollMs, signal);
       if (this.#running || signal.aborted || !this.#deps.mirror.inSync) continue;
       if (Date.now() - readAt > resyncMs) {
         readAt = Date.now();

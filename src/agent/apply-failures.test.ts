@@ -8,7 +8,7 @@ import { failureChecks } from './status/failure-checks.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-test('what the kernel refuses is logged once, and again when it is mended or refused for another cause', () => {
+test('a rejected item is logged once, and again when it succeeds or fails for another reason', () => {
   const told: string[] = [];
   const log = {
     error: () => 0,
@@ -99,7 +99,7 @@ test('status names each thing that is refused with the objects that want it, twe
     `it (network ${'n'.repeat(12)}): EINVAL`,
     'it: EINVAL',
   ]);
-  // A set holds two halves instead of a network of all addresses.
+  // A set stores two halves instead of a network of all addresses.
   assert.deepEqual(details('0.0.0.0/1', '8000::/1'), [
     'it (IP pool all): EINVAL',
     'it (IP pool all6): EINVAL',

@@ -2,18 +2,21 @@ import { Refusals, type ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { Cidr } from '../ip/cidr.ts';
 import type { Logger } from '../telemetry/log.ts';
 
-/** What of the desired state the kernel does not hold; the log tells of each thing once, and when it is mended. */
+/**
+ * The part of the desired state that the kernel does not have. Each failure is logged once, and again when it is
+ * resolved.
+ */
 export class ApplyFailures {
   readonly #log: Logger;
   #present: ReadonlyMap<string, ApplyFailure> = new Map();
-  /** Steps of a round that failed. */
+  /** Failed steps of a round. */
   readonly #steps = new Refusals<string>();
 
   constructor(log: Logger) {
     this.#log = log;
   }
 
-  /** Does one step of a round; that it fails keeps nobody from the others. */
+  /** Runs one step of a round; its failure does not stop the other steps. */
   attempt(what: string, step: () => void): void {
     try {
       step();
@@ -23,7 +26,7 @@ export class ApplyFailures {
     }
   }
 
-  /** What the drivers say at the end of a round. */
+  /** Takes the failures that the drivers report at the end of a round. */
   finish(failures: readonly ApplyFailure[]): void {
     const now = new Map([...failures, ...this.#steps.failures()].map((one) => [one.what, one]));
     for (const [key, { what, why }] of now) {
@@ -37,7 +40,7 @@ export class ApplyFailures {
     this.#present = now;
   }
 
-  /** Whether a step that failed is to be tried again now. */
+  /** Reports whether a failed step is due for a retry. */
   get hasDue(): boolean {
     return this.#steps.hasDue;
   }
@@ -46,7 +49,7 @@ export class ApplyFailures {
     return [...this.#present.values()];
   }
 
-  /** What failed of one of the networks, as a sentence. */
+  /** Returns the failure that affects one of the networks, as a sentence. */
   about(networks: readonly Cidr[]): string | undefined {
     const found = this.all().find(({ net }) => net !== undefined && networks.includes(net));
     return found === undefined ? undefined : `${found.what}: ${found.why}`;

@@ -11,17 +11,17 @@ import { setsInRounds, type Drivers, type Kernel } from './kernel.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /**
- * A kernel in memory: it holds what was written in the right phase, in the order of `journal`, and refuses what it
- * is told to. Address sets are driven by the real driver.
+ * A kernel in memory: stores what was written in the right phase, in the order of `journal`, and rejects the items in
+ * `refuses`. Address sets use the real driver.
  */
 export class FakeKernel implements Drivers {
   readonly journal: string[] = [];
   readonly ipset = new FakeSets();
   readonly sets = new AddressSets(this.ipset);
-  /** In force, by `<family> <table> <name>`; the rules as text. */
+  /** Programmed chains, by `<family> <table> <name>`; the rules as text. */
   readonly chains = new Map<string, string>();
   readonly hooks = new Set<string>();
-  /** By `<kind> <destination>`; the interface. */
+  /** The interface of each route, by `<kind> <destination>`. */
   readonly routes = new Map<string, string>();
   /** `<interface> <address>`. */
   readonly linkAddresses = new Set<string>();
@@ -30,13 +30,13 @@ export class FakeKernel implements Drivers {
   readonly containerRoutes = new Map<string, ContainerRoutes>();
   flows: Flow[] = [];
   hostAddresses: readonly Cidr[] = [parseNet('127.0.0.0/8'), parseNet('192.0.2.1/32')];
-  /** What is refused: `phase tables`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
+  /** Items to reject: `phase tables`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
   readonly refuses = new Set<string>();
   lost = 0;
   readonly events: HostEvent[] = [];
-  /** Rounds that came to their end. */
+  /** Completed rounds. */
   rounds = 0;
-  /** What the next event is answered with. */
+  /** The return value for the next event. */
   nextEventFails = false;
   readonly kernel: Kernel;
   readonly all: readonly Driver[];
@@ -156,7 +156,7 @@ export class FakeKernel implements Drivers {
 
   retryRefused = (): void => void this.journal.push('retry refused chains');
 
-  /** The members of a set as the kernel has them. */
+  /** Returns the actual members of a set. */
   members(set: string): readonly string[] {
     return [...(this.ipset.sets.get(set)?.members ?? [])].toSorted();
   }

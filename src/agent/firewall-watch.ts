@@ -5,15 +5,15 @@ import { nftablesGeneration } from '../dataplane/netlink/nftables-generation.ts'
 import { legacyTableSizes } from '../dataplane/netlink/xtables-size.ts';
 import type { IpFamily } from '../ip/address.ts';
 
-/** What of the kernel's firewall changes with each change of its rules. */
+/** A value of the kernel's firewall that changes with every change of its rules. */
 export interface FirewallChanges {
-  /** The same as long as nobody changed anything. Throws `kernel/refused`. */
+  /** Returns the same text as long as the firewall is unchanged. Throws `kernel/refused`. */
   poll(): string;
-  /** What it is after so many transactions of our own, if that can be told beforehand. */
+  /** Returns the value expected after a number of our own transactions; `undefined` if it cannot be predicted. */
   afterOwn(known: string, transactions: number): string | undefined;
 }
 
-/** nf_tables counts its changes; of legacy tables the sizes are compared. */
+/** nf_tables has a generation counter; for legacy tables the sizes are compared. */
 export function firewallChanges(options: {
   readonly backend: Backend;
   readonly families: readonly IpFamily[];
@@ -32,7 +32,7 @@ export function firewallChanges(options: {
   };
 }
 
-/** Tells whether somebody else changed the firewall since we read it. */
+/** Detects changes to the firewall by other programs. */
 export class FirewallWatch {
   readonly #changes: FirewallChanges;
   #known: string | undefined;
@@ -42,23 +42,23 @@ export class FirewallWatch {
     this.#changes = changes;
   }
 
-  /** Whether it is otherwise than we know. */
+  /** Reports whether the firewall has changed since the last read. */
   hasChanged(): boolean {
     return this.#changes.poll() !== this.#known;
   }
 
-  /** Whether others may have changed it together with us, which only reading tells; it is in no hurry. */
+  /** Whether others may have written at the same time as this program, which only a read can tell. Not urgent. */
   get mustRead(): boolean {
     return this.#mustRead;
   }
 
-  /** To be called before the tables are read: what is changed from then on is a change. */
+  /** Call before the tables are read: any later change counts as a change. */
   beforeRead(): void {
     this.#known = this.#changes.poll();
     this.#mustRead = false;
   }
 
-  /** To be called after so many transactions of our own. */
+  /** Call after a number of our own transactions. */
   afterWrite(transactions: number): void {
     if (transactions === 0 || this.#known === undefined) return;
     const expected = this.#changes.afterOwn(this.#known, transactions);

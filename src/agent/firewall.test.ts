@@ -18,7 +18,7 @@ function chain(name: string, protocol: number): Chain {
   };
 }
 
-/** A firewall that wants one chain and its hook in each family, on iptables in memory. */
+/** A firewall with one desired chain and its hook in each family, on iptables in memory. */
 function lab(backend: Backend) {
   const iptables = new FakeIptables();
   const firewall = new Firewall({
@@ -48,7 +48,7 @@ function lab(backend: Backend) {
   return { iptables, firewall, round, hooked };
 }
 
-test('what is wanted is written in both families, and our own writing is not taken for somebody else’s', async () => {
+test('desired state is written in both families, and our own writes are not taken for changes by others', async () => {
   const { iptables, firewall, round, hooked } = lab('nft');
   await round();
   assert.deepEqual(hooked(), [4, 6]);
@@ -59,7 +59,7 @@ test('what is wanted is written in both families, and our own writing is not tak
   assert.deepEqual([iptables.reads, iptables.generation, firewall.transactions], [2, 2, 2]);
 });
 
-test('what somebody else takes away is found by looking and by the kernel’s word, put back, and counted as a loss', async () => {
+test('rules removed by another program are found by polling and by kernel events, restored, and counted as a loss', async () => {
   const { iptables, firewall, round, hooked } = lab('nft');
   await round();
   for (const find of [
@@ -78,7 +78,7 @@ test('what somebody else takes away is found by looking and by the kernel’s wo
   }
 });
 
-test('legacy tables are read once more after each writing, as others may have written at the same time', async () => {
+test('legacy tables are read again after each write, because others may have written at the same time', async () => {
   const { iptables, firewall, round } = lab('legacy');
   await round();
   assert.equal(firewall.poll(), true);
@@ -89,7 +89,7 @@ test('legacy tables are read once more after each writing, as others may have wr
   assert.equal(firewall.poll(), true);
 });
 
-test('only what a round is at is done: tables are read in "reading", written in "tables", and never otherwise', async () => {
+test('tables are read only in phase "reading" and written only in phase "tables"', async () => {
   const { iptables, firewall } = lab('nft');
   for (const phase of phases.filter((one) => one !== 'reading' && one !== 'tables')) {
     assert.equal(firewall.apply(phase, signal), undefined, phase);
@@ -101,7 +101,7 @@ test('only what a round is at is done: tables are read in "reading", written in 
   assert.deepEqual([iptables.reads, iptables.generation], [2, 2]);
 });
 
-test('a chain that the kernel refuses is told until it is taken, which is tried again when asked to', async () => {
+test('a rejected chain is reported until the kernel accepts it; a retry happens on request', async () => {
   const { iptables, firewall, round, hooked } = lab('nft');
   iptables.refused = '-p 132';
   for (const tables of firewall.tables.values()) {

@@ -5,11 +5,11 @@ import type { IpFamily } from '../ip/address.ts';
 import { FirewallWatch, type FirewallChanges } from './firewall-watch.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
-/** The tables of both families, read when somebody else may have changed them, and written once a round. */
+/** The tables of both families: read when another program may have changed them, written once per round. */
 export class Firewall implements Driver {
   readonly tables: ReadonlyMap<IpFamily, IptablesTables>;
   readonly #watch: FirewallWatch;
-  /** Transactions of the kernel since the start. */
+  /** Kernel transactions since the start. */
   transactions = 0;
 
   constructor(options: {
@@ -25,7 +25,7 @@ export class Firewall implements Driver {
     this.#watch = new FirewallWatch(changes);
   }
 
-  /** How often what we had written was found gone: packets went by unjudged until it was back. */
+  /** How often programmed rules were found missing: until they were restored, packets bypassed the policy. */
   get losses(): number {
     return this.#all().reduce((sum, { losses }) => sum + losses, 0);
   }
@@ -34,7 +34,7 @@ export class Firewall implements Driver {
     for (const tables of this.#all()) tables.invalidate();
   }
 
-  /** What the kernel refused once may be taken now. */
+  /** Retries what the kernel rejected; it may accept it now. */
   retryRefused(): void {
     for (const tables of this.#all()) tables.retryRefused();
   }

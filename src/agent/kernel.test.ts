@@ -10,7 +10,7 @@ import { phases, type HostEvent } from './manager.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-/** The routes as a driver; what is told to them is noted. */
+/** The routes as a driver; records the calls it receives. */
 function routeLab(present: ReadonlyMap<string, Link>) {
   const told: string[] = [];
   let answer = true;
@@ -44,7 +44,7 @@ function link(name: string): Link {
   return { index: 7, name, ...rest };
 }
 
-test('routes hear of each route and interface, and a round follows where it may concern ours', () => {
+test('routes receive each route and interface event, and a round follows if an event may concern our routes', () => {
   const { tell } = routeLab(new Map());
   const route: KernelRoute = {
     destination: parseNet('10.0.0.1/32'),
@@ -72,14 +72,14 @@ test('routes hear of each route and interface, and a round follows where it may 
   assert.deepEqual(tell({ kind: 'nftables', processId: 1 }), [false]);
 });
 
-test('an interface that we made is looked up at once; the kernel need not tell of it first', () => {
+test('an interface that we created is looked up immediately, without waiting for a kernel event', () => {
   const { tell } = routeLab(new Map([['cali1', link('cali1')]]));
   const made = (name: string) => tell({ kind: 'linkMade', name, hasIpv6: false });
   assert.deepEqual(made('cali1'), [true, 'cali1 7']);
   assert.deepEqual(made('cali2'), [true]);
 });
 
-test('routes are written last, in their phase alone', async () => {
+test('routes are written last, in their own phase only', async () => {
   const { driver, told } = routeLab(new Map());
   for (const phase of phases) {
     await driver.apply?.(phase, signal);
@@ -91,7 +91,7 @@ test('routes are written last, in their phase alone', async () => {
   assert.deepEqual(driver.failures?.(), [{ what: 'a route', why: 'EINVAL' }]);
 });
 
-test('a set comes before the rules that name it and goes after them, and once it can be made refused rules are tried again', async () => {
+test('a set is created before the rules that name it and deleted after them; once it exists, rejected rules are retried', async () => {
   const kernel = new FakeSets();
   const sets = new AddressSets(kernel);
   let retried = 0;

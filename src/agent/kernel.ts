@@ -16,10 +16,7 @@ import { Firewall } from './firewall.ts';
 import { firewallChanges } from './firewall-watch.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
-/**
- * This host's kernel as managers see it: what each driver lets them want and ask. Tests put something else in its
- * place.
- */
+/** This host's kernel as seen by managers: the calls of each driver that they may use. Tests replace it. */
 export interface Kernel {
   readonly sets: Pick<
     AddressSets,
@@ -39,33 +36,36 @@ export interface Kernel {
   readonly links: LinkSettings;
   readonly conntrack: Conntrack;
   readonly addresses: HostAddresses;
-  /** Answers what the kernel refused, item by item; throws `kernel/refused` if nothing can be read there. */
+  /** Returns the items that the kernel rejected; throws `kernel/refused` if the sandbox cannot be read. */
   readonly applyContainerRoutes: (
     namespacePath: string,
     routes: ContainerRoutes,
   ) => readonly ApplyFailure[];
-  /** How often rules that we had written were found gone: packets went by unjudged until they were back. */
+  /** How often programmed rules were found missing: until they were restored, packets bypassed the policy. */
   readonly losses: () => number;
 }
 
 /** Settings of single interfaces. */
 export interface LinkSettings {
-  /** Whether packets from and to 127.0.0.0/8 may pass; nothing if there is no such interface. Throws `kernel/refused`. */
+  /**
+   * Sets whether packets from and to 127.0.0.0/8 may pass; no-op if the interface does not exist. Throws
+   * `kernel/refused`.
+   */
   setRouteLocalnet(name: string, isOn: boolean): void;
 }
 
-/** The drivers of a kernel, and what managers see of them. */
+/** The drivers of a kernel, and the interface that managers see. */
 export interface Drivers {
   readonly kernel: Kernel;
-  /** In the order in which they take part in a phase. */
+  /** In the order of their calls in a phase. */
   readonly all: readonly Driver[];
-  /** Transactions of tables since the start. */
+  /** Table transactions since the start. */
   readonly tableTransactions: () => number;
-  /** Rules that the kernel refused once may be taken now: they are tried in the next round. */
+  /** Retries rejected rules in the next round; the kernel may accept them now. */
   readonly retryRefused: () => void;
 }
 
-/** Those of the network namespace that the sockets are in. */
+/** Creates the drivers for the network namespace of the sockets. */
 export function openDrivers(options: {
   readonly sockets: KernelSockets;
   readonly runner: ToolRunner;
@@ -104,7 +104,7 @@ export function openDrivers(options: {
   };
 }
 
-/** The address sets as a driver. */
+/** Wraps the address sets as a driver. */
 export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryRefused'>): Driver {
   return {
     resync: () => sets.resync(),
@@ -112,7 +112,7 @@ export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryR
       if (phase === 'additions') {
         const { recovered } = sets;
         sets.applyAdditions();
-        // Rules that name a set were refused while it could not be made.
+        // Rules that name a set were rejected while the set could not be created.
         if (sets.recovered > recovered) firewall.retryRefused();
       }
       if (phase === 'removals') sets.applyRemovals();
@@ -126,7 +126,7 @@ export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryR
   };
 }
 
-/** The routes as a driver; `find` reads an interface of the host. */
+/** Wraps the routes as a driver; `find` reads an interface of the host. */
 export function routesInRounds(
   routes: Pick<
     Routes,
@@ -145,7 +145,7 @@ export function routesInRounds(
         return link.name.startsWith('cali') || link.name === 'lo';
       }
       if (event.kind !== 'linkMade') return false;
-      // So that its routes need not wait for the kernel's notification.
+      // Its routes need not wait for the kernel's notification.
       const link = find(event.name);
       if (link !== undefined) routes.linkChanged(event.name, link);
       return true;

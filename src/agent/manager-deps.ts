@@ -5,7 +5,7 @@ import type { HostRuleOptions } from '../ruleset/host-rules.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { Kernel } from './kernel.ts';
 
-/** What managers work with; each names what of it it needs. */
+/** Dependencies of the managers; each manager picks those that it needs. */
 export interface ManagerDeps {
   readonly node: string;
   readonly families: readonly IpFamily[];
@@ -13,7 +13,7 @@ export interface ManagerDeps {
   readonly hostPorts: Pick<HostPortReservations, 'reserve' | 'release'>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOwn' | 'switchOn' | 'keepAdvertisements'>;
   readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
-  /** Whether flows end when the rule that allowed them is removed. */
+  /** Whether connections are flushed when the rule that allowed them is removed. */
   readonly endsForbiddenFlows: boolean;
   readonly log: Logger;
 }

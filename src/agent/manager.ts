@@ -5,70 +5,70 @@ import type { Check } from '../telemetry/status-report.ts';
 import type { EntryKind } from '../model/kinds/index.ts';
 
 /**
- * The phases of a round, in the order that leaves no gap. Between `additions` and `tables` nothing is waited for: what
- * is written is decided in one step, and what changes while it is written is the next round's.
+ * The phases of an apply round, in the order that leaves no gap. Nothing is awaited between `additions` and `tables`:
+ * the writes are decided in one step, and changes during the writes belong to the next round.
  *
- * Members go before routes come: a former owner of an address is no member any more when the address is routed to
- * the next one.
+ * Members are removed before routes are added: the previous owner of an address is no longer a member when the address
+ * is routed to the next one.
  */
 export const phases = [
-  /** What may have been changed by others is read. */
+  /** Reads what others may have changed. */
   'reading',
-  /** Sets and members that rules are going to name. */
+  /** Sets and members that rules will name. */
   'additions',
   /** Chains and hooks. */
   'tables',
   /** Members and sets that no rule names any more. */
   'removals',
-  /** Addresses of links, and routes: from now on packets come. */
+  /** Addresses of links, and routes: from here on packets arrive. */
   'routes',
 ] as const;
 
 export type Phase = (typeof phases)[number];
 
-/** What happens on this host, as the kernel tells it or as we do it ourselves. */
+/** An event on this host, reported by the kernel or by this program itself. */
 export type HostEvent =
   | KernelEvent
-  /** An interface of a workload was made by us. */
+  /** This program created the interface of a workload. */
   | { readonly kind: 'linkMade'; readonly name: string; readonly hasIpv6: boolean };
 
-/** What takes part in the rounds: a driver of the kernel, or a manager, which tells drivers what is wanted. */
+/** A participant of apply rounds: a kernel driver, or a manager, which sets desired state in drivers. */
 export interface Participant {
-  /** Answers whether there may be something to write. */
+  /** Reports whether there may be something to write. */
   onEvent?(event: HostEvent): boolean;
-  /** What the kernel has is not known any more: it is read again in the next round. */
+  /** The actual state is unknown: read it again in the next round. */
   resync?(): void;
   /**
-   * Looks for what nobody tells of, and for what is to be tried again; answers whether there is something to write.
-   * Before the kernel has once been as wanted, `isInSync` is false.
+   * Checks what the kernel does not report, and what is due for a retry; reports whether there is something to write.
+   * `isInSync` is false until the kernel has been in sync once.
    */
   poll?(state: { readonly isInSync: boolean }): boolean;
-  /** What the kernel does not hold as wanted, by item. */
+  /** The items in which the kernel differs from the desired state. */
   failures?(): readonly ApplyFailure[];
 }
 
-/** A driver of the kernel: it holds what is wanted and what is there, and writes what differs. */
+/** A kernel driver: keeps desired and actual state, and writes the delta. */
 export interface Driver extends Participant {
   /**
-   * Writes what belongs into a phase. Single things that the kernel refuses are told by `failures` and hold nothing
-   * up; it throws if nothing can be said of the whole, and the round is made again.
+   * Writes the part of the delta that belongs to a phase. Items that the kernel rejects are reported by `failures` and
+   * do not stop the rest; throws if nothing is known about the whole, and the round is repeated.
    */
   apply(phase: Phase, signal: AbortSignal): Promise<void> | undefined;
 }
 
-/** One concern of the agent: it hears of resources of some kinds, and wants something of the kernel for them. */
+/** One concern of the agent: receives changes of some kinds of resources, and sets desired kernel state for them. */
 export interface Manager<Kind extends EntryKind = EntryKind> extends Participant {
-  /** What fails if its `apply` throws. */
+  /** Names the failure if its `apply` throws. */
   readonly name: string;
   readonly kinds: readonly Kind[];
-  /** Wants what is there without any resource. */
+  /** Sets the desired state that needs no resource. */
   start?(): void;
-  /** A resource of its kinds as it was and is; to be taken in a time that does not depend on how many others there are. */
+  /** Handles the change of a resource of its kinds; its time must not depend on the number of other resources. */
   onChange?(change: EntryChange<Kind>): void;
   /** What is held in brief, of objects of other hosts and of its kinds, as it is now; as `onChange`. */
   onBrief?(change: BriefChange): void;
   /** Does what has to follow when the drivers are through with a phase. */
   apply?(phase: Phase): void;
-  /** What `status` says of it. */
+  /** The checks that `status` shows. */
   checks?(): readonly Check[];
 }

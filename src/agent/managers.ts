@@ -10,14 +10,14 @@ import { Policy } from './managers/policy.ts';
 import { PublishedPorts } from './managers/published-ports.ts';
 import { StaticRules } from './managers/static-rules.ts';
 
-/** The managers that others ask something, and the list of all of them. */
+/** All managers, and by name those that others use. */
 export interface Managers {
   readonly policy: Policy;
   readonly ports: PublishedPorts;
   readonly routes: EndpointRoutes;
   readonly containers: SandboxRoutes;
   readonly counters: DropCounterUpkeep;
-  /** In the order in which they hear of changes, take part in a phase, and stand in `status`. */
+  /** In the order of change events, of calls in a phase, and of checks in `status`. */
   readonly all: readonly Manager[];
 }
 

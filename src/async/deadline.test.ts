@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { backoffMs, orAborted, pause, within } from './deadline.ts';
 
-test('orAborted answers as the promise does, unless the signal is aborted first', async () => {
+test('orAborted settles as the promise does, unless the signal is aborted first', async () => {
   const stop = new AbortController();
   assert.equal(await orAborted(Promise.resolve(1), stop.signal), 1);
   await assert.rejects(orAborted(Promise.reject(new Error('own')), stop.signal), /^Error: own$/);
@@ -11,7 +11,7 @@ test('orAborted answers as the promise does, unless the signal is aborted first'
   await assert.rejects(waiting, /^Error: enough$/);
 });
 
-test('orAborted hears a promise that fails after it was given up, also if it was from the start', async () => {
+test('orAborted handles the rejection of an abandoned promise, even if the signal was aborted from the start', async () => {
   const unheard: unknown[] = [];
   const note = (reason: unknown) => unheard.push(reason);
   process.on('unhandledRejection', note);
@@ -26,7 +26,7 @@ test('orAborted hears a promise that fails after it was given up, also if it was
   }
 });
 
-test('an action has its time, and its signal is left alone when it ended before', async () => {
+test('an action has a time limit, and its signal is not aborted if it ended before', async () => {
   const never = (signal: AbortSignal) => orAborted(new Promise(() => {}), signal);
   await assert.rejects(within(5, never), { name: 'TimeoutError' });
   let given: AbortSignal | undefined;
@@ -39,7 +39,7 @@ test('an action has its time, and its signal is left alone when it ended before'
   assert.equal(given?.aborted, false);
 });
 
-test('delays double up to the longest', () => {
+test('delays double up to the maximum', () => {
   const delays = backoffMs(100, 500);
   assert.deepEqual(
     Array.from({ length: 5 }, () => delays.next().value),
@@ -47,7 +47,7 @@ test('delays double up to the longest', () => {
   );
 });
 
-test('a pause ends early and quietly when the signal is aborted', async () => {
+test('a pause ends early and without an error when the signal is aborted', async () => {
   const started = performance.now();
   await pause(60_000, AbortSignal.timeout(5));
   assert.ok(performance.now() - started < 30_000);

@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** The given signal, aborted at the latest after so many milliseconds. */
+/** Returns the given signal, aborted after at most that many milliseconds. */
 export function withDeadline(signal: AbortSignal, timeoutMs: number): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]);
 }
 
 /**
- * What an action comes to that has so many milliseconds: then its signal is aborted. Unlike that of
- * `AbortSignal.timeout`, the timer goes with the action, so that what is done often leaves none behind to expire.
+ * Runs an action with a time limit in milliseconds, after which its signal is aborted. Unlike `AbortSignal.timeout`,
+ * the timer is cleared when the action ends, so frequent actions leave no pending timers.
  */
 export async function within<T>(
   timeoutMs: number,
@@ -23,7 +23,7 @@ export async function within<T>(
   }
 }
 
-/** Waits so many milliseconds; answers early (without an error) when the signal is aborted. */
+/** Waits that many milliseconds; returns early (without an error) when the signal is aborted. */
 export async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
   try {
     await sleep(delayMs, undefined, { signal });
@@ -37,7 +37,10 @@ export function* backoffMs(firstMs: number, longestMs: number): Generator<number
   for (let delayMs = firstMs; ; delayMs = Math.min(delayMs * 2, longestMs)) yield delayMs;
 }
 
-/** The promise's outcome, or a rejection when the signal is aborted first; the promise goes on, and may fail unheard. */
+/**
+ * Settles as the promise, or rejects when the signal is aborted first; the promise continues, and its later rejection
+ * is ignored.
+ */
 export function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const stop = () =>

@@ -1,11 +1,11 @@
 /**
- * Runs tasks of one key one after the other, in the order of their calls; tasks of different keys side by
- * side. It is what makes "the second of two concurrent calls sees the first" true.
+ * Runs tasks of one key one after the other, in the order of their calls; tasks of different keys run concurrently.
+ * Guarantees that the second of two concurrent calls sees the result of the first.
  */
 export class KeyedMutex {
   readonly #tails = new Map<string, Promise<void>>();
 
-  /** Runs the task when all earlier ones of the key have ended, well or badly; answers what it answers. */
+  /** Runs the task when all earlier ones of the key have settled; returns its result. */
   async run<T>(key: string, task: () => Promise<T>): Promise<T> {
     const before = this.#tails.get(key);
     const { promise: done, resolve } = Promise.withResolvers<void>();

@@ -14,7 +14,7 @@ async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
   }
 }
 
-test('a file is replaced as a whole, with its mode, and its folder is made', () =>
+test('a file is replaced as a whole, with its mode, and its directory is created', () =>
   inFolder(async (folder) => {
     const file = join(folder, 'deep', 'state');
     replaceFileSync(file, 'one', 0o600);
@@ -25,7 +25,7 @@ test('a file is replaced as a whole, with its mode, and its folder is made', () 
     assert.equal(statSync(file).mode & 0o777, 0o600);
   }));
 
-test('a write that fails on the way leaves the file as it was, and nothing beside it', () =>
+test('a failed write leaves the file unchanged, and no temporary file', () =>
   inFolder(async (folder) => {
     const file = join(folder, 'state');
     const modes = { mode: 0o600, folderMode: 0o700 };

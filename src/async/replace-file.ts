@@ -11,11 +11,11 @@ import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
- * Files that are read again are written beside their place and renamed into it once they are on the disk: whoever
- * reads one, also after a crash of the process or the machine, finds the whole of the one before or of the new one.
+ * Files are written to a temporary file next to the target, synced and renamed: a reader, even after a crash of the
+ * process or the host, finds either the complete old or the complete new content.
  */
 
-/** Writes a small file in that way; its folder is made if it is missing. */
+/** Replaces a small file atomically; creates its directory if it is missing. */
 export function replaceFileSync(file: string, content: string, mode = 0o644): void {
   mkdirSync(dirname(file), { recursive: true, mode: 0o755 });
   const unfinished = unfinishedOf(file);
@@ -34,7 +34,7 @@ export function replaceFileSync(file: string, content: string, mode = 0o644): vo
   }
 }
 
-/** Writes a large file in that way, piece by piece; what `write` throws leaves the file as it was. */
+/** Replaces a large file atomically, piece by piece; if `write` throws, the file stays unchanged. */
 export async function replaceFile(
   file: string,
   options: { readonly mode: number; readonly folderMode: number },

@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 
-/** Long work holds the event loop for so long at a time, in milliseconds; what it does at once should be far shorter. */
+/** How long a slice of work may occupy the event loop, in milliseconds; a single step should be far shorter. */
 const sliceMs = 10;
 
 /**
- * Does work on many items with pauses in which everything else has its turn: `act` is given so many of them at once,
- * in their order. Few items are done without a pause. Throws what `act` throws.
+ * Processes many items with pauses for other work: `act` gets a batch of items at a time, in order. A few items are
+ * processed without a pause. Throws the errors of `act`.
  */
 export async function inSlices<Item>(
   items: readonly Item[],

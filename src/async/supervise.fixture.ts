@@ -1,11 +1,11 @@
 import { Supervisor, type Work } from './supervise.ts';
 
-/** A supervisor whose failures nobody counts, for what is tested by itself. */
+/** A supervisor that does not count failures, for unit tests. */
 export function looseSupervisor(): Supervisor {
   return new Supervisor({ onFailure: () => undefined });
 }
 
-/** Work whose failures nobody counts. */
+/** Work that does not count failures. */
 export function looseWork(): Work {
   return looseSupervisor().work('test');
 }

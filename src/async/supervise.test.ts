@@ -15,7 +15,7 @@ function supervised(): { readonly supervisor: Supervisor; readonly told: WorkFai
   };
 }
 
-test('a loop that throws or ends is begun again until the signal is aborted, and each time is told', async () => {
+test('a loop that throws or ends is restarted until the signal is aborted, and each failure is reported', async () => {
   const { supervisor, told } = supervised();
   const stop = new AbortController();
   let begun = 0;
@@ -45,7 +45,7 @@ test('a loop that throws or ends is begun again until the signal is aborted, and
   assert.equal(told.length, 2, 'the end that was asked for is no failure');
 });
 
-test('it is begun again after pauses that grow', async () => {
+test('it is restarted after growing pauses', async () => {
   const { supervisor } = supervised();
   const stop = new AbortController();
   let begun = 0;
@@ -54,14 +54,14 @@ test('it is begun again after pauses that grow', async () => {
     throw new Error('always');
   };
   const kept = supervisor.keep(supervisor.work('loop'), loop, stop.signal);
-  // Without a pause it would be begun thousands of times; with equal ones of 0.1 s, ten times.
+  // Without a pause it would restart thousands of times; with constant ones of 0.1 s, ten times.
   await sleep(1000);
   stop.abort();
   await kept;
   assert.ok(begun >= 2 && begun <= 5, `it was begun ${begun} times`);
 });
 
-test('failures count until it goes well again; their sum stays', () => {
+test('failures in a row are reset by a success; the total is not', () => {
   const { supervisor } = supervised();
   const work = supervisor.work('loop');
   const state = () => {
@@ -77,7 +77,7 @@ test('failures count until it goes well again; their sum stays', () => {
   assert.deepEqual(state(), [3, 1, 'again']);
 });
 
-test('work that waits for another program has not failed, and says what it waits for', () => {
+test('work that waits for another program has not failed, and reports what it waits for', () => {
   const { supervisor, told } = supervised();
   const work = supervisor.work('loop');
   for (let times = 0; times < 3; times++) work.failed(new Error('away'));
@@ -89,7 +89,7 @@ test('work that waits for another program has not failed, and says what it waits
   );
 });
 
-test('a handler that throws is told, and what it missed is mended; a mending that throws ends nothing either', () => {
+test('an exception of a handler is reported and its effects recovered; an exception of the recovery is reported too', () => {
   const { supervisor, told } = supervised();
   const work = supervisor.work('handler');
   let mended = 0;
@@ -107,7 +107,7 @@ test('a handler that throws is told, and what it missed is mended; a mending tha
   assert.equal(told.length, 3);
 });
 
-test('what goes round no more hangs; what rests or may be silent does not', async () => {
+test('work that makes no progress hangs; idle work, or work that may be silent, does not', async () => {
   const { supervisor } = supervised();
   const [busy, resting, patient] = ['busy', 'resting', 'patient'].map((name) =>
     supervisor.work(name, name === 'patient' ? {} : { maxSilentMs: 1500 }),

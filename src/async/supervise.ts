@@ -1,41 +1,41 @@
 import { describe } from '../errors/error.ts';
 import { backoffMs, pause } from './deadline.ts';
 
-/** How a piece of background work fares. */
+/** State of one background task. */
 export interface WorkReport {
   readonly name: string;
   /** Failures since the start. */
   readonly failures: number;
-  /** Failures since it last went well. */
+  /** Failures since the last success. */
   readonly inARow: number;
-  /** The last failure, until it has gone well again. */
+  /** The last failure, until the next success. */
   readonly last: { readonly at: Date; readonly why: string; readonly waits: boolean } | undefined;
 }
 
-/** One failure, as it is told for log and metrics. */
+/** One failure, for log and metrics. */
 export interface WorkFailure {
   readonly name: string;
   readonly error: unknown;
   readonly inARow: number;
-  /** Whether it only waits for another program that is away. */
+  /** Whether it only waits for another program that is unavailable. */
   readonly waits: boolean;
 }
 
-/** What all work of a process has in common. */
+/** Common settings of all background tasks of a process. */
 export interface Supervision {
   readonly onFailure: (failure: WorkFailure) => void;
-  /** Whether an error says only that another program is away, which is no failure of the work. */
+  /** Reports whether an error only means that another program is unavailable, which is not a failure of the task. */
   readonly waits?: (error: unknown) => boolean;
 }
 
-/** How long work must go without a failure until it counts as well again, where nothing says so earlier. */
+/** Time without a failure after which a task counts as healthy again, unless it reports a success earlier. */
 const calmMs = 300_000;
 const firstRestartMs = 100;
 const longestRestartMs = 30_000;
 
 /**
- * One piece of background work: a loop, or a handler that others call. It tells here how it fares; who writes
- * loops that carry on after a failure of a single object tells of each, and goes on.
+ * One background task: a loop, or a handler called by others. It reports its state here; a loop that continues after
+ * the failure of a single object reports each failure.
  */
 export class Work {
   readonly name: string;
@@ -47,7 +47,7 @@ export class Work {
   #lastAt = 0;
   #turnedAt: number | undefined;
 
-  /** `maxSilentMs`: how long it may be silent between `turned` and the next `turned` or `rests`. */
+  /** `maxSilentMs`: longest time between `turned` and the next `turned` or `rests`. */
   constructor(
     name: string,
     supervision: Supervision,
@@ -58,7 +58,7 @@ export class Work {
     this.#maxSilentMs = maxSilentMs;
   }
 
-  /** It failed, and is tried again. */
+  /** Reports a failure; the task is retried. */
   failed(error: unknown): void {
     this.#calmDown();
     const waits = this.#supervision.waits?.(error) ?? false;
@@ -71,38 +71,38 @@ export class Work {
     this.#supervision.onFailure({ name: this.name, error, inARow: this.#inARow, waits });
   }
 
-  /** A whole turn of it went well. */
+  /** Reports a complete round without a failure. */
   succeeded(): void {
     this.#inARow = 0;
     this.#last = undefined;
   }
 
-  /** It goes round; from now on a silence of more than its `maxSilentMs` means that it hangs. */
+  /** Reports progress; from now on a silence of more than its `maxSilentMs` means that it hangs. */
   turned(): void {
     this.#turnedAt = performance.now();
   }
 
-  /** It waits for something to do, however long that takes. */
+  /** Reports that it is idle, for any time. */
   rests(): void {
     this.#turnedAt = undefined;
   }
 
-  /** Whether it should have come round long ago. */
+  /** Reports whether its last progress is too long ago. */
   hangs(): boolean {
     return this.#turnedAt !== undefined && performance.now() - this.#turnedAt > this.#maxSilentMs;
   }
 
   /**
-   * Calls a handler. What it throws is told, and ends nothing; then `mend` brings up to date what the handler did
-   * not get to, as its event will not come again.
+   * Calls a handler. An exception is reported and ends nothing; then `recover` updates what the handler missed,
+   * because its event will not come again.
    */
-  guard(handler: () => void, mend: () => void = () => undefined): void {
+  guard(handler: () => void, recover: () => void = () => undefined): void {
     try {
       handler();
     } catch (error) {
       this.failed(error);
       try {
-        mend();
+        recover();
       } catch (second) {
         this.failed(second);
       }
@@ -121,9 +121,9 @@ export class Work {
 }
 
 /**
- * Keeps all background work of the process going. A loop that throws or ends is begun again, after a pause that
- * doubles up to half a minute while it goes on failing; each failure is told to `onFailure`, and `reports` says
- * how all of it fares.
+ * Keeps all background tasks of the process running. A loop that throws or ends is restarted, after a pause that
+ * doubles up to half a minute while it keeps failing; each failure is passed to `onFailure`, and `reports` returns the
+ * state of all tasks.
  */
 export class Supervisor {
   readonly #works = new Map<string, Work>();
@@ -133,7 +133,7 @@ export class Supervisor {
     this.#supervision = supervision;
   }
 
-  /** The work of that name; made when it is asked for first. */
+  /** Returns the task of that name; creates it on first use. */
   work(name: string, options: { readonly maxSilentMs?: number } = {}): Work {
     const known = this.#works.get(name);
     if (known !== undefined) return known;
@@ -142,7 +142,10 @@ export class Supervisor {
     return work;
   }
 
-  /** Runs a loop until the signal is aborted, again and again; resolves when it has ended after that. Never rejects. */
+  /**
+   * Runs a loop until the signal is aborted, restarting it when it ends; resolves when it has ended after the abort.
+   * Never rejects.
+   */
   async keep(work: Work, loop: (work: Work) => Promise<void>, signal: AbortSignal): Promise<void> {
     let delays = backoffMs(firstRestartMs, longestRestartMs);
     while (!signal.aborted) {
@@ -165,7 +168,7 @@ export class Supervisor {
     return [...this.#works.values()].map((work) => work.report());
   }
 
-  /** The names of what hangs: it goes round no more, and nothing of it failed. */
+  /** Returns the names of tasks that hang: they make no progress, and did not fail. */
   hanging(): readonly string[] {
     return [...this.#works.values()].filter((work) => work.hangs()).map(({ name }) => name);
   }

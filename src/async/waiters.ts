@@ -5,11 +5,11 @@ interface Waiter {
   readonly resolve: () => void;
 }
 
-/** Those who wait for something to come true that changes now and then. */
+/** Callers that wait for a condition. */
 export class Waiters {
   #waiting: readonly Waiter[] = [];
 
-  /** Resolves when the condition is found to hold; rejects with the signal's reason. */
+  /** Resolves when the condition is met; rejects with the signal's reason. */
   async until(isMet: () => boolean, signal: AbortSignal): Promise<void> {
     if (isMet()) return;
     const met = new Promise<void>((resolve) => {
@@ -18,7 +18,7 @@ export class Waiters {
     await orAborted(met, signal);
   }
 
-  /** To be called when something may have come true. */
+  /** Call when a condition may have been met. */
   settle(): void {
     const met = this.#waiting.filter(({ isMet }) => isMet());
     this.#waiting = this.#waiting.filter((waiter) => !met.includes(waiter));

@@ -3,11 +3,11 @@ import type { Work } from '../async/supervise.ts';
 import type { DockerApi } from './docker/docker-api.ts';
 import type { DockerEvent } from './docker/messages.ts';
 
-/** What becomes of this engine's containers, whatever networks they are on. */
+/** Receives the life cycle of all containers of this engine, on any network. */
 export interface ContainerListener {
-  /** The containers that there are. */
+  /** The present containers. */
   containersAre(ids: ReadonlySet<string>): void;
-  /** One was made, or has another name. */
+  /** A container was created or renamed. */
   containerNamed(id: string, name: string, isNew: boolean): void;
   containerStarted(id: string): void;
   containerGone(id: string): void;
@@ -16,8 +16,8 @@ export interface ContainerListener {
 const answerMs = 5000;
 
 /**
- * Tells of containers until the signal is aborted. By a stream of events of its own, on which nothing waits for the
- * datastore: what is told here matters some milliseconds later, when Docker asks for an address.
+ * Reports container events until the signal is aborted. Uses an event stream of its own, on which nothing waits for
+ * the datastore: Docker requests an address only milliseconds after an event.
  */
 export async function followContainers(
   { docker, listener }: { readonly docker: DockerApi; readonly listener: ContainerListener },

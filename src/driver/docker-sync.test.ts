@@ -17,14 +17,14 @@ const patience = AbortSignal.timeout(600_000);
 const networkId = 'a'.repeat(64);
 const endpointId = 'e'.repeat(64);
 
-/** What Docker has and tells, and whether the datastore takes writes. */
+/** Docker's containers and events, and whether the datastore accepts writes. */
 interface World {
   names: readonly string[];
   events: DockerEvent[];
   isDatastoreAway: boolean;
-  /** Whether events are read: all that was before has been compared. */
+  /** Whether events are read: the comparison at the start is complete. */
   isListening: boolean;
-  /** How many writes were refused. */
+  /** The number of rejected writes. */
   refused: number;
 }
 
@@ -32,7 +32,7 @@ function worldWithApp(): World {
   return { names: ['/app'], events: [], isDatastoreAway: false, isListening: false, refused: 0 };
 }
 
-/** A container that was called `app` when it joined, kept in sync with the world until `use` is done. */
+/** Keeps a container that was called `app` at Join in sync with Docker until `use` is done. */
 async function withContainerInSync(
   world: World,
   use: (nameBecomes: (name: string) => Promise<void>) => Promise<void>,
@@ -121,7 +121,7 @@ function fakeDocker(world: World): DockerApi {
   };
 }
 
-/** Waits until it is so, ten seconds at most. */
+/** Waits until the condition is met, at most ten seconds. */
 async function until(isSo: () => boolean): Promise<void> {
   for (const end = Date.now() + 10_000; !isSo() && Date.now() < end;) await pause(5, patience);
 }
@@ -134,7 +134,7 @@ function renamed(name: string): DockerEvent {
   };
 }
 
-test('a rename counts also while Docker still lists the old name before the new one', async () => {
+test('a rename counts even while Docker still lists the old name before the new one', async () => {
   const world = worldWithApp();
   await withContainerInSync(world, async (nameBecomes) => {
     await until(() => world.isListening);
@@ -144,7 +144,7 @@ test('a rename counts also while Docker still lists the old name before the new 
   });
 });
 
-test('a rename while the datastore is away is written when it is back', async () => {
+test('a rename while the datastore is unavailable is written when it is back', async () => {
   const world = worldWithApp();
   await withContainerInSync(world, async (nameBecomes) => {
     await until(() => world.isListening);
@@ -157,7 +157,7 @@ test('a rename while the datastore is away is written when it is back', async ()
   });
 });
 
-test("a container's name is its own, not the one that a link gave it", async () => {
+test("a container's name is its own, not one given by --link", async () => {
   const world = worldWithApp();
   await withContainerInSync(world, async (nameBecomes) => {
     await until(() => world.isListening);

@@ -35,22 +35,21 @@ export interface DockerSyncDeps {
   readonly stamp: Stamp;
   readonly log: Logger;
   readonly supervisor: Supervisor;
-  /** Told of a container that was connected to a network or disconnected from one, ours or not. */
+  /** Called when a container was connected to or disconnected from any network, also one of another driver. */
   readonly onNetworksChanged: (sandbox: string) => void;
-  /** Told which engine answers, each time that it begins to. */
+  /** Called with the engine whenever a connection to Docker is established. */
   readonly onEngine: (engine: Engine) => void;
 }
 
 const answerMs = 5000;
 const quarantineFirstMs = 100;
 const quarantineLongestMs = 1000;
-/** How often it is looked whether there is an endpoint in quarantine, while there is none. */
+/** Poll interval for endpoints in quarantine while there is none. */
 const noQuarantineMs = 500;
 
 /**
- * Keeps what the datastore says of containers as Docker has it, outside of Docker's calls: names of networks
- * and containers, labels, endpoints in quarantine. Runs until the signal is aborted; an engine that is away is
- * waited for.
+ * Keeps the datastore in sync with Docker outside of plugin calls: names of networks and containers, labels, endpoints
+ * in quarantine. Runs until the signal is aborted; retries while the engine is unavailable.
  */
 export async function keepInSyncWithDocker(
   deps: DockerSyncDeps,
@@ -82,7 +81,7 @@ async function followEvents(deps: DockerSyncDeps, work: Work, signal: AbortSigna
   }
 }
 
-/** Brings everything up to date that may have changed while nobody listened. */
+/** Updates everything that may have changed while no events were received. */
 async function compareAll(deps: DockerSyncDeps, signal: AbortSignal): Promise<void> {
   const { docker, networks, mirror, node } = deps;
   const deadline = withDeadline(signal, answerMs);
@@ -99,8 +98,8 @@ async function compareAll(deps: DockerSyncDeps, signal: AbortSignal): Promise<vo
 }
 
 /**
- * A rename is told before the old name is given back, so Docker lists the container under both names then: the
- * event knows which is the new one.
+ * Docker reports a rename before it releases the old name, and lists the container under both names then: the event
+ * names the new one.
  */
 async function onEvent(
   deps: DockerSyncDeps,
@@ -123,8 +122,7 @@ async function onEvent(
 }
 
 /**
- * Writes what Docker says of one container to its endpoints; nothing is written where nothing changed. Throws
- * what the datastore does.
+ * Writes Docker's description of one container to its endpoints, if it changed. Throws the errors of the datastore.
  */
 async function describeContainer(
   deps: DockerSyncDeps,
@@ -142,7 +140,7 @@ async function describeContainer(
     try {
       await writeDescription(deps, { id, lookup }, signal);
     } catch (error) {
-      // What was removed meanwhile needs no description; else the caller begins anew.
+      // An endpoint removed meanwhile needs no description; after other errors the caller starts over.
       if (isCalicoError(error, 'driver/unknown-endpoint', 'driver/unknown-network')) continue;
       const level = isCalicoError(error, 'datastore/locked') ? 'debug' : 'warn';
       deps.log[level]('container could not be described', {
@@ -154,7 +152,7 @@ async function describeContainer(
   }
 }
 
-/** Asks again for every endpoint in quarantine, soon at first, then once a second. */
+/** Retries every endpoint in quarantine, soon at first, then once a second. */
 async function releaseQuarantine(
   deps: DockerSyncDeps,
   work: Work,
@@ -165,7 +163,7 @@ async function releaseQuarantine(
     const waiting = isMirrorLocked(deps.mirror) ? [] : deps.local.quarantined();
     if (waiting.length === 0) delays = backoffMs(quarantineFirstMs, quarantineLongestMs);
     for (const id of waiting) {
-      // One of which Docker cannot tell must not keep the others.
+      // An endpoint that Docker cannot describe must not stop the others.
       await tryRelease(deps, id, signal).catch((error: unknown) => {
         if (!signal.aborted) work.failed(error);
       });

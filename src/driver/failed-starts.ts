@@ -6,45 +6,45 @@ import type { DockerApi } from './docker/docker-api.ts';
 export interface FailedStartsDeps {
   readonly docker: DockerApi;
   readonly log: Logger;
-  /** Whether the datastore can be read and written now. */
+  /** Reports whether the datastore is readable and writable now. */
   readonly isDatastoreBack: () => boolean;
 }
 
 const firstLookMs = 1000;
 const longestMs = 30_000;
 const answerMs = 5000;
-/** A refused call of which no container says so by then was somebody's who is gone. */
+/** A rejected call that no container names by then belongs to a removed container. */
 const patienceMs = 60_000;
 
 /**
- * What Docker keeps of a start when nobody served the plugin's sockets. Seen of 20.10 and 28.5, with the socket files of
- * a daemon that had crashed, and without any.
+ * The error that Docker keeps of a start while nobody listened on the plugin's sockets. Observed with 20.10 and 28.5,
+ * with and without socket files of a crashed daemon.
  */
 const nobodyServed =
   /plugin "?calico(-ipam)?"? not found|\/calico(-ipam)?\.sock: connect: (connection refused|no such file)/;
 
 /**
- * Starts the containers whose start failed only because the datastore, or this daemon, was away: Docker itself tries
- * once, at boot, and never again. Such a container is known by the error that Docker keeps of it, of the datastore by the
- * call's id at its end, so that nothing is started that was stopped, or failed for another reason. Only containers that
- * have a restart policy are: of the others somebody was told.
+ * Starts containers whose start failed only because the datastore or this daemon was unavailable: Docker itself tries
+ * once, at boot, and never again. They are identified by the error that Docker keeps (for the datastore by the call ID
+ * at its end), so that a container that was stopped, or failed for another reason, is not started. Only containers
+ * with a restart policy are started: the others were started by a user, who saw the error.
  */
 export class FailedStarts {
   readonly #deps: FailedStartsDeps;
   readonly #refused = new Map<string, number>();
-  /** Until Docker has been asked once: it may have started while nobody was here. */
+  /** Until Docker was queried once: it may have started before this daemon. */
   #mayHaveBeenAway = true;
 
   constructor(deps: FailedStartsDeps) {
     this.#deps = deps;
   }
 
-  /** A call of Docker's was refused with an error of that code. */
+  /** A call from Docker was rejected with that error code. */
   refused(callId: string, code: string): void {
     if (code.startsWith('datastore/')) this.#refused.set(callId, Date.now());
   }
 
-  /** Looks for such containers until the signal is aborted; Docker is asked once, and after each refusal. */
+  /** Starts such containers until the signal is aborted; queries Docker once, and after each rejected call. */
   async run(work: Work, signal: AbortSignal): Promise<void> {
     let delays = backoffMs(firstLookMs, longestMs);
     while (!signal.aborted) {

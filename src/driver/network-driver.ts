@@ -12,9 +12,9 @@ import {
 import type { Networks } from './networks/networks.ts';
 import { method, methodWithoutBody, type Method } from './plugin/plugin-server.ts';
 
-/** Where a container's default route leads may change while it runs; Docker tells the driver. */
+/** Docker notifies the driver when the default route of a running container moves. */
 export interface GatewayChanges {
-  /** The endpoint carries its container's default route from now on, or does no more. */
+  /** The endpoint carries the default route of its container from now on, or no longer. */
   gatewayChanged(endpointId: string): void;
 }
 
@@ -26,9 +26,9 @@ export interface NetworkDriverDeps {
 }
 
 /**
- * What the driver tells of itself. Scope `local`: a network is made on each host, and the datastore makes those
- * of one name belong together. `global` is for Swarm: such a network is made by a manager, and Docker takes it
- * from managed plugins only.
+ * The capabilities of the driver. Scope `local`: a network is created on each host, and the datastore joins those of
+ * one name. `global` is for Swarm: such a network is created by a manager, and Docker accepts it from managed plugins
+ * only.
  */
 export function networkCapabilities(scope: 'local' | 'global'): Readonly<Record<string, Method>> {
   return {
@@ -45,7 +45,7 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
   const { networks, endpoints, gateways, connectivity } = deps;
   return {
     'NetworkDriver.GwAllocCheck': method(optionsRequest, async ({ Options }) => {
-      // An internal network has no gateway; every other one shows its next hop as gateway.
+      // An internal network has no gateway; every other one reports its next hop as gateway.
       const skip = Options['com.docker.network.internal'] === true;
       return { SkipIPv4: skip, SkipIPv6: skip };
     }),
@@ -57,7 +57,7 @@ export function networkDriverMethods(deps: NetworkDriverDeps): Readonly<Record<s
       await networks.remove(NetworkID, signal);
       return {};
     }),
-    // The options that are answered reach the hosts on which tasks run, in CreateNetwork.
+    // Docker sends the returned options to the hosts on which tasks run, in CreateNetwork.
     'NetworkDriver.AllocateNetwork': method(createNetworkRequest, async (request, signal) => {
       await networks.allocate(request, signal);
       return { Options: request.Options };

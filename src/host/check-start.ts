@@ -3,9 +3,9 @@ import { datastoreOptions } from './from-settings.ts';
 import { refuseNewer } from '../datastore/sqlite-format.ts';
 
 /**
- * Throws what keeps the daemon from starting and will not change by itself: `datastore/too-new` for a file that a
- * newer program has written, `datastore/unavailable` for one that is damaged, `datastore/bad-file` for a certificate
- * of etcd. It writes nothing, and loads little.
+ * Throws permanent errors that would keep the daemon from starting: `datastore/too-new` for a file written by a newer
+ * version, `datastore/unavailable` for a damaged one, `datastore/bad-file` for a certificate of etcd. Writes nothing,
+ * and loads little.
  */
 export async function checkStart(settings: Settings): Promise<void> {
   const datastore = datastoreOptions(settings);

@@ -3,9 +3,9 @@ import type { DatastoreOptions } from '../datastore/open-datastore.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { DefaultPool } from '../ipam/pools/default-pools.ts';
 
-/** What single parts need of the settings. */
+/** Derives the options of components from the settings. */
 
-/** etcd if it is configured, else the file on this host. */
+/** Returns etcd if it is configured, otherwise the file on this host. */
 export function datastoreOptions(settings: Settings): DatastoreOptions {
   const { etcdEndpoints: endpoints } = settings;
   if (endpoints === undefined) return { kind: 'sqlite', file: settings.datastoreFile };
@@ -20,7 +20,7 @@ export function datastoreOptions(settings: Settings): DatastoreOptions {
   };
 }
 
-/** The default pools of the families that the host has. */
+/** Returns the default pools of the IP families of the host. */
 export function defaultPools(
   settings: Settings,
   families: readonly IpFamily[],

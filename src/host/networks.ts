@@ -6,13 +6,13 @@ import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { dockerDefaultRanges, type UsedRange } from '../ipam/pools/default-pools.ts';
 
-/** What the daemon asks of the networks of the host it runs on. */
+/** Network properties of this host. */
 
 const dockerConfig = '/etc/docker/daemon.json';
 const smallestMtu = 576;
 const usualMtu = 1500;
 
-/** MTU of the interface of the default route, in bytes; 1500 without one. */
+/** Returns the MTU of the interface of the default route, in bytes; 1500 without one. */
 export function defaultMtuBytes(rtnetlink: NetlinkSocket): number {
   const route = listRoutes(rtnetlink, { family: 4 }).find(
     ({ destination, table }) => destination === '0.0.0.0/0' && table === 254,
@@ -21,7 +21,7 @@ export function defaultMtuBytes(rtnetlink: NetlinkSocket): number {
   return Math.max(smallestMtu, link?.mtuBytes ?? usualMtu);
 }
 
-/** Ranges that a default pool must keep away from: the host's addresses and routes, and Docker's pools. */
+/** Returns the ranges that a default pool must not overlap: the host's addresses and routes, and Docker's pools. */
 export function rangesInUse(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   const addresses = listAddresses(rtnetlink).map(({ address, prefixLength }) => ({
     cidr: cidrOf(address, prefixLength),
@@ -35,7 +35,7 @@ export function rangesInUse(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   return [...addresses, ...routes, ...dockerDefaultRanges, ...configuredDockerPools()];
 }
 
-/** The networks that interfaces of this host are in, but for containers' own: by the routes that need no gateway. */
+/** Returns the networks of this host's interfaces, except containers' own: those with routes that need no gateway. */
 export function connectedRanges(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   const names = new Map(listLinks(rtnetlink).map(({ index, name }) => [index, name]));
   return ([4, 6] as const).flatMap((family) =>
@@ -53,13 +53,13 @@ export function connectedRanges(rtnetlink: NetlinkSocket): readonly UsedRange[] 
   );
 }
 
-/** What Docker takes the ranges of its own networks from. */
+/** Returns the pools from which Docker allocates its own networks. */
 export function dockerAddressPools(): readonly UsedRange[] {
   const configured = configuredDockerPools();
   return configured.length > 0 ? configured : dockerDefaultRanges;
 }
 
-/** `default-address-pools` of Docker's configuration; a file that cannot be read says nothing. */
+/** Returns `default-address-pools` of Docker's configuration; nothing if the file cannot be read. */
 function configuredDockerPools(): readonly UsedRange[] {
   try {
     const parsed: unknown = JSON.parse(readFileSync(dockerConfig, 'utf8'));
@@ -79,7 +79,7 @@ function cidrOfBase(base: string): Cidr {
   return parseCidr(base);
 }
 
-/** Whether the kernel has IPv6 at all. */
+/** Reports whether the kernel supports IPv6. */
 export function hasIpv6(): boolean {
   return existsSync('/proc/sys/net/ipv6/conf/all/forwarding');
 }

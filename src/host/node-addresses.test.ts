@@ -9,7 +9,7 @@ const link = (name: string, ...addresses: readonly string[]): HostInterface => (
   addresses: addresses.map(parseInterfaceAddress),
 });
 
-test('the first global address of the first interface that is the host’s own', () => {
+test('the first global address of the first interface of the host itself is chosen', () => {
   const found = detectAddresses([
     link('lo', '127.0.0.1/8', '::1/128', '192.0.2.1/32'),
     link('docker0', '172.17.0.1/16'),
@@ -25,7 +25,7 @@ test('the first global address of the first interface that is the host’s own',
   assert.deepEqual(found, { ipv4Address: '172.16.0.11/24', ipv6Address: 'fd00::5/64' });
 });
 
-test('names that only begin like a skipped one are skipped as upstream does, but for lo', () => {
+test('names that only begin like a skipped one are skipped as upstream does, except lo', () => {
   const names = ['brave0', 'lodge0', 'enp3s0', 'bond0', 'wlan0', 'wg0', 'tailscale0'];
   for (const name of names)
     assert.deepEqual(detectAddresses([link(name, '10.1.1.1/24')]), { ipv4Address: '10.1.1.1/24' });

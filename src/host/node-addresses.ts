@@ -7,8 +7,8 @@ import { cidrCovers, hostCidr, parseCidr } from '../ip/cidr.ts';
 import type { Node } from '../model/kinds/node.ts';
 
 /**
- * Which address of this host its Node resource tells other hosts and Calico's tools, as calico/node's autodetection
- * does (node/pkg/lifecycle/startup/autodetection).
+ * Selects the address of this host for its Node resource, for other hosts and Calico's tools, like calico/node's
+ * autodetection (node/pkg/lifecycle/startup/autodetection).
  */
 
 /** An interface of the host with its addresses, in the kernel's order. */
@@ -17,13 +17,13 @@ export interface HostInterface {
   readonly addresses: readonly { readonly address: IpAddress; readonly prefixLength: number }[];
 }
 
-/** The address of each family that a method found, with its prefix length, as `spec.bgp` of a Node has it. */
+/** The address of each family that a method found, with its prefix length, as in `spec.bgp` of a Node. */
 export interface NodeAddresses {
   readonly ipv4Address?: string;
   readonly ipv6Address?: string;
 }
 
-/** How the address of one family is chosen among the interfaces; each of upstream's methods is such a function. */
+/** Selects the address of one family among the interfaces; each of upstream's methods is such a function. */
 type DetectionMethod = (
   interfaces: readonly HostInterface[],
   family: IpFamily,
@@ -33,7 +33,7 @@ type DetectionMethod = (
 const skippedInterfaces =
   /^(docker|cbr|dummy|podman|virbr|lxcbr|veth|lo$|br-|cali|tunl|flannel|kube-ipvs|cni|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali|nodelocaldns)/;
 
-/** What Go's `IsGlobalUnicast` refuses: no host reaches another by these. */
+/** Ranges that Go's `IsGlobalUnicast` excludes: other hosts cannot reach this host by them. */
 const notGlobal = [
   '0.0.0.0/32',
   '127.0.0.0/8',
@@ -80,7 +80,7 @@ export function hostInterfaces(rtnetlink: NetlinkSocket): readonly HostInterface
     }));
 }
 
-/** The annotation with the addresses that this program wrote, `IPv4,IPv6`: it changes no other. */
+/** The annotation with the addresses written by this program, `IPv4,IPv6`: it changes no other address. */
 const detectedAnnotation = 'docker.projectcalico.org/detected-addresses';
 const addressType = 'CalicoNodeIP';
 

@@ -1,12 +1,12 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 
-/** Where Calico's own tools leave it. */
+/** The file where Calico's own tools store it. */
 const nodeNameFile = '/var/lib/calico/nodename';
 
 /**
- * The name of this host in the datastore: as given, as Calico's own tools left it, or the host name. `warn` is told of
- * a file that has no name.
+ * Returns the name of this host in the datastore: the given one, the one stored by Calico's own tools, or the host
+ * name. Calls `warn` for a file without a name.
  */
 export function nodeName(
   given: string | undefined,

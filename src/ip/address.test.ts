@@ -14,7 +14,7 @@ import {
 } from './address.ts';
 import { anyAddress, anyFamily } from './ip.fixture.ts';
 
-test('an address is the same after a way through text, number and bytes', () => {
+test('an address survives a round trip through text, number and bytes', () => {
   fc.assert(
     fc.property(anyAddress, (address) => {
       assert.equal(parseAddress(address), address);
@@ -24,7 +24,7 @@ test('an address is the same after a way through text, number and bytes', () => 
   );
 });
 
-test('every number of a family is one address, and different ones are different texts', () => {
+test('every number of a family is one address, and different numbers have different texts', () => {
   fc.assert(
     fc.property(anyFamily, fc.bigInt(0n, 2n ** 128n - 1n), (family, any) => {
       const number = any % 2n ** BigInt(addressBits(family));
@@ -35,7 +35,7 @@ test('every number of a family is one address, and different ones are different 
   );
 });
 
-test('every spelling of an address is read as the same one', () => {
+test('every spelling of an address is parsed to the same one', () => {
   const groups = fc.array(fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff })), {
     minLength: 8,
     maxLength: 8,
@@ -53,12 +53,12 @@ test('every spelling of an address is read as the same one', () => {
   );
 });
 
-test('IPv6 is written as Node writes it, mapped IPv4 aside', () => {
+test('IPv6 is written as Node writes it, except mapped IPv4', () => {
   fc.assert(
     fc.property(anyAddress, (address) => {
       if (familyOf(address) === 4 || address.includes('.')) return;
       const { address: written } = new SocketAddress({ address, family: 'ipv6' });
-      // Node writes the deprecated IPv4-compatible form with dots, which RFC 5952 leaves alone.
+      // Node writes the deprecated IPv4-compatible form with dots, which RFC 5952 does not require.
       if (!written.includes('.')) assert.equal(address, written);
     }),
   );
@@ -85,7 +85,7 @@ for (const [written, canonical] of [
   test(`${written} is written ${canonical}`, () => assert.equal(parseAddress(written), canonical));
 }
 
-test('what is no address is refused, as node:net has it, and zones are', () => {
+test('invalid addresses, as defined by node:net, and zones are rejected', () => {
   for (const text of [
     '',
     '1.2.3',

@@ -9,19 +9,19 @@ declare const brand: unique symbol;
  */
 export type IpAddress = string & { readonly [brand]: 'IpAddress' };
 
-/** Address family as people write it. */
+/** Address family as users write it. */
 export type IpFamily = 4 | 6;
 
 const mappedIpv4Prefix = 0xffff_0000_0000n;
 
-/** Parses and canonicalises an address; throws `model/bad-address`. Zone suffixes (`%eth0`) are refused. */
+/** Parses and canonicalises an address; throws `model/bad-address`. Zone suffixes (`%eth0`) are rejected. */
 export function parseAddress(text: string): IpAddress {
   const address = tryParseAddress(text);
   if (address === undefined) throw new CalicoError('model/bad-address', { text });
   return address;
 }
 
-/** Like `parseAddress`, but answers `undefined` for what is no address. */
+/** Like `parseAddress`, but returns `undefined` if the text is not an address. */
 export function tryParseAddress(text: string): IpAddress | undefined {
   if (isIPv4(text)) return brandAddress(text);
   if (!isIPv6(text) || text.includes('%')) return undefined;
@@ -41,7 +41,7 @@ export function isUnspecified(address: IpAddress): boolean {
   return address === anyAddress4 || address === anyAddress6;
 }
 
-/** Whether an address means this host to itself only. */
+/** Reports whether an address is loopback. */
 export function isLoopback(address: IpAddress): boolean {
   return address === '::1' || address.startsWith('127.');
 }
@@ -56,7 +56,7 @@ export function addressBits(family: IpFamily): 32 | 128 {
   return family === 4 ? 32 : 128;
 }
 
-/** The address as an unsigned number, most significant bit first. */
+/** Returns the address as an unsigned number, most significant bit first. */
 export function addressToNumber(address: IpAddress): bigint {
   return familyOf(address) === 6 ? ipv6ToNumber(address) : BigInt(ipv4ToNumber(address));
 }
@@ -66,7 +66,7 @@ export function addressFromNumber(number: bigint, family: IpFamily): IpAddress {
   return brandAddress(family === 4 ? formatIpv4(Number(number)) : formatIpv6(number));
 }
 
-/** The 4 or 16 bytes of the address in network order. */
+/** Returns the 4 or 16 bytes of the address in network order. */
 export function addressToBytes(address: IpAddress): Uint8Array {
   const family = familyOf(address);
   const bytes = new Uint8Array(addressBits(family) / 8);
@@ -78,7 +78,7 @@ export function addressToBytes(address: IpAddress): Uint8Array {
   return bytes;
 }
 
-/** The address in 4 or 16 bytes of network order; any other length is a bug of the caller. */
+/** Returns the address of 4 or 16 bytes in network order; any other length is a bug of the caller. */
 export function addressFromBytes(bytes: Uint8Array): IpAddress {
   if (bytes.length === 4) return brandAddress(bytes.join('.'));
   let number = 0n;

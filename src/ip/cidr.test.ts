@@ -40,7 +40,7 @@ const twoCidrs = anyFamily.chain((family) =>
     ]),
 );
 
-test('a network is the same after a way through its text and its parts', () => {
+test('a network survives a round trip through its text and its parts', () => {
   fc.assert(
     fc.property(anyCidr, (cidr) => {
       assert.equal(parseCidr(cidr), cidr);
@@ -52,7 +52,7 @@ test('a network is the same after a way through its text and its parts', () => {
   );
 });
 
-test('an address alone is its /32 or /128', () => {
+test('a single address is its /32 or /128', () => {
   fc.assert(
     fc.property(anyAddress, (address) => {
       assert.equal(parseNet(address), hostCidr(address));
@@ -62,7 +62,7 @@ test('an address alone is its /32 or /128', () => {
   );
 });
 
-test('a network with host bits is refused, and the answer says which it is', () => {
+test('a network with host bits is rejected, and the error names the network', () => {
   fc.assert(
     fc.property(anyAddress, fc.nat(128), (address, any) => {
       const prefixLength = any % (addressBits(familyOf(address)) + 1);
@@ -74,7 +74,7 @@ test('a network with host bits is refused, and the answer says which it is', () 
   );
 });
 
-test('containing is what the numbers say, and what Node says', () => {
+test('contains agrees with the numbers, and with Node', () => {
   const pair = anyFamily.chain((family) =>
     fc.tuple(cidrsOf(family), addressesOf(family), fc.bigInt(0n, 2n ** 128n)),
   );
@@ -99,7 +99,7 @@ function nodeContains(cidr: Cidr, address: IpAddress): boolean {
   return list.check(address, family);
 }
 
-test('covering and overlapping are what the numbers say', () => {
+test('covers and overlaps agree with the numbers', () => {
   fc.assert(
     fc.property(twoCidrs, ([a, b]) => {
       const [firstA, lastA] = range(a);
@@ -113,7 +113,7 @@ test('covering and overlapping are what the numbers say', () => {
   );
 });
 
-test('networks of different families have nothing in common', () => {
+test('networks of different families never overlap', () => {
   fc.assert(
     fc.property(cidrsOf(4), cidrsOf(6), (four, six) => {
       assert.ok(!cidrsOverlap(four, six));
@@ -123,7 +123,7 @@ test('networks of different families have nothing in common', () => {
   );
 });
 
-test('subnets of a network are equal in size, follow each other, and fill it', () => {
+test('subnets of a network are of equal size, consecutive, and fill it', () => {
   fc.assert(
     fc.property(anyCidr, fc.integer({ min: 0, max: 6 }), (cidr, more) => {
       const { prefixLength } = splitCidr(cidr);
@@ -148,7 +148,7 @@ test('subnets of a network are equal in size, follow each other, and fill it', (
   );
 });
 
-test('what is no network is refused', () => {
+test('invalid networks are rejected', () => {
   for (const text of [
     '',
     '10.0.0.0',

@@ -11,7 +11,7 @@ import {
 
 declare const brand: unique symbol;
 
-/** A network as canonical text with zero host bits: `10.65.0.0/16`, `fd00::/48`. Made by this file only. */
+/** A network as canonical text with zero host bits: `10.65.0.0/16`, `fd00::/48`. Only this file creates one. */
 export type Cidr = string & { readonly [brand]: 'Cidr' };
 
 interface CidrParts {
@@ -46,7 +46,7 @@ export function parseNet(text: string): Cidr {
   return address === undefined ? parseCidr(text) : hostCidr(address);
 }
 
-/** The network of the given length that holds the address; host bits are cleared. */
+/** Returns the network of the given length that contains the address; host bits are cleared. */
 export function cidrOf(address: IpAddress, prefixLength: number): Cidr {
   const family = familyOf(address);
   if (prefixLength === addressBits(family)) return hostCidr(address);
@@ -55,12 +55,12 @@ export function cidrOf(address: IpAddress, prefixLength: number): Cidr {
   return brandCidr(`${addressFromNumber(first, family)}/${prefixLength}`);
 }
 
-/** The address alone: its /32 or /128. */
+/** Returns the /32 or /128 of the address. */
 export function hostCidr(address: IpAddress): Cidr {
   return brandCidr(`${address}/${addressBits(familyOf(address))}`);
 }
 
-/** Whether it is a single address. */
+/** Reports whether it is a single address. */
 export function isHostCidr(cidr: Cidr): boolean {
   return cidr.endsWith(cidrFamily(cidr) === 4 ? '/32' : '/128');
 }
@@ -78,12 +78,12 @@ export function cidrFamily(cidr: Cidr): IpFamily {
   return cidr.includes(':') ? 6 : 4;
 }
 
-/** How many addresses the network holds. */
+/** Returns the number of addresses in the network. */
 export function cidrSize(cidr: Cidr): bigint {
   return 1n << BigInt(addressBits(cidrFamily(cidr)) - splitCidr(cidr).prefixLength);
 }
 
-/** Whether the network holds the address. */
+/** Reports whether the network contains the address. */
 export function cidrContains(cidr: Cidr, address: IpAddress): boolean {
   const { address: first, prefixLength } = splitCidr(cidr);
   const family = familyOf(address);
@@ -92,34 +92,34 @@ export function cidrContains(cidr: Cidr, address: IpAddress): boolean {
   return addressToNumber(address) >> hostBits === addressToNumber(first) >> hostBits;
 }
 
-/** Whether the first network holds all of the second. */
+/** Reports whether the first network covers the second. */
 export function cidrCovers(outer: Cidr, inner: Cidr): boolean {
   const { address, prefixLength } = splitCidr(inner);
   return splitCidr(outer).prefixLength <= prefixLength && cidrContains(outer, address);
 }
 
-/** Whether the two share an address. */
+/** Reports whether the two share an address. */
 export function cidrsOverlap(a: Cidr, b: Cidr): boolean {
   return cidrCovers(a, b) || cidrCovers(b, a);
 }
 
-/** The address at an offset from the first one; the offset must lie inside the network. */
+/** Returns the address at an offset from the first one; the offset must be inside the network. */
 export function addressAt(cidr: Cidr, offset: bigint): IpAddress {
   return addressFromNumber(addressToNumber(splitCidr(cidr).address) + offset, cidrFamily(cidr));
 }
 
-/** The offset of an address from the first one of a network that holds it. */
+/** Returns the offset of an address from the first one of its network. */
 export function offsetIn(cidr: Cidr, address: IpAddress): bigint {
   return addressToNumber(address) - addressToNumber(splitCidr(cidr).address);
 }
 
-/** Cuts a network into `2^(prefixLength − its own)` equal ones; number `index` of them, counted from 0. */
+/** Divides a network into `2^(prefixLength − its own)` equal subnets and returns number `index`, counted from 0. */
 export function subnetAt(cidr: Cidr, prefixLength: number, index: bigint): Cidr {
   const hostBits = BigInt(addressBits(cidrFamily(cidr)) - prefixLength);
   return cidrOf(addressAt(cidr, index << hostBits), prefixLength);
 }
 
-/** The two halves of a network of at least two addresses. */
+/** Returns the two halves of a network of at least two addresses. */
 export function halves(cidr: Cidr): readonly [Cidr, Cidr] {
   const longer = splitCidr(cidr).prefixLength + 1;
   return [subnetAt(cidr, longer, 0n), subnetAt(cidr, longer, 1n)];

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { addressBits, addressFromNumber, type IpAddress, type IpFamily } from './address.ts';
 import { cidrOf, type Cidr } from './cidr.ts';
 
-/** Arbitrary addresses and networks; many bits are zero, as in life. */
+/** Arbitrary addresses and networks; many bits are zero, as in practice. */
 
 export const anyFamily: fc.Arbitrary<IpFamily> = fc.constantFrom(4, 6);
 

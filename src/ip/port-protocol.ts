@@ -2,7 +2,7 @@
 export const protocolNumbers = { TCP: 6, UDP: 17, SCTP: 132 } as const;
 export type PortProtocol = keyof typeof protocolNumbers;
 
-/** The protocol of a name in any case, or of a number; `undefined` for any other. */
+/** Returns the protocol of a name in any case, or of a number; `undefined` for any other. */
 export function portProtocol(protocol: string | number): PortProtocol | undefined {
   switch (String(protocol).toUpperCase()) {
     case 'TCP':

@@ -1,13 +1,13 @@
 import type { IpAddress } from './address.ts';
 import { cidrCovers, hostCidr, parseCidr, type Cidr } from './cidr.ts';
 
-/** A range of special purpose, and whether containers may have addresses of it. */
+/** A special-purpose range, and whether containers may use its addresses. */
 export interface SpecialRange {
   readonly cidr: Cidr;
   readonly isAllowed: boolean;
-  /** What the range is: completes the sentence "CIDR is …". */
+  /** Completes the sentence "CIDR is …". */
   readonly purpose: string;
-  /** The document that says so. */
+  /** The defining document. */
   readonly source: string;
 }
 
@@ -17,10 +17,10 @@ const unusable = (cidr: string, purpose: string, source: string) =>
   ({ cidr: parseCidr(cidr), isAllowed: false, purpose, source }) satisfies SpecialRange;
 
 /**
- * Every row of IANA's special-purpose address registries (RFC 6890, RFC 8190), and what they leave to other documents:
- * multicast, and the deprecated ranges of IPv6. A range is refused if a Linux host cannot use its addresses as those of
- * containers (the kernel refuses, drops or never forwards them), or if it belongs to a mechanism that has no hosts.
- * What works is allowed, also where the registry discourages it: it is the user who knows their network.
+ * Every row of IANA's special-purpose address registries (RFC 6890, RFC 8190), and ranges defined by other documents:
+ * multicast, and the deprecated ranges of IPv6. A range is unusable if a Linux host cannot use its addresses for
+ * containers (the kernel rejects, drops or never forwards them), or if it belongs to a mechanism without hosts. Ranges
+ * that work are allowed even if the registry discourages them: users know their networks.
  */
 export const specialRanges: readonly SpecialRange[] = [
   unusable('0.0.0.0/8', '"this network", which is no destination', 'RFC 791'),
@@ -35,7 +35,7 @@ export const specialRanges: readonly SpecialRange[] = [
   unusable('192.0.0.9/32', 'Port Control Protocol anycast', 'RFC 7723'),
   unusable('192.0.0.10/32', 'TURN anycast', 'RFC 8155'),
   unusable('192.0.0.170/31', 'NAT64/DNS64 discovery', 'RFC 7050'),
-  // The kernel routes the three documentation ranges as any other, and examples use them.
+  // The kernel routes the three documentation ranges like any other, and examples use them.
   allowed('192.0.2.0/24', 'documentation', 'RFC 5737'),
   allowed('192.31.196.0/24', 'AS112', 'RFC 7535'),
   allowed('192.52.193.0/24', 'automatic multicast tunneling', 'RFC 7450'),
@@ -46,7 +46,7 @@ export const specialRanges: readonly SpecialRange[] = [
   allowed('198.51.100.0/24', 'documentation', 'RFC 5737'),
   allowed('203.0.113.0/24', 'documentation', 'RFC 5737'),
   unusable('224.0.0.0/4', 'multicast, which no single host can have', 'RFC 5771'),
-  // Reserved, but unicast for Linux since 2.6.25; large clusters use it for want of private addresses.
+  // Reserved, but unicast in Linux since 2.6.25; large clusters use it when private addresses run out.
   allowed('240.0.0.0/4', 'reserved for future use', 'RFC 1112'),
   unusable('255.255.255.255/32', 'the limited broadcast address', 'RFC 919'),
 
@@ -70,7 +70,7 @@ export const specialRanges: readonly SpecialRange[] = [
   unusable('2001:10::/28', 'deprecated ORCHID, which is never routed', 'RFC 4843'),
   unusable('2001:20::/28', 'ORCHIDv2, which is never routed', 'RFC 7343'),
   unusable('2001:30::/28', 'remote ID of drones', 'RFC 9374'),
-  // Docker's own documentation makes networks of it.
+  // Docker's own documentation creates networks in it.
   allowed('2001:db8::/32', 'documentation', 'RFC 3849'),
   allowed('2002::/16', '6to4', 'RFC 3056'),
   allowed('2620:4f:8000::/48', 'AS112 direct delegation', 'RFC 7534'),
@@ -83,8 +83,8 @@ export const specialRanges: readonly SpecialRange[] = [
 ];
 
 /**
- * The refused range that keeps a network from being one of containers; `undefined` if none does. Of ranges that hold
- * the whole network the smallest decides; a refused one inside it decides as well.
+ * Returns the unusable range that a network of containers must not be in; `undefined` if none. The smallest range that
+ * covers the network decides; an unusable range inside it counts too.
  */
 export function unusableRange(network: Cidr): SpecialRange | undefined {
   const holders = specialRanges.filter(({ cidr }) => cidrCovers(cidr, network));
@@ -93,7 +93,7 @@ export function unusableRange(network: Cidr): SpecialRange | undefined {
   return specialRanges.find(({ cidr, isAllowed }) => !isAllowed && cidrCovers(network, cidr));
 }
 
-/** The range that keeps an address from being a next hop, which may be link-local; `undefined` if none does. */
+/** Returns the range that an address must not be in as a next hop, which may be link-local; `undefined` if none. */
 export function unusableNextHop(address: IpAddress): SpecialRange | undefined {
   const range = unusableRange(hostCidr(address));
   return range !== undefined && linkLocal.has(range.cidr) ? undefined : range;

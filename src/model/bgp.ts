@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { tryParseAddress } from '../ip/address.ts';
 
-/** What the BGP kinds and Node share. Source: Calico v3 API; api/pkg/lib/numorstring. */
+/** Common fields of the BGP kinds and Node. Source: Calico v3 API; api/pkg/lib/numorstring. */
 
-/** An AS number; two of 16 bits such as `"64512.1"` become the one that they are, as Calico stores it. */
+/** An AS number; two of 16 bits such as `"64512.1"` are combined into one, as Calico stores it. */
 export const asNumber = z.union([z.number(), z.string()]).transform((given, context) => {
   const parts = String(given).split('.').map(Number);
   const [high = 0, low] = parts;
@@ -20,10 +20,10 @@ export const asNumber = z.union([z.number(), z.string()]).transform((given, cont
   return z.NEVER;
 });
 
-/** A reference to a secret of Kubernetes; kept as it is. */
+/** A reference to a Kubernetes secret; kept unchanged. */
 export const password = z.looseObject({ secretKeyRef: z.exactOptional(z.unknown()) });
 
-/** Whether a text is a community, `aa:nn` of 16 bits each or `aa:nn:mm` of 32 bits each. */
+/** Reports whether a text is a community, `aa:nn` of 16 bits each or `aa:nn:mm` of 32 bits each. */
 export function isCommunity(text: string): boolean {
   const parts = text.split(':');
   const most = parts.length === 2 ? 2 ** 16 : 2 ** 32;
@@ -31,7 +31,7 @@ export function isCommunity(text: string): boolean {
   return (parts.length === 2 || parts.length === 3) && parts.every(isPart);
 }
 
-/** Whether a text is an address, perhaps with a port: `192.0.2.1`, `192.0.2.1:179`, `[2001:db8::1]:179`. */
+/** Reports whether a text is an address, optionally with a port: `192.0.2.1`, `192.0.2.1:179`, `[2001:db8::1]:179`. */
 export function isPeerAddress(text: string): boolean {
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
   const address = bracketed ?? plain ?? text;

@@ -5,34 +5,34 @@ import { formatJson, parseJson } from './json.ts';
 import { withoutNullFields } from './nulls.ts';
 
 /**
- * One kind of stored value: how its key is made from an id and read back, and how its JSON becomes a typed
- * value. An id is the text that tells two values of the kind apart, such as `web` or `libnetwork/host-a-…`.
+ * One kind of stored value: how its key is built from an ID and parsed, and how its JSON becomes a typed value. An ID
+ * distinguishes two values of the kind, such as `web` or `libnetwork/host-a-…`.
  */
 export interface EntryType<Value> {
-  /** What people call it: `IPPool`, `IPAM block`. */
+  /** Name for users: `IPPool`, `IPAM block`. */
   readonly label: string;
-  /** Whether it is a resource that people read and write (see `ResourceType`), and no record of our own. */
+  /** Whether it is a resource that users read and write (see `ResourceType`), and not an internal record. */
   readonly isUserFacing: boolean;
-  /** All keys of the kind begin with this. */
+  /** Prefix of all keys of the kind. */
   readonly prefix: string;
   readonly key: (id: string) => string;
-  /** The id, or `undefined` for a key of another kind. */
+  /** Returns the ID, or `undefined` for a key of another kind. */
   readonly idOf: (key: string) => string | undefined;
-  /** Typed value of a stored text; throws `datastore/corrupt`. */
+  /** Decodes a stored text; throws `datastore/corrupt`. */
   readonly decode: (key: string, text: string) => Value;
   readonly encode: (value: Value) => string;
   readonly schema: z.ZodType<Value>;
-  /** The groups that an entry belongs to, such as its host; those of one group can be found without a search. */
+  /** The groups of an entry, such as its host; the entries of one group are found without a scan. */
   readonly groups: (id: string, value: Value) => readonly string[];
   /**
-   * Whether a plan that lists entries of the kind, or one group of it, is carried out only if none was made or
-   * changed meanwhile: it looks through them to find that there is no other. For kinds of few entries that change
-   * seldom; their ids begin with their group.
+   * Whether a plan that lists entries of the kind, or one group of it, fails if one was created or changed meanwhile:
+   * the plan relies on the absence of others. For kinds with few entries that change rarely; their IDs begin with
+   * their group.
    */
   readonly isObserved: boolean;
 }
 
-/** How an id is written after the prefix of a key, and read back; `undefined` for the key of another kind. */
+/** Writes and parses the part of a key after the prefix; `undefined` for the key of another kind. */
 export interface Segment {
   readonly write: (id: string) => string;
   readonly read: (text: string) => string | undefined;
@@ -42,13 +42,13 @@ export interface EntryOptions<Value> {
   readonly label: string;
   readonly prefix: string;
   readonly schema: z.ZodType<Value>;
-  /** Without: the id is one segment. */
+  /** If absent, the ID is one segment. */
   readonly segment?: Segment;
   readonly groups?: (id: string, value: Value) => readonly string[];
   readonly isObserved?: boolean;
 }
 
-/** Makes the type of a record that people do not write; its key is a prefix followed by the id. */
+/** Creates the type of an internal record; its key is a prefix followed by the ID. */
 export function entryType<Value>(options: EntryOptions<Value>): EntryType<Value> {
   const { label, prefix, schema, segment = oneSegment } = options;
   return {
@@ -70,12 +70,12 @@ const oneSegment: Segment = {
   read: (text) => (text === '' || text.includes('/') ? undefined : text),
 };
 
-/** An id that is written as it is, where it has the form of one. */
+/** An ID written unchanged, if it has the form of one. */
 export function plainSegment(isId: (text: string) => boolean): Segment {
   return { write: (id) => id, read: (text) => (isId(text) ? text : undefined) };
 }
 
-/** Ids of two parts, `<first>/<second>`, written with a fixed text between them. */
+/** IDs of two parts, `<first>/<second>`, stored with a fixed text between them. */
 export function hostSegment(between: string): Segment {
   return {
     write: (id) => id.replace('/', between),
@@ -98,7 +98,7 @@ export const cidrSegment: Segment = {
   },
 };
 
-/** The first part of an id of two, as its only group. */
+/** Returns the first part of a two-part ID as the only group. */
 export function firstPart(id: string): readonly string[] {
   return [id.slice(0, id.indexOf('/'))];
 }
@@ -106,7 +106,7 @@ export function firstPart(id: string): readonly string[] {
 function decodeWith<Value>(schema: z.ZodType<Value>, key: string, text: string): Value {
   let json: unknown;
   try {
-    // Old releases of Calico wrote nothing where everything was as usual.
+    // Old releases of Calico wrote nothing for the default.
     json = text === '' ? {} : parseJson(text);
   } catch (error) {
     throw new CalicoError('datastore/corrupt', { key, why: describe(error) }, { cause: error });

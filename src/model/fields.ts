@@ -5,21 +5,23 @@ import { parseCidr, parseNet, type Cidr } from '../ip/cidr.ts';
 import { mapOf } from './nulls.ts';
 
 /**
- * The field types that resources share. Objects are loose: a field that we do not know survives a rewrite.
- * Fields stand in the order in which Calico writes them, as that is the order in which we do.
- * Rules: Calico's validator (libcalico-go/lib/validator/v3).
+ * Field types shared by resources. Objects are loose: an unknown field survives a rewrite. Fields are in the order in
+ * which Calico writes them, which is also the order of output. Rules: Calico's validator
+ * (libcalico-go/lib/validator/v3).
  */
 
 const dnsLabel = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
 const subdomain = new RegExp(`^${dnsLabel}(\\.${dnsLabel})*$`);
 const labelName = /^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
-/** Whether a text is a legal resource name: lower-case DNS subdomain of at most 253 bytes. */
+/** Reports whether a text is a legal resource name: lower-case DNS subdomain of at most 253 bytes. */
 export function isResourceName(text: string): boolean {
   return text.length <= 253 && subdomain.test(text);
 }
 
-/** Whether a text is a legal label key: a name of at most 63 characters after an optional DNS prefix and `/`. */
+/**
+ * Reports whether a text is a legal label key: a name of at most 63 characters after an optional DNS prefix and `/`.
+ */
 export function isLabelKey(text: string): boolean {
   const slash = text.indexOf('/');
   if (slash >= 0 && !isResourceName(text.slice(0, slash))) return false;
@@ -27,7 +29,7 @@ export function isLabelKey(text: string): boolean {
   return name.length <= 63 && labelName.test(name);
 }
 
-/** Whether a text is a legal label value: empty, or at most 63 of the characters of a label name. */
+/** Reports whether a text is a legal label value: empty, or at most 63 of the characters of a label name. */
 export function isLabelValue(text: string): boolean {
   return text === '' || (text.length <= 63 && labelName.test(text));
 }
@@ -72,7 +74,7 @@ export function resource<const K extends string, S extends z.ZodType>(kind: K, s
   });
 }
 
-/** An object with fields that people may write although we do not know them. */
+/** An object with unknown fields that users may write. */
 export function openObject<const Shape extends z.core.$ZodLooseShape>(shape: Shape) {
   const object = z.looseObject(shape);
   openObjects.add(object);
@@ -81,7 +83,7 @@ export function openObject<const Shape extends z.core.$ZodLooseShape>(shape: Sha
 
 const openObjects = new WeakSet<z.core.$ZodType>();
 
-/** Whether people may write fields of an object that its schema does not name. */
+/** Reports whether users may write fields of an object that its schema does not name. */
 export function isOpen(schema: z.core.$ZodType): boolean {
   return openObjects.has(schema);
 }

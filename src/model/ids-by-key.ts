@@ -1,8 +1,8 @@
-/** An index: sets of ids by key, without empty ones. A key with one id, as most have, costs no set. */
+/** An index: sets of IDs by key, without empty ones. A key with a single ID, the usual case, needs no set. */
 export class IdsByKey {
   readonly #ids = new Map<string, string | Set<string>>();
 
-  /** Nothing if there is no key. */
+  /** No-op if the key is `undefined`. */
   add(key: string | undefined, id: string): void {
     if (key === undefined) return;
     const present = this.#ids.get(key);
@@ -23,21 +23,21 @@ export class IdsByKey {
     if (present.size === 0) this.#ids.delete(key);
   }
 
-  /** The ids of a key; not to be kept, as they may change. */
+  /** Returns the IDs of a key; do not keep the set, because it may change. */
   ids(key: string | undefined): ReadonlySet<string> {
     const present = key === undefined ? undefined : this.#ids.get(key);
     if (present === undefined) return none;
     return typeof present === 'string' ? new Set([present]) : present;
   }
 
-  /** How many ids a key has. */
+  /** Returns the number of IDs of a key. */
   size(key: string): number {
     const present = this.#ids.get(key);
     if (present === undefined) return 0;
     return typeof present === 'string' ? 1 : present.size;
   }
 
-  /** Keys that have ids. */
+  /** Returns the keys that have IDs. */
   keys(): Iterable<string> {
     return this.#ids.keys();
   }

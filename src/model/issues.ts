@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 
-/** The first problem that a schema found, as dotted path and sentence. */
+/** Returns the first problem found by a schema, as dotted path and sentence. */
 export function firstIssue(error: z.ZodError): { readonly field: string; readonly why: string } {
   const [first] = error.issues;
   const { path, issue } = deepest({ path: first?.path ?? [], issue: first });
@@ -12,7 +12,7 @@ interface Found {
   readonly issue: z.core.$ZodIssue | undefined;
 }
 
-/** Of a failed union, the alternative that got furthest says most. */
+/** The alternative of a failed union that matched furthest has the best message. */
 function deepest({ path, issue }: Found): Found {
   if (issue?.code !== 'invalid_union') return { path, issue };
   const inner = issue.errors
@@ -33,7 +33,7 @@ const typeWords: Readonly<Record<string, string>> = {
   record: 'an object',
 };
 
-/** Our own messages are sentences already; the library's are put into the same words. */
+/** Messages of this program are sentences already; those of the library are rephrased in the same form. */
 function sentence(issue: z.core.$ZodIssue): string {
   if (issue.message.endsWith('received undefined')) return 'is missing';
   if (issue.code === 'invalid_type')

@@ -1,7 +1,7 @@
 /**
- * JSON without loss: integers beyond 2^53, such as IPAM sequence numbers (nanoseconds since 1970), become
- * `bigint` and are written back digit for digit. `JSON.parse` alone would round them silently.
- * Source of the rule: Calico's block values hold Go uint64.
+ * Lossless JSON: integers beyond 2^53, such as IPAM sequence numbers (nanoseconds since 1970), become `bigint` and are
+ * written back digit for digit. `JSON.parse` alone would round them silently. Source of the rule: Calico's block
+ * values contain Go uint64.
  */
 
 type Reviver = (
@@ -19,14 +19,14 @@ const reviveBigIntegers: Reviver = (_key, value, context) =>
     ? BigInt(context?.source ?? '')
     : value;
 
-/** Parses JSON; integers that a `number` cannot hold become `bigint`. Throws SyntaxError like `JSON.parse`. */
+/** Parses JSON; integers that do not fit a `number` become `bigint`. Throws SyntaxError like `JSON.parse`. */
 export function parseJson(text: string): unknown {
   return longDigits.test(text) ? JSON.parse(text, reviveBigIntegers) : JSON.parse(text);
 }
 
 /**
- * Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are left out. Only the
- * parts that hold a `bigint` are put together here: a replacer function would cost twice the time.
+ * Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are omitted. Only the parts
+ * that contain a `bigint` are assembled here: a replacer function would take twice the time.
  */
 export function formatJson(value: unknown): string {
   return format(value) ?? 'null';

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { isLabelKey, isLabelValue, isResourceName } from './fields.ts';
 import { dockerNameOf, labelValueFor, resourceNameFor, tagFor } from './names.ts';
 
-/** Every name that Docker allows, with those that come near our own marks, and long ones. */
+/** Every name that Docker allows, including names close to the mapping's prefixes, and long ones. */
 const character = fc.constantFrom(...'abxhi019ABXH_.-'.split(''));
 const dockerName = fc
   .tuple(
@@ -53,7 +53,7 @@ for (const [what, map, isLegal, longest] of maps) {
   test(`a mapped name is no other name's ${what}`, () => {
     fc.assert(
       fc.property(dockerName, (name) => {
-        // Who names a network as another one is stored meets a second mapping, not the first one's.
+        // A network named like a mapped name is mapped a second time, so the two stay distinct.
         const mapped = map(name);
         if (mapped !== name) assert.notEqual(map(mapped), mapped);
       }),
@@ -97,7 +97,7 @@ for (const [name, resource, tag] of [
   });
 }
 
-test('what would be too long is hashed, and stays readable at its beginning', () => {
+test('a name that would be too long is hashed, and its beginning stays readable', () => {
   const name = `proj_${'_'.repeat(60)}`;
   assert.equal(resourceNameFor(name), `x--proj${'-5f'.repeat(61)}`);
   assert.match(tagFor(name), /^xh--proj-5f-5f-5f-5f-5f-5f-5-[0-9a-f]{32}$/);

@@ -2,36 +2,35 @@ import { createHash } from 'node:crypto';
 import { isLabelKey, isLabelValue, isResourceName } from './fields.ts';
 
 /**
- * Docker's names as Calico's. Docker allows `Web`, `My_Net.X` and `proj_default`; a Profile's name must be a
+ * Maps Docker's names to Calico's. Docker allows `Web`, `My_Net.X` and `proj_default`; a Profile's name must be a
  * lower-case DNS name, a tag a label key of at most 63 characters.
  *
- * The rule, the same for all: a legal name stays as it is, unless it begins with `x--`, or with `x`, a letter
- * and `--` (which we use ourselves). Any other becomes `x--` and then its lower-case letters and digits as they
- * are, and each other byte of its UTF-8 text as `-` and two hexadecimal digits: `proj_default` becomes
- * `x--proj-5fdefault`. Where that would be too long, it is `xh--`, the first 24 characters of it, and 32
- * hexadecimal digits of the SHA-256 of the name. No two names have the same result (for the long ones: as
- * surely as SHA-256 has no known collision).
+ * A legal name stays unchanged, unless it begins with `x--`, or with `x`, a letter and `--` (reserved for the
+ * mapping). Any other becomes `x--` and then its lower-case letters and digits unchanged, and each other byte of its
+ * UTF-8 text as `-` and two hexadecimal digits: `proj_default` becomes `x--proj-5fdefault`. If the result would be too
+ * long, it is `xh--`, the first 24 characters of it, and 32 hexadecimal digits of the SHA-256 of the name. No two
+ * names have the same result (for long ones: barring a collision of SHA-256).
  */
 
 const marker = 'x--';
 const hashMarker = 'xh--';
 
-/** The Profile (or IP pool) name that stands for a Docker name; at most 200 characters. */
+/** Returns the Profile (or IP pool) name of a Docker name; at most 200 characters. */
 export function resourceNameFor(dockerName: string): string {
   return mapped(dockerName, isResourceName, 200);
 }
 
-/** The tag (label key) that stands for a Docker name; `Web` and `web` are different tags. */
+/** Returns the tag (label key) of a Docker name; `Web` and `web` are different tags. */
 export function tagFor(dockerName: string): string {
   return mapped(dockerName, (name) => !name.includes('/') && isLabelKey(name), 63);
 }
 
-/** The label value that stands for a Docker name. */
+/** Returns the label value of a Docker name. */
 export function labelValueFor(dockerName: string): string {
   return mapped(dockerName, isLabelValue, 63);
 }
 
-/** The Docker name behind a mapped one; a hashed or unmapped name is its own answer. */
+/** Returns the Docker name of a mapped one; a hashed or unmapped name is returned unchanged. */
 export function dockerNameOf(name: string): string {
   if (!name.startsWith(marker)) return name;
   const bytes: number[] = [];

@@ -1,14 +1,14 @@
 import { z } from 'zod';
 
 /**
- * `null` as Go reads it. A field of a structure that is `null` is as if it were absent; the value of a map that
- * is `null` is the empty value (`""`, 0), its key is there. Fields that we do not know are kept as they are.
- * Source: Go, encoding/json, Unmarshal.
+ * `null` as Go reads it. A field of a structure that is `null` counts as absent; the value of a map that is `null` is
+ * the empty value (`""`, 0), and its key exists. Unknown fields are kept unchanged. Source: Go, encoding/json,
+ * Unmarshal.
  */
 
 /**
- * The value without those fields that are `null` and that a schema knows. Where Calico itself writes `null`, the
- * schema takes it, and it stays.
+ * Returns the value without those fields that are `null` and known to a schema. If Calico itself writes `null`, the
+ * schema accepts it, and it stays.
  */
 export function withoutNullFields(schema: z.core.$ZodType, value: unknown): unknown {
   const inner = unwrapped(schema);
@@ -28,7 +28,7 @@ export function withoutNullFields(schema: z.core.$ZodType, value: unknown): unkn
   return Object.fromEntries(fields);
 }
 
-/** A map whose values are `null` have the empty value of their type. */
+/** Replaces `null` values of a map by the empty value of their type. */
 export function mapOf<Key extends z.core.$ZodRecordKey, Value extends z.ZodType>(
   key: Key,
   value: Value,
@@ -42,7 +42,7 @@ function takesNull(schema: z.core.$ZodType): boolean {
   return z.safeParse(schema, null).success;
 }
 
-/** What a schema checks in the end, without what makes it optional or changes its type. */
+/** Returns the inner schema, without wrappers that make it optional or change its type. */
 export function unwrapped(schema: z.core.$ZodType): z.core.$ZodType {
   if (
     schema instanceof z.ZodExactOptional ||

@@ -7,13 +7,13 @@ import { selectorProblem } from './selector/problem.ts';
 import type { StoredEntries } from './stored-entries.ts';
 
 /**
- * What the kinds of policy have in common: fields, names, checks. Source: Calico v3 API, `NetworkPolicySpec` and
+ * Common parts of the kinds of policy: fields, names, checks. Source: Calico v3 API, `NetworkPolicySpec` and
  * `GlobalNetworkPolicySpec`; defaults and names as libcalico-go's client stores them since v3.32.
  */
 
 const policyType = z.enum(['Ingress', 'Egress']);
 
-/** Fields of every kind of policy, in two parts: those of GlobalNetworkPolicies stand between them. */
+/** Fields of every kind of policy, in two parts: those of GlobalNetworkPolicies are between them. */
 export const policyFields = {
   tier: z.exactOptional(z.string()),
   order: z.exactOptional(z.number()),
@@ -36,7 +36,7 @@ export const lastPolicyFields = {
   performanceHints: z.exactOptional(z.array(z.string())),
 };
 
-/** Leading field of staged policies: what becomes of the policy of the same name. */
+/** Leading field of staged policies: the action planned for the policy of the same name. */
 export const stagedFields = {
   stagedAction: z.exactOptional(z.enum(['Set', 'Delete', 'Learn', 'Ignore'])),
 };
@@ -48,7 +48,7 @@ export interface Policy {
   readonly spec: z.infer<typeof allFields>;
 }
 
-/** The columns after those of the name, as calicoctl's wide table has them. */
+/** The columns after those of the name, as in calicoctl's wide table. */
 export const policyColumns: readonly Column<Policy>[] = [
   nameColumn,
   { header: 'tier', cell: (policy) => tierOf(policy) },
@@ -63,7 +63,7 @@ function tierOf({ spec }: Policy): string {
 const nameAnnotation = 'projectcalico.org/metadata';
 const tierLabel = 'projectcalico.org/tier';
 
-/** How policies are named and stored; for the type of each kind. */
+/** Names and keys of policies, for the type of each kind. */
 export function policyNaming<P extends Policy>(): Pick<
   ResourceType<P>,
   'withDefaults' | 'shown' | 'storedIds'
@@ -72,8 +72,8 @@ export function policyNaming<P extends Policy>(): Pick<
 }
 
 /**
- * A policy as Calico's client stores it: with tier, types, the label of its tier and its name as an annotation.
- * Without rules and types a policy is for ingress, which it then denies.
+ * Returns a policy as Calico's client stores it: with tier, types, the label of its tier and its name as an
+ * annotation. A policy without rules and types applies to ingress, which it then denies.
  */
 function storedPolicy<P extends Policy>(policy: P): P {
   const { metadata, spec } = policy;
@@ -101,15 +101,15 @@ function storedPolicy<P extends Policy>(policy: P): P {
   };
 }
 
-/** As `storedPolicy`, of a staged one: without an action it is to be set. */
+/** Like `storedPolicy`, for a staged policy: the default action is to set it. */
 export function withStagedAction<P extends Policy>(policy: P): P {
   const stored = storedPolicy(policy);
   return { ...stored, spec: { stagedAction: 'Set', ...stored.spec } };
 }
 
 /**
- * A policy by the name that people gave it: that of its annotation; without one, that of its key without the prefix
- * `default.`, which releases before v3.32 put there.
+ * Returns a policy with the name given by its user: that of its annotation; without one, that of its key without the
+ * prefix `default.`, which releases before v3.32 added.
  */
 function shownPolicy<P extends Policy>(policy: P): P {
   const { annotations: all = {}, ...metadata } = policy.metadata;
@@ -152,7 +152,7 @@ function policyIds(id: string): readonly [string, ...string[]] {
 const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
 const policyName = new RegExp(`^${label}(\\.${label})?$`);
 
-/** Why a policy that people give is refused. Rules: libcalico-go/lib/validator/v3. */
+/** Returns why a policy given by a user is rejected. Rules: libcalico-go/lib/validator/v3. */
 export function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
   const { spec } = policy;
   if (!policyName.test(shownName(policy))) {
@@ -169,7 +169,7 @@ export function policyProblem(policy: Policy, stored: StoredEntries): Problem | 
   return hostProblem(spec) ?? rulesProblem(spec);
 }
 
-/** What GlobalNetworkPolicies on host endpoints may not combine. */
+/** Fields that GlobalNetworkPolicies on host endpoints must not combine. */
 function hostProblem(spec: Policy['spec']): Problem | undefined {
   const { doNotTrack = false, preDNAT = false, applyOnForward = false } = spec;
   if (preDNAT && doNotTrack) {

@@ -29,7 +29,7 @@ const run = fc
   })
   .map(({ count, ...first }): readonly PublishedPort[] => range(first, count));
 
-test('whatever is published is read back, each port once, in whatever order it was asked for', () => {
+test('published ports are read back, each once, in any order of requests', () => {
   fc.assert(
     fc.property(
       fc.array(run, { maxLength: 5 }).chain((runs) => {
@@ -58,7 +58,7 @@ test('all ports of two families and two protocols are stored in a few lines', ()
   assert.equal(publishedPorts(written).length, ports.length);
 });
 
-test('a range that makes no sense is passed over, and the others are not', () => {
+test('an invalid range is skipped, the others are not', () => {
   const ranges = 'UDP 0.0.0.0 20-10 1,UDP x 1-2 1,SCTP :: 65530-65540 1,ICMP :: 1-2 1,UDP :: 7-8 9';
   const annotations = { 'docker.projectcalico.org/published-ranges': ranges };
   const stored = { ...endpoint, metadata: { ...endpoint.metadata, annotations } };

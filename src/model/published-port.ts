@@ -7,26 +7,26 @@ import {
   type WorkloadEndpoint,
 } from './kinds/workload-endpoint.ts';
 
-/** One port of the host that leads to a port of the container. */
+/** One port of the host that is published for a port of the container. */
 export interface PublishedPort {
   readonly protocol: PortProtocol;
-  /** The unspecified address of a family stands for all of the host's. */
+  /** The unspecified address of a family means all addresses of the host. */
   readonly hostIp: IpAddress;
   readonly hostPort: number;
-  /** The container's. */
+  /** The container's port. */
   readonly port: number;
 }
 
-/** Consecutive ports of the host that lead to as many consecutive ones of the container. */
+/** Consecutive ports of the host, published for as many consecutive ports of the container. */
 interface PortRun {
   readonly first: PublishedPort;
   readonly count: number;
 }
 
-/** A run this long is stored as one: ten thousand ports, one by one, are more than etcd takes in a request. */
+/** Runs of at least this length are stored as one: ten thousand single ports exceed the request limit of etcd. */
 const longRun = 16;
 
-/** The published ports of an endpoint; ports without a host port, and what makes no sense, are passed over. */
+/** Returns the published ports of an endpoint; ports without a host port, and invalid ones, are skipped. */
 export function publishedPorts(endpoint: WorkloadEndpoint | undefined): readonly PublishedPort[] {
   const single = (endpoint?.spec.ports ?? []).flatMap(
     ({ protocol, port, hostPort = 0, hostIP }): readonly PublishedPort[] => {
@@ -43,8 +43,9 @@ export function publishedPorts(endpoint: WorkloadEndpoint | undefined): readonly
 }
 
 /**
- * The endpoint with these published ports and no others, in Calico's form, but for long runs, which stand in an
- * annotation as `UDP 0.0.0.0 10000-20000 10000`: the last is the container's port of the first. Other named ports stay.
+ * Returns the endpoint with exactly these published ports, in Calico's form, except long runs, which are stored in an
+ * annotation as `UDP 0.0.0.0 10000-20000 10000`: the last is the container's port of the first. Other named ports
+ * stay.
  */
 export function withPublishedPorts(
   endpoint: WorkloadEndpoint,
@@ -70,10 +71,10 @@ export function withPublishedPorts(
   return withAnnotation(changed, 'publishedRanges', long.length === 0 ? undefined : long.join(','));
 }
 
-/** The runs of a list, longest first where one begins; every port is in one of them, once. */
+/** Splits a list into runs, the longest possible; every port is in exactly one of them. */
 function runsOf(ports: readonly PublishedPort[]): readonly PortRun[] {
   const runs: { readonly first: PublishedPort; count: number }[] = [];
-  /** The run that a port would lengthen. */
+  /** The run that a port would extend. */
   const ending = new Map<string, (typeof runs)[number]>();
   for (const one of ports) {
     const key = ({ protocol, hostIp, hostPort, port }: PublishedPort, by = 0) =>
@@ -101,7 +102,7 @@ function formatRun({ first, count }: PortRun): string {
   return `${protocol} ${hostIp} ${hostPort}-${hostPort + count - 1} ${port}`;
 }
 
-/** A run in a list of one; none if the text is none. */
+/** Parses a run as a list of one; empty if the text is not a run. */
 function parseRun(text: string): readonly PortRun[] {
   const [, protocol = '', host = '', from, to, target] =
     /^(\w+) (\S+) (\d+)-(\d+) (\d+)$/.exec(text) ?? [];
@@ -117,12 +118,17 @@ function isPort(number: number): boolean {
   return number > 0 && number < 65_536;
 }
 
-/** Whether published ports are let in where no rule decides: unless their network leaves all to the rules. */
+/**
+ * Reports whether published ports are allowed without a matching rule: unless their network leaves it to the rules.
+ */
 export function admitsPublished(endpoint: WorkloadEndpoint): boolean {
   return annotation(endpoint, 'published') !== 'policy';
 }
 
-/** The endpoint's address that a port published on an address leads to; of `::1` any will do, as it is relayed. */
+/**
+ * Returns the endpoint's address behind a port published on an address; any address will do for `::1`, which is
+ * relayed.
+ */
 export function targetAddress(
   endpoint: WorkloadEndpoint,
   hostIp: IpAddress,

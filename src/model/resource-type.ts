@@ -3,38 +3,38 @@ import { entryType, plainSegment, type EntryOptions, type EntryType } from './en
 import type { Metadata } from './fields.ts';
 import type { StoredEntries } from './stored-entries.ts';
 
-/** Keys of resources: `<root><plural>/<name>`, with the namespace before the name where the kind has one. */
+/** Keys of resources: `<root><plural>/<name>`, with the namespace before the name for namespaced kinds. */
 export const resourceRoot = '/calico/resources/v3/projectcalico.org/';
 
-/** A kind of resource that people read and write: all that the commands know of it. */
+/** A kind of resource that users read and write, with everything that the commands need. */
 export interface ResourceType<Value> extends EntryType<Value> {
   readonly isUserFacing: true;
-  /** The kind's word in keys, which is also its plural for people. */
+  /** The kind's name in keys, which is also its plural for users. */
   readonly plural: string;
-  /** Short words for it, as calicoctl has them. */
+  /** Short names, as in calicoctl. */
   readonly aliases: readonly string[];
-  /** What it is, for the table of `docs/resources.md`. */
+  /** Its meaning, for the table of `docs/resources.md`. */
   readonly meaning: string;
-  /** Whether its id is `<namespace>/<name>`. */
+  /** Whether its ID is `<namespace>/<name>`. */
   readonly isNamespaced: boolean;
-  /** Resources that every datastore has, although nobody has stored them. */
+  /** Resources that every datastore has without storing them. */
   readonly implicit: readonly Value[];
-  /** What people may not do with the resource of an id, as it belongs to every datastore. */
+  /** Restrictions on the resource of an ID that every datastore has. */
   readonly protection: (id: string) => Protection | undefined;
   readonly columns: readonly Column<Value>[];
-  /** The order in which people see resources; those that are equal in it go by name. */
+  /** The display order of resources; equal ones are sorted by name. */
   readonly compare: (a: Value, b: Value) => number;
-  /** Of a kind that is stored and shown, but that nobody acts on yet: what that means. */
+  /** For a kind that is stored and shown but not enforced yet: the consequence. */
   readonly unenforced: Unenforced | undefined;
-  /** The fields of a resource, by their paths, that are stored and have no effect, although its kind has. */
+  /** The paths of fields of a resource that are stored without effect, although its kind has one. */
   readonly fieldsWithoutEffect: (resource: Value) => readonly string[];
-  /** What is stored for a resource that people give: with defaults, and what Calico's client adds. */
+  /** Returns the stored form of a resource given by a user: with defaults, and the additions of Calico's client. */
   readonly withDefaults: (resource: Value) => Value;
-  /** What people see of a stored resource; `withDefaults` takes it back. */
+  /** Returns the form of a stored resource for users; `withDefaults` accepts it. */
   readonly shown: (stored: Value) => Value;
-  /** The ids under which the object of an id that people give may be stored, that of a new one first. */
+  /** The IDs under which the object of a user's ID may be stored, that of a new one first. */
   readonly storedIds: (id: string) => readonly [string, ...string[]];
-  /** Why a resource that people give is refused although it is well-formed, perhaps because of what is stored. */
+  /** Returns why a well-formed resource given by a user is rejected, which may depend on stored resources. */
   readonly validate: (resource: Value, stored: StoredEntries) => Problem | undefined;
 }
 
@@ -42,21 +42,21 @@ export interface ResourceType<Value> extends EntryType<Value> {
 export type Protection = 'fixed' | 'permanent';
 
 export interface Unenforced {
-  /** Whether it decides on traffic where Felix runs: who relies on it must be told that here it does not. */
+  /** Whether Felix enforces it: users who rely on it must be warned that it has no effect here. */
   readonly isPolicy: boolean;
-  /** Whether an object of the kind is one that every datastore has, and that says nothing by itself. */
+  /** Reports whether an object of the kind exists in every datastore and has no meaning by itself. */
   readonly isPreset?: (id: string) => boolean;
 }
 
 export interface Column<Value> {
   readonly header: string;
-  /** What of other resources a cell shows is looked up in `stored`. */
+  /** A cell that depends on other resources looks them up in `stored`. */
   readonly cell: (resource: Value, stored: Pick<StoredEntries, 'get'>) => string;
   /** Whether only `get -o wide` shows it. */
   readonly isWide?: true;
 }
 
-/** What is wrong with a resource: the field by its path, `''` for all of it, and the rest of the sentence. */
+/** A problem of a resource: the path of the field, `''` for the whole resource, and the rest of the sentence. */
 export interface Problem {
   readonly field: string;
   readonly why: string;
@@ -84,7 +84,7 @@ type ResourceOptions<Value> = Pick<EntryOptions<Value>, 'groups' | 'isObserved'>
     readonly schema: z.ZodType<Value>;
   };
 
-/** Makes the type of a resource. Key layout: libcalico-go/lib/backend/model/resource.go. */
+/** Creates the type of a resource. Key layout: libcalico-go/lib/backend/model/resource.go. */
 export function resourceType<Value extends { readonly metadata: Metadata }>(
   options: ResourceOptions<Value>,
 ): ResourceType<Value> {
@@ -116,15 +116,15 @@ export function resourceType<Value extends { readonly metadata: Metadata }>(
 
 const namespaced = plainSegment((text) => /^[^/]+\/[^/]+$/.test(text));
 
-/** The id of a resource by its metadata. */
+/** Returns the ID of a resource from its metadata. */
 export function resourceId({ metadata }: { readonly metadata: Metadata }): string {
   const { name, namespace } = metadata;
   return namespace === undefined ? name : `${namespace}/${name}`;
 }
 
 /**
- * The ids under which the object of an id that people give is stored: none if it is not there, several if releases of
- * Calico with other rules for names have stored it twice.
+ * Returns the IDs under which the object of a user's ID is stored: none if it does not exist, several if releases of
+ * Calico with other naming rules have stored it twice.
  */
 export function idsStored<Value extends { readonly metadata: Metadata }>(
   { storedIds, shown }: Pick<ResourceType<Value>, 'storedIds' | 'shown'>,
@@ -138,7 +138,7 @@ export function idsStored<Value extends { readonly metadata: Metadata }>(
   return found.length > 0 || get(id) === undefined ? found : [id];
 }
 
-/** The columns that begin the tables of most kinds. */
+/** The first columns of the tables of most kinds. */
 export const nameColumn: Column<{ readonly metadata: Metadata }> = {
   header: 'name',
   cell: ({ metadata }) => metadata.name,

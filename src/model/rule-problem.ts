@@ -4,19 +4,19 @@ import type { Problem } from './resource-type.ts';
 import { selectorProblem } from './selector/problem.ts';
 
 /**
- * Which rules are refused although they are well-formed. Rules: Calico's validator (libcalico-go/lib/validator/v3) and
- * the CEL rules of its API (api/pkg/apis/projectcalico/v3).
+ * Checks for well-formed but invalid rules. Rules: Calico's validator (libcalico-go/lib/validator/v3) and the CEL
+ * rules of its API (api/pkg/apis/projectcalico/v3).
  */
 
 type Direction = 'ingress' | 'egress';
 type Find = (rule: PolicyRule, direction: Direction) => Problem | undefined;
 
-/** The first rule of a spec, inbound rules first, that Calico refuses. */
+/** Returns the first rule of a spec, ingress rules first, that Calico rejects. */
 export function rulesProblem(spec: Rules): Problem | undefined {
   return firstProblem(spec, ruleProblem);
 }
 
-/** The first rule of a spec that Calico takes and no host enforces: it needs Kubernetes, or a proxy. */
+/** Returns the first rule of a spec that Calico accepts but no host enforces: it needs Kubernetes, or a proxy. */
 export function unenforceableProblem(spec: Rules): Problem | undefined {
   return firstProblem(spec, ({ http, source, destination }) => {
     if (http !== undefined) return { field: 'http', why: 'is not enforced: it needs a proxy' };
@@ -84,7 +84,7 @@ function icmpProblem(rule: PolicyRule): Problem | undefined {
   return undefined;
 }
 
-/** A rule is of one family: that of its `ipVersion`, or of its first network. */
+/** A rule has one family: that of its `ipVersion`, or of its first network. */
 function familyProblem(rule: PolicyRule): Problem | undefined {
   const { ipVersion } = rule;
   for (const field of ['protocol', 'notProtocol'] as const) {

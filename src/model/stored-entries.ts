@@ -1,6 +1,6 @@
 import type { EntryKind, EntryValue } from './kinds/index.ts';
 
-/** What is stored, as far as one may look at it to find whether a resource fits to the others. */
+/** The stored entries, as far as a check of a resource against others may read them. */
 export interface StoredEntries {
   readonly get: <K extends EntryKind>(kind: K, id: string) => EntryValue<K> | undefined;
   readonly entries: <K extends EntryKind>(

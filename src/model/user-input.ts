@@ -9,9 +9,9 @@ import { unwrapped, withoutNullFields } from './nulls.ts';
 import { policyRule } from './policy-rule.ts';
 
 /**
- * Reads resources from YAML or JSON text: one or several documents, or a list of items. Unlike stored data,
- * what people write must have no field that we do not know: it would be a mistyped one. Throws
- * `cli/bad-document`, `model/unknown-kind` or `model/invalid`.
+ * Parses resources from YAML or JSON text: one or several documents, or a list of items. Unlike stored data, user
+ * input must not have unknown fields, because they are usually typing errors. Throws `cli/bad-document`,
+ * `model/unknown-kind` or `model/invalid`.
  */
 export function parseResources(text: string): readonly Resource[] {
   return readDocuments(text).flatMap(({ where, value }) =>
@@ -20,8 +20,8 @@ export function parseResources(text: string): readonly Resource[] {
 }
 
 /**
- * Reads the rules of a Profile from YAML or JSON: one document with `ingress` and `egress`, one of which may
- * be missing and is then empty. Throws as `parseResources` does; `profile` is the name for messages.
+ * Parses the rules of a Profile from YAML or JSON: one document with `ingress` and `egress`; a missing one is empty.
+ * Throws the errors of `parseResources`; `profile` is the name for messages.
  */
 export function parseRules(text: string, profile: string): z.infer<typeof profileRules> {
   const [document, another] = readDocuments(text);
@@ -44,7 +44,7 @@ const profileRules = z.looseObject({
   egress: z.array(policyRule).prefault([]),
 });
 
-/** A word as it is compared: in any case, singular or plural. */
+/** Normalises a word for comparison: case, singular or plural. */
 function plain(word: string): string {
   return word.toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
 }
@@ -57,8 +57,8 @@ const kindOfWord: ReadonlyMap<string, ResourceKind> = new Map(
 );
 
 /**
- * The kind that a word names: `ippool`, `ippools`, `IPPool`; `wep` and `netset` as in calicoctl. Throws
- * `model/unknown-kind`, or `model/not-enforced` for kinds of Calico's that have no effect here.
+ * Returns the kind of a name: `ippool`, `ippools`, `IPPool`; `wep` and `netset` as in calicoctl. Throws
+ * `model/unknown-kind`, or `model/not-enforced` for Calico kinds without effect here.
  */
 export function resourceKind(word: string): ResourceKind {
   const found = kindOfWord.get(plain(word));
@@ -68,12 +68,12 @@ export function resourceKind(word: string): ResourceKind {
   throw new CalicoError('model/unknown-kind', { kind: word, known: resourceKinds.join(', ') });
 }
 
-/** One resource as YAML, in the usual order of fields. */
+/** Writes one resource as YAML, in the usual order of fields. */
 export function formatYaml(resources: readonly object[]): string {
   return resources.map((resource) => stringify(ordered(resource))).join('---\n');
 }
 
-/** Fields in the order that people know. */
+/** Fields in the usual order. */
 export function ordered(resource: object): object {
   const { apiVersion, kind, metadata, spec, ...others } = { ...emptyResource, ...resource };
   return { apiVersion, kind, metadata, spec, ...others };
@@ -92,12 +92,12 @@ interface Document {
   readonly value: unknown;
 }
 
-/** Levels of lists and objects inside each other; no resource has more than ten. */
+/** Maximum nesting of lists and objects; no resource needs more than ten. */
 const deepest = 100;
 const tooDeep = `is nested more than ${deepest} levels deep`;
 
 function readDocuments(text: string): readonly Document[] {
-  // Keys that are no texts would be warned of by Node, not refused.
+  // Node would warn about keys that are not text, but not reject them.
   const documents = parseAllDocuments(text, { stringKeys: true, logLevel: 'error' });
   if (!Array.isArray(documents)) return [];
   return documents.map((document, index) => {
@@ -124,7 +124,7 @@ function isDeeper(value: unknown, levels: number): boolean {
   return levels === 0 || Object.values(value).some((inner) => isDeeper(inner, levels - 1));
 }
 
-/** The first line of a YAML error, which says where; the lines after it draw it. */
+/** Returns the first line of a YAML error, which has the position; the following lines draw it. */
 function yamlProblem({ message, code }: YAMLError): string {
   if (code === 'RESOURCE_EXHAUSTION') return tooDeep;
   return (message.split('\n')[0] ?? '').replace(/:$/, '').replace(/^With stringKeys, all /, '');
@@ -169,7 +169,7 @@ function parseResource(item: unknown, where: string): Resource {
   throw new CalicoError('model/invalid', { kind, name, field, why });
 }
 
-/** A resource of a kind with namespaces is of `default` where nothing was said, as in calicoctl. */
+/** A resource of a namespaced kind without a namespace is in `default`, as in calicoctl. */
 function withNamespace(resource: Resource): Resource {
   if (!resourceTypeOf[resource.kind].isNamespaced) return resource;
   return { ...resource, metadata: { namespace: 'default', ...resource.metadata } };
@@ -185,7 +185,7 @@ function notAField(kind: ResourceKind, name: string, { path, known }: UnknownFie
   return new CalicoError('model/invalid', { kind, name, field: path.join('.'), why });
 }
 
-/** Fields that the server sets; people may leave them in what they edit. */
+/** Fields set by the server; users may leave them in edited resources. */
 const serverFields: ReadonlySet<string> = new Set([
   'uid',
   'creationTimestamp',
@@ -195,7 +195,7 @@ const serverFields: ReadonlySet<string> = new Set([
   'status',
 ]);
 
-/** The first field, by path, that a schema does not name. */
+/** Returns the path of the first field that a schema does not name. */
 function unknownField(
   schema: z.core.$ZodType,
   value: unknown,

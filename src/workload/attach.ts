@@ -4,29 +4,29 @@ import { endpointAddresses, type WorkloadEndpoint } from '../model/kinds/workloa
 import { hostInterfaceName, macFor, temporaryInterfaceName } from './interfaces.ts';
 import type { Links } from './links.ts';
 
-/** What links a workload to its host, or takes the link away. */
+/** Links a workload to its host, or removes the link. */
 export interface WorkloadDeps {
   readonly writer: Writer;
   readonly links: Links;
-  /** Resolves when the kernel has what the datastore said of the endpoint at that revision. */
+  /** Resolves when the endpoint is programmed as of that datastore revision. */
   readonly programmed: (endpointId: string, revision: bigint, signal: AbortSignal) => Promise<void>;
 }
 
-/** A workload that is to be linked to its host. */
+/** A workload to be linked to its host. */
 export interface Attachment<Facts, Result> {
-  /** The endpoint as it is known so far; with its addresses. */
+  /** The endpoint as known so far; with its addresses. */
   readonly endpoint: WorkloadEndpoint;
   readonly mtuBytes: number;
-  /** What somebody is asked of the workload while its link is made, as neither needs the other. Never rejects. */
+  /** Collects facts about the workload while its link is created; the two are independent. Never rejects. */
   readonly facts: Promise<Facts>;
-  /** The plan that writes the endpoint as the facts say it is. */
+  /** The plan that writes the endpoint according to the facts. */
   readonly write: (draft: Draft, facts: Facts) => Result;
 }
 
 /**
- * Makes the veth, writes the endpoint, and resolves when the kernel holds its policy and its routes: so the first
- * packet of a workload already meets its policy. It may be repeated. Throws `kernel/refused`,
- * `kernel/not-programmed`, and what the plan or the datastore throws.
+ * Creates the veth, writes the endpoint, and resolves when its policy and its routes are programmed: the first packet
+ * of a workload already meets its policy. Idempotent. Throws `kernel/refused`, `kernel/not-programmed`, and the errors
+ * of the plan and of the datastore.
  */
 export async function attach<Facts, Result>(
   { links, writer, programmed }: WorkloadDeps,
@@ -48,8 +48,8 @@ export async function attach<Facts, Result>(
 }
 
 /**
- * Takes a workload's link away and removes its endpoint by a plan. It may be repeated, and the veth may have gone
- * with the network namespace. Throws what the plan or the datastore throws.
+ * Removes a workload's link and its endpoint by a plan. Idempotent; the veth may have disappeared with the network
+ * namespace. Throws the errors of the plan and of the datastore.
  */
 export async function detach<Result>(
   { links, writer }: Pick<WorkloadDeps, 'links' | 'writer'>,

@@ -1,30 +1,30 @@
 import { createHash } from 'node:crypto';
 import type { Link } from '../dataplane/netlink/link.ts';
 
-/** Names and addresses of a workload's two ends of a veth: the same whenever they are asked for. */
+/** Names and addresses of the two ends of a workload's veth, derived from the endpoint ID. */
 
-/** The MAC address of every host end, as in Calico: containers need not learn a new one after a restart. */
+/** The MAC address of every host interface, as in Calico: containers need not learn a new one after a restart. */
 export const hostMac = 'ee:ee:ee:ee:ee:ee';
 
 /**
- * Whether a link is the host's end of a workload's veth, made by us: kind, name and MAC address tell it from what
- * others have made, which is never removed.
+ * Reports whether a link is the host interface of a workload, created by calico-cnm: kind, name and MAC address
+ * distinguish it from interfaces of others, which are never removed.
  */
 export function isHostEnd({ name, mac, is }: Pick<Link, 'name' | 'mac' | 'is'>): boolean {
   return is?.kind === 'veth' && mac === hostMac && /^cali[0-9a-f]{11}$/.test(name);
 }
 
-/** The host's end of the veth: `cali` and the first 11 characters of the endpoint ID, as ever. */
+/** Returns the name of the host interface: `cali` and the first 11 characters of the endpoint ID. */
 export function hostInterfaceName(endpointId: string): string {
   return `cali${endpointId.slice(0, 11)}`;
 }
 
-/** The other end, until it is moved into its network namespace and renamed. */
+/** Returns the name of the other end until it is moved into its network namespace and renamed. */
 export function temporaryInterfaceName(endpointId: string): string {
   return `temp${endpointId.slice(0, 11)}`;
 }
 
-/** The MAC address of the workload's end: locally administered, from the endpoint ID. */
+/** Returns the MAC address of the workload's end: locally administered, derived from the endpoint ID. */
 export function macFor(endpointId: string): string {
   const digest = createHash('sha256').update(endpointId).digest();
   return [

@@ -11,9 +11,9 @@ import { hostMac } from './interfaces.ts';
 import type { Logger } from '../telemetry/log.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 
-/** The host's ends of veths. */
+/** Creates and removes veths by their host interfaces. */
 export interface Links {
-  /** Makes the pair, the host's end up; one that is there and stays will do. MTU in bytes. */
+  /** Creates the pair with the host interface up; an existing pair is kept. MTU in bytes. */
   createVeth(veth: {
     readonly hostName: string;
     readonly peerName: string;
@@ -22,13 +22,13 @@ export interface Links {
     /** Whether the endpoint has an IPv6 address, for which the host must forward IPv6. */
     readonly hasIpv6: boolean;
   }): Promise<void>;
-  /** Removes the pair soon; nothing if there is none. */
+  /** Schedules the removal of the pair; no-op if it does not exist. */
   removeVeth(hostName: string): void;
 }
 
 /**
- * The host ends of veths of ours whose other end has not gone into a container, or has come back from one: both are
- * here, by the names that only we give.
+ * Returns host interfaces of calico-cnm whose other end is not in a container yet, or has come back from one: both
+ * ends are on the host, with names that only calico-cnm uses.
  */
 export function orphanedVeths({ rtnetlink }: KernelSockets): readonly string[] {
   const names = new Set(listLinks(rtnetlink).map(({ name }) => name));
@@ -38,11 +38,11 @@ export function orphanedVeths({ rtnetlink }: KernelSockets): readonly string[] {
   });
 }
 
-/** Makes and removes veths; removals, which take long, are done one after the other on another thread. */
+/** Creates and removes veths; removals, which are slow, run one after the other on another thread. */
 export function createLinks(options: {
   readonly sockets: KernelSockets;
   readonly log: Logger;
-  /** Told when the host's end is there. */
+  /** Called when the host interface exists. */
   readonly onMade: (hostName: string, ofEndpoint: { readonly hasIpv6: boolean }) => void;
 }): Links {
   const { sockets, log, onMade } = options;
@@ -54,7 +54,7 @@ export function createLinks(options: {
       try {
         createVeth(sockets.rtnetlink, { ...veth, hostMac });
       } catch (error) {
-        // A repeated Join: the pair is there.
+        // A repeated Join: the pair exists.
         if (!isRefusal(error, 'EEXIST')) throw error;
         configureHostEnd(sockets.rtnetlink, veth.hostName);
       }

@@ -29,7 +29,7 @@ function endpoint(profiles: readonly string[]): WorkloadEndpoint {
   };
 }
 
-/** From a client to port 8080 of the host, which leads to port 80 of the container. */
+/** From a client to port 8080 of the host, which is published for port 80 of the container. */
 const published: Flow = {
   family: 4,
   source: client,
@@ -42,14 +42,16 @@ const published: Flow = {
   mark: publishedMark,
   tuple: Buffer.of(),
 };
-/** The network leaves published ports to the rules alone. */
+/** A network on which rules alone decide about published ports. */
 const strict: Flow = { ...published, mark: 0 };
 const direct: Flow = { ...published, destination: container, destinationPort: 80, mark: 0 };
 const ofHost: Flow = { ...published, source: host, mark: 0 };
 const ofLoopback: Flow = { ...ofHost, source: parseAddress('127.0.0.1') };
 const all: Readonly<Record<string, Flow>> = { published, strict, direct, ofHost, ofLoopback };
 
-/** Which flows end when the container's only Profile has these rules; without rules it does not exist. */
+/**
+ * Returns the flows that are flushed if the container's only Profile has these rules; `undefined`: no such Profile.
+ */
 function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
   let found: readonly string[] = [];
   const ender = new ConntrackPolicyFlusher(
@@ -90,7 +92,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
   return found;
 }
 
-test('a connection by a published port is judged at the port of the container that it leads to', () => {
+test('a connection by a published port is evaluated at the port of its container', () => {
   const port = (number: number): PolicyRule => ({
     action: 'Deny',
     protocol: 'TCP',
@@ -102,7 +104,7 @@ test('a connection by a published port is judged at the port of the container th
   assert.deepEqual(ended([port(8080), others]), []);
 });
 
-test('where no rule decides, a published port stays open, and the host reaches its containers whatever the rules say', () => {
+test('without a matching rule a published port stays open, and the host always reaches its containers', () => {
   assert.deepEqual(ended([]), ['strict', 'direct']);
   assert.deepEqual(ended([{ action: 'Deny' }]), ['published', 'strict', 'direct']);
   assert.deepEqual(ended(undefined), ['published', 'strict', 'direct'], 'no such Profile');

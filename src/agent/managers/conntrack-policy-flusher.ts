@@ -34,8 +34,9 @@ interface ConntrackPolicyFlusherDeps extends Pick<
 }
 
 /**
- * Ends flows that no rule allows: the rules allowed them once, or they began while somebody had taken the rules
- * away. Without it they go on, as the kernel asks the rules about the first packet of a flow only.
+ * Flushes connections that no rule allows: rules allowed them earlier, or they started while another program had
+ * removed the rules. Otherwise they would continue, because the kernel evaluates the rules only for the first packet
+ * of a connection.
  */
 export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKind> {
   readonly name = 'end of flows that no rule allows';
@@ -45,7 +46,7 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
   #losses = 0;
   readonly #engine: JudgingEngine;
   readonly #families: readonly IpFamily[];
-  /** By address and Docker's ID of the endpoint: two may have one address, as long as one comes and the other goes. */
+  /** By address and Docker endpoint ID: two endpoints may share an address while one replaces the other. */
   readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
   readonly #endsForbidden: boolean;
   #mustLook = false;
@@ -71,11 +72,11 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
       this.#losses = this.#kernel.losses();
       this.#mustLook = true;
     }
-    // The kernel holds the present rules.
-    if (phase === 'routes') this.endForbidden();
+    // The current rules are programmed.
+    if (phase === 'routes') this.flushForbidden();
   }
 
-  /** A local endpoint as it was and is; one whose Profiles or labels are others may have flows that these forbid. */
+  /** Handles a change of a local endpoint; new Profiles or labels may forbid existing connections. */
   setEndpoint(before: WorkloadEndpoint | undefined, now: WorkloadEndpoint | undefined): void {
     if (this.#endsForbidden && before !== undefined && now !== undefined) {
       const policy = ({ metadata, spec }: WorkloadEndpoint) => [spec.profiles, metadata.labels];
@@ -93,8 +94,8 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
     }
   }
 
-  /** To be called when the kernel holds the present rules; answers how many flows were ended. */
-  endForbidden(): number {
+  /** Call when the current rules are programmed; returns the number of flushed connections. */
+  flushForbidden(): number {
     if (!this.#mustLook) return 0;
     const ofHost = this.#kernel.addresses.ofInterfaces();
     const ended = this.#kernel.conntrack.flush(
@@ -106,8 +107,8 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
   }
 
   /**
-   * Flows that concern no endpoint of this host are not judged. The chains see a packet after its destination was
-   * translated and before its source is: so the one that answers is the endpoint that a published port leads to.
+   * Flows that concern no endpoint of this host are allowed. The chains see a packet after destination NAT and before
+   * source NAT: the answerer is the endpoint of the published port.
    */
   #isAllowed(flow: Flow, ofHost: ReadonlySet<IpAddress>): boolean {
     const { source, answerer, answeringPort, mark } = flow;

@@ -6,7 +6,7 @@ import { DropCounterUpkeep } from './drop-counters.ts';
 const counted = 'cali40d:source';
 const other = 'cali40d:tunnel';
 
-/** Sets that rules fill, as the kernel has them, and the addresses that are told to be crowded. */
+/** Counter sets as the kernel has them, and the addresses reported as overflowing. */
 class Sets {
   readonly packets = new Map<string, Map<string, bigint>>();
   readonly crowded = new Set<string>();
@@ -71,7 +71,7 @@ function linkOf(name: string) {
   return { index: 1, name, mac: '', mtuBytes: 1500, isUp: true, hasCarrier: true, leadsOut: true };
 }
 
-test('a counter goes with its interface, and stays while the host or an endpoint has it', () => {
+test('a counter is deleted with its interface, and kept while the host or an endpoint has the interface', () => {
   const { sets, ofEndpoints, ofHost, poll, gone } = lab();
   ofEndpoints.add('cali1');
   ofHost.add('cali2');
@@ -97,7 +97,7 @@ test('a counter goes with its interface, and stays while the host or an endpoint
   assert.equal(sets.size(counted), 1, 'a set that has grown is read');
 });
 
-test("an endpoint that goes has its counters swept, also where another host's went", () => {
+test("the counters of a removed endpoint are swept, also after the removal of another host's endpoint", () => {
   const { sets, counters, ofEndpoints, poll } = lab();
   ofEndpoints.add('cali1');
   sets.count(counted, '10.0.0.1,cali1', 5n);
@@ -118,7 +118,7 @@ test("an endpoint that goes has its counters swept, also where another host's we
   assert.equal(sets.size(counted), 0);
 });
 
-test('of one address a set keeps 32 counters, those with most; the rest becomes one number', () => {
+test('a set keeps the 32 highest counters of an address; the rest becomes one number', () => {
   const { sets, counters, ofEndpoints, poll } = lab();
   const fill = (address: string, count: number) => {
     for (let n = 0; n < count; n++) {
@@ -144,7 +144,7 @@ test('of one address a set keeps 32 counters, those with most; the rest becomes 
     rest.map(({ interface: name, packets, bytes }) => [name, packets, bytes]),
     [[undefined, sum, sum * 100n]],
   );
-  // It is crowded as long as it is so in one of the sets.
+  // It overflows as long as it does in one of the sets.
   for (let n = 0; n < 32; n++) sets.count(other, `10.0.0.2,cali${n}`, 1n);
   assert.equal(poll(), true);
   const all = sets.packets.get(counted) ?? new Map<string, bigint>();
@@ -156,7 +156,7 @@ test('of one address a set keeps 32 counters, those with most; the rest becomes 
   assert.deepEqual([...sets.crowded], []);
 });
 
-test('a set that cannot be read or emptied is told with the command that begins it again, and tried again', () => {
+test('a set that cannot be read or emptied is reported with the command that recreates it, and retried', () => {
   const { sets, counters, poll } = lab();
   sets.count(counted, '10.0.0.1,cali1', 5n);
   sets.broken.add(counted);

@@ -11,7 +11,7 @@ interface CounterKernel {
   readonly routes: Pick<Kernel['routes'], 'link'>;
 }
 
-/** Has the counters of what is dropped looked after: they go with their interfaces. */
+/** Maintains the drop counters: they are deleted with their interfaces. */
 export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
   readonly name = 'drop counters';
   readonly kinds = ['WorkloadEndpoint'] as const;
@@ -34,22 +34,22 @@ export class DropCounterUpkeep implements Manager<'WorkloadEndpoint'> {
     if (localEndpoint(this.#node, change) === undefined) this.#mustSweep = true;
   }
 
-  /** An interface has gone: the next look takes its counters away. */
+  /** An interface was removed: the next poll deletes its counters. */
   onEvent(event: HostEvent): boolean {
     if (event.kind === 'link' && event.isGone) this.#mustSweep = true;
     return false;
   }
 
-  /** Looks after the counters that have changed since the last time; answers whether there is something to write. */
+  /** Maintains the counters that have changed since the last poll; reports whether there is something to write. */
   poll({ isInSync }: { readonly isInSync: boolean }): boolean {
-    // Which interfaces there are is not known before.
+    // The interfaces are not known before.
     if (!isInSync) return false;
     const sweep = this.#mustSweep;
     this.#mustSweep = false;
     return this.#drops.tend({ sweep, hasInterface: this.#hasInterface });
   }
 
-  /** What was dropped; what cannot be read of it `checks` tell. */
+  /** Returns the drop counts; `checks` reports those that cannot be read. */
   counts(): readonly DropCount[] {
     return this.#drops.counts();
   }

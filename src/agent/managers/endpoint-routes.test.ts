@@ -87,7 +87,7 @@ function network(
   };
 }
 
-test("a route to each address of this host's endpoints, the next hops of its networks, and of nobody else's", () => {
+test("a route to each address of this host's endpoints and the next hops of its networks, none for other hosts", () => {
   const lab = new Lab();
   lab.tellNetwork('here/n1', network('here', { nextHop4: '169.254.7.7', nextHop6: 'fe80::7' }));
   lab.tellNetwork('there/n2', network('there', { nextHop4: '169.254.8.8' }));
@@ -104,7 +104,7 @@ test("a route to each address of this host's endpoints, the next hops of its net
   assert.ok(lab.routes.isRouted(endpoint('a', ['10.0.0.1/32', 'fd00::1/128'])));
   assert.ok(!lab.routes.isRouted(endpoint('a', ['10.0.0.1/32', '10.0.0.9/32'])));
   assert.ok(!lab.routes.isRouted(endpoint('a', ['10.0.0.1/32'], { interface: 'cali9' })));
-  // An endpoint that changes keeps nothing of what it was.
+  // A changed endpoint keeps none of its previous routes.
   lab.tellEndpoint('a', endpoint('a', ['10.0.0.7/32'], { interface: 'calix' }));
   lab.tellEndpoint('c', endpoint('c', ['10.0.0.3/32'], { node: 'there' }));
   assert.deepEqual(lab.state(), {
@@ -116,7 +116,7 @@ test("a route to each address of this host's endpoints, the next hops of its net
   assert.deepEqual(lab.state(), {});
 });
 
-test('the IPv6 next hop is on the link of each IPv6 endpoint, in whatever order network and endpoint come', () => {
+test('the IPv6 next hop is on the link of each IPv6 endpoint, in any order of network and endpoint', () => {
   const lab = new Lab();
   lab.tellEndpoint('a', endpoint('a', ['fd00::1/128']));
   lab.tellEndpoint('b', endpoint('b', ['10.0.0.2/32']));
@@ -134,7 +134,7 @@ test('the IPv6 next hop is on the link of each IPv6 endpoint, in whatever order 
   assert.deepEqual(addresses(), []);
 });
 
-test('an address that two endpoints have leads to the first of them until it goes', () => {
+test('an address of two endpoints is routed to the first until that is removed', () => {
   const lab = new Lab();
   lab.tellEndpoint('b', endpoint('b', ['10.0.0.1/32']));
   lab.tellEndpoint('a', endpoint('a', ['10.0.0.1/32']));
@@ -145,7 +145,7 @@ test('an address that two endpoints have leads to the first of them until it goe
   assert.deepEqual(lab.state(), {});
 });
 
-test('a network instead of an address, and an interface of the host, get no route and are told', () => {
+test('a network instead of an address, or an interface of the host, gets no route and is reported', () => {
   const lab = new Lab();
   lab.tellEndpoint('wide', endpoint('wide', ['10.0.0.0/8', '10.0.0.1/32']));
   lab.tellEndpoint('host', endpoint('host', ['10.0.0.2/32'], { interface: 'eth0' }));
@@ -167,7 +167,7 @@ test('a network instead of an address, and an interface of the host, get no rout
   assert.deepEqual(lab.state(), { 'endpoint 10.0.0.2/32': 'calihost' });
 });
 
-test('a family that this host does not use has no routes, and none is missed', () => {
+test('a family that this host does not use has no routes, and none is missing', () => {
   const lab = new Lab([4]);
   lab.tellEndpoint('a', endpoint('a', ['10.0.0.1/32', 'fd00::1/128', 'fd00::/64']));
   assert.deepEqual(lab.state(), { 'endpoint 10.0.0.1/32': 'calia' });

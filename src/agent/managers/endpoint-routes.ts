@@ -24,8 +24,8 @@ interface EndpointRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
 }
 
 /**
- * What routes this host wants: one to each address of its endpoints, and the next hops of its networks, which
- * the host answers for. IPv4 answers for an address that it has anywhere; IPv6 needs it on the very link.
+ * The desired routes of this host: one to each address of its endpoints, and the next hops of its networks, for which
+ * the host answers. IPv4 answers for an address on any interface; IPv6 needs the address on the link itself.
  */
 export class EndpointRoutes implements Manager<EndpointRoutesKind> {
   readonly name = 'routes to endpoints';
@@ -39,9 +39,9 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
   readonly #byNetwork = new IdsByKey();
   readonly #linkAddresses: ReferenceCounts<DesiredAddress>;
   readonly #nextHops: ReferenceCounts<IpAddress>;
-  /** Networks that are no single address: a route to one could take the host's own traffic. */
+  /** Networks of more than one address: a route to one could capture the host's own traffic. */
   readonly #unfit = new Set<Cidr>();
-  /** Endpoints whose interface is no container's. */
+  /** Endpoints whose interface is not a container's. */
   readonly #strangers = new Map<string, WorkloadEndpoint>();
 
   constructor({ node, families, kernel: { routes } }: EndpointRoutesDeps) {
@@ -70,7 +70,9 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     }
   }
 
-  /** A local endpoint as it is now; `undefined`: it is gone. One with an interface of the host's gets no route. */
+  /**
+   * Sets the current state of a local endpoint; `undefined`: deleted. One with an interface of the host gets no route.
+   */
   setEndpoint(id: string, now: WorkloadEndpoint | undefined): void {
     const isStranger = now !== undefined && !hasLocalInterface(now);
     if (isStranger) this.#strangers.set(id, now);
@@ -91,7 +93,7 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     this.#placeLinkAddress(id);
   }
 
-  /** A network of this host as it is now; `undefined`: it is gone. */
+  /** Sets the current state of a network of this host; `undefined`: deleted. */
   setNetwork(id: string, network: DockerNetwork | undefined): void {
     const before = this.#networks.get(id);
     if (network === undefined) this.#networks.delete(id);
@@ -101,14 +103,14 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     for (const endpointId of this.#byNetwork.ids(id)) this.#placeLinkAddress(endpointId);
   }
 
-  /** Whether the kernel routes to all addresses of an endpoint. */
+  /** Reports whether the kernel has routes to all addresses of an endpoint. */
   isRouted(endpoint: WorkloadEndpoint): boolean {
     return (endpoint.spec.ipNetworks ?? [])
       .filter((network) => this.#families.includes(cidrFamily(network)))
       .every((network) => this.#routes.has(network, endpoint.spec.interfaceName));
   }
 
-  /** Why there is no route to some networks that endpoints have. */
+  /** Reports networks of endpoints that have no route, and why. */
   failures(): readonly ApplyFailure[] {
     const networks = [...this.#unfit].map((net) => ({
       what: `route to ${net}`,

@@ -8,7 +8,7 @@ import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 const skip = forwards(6) ? 'this host forwards IPv6 already' : false;
 
 test(
-  'forwarding that could not be switched on is told, and tried again until it is',
+  'forwarding that could not be enabled is reported, and retried until it is',
   { skip },
   async () => {
     const guards: HostRule[] = [];

@@ -14,8 +14,8 @@ interface ForwardingDeps extends Pick<
 }
 
 /**
- * Switches IPv6 forwarding on when a container needs it, behind a guard: a last rule of FORWARD that drops what
- * neither comes from nor goes to a container. A host that forwarded before is a router, and gets no guard.
+ * Enables IPv6 forwarding when a container needs it, behind a guard: a last rule of FORWARD that drops packets neither
+ * from nor to a container. A host that forwarded before is a router, and gets no guard.
  */
 export class GuardedIpv6Forwarding implements Manager<never> {
   readonly name = 'IPv6 forwarding';
@@ -36,15 +36,15 @@ export class GuardedIpv6Forwarding implements Manager<never> {
     this.#log = log;
   }
 
-  /** Wants the guard that an earlier run of ours has put there. */
+  /** Sets the guard as desired if an earlier run of the daemon created it. */
   start(): void {
     if (this.#isUsed && this.#forwarding.isOwn) this.#guard();
   }
 
-  /** A container with an IPv6 address comes: from the next round on the host forwards IPv6. */
+  /** A container with an IPv6 address appeared: the host forwards IPv6 from the next round on. */
   onEvent(event: HostEvent): boolean {
     if (event.kind === 'linkMade' && event.hasIpv6) this.#want();
-    // An interface that was set up may have been told to ignore router advertisements.
+    // An interface may have been configured to ignore router advertisements.
     if (event.kind === 'link' && !event.isGone) {
       this.#forwarding.keepAdvertisements(event.link.name);
     }
@@ -57,7 +57,7 @@ export class GuardedIpv6Forwarding implements Manager<never> {
     this.#isWanted = true;
   }
 
-  /** When the tables have been written, the guard among them. */
+  /** Runs after the tables, including the guard, have been written. */
   apply(phase: Phase): void {
     if (phase !== 'tables' || !this.#isWanted || !this.#refused.isDue(this.name)) return;
     const problem = this.#forwarding.switchOn();

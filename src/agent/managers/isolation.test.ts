@@ -22,7 +22,7 @@ interface Endpoint {
   readonly labels: ReadonlyMap<string, string>;
 }
 
-/** The endpoints of a container; with `open` its networks' own Profiles let everything in. */
+/** The endpoints of a container; with `open` the Profiles of its networks allow everything inbound. */
 function containerOn(names: readonly string[], index: number, open: boolean): readonly Endpoint[] {
   const ofNetwork = (name: string) => {
     const made = networkProfile(name);
@@ -46,7 +46,7 @@ function containerOn(names: readonly string[], index: number, open: boolean): re
   });
 }
 
-/** Whether a packet passes that leaves by the interface of `sender` and has the address of `source`. */
+/** Reports whether a packet that leaves by the interface of `sender` with the address of `source` passes. */
 function verdicts(endpoints: readonly Endpoint[]) {
   const isMember: Membership = (selector, address) =>
     endpoints.some((one) => one.address === address && matches(selector, one.labels));
@@ -60,7 +60,7 @@ function verdicts(endpoints: readonly Endpoint[]) {
   };
 }
 
-test('internal networks keep apart, and a container on several reaches the peers of each by any interface', () => {
+test('internal networks are isolated, and a container on several reaches the peers of each by any interface', () => {
   const law = (all: readonly (readonly string[])[], open: boolean) => {
     const containers = all.map((names, index) => containerOn(names, index, open));
     const passes = verdicts(containers.flat());

@@ -2,12 +2,12 @@ import type { EntryChange } from '../../cache/mirror.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { isWorkloadInterface } from '../../ruleset/names.ts';
 
-/** Whether an endpoint's interface is a container's, and none of the host's own, whose settings are not ours. */
+/** Reports whether the interface of an endpoint belongs to a container; interfaces of the host keep their settings. */
 export function hasLocalInterface(endpoint: WorkloadEndpoint | undefined): boolean {
   return endpoint !== undefined && isWorkloadInterface(endpoint.spec.interfaceName);
 }
 
-/** The endpoint as it is now, if it is one of this host; whatever its interface is. */
+/** Returns the current endpoint if it is on this host, whatever its interface. */
 export function endpointOf(
   node: string,
   { now }: EntryChange<'WorkloadEndpoint'>,
@@ -15,7 +15,7 @@ export function endpointOf(
   return now?.value.spec.node === node ? now.value : undefined;
 }
 
-/** The endpoint as it is now, if it is one of this host with an interface that is a container's. */
+/** Returns the current endpoint if it is on this host and its interface belongs to a container. */
 export function localEndpoint(
   node: string,
   change: EntryChange<'WorkloadEndpoint'>,

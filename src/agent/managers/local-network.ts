@@ -1,7 +1,7 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 
-/** A network of this host, with Docker's ID; `undefined` if the change is about another host's. */
+/** Returns a network of this host with Docker's ID; `undefined` if the change concerns another host. */
 export function localNetwork(
   node: string,
   { id, now }: EntryChange<'DockerNetwork'>,

@@ -61,7 +61,7 @@ function endpoint(wish: string | undefined, ...networks: readonly string[]): Wor
   };
 }
 
-test('pools with natOutgoing are masqueraded, all are not masqueraded to, and endpoints may say otherwise', () => {
+test('pools with natOutgoing are masqueraded, no pool is a masquerade destination, and endpoints may override it', () => {
   const { nat, sets, filled } = withMembers([4, 6]);
   assert.equal(sets.size, 8, 'the sets are there before any pool: rules name them');
   nat.setPool('with', pool('10.1.0.0/16', true));
@@ -102,7 +102,7 @@ test('a family that this host does not use has no sets and no members', () => {
   assert.deepEqual(Object.keys(filled()).length, 1);
 });
 
-/** What static rules look at: those masqueraded, and those that are not. */
+/** The sets that static rules match: those masqueraded, and those that are not. */
 function endpointSets(family: 4 | 6): readonly [string, string] {
   return [`cali${family}0masq-endpoints`, `cali${family}0no-masq-endpoints`];
 }

@@ -16,14 +16,14 @@ interface NatMembersDeps extends Pick<ManagerDeps, 'node' | 'families'> {
   readonly kernel: { readonly sets: NatSets };
 }
 
-/** Keeps the sets that outgoing NAT looks at: pools, pools with NAT, and endpoints that say otherwise. */
+/** Maintains the sets that outgoing NAT matches: pools, pools with NAT, and endpoints that override their pool. */
 export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
   readonly name = 'outgoing NAT';
   readonly kinds = ['IPPool', 'WorkloadEndpoint'] as const;
   readonly #node: string;
   readonly #sets: NatSets;
   readonly #families: readonly IpFamily[];
-  /** Of pools and endpoints. */
+  /** Members from pools and endpoints. */
   readonly #members: ReferenceCounts<readonly [set: string, member: string]>;
 
   constructor({ node, families, kernel: { sets } }: NatMembersDeps) {
@@ -49,7 +49,7 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
     else this.setEndpoint(change.id, localEndpoint(this.#node, change));
   }
 
-  /** A disabled pool still counts as inside: its addresses are not masqueraded to. */
+  /** A disabled pool still counts as internal: traffic to its addresses is not masqueraded. */
   setPool(name: string, pool: IpPool | undefined): void {
     const family = pool === undefined ? undefined : cidrFamily(pool.spec.cidr);
     const isUsed = family !== undefined && this.#families.includes(family);

@@ -44,7 +44,7 @@ function lab() {
   return { kernel, policy, value, tell, round };
 }
 
-test('chains of a policy that no container has any more stay for a minute, and then go', async () => {
+test('chains of a policy that no container uses any more are deleted after a minute', async () => {
   mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
   try {
     const { kernel, policy, value, tell, round } = lab();
@@ -70,7 +70,7 @@ test('chains of a policy that no container has any more stay for a minute, and t
   }
 });
 
-test('a Profile whose set the kernel does not hold as wanted denies everything until it does', async () => {
+test('a Profile whose set is out of sync denies everything until it is in sync', async () => {
   const { kernel, policy, value, tell, round } = lab();
   const rules = () =>
     kernel.chains.get([...kernel.chains.keys()].find((key) => /cali-pri-/.test(key)) ?? '');
@@ -109,7 +109,7 @@ test('a Profile whose set the kernel does not hold as wanted denies everything u
   assert.notEqual(rules(), closed);
 });
 
-test('the guard of IPv6 forwarding is wanted again where an earlier run put it', () => {
+test('the IPv6 forwarding guard of an earlier run is kept', () => {
   const kernel = new FakeKernel();
   const kept: string[] = [];
   const forwarding = (isOwn: boolean) =>
@@ -152,7 +152,7 @@ test('the guard of IPv6 forwarding is wanted again where an earlier run put it',
   ours.apply('tables');
 });
 
-test('the rules that no resource changes are wanted from the start, in both families', () => {
+test('rules that no resource changes are desired from the start, in both families', () => {
   const kernel = new FakeKernel();
   new StaticRules({ kernel: kernel.kernel, families: [4, 6], statics }).start();
   void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));

@@ -4,12 +4,12 @@ import { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
-/** How long chains of policies that no container has any more may stay, as one that comes back finds them. */
+/** How long unused policy chains are kept for a container that comes back. */
 const idleMs = 60_000;
 
 type PolicyKind = 'Profile' | 'NetworkSet' | 'GlobalNetworkSet' | 'WorkloadEndpoint';
 
-/** The chains and sets of Profiles, for the endpoints of this host. */
+/** The chains and sets of Profiles for the endpoints of this host. */
 export class Policy implements Manager<PolicyKind> {
   readonly name = 'policy';
   readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
@@ -47,7 +47,7 @@ export class Policy implements Manager<PolicyKind> {
     return true;
   }
 
-  /** Whether the kernel knows the policy of an endpoint of this host. */
+  /** Reports whether the policy of a local endpoint is programmed. */
   isPlaced(endpoint: WorkloadEndpoint): boolean {
     const { rules } = this.#kernel;
     return (

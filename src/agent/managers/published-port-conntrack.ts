@@ -10,9 +10,9 @@ interface PublishedPortConntrackKernel {
 }
 
 /**
- * Ends flows whose way has changed. The kernel asks the rules about a flow's first packet only, and a flow
- * without connections (UDP) never has another first packet while its client goes on: it would go to the
- * container that had the port before, or to none. TCP ends by itself.
+ * Flushes conntrack entries whose NAT has changed. The kernel evaluates NAT rules only for the first packet of a flow,
+ * and a UDP flow never has another first packet while its client continues: it would go to the container that had the
+ * port before, or to none. TCP connections end by themselves.
  */
 export class PublishedPortConntrack {
   readonly #changed: PublishedPort[] = [];
@@ -22,13 +22,13 @@ export class PublishedPortConntrack {
     this.#kernel = kernel;
   }
 
-  /** A way that is new, or gone. */
+  /** Takes added or removed NAT rules. */
   changed(rules: readonly PublishedPort[]): void {
     this.#changed.push(...rules.filter(({ protocol }) => protocol !== 'TCP'));
   }
 
-  /** To be called when the kernel has the present ways. */
-  endStale(families: readonly IpFamily[]): void {
+  /** Call when the current NAT rules are programmed. */
+  flushStale(families: readonly IpFamily[]): void {
     const changed = this.#changed.splice(0);
     if (changed.length === 0) return;
     const ofHost = this.#kernel.addresses.ofInterfaces();
@@ -40,7 +40,7 @@ export class PublishedPortConntrack {
   }
 }
 
-/** To a port that changed, or to a container by whichever port of the host. */
+/** Reports whether a flow goes to a changed port, or to the container by any port of the host. */
 function isStale(
   flow: Flow,
   known: {

@@ -21,7 +21,7 @@ const endpoint: WorkloadEndpoint = {
   },
 };
 
-test('a port that is held on an address which the host has no more is told; on all, and on loopback, not', () => {
+test('a port reserved on an address that the host has lost is reported; on all addresses or loopback it is not', () => {
   const log = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
   const ports = new PublishedPorts({
     node: 'here',
@@ -35,7 +35,7 @@ test('a port that is held on an address which the host has no more is told; on a
       },
       conntrack: { flush: () => 0 },
     },
-    // As a socket that was bound while the host had the address.
+    // Like a socket that was bound while the host had the address.
     hostPorts: { reserve: async () => 0, release: () => undefined },
     log,
   });
@@ -60,7 +60,7 @@ test('a port that is held on an address which the host has no more is told; on a
   assert.deepEqual(ports.problems(), []);
 });
 
-/** Published ports on a kernel that notes what is wanted of it. */
+/** Published ports on a kernel that records desired state. */
 class Lab {
   readonly kernel: FakeKernel;
   readonly held = new Set<string>();
@@ -132,7 +132,7 @@ class Lab {
   }
 }
 
-test('a port on all addresses is held on both families, one on an address there, and all are let go with the endpoint', async () => {
+test('a port on all addresses is reserved in both families, one on an address there only; all are released with the endpoint', async () => {
   const lab = new Lab();
   await lab.publish('e1', [
     ['0.0.0.0', 8080],
@@ -157,7 +157,7 @@ test('a port on all addresses is held on both families, one on an address there,
   assert.deepEqual(only4.bindings(), ['e1 TCP 0.0.0.0 8080']);
 });
 
-test('interfaces that loopback leads to may carry it, as long as a port asks for that', async () => {
+test('interfaces that loopback traffic leaves by may carry it as long as a port needs it', async () => {
   const lab = new Lab();
   await lab.publish('e1', [['0.0.0.0', 8080]]);
   await lab.publish('e2', [['127.0.0.1', 8081]], { address: '10.65.0.2' });
@@ -183,7 +183,7 @@ test('interfaces that loopback leads to may carry it, as long as a port asks for
   assert.equal(lab.ports.poll(), false, 'not at once');
 });
 
-test('UDP flows whose way changed are ended: to the port, and to the container by any port; others go on', async () => {
+test('UDP flows whose NAT changed are flushed: to the port, and to the container by any port; others continue', async () => {
   const lab = new Lab();
   const flow = (protocol: number, destination: string, port: number, answerer = destination) => ({
     family: 4 as const,
@@ -224,7 +224,7 @@ test('UDP flows whose way changed are ended: to the port, and to the container b
   );
 });
 
-test('a port that cannot be held is told and logged once; its rules are in place all the same', async () => {
+test('a port that cannot be reserved is reported and logged once; its rules are programmed', async () => {
   const lab = new Lab([4]);
   lab.taken.add('0.0.0.0 8080');
   await lab.publish('e1', [['0.0.0.0', 8080]]);

@@ -36,13 +36,13 @@ export interface PublishedPortsDeps extends Pick<
   };
 }
 
-/** What the published ports of one endpoint ask of the host. */
+/** Host state that the published ports of one endpoint need. */
 interface Published {
-  /** Docker's ID of the endpoint, which the sockets are held for. */
+  /** Docker's ID of the endpoint, the owner of the sockets. */
   readonly owner: string;
   readonly rules: readonly PublishedPort[];
   readonly bindings: readonly ReservedPort[];
-  /** The interface that loopback addresses must be able to leave by. */
+  /** The interface that packets with loopback addresses must be able to leave by. */
   readonly loopbackInterface: string | undefined;
 }
 
@@ -51,8 +51,8 @@ const retryMs = 2000;
 const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterface: undefined };
 
 /**
- * Keeps the host as the published ports of its endpoints ask: chains that lead to the containers, a bound socket
- * for each port, and `route_localnet` on the interfaces of containers that are reached by 127.0.0.1.
+ * Maintains the host state of published ports: NAT rules to the containers, a bound socket for each port, and
+ * `route_localnet` on the interfaces of containers that are reached by 127.0.0.1.
  */
 export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   readonly name = 'published ports';
@@ -60,9 +60,9 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   readonly #deps: PublishedPortsDeps;
   readonly #flows: PublishedPortConntrack;
   readonly #published = new Map<string, Published>();
-  /** Ports that could not be had, by themselves as text. */
+  /** Failed port reservations, by port as text. */
   readonly #problems = new Map<string, string>();
-  /** Interfaces whose setting is to be written, with its value, and those for which that was refused. */
+  /** Interfaces whose setting is to be written, with its value, and those for which the kernel rejected it. */
   readonly #loopback = new Map<string, boolean>();
   readonly #refused = new Refusals<string>();
   readonly #rules: ReferenceCounts<PublishedPort>;
@@ -87,7 +87,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.setEndpoint(change.id, localEndpoint(this.#deps.node, change));
   }
 
-  /** An interface that was made anew has the kernel's own settings. */
+  /** A recreated interface has the kernel's default settings. */
   onEvent(event: HostEvent): boolean {
     if (event.kind !== 'linkMade') return false;
     for (const { loopbackInterface } of this.#published.values()) {
@@ -96,18 +96,18 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     return true;
   }
 
-  /** When the kernel has the present chains. Throws `kernel/refused` if flows cannot be listed. */
+  /** Runs when the current chains are programmed. Throws `kernel/refused` if flows cannot be listed. */
   apply(phase: Phase): void {
     if (phase !== 'routes') return;
     this.#setLoopback();
-    this.#flows.endStale(this.#deps.families);
+    this.#flows.flushStale(this.#deps.families);
   }
 
   poll(): boolean {
     return this.#refused.hasDue;
   }
 
-  /** A local endpoint as it is now; `undefined`: it is gone. */
+  /** Sets the current state of a local endpoint; `undefined`: deleted. */
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     const before = this.#published.get(id) ?? nothing;
     const now = endpoint === undefined ? nothing : this.#wanted(endpoint);
@@ -138,7 +138,7 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     }
   }
 
-  /** Settings of interfaces that the kernel refused. */
+  /** Settings of interfaces that the kernel rejected. */
   failures(): readonly ApplyFailure[] {
     return this.#refused.failures();
   }
@@ -152,14 +152,14 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     }));
   }
 
-  /** Ports that are published but could not be held, as sentences. They are tried again now and then. */
+  /** Published ports that could not be reserved, as sentences. They are retried periodically. */
   problems(): readonly string[] {
     return [...this.#problems.values(), ...this.#onLostAddresses()];
   }
 
   /**
-   * Ports that are held on an address which the host has lost since: nobody reaches them there. With the address they
-   * are served again, as socket and rules stay.
+   * Ports reserved on an address that the host has lost: they are unreachable. Socket and rules are kept, so the ports
+   * work again when the address is back.
    */
   #onLostAddresses(): readonly string[] {
     const bindings = [...this.#published.values()].flatMap((published) => published.bindings);
@@ -223,22 +223,22 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
       const isWanted = this.#published.get(id)?.bindings.some((one) => JSON.stringify(one) === key);
       if (isWanted !== true) return;
       if (!this.#problems.has(key)) {
-        // Who has it is asked once: that looks through all processes.
+        // The user of the port is looked up once, because that scans all processes.
         const why = describe(isCalicoError(error, 'port/taken') ? await portTaken(binding) : error);
         log.warn('published port not reserved', { endpoint: owner, why });
         this.#problems.set(key, why);
       }
-      setTimeout(() => void this.#holdStill(id, binding), retryMs).unref();
+      setTimeout(() => void this.#retryReservation(id, binding), retryMs).unref();
     }
   }
 
-  /** Tries again what is still wanted. */
-  async #holdStill(id: string, binding: ReservedPort): Promise<void> {
+  /** Retries what is still desired. */
+  async #retryReservation(id: string, binding: ReservedPort): Promise<void> {
     if (this.#problems.has(JSON.stringify(binding))) await this.#reserve(id, binding);
   }
 }
 
-/** Those of one list that another does not have. */
+/** Returns the elements of one list that another does not have. */
 function missing<T>(of: readonly T[], other: readonly T[]): readonly T[] {
   const present = new Set(other.map((one) => JSON.stringify(one)));
   return of.filter((one) => !present.has(JSON.stringify(one)));

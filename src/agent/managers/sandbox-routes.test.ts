@@ -9,7 +9,7 @@ import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { SandboxRoutes } from './sandbox-routes.ts';
 
-/** Containers whose routes are only noted. */
+/** Containers whose routes are only recorded. */
 class Lab {
   readonly routes = new Map<string, ContainerRoutes>();
   readonly broken = new Set<string>();
@@ -48,7 +48,7 @@ class Lab {
     this.paths.onChange({ kind: 'IPPool', id, before: undefined, now: stored });
   }
 
-  /** In words, after everything that was to be looked at has been. */
+  /** Describes the routes after all scheduled checks have run. */
   async state(sandbox = 'ns1'): Promise<readonly string[]> {
     await turn();
     const { paths = [], isPlain } = this.routes.get(sandbox) ?? {};
@@ -112,7 +112,7 @@ function poolOf(cidr: string, spec: Partial<IpPool['spec']> = {}): IpPool {
   };
 }
 
-test('a container on one network is plain; on several each address goes by the next hop of its own', async () => {
+test('a container on one network is plain; on several, each address uses the next hop of its own network', async () => {
   const lab = new Lab();
   lab.network('here/n', networkOf('n', ['10.1.0.0/16', 'fd01::/64']));
   lab.network('here/nn', networkOf('nn', ['10.2.0.0/16']));
@@ -152,7 +152,7 @@ test('an internal network has no default route, and comes after the others', asy
   assert.deepEqual(await lab.state(), ['10.2.0.1 via 169.254.1.2 to 10.2.0.0/16']);
 });
 
-test('peers of a network without a subnet are all enabled pools of the family, as they are now', async () => {
+test('peers of a network without a subnet are all enabled pools of the family at the moment', async () => {
   const lab = new Lab();
   lab.network('here/n', networkOf('n', ['0.0.0.0/0', '::/0']));
   lab.pool('one', poolOf('10.65.0.0/16'));
@@ -170,7 +170,7 @@ test('peers of a network without a subnet are all enabled pools of the family, a
   assert.equal((await lab.state())[0], '10.65.0.1 via 169.254.1.1 to 10.67.0.0/16');
 });
 
-test('a container is looked at when its link comes up or Docker moves its gateway, once for many reasons', async () => {
+test('a container is checked when its link comes up or Docker moves its gateway, once for several reasons', async () => {
   const lab = new Lab();
   lab.network('here/n', networkOf('n', ['10.1.0.0/16']));
   lab.endpoint('a', endpointOf('a', 'n', ['10.1.0.1/32']));
@@ -205,7 +205,7 @@ test('a container is looked at when its link comes up or Docker moves its gatewa
   assert.equal(lab.paths.endpoint('a'), undefined);
 });
 
-test('routes that cannot be set are told, tried again, and logged when it happens twice', async () => {
+test('routes that cannot be set are reported, retried, and logged on the second failure', async () => {
   const lab = new Lab();
   lab.broken.add('ns1');
   lab.network('here/n', networkOf('n', ['10.1.0.0/16']));

@@ -27,11 +27,11 @@ export interface SandboxRoutesDeps extends Pick<ManagerDeps, 'node' | 'log'> {
 }
 
 /**
- * The routes inside containers that Docker's answer to Join cannot give: on several networks the default
- * route is one network's, and an internal network has none.
+ * The routes inside containers that Docker's response to Join cannot express: on several networks the default route
+ * belongs to one of them, and an internal network has none.
  *
- * What a container needs follows from our own endpoints in it and from the interfaces that are seen in its network
- * namespace. Docker is not asked: what it answers of a container lags behind what it has done.
+ * The routes of a container follow from its local endpoints and from the interfaces in its network namespace. Docker
+ * is not queried, because its API lags behind its actions.
  */
 export class SandboxRoutes implements Manager<SandboxRoutesKind> {
   readonly name = 'routes in containers';
@@ -43,9 +43,9 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
   readonly #bySandbox = new IdsByKey();
   readonly #byInterface = new IdsByKey();
   readonly #byEndpoint = new IdsByKey();
-  /** The containers that will be looked at soon. */
+  /** Containers scheduled for a check. */
   readonly #waiting = new Set<string>();
-  /** The containers whose routes could not be set, why, and how often in a row. */
+  /** Containers whose routes could not be set, with the reason and the number of failures in a row. */
   readonly #failed = new Map<string, { readonly why: string; readonly times: number }>();
 
   constructor(deps: SandboxRoutesDeps) {
@@ -70,24 +70,24 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     return false;
   }
 
-  /** All containers are looked at: word of a change was lost. */
+  /** Checks all containers, because an event was lost. */
   resync(): void {
     this.#allChanged();
   }
 
-  /** Looks once more at the containers whose routes could not be set. */
+  /** Retries the containers whose routes could not be set. */
   poll(): boolean {
     for (const sandbox of this.#failed.keys()) this.changed(sandbox);
     return false;
   }
 
-  /** The local endpoint of a Docker endpoint ID. */
+  /** Returns the local endpoint of a Docker endpoint ID. */
   endpoint(endpointId: string): WorkloadEndpoint | undefined {
     const [id] = [...this.#byEndpoint.ids(endpointId)].toSorted();
     return id === undefined ? undefined : this.#endpoints.get(id);
   }
 
-  /** Whether an endpoint of this host has the interface. */
+  /** Reports whether a local endpoint has the interface. */
   hasInterface(name: string): boolean {
     return this.#byInterface.ids(name).size > 0;
   }
@@ -117,14 +117,14 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     else this.#networks.set(id, network);
   }
 
-  /** A pool as it is now: the peers of containers may be other ones. */
+  /** Sets the current state of a pool; the peers of containers may change. */
   setPool(name: string, pool: IpPool | undefined): void {
     if (pool === undefined) this.#pools.delete(name);
     else this.#pools.set(name, pool);
     this.#allChanged();
   }
 
-  /** The container's end of an interface is in its place and up. */
+  /** The container's end of an interface is in its sandbox and up. */
   #linkIsUp(interfaceName: string): void {
     for (const id of this.#byInterface.ids(interfaceName)) {
       this.changed(sandboxOf(this.#endpoints.get(id)));
@@ -136,7 +136,7 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     this.changed(sandboxOf(this.endpoint(endpointId)));
   }
 
-  /** A container's interfaces, or what it needs, may be other ones: it is looked at soon. */
+  /** Schedules a check of a container whose interfaces or routes may have changed. */
   changed(sandbox: string | undefined): void {
     if (sandbox === undefined || this.#waiting.has(sandbox)) return;
     this.#waiting.add(sandbox);
@@ -150,7 +150,7 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     for (const sandbox of this.#bySandbox.keys()) this.changed(sandbox);
   }
 
-  /** The containers that have not the routes that they need, and why. */
+  /** Reports the containers whose routes are incomplete, and why. */
   checks(): readonly Check[] {
     return [...this.#failed].map(([sandbox, { why }]) => {
       const [endpoint] = this.#endpointsIn(sandbox);
@@ -166,14 +166,14 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
 
   #apply(sandbox: string): void {
     const endpoints = this.#endpointsIn(sandbox);
-    const why = this.#refusal(sandbox, endpoints);
+    const why = this.#failureOf(sandbox, endpoints);
     if (why === undefined) {
       this.#failed.delete(sandbox);
       return;
     }
     const times = (this.#failed.get(sandbox)?.times ?? 0) + 1;
     this.#failed.set(sandbox, { why, times });
-    // Once is no more than an interface that Docker is taking away.
+    // A single failure can be an interface that Docker is removing.
     if (times !== 2) return;
     const [endpoint] = endpoints;
     this.#deps.log.warn('setting routes in container failed, retrying', {
@@ -182,12 +182,12 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     });
   }
 
-  /** Sets what can be set; answers the first of what cannot. */
-  #refusal(sandbox: string, endpoints: readonly WorkloadEndpoint[]): string | undefined {
+  /** Sets all routes that can be set; returns the first failure. */
+  #failureOf(sandbox: string, endpoints: readonly WorkloadEndpoint[]): string | undefined {
     const isInternal = (one: WorkloadEndpoint) => this.#networkOf(one)?.internal === true;
     const internal = endpoints.filter(isInternal);
-    // Peers that several networks have go by the first of them. One that is not internal reaches all of them,
-    // as the container has the tags of its internal networks there as well.
+    // Peers of several networks use the first of them. A network that is not internal reaches all of them, because the
+    // container has the tags of its internal networks there too.
     const others = endpoints.filter((one) => !isInternal(one));
     const paths = [...others, ...internal].flatMap((endpoint) => this.#pathsOf(endpoint));
     const isPlain = endpoints.length <= 1 && internal.length === 0;
@@ -219,7 +219,7 @@ export class SandboxRoutes implements Manager<SandboxRoutesKind> {
     });
   }
 
-  /** The subnets, or all pools of the family where the network has no subnet of its own. */
+  /** Returns the subnets, or all pools of the family if the network has no subnet of its own. */
   #peersOf(subnets: readonly NetworkSubnet[]): readonly Cidr[] {
     const own = subnets.map(({ cidr }) => cidr);
     if (!own.some((cidr) => splitCidr(cidr).prefixLength === 0)) return own;

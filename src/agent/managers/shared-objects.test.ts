@@ -12,12 +12,14 @@ import { EndpointRoutes } from './endpoint-routes.ts';
 import { NatMembers } from './nat-members.ts';
 import { PublishedPorts } from './published-ports.ts';
 
-/** Objects that want the same of the kernel: pools, endpoints, networks. What is wanted depends on those there are. */
+/**
+ * Objects with common desired state: pools, endpoints, networks. The desired state depends only on the present ones.
+ */
 
 const apiVersion = 'projectcalico.org/v3';
 const families = [4, 6] as const;
 
-/** All that turns objects into desired state; what they want is kept as text. */
+/** Everything that turns objects into desired state, which is kept as text. */
 class Wishes {
   readonly #wanted = new Map<string, string>();
   readonly #nat: NatMembers;
@@ -99,7 +101,7 @@ class Wishes {
     this.#ports.setEndpoint(name, endpoint);
   }
 
-  /** Everything in a fixed order. */
+  /** Returns everything in a fixed order. */
   all(): readonly string[] {
     this.#engine.dropIdle();
     const refused = this.#routes.failures().map(({ what, why }) => `${what}: ${why}`);
@@ -194,7 +196,7 @@ function endpointOf(of: string, value: EndpointValue): WorkloadEndpoint {
   };
 }
 
-test('what objects want together depends on those there are, whatever came and went before', () => {
+test('common desired state depends on the present objects, not on the history of changes', () => {
   const changes = fc.array(fc.oneof(poolChange, networkChange, endpointChange), { maxLength: 40 });
   fc.assert(
     fc.property(changes, fc.boolean(), (all, isReversed) => {

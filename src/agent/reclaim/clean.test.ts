@@ -18,7 +18,7 @@ function link(name: string, mac: string, kind: 'veth' | 'vxlan' | undefined): Li
   };
 }
 
-/** Cleans a host and answers what was done to it, in order. */
+/** Cleans a host and returns the steps in order. */
 async function cleaned(
   links: readonly Link[],
   failures: { readonly sets?: ApplyFailure; readonly routes?: ApplyFailure } = {},
@@ -49,7 +49,7 @@ async function cleaned(
   return done;
 }
 
-test('all of ours goes, rules before the sets that they name; the settings to keep are told', async () => {
+test('everything of calico-cnm is removed, rules before the sets that they name; the settings to keep are passed on', async () => {
   assert.deepEqual(await cleaned([link('cali0123456789a', hostMac, 'veth')]), [
     'tables of nft',
     'tables of legacy',
@@ -63,7 +63,7 @@ test('all of ours goes, rules before the sets that they name; the settings to ke
   ]);
 });
 
-test('interfaces that others made stay, whatever their names', async () => {
+test('interfaces created by others are kept, whatever their names', async () => {
   const done = await cleaned([
     link('eth0', hostMac, undefined),
     link('cali0123456789b', '02:00:00:00:00:01', 'veth'),
@@ -76,7 +76,7 @@ test('interfaces that others made stay, whatever their names', async () => {
   );
 });
 
-test('what cannot be removed is told, after everything else has been', async () => {
+test('what cannot be removed is reported after everything else has been removed', async () => {
   const failure = { what: 'the set cali40all', why: 'EBUSY' };
   for (const at of ['sets', 'routes']) {
     const done = await cleaned([link('cali0123456789a', hostMac, 'veth')], { [at]: failure });

@@ -12,9 +12,9 @@ import type { IpFamily } from '../../ip/address.ts';
 import { openKernelSockets } from '../../dataplane/kernel-sockets.ts';
 import { isHostEnd } from '../../workload/interfaces.ts';
 
-/** What of a host's kernel is cleaned, and by what. */
+/** The kernel state to clean, and how. */
 export interface HostToClean {
-  /** A step for each of the host's iptables and family, which leaves no chain of ours. */
+  /** One step per iptables backend and family; removes all chains of calico-cnm. */
   readonly tables: readonly ((signal: AbortSignal) => Promise<void>)[];
   readonly sets: Pick<AddressSets, 'resync' | 'applyAdditions' | 'applyRemovals' | 'failures'>;
   readonly routes: Pick<Routes, 'resync' | 'apply' | 'failures'>;
@@ -24,9 +24,9 @@ export interface HostToClean {
 }
 
 /**
- * Removes all of ours from the kernel of a host: chains of both iptables, address sets, routes, interfaces;
- * and puts back the settings of the host but for those to keep. For uninstalling, when the daemon does not run
- * any more. Throws `kernel/not-cleaned` if something could not be removed; the rest is.
+ * Removes everything of calico-cnm from the kernel of a host (chains of both iptables backends, address sets, routes,
+ * interfaces) and restores the host's settings except those to keep. For uninstalling, while the daemon is stopped.
+ * Throws `kernel/not-cleaned` if something could not be removed; the rest is removed.
  */
 export async function cleanHost(
   host: HostToClean,
@@ -34,7 +34,7 @@ export async function cleanHost(
   signal: AbortSignal,
 ): Promise<void> {
   const { sets, routes } = host;
-  // Rules first: they name the sets.
+  // Rules first, because they name the sets.
   for (const clean of host.tables) await clean(signal);
   sets.resync();
   sets.applyAdditions();
@@ -76,7 +76,7 @@ export async function cleanThisHost(
     sockets.close();
   }
 
-  /** iptables-nft makes the kernel's chains when they are needed, and leaves them when they are not. */
+  /** iptables-nft creates the kernel's chains when needed, and never deletes them. */
   async function removeIdleChains(family: IpFamily, stop: AbortSignal): Promise<void> {
     const save = `${family === 4 ? 'iptables' : 'ip6tables'}-nft-save`;
     const { stdout } = await runner.run([save], { debianPackage: 'iptables' }, stop);

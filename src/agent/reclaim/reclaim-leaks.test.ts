@@ -26,23 +26,23 @@ const pool: IpPool = {
 };
 const [present, gone] = ['a'.repeat(64), 'b'.repeat(64)];
 
-/** How Docker answers. */
+/** How Docker responds. */
 interface Engine {
   hangs: boolean;
-  /** Each look is answered by another engine: one that was just installed has nothing at all. */
+  /** Every check gets another engine ID, as of a new installation that has no objects. */
   isAlwaysAnother: boolean;
-  /** What Docker says of the container; `running` if absent. */
+  /** The container's state in Docker; `running` if absent. */
   state?: string;
 }
 
-/** Host a with two networks of one endpoint each; host b with the same ids, which Docker of a never has. */
+/** Host a with two networks of one endpoint each; host b with the same IDs, which Docker on a never lists. */
 async function withHosts(
   engine: Engine,
   use: (lab: {
     readonly left: () => readonly string[];
-    /** The addresses that are allocated, with their hosts. */
+    /** The allocated addresses, with their hosts. */
     readonly held: () => readonly string[];
-    /** Lets the collector look that many more times. */
+    /** Runs that many more checks. */
     readonly looks: (count: number) => Promise<void>;
   }) => Promise<void>,
 ): Promise<void> {
@@ -147,7 +147,7 @@ async function withHosts(
   try {
     const looks = async (count: number) => {
       const until = asked + count;
-      // The look after the last has begun, so that the last is over with all that it did.
+      // The next check has begun, so the last one is complete.
       const isOver = () => asked > until;
       while (!isOver()) await new Promise((resolve) => setTimeout(resolve, 2));
     };
@@ -162,7 +162,7 @@ const all = ['a', 'b'].flatMap((node) =>
   ['network', 'endpoint'].flatMap((kind) => ['a', 'b'].map((id) => `${node} ${kind} ${id}`)),
 );
 
-test('what Docker does not have is collected on the own host, and on no other', () =>
+test('objects that Docker does not list are reclaimed on this host, and on no other', () =>
   withHosts({ hangs: false, isAlwaysAnother: false }, async ({ left, looks }) => {
     await looks(3);
     assert.deepEqual(
@@ -171,14 +171,14 @@ test('what Docker does not have is collected on the own host, and on no other', 
     );
   }));
 
-test('an address that an endpoint of the own host uses, and that is free in its block, is allocated again', () =>
+test('an address that a local endpoint uses but that is free in its block is allocated again', () =>
   withHosts({ hangs: false, isAlwaysAnother: false }, async ({ held, looks }) => {
     assert.deepEqual(held(), []);
     await looks(3);
     assert.deepEqual(held(), ['10.0.0.1 a']);
   }));
 
-test('a container that is paused, restarts or was only made keeps its endpoint; one that ended does not', async () => {
+test('a container that is paused, restarting or created keeps its endpoint; an exited one does not', async () => {
   for (const state of ['paused', 'restarting', 'created', 'removing']) {
     await withHosts({ hangs: false, isAlwaysAnother: false, state }, async ({ left, looks }) => {
       await looks(3);
@@ -186,7 +186,7 @@ test('a container that is paused, restarts or was only made keeps its endpoint; 
       assert.ok(!left().includes('a endpoint b'), state);
     });
   }
-  // After a crash Docker lists the last endpoints of containers that ended with it.
+  // After a crash Docker lists the last endpoints of exited containers.
   for (const state of ['exited', 'dead']) {
     await withHosts({ hangs: false, isAlwaysAnother: false, state }, async ({ left, looks }) => {
       await looks(3);
@@ -196,7 +196,7 @@ test('a container that is paused, restarts or was only made keeps its endpoint; 
   }
 });
 
-test('an engine that does not answer, or is another one, proves nothing', () => {
+test('an engine that is unavailable, or another engine, proves nothing', () => {
   const engine = { hangs: true, isAlwaysAnother: false };
   return withHosts(engine, async ({ left, looks }) => {
     await looks(5);
@@ -211,7 +211,7 @@ test('an engine that does not answer, or is another one, proves nothing', () => 
   });
 });
 
-test('much that has no owner goes in transactions that etcd takes', async () => {
+test('many leaks are reclaimed in transactions within the limits of etcd', async () => {
   const sizes: number[] = [];
   await using mirrored = await openMirroredStore((store) => ({
     endpoint: store.endpoint,
@@ -273,7 +273,7 @@ test('much that has no owner goes in transactions that etcd takes', async () => 
   assert.ok(Math.max(...sizes) <= 128, `operations at once: ${sizes.join()}`);
 });
 
-test('what cannot be collected is told, and stops nothing else', async () => {
+test('what cannot be reclaimed is reported and does not stop the rest', async () => {
   await using mirrored = await openMirroredStore();
   const { mirror, writer } = mirrored;
   const local = indexLocalEndpoints(mirror, 'a');
@@ -329,7 +329,7 @@ test('what cannot be collected is told, and stops nothing else', async () => {
   assert.deepEqual(new Set(failures), new Set(['Error: the bad one']));
 });
 
-test('a Profile that the driver made and nobody goes by is collected; a used, changed or foreign one is not', async () => {
+test('an unused Profile created by the driver is reclaimed; a used, edited or foreign one is not', async () => {
   await using mirrored = await openMirroredStore();
   const { mirror, writer } = mirrored;
   const local = indexLocalEndpoints(mirror, 'a');
@@ -342,13 +342,13 @@ test('a Profile that the driver made and nobody goes by is collected; a used, ch
     metadata: { name: 'labelled', annotations, labels: { team: 'a' } },
   };
   await writer.write((draft) => {
-    // Used by a network of another host, by an endpoint of another host, and by nobody.
+    // Used by a network of another host, by an endpoint of another host, and unused.
     for (const name of ['far', 'endpoint', 'lost']) draft.put('Profile', name, own(name));
     for (const profile of [foreign, edited, labelled]) {
       draft.put('Profile', profile.metadata.name, profile);
     }
     draft.put('Profile', 'xi--lost', isolationProfile('lost'));
-    // An interface that is made while its container is: nobody has its other end yet.
+    // An interface that is created with its container: its other end is in no container yet.
     const starting = plainEndpoint(plainNetwork('a', present), present, '10.0.0.7');
     draft.put('WorkloadEndpoint', endpointEntryId('a', present), starting);
     draft.put('DockerNetwork', `b/${present}`, { ...plainNetwork('b', present), name: 'far' });

@@ -28,21 +28,21 @@ export interface ReclaimLeaksDeps {
   readonly work: Work;
   readonly removeNetwork: (networkId: string, signal: AbortSignal) => Promise<void>;
   readonly removeEndpoint: (endpointId: string, signal: AbortSignal) => Promise<void>;
-  /** The host ends of veths of ours whose other end is in no container, and how to remove one. */
+  /** Host interfaces of calico-cnm whose other end is in no container, and how to remove one. */
   readonly orphanedVeths: () => readonly string[];
   readonly removeVeth: (hostName: string) => void;
-  /** Milliseconds between two looks. */
+  /** Milliseconds between two checks. */
   readonly intervalMs: number;
 }
 
-/** What looked like a leak at one moment, to one engine. */
-interface Look {
+/** The leaks found by one check, according to one engine. */
+interface LeakCheck {
   readonly engineId: string;
   readonly networks: ReadonlySet<string>;
   readonly endpoints: ReadonlySet<string>;
   readonly leaks: ReadonlyMap<string, Leak>;
   readonly profiles: ReadonlySet<string>;
-  /** Host ends of veths that no endpoint has. */
+  /** Host interfaces without an endpoint. */
   readonly veths: ReadonlySet<string>;
   readonly swarm: SwarmFacts;
 }
@@ -50,38 +50,38 @@ interface Look {
 const answerMs = 5000;
 
 /**
- * Collects what of this host has no owner any more: after a crash of dockerd, a reboot, or removals while the
- * daemon was away. A thing goes only if two looks some time apart, answered by the same Docker engine, agree.
+ * Reclaims leaks of this host: after a crash of dockerd, a reboot, or removals while the daemon was stopped. Reclaims
+ * an object only if two checks, some time apart and answered by the same Docker engine, agree.
  */
 export async function reclaimLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<void> {
-  let before: Look | undefined;
+  let before: LeakCheck | undefined;
   while (!signal.aborted) {
-    if (!isMirrorLocked(deps.mirror)) before = await collectOnce(deps, before, signal);
+    if (!isMirrorLocked(deps.mirror)) before = await reclaimOnce(deps, before, signal);
     await pause(deps.intervalMs, signal);
   }
 }
 
-/** Returns what looks like a leak now; what cannot be reclaimed is logged and checked again the next time. */
-async function collectOnce(
+/** Returns the leaks found now; failures are reported, and retried at the next check. */
+async function reclaimOnce(
   deps: ReclaimLeaksDeps,
-  before: Look | undefined,
+  before: LeakCheck | undefined,
   signal: AbortSignal,
-): Promise<Look | undefined> {
-  let now: Look | undefined;
+): Promise<LeakCheck | undefined> {
+  let now: LeakCheck | undefined;
   try {
-    now = await look(deps, signal);
+    now = await findAllLeaks(deps, signal);
     const isSame = before?.engineId === now.engineId;
-    const failures = before && isSame ? await collectBoth(deps, { before, now }, signal) : [];
+    const failures = before && isSame ? await reclaimBoth(deps, { before, now }, signal) : [];
     if (failures.length === 0) deps.work.succeeded();
     for (const failure of failures) deps.work.failed(failure);
   } catch (error) {
-    // An engine that boots or cannot be asked proves nothing; the looks begin anew.
+    // An engine that boots or is unavailable proves nothing; the checks start over.
     if (!signal.aborted) deps.work.failed(error);
   }
   return now;
 }
 
-async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> {
+async function findAllLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<LeakCheck> {
   const { docker, mirror, local, node, writer } = deps;
   const deadline = withDeadline(signal, answerMs);
   const [{ id: engineId, swarm: role }, networks, containers] = await Promise.all([
@@ -90,7 +90,7 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
     docker.containers(deadline),
   ]);
   const present = new Set(networks.map(({ Id }) => Id));
-  // After a crash Docker lists the last endpoints of containers that ended with it.
+  // After a crash Docker lists the last endpoints of exited containers.
   const connected = new Set(
     containers
       .filter(({ State }) => State !== 'exited' && State !== 'dead')
@@ -107,7 +107,7 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
     .map(({ value }) => value.id);
   const swarm: SwarmFacts = {
     isManager: role.isManager,
-    // Docker lists the swarm's networks only while the manager reaches the others.
+    // Docker lists the swarm's networks only while this manager reaches the others.
     ...(role.isInTouch ? { networks: present } : {}),
   };
   const { result } = await writer.write(
@@ -131,10 +131,10 @@ async function look(deps: ReclaimLeaksDeps, signal: AbortSignal): Promise<Look> 
   };
 }
 
-/** Returns what failed: it remains a leak and is retried; a failure never stops the rest. */
-async function collectBoth(
+/** Returns the failures: those objects are still leaks, and are retried; the rest is not affected. */
+async function reclaimBoth(
   deps: ReclaimLeaksDeps,
-  { before, now }: { readonly before: Look; readonly now: Look },
+  { before, now }: { readonly before: LeakCheck; readonly now: LeakCheck },
   signal: AbortSignal,
 ): Promise<readonly unknown[]> {
   const { log, writer, node, mirror } = deps;
@@ -167,15 +167,15 @@ async function collectBoth(
       log.info('network unknown to Docker reclaimed', { network });
     });
   }
-  // What belonged to these has no owner either, which needs no second look of its own.
+  // Objects of removed endpoints and networks are leaks too; they need no second check.
   const isTheirs = (find: Leak) => {
     if (find.kind === 'claim') return false;
     return find.kind === 'pool' ? pools.has(find.poolId) : endpoints.has(find.endpoint ?? '');
   };
-  const healed: IpAddress[] = [];
-  const unhealed = await writeInSteps(deps.local.all(), async (endpointIds) => {
+  const repaired: IpAddress[] = [];
+  const unrepaired = await writeInSteps(deps.local.all(), async (endpointIds) => {
     const plan = (draft: Draft) => allocateInUse(draft, { endpointIds, now: new Date() });
-    healed.push(...(await writer.write(plan, signal)).result);
+    repaired.push(...(await writer.write(plan, signal)).result);
   });
   failures.push(...unhealed.map(({ error }) => error));
   if (healed.length > 0) {
@@ -193,15 +193,15 @@ async function collectBoth(
   const failed = await writeInSteps(finds, (step) =>
     writeAll(writer, (draft) => reclaim(draft, node, step, now.swarm), signal),
   );
-  reportCollected(log, finds.length - failed.length, finds);
+  reportReclaimed(log, finds.length - failed.length, finds);
   failures.push(...failed.map(({ error }) => error));
   const unused = [...now.profiles.intersection(before.profiles)];
-  const undropped = await writeInSteps(unused, async (step) => {
+  const unreclaimed = await writeInSteps(unused, async (step) => {
     const plan = (draft: Draft) => reclaimProfiles(draft, new Set(step));
     const { result } = await writer.write(plan, signal);
     if (result.length > 0) log.info('Profiles of removed networks reclaimed', { profiles: result });
   });
-  failures.push(...undropped.map(({ error }) => error));
+  failures.push(...unreclaimed.map(({ error }) => error));
   for (const veth of now.veths.intersection(before.veths)) {
     deps.removeVeth(veth);
     log.info('interface without endpoint reclaimed', { interface: veth });
@@ -209,7 +209,7 @@ async function collectBoth(
   return failures;
 }
 
-function reportCollected(log: Logger, count: number, finds: readonly Leak[]): void {
+function reportReclaimed(log: Logger, count: number, finds: readonly Leak[]): void {
   if (count === 0) return;
   log.info('leaked addresses and pools reclaimed', {
     count,

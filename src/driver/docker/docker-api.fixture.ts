@@ -1,6 +1,6 @@
 import type { DockerApi } from './docker-api.ts';
 
-/** A Docker that has nothing and tells nothing; tests replace what they need. */
+/** An empty Docker without events; tests replace the calls that they need. */
 export const emptyDocker: DockerApi = {
   address: 'unix:///fake',
   engine: async () => ({

@@ -8,7 +8,7 @@ import { createDockerApi, type DockerApi } from './docker-api.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-/** A Docker that answers as the listener does. */
+/** A Docker that responds as the listener does. */
 async function withDocker(
   answer: RequestListener,
   use: (docker: DockerApi) => Promise<void>,
@@ -25,7 +25,7 @@ async function withDocker(
   }
 }
 
-test('a redirect is an answer like any other that is not expected, and is followed to no host', async () => {
+test('a redirect is treated as any unexpected response, and is not followed to any host', async () => {
   let asked = 0;
   const elsewhere = createServer((_request, response) => {
     asked++;
@@ -54,7 +54,7 @@ test('a redirect is an answer like any other that is not expected, and is follow
   }
 });
 
-test('what cannot be an ID is not there, and Docker is not asked', async () => {
+test('an invalid ID does not exist, and Docker is not queried', async () => {
   let asked = 0;
   await withDocker(
     (_request, response) => {
@@ -71,7 +71,7 @@ test('what cannot be an ID is not there, and Docker is not asked', async () => {
   assert.equal(asked, 0);
 });
 
-test('a Docker that breaks off is told as one that is away, whatever was asked', async () => {
+test('a broken connection is reported as Docker unavailable, whatever the request', async () => {
   await withDocker(
     (request) => request.socket.destroy(),
     async (docker) => {
@@ -92,7 +92,7 @@ test('a Docker that breaks off is told as one that is away, whatever was asked',
   );
 });
 
-test('events that break off end, and what was told before is heard', async () => {
+test('an event stream whose connection breaks ends, and delivers the events received before', async () => {
   let breakOff = (): void => undefined;
   await withDocker(
     (_request, response) => {
@@ -113,7 +113,7 @@ test('events that break off end, and what was told before is heard', async () =>
   );
 });
 
-test('events end when the signal is aborted, before the first and in the middle of waiting for one', async () => {
+test('events end when the signal is aborted, before the first and while waiting for one', async () => {
   await withDocker(
     (_request, response) => response.write('{"Type":"network","Action":"create"}\n'),
     async (docker) => {
@@ -124,7 +124,7 @@ test('events end when the signal is aborted, before the first and in the middle 
         const listening = async () => {
           for await (const _ of events) stop.abort();
         };
-        // A promise that is never settled would end the process of the test with nothing to wait for.
+        // A promise that is never settled would end the test process when nothing else is pending.
         await Promise.race([
           listening().catch(() => undefined),
           new Promise((_, reject) => setTimeout(() => reject(new Error('no end')), 10_000).unref()),

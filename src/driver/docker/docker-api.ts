@@ -27,24 +27,23 @@ import {
 import { SharedRequests } from './shared-requests.ts';
 
 /**
- * What we ask Docker. Every question may hang while dockerd boots, so none is asked without a deadline, and
- * a question that still hangs is not asked a second time: the next ones wait until it has been answered.
- * Container inspect waits for the lock that a starting container holds, and is never used inside a call of
- * Docker's.
+ * The requests to Docker. Any request may hang while dockerd boots, so each has a deadline, and a request that still
+ * hangs is not sent a second time: later callers wait until it returns. Container inspect waits for the lock of a
+ * starting container, so plugin calls never use it.
  */
 export interface DockerApi {
   readonly address: string;
 
-  /** Which engine it is. */
+  /** Identifies the engine. */
   engine(signal: AbortSignal): Promise<Engine>;
 
-  /** One network with its endpoints; `undefined` if there is none. */
+  /** One network with its endpoints; `undefined` if it does not exist. */
   network(id: string, signal: AbortSignal): Promise<NetworkInfo | undefined>;
 
   /** All networks, without their endpoints. */
   networks(signal: AbortSignal): Promise<readonly NetworkInfo[]>;
 
-  /** Names of the managed plugins that are enabled, with their tags. */
+  /** Names of the enabled managed plugins, with their tags. */
   enabledPlugins(signal: AbortSignal): Promise<readonly string[]>;
 
   /** The services of the swarm; an error unless this host is a manager. */
@@ -56,17 +55,20 @@ export interface DockerApi {
   /** The container of exactly this name. */
   containerNamed(name: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
 
-  /** How a container's last start went; `undefined` if there is none. May wait for the container's lock: only outside of Docker's calls. */
+  /**
+   * The result of a container's last start; `undefined` if the container does not exist. May wait for the container's
+   * lock: do not use in plugin calls.
+   */
   lastStart(id: string, signal: AbortSignal): Promise<LastStart | undefined>;
 
-  /** Starts a container; one that runs is left alone. */
+  /** Starts a container; no-op if it is running. */
   start(id: string, signal: AbortSignal): Promise<void>;
 
   /** Network and container events from the moment this resolves; ends when the connection does. */
   events(signal: AbortSignal): Promise<AsyncIterable<DockerEvent>>;
 }
 
-/** How a container's last start went, by Docker's own words. */
+/** The result of a container's last start, as Docker reports it. */
 export interface LastStart {
   readonly name: string;
   /** Empty if it did not fail. */
@@ -74,15 +76,17 @@ export interface LastStart {
   readonly hasRestartPolicy: boolean;
 }
 
-// Docker redirects only what nobody should ask it (`/networks/../x`). Its library would follow to any host, by a
-// request whose errors nobody hears; Node's own functions follow to none.
+// Docker redirects only malformed paths (`/networks/../x`). Its client library would follow to any host, by a request
+// whose errors nobody handles; Node's own functions follow to none.
 senders.http = { request: sendHttp };
 senders.https = { request: sendHttps };
 
-/** IDs and names as Docker has them; nothing else may become part of a path of its API. */
+/** The form of IDs and names in Docker; nothing else may become part of a path of its API. */
 const idForm = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 
-/** A client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned. */
+/**
+ * Creates a client of the engine at `unix:///path`, `tcp://host:port` or `http(s)://host:port`. No version is pinned.
+ */
 export function createDockerApi(address: string): DockerApi {
   const docker = new Docker(connection(address));
   const questions = new SharedRequests();
@@ -132,7 +136,7 @@ export function createDockerApi(address: string): DockerApi {
         {
           what: `network ${id}`,
           schema: networkInfo.optional(),
-          // What cannot be an ID is none that Docker knows.
+          // Docker knows no invalid ID.
           send: async () => (idForm.test(id) ? docker.getNetwork(id).inspect() : undefined),
         },
         signal,
@@ -209,7 +213,7 @@ async function* readEvents(
 ): AsyncGenerator<DockerEvent> {
   const input = new Readable().wrap(stream);
   const lines = createInterface({ input });
-  // Of an input that is destroyed the lines would never end.
+  // The lines of a destroyed input would never end.
   const stop = () => {
     lines.close();
     input.destroy();

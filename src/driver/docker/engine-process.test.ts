@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { EngineProcess } from './engine-process.ts';
 
-test('with systemd, Docker is asked only while dockerd runs; elsewhere always', () => {
+test('with systemd, Docker is queried only while dockerd runs; elsewhere always', () => {
   const root = `${mkdtempSync(join(tmpdir(), 'calico-engine-'))}/`;
   try {
     const runs = (pid: string, name: string) => {

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { processIds, processName } from '../../dataplane/processes.ts';
 
 /**
- * Tells whether dockerd runs, so that nobody wakes it by asking: systemd listens on its socket in its stead
- * (docker.socket) and starts it for whoever connects, even after `systemctl stop docker`.
+ * Reports whether dockerd runs, so that no request starts it: systemd listens on its socket (docker.socket) and starts
+ * dockerd for any connection, even after `systemctl stop docker`.
  */
 export class EngineProcess {
   readonly #root: string;
@@ -13,7 +13,7 @@ export class EngineProcess {
     this.#root = root;
   }
 
-  /** Without systemd on this host, or where it cannot be seen, the engine may be asked at any time. */
+  /** Without systemd on this host, or if it cannot be seen, the engine may be queried at any time. */
   mayBeAsked(): boolean {
     if (!existsSync(`${this.#root}run/systemd/system`)) return true;
     if (this.#known !== undefined && this.#isDockerd(this.#known)) return true;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { engineInfo } from './messages.ts';
 
-test('an engine says by its security options that it is rootless', () => {
+test('security options show that an engine is rootless', () => {
   const read = (SecurityOptions: unknown) => engineInfo.parse({ ID: 'x', SecurityOptions });
   assert.equal(read(['name=seccomp,profile=builtin', 'name=rootless']).isRootless, true);
   assert.equal(read(['name=seccomp,profile=builtin', 'name=userns']).isRootless, false);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** The parts of Docker's API answers that we read; API 1.41 (20.10) to 1.56 have them alike. */
+/** The fields of Docker's API responses that are read here; the same in API 1.41 (20.10) to 1.56. */
 
 /** Go's null for an empty map. */
 function mapOf<S extends z.ZodType>(schema: S) {
@@ -23,16 +23,16 @@ export const engineInfo = z
     id: ID,
     swarm: {
       isManager: Swarm.ControlAvailable === true,
-      /** Whether it is a manager that reaches the leader: nodes are counted by it. */
+      /** Whether it is a manager that reaches the leader: only such a manager counts the nodes. */
       isInTouch: (Swarm.Error ?? '') === '' && (Swarm.Nodes ?? 0) > 0,
     },
     isRootless: (SecurityOptions ?? []).some((option) => option.startsWith('name=rootless')),
   }));
 
-/** The engine: another ID is another one. */
+/** Identifies the engine: another ID is another engine. */
 export type Engine = z.infer<typeof engineInfo>;
 
-/** `Containers` is filled by inspect only: key `ep-<endpoint>` while a container is being connected. */
+/** Only inspect fills `Containers`: key `ep-<endpoint>` while a container is being connected. */
 export const networkInfo = z.object({
   Id: z.string(),
   Name: z.string(),
@@ -64,7 +64,7 @@ export const networkList = z.array(networkInfo);
 /** Managed plugins. */
 export const pluginList = z.array(z.object({ Name: z.string(), Enabled: z.boolean() }));
 
-/** Services of a swarm, with the addresses that stand for all their tasks. */
+/** Services of a swarm, with their virtual addresses. */
 export const serviceList = z.array(
   z.object({
     Spec: z.object({ Name: z.string() }),
@@ -104,8 +104,8 @@ export const containerList = z.array(
 export type ContainerInfo = z.infer<typeof containerList>[number];
 
 /**
- * The container's own name without the leading slash; `--link` gives it others (`/other/alias`), and while it is
- * being renamed it has two.
+ * Returns the container's own name without the leading slash; `--link` adds others (`/other/alias`), and during a
+ * rename it has two.
  */
 export function containerName({ Names }: ContainerInfo): string | undefined {
   return Names.map((name) => name.slice(1)).find((name) => !name.includes('/'));

@@ -1,4 +1,4 @@
-/** What docker-modem sends its requests by. */
+/** The HTTP client of docker-modem. */
 declare module 'docker-modem/lib/http.js' {
   import type { request } from 'node:http';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SharedRequests } from './shared-requests.ts';
 
-/** An engine whose answers are given one by one, and tell their number. */
+/** An engine whose responses the test triggers one by one, numbered. */
 function engine() {
   const open: ((isAnswered: boolean) => void)[] = [];
   let sent = 0;
@@ -17,7 +17,7 @@ function engine() {
   return { send, sent: () => sent, answer: (isAnswered = true) => open.shift()?.(isAnswered) };
 }
 
-test('who asks while a question is under way gets an answer that was begun later, and shares it', async () => {
+test('callers during a pending request share the response of one later request', async () => {
   const questions = new SharedRequests();
   const { send, sent, answer } = engine();
   const first = questions.ask('containers', send);
@@ -31,7 +31,7 @@ test('who asks while a question is under way gets an answer that was begun later
   assert.equal(sent(), 2);
 });
 
-test('a question that fails is asked anew for those who waited, and other questions do not wait', async () => {
+test('a failed request is repeated for waiting callers, and other requests do not wait', async () => {
   const questions = new SharedRequests();
   const { send, answer } = engine();
   const first = questions.ask('containers', send);

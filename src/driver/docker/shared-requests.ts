@@ -1,18 +1,18 @@
 interface Flight {
   readonly answer: Promise<unknown>;
-  /** The question asked anew, for those who asked since it was sent. */
+  /** The next request, for callers that came since this one was sent. */
   next: Promise<unknown> | undefined;
 }
 
 /**
- * Sends no question twice at a time, however many ask it and however long the answer takes. Who asks while it is
- * under way gets the answer of the next time, together with all others who do: what is under way may have been
- * answered before that happened which he wants to know of.
+ * Sends a request at most once at a time, whatever the number of callers and the response time. Callers during a
+ * pending request share the response of the next one: the pending one may have been evaluated before the change that
+ * they want to see.
  */
 export class SharedRequests {
   readonly #flights = new Map<string, Flight>();
 
-  /** An answer that was begun after this call. `what` names the question. */
+  /** Returns a response to a request that was sent after this call. `what` identifies the request. */
   ask(what: string, send: () => Promise<unknown>): Promise<unknown> {
     const flight = this.#flights.get(what);
     if (flight === undefined) return this.#begin(what, send);

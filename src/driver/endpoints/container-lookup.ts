@@ -4,17 +4,17 @@ import type { ContainerInfo } from '../docker/messages.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import type { Container } from './endpoint-policy.ts';
 
-/** Whose endpoint it is; or why Docker cannot say so now. */
+/** The container of an endpoint, or why Docker cannot name it now. */
 export type ContainerLookup =
   | { readonly kind: 'found'; readonly networkName: string; readonly container: Container }
   | { readonly kind: 'unknown'; readonly why: string };
 
-/** How long Docker may take; while dockerd boots it never answers, and waiting longer would block it. */
+/** Time limit for Docker; while dockerd boots it never responds, and a longer wait would block it. */
 const lookupMs = 2000;
 
 /**
- * Asks Docker which container an endpoint belongs to: the network lists its endpoints with the names of their
- * containers, already while Join runs, and the list of containers has ID and labels. Never throws.
+ * Queries Docker for the container of an endpoint: the network lists its endpoints with the names of their containers,
+ * even during Join, and the list of containers has ID and labels. Never throws.
  */
 export async function lookUpContainer(
   docker: DockerApi,
@@ -47,7 +47,7 @@ export async function lookUpContainer(
   }
 }
 
-/** What policy needs of a container; `name` without Docker's leading slash. */
+/** The properties of a container that policy needs; `name` without Docker's leading slash. */
 export function containerOf(info: ContainerInfo, name: string): Container {
   return {
     id: info.Id,

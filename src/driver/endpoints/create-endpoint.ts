@@ -21,9 +21,9 @@ interface AskedEndpoint {
 }
 
 /**
- * Writes the endpoint and ties its addresses to it; whose it is, Join learns. Answers the MAC address if Docker did
- * not give one. Throws `driver/unknown-network`, `driver/endpoint-exists` (with other addresses), and what is wrong
- * with the request.
+ * Writes the endpoint and binds its addresses to it; Join adds the container. Returns the MAC address if Docker did
+ * not give one. Throws `driver/unknown-network`, `driver/endpoint-exists` (with other addresses), and errors of the
+ * request.
  */
 export async function createEndpoint(
   deps: EndpointsDeps,
@@ -78,7 +78,7 @@ function parseMac(mac: string): string {
   return mac.toLowerCase();
 }
 
-/** The options that the user gave to the connection; refused here, where Docker shows why. */
+/** The user's options of the connection; rejected here, where Docker shows the error. */
 function connectionOptions(
   options: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, unknown>> {

@@ -20,27 +20,27 @@ import { selectionFromOptions } from './selection.ts';
 import { shareTags } from './shared-tags.ts';
 
 export interface DescribeOptions {
-  /** The id of the WorkloadEndpoint. */
+  /** ID of the WorkloadEndpoint. */
   readonly id: string;
   readonly lookup: ContainerLookup;
-  /** Docker's SandboxKey, where it is known; else it stays as it is. */
+  /** Docker's SandboxKey if known; otherwise it stays unchanged. */
   readonly sandbox?: string;
-  /** Ids of the endpoints of a sandbox. */
+  /** IDs of the endpoints of a sandbox. */
   readonly ofSandbox: (sandbox: string) => readonly string[];
   readonly stamp: Stamp;
   /**
-   * By which the addresses that the container's labels ask for are claimed. Left out where nobody could be told of a
-   * refusal: the endpoint keeps those that it has.
+   * Claims the addresses that the container's labels request. Omitted if an error could not be shown to anybody: the
+   * endpoint keeps its present addresses.
    */
   readonly addresses?: Pick<AddressPlans, 'claimExtra'>;
 }
 
 /**
- * Writes what Docker says of an endpoint's container: name, Profiles, labels. As long as Docker does not say,
- * the endpoint has no Profiles, so all its traffic is dropped, and a note of why.
+ * Writes Docker's description of an endpoint's container: name, Profiles, labels. Until Docker describes it, the
+ * endpoint has no Profiles, so all its traffic is dropped, and an annotation gives the reason.
  *
- * Answers what is wrong with the container's labels. Throws `driver/unknown-endpoint` if the endpoint is
- * gone, `driver/unknown-network` if its network is.
+ * Returns the problems of the container's labels. Throws `driver/unknown-endpoint` if the endpoint does not exist any
+ * more, `driver/unknown-network` if its network does not.
  */
 export function describeEndpoint(draft: Draft, options: DescribeOptions): readonly string[] {
   const { id, lookup } = options;
@@ -92,8 +92,8 @@ function fromDocker(
 }
 
 /**
- * What the container's labels ask for, without what another endpoint of the container has: they say nothing of
- * networks, so the first network that the container joins has the addresses.
+ * Returns the addresses requested by the container's labels, without those of its other endpoints: labels name no
+ * network, so the first network that the container joins gets the addresses.
  */
 function addressesOfLabels(
   draft: Draft,
@@ -113,7 +113,7 @@ function addressesOfLabels(
   return addresses.filter((address) => !taken.has(address));
 }
 
-/** No Profiles: nothing passes in either direction. Labels stay, for others' rules may count on them. */
+/** Without Profiles no traffic passes in either direction. Labels stay, because rules of others may match them. */
 function quarantined(endpoint: WorkloadEndpoint, why: string): WorkloadEndpoint {
   return withAnnotation(
     { ...endpoint, spec: { ...endpoint.spec, profiles: [] } },
@@ -122,7 +122,7 @@ function quarantined(endpoint: WorkloadEndpoint, why: string): WorkloadEndpoint 
   );
 }
 
-/** What the connection chose at CreateEndpoint. */
+/** Returns the selection of the connection at CreateEndpoint. */
 function connectionSelection(endpoint: WorkloadEndpoint) {
   const stored = parseJson(annotation(endpoint, 'options') ?? '{}');
   return selectionFromOptions(typeof stored === 'object' && stored !== null ? { ...stored } : {});

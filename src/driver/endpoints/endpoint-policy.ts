@@ -4,14 +4,14 @@ import { profileTags, type Profile } from '../../model/kinds/profile.ts';
 import { networkIsolation, networkProfiles } from '../networks/network-profile.ts';
 import { mergeSelections, selectionFromLabels, type Selection } from './selection.ts';
 
-/** What Docker says of the container behind an endpoint. */
+/** Docker's description of the container of an endpoint. */
 export interface Container {
   readonly id: string;
   readonly name: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** Labels that every endpoint has of itself; the values are Docker's names, mapped where Calico needs it. */
+/** Labels of every endpoint; the values are Docker's names, mapped where Calico requires it. */
 export const builtInLabels = {
   network: 'com.docker.network.name',
   container: 'com.docker.container.name',
@@ -19,7 +19,7 @@ export const builtInLabels = {
   composeService: 'com.docker.compose.service',
 } as const;
 
-/** The Profiles of an endpoint in their order, its labels, and what is wrong with the container's labels. */
+/** The Profiles of an endpoint in order, its labels, and the problems of the container's labels. */
 export interface EndpointPolicy {
   readonly profiles: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
@@ -27,9 +27,9 @@ export interface EndpointPolicy {
 }
 
 /**
- * What an endpoint is for policy: the Profiles that the container chose, then those of its network (an
- * internal network's isolation before all); the labels of the container, its connection and its network.
- * Before Docker has told the container, its own choice is missing.
+ * Returns the policy input of an endpoint: the Profiles selected by the container, then those of its network (an
+ * internal network's isolation first); the labels of the container, its connection and its network. Without Docker's
+ * description of the container, its own selection is missing.
  */
 export function endpointPolicy(
   network: DockerNetwork,
@@ -46,7 +46,7 @@ export function endpointPolicy(
   };
 }
 
-/** The tags that Profiles give their endpoints: what the other endpoints of the container carry, too. */
+/** Returns the tags that Profiles give their endpoints, which the other endpoints of the container also carry. */
 export function tagsOf(
   profiles: readonly string[],
   profile: (name: string) => Profile | undefined,

@@ -16,7 +16,7 @@ const named = (docker: string) =>
 /** Docker's rule for names of containers. */
 const name = fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{1,60}$/);
 
-test("a container of whatever name is stored so that Calico's tools take it, and found by Docker's own", () => {
+test("any container name is stored in a form that Calico's tools accept, and found by Docker's own name", () => {
   fc.assert(
     fc.property(name, (docker) => {
       const endpoint = named(docker);
@@ -27,7 +27,7 @@ test("a container of whatever name is stored so that Calico's tools take it, and
   );
 });
 
-test('a name that Calico takes as well stays as it is, and one that was stored before is read', () => {
+test('a name that Calico accepts stays unchanged, and one stored before is read', () => {
   assert.equal(named('app-1').spec.workload, 'app-1');
   const before = named('app');
   const old = { ...before, spec: { ...before.spec, workload: 'My_App' } };

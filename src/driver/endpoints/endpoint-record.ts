@@ -16,8 +16,8 @@ import type { Container, EndpointPolicy } from './endpoint-policy.ts';
 import { isIsolationProfileName } from '../networks/network-profile.ts';
 
 /**
- * The WorkloadEndpoint of a Docker endpoint: what is written at CreateEndpoint, and how it changes when Join
- * or Docker's answer says more. All functions are pure; those on a draft change the draft alone.
+ * The WorkloadEndpoint of a Docker endpoint: its content at CreateEndpoint, and its changes at Join or on Docker's
+ * description. All functions are pure; those on a draft change only the draft.
  */
 
 /** Labels that Calico's client forces on every WorkloadEndpoint; namespaced policy matches on the first. */
@@ -26,23 +26,23 @@ const forcedLabels = {
   'projectcalico.org/orchestrator': orchestrator,
 };
 
-/** The datastore id of the WorkloadEndpoint of a Docker endpoint. */
+/** Returns the datastore ID of the WorkloadEndpoint of a Docker endpoint. */
 export function endpointEntryId(node: string, endpointId: string): string {
   return `${endpointNamespace}/${endpointName(node, endpointId)}`;
 }
 
-/** What is known of an endpoint when Docker creates it. */
+/** The properties of an endpoint that are known when Docker creates it. */
 export interface EndpointFacts {
   readonly node: string;
   readonly network: DockerNetwork;
   readonly endpointId: string;
   readonly addresses: readonly IpAddress[];
   readonly mac: string;
-  /** The endpoint's own driver options, as Docker sent them, to be read again at Join. */
+  /** The endpoint's own driver options, as Docker sent them; read again at Join. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** A new WorkloadEndpoint, without uid and creation time. */
+/** Returns a new WorkloadEndpoint, without uid and creation time. */
 export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): WorkloadEndpoint {
   const { node, network, endpointId, options } = facts;
   const natOutgoing = network.options.natOutgoing;
@@ -79,8 +79,8 @@ export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): Workl
 }
 
 /**
- * The endpoint with the given Profiles and labels. Profiles that a person chose for it (`withChosenProfiles`)
- * and labels that somebody else put there stay; labels that the driver wrote before and does not write now go.
+ * Returns the endpoint with the given Profiles and labels. Profiles selected by a user (`withChosenProfiles`) and
+ * labels set by others stay; labels that the driver wrote before and does not write now are removed.
  */
 export function withPolicy(endpoint: WorkloadEndpoint, policy: EndpointPolicy): WorkloadEndpoint {
   const labels = {
@@ -104,8 +104,8 @@ function profilesFor(endpoint: WorkloadEndpoint, policy: EndpointPolicy): readon
 }
 
 /**
- * The endpoint with Profiles that a person chose for it. They hold as long as the endpoint lives, which is
- * until its container stops or leaves the network; the isolation of an internal network stays before them.
+ * Returns the endpoint with Profiles selected by a user. They last as long as the endpoint, which is until its
+ * container stops or leaves the network; the isolation of an internal network stays before them.
  */
 export function withChosenProfiles(
   endpoint: WorkloadEndpoint,
@@ -121,8 +121,8 @@ export function withChosenProfiles(
 }
 
 /**
- * The endpoint with the tags of its container's other networks, for a container is one identity: its packets
- * to one network may carry its address on another. A label of its own wins over a tag.
+ * Returns the endpoint with the tags of its container's other networks, because a container is one identity: its
+ * packets to one network may carry its address on another. A label of its own overrides a tag.
  */
 export function withSharedTags(
   endpoint: WorkloadEndpoint,
@@ -135,7 +135,7 @@ export function withSharedTags(
   return withAnnotation(changed, 'sharedTags', list(shared));
 }
 
-/** The endpoint as its container's: the name that `get` shows, and Docker's ID. */
+/** Returns the endpoint with its container: the name that `get` shows, and Docker's ID. */
 export function withContainer(endpoint: WorkloadEndpoint, container: Container): WorkloadEndpoint {
   return {
     ...endpoint,

@@ -3,7 +3,7 @@ import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { newEndpoint } from './endpoint-record.ts';
 
-/** A network without options, whose addresses Docker chooses. */
+/** A network without options and without Calico IPAM. */
 export function plainNetwork(node: string, id: string): DockerNetwork {
   return {
     id,

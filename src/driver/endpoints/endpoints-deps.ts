@@ -10,7 +10,7 @@ import type { AddressPlans } from '../networks/address-plans.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
 
-/** What Docker's calls about endpoints work with. */
+/** Dependencies of Docker's calls about endpoints. */
 export interface EndpointsDeps extends WorkloadDeps {
   readonly node: string;
   readonly writer: RetryingWriter;
@@ -20,12 +20,12 @@ export interface EndpointsDeps extends WorkloadDeps {
   readonly local: LocalEndpoints;
   readonly stamp: Stamp;
   readonly log: Logger;
-  /** MTU of containers where their network does not say, in bytes. */
+  /** MTU of containers if their network has none, in bytes. */
   readonly defaultMtuBytes: () => number;
   readonly interfacePrefix: string;
 }
 
-/** The network of this host that Docker speaks of. Throws `driver/unknown-network`. */
+/** Returns the network of a Docker request on this host. Throws `driver/unknown-network`. */
 export function knownNetwork(
   draft: Draft,
   { node, networkId }: { readonly node: string; readonly networkId: string },

@@ -21,7 +21,7 @@ const ids = { first: 'e'.repeat(64), second: 'f'.repeat(64) };
 interface Lab {
   readonly endpoints: Endpoints;
   readonly writer: GroupWriter;
-  /** What was done outside of the datastore, in order. */
+  /** The effects outside of the datastore, in order. */
   readonly done: string[];
   readonly create: (endpointId?: string, address?: string) => Promise<unknown>;
   readonly join: (endpointId?: string) => Promise<unknown>;
@@ -35,7 +35,7 @@ interface Lab {
     | undefined;
 }
 
-/** Endpoints on one network `web`, on a store in memory and a kernel that only notes what it is asked. */
+/** Endpoints on one network `web`, on a store in memory and a kernel that only records calls. */
 async function withEndpoints(
   parts: {
     readonly docker?: DockerApi;
@@ -144,7 +144,7 @@ const knowing: DockerApi = {
   }),
 };
 
-test('Join makes the veth, writes whose endpoint it is, and answers when the kernel has just that', async () => {
+test('Join creates the veth, writes the container of the endpoint, and returns when exactly that is programmed', async () => {
   const kernel = Promise.withResolvers<void>();
   const told: bigint[] = [];
   const programmed = async (_: string, revision: bigint) => {
@@ -187,7 +187,7 @@ test('an endpoint whose container Docker cannot name joins without Profiles', as
   });
 });
 
-test('Join of what was not created is refused, and makes nothing', async () => {
+test('Join of an unknown endpoint is rejected, and creates nothing', async () => {
   await withEndpoints({}, async (lab) => {
     await assert.rejects(lab.join(), (error) => isCalicoError(error, 'driver/unknown-endpoint'));
     assert.deepEqual(lab.done, []);
@@ -204,7 +204,7 @@ test('CreateEndpoint may be repeated, but not with another address', async () =>
   });
 });
 
-test('what is removed takes its veth and address with it, and the tags that only it gave its container', async () => {
+test('removing an endpoint removes its veth and address, and the tags that only it gave its container', async () => {
   await withEndpoints({ docker: knowing }, async (lab) => {
     await lab.create();
     await lab.join();
@@ -223,7 +223,7 @@ test('what is removed takes its veth and address with it, and the tags that only
   });
 });
 
-test('an endpoint whose address Docker gives back next goes with it, by one transaction', async () => {
+test('an endpoint whose address Docker releases next is deleted with it, in one transaction', async () => {
   const addressesOf = { ipam: 'calico' } as const;
   await withEndpoints({ network: addressesOf }, async (lab) => {
     await lab.create();
@@ -236,7 +236,7 @@ test('an endpoint whose address Docker gives back next goes with it, by one tran
   });
 });
 
-test("an endpoint whose address is Docker's own is gone when Docker has its answer", async () => {
+test("an endpoint with an address of Docker's own IPAM is deleted before Docker gets its response", async () => {
   await withEndpoints({}, async (lab) => {
     await lab.create();
     await lab.endpoints.delete({ NetworkID: networkId, EndpointID: ids.first }, patience);

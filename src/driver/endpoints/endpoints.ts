@@ -11,20 +11,23 @@ import type { EndpointsDeps } from './endpoints-deps.ts';
 import { join } from './join.ts';
 import { deleteEndpoint, removeEndpoint } from './remove-endpoint.ts';
 
-/** The endpoints of this host, as Docker makes, joins, leaves and removes them. Every call may be repeated. */
+/** Creates, joins, leaves and removes the endpoints of this host for Docker. All calls are idempotent. */
 export interface Endpoints {
-  /** Answers the MAC address if Docker did not give one. */
+  /** Returns the MAC address if Docker did not give one. */
   create(request: CreateEndpointRequest, signal: AbortSignal): Promise<{ readonly mac?: string }>;
-  /** Answers when the kernel holds the endpoint's policy and route. */
+  /** Resolves when the endpoint's policy and route are programmed. */
   join(request: JoinRequest, signal: AbortSignal): Promise<JoinResponse>;
   leave(request: EndpointRequest): void;
-  /** As Docker asks: where it gives the addresses back next, the endpoint goes with them, after the answer. */
+  /**
+   * Removes an endpoint for Docker: if Docker releases the addresses next, the endpoint is deleted with them, after
+   * the response.
+   */
   delete(request: EndpointRequest, signal: AbortSignal): Promise<void>;
-  /** Of an endpoint that Docker does not have. */
+  /** Removes an endpoint that Docker does not have. */
   remove(request: EndpointRequest, signal: AbortSignal): Promise<void>;
 }
 
-/** Docker's calls, those about one endpoint one after the other. */
+/** Implements Docker's calls; those about one endpoint run one after the other. */
 export function createEndpoints(deps: EndpointsDeps): Endpoints {
   const oneAtATime = new KeyedMutex();
   const inTurn =

@@ -12,15 +12,15 @@ import {
 import type { AddressPlans } from '../networks/address-plans.ts';
 
 /**
- * Addresses of an endpoint beside those that Docker asked for, such as the virtual address of keepalived. Docker has
- * no field for them, so they are chosen by a driver option of the connection or by a label of the container. They are
- * the endpoint's as Docker's are: in `spec.ipNetworks`, behind Docker's own, so that everything that acts on an
- * endpoint's addresses (routes, policy, sets, NAT, IPAM checks) acts on them as well.
+ * Addresses of an endpoint in addition to those that Docker requested, such as the virtual address of keepalived.
+ * Docker has no field for them, so they are selected by a driver option of the connection or by a label of the
+ * container. They are stored in `spec.ipNetworks` after Docker's own, so everything that handles an endpoint's
+ * addresses (routes, policy, sets, NAT, IPAM checks) includes them.
  */
 
 const key = 'org.projectcalico.addresses';
 
-/** What the connection chose; throws `driver/bad-endpoint-option`. */
+/** Returns the addresses selected by the connection; throws `driver/bad-endpoint-option`. */
 export function addressesFromOptions(
   options: Readonly<Record<string, unknown>>,
 ): readonly IpAddress[] {
@@ -33,7 +33,7 @@ export function addressesFromOptions(
   });
 }
 
-/** What the container chose; throws `driver/bad-container-label`. */
+/** Returns the addresses selected by the container; throws `driver/bad-container-label`. */
 export function addressesFromLabels(
   labels: Readonly<Record<string, string>>,
 ): readonly IpAddress[] {
@@ -45,14 +45,14 @@ export function addressesFromLabels(
   });
 }
 
-/** Whether an option of a connection is ours. */
+/** Reports whether an option of a connection belongs to calico-cnm. */
 export function isAddressesKey(name: string): boolean {
   return name === key || `org.projectcalico.${name}` === key;
 }
 
 /**
- * Gives an endpoint the addresses in a draft, and answers the endpoint with them. Its own addresses are left out, and
- * what it has already stays. Throws what `claimExtra` does, and `driver/no-address-of-family`.
+ * Gives an endpoint the addresses in a draft, and returns the endpoint with them. Docker's addresses are skipped, and
+ * present ones stay. Throws the errors of `claimExtra`, and `driver/no-address-of-family`.
  */
 export function withExtraAddresses(
   draft: Draft,
@@ -93,7 +93,7 @@ function parse(value: string, refusal: (error: unknown) => CalicoError): readonl
   }
 }
 
-/** Addresses between commas or spaces: docker's `--network` takes a comma as the end of the option. */
+/** Addresses separated by commas or spaces: docker's `--network` takes a comma as the end of the option. */
 function parseList(value: string): readonly IpAddress[] {
   const addresses = value
     .split(/[\s,;]+/)

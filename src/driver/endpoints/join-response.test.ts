@@ -27,7 +27,7 @@ const join = (changes: Partial<DockerNetwork>, ...addresses: readonly string[]) 
     interfacePrefix: 'eth',
   });
 
-test("the default route goes by the network's next hop, which is on the link", () => {
+test("the default route uses the network's next hop, which is on-link", () => {
   assert.deepEqual(join({}, '10.65.0.1'), {
     InterfaceName: { SrcName: 'temp0123456789a', DstPrefix: 'eth' },
     Gateway: '169.254.7.1',
@@ -49,7 +49,7 @@ test('an IPv6 next hop is given only to endpoints with an IPv6 address', () => {
   assert.equal(v6only.GatewayIPv6, 'fe80::7');
 });
 
-test('an internal network gives no default route', () => {
+test('an internal network gets no default route', () => {
   const { Gateway, GatewayIPv6, StaticRoutes } = join({ internal: true }, '10.65.0.1', 'fd00::1');
   assert.deepEqual([Gateway, GatewayIPv6, StaticRoutes.length], [undefined, undefined, 2]);
 });

@@ -7,16 +7,16 @@ const onLink = 1;
 const byNextHop = 0;
 
 /**
- * What Docker is to do with the container's end of the veth: routes by the network's next hop, which the host
- * answers for on every veth, and no bridge of Docker's own beside it.
+ * Instructions to Docker for the container's end of the veth: routes by the network's next hop, for which the host
+ * answers on every veth, and no additional Docker bridge.
  *
- * The next hop must differ between the networks of a container, as the same on-link route twice is refused.
- * An internal network has no default route; what its containers may reach is routed once they run.
+ * The next hop must differ between the networks of a container, because the kernel rejects a duplicate on-link route.
+ * An internal network has no default route; the routes to its peers are set once the container runs.
  */
 export function joinResponse(options: {
   readonly network: DockerNetwork;
   readonly addresses: readonly IpAddress[];
-  /** The container's end of the veth, as the host sees it before Docker moves it. */
+  /** The container's end of the veth, by its name on the host before Docker moves it. */
   readonly interfaceName: string;
   readonly interfacePrefix: string;
 }): JoinResponse {
@@ -45,9 +45,9 @@ export function joinResponse(options: {
 }
 
 /**
- * Where Docker hands out the addresses, the interface gets the whole subnet's prefix, and peers would be
- * looked for on the link, where nobody answers. The two halves of the subnet by the next hop are more
- * specific than that route and win.
+ * If Docker allocates the addresses, the interface gets the prefix of the whole subnet, so peers would be expected on
+ * the link, where nobody answers. The two halves of the subnet by the next hop are more specific than that route and
+ * win.
  */
 function peerRoutes(
   network: DockerNetwork,

@@ -13,9 +13,9 @@ import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
 import { joinResponse } from './join-response.ts';
 
 /**
- * Links the container to the host, with its policy, and tells Docker what to do with the container's end. Docker is
- * asked whose endpoint it is while the kernel makes the veth; if it cannot say, the endpoint joins in quarantine.
- * Throws `driver/unknown-network`, `driver/unknown-endpoint`, `kernel/not-programmed`.
+ * Links the container to the host, with its policy, and returns Docker's instructions for the container's end. Docker
+ * is queried for the container of the endpoint while the kernel creates the veth; if it cannot name it, the endpoint
+ * joins in quarantine. Throws `driver/unknown-network`, `driver/unknown-endpoint`, `kernel/not-programmed`.
  */
 export async function join(
   deps: EndpointsDeps,
@@ -54,7 +54,7 @@ interface Created {
   readonly endpoint: WorkloadEndpoint;
 }
 
-/** What CreateEndpoint left for Join. Where the mirror is late with it, a plan waits for it. */
+/** Returns the endpoint that CreateEndpoint wrote. If the mirror does not have it yet, a plan waits for it. */
 async function created(
   { node, mirror, writer }: EndpointsDeps,
   { NetworkID: networkId, EndpointID: endpointId }: JoinRequest,

@@ -2,19 +2,19 @@ import type { EntryChange, Mirror } from '../../cache/mirror.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import { annotation, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
-/** The endpoints of this host, found without looking at those of all others. */
+/** An index of this host's endpoints, so that others need not be scanned. */
 export interface LocalEndpoints {
-  /** Ids of the endpoints of one container. */
+  /** IDs of the endpoints of one container. */
   readonly ofSandbox: (sandbox: string) => readonly string[];
-  /** Ids of the endpoints of a container by Docker's ID. */
+  /** IDs of the endpoints of a container, by Docker's container ID. */
   readonly ofContainer: (containerId: string) => readonly string[];
-  /** Ids of the endpoints that wait for Docker to say whose they are. */
+  /** IDs of the endpoints in quarantine. */
   readonly quarantined: () => readonly string[];
-  /** All ids. */
+  /** All IDs. */
   readonly all: () => readonly string[];
 }
 
-/** Keeps the index from now on, as long as the mirror lives. */
+/** Maintains the index from now on, as long as the mirror lives. */
 export function indexLocalEndpoints(mirror: Mirror, node: string): LocalEndpoints {
   const all = new Set<string>();
   const waiting = new Set<string>();

@@ -22,7 +22,7 @@ const engine: DockerApi = {
   containerNamed: async (name) => (name === 'app' ? container : undefined),
 };
 
-test('labels that choose policy are not seen, others are', async () => {
+test('labels that select policy are hidden, others are visible', async () => {
   const signal = AbortSignal.timeout(1000);
   const docker = withoutPolicyLabels(engine);
   const seen = { ...container, Labels: { 'com.docker.compose.project': 'shop' } };

@@ -2,7 +2,7 @@ import { isPolicyLabel } from './selection.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import type { ContainerInfo } from '../docker/messages.ts';
 
-/** The same engine, whose containers have no labels that choose Profiles or labels (`CALICO_LABEL_ENDPOINTS`). */
+/** Wraps an engine to hide container labels that select Profiles or labels (`CALICO_LABEL_ENDPOINTS`). */
 export function withoutPolicyLabels(docker: DockerApi): DockerApi {
   return {
     ...docker,

@@ -15,7 +15,7 @@ import { endpointEntryId } from './endpoint-record.ts';
 import type { EndpointsDeps } from './endpoints-deps.ts';
 import { shareTags } from './shared-tags.ts';
 
-/** Removes the container's link and the endpoint with all that only it held; nothing if there is none. */
+/** Removes the container's link and the endpoint with everything only it used; no-op if it does not exist. */
 export async function removeEndpoint(
   deps: Omit<EndpointsDeps, 'writer'> & Pick<WorkloadDeps, 'writer'>,
   { EndpointID: endpointId }: EndpointRequest,
@@ -31,14 +31,14 @@ export async function removeEndpoint(
   });
 }
 
-/** Docker gives the addresses back within some milliseconds; all together is one transaction then. */
+/** Docker releases the addresses within some milliseconds; everything is one transaction then. */
 const maxPatienceMs = 100;
 const removalMs = 30_000;
 
 /**
- * As `removeEndpoint`, for an endpoint that Docker removes. Where it gives the addresses back to us next, the endpoint
- * goes with them, and this answers before: of one that stays because of that, or of a crash in between, Docker knows
- * nothing, and so it is reclaimed.
+ * Like `removeEndpoint`, for an endpoint that Docker removes. If Docker releases the addresses to calico-ipam next,
+ * the endpoint is deleted with them, and this returns before. An endpoint that remains because of that, or of a crash
+ * in between, is unknown to Docker and is therefore reclaimed.
  */
 export async function deleteEndpoint(
   deps: EndpointsDeps,
@@ -76,11 +76,11 @@ function removePlan(
     addresses.releaseEndpoint(draft, { node, network, endpointId, addresses: held });
   }
   addresses.releaseExtra(draft, { node, endpointId, addresses: extraAddresses(endpoint) });
-  // Endpoints of ours always say their network; those of the plugin of 2019 never did.
+  // Endpoints of calico-cnm always have their network as an annotation; those of libnetwork-plugin never do.
   if (networkId === undefined) addresses.releaseAdopted(draft, held);
   const sandbox = annotation(endpoint, 'sandbox');
   if (sandbox !== undefined) shareTags(draft, local.ofSandbox(sandbox));
-  // A network that went before its last endpoint could not take its Profiles with it.
+  // A network removed before its last endpoint could not delete its Profiles.
   if (network === undefined) reclaimProfiles(draft, new Set(endpoint.spec.profiles));
   return endpoint;
 }

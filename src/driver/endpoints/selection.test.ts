@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mergeSelections, selectionFromLabels, selectionFromOptions } from './selection.ts';
 
-test('a connection chooses Profiles and labels; the keys of Docker pass by', () => {
+test("a connection selects Profiles and labels; Docker's own keys are ignored", () => {
   assert.deepEqual(
     selectionFromOptions({
       'org.projectcalico.profile': 'a,b',
@@ -13,20 +13,20 @@ test('a connection chooses Profiles and labels; the keys of Docker pass by', () 
   );
 });
 
-test('an unknown option of a connection is refused and the known ones are named', () => {
+test('an unknown option of a connection is rejected with the list of known ones', () => {
   assert.throws(() => selectionFromOptions({ 'org.projectcalico.profil': 'a' }), {
     message:
       'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY, org.projectcalico.addresses',
   });
 });
 
-test('an illegal label of a connection is refused', () => {
+test('an invalid label of a connection is rejected', () => {
   assert.throws(() => selectionFromOptions({ 'org.projectcalico.label.a': '_' }), {
     code: 'driver/bad-endpoint-option',
   });
 });
 
-test('a wrong container label is left out and told, the others hold', () => {
+test('an invalid container label is skipped and reported, the others apply', () => {
   const { selection, problems } = selectionFromLabels({
     'org.projectcalico.label.good': 'yes',
     'org.projectcalico.label.bad': 'no good',

@@ -2,12 +2,12 @@ import { CalicoError, describe } from '../../errors/error.ts';
 import { isAddressesKey } from './extra-addresses.ts';
 import { parseLabel, parseProfiles } from '../networks/network-options.ts';
 
-/** Whether a label of a container may choose something for it. */
+/** Reports whether a label of a container selects Profiles or labels. */
 export function isPolicyLabel(key: string): boolean {
   return key.startsWith(prefix);
 }
 
-/** What a container, or its connection to a network, chose for itself. Profile names are as given. */
+/** The selection of a container, or of its connection to a network. Profile names are as given. */
 export interface Selection {
   readonly profiles: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
@@ -27,9 +27,9 @@ export const endpointOptionKeys: readonly string[] = [
 ];
 
 /**
- * What `docker run --network name=N,driver-opt=KEY=VALUE` (or `docker network connect --driver-opt`) chose.
- * Docker's own keys pass by; anything else unknown is refused, for Docker shows that error to the user.
- * Newer docker clients send keys and values in lower case.
+ * Parses the selection of `docker run --network name=N,driver-opt=KEY=VALUE` (or `docker network connect
+ * --driver-opt`). Docker's own keys are ignored; any other unknown key is rejected, because Docker shows that error to
+ * the user. Newer docker clients send keys and values in lower case.
  */
 export function selectionFromOptions(options: Readonly<Record<string, unknown>>): Selection {
   const given = Object.entries(options).filter(
@@ -55,8 +55,8 @@ export function selectionFromOptions(options: Readonly<Record<string, unknown>>)
 }
 
 /**
- * What the labels of a container chose, and what is wrong with them. A wrong label is left out and told, as
- * by then Docker can no longer refuse the container.
+ * Returns the selection of a container's labels, and their problems. An invalid label is skipped and reported, because
+ * Docker can no longer reject the container by then.
  */
 export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
   readonly selection: Selection;
@@ -75,7 +75,7 @@ export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
   return { selection, problems };
 }
 
-/** Both selections; the Profiles of the first come first, its labels win. */
+/** Merges two selections; the Profiles of the first come first, its labels win. */
 export function mergeSelections(first: Selection, second: Selection): Selection {
   return {
     profiles: [...new Set([...first.profiles, ...second.profiles])],

@@ -14,8 +14,8 @@ const firstRetryMs = 250;
 const longestRetryMs = 5000;
 
 /**
- * Gives each endpoint of one container the tags of the others' Profiles; writes only what changes. The ids
- * are those of the container's endpoints; ids that are gone are passed over.
+ * Gives each endpoint of one container the tags of the others' Profiles; writes only changes. The IDs are those of the
+ * container's endpoints; IDs that do not exist any more are skipped.
  */
 export function shareTags(draft: Draft, endpointIds: readonly string[]): void {
   const endpoints = endpointIds.flatMap((id) => {
@@ -34,8 +34,8 @@ export function shareTags(draft: Draft, endpointIds: readonly string[]): void {
 }
 
 /**
- * Shares tags anew when a Profile of a running container gets or loses one, until the signal is aborted. What could
- * not be written is tried again; begun again itself, it looks at all containers.
+ * Shares tags again when a Profile of a running container gains or loses one, until the signal is aborted. Retries
+ * failed writes; after a restart of the loop it checks all containers.
  */
 export async function keepTagsShared(
   deps: {
@@ -98,7 +98,7 @@ export async function keepTagsShared(
   }
 }
 
-/** The containers with several endpoints, one of which has such a Profile. */
+/** Returns the containers with several endpoints, one of which has such a Profile. */
 function sandboxesWith(
   isSuch: (profile: string) => boolean,
   { mirror, local }: { readonly mirror: Mirror; readonly local: LocalEndpoints },

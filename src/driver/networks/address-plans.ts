@@ -4,17 +4,17 @@ import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import type { Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-network.ts';
 
-/** One subnet as CreateNetwork tells it. */
+/** One subnet of a CreateNetwork request. */
 export interface RequestedSubnet {
   readonly family: IpFamily;
-  /** Who gave the subnet: the name of an IPAM driver's address space. */
+  /** The IPAM driver's address space that the subnet comes from. */
   readonly addressSpace: string | undefined;
   readonly cidr: Cidr;
   readonly gateway: IpAddress | undefined;
   readonly auxiliary: Readonly<Record<string, IpAddress>>;
 }
 
-/** What a network's subnets became. */
+/** The result for a network's subnets. */
 export interface AdoptedSubnets {
   readonly ipam: DockerNetwork['ipam'];
   readonly subnets: readonly NetworkSubnet[];
@@ -29,9 +29,9 @@ export interface EndpointAddresses {
   readonly addresses: readonly IpAddress[];
 }
 
-/** What the network driver needs of address management: plans that change a draft, or throw `ipam/…`. */
+/** The plans of IPAM that the network driver needs; they change a draft, or throw `ipam/…`. */
 export interface AddressPlans {
-  /** At CreateNetwork: ties the subnets to the pools that were asked for, or makes Docker's own subnets pools. */
+  /** At CreateNetwork: binds the subnets to the requested pools, or creates pools for Docker's own subnets. */
   adoptSubnets(
     draft: Draft,
     request: {
@@ -41,10 +41,10 @@ export interface AddressPlans {
     },
   ): AdoptedSubnets;
 
-  /** At DeleteNetwork: what `adoptSubnets` made. */
+  /** At DeleteNetwork: removes what `adoptSubnets` created. */
   dropSubnets(draft: Draft, network: DockerNetwork): Progress;
 
-  /** At AllocateNetwork: the pools that Swarm's manager asked for are from now on this network's, on all hosts. */
+  /** At AllocateNetwork: assigns the pools that Swarm's manager requested to this network, on all hosts. */
   allocateNetwork(
     draft: Draft,
     request: {
@@ -54,24 +54,27 @@ export interface AddressPlans {
     },
   ): void;
 
-  /** At FreeNetwork: what Swarm's managers have had for the network. */
+  /** At FreeNetwork: releases what Swarm's managers have allocated for the network. */
   freeNetwork(draft: Draft, networkId: string): Progress;
 
-  /** At CreateEndpoint: the addresses are from now on this endpoint's. */
+  /** At CreateEndpoint: assigns the addresses to this endpoint. */
   bindEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
 
-  /** At DeleteEndpoint: frees the addresses that Docker's own IPAM handed out; others wait for ReleaseAddress. */
+  /** At DeleteEndpoint: releases the addresses allocated by Docker's own IPAM; others wait for ReleaseAddress. */
   releaseEndpoint(draft: Draft, endpoint: EndpointAddresses): void;
 
   /**
-   * Gives an endpoint addresses beside Docker's; those that it has stay. Throws `ipam/address-taken`, which names the
-   * holder, `ipam/address-outside`, `ipam/extra-address-needs-ipam`.
+   * Gives an endpoint addresses in addition to Docker's; present ones stay. Throws `ipam/address-taken`, which names
+   * the owner, `ipam/address-outside`, `ipam/extra-address-needs-ipam`.
    */
   claimExtra(draft: Draft, endpoint: EndpointAddresses): void;
 
-  /** Frees what `claimExtra` gave. */
+  /** Releases the addresses of `claimExtra`. */
   releaseExtra(draft: Draft, endpoint: Omit<EndpointAddresses, 'network'>): void;
 
-  /** When an endpoint of the plugin of 2019 is gone: frees its addresses, which only the endpoint told from leaks. */
+  /**
+   * When an endpoint of libnetwork-plugin was removed: releases its addresses, which only the endpoint distinguished
+   * from leaks.
+   */
   releaseAdopted(draft: Draft, addresses: readonly IpAddress[]): void;
 }

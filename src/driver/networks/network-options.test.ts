@@ -7,7 +7,7 @@ import {
   parseNetworkOptions,
 } from './network-options.ts';
 
-test('docs/networks.md has every key and every other name of it, and no more', () => {
+test('docs/networks.md lists every key and alias, and no others', () => {
   const page = readFileSync(`${import.meta.dirname}/../../../docs/networks.md`, 'utf8');
   const table = /## Options\n[^]*?\n\n(\|[^]*?)\n\n/.exec(page)?.[1] ?? assert.fail();
   const firstCells = table
@@ -20,7 +20,7 @@ test('docs/networks.md has every key and every other name of it, and no more', (
   assert.deepEqual(told.toSorted(), [...networkOptionKeys, ...networkOptionSynonyms].toSorted());
 });
 
-test('every documented option is read, with and without our prefix', () => {
+test('every documented option is read, with and without the prefix', () => {
   assert.deepEqual(
     parseNetworkOptions({
       name: 'web',
@@ -46,7 +46,7 @@ test('every documented option is read, with and without our prefix', () => {
   );
 });
 
-test("Docker's own names for MTU and interface prefix are understood", () => {
+test("Docker's own names for MTU and interface prefix are accepted", () => {
   const { options } = parseNetworkOptions({
     'com.docker.network.driver.mtu': '9000',
     'com.docker.network.container_iface_prefix': 'net',
@@ -54,7 +54,7 @@ test("Docker's own names for MTU and interface prefix are understood", () => {
   assert.deepEqual(options, { mtu: 9000, interfacePrefix: 'net' });
 });
 
-test('options that dockerd acts on by itself pass by', () => {
+test('options that dockerd handles itself are ignored', () => {
   assert.deepEqual(
     parseNetworkOptions({
       'com.docker.network.enable_ipv6': 'true',
@@ -64,7 +64,7 @@ test('options that dockerd acts on by itself pass by', () => {
   );
 });
 
-test('an IPv6 next hop is kept apart from the IPv4 one', () => {
+test('an IPv6 next hop is separate from the IPv4 one', () => {
   assert.equal(parseNetworkOptions({ 'next-hop': 'FE80::0:1' }).nextHop6, 'fe80::1');
 });
 

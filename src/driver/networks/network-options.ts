@@ -4,10 +4,10 @@ import { describeRange, unusableNextHop } from '../../ip/special-ranges.ts';
 import type { NetworkOptions } from '../../model/kinds/docker-network.ts';
 import { isLabelKey, isLabelValue } from '../../model/fields.ts';
 
-/** What `docker network create -o` said, parsed. */
+/** The parsed options of `docker network create -o`. */
 export interface CreateOptions {
   readonly options: NetworkOptions;
-  /** Docker's name of the network, where the caller gave it. */
+  /** Docker's name of the network, if the caller gave it. */
   readonly name?: string;
   readonly nextHop4?: IpAddress;
   readonly nextHop6?: IpAddress;
@@ -28,8 +28,8 @@ interface MutableOptions {
 type Reader = (into: MutableOptions, value: string) => void;
 
 /**
- * The keys of `docker network create -o KEY=VALUE`. The table in docs/networks.md is this one. Docker's own
- * names for the same thing are understood; `label.` stands for any label key behind it.
+ * The keys of `docker network create -o KEY=VALUE`. docs/networks.md has the same table. Docker's own names for the
+ * same thing are accepted; `label.` is followed by any label key.
  */
 const readers: Readonly<Record<string, Reader>> = {
   name: (into, value) => {
@@ -64,23 +64,23 @@ const readers: Readonly<Record<string, Reader>> = {
 };
 
 const synonyms: Readonly<Record<string, string>> = {
-  // As the label of a container is called.
+  // Like the label of a container.
   profile: 'profiles',
   'com.docker.network.driver.mtu': 'mtu',
   'com.docker.network.container_iface_prefix': 'interface-prefix',
 };
 
-/** Keys that dockerd itself acts on although it hands them to the driver as well. */
+/** Keys that dockerd handles itself although it also passes them to the driver. */
 const readByDocker = /^com\.docker\.network\.(advertise_addr_(nmsgs|ms)|enable_ipv[46])$/;
 
-/** The keys that `-o` takes, for messages and the documentation. */
+/** The keys that `-o` accepts, for messages and the documentation. */
 export const networkOptionKeys: readonly string[] = [...Object.keys(readers), 'label.KEY'];
 
-/** Other names of these keys, which docs/networks.md tells as well. */
+/** Aliases of these keys, also listed in docs/networks.md. */
 export const networkOptionSynonyms: readonly string[] = Object.keys(synonyms);
 
 /**
- * Parses the generic options of CreateNetwork. A key may carry the prefix `org.projectcalico.`. Throws
+ * Parses the generic options of CreateNetwork. A key may have the prefix `org.projectcalico.`. Throws
  * `driver/unknown-option`, naming the known ones, or `driver/bad-option`.
  */
 export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>): CreateOptions {
@@ -89,7 +89,7 @@ export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>):
   for (const [key, value] of Object.entries(generic)) {
     if (readByDocker.test(key)) continue;
     const name = canonicalKey(key);
-    // Docker hands options over in no order, so that neither is the later one.
+    // Docker passes options in no order, so neither is the later one.
     if (read.has(name)) {
       const why = `${name} is given twice`;
       throw new CalicoError('driver/bad-option', { key, value: String(value), why });
@@ -106,7 +106,7 @@ export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>):
   };
 }
 
-/** A key without our prefix, by its first name. */
+/** Returns a key without the prefix, with aliases resolved. */
 function canonicalKey(key: string): string {
   const own = key.replace(/^org\.projectcalico\./, '');
   return synonyms[own] ?? own;
@@ -134,14 +134,14 @@ function readOption(into: MutableOptions, key: string, value: string): void {
   }
 }
 
-/** One label as an object; throws a plain sentence for what Calico does not allow. */
+/** Parses one label; throws a sentence if Calico does not allow it. */
 export function parseLabel(key: string, value: string): Readonly<Record<string, string>> {
   if (!isLabelKey(key)) throw new Error(`"${key}" is not a legal label key`);
   if (!isLabelValue(value)) throw new Error(`"${value}" is not a legal label value`);
   return { [key]: value };
 }
 
-/** A comma-separated list of Profile names, as Docker or Calico writes them; at least one. */
+/** Parses a comma-separated list of Profile names, as Docker or Calico writes them; at least one. */
 export function parseProfiles(value: string): string[] {
   const names = value
     .split(',')

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isUneditedDriverProfile, isolationProfile, networkProfile } from './network-profile.ts';
 
-test("a network's Profile has its own tag, lets that in and everything out", () => {
+test("a network's Profile has its own tag, allows that inbound and everything outbound", () => {
   const { metadata, spec } = networkProfile('web');
   assert.equal(metadata.name, 'web');
   assert.deepEqual(spec, {
@@ -31,7 +31,7 @@ test('the isolation of an internal network denies what is not its own, and allow
   });
 });
 
-test('an edit of the rules or tags is noticed, one of the order of members is not', () => {
+test('an edit of the rules or tags is detected, a different order of members is not', () => {
   const made = networkProfile('web');
   assert.ok(isUneditedDriverProfile(made));
   const { labelsToApply = {}, ingress = [], egress = [] } = made.spec;
@@ -45,7 +45,7 @@ test('an edit of the rules or tags is noticed, one of the order of members is no
   );
 });
 
-test('a Profile that a person made is not the driver’s', () => {
+test('a Profile created by a user is not the driver’s', () => {
   const made = networkProfile('web');
   assert.ok(!isUneditedDriverProfile({ ...made, metadata: { name: 'web' } }));
 });

@@ -4,20 +4,20 @@ import { formatJson } from '../../model/json.ts';
 import { resourceNameFor, tagFor } from '../../model/names.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
 
-/** Says that the driver made a resource, and with what content: the digest of the spec as it was made. */
+/** Marks a resource as created by the driver; the value is the digest of the original spec. */
 export const madeByDriver = 'docker.projectcalico.org/made-by-driver';
 
-/** The name that people gave to what a mapped name stands for. */
+/** The original name of a resource whose name is mapped. */
 export const dockerNameAnnotation = 'docker.projectcalico.org/name';
 
-/** The Profile that a network's name stands for. */
+/** Returns the name of a network's Profile. */
 export function networkProfile(dockerName: string): Profile {
   return driverMade(resourceNameFor(dockerName), dockerName, newProfileSpec(dockerName));
 }
 
 /**
- * What a new Profile says: its own name as tag; in from that tag; out to everywhere. It is the default of
- * Calico's Docker plugin since 2015.
+ * Returns a new Profile: its own name as tag; inbound allowed from that tag; outbound allowed to everywhere. This has
+ * been the default of libnetwork-plugin since 2015.
  */
 export function newProfileSpec(dockerName: string): Profile['spec'] {
   const tag = tagFor(dockerName);
@@ -28,36 +28,43 @@ export function newProfileSpec(dockerName: string): Profile['spec'] {
   };
 }
 
-/** The Profiles that a network gives its containers, by Docker's names: those of `-o profiles=`, or its own. */
+/**
+ * Returns the Profiles that a network gives its containers, by Docker's names: those of `-o profiles=`, or its own.
+ */
 export function networkProfiles({ name, options }: DockerNetwork): readonly string[] {
   return options.profiles ?? (name === undefined ? [] : [name]);
 }
 
-/** The name of the Profile that isolates a network, if it is internal. */
+/** Returns the name of the Profile that isolates a network, if it is internal. */
 export function networkIsolation({ name, internal }: DockerNetwork): readonly string[] {
   return internal && name !== undefined ? [isolationProfileName(name)] : [];
 }
 
 const isolationPrefix = 'xi--';
 
-/** The name of the Profile that isolates an internal network. */
+/** Returns the name of the Profile that isolates an internal network. */
 export function isolationProfileName(dockerName: string): string {
   return `${isolationPrefix}${resourceNameFor(dockerName)}`;
 }
 
-/** Whether a Profile of that name isolates an internal network; no other Docker name is mapped to such a one. */
+/**
+ * Reports whether a Profile of that name isolates an internal network; no other Docker name is mapped to such a name.
+ */
 export function isIsolationProfileName(name: string): boolean {
   return name.startsWith(isolationPrefix);
 }
 
-/** The label that the isolation of an internal network gives its endpoints. Having a value, it is no tag, which others of the container would share. */
+/**
+ * The label that the isolation of an internal network gives its endpoints. It has a value, so it is not a tag, which
+ * other endpoints of the container would share.
+ */
 const internalLabel = 'docker.projectcalico.org/internal';
 
 /**
- * What keeps an internal network (`--internal`) to itself, whatever Profiles its containers choose: it stands before
- * them and denies what does not come from the network's own tag, and what goes neither to it nor to an endpoint of
- * another internal network. There that network's isolation decides, which admits a container of both: its packets to
- * either leave by one interface where both have addresses of one pool.
+ * Returns the Profile that isolates an internal network (`--internal`), whatever Profiles its containers select: it
+ * comes before them and denies traffic that is not from the network's own tag, and traffic neither to it nor to an
+ * endpoint of another internal network. The isolation of that other network decides there, and admits a container of
+ * both: its packets to either leave by one interface if both have addresses of one pool.
  */
 export function isolationProfile(dockerName: string): Profile {
   const own = `has(${tagFor(dockerName)})`;
@@ -70,7 +77,10 @@ export function isolationProfile(dockerName: string): Profile {
   });
 }
 
-/** Whether the driver made the Profile and nobody has changed since what it says, nor put a label or annotation there. */
+/**
+ * Reports whether the driver created the Profile and nobody has changed its spec since, nor added a label or
+ * annotation.
+ */
 export function isUneditedDriverProfile({ metadata, spec }: Profile): boolean {
   const { annotations = {}, labels = {} } = metadata;
   const isOurs = (name: string) => name === madeByDriver || name === dockerNameAnnotation;
@@ -93,7 +103,7 @@ function driverMade(name: string, dockerName: string, spec: Profile['spec']): Pr
   };
 }
 
-/** The same for equal content in any member order, whether or not empty members are written out. */
+/** Returns the same text for equal content in any member order, whether or not empty members are written out. */
 function digest(spec: Profile['spec']): string {
   return createHash('sha256')
     .update(formatJson(sorted(spec)))

@@ -11,8 +11,8 @@ import { isProfileInUse, profilesOfNetwork } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 /**
- * Makes the Profiles that a network's name stands for, where they are missing. Whoever removes one at this moment
- * looks for networks that go by it, and finds that one came.
+ * Creates the missing Profiles of a network. Anyone who deletes one at this moment checks for networks that use it,
+ * and finds the new network.
  */
 export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stamp: Stamp): void {
   if (network.name === undefined) return;
@@ -28,8 +28,8 @@ export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stam
 }
 
 /**
- * Removes the Profiles of a network that is gone from the draft, if the driver made them, nobody edited them
- * and no network of any host nor any endpoint goes by them.
+ * Deletes the Profiles of a removed network from the draft, if the driver created them, nobody edited them, and no
+ * network of any host nor any endpoint uses them.
  */
 export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
   if (gone.name === undefined) return;
@@ -41,15 +41,15 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
 }
 
 /**
- * The Profiles that the driver made, that nobody edited, and that no network of any host nor any endpoint goes by: a
- * network that goes before its last endpoint, as Docker removes them after a crash, leaves such a one.
+ * Returns the unedited Profiles created by the driver that no network of any host nor any endpoint uses. A network
+ * removed before its last endpoint, as Docker does after a crash, leaves such a Profile.
  */
 export function leakedProfiles(draft: Draft): readonly string[] {
   const found = new Set<string>();
   for (const [name, profile] of draft.entries('Profile')) {
     if (isUneditedDriverProfile(profile)) found.add(name);
   }
-  // Its users are looked up only for the few that may have none.
+  // The users are looked up only for the few that may have none.
   for (const [, network] of draft.entries('DockerNetwork')) {
     for (const name of profilesOfNetwork(network)) found.delete(name);
   }
@@ -60,10 +60,10 @@ export function leakedProfiles(draft: Draft): readonly string[] {
   return [...found];
 }
 
-/** Removes those of the Profiles that still are ownerless; a network that comes meanwhile keeps its own. */
+/** Deletes those of the Profiles that are still leaks; a network created meanwhile keeps its own. */
 export function reclaimProfiles(draft: Draft, names: ReadonlySet<string>): readonly string[] {
   const dropped = leakedProfiles(draft).filter((name) => names.has(name));
-  // The networks were looked through: whoever makes one meanwhile makes this commit fail.
+  // The networks were scanned: if one is created meanwhile, this commit fails.
   for (const name of dropped) draft.remove('Profile', name);
   return dropped;
 }

@@ -34,7 +34,7 @@ const addresses: AddressPlans = {
   releaseExtra: () => undefined,
 };
 
-/** Lets a test make networks on a datastore of its own. */
+/** Lets a test create networks on a datastore of its own. */
 async function withNetworks<Result>(
   createProfiles: boolean,
   use: (networks: Networks, mirror: LiveMirror) => Promise<Result>,
@@ -62,7 +62,7 @@ async function withNetworks<Result>(
   }
 }
 
-/** What is stored when Docker has made a network with the `-o` options. */
+/** Returns the stored network after Docker has created it with the `-o` options. */
 function created(
   createProfiles: boolean,
   generic: Readonly<Record<string, string>>,
@@ -87,7 +87,7 @@ function created(
   });
 }
 
-test('a network that Docker makes again with another pool has that one, and keeps its name', () =>
+test('a network that Docker creates again with another pool gets that pool, and keeps its name', () =>
   withNetworks(true, async (networks, mirror) => {
     for (const gateway of ['169.254.1.1', '169.254.2.2']) {
       const IPv4Data = [{ Pool: '0.0.0.0/0', Gateway: `${gateway}/32` }];
@@ -104,7 +104,7 @@ test('a network has the Profile of its name', async () => {
   assert.deepEqual(await created(true, {}), { profiles: ['web'], chosen: undefined });
 });
 
-test('where no Profiles are made, it has none but those that its options name', async () => {
+test('if no Profiles are created, it has only those that its options name', async () => {
   assert.deepEqual(await created(false, {}), { profiles: [], chosen: [] });
   assert.deepEqual(await created(false, { profiles: 'db' }, ['db']), {
     profiles: ['db'],
@@ -112,7 +112,7 @@ test('where no Profiles are made, it has none but those that its options name', 
   });
 });
 
-test('a Profile that does not exist is refused with the command that adds it, and nothing is stored', async () => {
+test('a Profile that does not exist is rejected with the command that adds it, and nothing is stored', async () => {
   await withNetworks(true, async (networks, mirror) => {
     const request = createNetworkRequest.parse({
       NetworkID: 'n1',
@@ -127,7 +127,7 @@ test('a Profile that does not exist is refused with the command that adds it, an
   });
 });
 
-test('a network whose Profile was removed since is made again all the same, as Swarm does after a restart', async () => {
+test('a network whose Profile was deleted since can still be recreated, as Swarm does after a restart', async () => {
   await withNetworks(true, async (networks, mirror) => {
     const writer = new GroupWriter(mirror);
     await writer.write((draft) => draft.put('Profile', 'db', networkProfile('db')), signal);

@@ -19,15 +19,15 @@ const internalKey = 'com.docker.network.internal';
 const ipv4Key = 'com.docker.network.enable_ipv4';
 const ipv6Key = 'com.docker.network.enable_ipv6';
 
-/** The networks of this host, as Docker makes and removes them. Every call may be repeated. */
+/** Creates and removes the networks of this host for Docker. All calls are idempotent. */
 export interface Networks {
   create(request: CreateNetworkRequest, signal: AbortSignal): Promise<void>;
   remove(networkId: string, signal: AbortSignal): Promise<void>;
-  /** For Swarm's manager: the network is to be, on whichever host a task of it comes to run. */
+  /** For Swarm's manager: the network will exist on any host that runs a task of it. */
   allocate(request: CreateNetworkRequest, signal: AbortSignal): Promise<void>;
-  /** For Swarm's manager: the network is no more. */
+  /** For Swarm's manager: the network was removed. */
   free(networkId: string, signal: AbortSignal): Promise<void>;
-  /** Records the name that Docker has for a network of ours, and makes its Profile; unknown IDs are ignored. */
+  /** Records Docker's name of a Calico network, and creates its Profile; unknown IDs are ignored. */
   learnName(networkId: string, name: string, signal: AbortSignal): Promise<void>;
 }
 
@@ -36,11 +36,11 @@ export interface NetworksDeps {
   readonly writer: Writer;
   readonly addresses: AddressPlans;
   readonly stamp: Stamp;
-  /** Whether a network whose options name no Profiles has the Profile of its name; else it has none. */
+  /** Whether a network whose options name no Profiles gets the Profile of its name; otherwise it has none. */
   readonly createProfiles: boolean;
 }
 
-/** The datastore id of a network of a host. */
+/** Returns the datastore ID of a network of a host. */
 export function networkEntryId(node: string, networkId: string): string {
   return `${node}/${networkId}`;
 }
@@ -56,7 +56,7 @@ export function createNetworks(deps: NetworksDeps): Networks {
         throw new CalicoError('driver/network-differs', { network: request.NetworkID });
       }
       if (hasSameGateways(existing, asked)) return;
-      // Docker keeps no network of Swarm over its restart: it asks for the pools anew and makes the network again.
+      // Docker keeps no Swarm network over its restart: it requests the pools again and recreates the network.
     }
     const { create, subnets, ...facts } = asked;
     if (existing === undefined) expectProfiles(draft, create.options.profiles ?? []);
@@ -111,7 +111,7 @@ export function createNetworks(deps: NetworksDeps): Networks {
   };
 }
 
-/** Gives a network its name, if it has none or another, and answers what is known of it. */
+/** Sets the name of a network if it changed, and returns the network. */
 export function nameNetwork(
   draft: Draft,
   options: { readonly id: string; readonly name: string; readonly stamp: Stamp },
@@ -126,8 +126,8 @@ export function nameNetwork(
 
 /**
  * Throws `driver/no-such-profile` for a Profile that a new network would name and that does not exist: its containers
- * would be denied everything. Docker shows an error of CreateNetwork, and nothing else that a driver answers, so that
- * refusing is the one way to say so at once. Whoever removes one at this moment finds that the network came.
+ * would be denied everything. Docker shows no other response to CreateNetwork than an error, so rejecting is the only
+ * way to report it immediately. Anyone who deletes a Profile at this moment finds the new network.
  */
 function expectProfiles(draft: Draft, dockerNames: readonly string[]): void {
   for (const profile of dockerNames) {
@@ -195,7 +195,7 @@ function requestedSubnet(
   };
 }
 
-/** Whether a repeated CreateNetwork speaks of the pools that the network has. */
+/** Reports whether a repeated CreateNetwork has the pools of the network. */
 function hasSameGateways(existing: DockerNetwork, asked: AskedNetwork): boolean {
   return isDeepStrictEqual(
     existing.subnets.map(({ gateway }) => gateway),
@@ -203,7 +203,7 @@ function hasSameGateways(existing: DockerNetwork, asked: AskedNetwork): boolean 
   );
 }
 
-/** Whether a repeated CreateNetwork says what the first one said. */
+/** Reports whether a repeated CreateNetwork equals the first one. */
 function isSameNetwork(existing: DockerNetwork, asked: AskedNetwork): boolean {
   return (
     existing.internal === asked.internal &&

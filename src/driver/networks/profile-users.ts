@@ -4,7 +4,10 @@ import { resourceNameFor } from '../../model/names.ts';
 import { containerName, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import { networkIsolation, networkProfiles } from './network-profile.ts';
 
-/** Who goes by a Profile: `network web of host-1`, `container app`, or `endpoint …` whose container is not known. */
+/**
+ * Returns the users of a Profile: `network web of host-1`, `container app`, or `endpoint …` if its container is
+ * unknown.
+ */
 export function profileUsers(draft: Draft, profile: string): readonly string[] {
   const users: string[] = [];
   for (const [, network] of draft.entries('DockerNetwork')) {

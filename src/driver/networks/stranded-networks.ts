@@ -3,20 +3,20 @@ import type { Mirror } from '../../cache/mirror.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import { networkEntryId } from './networks.ts';
 
-/** The names of the plain sockets, which the daemon and the managed plugin both offer. */
+/** The names of the plain sockets, which both the daemon and the managed plugin serve. */
 const plainNames: ReadonlySet<string> = new Set(['calico', 'calico-ipam', 'default']);
 
 const answerMs = 1000;
 
-/** A network whose driver nobody serves. */
+/** A network whose driver is not available. */
 export interface StrandedNetwork {
   readonly name: string;
   readonly driver: string;
 }
 
 /**
- * Networks of ours that were made with a managed plugin which is not enabled now: Docker ties a network to its
- * driver's name for good, so nothing but making it again helps. None while Docker does not answer.
+ * Returns the Calico networks created with a managed plugin that is not enabled now: Docker binds a network to its
+ * driver's name permanently, so it must be recreated. Returns none while Docker is unavailable.
  */
 export async function strandedNetworks(
   {
@@ -32,7 +32,7 @@ export async function strandedNetworks(
       docker.networks(deadline),
       docker.enabledPlugins(deadline),
     ]);
-    // Of a network that Swarm makes by a node's configuration, Docker does not say who hands out the addresses.
+    // Docker does not name the IPAM driver of a network that Swarm creates from a node's configuration.
     const isServed = (driver: string) =>
       driver === '' || plainNames.has(driver) || plugins.includes(driver);
     return networks

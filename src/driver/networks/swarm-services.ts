@@ -4,16 +4,16 @@ import type { DockerApi } from '../docker/docker-api.ts';
 
 const answerMs = 1000;
 
-/** A service with an address that leads nowhere. */
+/** A service with an unreachable address. */
 export interface VirtualAddress {
   readonly service: string;
   readonly address: string;
 }
 
 /**
- * Virtual addresses that Swarm gave its services on networks of ours. Docker sets up what stands behind such an
- * address on overlay networks alone, and does not tell the driver which addresses are virtual. None on a host that
- * is no manager, and while Docker or the datastore does not answer.
+ * Returns the virtual addresses of Swarm services on Calico networks. Docker implements them on overlay networks only,
+ * and does not tell the driver which addresses are virtual. Returns none on a host that is not a manager, and while
+ * Docker or the datastore is unavailable.
  */
 export async function virtualAddresses(
   { docker, mirror }: { readonly docker: DockerApi; readonly mirror: Mirror },

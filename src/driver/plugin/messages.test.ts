@@ -6,7 +6,7 @@ import { endpointRequest, joinRequest, networkRequest } from './messages.ts';
 const swarmId = 'z8r4k9fdsz1w3tu6f6m3b0o1x';
 const id = 'ab'.repeat(32);
 
-test('IDs as Docker and Swarm make them are taken, and paths, blanks and what is too long are not', () => {
+test('IDs of Docker and Swarm are accepted; paths, blanks and overlong texts are not', () => {
   const isTaken = (NetworkID: string) => networkRequest.safeParse({ NetworkID }).success;
   for (const good of [id, swarmId, 'n1']) assert.ok(isTaken(good), good);
   const bad = [
@@ -25,7 +25,7 @@ test('IDs as Docker and Swarm make them are taken, and paths, blanks and what is
   for (const one of bad) assert.ok(!isTaken(one), one);
 });
 
-test('whatever is taken for an ID is one part of a path, and stays it', () => {
+test('any accepted ID is exactly one part of a path', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
       const asked = { NetworkID: text, EndpointID: text };

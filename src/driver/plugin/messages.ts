@@ -1,12 +1,11 @@
 import { z } from 'zod';
 
 /**
- * The messages of Docker's remote network driver API, as Docker 20.10 to 29 sends them. Unknown fields are
- * tolerated; Go's `null` stands for an empty map or list, and `""` for an absent address.
- * Source: moby, libnetwork/drivers/remote/api.
+ * The messages of Docker's remote network driver API, as Docker 20.10 to 29 sends them. Unknown fields are tolerated;
+ * Go's `null` means an empty map or list, and `""` an absent address. Source: moby, libnetwork/drivers/remote/api.
  */
 
-/** Go's null as absent. */
+/** Treats Go's null as absent. */
 function nullable<S extends z.ZodType>(schema: S) {
   return z
     .union([schema, z.null()])
@@ -27,7 +26,7 @@ const ipamData = z.object({
 const ipamDataList = nullable(z.array(ipamData)).transform((value) => value ?? []);
 
 /**
- * IDs become parts of keys, file names, interface names and paths of Docker's API, so nothing else is taken for one.
+ * IDs become parts of keys, file names, interface names and paths of Docker's API, so nothing else is accepted as one.
  * Docker sends 64 hexadecimal digits, Swarm 25 letters and digits for its networks.
  */
 const networkId = z
@@ -93,7 +92,7 @@ export const optionsRequest = z.object({ Options: options });
 
 export type OptionsRequest = z.infer<typeof optionsRequest>;
 
-/** What Join answers. RouteType 0 goes by a next hop, 1 is on the link. */
+/** The response to Join. RouteType 0 uses a next hop, 1 is on-link. */
 export interface JoinResponse {
   readonly InterfaceName: { readonly SrcName: string; readonly DstPrefix: string };
   readonly Gateway?: string;

@@ -76,13 +76,13 @@ function post(path: string, body: string, headers: Record<string, string> = {}):
   });
 }
 
-test('a stale file in the place of the socket is replaced, and only root’s group may talk', async () => {
+test("a stale file at the socket's path is replaced, and only root’s group may connect", async () => {
   const { mode } = await stat(socket);
   assert.equal(mode & 0o777, 0o660);
   assert.deepEqual(await readdir(folder), ['calico.sock']);
 });
 
-test('a call is answered whatever its content type, on a connection of its own', async () => {
+test('a call is served whatever its content type, on a connection of its own', async () => {
   const accept = { accept: 'application/vnd.docker.plugins.v1.2+json' };
   for (const headers of [accept, { ...accept, 'content-type': 'text/plain' }]) {
     assert.deepEqual(await post('/Test.Echo', '{"name":"web","Unknown":null}\n', headers), {
@@ -106,14 +106,14 @@ test('the empty Host header of Docker 20.10 is accepted', async () => {
   assert.match(answer, /\{"Scope":"local"\}$/);
 });
 
-test('an empty body is refused where the call needs one, and accepted where not', async () => {
+test('an empty body is rejected if the call needs one, and accepted if not', async () => {
   const { status, body } = await post('/Test.Echo', '');
   assert.equal(status, 500);
   assert.match(JSON.stringify(body), /empty body \(Docker retried on a closed/);
   assert.equal((await post('/Test.Capabilities', '')).status, 200);
 });
 
-test('a wrong body gets one line that names the field, under both keys, with the id of the call', async () => {
+test('an invalid body gets one line that names the field, under both keys, with the ID of the call', async () => {
   const { status, body } = await post('/Test.Echo', '{"name":5}');
   const { callId } = calls.at(-1) ?? { callId: '' };
   const message = `invalid request: name: must be a string [${callId}]`;
@@ -122,18 +122,18 @@ test('a wrong body gets one line that names the field, under both keys, with the
   assert.equal(calls.at(-1)?.error?.code, 'driver/bad-request');
 });
 
-test('a body that is no JSON is refused', async () => {
+test('a body that is not JSON is rejected', async () => {
   const { body } = await post('/Test.Echo', '{');
   assert.match(JSON.stringify(body), /body is not JSON/);
 });
 
-test('an unknown call is answered with 404, which Docker takes as "not implemented"', async () => {
+test('an unknown call returns 404, which Docker takes as "not implemented"', async () => {
   const { status, body } = await post('/Test.Nothing', '{}');
   assert.equal(status, 404);
   assert.match(JSON.stringify(body), /unknown plugin call POST \/Test\.Nothing/);
 });
 
-test('closing lets the running call end, takes no new one, and removes the socket', async () => {
+test('closing lets the running call end, accepts no new one, and removes the socket', async () => {
   const running = post('/Test.Slow', '{}');
   await new Promise((resolve) => setTimeout(resolve, 50));
   const closed = server.close();

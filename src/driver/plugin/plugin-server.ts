@@ -6,17 +6,17 @@ import { firstIssue } from '../../model/issues.ts';
 import { listenOnSocketFile, type SocketFile } from './socket-file.ts';
 
 /**
- * Docker's plugin protocol: POST of one JSON object to `/<Driver>.<Method>` on a Unix socket.
- * Source: Docker plugin API; what differs by version is in docs/docker.md.
+ * Docker's plugin protocol: POST of one JSON object to `/<Driver>.<Method>` on a Unix socket. Source: Docker plugin
+ * API; differences between versions are in docs/docker.md.
  */
 
-/** One method: the schema of its body (none: the body may be empty) and what it does. */
+/** One method: the schema of its body (none: the body may be empty) and its implementation. */
 export interface Method {
   readonly answer: (body: unknown, signal: AbortSignal) => Promise<object>;
   readonly takesBody: boolean;
 }
 
-/** Ties a schema to the function that gets its value. */
+/** Binds a schema to the function that gets its value. */
 export function method<Request>(
   schema: z.ZodType<Request>,
   answer: (request: Request, signal: AbortSignal) => Promise<object>,
@@ -43,7 +43,7 @@ export interface CallRecord {
   readonly callId: string;
   readonly durationMs: number;
   readonly error: CalicoError | undefined;
-  /** The bodies of request and answer, where the call got so far. */
+  /** The bodies of request and response, if the call got so far. */
   readonly asked?: unknown;
   readonly answered?: unknown;
 }
@@ -58,19 +58,19 @@ export interface PluginServer {
   /** Serves on the socket files; each replaces a stale one of its name. */
   listen(socketFiles: readonly string[]): Promise<void>;
 
-  /** Serves on a socket that listens already. */
+  /** Serves on a socket that is already listening. */
   serve(socket: SocketFile): void;
 
-  /** Takes no new calls, lets the running ones end (at most 10 s), removes the sockets. */
+  /** Accepts no new calls, lets the running ones end (at most 10 s), removes the sockets. */
   close(): Promise<void>;
 }
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
 const drainMs = 10_000;
-/** Docker lists published ports one by one, in some 120 bytes each; all of two protocols are 16 MB. */
+/** Docker lists published ports one by one, at about 120 bytes each; all ports of two protocols take 16 MB. */
 const bodyLimitBytes = 1 << 24;
 
-/** Makes the server; nothing listens before `listen`. */
+/** Creates the server; nothing listens before `listen`. */
 export async function createPluginServer(options: PluginServerOptions): Promise<PluginServer> {
   const stopping = new AbortController();
   const app = createApp(options, stopping.signal);
@@ -107,8 +107,8 @@ function createApp(
   app.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
 
   app.addHook('onRequest', async (_request, reply) => {
-    // Docker may write its next call on a connection that is just being closed, and then repeats the call
-    // with an empty body (moby pkg/plugins/client.go). A connection of its own for each call avoids that.
+    // Docker may write its next call on a connection that is being closed, and then repeats the call with an empty
+    // body (moby pkg/plugins/client.go). A separate connection for each call avoids that.
     reply.header('connection', 'close').type(contentType);
   });
   for (const [name, { answer, takesBody }] of Object.entries(methods)) {
@@ -137,7 +137,7 @@ function createApp(
   }
   const reject = (request: FastifyRequest, error: CalicoError): string => {
     const name = request.url.slice(1);
-    // Metrics have a label for each method: a name that is none of ours must not make a new one.
+    // Metrics have a label for each method: an unknown name must not create a new one.
     const called = name in methods ? name : 'unknown';
     onCall({ method: called, callId: request.id, durationMs: 0, error });
     return failure(`${error.message} [${request.id}]`);

@@ -8,12 +8,12 @@ import { listenOnSocketFile } from './socket-file.ts';
 
 const call = 'POST /Test.Call HTTP/1.1\r\nHost: \r\nContent-Length: 2\r\n\r\n{}';
 
-/** Parts of a call after which nothing more comes. */
+/** Parts of a call that are followed by nothing. */
 const beginnings = ['', 'POST /Te', call.slice(0, -4), call.slice(0, -1)];
 
 interface Client {
   readonly socket: Socket;
-  /** What it was told, when the other end has closed. */
+  /** The response received when the other end has closed. */
   readonly ended: Promise<string>;
 }
 
@@ -38,7 +38,7 @@ async function inFolder(use: (file: string) => Promise<void>): Promise<void> {
 }
 
 test(
-  'who does not say all of a call is disconnected after a time, and a long call is not',
+  'a client that sends only part of a call is disconnected, a long call is not',
   { timeout: 60_000 },
   () =>
     inFolder(async (file) => {
@@ -62,7 +62,7 @@ test(
     }),
 );
 
-test('who says a part of a call does not keep the socket from closing', { timeout: 60_000 }, () =>
+test('a partial call does not keep the socket from closing', { timeout: 60_000 }, () =>
   inFolder(async (file) => {
     const socket = await listenOnSocketFile(file, { arrivalMs: 600_000, closeMs: 100 });
     socket.serve((request) => request.on('error', () => undefined));

@@ -3,20 +3,20 @@ import { createServer, type RequestListener } from 'node:http';
 import { dirname } from 'node:path';
 import { CalicoError, describe } from '../../errors/error.ts';
 
-/** A Unix socket on which Docker's calls come in. */
+/** A Unix socket that receives Docker's calls. */
 export interface SocketFile {
-  /** Hands over the calls, those that have come before as well. */
+  /** Delivers the calls, including those received before. */
   serve(handler: RequestListener): void;
 
-  /** Takes no new calls, waits for the running ones, and removes the file. */
+  /** Accepts no new calls, waits for the running ones, and removes the file. */
   close(): Promise<void>;
 }
 
 /** Limits of a socket, in milliseconds. */
 interface Limits {
   /**
-   * How long a call may take to arrive, from its connection to its last byte; whoever takes longer is disconnected.
-   * Docker connects when it has a call, and writes it at once. How long the answer takes is not limited.
+   * Time limit for receiving a call, from its connection to its last byte; slower clients are disconnected. Docker
+   * connects when it has a call, and writes it immediately. The time of the response is not limited.
    */
   readonly arrivalMs: number;
   /** How long a connection may keep the socket from closing. */
@@ -26,9 +26,8 @@ interface Limits {
 const usual: Limits = { arrivalMs: 60_000, closeMs: 11_000 };
 
 /**
- * Listens on a socket file, in the place of a stale one of its name. Calls wait until somebody serves them. It
- * listens beside the wanted name and renames, so that the file is never there without somebody behind it.
- * Throws `driver/cannot-listen`.
+ * Listens on a socket file, replacing a stale one of its name. Calls wait until a server takes over. Listens under a
+ * temporary name and renames it, so that the file never exists without a listener. Throws `driver/cannot-listen`.
  */
 export async function listenOnSocketFile(
   file: string,
@@ -60,7 +59,7 @@ export async function listenOnSocketFile(
   } catch (error) {
     throw new CalicoError('driver/cannot-listen', { file, why: describe(error) }, { cause: error });
   }
-  // A connection that could not be accepted (no descriptor left) fails its client's call alone.
+  // A connection that could not be accepted (no descriptor left) fails only its client's call.
   server.on('error', () => undefined);
   const { ino } = await stat(file);
   return {
@@ -71,7 +70,7 @@ export async function listenOnSocketFile(
         server.close(() => resolve());
       });
       clearTimeout(force);
-      // A newer process may have put a socket in the place of ours.
+      // A newer process may have replaced this socket.
       const present = await stat(file).catch(() => undefined);
       if (present?.ino === ino) await rm(file, { force: true });
     },

@@ -34,14 +34,14 @@ import { portBindings } from './port-bindings.ts';
 import { parsePortMap, type AskedPort } from './port-map.ts';
 
 /**
- * The published ports of endpoints, which follow the container's default route: Docker programs the endpoint
- * that carries it, and revokes the one that carried it before. Every call may be repeated.
+ * The published ports of endpoints, which follow the container's default route: Docker programs the endpoint that
+ * carries it, and revokes the one that carried it before. All calls are idempotent.
  */
 export interface ExternalConnectivity {
-  /** Publishes what the request lists, and nothing else; all of it or nothing. Throws `port/…`. */
+  /** Publishes exactly the ports of the request; all or none. Throws `port/…`. */
   program(request: ProgramRequest, signal: AbortSignal): Promise<void>;
   revoke(request: EndpointRequest, signal: AbortSignal): Promise<void>;
-  /** Docker has begun anew: endpoints of its life before may be gone without a word. */
+  /** Docker has restarted: endpoints from before may have been removed without a call. */
   engineBegan(): void;
 }
 
@@ -51,19 +51,19 @@ export interface ExternalConnectivityDeps {
   readonly writer: Writer;
   readonly hostPorts: HostPortReservations;
   readonly families: readonly IpFamily[];
-  /** Whether a container whose network namespace has this path runs. */
+  /** Reports whether a container runs whose network namespace has this path. */
   readonly isAlive: (sandbox: string) => boolean;
-  /** Resolves when the kernel has what the datastore said of the endpoint at that revision. */
+  /** Resolves when the endpoint is programmed as of that datastore revision. */
   readonly programmed: (endpointId: string, revision: bigint, signal: AbortSignal) => Promise<void>;
 }
 
-/** How often a port that the kernel chose for one address may be taken on another. */
+/** How often a port that the kernel chose for one address is tried on another. */
 const maxAttempts = 20;
 
 export function createExternalConnectivity(deps: ExternalConnectivityDeps): ExternalConnectivity {
   const { node, mirror, writer } = deps;
   const oneAtATime = new KeyedMutex();
-  /** Endpoints that this life of Docker has asked ports for and will revoke itself. */
+  /** Endpoints whose ports this Docker process has requested and will revoke itself. */
   const expected = new Set<string>();
   const endpointOf = (endpointId: string) =>
     mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId))?.value;
@@ -97,7 +97,10 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     }
   };
 
-  /** What was, or may have been, written before an error; Docker removes the endpoint then, but ports are free at once. */
+  /**
+   * Revokes everything that was, or may have been, written before an error; Docker removes the endpoint then, but the
+   * ports must be free immediately.
+   */
   const undo = async (endpointId: string, before: readonly PublishedPort[]): Promise<void> => {
     await writer.write((draft) => publish(draft, endpointId, before), AbortSignal.timeout(5000));
   };
@@ -138,15 +141,15 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
   };
 }
 
-/** One endpoint's taking of ports: what it has got so far, to be given back if the rest cannot be had. */
+/** The port reservations of one endpoint so far, released if the rest fails. */
 class Taking {
   readonly #deps: ExternalConnectivityDeps;
   readonly #endpoint: WorkloadEndpoint;
   readonly #expected: ReadonlySet<string>;
   readonly #taken: ReservedPort[] = [];
-  /** How many ports the endpoint publishes when all are taken. */
+  /** The total number of ports that the endpoint publishes. */
   #portCount = 0;
-  /** IDs of endpoints of containers that run no more, whose ports it took over. */
+  /** IDs of endpoints of stopped containers whose ports it took over. */
   readonly stale = new Set<string>();
 
   constructor(
@@ -159,7 +162,7 @@ class Taking {
     this.#expected = expected;
   }
 
-  /** Takes a host port for each; of those that the endpoint has already, a repeated call gets the same. */
+  /** Reserves a host port for each; a repeated call returns the ports that the endpoint already has. */
   async takeAll(
     asked: readonly AskedPort[],
     before: readonly PublishedPort[],
@@ -191,7 +194,7 @@ class Taking {
     return ports;
   }
 
-  /** Lets go what was taken and does not belong to the ports given. */
+  /** Releases reservations that do not belong to the given ports. */
   giveBack(kept: readonly PublishedPort[]): void {
     const { hostPorts, families } = this.#deps;
     const needed = new Set(portBindings(this.#endpoint, kept, families).map(hostPortKey));
@@ -218,7 +221,7 @@ class Taking {
       } catch (error) {
         this.#releaseSince(before);
         if (!isCalicoError(error, 'port/taken')) throw error;
-        // Docker's own sentence for one port; who has those of a range would be a long list.
+        // Docker's own sentence for one port; the users of a range would be a long list.
         if (choices === 1) throw await this.#whoHas(addresses, asked, error);
       }
     }
@@ -226,7 +229,7 @@ class Taking {
     throw new CalicoError('port/range-taken', { where: addressAndPort(first, range) });
   }
 
-  /** The error that names the process of the host which has the port; the one given if a container has it. */
+  /** Returns the error that names the host process using the port; the given error if a container has it. */
   async #whoHas(
     addresses: readonly IpAddress[],
     { protocol, port, firstHostPort: hostPort }: AskedPort,
@@ -273,9 +276,9 @@ class Taking {
   }
 
   /**
-   * After a crash of Docker, containers begin anew before anybody says that their old endpoints are gone. A
-   * port of a container that runs no more, or of another endpoint of this one, is free. One that is about to
-   * start has no process yet (Docker before 28 makes its namespace last), but this life of Docker asked for it.
+   * After a crash of Docker, containers restart before their old endpoints are removed. A port of a stopped container,
+   * or of another endpoint of this one, is free. A container that is about to start has no process yet (Docker before
+   * 28 creates its namespace last), but this Docker process has requested its ports.
    */
   #takeOver(binding: ReservedPort): void {
     const { hostPorts, mirror, node, isAlive } = this.#deps;
@@ -292,7 +295,7 @@ class Taking {
 }
 
 /**
- * The addresses of the host that a port is asked for on: the one given, or all of the families that the endpoint
+ * Returns the host addresses on which a port is requested: the given one, or all of the families that the endpoint
  * has. Throws `port/no-address` if the endpoint cannot be reached from there.
  */
 function hostIps(endpoint: WorkloadEndpoint, { hostIp, firstHostPort }: AskedPort) {

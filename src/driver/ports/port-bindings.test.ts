@@ -30,7 +30,7 @@ const port = (hostIp: string, hostPort: number): PublishedPort => ({
   port: 80,
 });
 
-test("published ports are kept in Calico's form, and read back", () => {
+test("published ports are stored in Calico's form, and read back", () => {
   const ports = [port('0.0.0.0', 8080), port('::1', 8081)];
   const written = withPublishedPorts(endpoint, ports);
   assert.deepEqual(written.spec.ports?.[0], {
@@ -44,7 +44,7 @@ test("published ports are kept in Calico's form, and read back", () => {
   assert.deepEqual(withPublishedPorts(written, []), endpoint);
 });
 
-test('named ports that somebody else wrote stay', () => {
+test('named ports written by others stay', () => {
   const named = { name: 'http', protocol: 'TCP', port: 80 };
   const before = { ...endpoint, spec: { ...endpoint.spec, ports: [named] } };
   const written = withPublishedPorts(before, [port('0.0.0.0', 8080)]);
@@ -52,7 +52,7 @@ test('named ports that somebody else wrote stay', () => {
   assert.deepEqual(withPublishedPorts(written, []), before);
 });
 
-test('a port on all IPv4 addresses is served on ::1 as well, one on a single address is not', () => {
+test('a port on all IPv4 addresses is also served on ::1, one on a single address is not', () => {
   const held = (ports: readonly PublishedPort[], families: readonly (4 | 6)[]) =>
     portBindings(endpoint, ports, families).map(({ address, relayTo }) => [
       address,
@@ -67,7 +67,7 @@ test('a port on all IPv4 addresses is served on ::1 as well, one on a single add
   assert.deepEqual(held([port('::1', 8080)], [4, 6]), [['::1', '10.65.0.1']]);
 });
 
-test('of very many ports none is relayed, so that each takes one socket', () => {
+test('with very many ports none is relayed, so that each takes one socket', () => {
   const relays = (count: number) => {
     const ports = Array.from({ length: count }, (_, index) => port('0.0.0.0', 1 + index));
     const bindings = portBindings(endpoint, ports, [4, 6]);

@@ -11,19 +11,19 @@ import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 
 const loopback6 = parseAddress('::1');
 
-/** Of more ports none is relayed: each relay is a descriptor more and a socket that this process serves. */
+/** With more ports, none is relayed: each relay is one more descriptor and socket of this process. */
 const maxRelayedPorts = 1000;
 
 /**
- * The sockets that hold the published ports of an endpoint. A port on all IPv4 addresses is served on `[::1]` as well
- * if the host has that, as `localhost` may mean either; connections to `::1`, which the kernel does not translate, are
- * relayed. Of very many ports only those are that were published on `[::1]`.
+ * Returns the sockets that reserve the published ports of an endpoint. A port on all IPv4 addresses is also served on
+ * `[::1]` if the host has it, because `localhost` may mean either; connections to `::1`, which the kernel does not
+ * translate, are relayed. With very many ports only those published on `[::1]` are relayed.
  */
 export function portBindings(
   endpoint: WorkloadEndpoint,
   ports: readonly PublishedPort[],
   families: readonly IpFamily[],
-  /** How many ports the endpoint publishes in all. */
+  /** The total number of ports that the endpoint publishes. */
   portCount = ports.length,
 ): readonly ReservedPort[] {
   const key = ({ protocol, hostPort }: PublishedPort) => `${protocol} ${hostPort}`;

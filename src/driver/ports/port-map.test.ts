@@ -23,12 +23,12 @@ test('the port map as Docker sends it', () => {
   ]);
 });
 
-test("no list, and Go's null, are an empty one", () => {
+test("a missing list, and Go's null, mean an empty one", () => {
   assert.deepEqual(parsePortMap({}), []);
   assert.deepEqual(parsePortMap({ [key]: null }), []);
 });
 
-test('what is no port map is refused', () => {
+test('an invalid port map is rejected', () => {
   const good = { Proto: 6, Port: 80, HostIP: '', HostPort: 8080, HostPortEnd: 8080 };
   for (const bad of [
     'text',

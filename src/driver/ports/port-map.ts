@@ -6,14 +6,14 @@ import { firstIssue } from '../../model/issues.ts';
 
 const portMapKey = 'com.docker.network.portmap';
 
-/** A port that the user wants to have published, as Docker tells it. */
+/** A port to publish, as requested by Docker. */
 export interface AskedPort {
   readonly protocol: PortProtocol;
-  /** The container's. */
+  /** The container's port. */
   readonly port: number;
   /** `undefined`: all addresses of the host. */
   readonly hostIp: IpAddress | undefined;
-  /** The first free one of these; 0: the kernel chooses. */
+  /** The first free one of this range is used; 0: the kernel chooses. */
   readonly firstHostPort: number;
   readonly lastHostPort: number;
 }
@@ -30,7 +30,10 @@ const portMap = z.array(
   }),
 );
 
-/** The port map in the options of ProgramExternalConnectivity; Docker's null is an empty one. Throws `port/bad-map`. */
+/**
+ * Parses the port map in the options of ProgramExternalConnectivity; Docker's null is an empty one. Throws
+ * `port/bad-map`.
+ */
 export function parsePortMap(options: Readonly<Record<string, unknown>>): readonly AskedPort[] {
   const parsed = portMap.safeParse(options[portMapKey] ?? []);
   if (!parsed.success) {

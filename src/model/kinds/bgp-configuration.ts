@@ -68,7 +68,7 @@ export const bgpConfigurationType: ResourceType<BgpConfiguration> = resourceType
   validate: configurationProblem,
 });
 
-/** What only the configuration of all hosts can say. */
+/** Fields allowed only in the configuration of all hosts. */
 const globalFields = [
   'nodeToNodeMeshEnabled',
   'asNumber',

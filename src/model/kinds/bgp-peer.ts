@@ -49,7 +49,7 @@ export const bgpPeerType: ResourceType<BgpPeer> = resourceType({
   validate: peerProblem,
 });
 
-/** Fields that exclude each other. */
+/** Mutually exclusive fields. */
 const exclusive = [
   ['node', 'nodeSelector'],
   ['peerIP', 'peerSelector'],

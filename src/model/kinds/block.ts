@@ -15,7 +15,7 @@ const allocationAttributes = z.looseObject({
   releasedAt: z.exactOptional(z.string()),
 });
 
-/** Who holds an address: a handle and free key-value pairs. */
+/** The allocation of an address: a handle and free key-value pairs. */
 export type AllocationAttributes = z.infer<typeof allocationAttributes>;
 
 const blockFields = z.looseObject({
@@ -34,9 +34,9 @@ const blockFields = z.looseObject({
 export type Block = z.infer<typeof blockFields>;
 
 /**
- * A block of consecutive addresses with at most one host that prefers it. `allocations[ordinal]` is an index
- * into `attributes` or null; `unallocated` is a queue: addresses are taken at its head, freed to its tail.
- * One whose lists do not fit its size is refused where it is read.
+ * A block of consecutive addresses with at most one affine host. `allocations[ordinal]` is an index into `attributes`
+ * or null; `unallocated` is a queue: addresses are allocated from its head and released to its tail. A block whose
+ * lists do not match its size is rejected on read.
  */
 const block = blockFields.superRefine((value, context) => {
   const size = cidrSize(value.cidr);
@@ -62,17 +62,17 @@ export function blockHost({
   return (affinity ?? undefined) === undefined ? hostAffinity : undefined;
 }
 
-/** Whether the block belongs to nobody, neither a host nor a virtual owner. */
+/** Reports whether the block has no affinity, neither for a host nor a virtual owner. */
 export function isNobodys({ affinity, hostAffinity }: Block): boolean {
   return (affinity ?? hostAffinity ?? '') === '';
 }
 
-/** Whether an address of the block is free, reserved ones included. */
+/** Reports whether an address of the block is unallocated, including reserved ones. */
 export function hasFree({ unallocated }: Block): boolean {
   return unallocated !== undefined && unallocated.length > 0;
 }
 
-/** Ids: the CIDR. The host that can allocate from a block is its group, so a full block has none. */
+/** IDs: the CIDR. The host that can allocate from a block is its group, so a full block has none. */
 function blockType(family: 'ipv4' | 'ipv6'): EntryType<Block> {
   return entryType({
     label: 'IPAM block',

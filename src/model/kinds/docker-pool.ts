@@ -15,24 +15,24 @@ const dockerPool = z.looseObject({
   range: z.exactOptional(cidr),
   /** Names of IP pools (`--ipam-opt pool=`); absent: all enabled ones. */
   ipPools: z.exactOptional(z.array(z.string())),
-  /** What these were when they were named: if one has been split, its parts go on for it. */
+  /** The ranges of these pools when they were named: if one was split, its parts replace it. */
   ipPoolCidrs: z.exactOptional(z.record(z.string(), cidr)),
-  /** The IP pool that this request made or uses, where it has a subnet. */
+  /** The IP pool that this request created or uses, if it has a subnet. */
   ipPool: z.exactOptional(z.string()),
   nextHop: z.exactOptional(address),
-  /** Where Swarm's manager asked for it, for the tasks of all hosts. */
+  /** Set if Swarm's manager requested it, for the tasks of all hosts. */
   swarm: z.exactOptional(
     z.looseObject({
-      /** The network's ID, once the manager has told it. */
+      /** The network's ID, once the manager has sent it. */
       network: z.exactOptional(z.string()),
-      /** Another manager leads now and has asked for a pool of its own for the network. */
+      /** Another manager leads now and has requested its own pool for the network. */
       isReplaced: z.exactOptional(z.boolean()),
     }),
   ),
   createdAt: z.string(),
 });
 
-/** A pool that Docker asked our IPAM for; its PoolID carries the same facts, so it can be made again. */
+/** A pool that Docker requested from calico-ipam; its PoolID contains the same facts, so it can be recreated. */
 export type DockerPool = z.infer<typeof dockerPool>;
 
 /** Ids: `<node>/<id>`; the node is the group. */

@@ -12,7 +12,7 @@ const ports = z.exactOptional(
   ),
 );
 
-/** Fields that hold a time, such as `90s`. */
+/** Fields with a duration, such as `90s`. */
 const times = {
   routeRefreshInterval: text,
   interfaceRefreshInterval: text,
@@ -25,7 +25,7 @@ const times = {
   flowLogsFlushInterval: text,
 };
 
-/** Felix has some 170 fields, and more with each release: those that Docker hosts have to do with are looked at. */
+/** Felix has some 170 fields, and more with each release: those relevant to Docker hosts are checked. */
 const felixConfiguration = resource(
   'FelixConfiguration',
   openObject({

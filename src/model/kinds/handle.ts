@@ -8,7 +8,7 @@ const handle = z.looseObject({
   deleted: z.exactOptional(z.boolean()),
 });
 
-/** Reverse index: how many addresses of which blocks (`10.65.0.0/26`) a handle holds. */
+/** Reverse index: the number of addresses per block (`10.65.0.0/26`) of a handle. */
 export type Handle = z.infer<typeof handle>;
 
 /** Source: libcalico-go/lib/backend/model/ipam_handle.go. */

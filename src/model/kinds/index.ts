@@ -26,12 +26,12 @@ import { stagedNetworkPolicyType } from './staged-network-policy.ts';
 import { tierType } from './tier.ts';
 import { workloadEndpointType } from './workload-endpoint.ts';
 
-/** Everything that Calico or we store lies below this. */
+/** Prefix of all data of Calico and of calico-cnm. */
 export const rootPrefix = '/calico/';
 
 /**
- * Every kind of value in the datastore, in the order in which people see them. A new kind is a file beside this one
- * and a line here; all else is generic over this list.
+ * Every kind of value in the datastore, in display order. A new kind is a file in this directory and a line here;
+ * everything else is generic over this list.
  */
 export const entryTypes = {
   IPPool: ipPoolType,
@@ -70,25 +70,25 @@ export type EntryKind = keyof EntryTypes;
 export type EntryValues = { readonly [K in EntryKind]: z.infer<EntryTypes[K]['schema']> };
 export type EntryValue<K extends EntryKind> = EntryValues[K];
 
-/** The entry types with kind and value type tied together, for code that is generic in the kind. */
+/** The entry types with kind and value type combined, for code that is generic in the kind. */
 export const entryTypeOf: { readonly [K in EntryKind]: EntryType<EntryValues[K]> } = entryTypes;
 
 /** All kinds. */
 export const entryKinds: readonly EntryKind[] = Object.keys(entryTypes).filter(isEntryKind);
 
-/** The kinds that people read and write. */
+/** The kinds that users read and write. */
 export type ResourceKind = {
   [K in EntryKind]: EntryTypes[K] extends { readonly isUserFacing: true } ? K : never;
 }[EntryKind];
 
-/** A resource of a kind; its `kind` says which. */
+/** A resource of any kind; its `kind` names it. */
 export type Resource = EntryValue<ResourceKind>;
 
-/** As `entryTypeOf`, of the kinds that people read and write. */
+/** Like `entryTypeOf`, for the kinds that users read and write. */
 export const resourceTypeOf: { readonly [K in ResourceKind]: ResourceType<EntryValues[K]> } =
   entryTypes;
 
-/** All kinds that people read and write. */
+/** Returns all kinds that users read and write. */
 export const resourceKinds: readonly ResourceKind[] = entryKinds.filter(isResourceKind);
 
 const kindOfPlural: ReadonlyMap<string, ResourceKind> = new Map(
@@ -96,7 +96,7 @@ const kindOfPlural: ReadonlyMap<string, ResourceKind> = new Map(
 );
 const recordKinds = entryKinds.filter((kind) => !isResourceKind(kind));
 
-/** What a key means: its kind and id; `undefined` for keys that are not ours to read. */
+/** Returns the kind and ID of a key; `undefined` for keys that calico-cnm does not read. */
 export function parseKey(
   key: string,
 ): { readonly kind: EntryKind; readonly id: string } | undefined {

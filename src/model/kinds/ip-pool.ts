@@ -29,9 +29,8 @@ const fields = resource(
 );
 
 /**
- * A range of addresses that workloads may use, cut into blocks. Defaults: the functions below. One that contradicts
- * itself is refused wherever it is read: no block can be cut from it, and everybody who looks for an address looks
- * at all pools.
+ * A range of addresses for workloads, divided into blocks. Defaults: the functions below. A pool that contradicts
+ * itself is rejected on read: no block can be allocated from it, and every allocation reads all pools.
  */
 export type IpPool = z.infer<typeof fields>;
 
@@ -78,31 +77,31 @@ export function poolFamily(pool: IpPool): IpFamily {
   return cidrFamily(pool.spec.cidr);
 }
 
-/** Prefix length of the pool's blocks; 26 and 122 where none is stored. */
+/** Returns the prefix length of the pool's blocks; by default 26 and 122. */
 export function poolBlockSize(pool: IpPool): number {
   const stored = pool.spec.blockSize ?? 0;
   if (stored !== 0) return stored;
   return poolFamily(pool) === 4 ? 26 : 122;
 }
 
-/** Selector over the labels of Nodes that may take blocks of the pool. */
+/** Returns the selector over the labels of Nodes that may claim blocks of the pool. */
 export function poolNodeSelector(pool: IpPool): string {
   return pool.spec.nodeSelector ?? '';
 }
 
-/** Whether addresses of the pool may be given to workloads. */
+/** Reports whether addresses of the pool may be allocated to workloads. */
 export function poolServesWorkloads(pool: IpPool): boolean {
   const uses = pool.spec.allowedUses ?? [];
   return uses.length === 0 || uses.includes('Workload');
 }
 
-/** Whether the pool is only for requests that name it. */
+/** Reports whether the pool is only for requests that name it. */
 export function poolIsManual(pool: IpPool): boolean {
   return pool.spec.assignmentMode === 'Manual';
 }
 
 /**
- * Whether IPAM may allocate from the pool: not disabled, not being deleted, and no condition
+ * Reports whether IPAM may allocate from the pool: not disabled, not being deleted, and no condition
  * `Allocatable=False`. Source: libcalico-go's notion of enabled pools.
  */
 export function poolIsEnabled(pool: IpPool): boolean {
@@ -117,7 +116,7 @@ const poolStatus = z.looseObject({
   conditions: z.exactOptional(z.array(z.looseObject({ type: z.string(), status: z.string() }))),
 });
 
-/** Why a pool is refused although it is well-formed; a stored one, which another tool made, is read all the same. */
+/** Returns why a well-formed pool is rejected; a stored one, created by another tool, is still read. */
 function problemOfNew(pool: IpPool, stored: StoredEntries): Problem | undefined {
   const { metadata, spec } = pool;
   const why = newPoolProblem(pool);
@@ -137,13 +136,13 @@ function problemOfNew(pool: IpPool, stored: StoredEntries): Problem | undefined 
   return undefined;
 }
 
-/** Why no container may have addresses of a new pool. */
+/** Returns why containers cannot have addresses of a new pool. */
 export function newPoolProblem({ spec }: IpPool): string | undefined {
   const special = spec.disabled === true ? undefined : unusableRange(spec.cidr);
   return special === undefined ? undefined : `not usable for containers: ${describeRange(special)}`;
 }
 
-/** What contradicts itself inside one pool, as `field` and sentence; nothing if all is well. */
+/** Returns a contradiction inside one pool, as `field` and sentence; `undefined` if none. */
 function poolProblems(pool: IpPool): readonly Problem[] {
   const problems: Problem[] = [];
   const family = poolFamily(pool);

@@ -7,7 +7,7 @@ const ipReservation = resource(
   z.looseObject({ reservedCIDRs: z.exactOptional(z.array(net)) }),
 );
 
-/** Addresses that IPAM never hands out of its own accord; an explicit request may still have them. */
+/** Addresses that IPAM never allocates automatically; an explicit request may still get them. */
 export type IpReservation = z.infer<typeof ipReservation>;
 
 export const ipReservationType: ResourceType<IpReservation> = resourceType({

@@ -6,11 +6,11 @@ import { policyRule } from '../policy-rule.ts';
 import { entryTypeOf, type EntryKind } from './index.ts';
 
 /**
- * Stored values of every kind as Calico, or somebody who knows more fields than we do, could have written them.
- * Known fields are canonical and in Calico's order, unknown ones stand at the end.
+ * Stored values of every kind as Calico, or a newer program with more fields, could have written them. Known fields
+ * are canonical and in Calico's order, unknown ones come last.
  */
 
-/** Something that is written as JSON; `bigint` as an integer. */
+/** A value that can be written as JSON; `bigint` as an integer. */
 export type Json = unknown;
 
 /** Compact JSON, written independently of the code under test. */
@@ -24,7 +24,7 @@ export function toText(value: Json): string {
 
 const uint64 = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
 
-/** Any JSON: `null` at every level, and integers that a double cannot hold. */
+/** Any JSON: `null` at every level, and integers that do not fit a double. */
 const anyJson: fc.Arbitrary<Json> = fc.letrec<{ json: Json }>((tie) => ({
   json: fc.oneof(
     { maxDepth: 3 },
@@ -42,7 +42,7 @@ const unknownFields = fc.dictionary(fc.stringMatching(/^x[A-Z][a-z]{0,5}$/), any
   maxKeys: 2,
 });
 
-/** An object of which only some fields must be there, with fields that we do not know at its end. */
+/** An object with some optional fields, followed by unknown fields. */
 function object(required: Fields, optional: Fields = {}, order: readonly string[] = []) {
   const names = order.length > 0 ? order : [...Object.keys(required), ...Object.keys(optional)];
   const all = { ...required, ...optional };
@@ -195,7 +195,7 @@ const pool = (family: 4 | 6, tunnels: Fields) =>
     ),
   );
 
-/** Values of kinds whose fields must fit to each other, or that are written by hand for another reason. */
+/** Handwritten values, for example of kinds whose fields depend on each other. */
 const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = {
   IPPool: fc.oneof(
     pool(4, { vxlanMode: encapsulation, ipipMode: noTunnel }),
@@ -317,7 +317,7 @@ const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = 
   ),
 };
 
-/** What fits to the schemas that say more than their type does. */
+/** Values of schemas that are stricter than their type. */
 const fitting = new Map<z.core.$ZodType, fc.Arbitrary<Json>>([
   [address, address4],
   [cidr, network],
@@ -329,7 +329,7 @@ const fitting = new Map<z.core.$ZodType, fc.Arbitrary<Json>>([
   [asNumber, fc.integer({ min: 0, max: 2 ** 32 - 1 })],
 ]);
 
-/** Values that a schema takes, with fields that it does not know. */
+/** Values that a schema accepts, with unknown fields. */
 function valuesOf(schema: z.core.$ZodType): fc.Arbitrary<Json> {
   const known = fitting.get(schema);
   if (known !== undefined) return known;
@@ -361,7 +361,7 @@ function valuesOf(schema: z.core.$ZodType): fc.Arbitrary<Json> {
   throw new Error(`no values are known for ${schema.constructor.name}`);
 }
 
-/** Stored values of a kind: written by hand, or what its schema takes. */
+/** Stored values of a kind: handwritten, or generated from its schema. */
 export function storedValues(kind: EntryKind): fc.Arbitrary<Json> {
   return writtenValues[kind] ?? valuesOf(entryTypeOf[kind].schema);
 }

@@ -12,7 +12,7 @@ import {
   type EntryKind,
 } from './index.ts';
 
-/** Decodes and encodes again; what was written must be read as the same value. */
+/** Decodes and encodes a value; reading the result must give the same value. */
 function rewritten<K extends EntryKind>(kind: K, text: string): string {
   const { decode, encode } = entryTypeOf[kind];
   const value = decode('/key', text);
@@ -21,7 +21,7 @@ function rewritten<K extends EntryKind>(kind: K, text: string): string {
   return written;
 }
 
-describe('a stored value is written back as it was, with integers up to 2^64 and fields we do not know', () => {
+describe('a stored value is written back unchanged, with integers up to 2^64 and unknown fields', () => {
   for (const kind of entryKinds) {
     test(kind, () => {
       fc.assert(
@@ -157,7 +157,7 @@ const samples: readonly {
   },
 ];
 
-describe('what Calico writes is found at its key and written back byte for byte', () => {
+describe('values written by Calico are found at their keys and written back byte for byte', () => {
   for (const { kind, id, key, text } of samples) {
     test(`${kind} ${id}, ${text.length} bytes`, () => {
       assert.equal(entryTypeOf[kind].key(id), key);
@@ -169,7 +169,7 @@ describe('what Calico writes is found at its key and written back byte for byte'
   }
 });
 
-test('a kind is named by its word in any case, singular and plural, and by its short words', () => {
+test('a kind is found by its name in any case, singular and plural, and by its short names', () => {
   for (const kind of resourceKinds) {
     const { plural, aliases } = resourceTypeOf[kind];
     for (const word of [kind, plural, `${kind}s`, ...aliases, ...aliases.map((one) => `${one}s`)]) {
@@ -179,7 +179,7 @@ test('a kind is named by its word in any case, singular and plural, and by its s
   }
 });
 
-test('keys that are not of these kinds mean nothing', () => {
+test('keys of other kinds are ignored', () => {
   for (const key of [
     '/calico/resources/v3/projectcalico.org/felixconfigurations',
     '/calico/resources/v3/projectcalico.org/workloadendpoints/no-namespace',
@@ -193,7 +193,7 @@ test('keys that are not of these kinds mean nothing', () => {
   }
 });
 
-test('null in a map is its empty value, as Go reads it; null for a field is as if it were absent', () => {
+test('null in a map is its empty value, as Go reads it; null for a field means absent', () => {
   const tags = entryTypeOf.Profile.decode(
     '/key',
     '{"kind":"Profile","apiVersion":"projectcalico.org/v3","metadata":{"name":"a","labels":null},"spec":{"labelsToApply":{"t":null},"ingress":null}}',
@@ -204,7 +204,7 @@ test('null in a map is its empty value, as Go reads it; null for a field is as i
   assert.deepEqual(handle, { block: { '10.0.0.0/26': 0 } });
 });
 
-test('a number that is too large for a double is changed digit by digit', () => {
+test('a number that does not fit a double is changed digit by digit', () => {
   const text =
     '{"cidr":"10.65.0.0/30","allocations":[null,null,null,null],"sequenceNumber":18446744073709551614}';
   const value = entryTypeOf.Block4.decode('/key', text);

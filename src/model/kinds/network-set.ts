@@ -20,9 +20,9 @@ type NamespacedNetworkSet = z.infer<typeof namespacedNetworkSet>;
 type GlobalNetworkSet = z.infer<typeof globalNetworkSet>;
 
 /**
- * Networks with labels, which selectors of rules match as they match endpoints. A NetworkSet is of a namespace, which
- * is a label of it; a GlobalNetworkSet of none. Networks are read as Calico reads them: a single address is its own
- * network, bits of the host are cleared, and what is none of this is left out.
+ * Networks with labels, which selectors of rules match like endpoints. A NetworkSet belongs to a namespace, which is
+ * one of its labels; a GlobalNetworkSet does not. Networks are read as Calico reads them: a single address is its own
+ * network, host bits are cleared, and anything else is ignored.
  */
 export type NetworkSet = NamespacedNetworkSet | GlobalNetworkSet;
 
@@ -53,7 +53,10 @@ export const globalNetworkSetType: ResourceType<GlobalNetworkSet> = resourceType
 
 export const namespaceLabel = 'projectcalico.org/namespace';
 
-/** What a network set is for selectors: its networks, its labels, and the Profile that it inherits more from. */
+/**
+ * Returns the input of a network set for selectors: its networks, its labels, and the Profile from which it inherits
+ * labels.
+ */
 export interface NetworkSetMember {
   readonly nets: readonly Cidr[];
   readonly labels: z.infer<typeof labels>;
@@ -80,7 +83,7 @@ function setProblem(set: NetworkSet): Problem | undefined {
   return { field: 'metadata.labels', why: `${namespaceLabel} is set by the namespace` };
 }
 
-/** What a set lists that is no network. */
+/** Returns the entries of a set that are not networks. */
 export function badNetworks({ spec: { nets = [] } }: NetworkSet): readonly string[] {
   return nets.filter((text) => networkOf(text) === undefined);
 }

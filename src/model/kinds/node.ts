@@ -43,8 +43,8 @@ const node = resource(
 });
 
 /**
- * A Docker host. Its labels are what pools' node selectors look at. Its own addresses are written by its daemon
- * (`host/node-addresses.ts`); nothing of its spec has an effect yet.
+ * A Docker host. Pools' node selectors match its labels. Its daemon writes its own addresses
+ * (`host/node-addresses.ts`); its spec has no effect yet.
  */
 export type Node = z.infer<typeof node>;
 
@@ -64,7 +64,7 @@ export const nodeType: ResourceType<Node> = resourceType({
   validate: nodeProblem,
 });
 
-/** The AS number, in parentheses where it is that of all hosts, as calicoctl shows it. */
+/** Returns the AS number, in parentheses if it is the default of all hosts, as calicoctl shows it. */
 function asnOf(bgp: Node['spec']['bgp'], stored: Pick<StoredEntries, 'get'>): string {
   if (bgp === undefined) return '';
   if (bgp.asNumber !== undefined) return String(bgp.asNumber);
@@ -74,7 +74,7 @@ function asnOf(bgp: Node['spec']['bgp'], stored: Pick<StoredEntries, 'get'>): st
 /** The first of those for private use. Source: RFC 6996. */
 const defaultAsNumber = 64_512;
 
-/** What routes and tunnels between hosts are made of. */
+/** Fields for routes and tunnels between hosts. */
 const routedBy = [
   'bgp',
   'ipv4VXLANTunnelAddr',

@@ -3,8 +3,8 @@ import { entryType, plainSegment, type EntryType } from '../entry-type.ts';
 import { resourceRoot } from '../resource-type.ts';
 
 /**
- * Kinds of Calico's that have no file here and no effect, by the word in their keys.
- * Source: libcalico-go/lib/backend/model/resource.go.
+ * Calico kinds without a file here and without effect, by their name in keys. Source:
+ * libcalico-go/lib/backend/model/resource.go.
  */
 const kinds: Readonly<Record<string, string>> = {
   stagedkubernetesnetworkpolicies: 'StagedKubernetesNetworkPolicy',
@@ -15,10 +15,10 @@ const kinds: Readonly<Record<string, string>> = {
 
 const otherResource = z.looseObject({});
 
-/** A resource of a kind that has no file here. */
+/** A resource of a kind without a file here. */
 export type OtherResource = z.infer<typeof otherResource>;
 
-/** Ids: the kind's word in keys, `/`, namespace and name. `isKnown` says of a word whether it is another kind's. */
+/** IDs: the kind's name in keys, `/`, namespace and name. `isKnown` reports whether a name belongs to another kind. */
 export function otherResourceType(isKnown: (plural: string) => boolean): EntryType<OtherResource> {
   return entryType({
     label: 'resource',
@@ -30,14 +30,16 @@ export function otherResourceType(isKnown: (plural: string) => boolean): EntryTy
   });
 }
 
-/** What a resource is by its id; a kind that we have never heard of goes by its word. */
+/** Returns the kind and name of a resource by its ID; an unknown kind is shown by its name in keys. */
 export function describeOther(id: string): { readonly kind: string; readonly name: string } {
   const slash = id.indexOf('/');
   const word = id.slice(0, slash);
   return { kind: kinds[word] ?? word, name: id.slice(slash + 1) };
 }
 
-/** The kind that a word such as `IPAMConfiguration` or `caliconodestatuses` names; `undefined` if it is none of these. */
+/**
+ * Returns the kind of a name such as `IPAMConfiguration` or `caliconodestatuses`; `undefined` if it is none of these.
+ */
 export function otherKind(word: string): string | undefined {
   const wanted = word.toLowerCase();
   return Object.entries(kinds).find(

@@ -16,13 +16,13 @@ const profile = resource(
 );
 
 /**
- * Rules that an endpoint brings along, and labels that it gives to its endpoints. A tag `t` of a Profile is
- * the label `t` with an empty value in `labelsToApply`.
+ * Rules for its endpoints, and labels that it gives them. A tag `t` of a Profile is the label `t` with an empty value
+ * in `labelsToApply`.
  */
 export type Profile = z.infer<typeof profile>;
 
 /**
- * The Profile that allows everything: Calico has it in every datastore, where nobody stores it, and endpoints may name
+ * The Profile that allows everything: it exists in every Calico datastore without being stored, and endpoints may name
  * it. Source: libcalico-go/lib/resources/static.go.
  */
 export const defaultAllowProfile: Profile = {
@@ -32,17 +32,17 @@ export const defaultAllowProfile: Profile = {
   spec: { ingress: [{ action: 'Allow' }], egress: [{ action: 'Allow' }] },
 };
 
-/** Whether a Profile is there without being stored. */
+/** Reports whether a Profile exists without being stored. */
 export function isDefaultAllow(profile: string): boolean {
   return profile === defaultAllowProfile.metadata.name;
 }
 
-/** Why a Profile that people give is refused. */
+/** Returns why a Profile given by a user is rejected. */
 export function profileProblem({ spec }: Profile): Problem | undefined {
   return rulesProblem(spec) ?? unenforceableProblem(spec);
 }
 
-/** The tags of a Profile in alphabetical order: the labels to apply whose value is empty. */
+/** Returns the tags of a Profile in alphabetical order: the labels to apply whose value is empty. */
 export function profileTags(of: Profile): readonly string[] {
   return Object.entries(of.spec.labelsToApply ?? {})
     .filter(([, value]) => value === '')

@@ -16,7 +16,7 @@ export type Tier = z.infer<typeof tier>;
 const defaultOrder = 1_000_000;
 
 /**
- * Tiers that Calico makes in every datastore, with the spec that they must have, and those that earlier releases made.
+ * Tiers that Calico creates in every datastore, with their required spec, and those created by earlier releases.
  * Source: libcalico-go/lib/clientv3/client.go; api/pkg/apis/projectcalico/v3/tier.go.
  */
 const permanent: ReadonlyMap<string, Tier['spec']> = new Map([

@@ -5,7 +5,7 @@ import { net, resource, resourceName } from '../fields.ts';
 import { dockerNameOf } from '../names.ts';
 import { nameColumn, namespaceColumn, resourceType, type ResourceType } from '../resource-type.ts';
 
-/** What Docker endpoints are called in Calico's data, as the plugin of 2019 wrote it. */
+/** The orchestrator of Docker endpoints in Calico's data, as written by libnetwork-plugin. */
 export const orchestrator = 'libnetwork';
 export const endpointNamespace = 'libnetwork';
 
@@ -13,7 +13,7 @@ const endpointPort = z.looseObject({
   name: z.string(),
   protocol: z.union([z.string(), z.int()]),
   port: z.int(),
-  /** The host's port that leads to it; absent or 0: it is not published. */
+  /** The published host port; absent or 0: not published. */
   hostPort: z.exactOptional(z.int()),
   hostIP: z.exactOptional(z.string()),
 });
@@ -61,7 +61,7 @@ export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType
 });
 
 /**
- * The name of a Docker endpoint's WorkloadEndpoint: node, orchestrator, workload and endpoint joined by `-`,
+ * Returns the name of a Docker endpoint's WorkloadEndpoint: node, orchestrator, workload and endpoint joined by `-`,
  * each `-` inside a part doubled. For orchestrator `libnetwork` the third part is that same constant.
  */
 export function endpointName(node: string, endpointId: string): string {
@@ -70,45 +70,45 @@ export function endpointName(node: string, endpointId: string): string {
     .join('-');
 }
 
-/** How the ids of all Docker endpoints of a host begin. */
+/** Returns the prefix of the IDs of all Docker endpoints of a host. */
 export function endpointIdsOf(node: string): string {
   return `${endpointNamespace}/${endpointName(node, '')}`;
 }
 
-/** The addresses of an endpoint; none of one that is not there. */
+/** Returns the addresses of an endpoint; none if it is `undefined`. */
 export function endpointAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
   return (endpoint?.spec.ipNetworks ?? []).map((network) => splitCidr(network).address);
 }
 
-/** The addresses that an endpoint has beside those that Docker asked for; see `driver/endpoints/extra-addresses.ts`. */
+/** Returns the addresses of an endpoint in addition to Docker's; see `driver/endpoints/extra-addresses.ts`. */
 export function extraAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
   const listed = endpoint && annotation(endpoint, 'extraAddresses');
   const extra = new Set<string>(listed?.split(','));
   return endpointAddresses(endpoint).filter((address) => extra.has(address));
 }
 
-/** The addresses of an endpoint that Docker asked for. */
+/** Returns the addresses of an endpoint that Docker requested. */
 export function dockerAddresses(endpoint: WorkloadEndpoint | undefined): readonly IpAddress[] {
   const extra = new Set(extraAddresses(endpoint));
   return endpointAddresses(endpoint).filter((address) => !extra.has(address));
 }
 
 /**
- * Docker's name of the container; `undefined` as long as Docker has not told it. The plugin of 2019 never asked. It
- * is stored as a name that Calico's tools take, which refuse the whole endpoint for `My_App`.
+ * Returns Docker's name of the container; `undefined` until Docker has provided it. libnetwork-plugin never requested
+ * it. It is stored as a name that Calico's tools accept, because they reject the whole endpoint for `My_App`.
  */
 export function containerName({ spec }: WorkloadEndpoint): string | undefined {
   return (spec.containerID ?? '') === '' ? undefined : dockerNameOf(spec.workload ?? '');
 }
 
-/** What people call an endpoint: its container, or the beginning of its own ID. */
+/** Returns the name of an endpoint for users: its container, or the beginning of its own ID. */
 export function endpointTitle(endpoint: WorkloadEndpoint): string {
   return containerName(endpoint) ?? `endpoint ${endpoint.spec.endpoint.slice(0, 12)}`;
 }
 
 /**
- * Whether people may call an endpoint so: by its container's name or ID (12 digits at least), as tables show it under
- * CONTAINER, or by the name of the WorkloadEndpoint.
+ * Reports whether a name denotes an endpoint: its container's name or ID (at least 12 digits), as tables show it under
+ * CONTAINER, or the name of the WorkloadEndpoint.
  */
 export function isEndpointNamed(endpoint: WorkloadEndpoint, name: string): boolean {
   const { metadata, spec } = endpoint;
@@ -119,7 +119,7 @@ export function isEndpointNamed(endpoint: WorkloadEndpoint, name: string): boole
   );
 }
 
-/** The annotations that carry what Docker told us of an endpoint and Calico has no field for. */
+/** The annotations for Docker's data of an endpoint for which Calico has no field. */
 export const endpointAnnotations = {
   /** Docker's network ID. */
   network: 'docker.projectcalico.org/network',
@@ -129,23 +129,23 @@ export const endpointAnnotations = {
   quarantine: 'docker.projectcalico.org/quarantine',
   /** Endpoint options of `docker run --network name=…,driver-opt=…`, as JSON. */
   options: 'docker.projectcalico.org/options',
-  /** Comma-separated Profiles that a person gave the running container, instead of what Docker says. */
+  /** Comma-separated Profiles that a user set for the running container, instead of those from Docker. */
   chosenProfiles: 'docker.projectcalico.org/chosen-profiles',
   /** Comma-separated keys of the labels that the driver wrote for the container and its network. */
   labels: 'docker.projectcalico.org/labels',
   /** Comma-separated tags that the endpoint has from the other networks of its container. */
   sharedTags: 'docker.projectcalico.org/shared-tags',
-  /** Comma-separated addresses of `spec.ipNetworks` that the container asked for beside Docker's. */
+  /** Comma-separated addresses of `spec.ipNetworks` that the container requested in addition to Docker's. */
   extraAddresses: 'docker.projectcalico.org/extra-addresses',
-  /** `true` or `false` where the network says otherwise than the pool about outgoing NAT. */
+  /** `true` or `false` if the network overrides the pool's outgoing NAT. */
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
-  /** `policy` where the network leaves published ports to the rules alone. */
+  /** `policy` if the network leaves published ports to the rules alone. */
   published: 'docker.projectcalico.org/published',
   /** Long runs of published ports, which would be too large one by one: see `published-port.ts`. */
   publishedRanges: 'docker.projectcalico.org/published-ranges',
 } as const;
 
-/** Sets or removes one of our annotations. */
+/** Sets or removes one of these annotations. */
 export function withAnnotation(
   endpoint: WorkloadEndpoint,
   key: keyof typeof endpointAnnotations,
@@ -158,7 +158,7 @@ export function withAnnotation(
   return { ...endpoint, metadata: { ...endpoint.metadata, annotations } };
 }
 
-/** One of our annotations. */
+/** Returns one of these annotations. */
 export function annotation(
   endpoint: WorkloadEndpoint,
   key: keyof typeof endpointAnnotations,

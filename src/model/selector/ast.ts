@@ -1,7 +1,7 @@
 /** A label selector of Calico, parsed. Immutable. */
 export type Selector =
   | { readonly kind: 'all' }
-  /** True for every label set; it has a meaning only where namespaces are selected. */
+  /** True for every label set; used only for selectors of namespaces. */
   | { readonly kind: 'global' }
   | { readonly kind: 'has'; readonly key: string }
   | { readonly kind: Comparison; readonly key: string; readonly value: string }
@@ -9,15 +9,15 @@ export type Selector =
   | { readonly kind: 'not'; readonly operand: Selector }
   | { readonly kind: 'and' | 'or'; readonly operands: readonly Selector[] };
 
-/** The operators between a label and one text. */
+/** The operators between a label and one value. */
 export type Comparison = '==' | '!=' | 'contains' | 'starts with' | 'ends with';
 
-/** What both selectors match. */
+/** Matches if both selectors match. */
 export function conjunction(a: Selector, b: Selector): Selector {
   return { kind: 'and', operands: [a, b] };
 }
 
-/** What the selector does not match. */
+/** Matches if the selector does not. */
 export function negation(operand: Selector): Selector {
   return { kind: 'not', operand };
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Selector } from './ast.ts';
 
-/** The one text of a selector: equal selectors, however they were written, have equal texts. */
+/** Returns the canonical text of a selector: equal selectors, however written, have equal texts. */
 export function canonicalText(selector: Selector): string {
   switch (selector.kind) {
     case 'all':
@@ -25,7 +25,7 @@ export function canonicalText(selector: Selector): string {
 }
 
 /**
- * The id of a selector, the same in every Calico: `s:` and the SHA-224 of `s:` with the canonical text, in
+ * Returns the ID of a selector, the same as in Calico: `s:` and the SHA-224 of `s:` with the canonical text, in
  * base64url without padding. Source: Calico, libcalico-go/lib/hash.
  */
 export function selectorId(selector: Selector): string {

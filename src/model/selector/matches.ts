@@ -15,7 +15,7 @@ const comparisons: Readonly<
   'ends with': (label, value) => label?.endsWith(value) ?? false,
 };
 
-/** Whether a selector matches a set of labels. A label that is missing differs from every value. */
+/** Reports whether a selector matches a set of labels. A missing label differs from every value. */
 export function matches(selector: Selector, labels: LabelLookup): boolean {
   switch (selector.kind) {
     case 'all':

@@ -3,8 +3,8 @@ import type { Selector } from './ast.ts';
 import { tokenize, type Token } from './tokenizer.ts';
 
 /**
- * Parses a selector; empty text means `all()`. Throws `model/bad-selector` with the place.
- * Grammar: Calico, libcalico-go/lib/selector.
+ * Parses a selector; empty text means `all()`. Throws `model/bad-selector` with the position. Grammar: Calico,
+ * libcalico-go/lib/selector.
  */
 export function parseSelector(text: string): Selector {
   const reader = new TokenReader(text);
@@ -14,7 +14,7 @@ export function parseSelector(text: string): Selector {
   return selector;
 }
 
-/** More parentheses inside each other than any selector needs, and few enough for every function that walks it. */
+/** Maximum nesting of parentheses: more than any selector needs, and small enough for recursive functions. */
 const deepest = 100;
 
 class TokenReader {
@@ -44,7 +44,7 @@ class TokenReader {
     return true;
   }
 
-  /** Reads what stands between parentheses. */
+  /** Parses the content of parentheses. */
   inside<Result>(read: () => Result): Result {
     this.#depth++;
     if (this.#depth > deepest) this.reject(`more than ${deepest} parentheses inside each other`);

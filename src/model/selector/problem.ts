@@ -2,7 +2,10 @@ import { describe } from '../../errors/error.ts';
 import type { Selector } from './ast.ts';
 import { parseSelector } from './parse.ts';
 
-/** Why a text is no selector of resources, or uses `global()`, which selects namespaces; nothing if it is one. */
+/**
+ * Returns why a text is not a valid selector of resources, or uses `global()`, which selects namespaces; `undefined`
+ * if it is valid.
+ */
 export function selectorProblem(text: string | undefined): string | undefined {
   try {
     const usesGlobal = isGlobal(parseSelector(text ?? ''));

@@ -33,7 +33,7 @@ const selectors = fc.letrec<{ any: Selector }>((tie) => ({
   ),
 })).any;
 
-test('the canonical text is read back as the same selector', () => {
+test('the canonical text is parsed to the same selector', () => {
   fc.assert(
     fc.property(selectors, (selector) => {
       assert.deepEqual(parseSelector(canonicalText(selector)), selector);
@@ -41,7 +41,7 @@ test('the canonical text is read back as the same selector', () => {
   );
 });
 
-test('ids are those of Calico', () => {
+test('IDs are those of Calico', () => {
   const idOf = (text: string) => selectorId(parseSelector(text));
   assert.equal(idOf(''), 's:5y5I3VdRZfDU01O--xXAPx2yxCQQqMf0M6IWug');
   assert.equal(idOf('has(net1)'), 's:dmxNq1uG7U174OAEUuueUSANXLRobCQbpUE-yw');
@@ -79,7 +79,7 @@ for (const wrong of [
   '&&',
   'a == "x\'',
 ]) {
-  test(`"${wrong}" is refused with its place`, () => {
+  test(`"${wrong}" is rejected with its position`, () => {
     assert.throws(() => parseSelector(wrong), { code: 'model/bad-selector' });
   });
 }

@@ -1,7 +1,7 @@
 import { CalicoError } from '../../errors/error.ts';
 import type { Comparison } from './ast.ts';
 
-/** A piece of a selector's text, and where it begins. */
+/** A token of a selector, and its position. */
 export type Token = { readonly at: number } & (
   | { readonly kind: '(' | ')' | '{' | '}' | ',' | '!' | '&&' | '||' | 'end' }
   | { readonly kind: 'all' | 'global' }
@@ -21,7 +21,7 @@ const has = /has\([ \t]*([A-Za-z0-9_./-]+)[ \t]*\)/y;
 const all = /all\([ \t]*\)/y;
 const global = /global\([ \t]*\)/y;
 
-/** Cuts a selector into tokens, `end` last; throws `model/bad-selector`. */
+/** Splits a selector into tokens, `end` last; throws `model/bad-selector`. */
 export function tokenize(selector: string): readonly Token[] {
   const tokens: Token[] = [];
   let at = 0;
