@@ -38,7 +38,10 @@ test('the other installation is rejected, and both report it', () => {
 test('two managed plugins are a duplicate installation as well', () => {
   inFolder((folder) => {
     lockHost(folder, 'managed plugin');
-    assert.throws(() => lockHost(folder, 'managed plugin'), /the managed plugin .*already serves this host/);
+    assert.throws(
+      () => lockHost(folder, 'managed plugin'),
+      /the managed plugin .*already serves this host/,
+    );
     assert.match(lastConflict(folder) ?? '', /the managed plugin .*already serves this host/);
   });
 });

@@ -1,7 +1,7 @@
 import { describe } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { familyOf } from '../ip/address.ts';
-import { hostCidr, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
+import { cidrContains, hostCidr, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import type { ApplyFailure } from './apply-failure.ts';
 import { listAddresses } from './netlink/address.ts';
 import { listLinks } from './netlink/link.ts';
@@ -47,6 +47,11 @@ export interface ContainerRoutes {
 const priorities = { reply: 20_000, main: 20_050, peer: 20_100 } as const;
 /** The table of an interface is this number plus its index, so it is the same while the interface exists. */
 const firstTable = 52_000;
+
+/** The range that the kernel considers on link for every IPv6 interface, by a route of metric 256. */
+const linkLocal6 = parseCidr('fe80::/64');
+/** The lowest metric of our routes for that range; each interface of a container has its own. */
+const firstLinkLocalMetric = 64;
 
 /** Our routes and rules in a container, by table, class and protocol; all others stay unchanged. */
 const isOwnRoute = ({ table, destination, protocol }: Route): boolean =>
@@ -98,6 +103,7 @@ export function applyContainerRoutes(
       applyRoutes({ socket, family, failures }, ofFamily);
       applyRules({ socket, family, failures }, ofFamily);
     }
+    applyLinkLocalRoutes({ socket, family: 6, failures }, present);
     return failures.all;
   } finally {
     socket.close();
@@ -149,6 +155,45 @@ function applyRoutes({ socket, family, failures }: Applying, paths: readonly Pla
   }
   for (const route of desired) {
     failures.attempt(`route by ${route.gateway ?? ''}`, () => replaceRoute(socket, route));
+  }
+}
+
+/**
+ * Routes all link-local addresses to the next hop, the only neighbour on a veth. The kernel's own route makes every
+ * one of them a neighbour to be resolved, and a process that sends to many fills the neighbour table, which all
+ * network namespaces of a kernel share.
+ */
+function applyLinkLocalRoutes({ socket, failures }: Applying, paths: readonly PlacedPath[]): void {
+  const nextHops = new Map(
+    paths
+      .filter(({ nextHop }) => familyOf(nextHop) === 6 && cidrContains(linkLocal6, nextHop))
+      .map(({ linkIndex, nextHop }) => [linkIndex, nextHop]),
+  );
+  const wanted = [...nextHops]
+    .toSorted(([a], [b]) => a - b)
+    .map(([linkIndex, gateway], index): Route => ({
+      destination: linkLocal6,
+      table: routeTables.main,
+      type: 'unicast',
+      scope: 'global',
+      linkIndex,
+      gateway,
+      metric: firstLinkLocalMetric + index,
+    }));
+  const present = listRoutes(socket, { family: 6, protocol: ourProtocol }).filter(
+    ({ table, destination }) => table === routeTables.main && destination === linkLocal6,
+  );
+  const isSame = (a: Route, b: Route) =>
+    a.linkIndex === b.linkIndex && a.gateway === b.gateway && a.metric === b.metric;
+  for (const route of present) {
+    if (wanted.some((one) => isSame(one, route))) continue;
+    failures.attempt('removal of a link-local route', () => deleteRoute(socket, route));
+  }
+  for (const route of wanted) {
+    if (present.some((one) => isSame(one, route))) continue;
+    failures.attempt(`link-local route by ${route.gateway ?? ''}`, () =>
+      replaceRoute(socket, route),
+    );
   }
 }
 

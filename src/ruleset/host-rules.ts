@@ -107,7 +107,19 @@ function arrival(family: IpFamily): readonly HostRule[] {
     action: { kind: 'drop', reason: dropReasons.loopback },
     comment: 'Loopback address of the host',
   };
-  return family === 4 ? [notItsOwn, toLoopback] : [...discovery, notItsOwn];
+  // The kernel would look for each such neighbour on the veth, even to refuse the packet, and fill the neighbour table
+  // that the host and all containers share.
+  const toLinkLocal: HostRule = {
+    name: 'to a link-local address of no host interface',
+    when: [
+      fromWorkload,
+      { kind: 'destination', net: parseCidr('fe80::/10') },
+      { kind: 'destinationIsHost', negated: true },
+    ],
+    action: { kind: 'drop' },
+    comment: 'Link-local address of no host interface',
+  };
+  return family === 4 ? [notItsOwn, toLoopback] : [toLinkLocal, ...discovery, notItsOwn];
 }
 
 function workloadToHost(

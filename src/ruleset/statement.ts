@@ -70,7 +70,7 @@ export type Condition =
       readonly addresses: keyof typeof natSets;
       readonly negated?: true;
     }
-  | { readonly kind: 'destinationIsHost' }
+  | { readonly kind: 'destinationIsHost'; readonly negated?: true }
   | { readonly kind: 'connection'; readonly is: 'new' | 'established' | 'related' | 'invalid' }
   /** An ICMP error from the destination of the packet that it quotes: the other end of the flow. */
   | { readonly kind: 'isErrorOfOtherEnd' }

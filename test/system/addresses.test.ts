@@ -123,6 +123,33 @@ function addressesSuite(kind: LabKind): void {
     });
   }
 
+  test('packets to many link-local addresses leave no entries in the neighbour table', async () => {
+    await network('near', '--ipv6');
+    await client('near1', '--net near');
+    const inside = async (...command: readonly string[]) => lab.docker('exec', 'near1', ...command);
+    const nextHop = /fe80::\/64 via (fe80:\S+) dev eth0/;
+    const routes = () => inside('ip', '-6', 'route');
+    assert.ok(await lab.eventually(async () => nextHop.test(await routes())));
+    const hop = nextHop.exec(await routes())?.[1] ?? assert.fail();
+    await inside('ping', '-6', '-c', '1', '-W', '5', `${hop}%eth0`);
+    const flood = (source: string) =>
+      inside(
+        'sh',
+        '-c',
+        `for i in $(seq 12); do ping -6 -c 1 -w 1 -I ${source} fe80::99:$i%eth0 & done; wait; true`,
+      );
+    for (const source of ['eth0', await lab.address6('near1', 'near')]) {
+      await flood(source);
+      // The container's network namespace, and that of the host.
+      const entries = [
+        await inside('ip', '-6', 'neigh'),
+        await lab.host.run(['ip', '-6', 'neigh']),
+      ];
+      assert.doesNotMatch(entries.join('\n'), /fe80::99:/);
+    }
+    await remove(['near1'], ['near']);
+  });
+
   test('both subnets given: --ip and --ip6 are kept, and reach', async () => {
     await network('pair', '--ipv6 --subnet 10.91.0.0/24 --subnet fd00:91::/64');
     await server('p1', '--net pair --ip 10.91.0.10 --ip6 fd00:91::10');

@@ -177,10 +177,10 @@ async function reclaimBoth(
     const plan = (draft: Draft) => allocateInUse(draft, { endpointIds, now: new Date() });
     repaired.push(...(await writer.write(plan, signal)).result);
   });
-  failures.push(...unhealed.map(({ error }) => error));
-  if (healed.length > 0) {
+  failures.push(...unrepaired.map(({ error }) => error));
+  if (repaired.length > 0) {
     log.warn('addresses in use were not allocated; allocated again', {
-      addresses: healed,
+      addresses: repaired,
     });
   }
   const { result: finds } = await writer.write(

@@ -62,7 +62,7 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
         ...onlyIf(condition.negated),
       };
     case 'destinationIsHost':
-      return { kind: 'destinationIsLocal' };
+      return { kind: 'destinationIsLocal', ...onlyIf(condition.negated) };
     case 'connection':
       return { kind: 'connectionState', states: [connectionStates[condition.is]] };
     case 'isErrorOfOtherEnd':
