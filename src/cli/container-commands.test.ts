@@ -149,7 +149,7 @@ test('to show is what a command without a verb does', async () => {
 
 for (const [argv, said] of [
   [['container', 'app', 'profile', 'append', 'nothing'], 'Profile nothing does not exist'],
-  [['container', 'nobody', 'profile', 'show'], 'no endpoint belongs to a container nobody; '],
+  [['container', 'nobody', 'profile', 'show'], 'no container nobody on a Calico network; '],
   [['container', 'app', 'profile', 'append'], 'container app profile append: invalid command; '],
   [['container', 'app', 'paint'], 'container app paint: invalid command; '],
   [

@@ -36,9 +36,7 @@ function suite(engine: '20.10' | '28.5'): void {
     await lab.docker('plugin', 'set', pluginName, 'CALICO_MTU=1400', 'CALICO_LOG_LEVEL=debug');
     await lab.docker('plugin', 'enable', pluginName);
     assert.match(await lab.calico('status'), /: healthy$/m);
-    assert.ok(
-      await lab.eventually(async () => lab.host.dockerLog().includes('calico-cnm serves Docker')),
-    );
+    assert.ok(await lab.eventually(async () => lab.host.dockerLog().includes('daemon ready')));
   });
 
   test('Docker gives it a /proc/sys that cannot be written, but for the network settings', async () => {
