@@ -9,7 +9,7 @@ import { fetchStatus } from '../src/cli/control-client.ts';
 import type { Datastore, Write } from '../src/datastore/datastore.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
-import { parseRuleWords } from '../src/cli/rule-words.ts';
+import { parseRuleExpression } from '../src/cli/rule-expression.ts';
 import { startEtcd } from '../test/lab/etcd.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { callPlugin } from '../test/lab/plugin-client.ts';
@@ -192,7 +192,7 @@ async function keepChanging(stop: AbortSignal): Promise<number> {
 
 async function fill(into: Datastore): Promise<void> {
   const profile = networkProfile('web');
-  const rule = parseRuleWords(['allow', 'tcp', 'from', 'tag', 'web']);
+  const rule = parseRuleExpression(['allow', 'tcp', 'from', 'tag', 'web']);
   const spec = { ...profile.spec, ingress: [...(profile.spec.ingress ?? []), rule] };
   const kinds = [
     resource('ippools', {

@@ -12,7 +12,7 @@ import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
-import { parseRuleWords } from '../src/cli/rule-words.ts';
+import { parseRuleExpression } from '../src/cli/rule-expression.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
 
@@ -59,7 +59,7 @@ const profileOf = (n: number) => (n === 1 ? 'target' : n === 2 ? 'source' : 'web
 
 async function setTarget(isOpen: boolean): Promise<void> {
   const made = networkProfile('target');
-  const open = parseRuleWords(['allow', 'udp', 'from', 'tag', 'source']);
+  const open = parseRuleExpression(['allow', 'udp', 'from', 'tag', 'source']);
   const ingress = [...(made.spec.ingress ?? []), ...(isOpen ? [open] : [])];
   const value = { ...made, spec: { ...made.spec, ingress } };
   await writer.write((draft) => draft.put('Profile', 'target', value), signal);

@@ -15,7 +15,7 @@ import { hostInterfaceName, temporaryInterfaceName } from '../src/workload/inter
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import type { WorkloadEndpoint } from '../src/model/kinds/workload-endpoint.ts';
-import { parseRuleWords } from '../src/cli/rule-words.ts';
+import { parseRuleExpression } from '../src/cli/rule-expression.ts';
 import { createLogger } from '../src/telemetry/log.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
@@ -112,7 +112,7 @@ async function join(n: number, profile: string): Promise<number> {
 
 async function setProfile(name: string, ports: number): Promise<bigint> {
   const made = networkProfile(name);
-  const extra = parseRuleWords(['allow', 'tcp', 'to', 'ports', String(ports)]);
+  const extra = parseRuleExpression(['allow', 'tcp', 'to', 'ports', String(ports)]);
   const spec = { ...made.spec, ingress: [...(made.spec.ingress ?? []), extra] };
   const { revision } = await writer.write(
     (draft) => draft.put('Profile', name, { ...made, spec }),

@@ -12,7 +12,7 @@ import {
 } from './json-fields.ts';
 
 /** So many texts and sets of labels are remembered, for the next that are equal; then it begins anew. */
-const mostRemembered = 8192;
+const maxRemembered = 8192;
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -129,7 +129,7 @@ class Remembered<Value> {
     const known = this.#values.get(key);
     if (known !== undefined) return known;
     const made = make();
-    if (this.#values.size >= mostRemembered) this.#values = new Map();
+    if (this.#values.size >= maxRemembered) this.#values = new Map();
     this.#values.set(key, made);
     return made;
   }

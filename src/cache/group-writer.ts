@@ -11,7 +11,7 @@ import type { Draft, RetryingWriter, Written } from '../datastore/writer.ts';
 
 /** With so many keys a round is large enough; a plan that comes last may touch some more. */
 const enoughKeys = 100;
-const mostAttempts = 30;
+const maxAttempts = 30;
 
 interface Queued {
   readonly run: (draft: RoundDraft) => Outcome;
@@ -214,9 +214,9 @@ export class GroupWriter implements RetryingWriter {
   #again(round: readonly Queued[]): void {
     const retried = round.filter((queued) => {
       queued.attempts++;
-      if (queued.attempts < mostAttempts) return true;
+      if (queued.attempts < maxAttempts) return true;
       queued.reject(
-        new CalicoError('datastore/contended', { what: 'write', attempts: mostAttempts }),
+        new CalicoError('datastore/contended', { what: 'write', attempts: maxAttempts }),
       );
       return false;
     });

@@ -32,7 +32,7 @@ interface Sent {
 }
 
 /** So many changes are taken at once; more of them piece by piece, with the event loop's turn between them. */
-const mostAtOnce = 500;
+const maxAtOnce = 500;
 const pieceSize = 20;
 
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
@@ -290,7 +290,7 @@ export class LiveMirror implements Mirror {
 
   /** Takes all that changed up to a revision: at once, unless it is so much that others would wait. */
   async #take(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
-    if (changes.length > mostAtOnce) {
+    if (changes.length > maxAtOnce) {
       await this.#takePieces(changes);
     } else {
       for (const change of changes) this.#entries.take(change, this.#untold);

@@ -82,7 +82,7 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
 const usualSettleMs = 1000;
 
 /** Saving takes at most this share of the time. */
-const mostShare = 0.02;
+const maxShare = 0.02;
 
 /**
  * Saves the mirror's state whenever it has changed, until the signal is aborted, and then once more if need be.
@@ -134,7 +134,7 @@ export async function keepSnapshot(
         // At the end there is no second try.
         isChanged = !signal.aborted;
       }
-      settleFor = Math.max(settleMs, (performance.now() - started) / mostShare);
+      settleFor = Math.max(settleMs, (performance.now() - started) / maxShare);
     }
   } finally {
     signal.removeEventListener('abort', onAbort);

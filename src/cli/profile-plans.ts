@@ -14,7 +14,7 @@ import {
 } from '../model/kinds/profile.ts';
 import { formatJson } from '../model/json.ts';
 import { parseRules } from '../model/user-input.ts';
-import { parseRuleWords, ruleTags, ruleWords } from './rule-words.ts';
+import { parseRuleExpression, ruleTags, ruleExpression } from './rule-expression.ts';
 import { profileText, rulesText } from './profile-text.ts';
 import type { Stamp } from '../model/stamp.ts';
 import { checkProfile, refuseIfUsed } from './resource-plans.ts';
@@ -126,7 +126,7 @@ export interface RuleChange {
 /** Puts a rule at its place, or at the end. */
 export function addRule(draft: Draft, dockerName: string, change: RuleChange): string {
   const profile = profileNamed(draft, dockerName);
-  const rule = parseRuleWords(change.words);
+  const rule = parseRuleExpression(change.words);
   const rules = rulesOf(profile, change);
   const at = change.at ?? rules.length + 1;
   if (at > rules.length + 1) throw noSuchPlace(dockerName, change, rules.length);
@@ -148,10 +148,12 @@ function indexOfRule(dockerName: string, change: RuleChange, rules: readonly Pol
     throw new CalicoError('cli/bad-argument', { what: 'rule remove', why });
   }
   if (at !== undefined && at > rules.length) throw noSuchPlace(dockerName, change, rules.length);
-  const wanted = words.length === 0 ? undefined : ruleWords(parseRuleWords(words));
-  const index = at === undefined ? rules.findIndex((rule) => ruleWords(rule) === wanted) : at - 1;
+  const wanted = words.length === 0 ? undefined : ruleExpression(parseRuleExpression(words));
+  const index =
+    at === undefined ? rules.findIndex((rule) => ruleExpression(rule) === wanted) : at - 1;
   const found = rules[index];
-  if (found !== undefined && (wanted === undefined || ruleWords(found) === wanted)) return index;
+  if (found !== undefined && (wanted === undefined || ruleExpression(found) === wanted))
+    return index;
   throw new CalicoError('datastore/not-found', {
     kind: `Profile ${dockerName}: ${direction} rule${at === undefined ? '' : ` ${at}`}`,
     name: `"${wanted ?? ''}"`,
@@ -212,7 +214,7 @@ function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
         const direction = field === 'ingress' ? 'inbound' : 'outbound';
         const name = dockerNameOf(metadata.name);
         return [
-          `note: no Profile has this tag any more, but ${printable(name)} ${direction} rule ${index + 1} refers to it: ${printable(ruleWords(rule))}\n`,
+          `note: no Profile has this tag any more, but ${printable(name)} ${direction} rule ${index + 1} refers to it: ${printable(ruleExpression(rule))}\n`,
         ];
       }),
     ),

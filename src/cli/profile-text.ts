@@ -5,7 +5,7 @@ import { counted } from '../model/counted.ts';
 import { dockerNameOf } from '../model/names.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import { profileTags, type Profile } from '../model/kinds/profile.ts';
-import { ruleTags, ruleWords } from './rule-words.ts';
+import { ruleTags, ruleExpression } from './rule-expression.ts';
 import { formatTable } from './table.ts';
 
 /** Profiles as people read them. */
@@ -57,7 +57,7 @@ export function rulesText(draft: Draft, { spec }: Profile): string {
       const missing = ruleTags(rule).filter((tag) => !given.has(tag));
       const note =
         missing.length === 0 ? '' : `   (no Profile has tag ${missing.map(shown).join(', ')})`;
-      return `    ${index + 1}  ${printable(ruleWords(rule))}${note}\n`;
+      return `    ${index + 1}  ${printable(ruleExpression(rule))}${note}\n`;
     }),
     '    default: deny\n',
   ];

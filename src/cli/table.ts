@@ -37,7 +37,7 @@ export function formatTable(
 /** Digits, or what `formatCount` makes of many. */
 const number = /^\d+(\^\d+(-\d+)?)?$/;
 
-const mostDigits = 10n ** 12n;
+const maxDigits = 10n ** 12n;
 
 /**
  * How many of `total`, in digits; an IPv6 pool has more than anybody reads, so of a power of two beyond 10^12
@@ -46,6 +46,6 @@ const mostDigits = 10n ** 12n;
 export function formatCount(count: bigint, total: bigint): string {
   const exponent = total.toString(2).length - 1;
   const isPower = total === 1n << BigInt(exponent);
-  if (count <= mostDigits || !isPower) return count.toString();
+  if (count <= maxDigits || !isPower) return count.toString();
   return count === total ? `2^${exponent}` : `2^${exponent}-${total - count}`;
 }

@@ -1,8 +1,8 @@
 import { dirname } from 'node:path';
-import { hostPathChecks, hostRoutingOf } from '../agent/status/host-paths.ts';
+import { hostRoutingChecks, hostRoutingOf } from '../agent/status/host-routing.ts';
 import { otherChainChecks } from '../agent/status/other-chains.ts';
 import { statusReport } from '../agent/status/status.ts';
-import { dockerChecks, wayChecks } from '../agent/status/way-checks.ts';
+import { dockerChecks, installChecks } from '../agent/status/install-checks.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
 import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
@@ -58,9 +58,9 @@ export function startControlComponent(
         hostProblems: parts.docker.problems(),
         moreChecks: [
           backgroundCheck(supervisor.reports()),
-          ...wayChecks(lastConflict(dirname(settings.controlSocket))),
+          ...installChecks(lastConflict(dirname(settings.controlSocket))),
           ...otherChainChecks((isRequested) => listFilterChains(sockets.netfilter, isRequested)),
-          ...hostPathChecks(hostRoutingOf(sockets.rtnetlink), routedEndpoints()),
+          ...hostRoutingChecks(hostRoutingOf(sockets.rtnetlink), routedEndpoints()),
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
       });

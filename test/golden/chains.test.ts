@@ -10,7 +10,7 @@ import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.t
 import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
-import { parseRuleWords } from '../../src/cli/rule-words.ts';
+import { parseRuleExpression } from '../../src/cli/rule-expression.ts';
 import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
 import { hostRules } from '../../src/ruleset/host-rules.ts';
 import type { Rule } from '../../src/render/iptables/rule.ts';
@@ -82,7 +82,7 @@ function profile(
   egress: readonly string[] = ['allow'],
 ): Profile {
   const rules = (words: readonly string[]): PolicyRule[] =>
-    words.map((text) => parseRuleWords(text.split(' ')));
+    words.map((text) => parseRuleExpression(text.split(' ')));
   return {
     kind: 'Profile',
     apiVersion: 'projectcalico.org/v3',

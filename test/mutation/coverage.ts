@@ -3,7 +3,7 @@ import { isTest, reachedFrom, type Sandbox } from './sandbox.ts';
 import { Worker } from './worker-process.ts';
 
 /** A test that comes by so many mutants is one of load: it would be minutes over each, and is not asked. */
-const mostPasses = 5_000_000;
+const maxPasses = 5_000_000;
 const patienceMs = 600_000;
 
 export const coverage = z.object({
@@ -37,7 +37,7 @@ export async function measureCoverage(
   for (const id of loaded.tests) {
     const hits = first.hits[id] ?? {};
     const passes = Object.values(hits).reduce((sum, one) => sum + one, 0);
-    if (passes === 0 || passes > mostPasses) continue;
+    if (passes === 0 || passes > maxPasses) continue;
     found.tests[id] = { milliseconds: milliseconds.get(id) ?? 0, hits };
   }
   const again = await worker.run({}, timed(Object.keys(found.tests).toReversed()));
@@ -47,7 +47,7 @@ export async function measureCoverage(
 }
 
 function timed(ids: readonly string[]) {
-  return ids.map((id) => ({ id, mostHits: Number.MAX_SAFE_INTEGER, deadlineMs: patienceMs }));
+  return ids.map((id) => ({ id, maxHits: Number.MAX_SAFE_INTEGER, deadlineMs: patienceMs }));
 }
 
 function fails({ id, why }: { readonly id: string; readonly why: string }): Error {

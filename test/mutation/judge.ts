@@ -105,7 +105,7 @@ export class Judge {
     const tests = this.#ranked(mutant, ({ hits }) => Object.keys(hits).some(isNear));
     if (tests.length === 0) return 'not covered';
     const files = filesOf(tests.map(({ id }) => id));
-    const on = { id: mutant.id, mostHits: 1_000_000 };
+    const on = { id: mutant.id, maxHits: 1_000_000 };
     const worker = new Worker(this.#sandbox, { files, mutant: on });
     try {
       const loaded = await worker.loaded(loadMs);
@@ -129,7 +129,7 @@ export class Judge {
       .toSorted(([a, one], [b, other]) => rank(a, one) - rank(b, other))
       .map(([id, { hits, milliseconds }]) => ({
         id,
-        mostHits: 1000 + 100 * (hits[mutant.id] ?? 0),
+        maxHits: 1000 + 100 * (hits[mutant.id] ?? 0),
         deadlineMs: 2000 + 5 * milliseconds,
       }));
   }

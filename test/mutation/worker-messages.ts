@@ -5,7 +5,7 @@ import { z } from 'zod';
 /** By argument: what to load, and a mutant that is on from the first line of code on. */
 export const loadTask = z.object({
   files: z.array(z.string()),
-  mutant: z.object({ id: z.string(), mostHits: z.number() }).optional(),
+  mutant: z.object({ id: z.string(), maxHits: z.number() }).optional(),
 });
 export type LoadTask = z.infer<typeof loadTask>;
 
@@ -14,8 +14,8 @@ export const runTask = z.object({
   mutant: z.string().optional(),
   /** Whether to count which mutants each test comes by. */
   isCounted: z.boolean(),
-  /** `mostHits`: how often a test may come by the mutant before that is an endless loop. */
-  tests: z.array(z.object({ id: z.string(), mostHits: z.number() })),
+  /** `maxHits`: how often a test may come by the mutant before that is an endless loop. */
+  tests: z.array(z.object({ id: z.string(), maxHits: z.number() })),
 });
 export type RunTask = z.infer<typeof runTask>;
 

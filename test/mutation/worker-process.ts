@@ -13,7 +13,7 @@ export type Ending = Of<'failed' | 'allPassed'> | Gone;
 export interface TimedTest {
   readonly id: string;
   /** How often it may come by the mutant before that is an endless loop. */
-  readonly mostHits: number;
+  readonly maxHits: number;
   readonly deadlineMs: number;
 }
 

@@ -76,9 +76,9 @@ for await (const line of createInterface({ input: process.stdin })) {
 
 async function run(task: ReturnType<typeof runTask.parse>): Promise<void> {
   let failed: Report | undefined;
-  for (const { id, mostHits } of task.tests) {
+  for (const { id, maxHits } of task.tests) {
     tell({ kind: 'began', id });
-    if (task.mutant !== undefined) switchOn({ id: task.mutant, mostHits });
+    if (task.mutant !== undefined) switchOn({ id: task.mutant, maxHits });
     const start = performance.now();
     const error = await errorOf(id, task.isCounted);
     const milliseconds = performance.now() - start;
@@ -119,10 +119,10 @@ async function caught(body: () => unknown): Promise<void> {
   }
 }
 
-function switchOn({ id, mostHits }: { readonly id: string; readonly mostHits: number }): void {
+function switchOn({ id, maxHits }: { readonly id: string; readonly maxHits: number }): void {
   stryker.activeMutant = id;
   stryker.hitCount = 0;
-  stryker.hitLimit = mostHits;
+  stryker.hitLimit = maxHits;
 }
 
 function tell(report: Report): void {

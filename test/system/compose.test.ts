@@ -4,7 +4,7 @@ import { ComposeProject } from '../lab/compose.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
 /** In each a project comes up on a bridge, then on calico. */
-const mostRounds = 5;
+const maxRounds = 5;
 const containers = process.env['CALICO_TEST_LONG'] === '1' ? 50 : 15;
 
 describe(`docker compose up with ${containers} containers at once`, { timeout: 600_000 }, () => {
@@ -20,7 +20,7 @@ describe(`docker compose up with ${containers} containers at once`, { timeout: 6
     const times = { bridge: Number.POSITIVE_INFINITY, calico: Number.POSITIVE_INFINITY };
     let ratio = Number.POSITIVE_INFINITY;
     // The best of some rounds each, as others may use the machine meanwhile.
-    for (let round = 0; round < mostRounds && !(round >= 2 && ratio < 1.5); round++) {
+    for (let round = 0; round < maxRounds && !(round >= 2 && ratio < 1.5); round++) {
       for (const network of ['bridge', 'calico'] as const) {
         const project = await ComposeProject.make(lab, `${network}-project`, {
           network,

@@ -6,7 +6,7 @@ import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';
 import { plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
 import { serviceList } from '../../driver/docker/messages.ts';
 import { datastoreCheck } from './datastore-check.ts';
-import { dockerChecks, wayChecks } from './way-checks.ts';
+import { dockerChecks, installChecks } from './install-checks.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
@@ -35,8 +35,8 @@ test('the datastore is well while it is followed and not locked; else status say
 });
 
 test('that the other way wants to serve as well, networks nobody serves, and dead addresses, are told', async () => {
-  assert.deepEqual(wayChecks(undefined), []);
-  const [other] = wayChecks('a managed plugin serves this host');
+  assert.deepEqual(installChecks(undefined), []);
+  const [other] = installChecks('a managed plugin serves this host');
   assert.deepEqual(
     [other?.name, other?.ok, other?.detail],
     ['duplicate installation', false, 'a managed plugin serves this host'],

@@ -4,15 +4,15 @@ import { hostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-const shownAtMost = 20;
+const maxShown = 20;
 
 /** What `calico-cnm status` says of them, with the objects that want it. */
 export function failureChecks(failures: readonly ApplyFailure[], mirror: Mirror): Check[] {
-  const rest = failures.length - shownAtMost;
+  const rest = failures.length - maxShown;
   const remedy =
     'Change or delete the object. The daemon retries automatically; everything else is programmed.';
   return [
-    ...failures.slice(0, shownAtMost).map(({ what, why, net }) => {
+    ...failures.slice(0, maxShown).map(({ what, why, net }) => {
       const objects = net === undefined ? [] : objectsWith(mirror, net);
       const of = objects.length === 0 ? '' : ` (${objects.join(', ')})`;
       return { name: 'dataplane', ok: false, detail: `${what}${of}: ${why}`, remedy };
@@ -40,7 +40,7 @@ function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
         ? [`network ${name ?? id.slice(0, 12)}`]
         : [],
     ),
-  ].slice(0, shownAtMost);
+  ].slice(0, maxShown);
 }
 
 function titleOf(mirror: Mirror, id: string): string {

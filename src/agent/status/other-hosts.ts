@@ -1,13 +1,13 @@
 import type { Check } from '../../telemetry/status-report.ts';
 
-const mostNamed = 3;
+const maxNamed = 3;
 
 /** Hosts that share the datastore; there is nothing yet that would route to them, so nobody is to wait for it. */
 export function otherHostChecks(own: string, nodes: Iterable<string>): readonly Check[] {
   const others = [...nodes].filter((name) => name !== own).toSorted();
   if (others.length === 0) return [];
-  const named = others.slice(0, mostNamed).join(', ');
-  const more = others.length > mostNamed ? ` and ${others.length - mostNamed} more` : '';
+  const named = others.slice(0, maxNamed).join(', ');
+  const more = others.length > maxNamed ? ` and ${others.length - maxNamed} more` : '';
   return [
     {
       name: 'other hosts',

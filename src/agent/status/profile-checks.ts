@@ -8,7 +8,7 @@ import { endpointAnnotations, endpointTitle } from '../../model/kinds/workload-e
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** How many containers, and how many networks, a check names. */
-const namedAtMost = 5;
+const maxNamed = 5;
 
 interface Users {
   readonly containers: string[];
@@ -88,8 +88,8 @@ function usersOfProfiles(
 /** `container a`, `containers a, b`, or the first of many and how many more. */
 function named(what: string, names: readonly string[]): string {
   const sorted = names.toSorted();
-  const shown = sorted.slice(0, namedAtMost).join(', ');
-  const more = sorted.length - namedAtMost;
+  const shown = sorted.slice(0, maxNamed).join(', ');
+  const more = sorted.length - maxNamed;
   const rest = more > 0 ? ` and ${more} more` : '';
   return `${what}${sorted.length === 1 ? '' : 's'} ${shown}${rest}`;
 }

@@ -12,7 +12,7 @@ import { resourceId } from '../../model/resource-type.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-const shownAtMost = 5;
+const maxShown = 5;
 
 /** A stored resource that has no effect on this host. */
 interface Unenforced {
@@ -36,8 +36,8 @@ export function unenforcedChecks(mirror: LiveMirror): Check[] {
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
     .map(([kind, ofKind]) => {
       const names = ofKind.map(({ name }) => name).toSorted();
-      const more = names.length > shownAtMost ? ', …' : '';
-      const shown = `${names.length} stored (${names.slice(0, shownAtMost).join(', ')}${more})`;
+      const more = names.length > maxShown ? ', …' : '';
+      const shown = `${names.length} stored (${names.slice(0, maxShown).join(', ')}${more})`;
       return ofKind.some(({ isPolicy }) => isPolicy)
         ? {
             name: kind,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseRuleWords, ruleWords } from './rule-words.ts';
+import { parseRuleExpression, ruleExpression } from './rule-expression.ts';
 
 const examples: readonly (readonly [words: string, rule: object])[] = [
   ['allow', { action: 'Allow' }],
@@ -28,9 +28,9 @@ const examples: readonly (readonly [words: string, rule: object])[] = [
 
 for (const [words, rule] of examples) {
   test(`"${words}" is read, and written the same`, () => {
-    const parsed = parseRuleWords(words.split(' '));
+    const parsed = parseRuleExpression(words.split(' '));
     assert.deepEqual(parsed, rule);
-    assert.equal(ruleWords(parsed), words);
+    assert.equal(ruleExpression(parsed), words);
   });
 }
 
@@ -43,11 +43,11 @@ for (const [wrong, said] of [
   ['', /an action is missing/],
 ] as const) {
   test(`"${wrong}" is refused with the word that is wrong`, () => {
-    assert.throws(() => parseRuleWords(wrong.split(' ').filter((word) => word !== '')), said);
+    assert.throws(() => parseRuleExpression(wrong.split(' ').filter((word) => word !== '')), said);
   });
 }
 
 test('what words cannot say is shown all the same', () => {
-  const shown = ruleWords({ action: 'Allow', source: { notSelector: 'has(a)' } });
+  const shown = ruleExpression({ action: 'Allow', source: { notSelector: 'has(a)' } });
   assert.equal(shown, 'allow {"source":{"notSelector":"has(a)"}}');
 });

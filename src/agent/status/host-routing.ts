@@ -8,7 +8,7 @@ import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/work
 import type { Check } from '../../telemetry/status-report.ts';
 
 /** A host with more addresses is asked about these. */
-const mostAddresses = 16;
+const maxAddresses = 16;
 const linkLocal6 = parseCidr('fe80::/10');
 
 /** How this host routes. */
@@ -34,7 +34,7 @@ export function hostRoutingOf(rtnetlink: NetlinkSocket): HostRouting {
  * uplinks, VPN clients) send them elsewhere, as those tables have no routes to containers. One container of each family
  * stands for all.
  */
-export function hostPathChecks(
+export function hostRoutingChecks(
   host: HostRouting,
   endpoints: readonly WorkloadEndpoint[],
 ): readonly Check[] {
@@ -49,7 +49,7 @@ export function hostPathChecks(
   const own = host
     .addresses()
     .filter(({ linkIndex, address }) => !ours.has(linkIndex) && isGlobal(address))
-    .slice(0, mostAddresses);
+    .slice(0, maxAddresses);
   return ([4, 6] as const).flatMap((family): readonly Check[] => {
     const container = containers.find(({ address }) => familyOf(address) === family);
     if (container === undefined) return [];

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
 import { parseAddress } from '../../ip/address.ts';
-import { hostPathChecks } from './host-paths.ts';
+import { hostRoutingChecks } from './host-routing.ts';
 
 const [eth0, cali1, main, other] = [2, 7, 254, 100];
 const container4 = plainEndpoint(plainNetwork('here', 'n'), '1'.repeat(64), '10.65.0.1');
@@ -14,12 +14,12 @@ function said(options: {
   readonly addresses: readonly string[];
   readonly routedElsewhere: readonly string[];
   readonly elsewhere?: { readonly table: number; readonly linkIndex: number } | undefined;
-  readonly containers?: Parameters<typeof hostPathChecks>[1];
+  readonly containers?: Parameters<typeof hostRoutingChecks>[1];
   readonly links?: readonly { readonly name: string; readonly index: number }[];
 }) {
   const { elsewhere, containers = [container4], links = [{ name, index: cali1 }] } = options;
   const looked: string[] = [];
-  const checks = hostPathChecks(
+  const checks = hostRoutingChecks(
     {
       links: () => links,
       addresses: () => [

@@ -7,7 +7,7 @@ import type { Check } from '../../telemetry/status-report.ts';
 /** What `status` says of the two ways to run on a host, as a daemon or as a managed plugin, and of Swarm. */
 
 /** The other way wanted to serve this host as well. */
-export function wayChecks(refusal: string | undefined): readonly Check[] {
+export function installChecks(refusal: string | undefined): readonly Check[] {
   if (refusal === undefined) return [];
   return [
     {

@@ -25,7 +25,7 @@ const actions: Readonly<Record<string, RuleAction>> = {
 };
 
 /** Parses words into a rule; a tag is a Docker name. Throws `cli/bad-argument` and says what may stand there. */
-export function parseRuleWords(words: readonly string[]): PolicyRule {
+export function parseRuleExpression(words: readonly string[]): PolicyRule {
   const reader = new WordReader(words);
   const action = actions[reader.take('an action')];
   if (action === undefined) throw reader.refuseLast('must be allow, deny, log or pass');
@@ -50,7 +50,7 @@ export function parseRuleWords(words: readonly string[]): PolicyRule {
 }
 
 /** A rule as words; what the words cannot say is shown as JSON. */
-export function ruleWords(rule: PolicyRule): string {
+export function ruleExpression(rule: PolicyRule): string {
   const { action, protocol: number, icmp, source, destination, ...others } = rule;
   const said = [
     action.toLowerCase(),
