@@ -4,8 +4,8 @@ import type { Transaction } from '../datastore/datastore.ts';
 import { expectLock, isLocked, lockedError } from './lock.ts';
 import type { Base } from './mirror.ts';
 import { Reads } from './reads.ts';
-import { RoundDraft } from './round-draft.ts';
-import { MustRead, type Wanted } from './view.ts';
+import { GroupDraft } from './group-draft.ts';
+import { MustRead, type ReadRequest } from './view.ts';
 import { sizeProblem } from '../datastore/transaction-size.ts';
 import type { Draft, RetryingWriter, Written } from '../datastore/writer.ts';
 
@@ -14,7 +14,7 @@ const enoughKeys = 100;
 const maxAttempts = 30;
 
 interface Queued {
-  readonly run: (draft: RoundDraft) => Outcome;
+  readonly run: (draft: GroupDraft) => Outcome;
   readonly reject: (error: unknown) => void;
   attempts: number;
 }
@@ -104,11 +104,11 @@ export class GroupWriter implements RetryingWriter {
    * Runs plans until a transaction is full. If one wants what is not here, that is read, and all of the round run
    * again; if it cannot be read, those fail that want it.
    */
-  async #plan(accepted: Accepted[]): Promise<RoundDraft> {
+  async #plan(accepted: Accepted[]): Promise<GroupDraft> {
     for (;;) {
-      const draft = new RoundDraft(this.view);
+      const draft = new GroupDraft(this.view);
       const round: Queued[] = [];
-      const wanting = new Map<Queued, readonly Wanted[]>();
+      const missing = new Map<Queued, readonly ReadRequest[]>();
       while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
         const queued = this.#queue.shift();
         if (queued === undefined) break;
@@ -116,17 +116,17 @@ export class GroupWriter implements RetryingWriter {
         const outcome = this.#try(draft, queued);
         if (outcome === undefined) continue;
         round.push(queued);
-        if (outcome instanceof MustRead) wanting.set(queued, outcome.wanted);
+        if (outcome instanceof MustRead) missing.set(queued, outcome.requests);
         else accepted.push({ queued, outcome, savepoint });
       }
-      if (wanting.size === 0) return draft;
+      if (missing.size === 0) return draft;
       accepted.length = 0;
       try {
-        await within(readMs, (signal) => this.view.read([...wanting.values()].flat(), signal));
+        await within(readMs, (signal) => this.view.read([...missing.values()].flat(), signal));
         this.#queue.unshift(...round);
       } catch (error) {
-        for (const { reject } of wanting.keys()) reject(toCalicoError(error));
-        this.#queue.unshift(...round.filter((queued) => !wanting.has(queued)));
+        for (const { reject } of missing.keys()) reject(toCalicoError(error));
+        this.#queue.unshift(...round.filter((queued) => !missing.has(queued)));
       }
     }
   }
@@ -146,7 +146,7 @@ export class GroupWriter implements RetryingWriter {
     }
   }
 
-  async #commit(draft: RoundDraft, accepted: Accepted[]): Promise<void> {
+  async #commit(draft: GroupDraft, accepted: Accepted[]): Promise<void> {
     const transaction = this.#fitting(draft, accepted);
     let { revision } = this.view;
     if (transaction.writes.length > 0) {
@@ -167,7 +167,7 @@ export class GroupWriter implements RetryingWriter {
   }
 
   /** The plans that fit one transaction, at least one; the others come first in the next. */
-  #fitting(draft: RoundDraft, accepted: Accepted[]): Transaction {
+  #fitting(draft: GroupDraft, accepted: Accepted[]): Transaction {
     for (;;) {
       if (accepted.length > 0) expectLock(draft, this.view);
       const transaction = draft.transaction();
@@ -185,7 +185,7 @@ export class GroupWriter implements RetryingWriter {
    * Runs one plan; what fails is told to its caller, and what wants to be read is answered; neither leaves anything in
    * the draft.
    */
-  #try(draft: RoundDraft, queued: Queued): Outcome | MustRead | undefined {
+  #try(draft: GroupDraft, queued: Queued): Outcome | MustRead | undefined {
     const savepoint = draft.save();
     const before = draft.writtenKeys;
     try {
@@ -229,7 +229,7 @@ function queue<Result>(
   signal: AbortSignal,
 ): { readonly queued: Queued; readonly written: Promise<Written<Result>> } {
   const { promise: written, resolve, reject } = Promise.withResolvers<Written<Result>>();
-  const run = (draft: RoundDraft): Outcome => {
+  const run = (draft: GroupDraft): Outcome => {
     signal.throwIfAborted();
     const result = plan(draft);
     return (revision) => resolve({ result, revision });

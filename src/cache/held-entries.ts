@@ -9,7 +9,7 @@ import {
   type EntryValue,
 } from '../model/kinds/index.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
-import type { Holding } from './holding.ts';
+import type { CacheScope } from './cache-scope.ts';
 import type { BriefChange, EntryChange, WrittenValues } from './mirror.ts';
 import { BriefTables, decodeEntry, Tables } from './tables.ts';
 import type { Stored, Unreadable } from './view.ts';
@@ -34,7 +34,7 @@ interface HeldChange<Value, Brief> {
 
 /** The entries of the datastore that are held in memory: whole, in brief or, what cannot be read, by its error. */
 export class HeldEntries {
-  readonly #holding: Holding;
+  readonly #scope: CacheScope;
   /** The values that a text was made from, if it was written from here. */
   readonly #valuesOf: (key: string, text: string) => WrittenValues | undefined;
   readonly #tables = new Tables();
@@ -43,10 +43,10 @@ export class HeldEntries {
   readonly #unreadable = new Map<string, Unreadable>();
 
   constructor(
-    holding: Holding,
+    scope: CacheScope,
     valuesOf: (key: string, text: string) => WrittenValues | undefined,
   ) {
-    this.#holding = holding;
+    this.#scope = scope;
     this.#valuesOf = valuesOf;
   }
 
@@ -69,12 +69,12 @@ export class HeldEntries {
 
   /** Whether the value of an entry that is not held whole has to be read from the datastore. */
   mustBeRead(kind: EntryKind, id: string): boolean {
-    return this.#holding.unheld.has(kind) || this.#briefs.of(kind).has(id);
+    return this.#scope.unheld.has(kind) || this.#briefs.of(kind).has(id);
   }
 
   /** Whether some entries of a kind are not held whole. */
   mustBeListed(kind: EntryKind): boolean {
-    return this.#holding.unheld.has(kind) || this.#briefs.of(kind).size > 0;
+    return this.#scope.unheld.has(kind) || this.#briefs.of(kind).size > 0;
   }
 
   /** Whether the revision of a key, or that it is absent, is known here. */
@@ -82,7 +82,7 @@ export class HeldEntries {
     const parsed = parseKey(key);
     if (parsed === undefined) return false;
     const { kind, id } = parsed;
-    return !this.#holding.unheld.has(kind) || this.#tables.of(kind).has(id);
+    return !this.#scope.unheld.has(kind) || this.#tables.of(kind).has(id);
   }
 
   /** The revision of a key's last write, as far as is known here; 0: it is absent. */
@@ -105,7 +105,7 @@ export class HeldEntries {
 
   /** Drops the entries that were kept only because they were written from here: a listing does not contain them. */
   dropUnlisted(): void {
-    for (const kind of this.#holding.unheld) this.#tables.of(kind).clear();
+    for (const kind of this.#scope.unheld) this.#tables.of(kind).clear();
   }
 
   /** Takes the new state of a key; adds to `told` what changed by it. */
@@ -158,7 +158,7 @@ export class HeldEntries {
     { whole, brief }: Held<EntryValue<K>, BriefValue<K>>,
   ): readonly string[] {
     if (whole !== undefined) return entryTypeOf[kind].groups(id, whole.value);
-    return brief === undefined ? [] : (this.#holding.briefs[kind]?.groups(id, brief.value) ?? []);
+    return brief === undefined ? [] : (this.#scope.briefs[kind]?.groups(id, brief.value) ?? []);
   }
 
   #decode<K extends EntryKind>(
@@ -169,10 +169,10 @@ export class HeldEntries {
     this.#unreadable.delete(key);
     if (value === undefined) return {};
     const known = this.#valuesOf(key, value)?.written(kind, id);
-    const isOthers = this.#holding.unheld.has(kind) && !this.#tables.of(kind).has(id);
+    const isOthers = this.#scope.unheld.has(kind) && !this.#tables.of(kind).has(id);
     if (known === undefined && isOthers) return {};
     const stored = { id, key, value, modRevision };
-    const briefs = this.#holding.briefs[kind];
+    const briefs = this.#scope.briefs[kind];
     if (briefs !== undefined) {
       const brief = decodeEntry(stored, (...text) =>
         known === undefined ? briefs.decode(...text) : briefs.of(known),

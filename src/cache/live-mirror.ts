@@ -8,10 +8,10 @@ import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../mod
 import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
 import { HeldEntries, type HeldChanges } from './held-entries.ts';
-import { everything, type Holding } from './holding.ts';
+import { fullScope, type CacheScope } from './cache-scope.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
-import { isConflictHere, isWrittenHere } from './way-back.ts';
+import { isConflictHere, isWrittenHere } from './watch-echo.ts';
 import { MustRead, type Stored, type Unreadable } from './view.ts';
 import type { EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
 
@@ -57,35 +57,35 @@ export class LiveMirror implements Mirror {
   #lastError: unknown;
 
   readonly #readSnapshot: () => Promise<Snapshot | undefined>;
-  readonly #holding: Holding;
+  readonly #scope: CacheScope;
   /** How long a commit waits for its way back here, in milliseconds. */
-  readonly #wayBackMs: number;
+  readonly #watchEchoMs: number;
 
   /**
    * What `readSnapshot` answers is used when the first listing fails, until one comes. What listeners throw is told
-   * of `listening`; it ends the process where nobody is told. `holding` says what is held of the datastore.
+   * of `listening`; it ends the process where nobody is told. `scope` says what is held of the datastore.
    */
   constructor(
     datastore: Datastore,
     readSnapshot: () => Promise<Snapshot | undefined> = () => Promise.resolve(undefined),
     listening = new Work('mirror listeners', { onFailure: throwUncaught }),
-    wayBackMs = 2500,
-    holding = everything,
+    watchEchoMs = 2500,
+    scope = fullScope,
   ) {
     this.datastore = datastore;
-    this.#holding = holding;
-    this.#entries = new HeldEntries(holding, (key, text) => {
+    this.#scope = scope;
+    this.#entries = new HeldEntries(scope, (key, text) => {
       const sent = this.#sent.get(key);
       return sent?.text === text ? sent.values : undefined;
     });
-    this.#wayBackMs = wayBackMs;
+    this.#watchEchoMs = watchEchoMs;
     this.#listeners = new Listeners(listening);
     this.#readSnapshot = readSnapshot;
   }
 
   /** Follows the datastore; resolves when the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
-    const unheld = [...this.#holding.unheld].map((kind) => entryTypeOf[kind].prefix);
+    const unheld = [...this.#scope.unheld].map((kind) => entryTypeOf[kind].prefix);
     for await (const followed of follow(this.datastore, { prefix: rootPrefix, unheld }, signal)) {
       switch (followed.kind) {
         case 'page': {
@@ -194,7 +194,7 @@ export class LiveMirror implements Mirror {
           : isConflictHere(this, transaction, result);
       const whenHere = (stop: AbortSignal) => this.#waiters.until(isHere, stop);
       try {
-        await within(this.#wayBackMs, whenHere);
+        await within(this.#watchEchoMs, whenHere);
         return result;
       } catch {
         return { ...result, whenHere };

@@ -4,7 +4,7 @@ import type { Block } from '../model/kinds/block.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { GroupWriter } from './group-writer.ts';
-import { everything, heldByNode } from './holding.ts';
+import { fullScope, nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
@@ -17,9 +17,9 @@ export interface Followed extends AsyncDisposable {
 export async function followed(
   store: Datastore,
   waitMs?: number,
-  holding = everything,
+  scope = fullScope,
 ): Promise<Followed> {
-  const mirror = new LiveMirror(store, undefined, undefined, waitMs, holding);
+  const mirror = new LiveMirror(store, undefined, undefined, waitMs, scope);
   const stop = new AbortController();
   const running = mirror.run(stop.signal);
   await mirror.reached(0n, AbortSignal.timeout(600_000));
@@ -70,7 +70,7 @@ export async function openNodeStore(node: string): Promise<MirroredStore> {
     { key: Handle.key('elsewhere'), value: Handle.encode({ block: { [cidr4]: 1, [cidr6]: 1 } }) },
   ];
   await store.commit({ compares: [], writes }, AbortSignal.timeout(600_000));
-  const following = await followed(store, undefined, heldByNode(node));
+  const following = await followed(store, undefined, nodeScope(node));
   return {
     mirror: following.mirror,
     writer: new GroupWriter(following.mirror),

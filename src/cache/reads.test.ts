@@ -5,7 +5,7 @@ import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import type { Draft } from '../datastore/writer.ts';
 import { entryTypes, type EntryKind } from '../model/kinds/index.ts';
 import { GroupWriter } from './group-writer.ts';
-import { NothingHeld } from './nothing-held.ts';
+import { UncachedView } from './uncached-view.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
@@ -50,7 +50,7 @@ async function withNothingHeld(
     const writes = [{ key: entryTypes[kind].key(id), value: value && JSON.stringify(value) }];
     await store.commit({ compares: [], writes }, signal);
   };
-  await use(new GroupWriter(new NothingHeld(watched.over(store))), watched, put);
+  await use(new GroupWriter(new UncachedView(watched.over(store))), watched, put);
   await store.close();
 }
 

@@ -3,14 +3,21 @@ import type { CommitResult, Datastore, KeyValue, Transaction } from '../datastor
 import { entryTypeOf, parseKey, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts';
 import { decodeEntry, Tables } from './tables.ts';
-import { keyOf, MustRead, type Stored, type Unreadable, type View, type Wanted } from './view.ts';
+import {
+  keyOf,
+  MustRead,
+  type Stored,
+  type Unreadable,
+  type View,
+  type ReadRequest,
+} from './view.ts';
 
 /** Values that are decoded without a pause. */
 const decodedAtOnce = 20;
 
 /**
  * A view with what has been read from the datastore on top, until it is forgotten. Nothing keeps that current: what
- * was read by key is compared by the transaction that rests on it (see `RoundDraft`).
+ * was read by key is compared by the transaction that rests on it (see `GroupDraft`).
  */
 export class Reads implements View {
   readonly datastore: Datastore;
@@ -91,16 +98,16 @@ export class Reads implements View {
   }
 
   /** Reads what is wanted; throws `datastore/unavailable`. */
-  async read(wanted: readonly Wanted[], signal: AbortSignal): Promise<void> {
+  async read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void> {
     const keys = new Set<string>();
-    for (const one of wanted) if ('id' in one) keys.add(keyOf(one));
+    for (const one of requests) if ('id' in one) keys.add(keyOf(one));
     if (keys.size > 0) {
       const { revision, items } = await this.datastore.read([...keys], signal);
       this.#readAt(revision);
       await this.#take(items);
       for (const key of keys) this.#keys.add(key);
     }
-    for (const one of wanted) {
+    for (const one of requests) {
       if ('idPrefix' in one && !this.#hasAll(one.kind, one.idPrefix)) {
         await this.#readPrefix(one.kind, one.idPrefix, signal);
       }
@@ -123,7 +130,7 @@ export class Reads implements View {
         return look();
       } catch (error) {
         if (!(error instanceof MustRead)) throw error;
-        await this.read(error.wanted, signal);
+        await this.read(error.requests, signal);
       }
     }
   }

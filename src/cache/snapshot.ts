@@ -5,7 +5,7 @@ import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
 import { describe } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
-import { encodeBrief } from './holding.ts';
+import { encodeBrief } from './cache-scope.ts';
 import type { BriefChange, EntryChange, Mirror } from './mirror.ts';
 import { readChanges, SnapshotChanges } from './snapshot-changes.ts';
 

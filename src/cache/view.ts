@@ -50,22 +50,22 @@ export interface View {
 }
 
 /** What is to be read: one entry, or all of a kind whose id begins so. */
-export type Wanted =
+export type ReadRequest =
   | { readonly kind: EntryKind; readonly id: string }
   | { readonly kind: EntryKind; readonly idPrefix: string };
 
 /** Thrown by a view for what has to be read from the datastore first. */
 export class MustRead extends Error {
-  readonly wanted: readonly Wanted[];
+  readonly requests: readonly ReadRequest[];
 
-  constructor(...wanted: readonly Wanted[]) {
-    super(`${wanted.map(({ kind }) => kind).join()} must be read first`);
-    this.wanted = wanted;
+  constructor(...requests: readonly ReadRequest[]) {
+    super(`${requests.map(({ kind }) => kind).join()} must be read first`);
+    this.requests = requests;
   }
 }
 
 /** What a group of a kind is found by in the datastore: the beginning of its ids, where that is the group. */
-export function wantedGroup(kind: EntryKind, group: string): Wanted {
+export function requestGroup(kind: EntryKind, group: string): ReadRequest {
   return { kind, idPrefix: groupedById.has(kind) ? `${group}/` : '' };
 }
 
@@ -78,6 +78,6 @@ const groupedById: ReadonlySet<EntryKind> = new Set([
 ]);
 
 /** The key, or the beginning of the keys, of what is wanted. */
-export function keyOf(wanted: Wanted): string {
-  return entryTypeOf[wanted.kind].key('id' in wanted ? wanted.id : wanted.idPrefix);
+export function keyOf(request: ReadRequest): string {
+  return entryTypeOf[request.kind].key('id' in request ? request.id : request.idPrefix);
 }

@@ -1,6 +1,6 @@
 import type { Datastore } from '../datastore/datastore.ts';
 import { GroupWriter } from './group-writer.ts';
-import { heldByNode } from './holding.ts';
+import { nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 
 /** Writers of one datastore, each with a connection and a mirror of its own, as processes have. */
@@ -20,8 +20,8 @@ export async function openWriters(
   const stores = await Promise.all(nodes.map(open));
   const mirrors = stores.map((store, index) => {
     const node = nodes[index];
-    const holding = node === undefined ? undefined : heldByNode(node);
-    return new LiveMirror(store, undefined, undefined, undefined, holding);
+    const scope = node === undefined ? undefined : nodeScope(node);
+    return new LiveMirror(store, undefined, undefined, undefined, scope);
   });
   const stop = new AbortController();
   const running = mirrors.map((mirror) => mirror.run(stop.signal));

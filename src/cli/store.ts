@@ -1,7 +1,7 @@
 import { GroupWriter } from '../cache/group-writer.ts';
-import { NothingHeld } from '../cache/nothing-held.ts';
-import { RoundDraft } from '../cache/round-draft.ts';
-import type { View, Wanted } from '../cache/view.ts';
+import { UncachedView } from '../cache/uncached-view.ts';
+import { GroupDraft } from '../cache/group-draft.ts';
+import type { View, ReadRequest } from '../cache/view.ts';
 import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
 import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
@@ -13,7 +13,7 @@ export interface Store {
   /** What a plan may read of the datastore besides its draft. */
   readonly view: View;
   /** Reads together what a plan is known to read, which else would be read one after the other. */
-  readonly readAhead: (wanted: readonly Wanted[]) => Promise<void>;
+  readonly readAhead: (requests: readonly ReadRequest[]) => Promise<void>;
   /** Carries out a plan; resolves when its changes are durable. */
   readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
   /** Carries out a plan until it says that it is done. */
@@ -33,15 +33,15 @@ export async function withStore<T>(
   const datastore = await openDatastore(options);
   const signal = AbortSignal.timeout(longestMs);
   try {
-    const writer = new GroupWriter(new NothingHeld(datastore));
+    const writer = new GroupWriter(new UncachedView(datastore));
     const { view } = writer;
     return await use({
       view,
       look: (look) => view.look(() => look(view), signal),
-      readAhead: (wanted) => view.read(wanted, signal),
+      readAhead: (requests) => view.read(requests, signal),
       write: async (plan) => (await writer.write(plan, signal)).result,
       writeAll: (plan) => writeAll(writer, plan, signal),
-      rehearse: (plan) => view.look(() => plan(new RoundDraft(view)), signal),
+      rehearse: (plan) => view.look(() => plan(new GroupDraft(view)), signal),
     });
   } finally {
     await datastore.close();

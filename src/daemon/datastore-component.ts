@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import { GroupWriter } from '../cache/group-writer.ts';
-import { heldByNode } from '../cache/holding.ts';
+import { nodeScope } from '../cache/cache-scope.ts';
 import { LiveMirror } from '../cache/live-mirror.ts';
 import { keepSnapshot, readSnapshot } from '../cache/snapshot.ts';
 import type { Datastore } from '../datastore/datastore.ts';
@@ -41,7 +41,7 @@ export async function openDatastoreComponent({
     async () => (isRemote ? readSnapshot(file, datastore.endpoint, warn) : undefined),
     supervisor.work('mirror listeners'),
     undefined,
-    heldByNode(node),
+    nodeScope(node),
   );
   const writer = new GroupWriter(mirror);
   const local = indexLocalEndpoints(mirror, node);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GroupWriter } from '../../cache/group-writer.ts';
-import { heldByNode } from '../../cache/holding.ts';
+import { nodeScope } from '../../cache/cache-scope.ts';
 import { LiveMirror } from '../../cache/live-mirror.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import { checkIpam, poolUsage } from './report.ts';
@@ -14,7 +14,7 @@ test('a node that has just started releases its own addresses whose handles are 
     for (let n = 0; n < 5; n++) await lab.address('host-a', poolId);
     const { datastore } = lab.mirror;
     const stop = new AbortController();
-    const mirror = new LiveMirror(datastore, undefined, undefined, undefined, heldByNode('host-a'));
+    const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
     const running = mirror.run(stop.signal);
     await mirror.reached(lab.mirror.revision, signal);
     assert.equal(mirror.held('Handle').size, 0);
@@ -50,7 +50,7 @@ test('a node that holds the blocks of others in brief counts the use of pools as
     );
     const stop = new AbortController();
     const { datastore } = lab.mirror;
-    const mirror = new LiveMirror(datastore, undefined, undefined, undefined, heldByNode('host-a'));
+    const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
     const running = mirror.run(stop.signal);
     await mirror.reached(lab.mirror.revision, signal);
     assert.equal(mirror.held('Block4').size, 1);

@@ -1,10 +1,10 @@
 import type { CommitResult, Datastore, Transaction } from '../datastore/datastore.ts';
 import type { EntryKind } from '../model/kinds/index.ts';
 import type { Base } from './mirror.ts';
-import { MustRead, wantedGroup } from './view.ts';
+import { MustRead, requestGroup } from './view.ts';
 
 /** A datastore of which nothing is held: all is read when it is wanted, by key or by prefix. */
-export class NothingHeld implements Base {
+export class UncachedView implements Base {
   readonly datastore: Datastore;
   readonly revision = undefined;
   readonly isWhole = true;
@@ -30,7 +30,7 @@ export class NothingHeld implements Base {
   }
 
   group(kind: EntryKind, group: string): never {
-    throw new MustRead(wantedGroup(kind, group));
+    throw new MustRead(requestGroup(kind, group));
   }
 
   unreadable(kind: EntryKind, id: string): never {

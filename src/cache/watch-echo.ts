@@ -1,7 +1,7 @@
 import type { CommitResult, Compare, Transaction } from '../datastore/datastore.ts';
 
 /** How far a mirror is, and what it knows of keys. */
-export interface Arrived {
+export interface WatchEcho {
   /** Whether the datastore has been listed. */
   readonly isLive: boolean;
   readonly revision: bigint;
@@ -15,7 +15,7 @@ export interface Arrived {
  * known only to be no later, and it is in when the keys have changed.
  */
 export function isWrittenHere(
-  here: Arrived,
+  here: WatchEcho,
   { compares, writes }: Transaction,
   revision: bigint,
 ): () => boolean {
@@ -33,7 +33,7 @@ export function isWrittenHere(
  * nothing.
  */
 export function isConflictHere(
-  here: Arrived,
+  here: WatchEcho,
   { compares }: Transaction,
   { current, newestInRanges = 0n }: CommitResult & { readonly kind: 'conflict' },
 ): () => boolean {
@@ -44,6 +44,6 @@ export function isConflictHere(
   return () => here.revision >= newestInRanges && changed.every((one) => differs(here, one));
 }
 
-function differs(here: Arrived, { key, modRevision }: Compare): boolean {
+function differs(here: WatchEcho, { key, modRevision }: Compare): boolean {
   return here.modRevisionOf(key) !== modRevision;
 }

@@ -4,7 +4,7 @@ import { entryKinds, entryTypeOf, type EntryKind, type EntryValue } from '../mod
 import type { Compare, RangeCompare, Transaction, Write } from '../datastore/datastore.ts';
 import type { WrittenValues } from './mirror.ts';
 import type { Reads } from './reads.ts';
-import { MustRead, type Wanted } from './view.ts';
+import { MustRead, type ReadRequest } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
 
 /** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
@@ -18,7 +18,7 @@ interface Cell<Value> {
 }
 
 /** What can be read with the changes of one round of plans on top. */
-export class RoundDraft implements Draft, WrittenValues {
+export class GroupDraft implements Draft, WrittenValues {
   readonly #view: Reads;
   readonly #cells: Cells = {};
   /** How to undo each change of a cell, in the order of the changes. */
@@ -66,16 +66,16 @@ export class RoundDraft implements Draft, WrittenValues {
   }
 
   readAhead(kind: EntryKind, ids: Iterable<string>): void {
-    const wanted: Wanted[] = [];
+    const requests: ReadRequest[] = [];
     for (const id of ids) {
       try {
         this.#view.get(kind, id);
       } catch (error) {
         if (!(error instanceof MustRead)) throw error;
-        wanted.push(...error.wanted);
+        requests.push(...error.requests);
       }
     }
-    if (wanted.length > 0) throw new MustRead(...wanted);
+    if (requests.length > 0) throw new MustRead(...requests);
   }
 
   entries<K extends EntryKind>(kind: K): Iterable<readonly [id: string, value: EntryValue<K>]> {

@@ -4,7 +4,7 @@ import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
 /** What a cache holds of the datastore; the rest is read when a plan wants it. */
-export interface Holding {
+export interface CacheScope {
   /** Kinds of which nothing is held but what was written from here. */
   readonly unheld: ReadonlySet<EntryKind>;
   /** Kinds of which some values are held in brief. */
@@ -32,13 +32,13 @@ export const encodeBrief: {
 };
 
 /** Everything, as a tool or a test may want it. */
-export const everything: Holding = { unheld: new Set(), briefs: {} };
+export const fullScope: CacheScope = { unheld: new Set(), briefs: {} };
 
 /**
  * What a node needs: all but the handles, which only plans look at; of the endpoints of other hosts what policy and
  * address management go by, and of their blocks what routes go by.
  */
-export function heldByNode(node: string): Holding {
+export function nodeScope(node: string): CacheScope {
   const endpoints = new BriefEndpoints();
   const blocks: HeldInBrief<EntryValue<'Block4'>, BriefBlock> = {
     isEnough: (brief) => !concernsHost(brief, node),

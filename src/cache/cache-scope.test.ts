@@ -8,7 +8,7 @@ import type { Block } from '../model/kinds/block.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { GroupWriter } from './group-writer.ts';
-import { heldByNode } from './holding.ts';
+import { nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { raced, type Race } from './raced-store.fixture.ts';
 import { MustRead } from './view.ts';
@@ -39,7 +39,7 @@ async function withNodes(
 }
 
 function mirrorOf(store: Datastore, node: string): LiveMirror {
-  return new LiveMirror(store, undefined, undefined, undefined, heldByNode(node));
+  return new LiveMirror(store, undefined, undefined, undefined, nodeScope(node));
 }
 
 function endpoint(node: string, name: string): WorkloadEndpoint {
