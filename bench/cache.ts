@@ -17,7 +17,7 @@ import { percentile, table } from './measure.ts';
 
 /**
  * The real daemon of one host whose datastore, a real etcd, holds the endpoints of many others: memory, how long its
- * event loop is blocked, when it is in sync, how long Docker waits while others change, and how long a command takes.
+ * event loop is blocked, when it is in sync, how long Docker waits while other hosts write, and how long a command takes.
  */
 
 const remote = Number(process.argv[2] ?? 100_000);
@@ -129,14 +129,14 @@ process.stdout.write(
     [`one host, ${remote} endpoints on others, etcd`, ''],
     [
       ['start to in sync (s)', (inSyncMs / 1000).toFixed(1)],
-      ['resident memory (MB), at most so far', `${resident}, ${memory('VmHWM')}`],
-      ['longest block of the event loop until then (ms), of it on the processor', shown(starting)],
+      ['resident memory (MB), maximum', `${resident}, ${memory('VmHWM')}`],
+      ['longest block of the event loop during the start (ms), of it CPU time', shown(starting)],
       [
-        `longest block while ${changes} endpoints changed (ms), of it on the processor`,
+        `longest block while ${changes} endpoints on other hosts change (ms), of it CPU time`,
         shown(running),
       ],
       [
-        'address asked for or given back meanwhile: p50, p99 (ms)',
+        'address allocation or release meanwhile: p50, p99 (ms)',
         `${percentile(waits, 0.5).toFixed(1)}, ${percentile(waits, 0.99).toFixed(1)}`,
       ],
       ['`get ippool` (s), best of 3', (Math.min(...commands) / 1000).toFixed(2)],

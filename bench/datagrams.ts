@@ -1,7 +1,7 @@
 import { createSocket } from 'node:dgram';
 
 /**
- * One end of a stream of datagrams: `send ADDRESS` sends one each millisecond, `receive` prints the monotonic
+ * One end of a stream of datagrams: `send ADDRESS` sends one every millisecond, `receive` prints the monotonic
  * time of each one that comes, in nanoseconds.
  */
 

@@ -2,8 +2,8 @@ import { mkdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 /**
- * A network driver that does nothing: it answers at once and hands over veths made beforehand (`pool0` …), so
- * that it shows what Docker itself takes for a container on a remote driver's network.
+ * A network driver that does nothing: it returns immediately and uses veths created beforehand (`pool0` …). It shows
+ * the time that Docker itself needs for a container on a remote driver's network.
  */
 
 const socket = '/run/docker/plugins/empty.sock';

@@ -5,8 +5,8 @@ import { startLab } from '../test/lab/network-lab.ts';
 import { kindOf, table } from './measure.ts';
 
 /**
- * What the daemon does while nothing happens to many containers: processor time, disk writes, wake-ups; and its memory:
- * all that is resident, and what of it is not read from files, which the kernel cannot take back.
+ * The idle daemon with many containers: CPU time, disk writes, wake-ups, and memory (resident, and the anonymous part,
+ * which the kernel cannot reclaim).
  */
 
 const containers = Number(process.argv[2] ?? 100);
@@ -17,7 +17,7 @@ const ticksPerSecond = 100;
 await using lab = await startLab(kindOf('28.5', process.argv[4], process.argv[5]));
 const project = await ComposeProject.make(lab, 'idle', { network: 'calico', containers });
 await project.up();
-// The daemon is asked for nothing from here on.
+// From here on the daemon receives no requests.
 const inside = await lab.host.run([
   'sh',
   '-c',
@@ -34,12 +34,12 @@ process.stdout.write(
   table(
     [`idle with ${containers} containers, ${seconds} s`, ''],
     [
-      ['of a processor (%)', ((perSecond('ticks') / ticksPerSecond) * 100).toFixed(2)],
+      ['CPU (% of one core)', ((perSecond('ticks') / ticksPerSecond) * 100).toFixed(2)],
       ['bytes written to disk', String(after.diskBytes - before.diskBytes)],
       ['write calls per second', perSecond('writes').toFixed(1)],
       ['wake-ups per second', perSecond('switches').toFixed(1)],
       ['resident memory (MB)', (after.residentKb / 1000).toFixed(0)],
-      ['of it anonymous (MB)', (after.anonymousKb / 1000).toFixed(0)],
+      ['anonymous memory (MB)', (after.anonymousKb / 1000).toFixed(0)],
     ],
   ),
 );

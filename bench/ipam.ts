@@ -11,7 +11,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { startEtcd } from '../test/lab/etcd.ts';
 import { table } from './measure.ts';
 
-/** Addresses handed out a second, by one caller after the other and by 64 at once, on each datastore. */
+/** Addresses allocated per second, by one caller and by 64 concurrent callers, on each datastore. */
 
 const signal = AbortSignal.timeout(120_000);
 
@@ -97,7 +97,7 @@ function bareCommits(file: string): string {
 const folder = mkdtempSync(join(tmpdir(), 'calico-bench-'));
 await using etcd = await startEtcd();
 const rows = [
-  ['SQLite alone, two rows', bareCommits(join(folder, 'bare.db')), '1.000', '', ''],
+  ['SQLite alone, two rows of 4 kB', bareCommits(join(folder, 'bare.db')), '1.000', '', ''],
   await measure({ kind: 'sqlite', file: join(folder, 'calico.db') }),
   await measure({ kind: 'etcd', endpoints: [etcd.endpoint] }),
 ];

@@ -1,9 +1,9 @@
 import { writeFileSync } from 'node:fs';
 
 /**
- * Loaded into the measured process with `--import`: how long its event loop was blocked at most, by the clock and by
- * the processor time of its main thread, which other work on the machine does not lengthen. SIGUSR2 has it written to
- * the file of `LOOP_WATCH_FILE`, as milliseconds, and begins anew.
+ * Loaded into the measured process with `--import`: measures the longest block of its event loop, by wall clock and by
+ * CPU time of the main thread, which other work on the machine does not lengthen. SIGUSR2 writes both to the file
+ * `LOOP_WATCH_FILE`, in milliseconds, and resets them.
  */
 
 const file = process.env['LOOP_WATCH_FILE'];

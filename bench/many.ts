@@ -23,7 +23,7 @@ process.stdout.write(
     [
       ['user-defined bridge', seconds(times.bridge)],
       ['calico', seconds(times.calico)],
-      ['calico over bridge', (median(times.calico) / median(times.bridge)).toFixed(2)],
+      ['ratio calico / bridge', (median(times.calico) / median(times.bridge)).toFixed(2)],
     ],
   ),
 );

@@ -3,7 +3,7 @@ import { kindOf, median, table } from './measure.ts';
 
 /**
  * Published ports on calico and on a user-defined bridge in one run: 206 ports on one container, and one more
- * container with a port beside none and beside 500 published ports; with the work counted by the daemon.
+ * container with one port next to none and next to 500 published ports; with the daemon's counters.
  */
 
 const rounds = Number(process.argv[2] ?? 5);
@@ -31,7 +31,15 @@ for (const [index, network] of networks.entries()) {
 const full = await oneMore(`${containers * perContainer} others`);
 process.stdout.write(
   table(
-    ['docker run and rm -f', 'network', 'ms (median)', 'forks', 'transactions', 'netlink', 'store'],
+    [
+      'docker run and rm -f',
+      'network',
+      'ms (median)',
+      'processes',
+      'transactions',
+      'netlink',
+      'datastore',
+    ],
     rows,
   ),
 );

@@ -252,11 +252,11 @@ process.stdout.write(
     [`the process, ${many} endpoints, iptables-${backend}`, 'p50', 'p99'],
     [
       [
-        'rule allows: commit to first packet (ms)',
+        'a rule that allows: commit to first packet (ms)',
         percentile(commits, 0.5).toFixed(1),
         percentile(commits, 0.99).toFixed(1),
       ],
-      ['denied packets that passed before the rules', String(denied.arrived), ''],
+      ['denied datagrams that passed before the rule', String(denied.arrived), ''],
       ...interruptionRows('kill -9', killed),
       ...interruptionRows('cold start', cold),
       ['resident memory (MB)', memory.toFixed(0), ''],
@@ -271,7 +271,7 @@ function interruptionRows(
 ): readonly (readonly string[])[] {
   return [
     [`${name}: start to in sync (ms)`, ms.toFixed(0), ''],
-    [`${name}: processor time of the process until then (ms)`, String(processorMs), ''],
-    [`${name}: denied packets that passed meanwhile`, String(passed), ''],
+    [`${name}: CPU time of the process until then (ms)`, String(processorMs), ''],
+    [`${name}: denied datagrams that passed meanwhile`, String(passed), ''],
   ];
 }

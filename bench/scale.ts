@@ -184,12 +184,12 @@ process.stdout.write(
   table(
     [`${many} endpoints, iptables-${backend}, ${chains} chains`, 'p50 (ms)', 'p99 (ms)'],
     [
-      ['new endpoint, policy that is there', ...known],
+      ['new endpoint, existing policy', ...known],
       ['new endpoint, new policy', ...fresh],
-      ['rule that all use: commit to kernel', ...rule],
+      ['rule used by all endpoints: commit to kernel', ...rule],
       ['remote endpoint joins a tag: commit to kernel', ...member],
-      [`${many} Profiles: new endpoint, new policy`, ...freshAmongMany],
-      [`${many} Profiles: rule of one, commit to kernel`, ...ruleAmongMany],
+      [`with ${many} Profiles: new endpoint, new policy`, ...freshAmongMany],
+      [`with ${many} Profiles: rule of one, commit to kernel`, ...ruleAmongMany],
       ['restart of the agent to in sync', restart.toFixed(0), ''],
     ],
   ),

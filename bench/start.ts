@@ -50,13 +50,19 @@ process.stdout.write(
   table(
     ['per container of calico, start and removal', ''],
     [
-      ['calls in all (ms)', (calls.reduce((sum, name) => sum + each(name), 0) * 1000).toFixed(1)],
+      [
+        'in plugin calls (ms)',
+        (calls.reduce((sum, name) => sum + each(name), 0) * 1000).toFixed(1),
+      ],
       ...calls.map((name) => [
         name.replace(/.*method="(.*)".*/, '$1 (ms)'),
         (each(name) * 1000).toFixed(2),
       ]),
       ...['forks', 'table_transactions', 'netlink_requests', 'datastore_transactions'].map(
-        (name) => [name.replace('_', ' '), each(`calico_${name}_total`).toFixed(2)],
+        (name) => [
+          name.replace('_', ' ').replace('forks', 'processes'),
+          each(`calico_${name}_total`).toFixed(2),
+        ],
       ),
       [
         'resident memory (MB)',

@@ -59,8 +59,8 @@ export class Agent {
   constructor(deps: AgentDeps) {
     this.#deps = deps;
     const { supervisor } = deps;
-    this.#applying = supervisor.work('kernel rounds', { maxSilentMs: longestRoundMs });
-    this.#listening = supervisor.work('kernel events');
+    this.#applying = supervisor.work('dataplane apply', { maxSilentMs: longestRoundMs });
+    this.#listening = supervisor.work('dataplane events');
     this.#failures = new ApplyFailures(deps.log);
     this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel });
     this.#participants = [...deps.drivers.all, ...this.managers.all];
@@ -74,7 +74,7 @@ export class Agent {
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
     const { supervisor } = this.#deps;
-    const polling = supervisor.work('kernel checks', { maxSilentMs: longestPollMs });
+    const polling = supervisor.work('dataplane poll', { maxSilentMs: longestPollMs });
     void supervisor.keep(polling, () => this.#pollPeriodically(polling, signal), signal);
   }
 

@@ -84,7 +84,7 @@ export function createDockerComponent(
     log,
     isDatastoreBack: () => mirror.health.inSyncSince !== undefined && !isMirrorLocked(mirror),
   });
-  const work = supervisor.work('first contents');
+  const work = supervisor.work('datastore initialization');
   const ranges = () => rangesInUse(sockets.rtnetlink);
   const initialised = initializeDatastore(
     { node, settings, families, mirror, writer, stamp, work, rangesInUse: ranges },
@@ -116,7 +116,7 @@ export function createDockerComponent(
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),
-      common.keep('garbage collection', (collecting) =>
+      common.keep('leak reclamation', (collecting) =>
         reclaimLeaks(
           {
             ...base,

@@ -28,7 +28,7 @@ async function startedWith(unreadable: string) {
       mirror,
       writer,
       stamp: (resource) => resource,
-      work: new Work('first contents', { onFailure }),
+      work: new Work('datastore initialization', { onFailure }),
       rangesInUse: () => [],
     },
     AbortSignal.any([stop.signal, signal]),

@@ -26,17 +26,17 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   WorkloadEndpoint: {
     madeBy: 'CreateEndpoint',
     goes: 'DeleteEndpoint',
-    reclaimedBy: 'garbage collection: Docker has no running container with it, in two looks',
+    reclaimedBy: 'leak reclamation: Docker has no running container with it, in two checks',
   },
   DockerNetwork: {
     madeBy: 'CreateNetwork',
     goes: 'DeleteNetwork',
-    reclaimedBy: 'garbage collection: Docker does not list it, in two looks',
+    reclaimedBy: 'leak reclamation: Docker does not list it, in two checks',
   },
   DockerPool: {
     madeBy: 'RequestPool',
     goes: 'ReleasePool',
-    reclaimedBy: 'garbage collection: no network has it, in two looks',
+    reclaimedBy: 'leak reclamation: no network has it, in two checks',
   },
   IPPool: {
     madeBy: 'the first start (default pools); RequestPool or CreateNetwork for a subnet',
@@ -46,8 +46,7 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   Profile: {
     madeBy: 'CreateNetwork, or the event that tells its name',
     goes: 'DeleteNetwork, or DeleteEndpoint of the last endpoint',
-    reclaimedBy:
-      'garbage collection: the driver made it, nobody edited it, nobody uses it, in two looks',
+    reclaimedBy: 'leak reclamation: created by the driver, not edited, not used, in two checks',
   },
   Handle: {
     madeBy: 'RequestAddress',
@@ -57,7 +56,7 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   Block4: {
     madeBy: 'the first RequestAddress; its addresses by each',
     goes: 'with its pool; its addresses by ReleaseAddress',
-    reclaimedBy: 'addresses: garbage collection, no endpoint or pool record has them, in two looks',
+    reclaimedBy: 'addresses: leak reclamation, no endpoint or pool record has them, in two checks',
   },
   Block6: { madeBy: 'as Block4', goes: 'as Block4', reclaimedBy: 'as Block4' },
   Affinity4: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
@@ -73,7 +72,7 @@ const onHost = {
   interface: {
     madeBy: 'Join',
     goes: 'Leave or DeleteEndpoint',
-    reclaimedBy: 'with its endpoint; garbage collection where both ends are on the host',
+    reclaimedBy: 'with its endpoint; leak reclamation if both ends are on the host',
   },
   route: {
     madeBy: 'the agent, of each endpoint and pool',

@@ -193,7 +193,7 @@ for (const engine of engines) {
       assert.ok(await lab.eventually(() => lab.reaches('pinside', 'papp')));
     });
 
-    const skip = engine === '20.10' && unlessLong('two looks of the garbage collection');
+    const skip = engine === '20.10' && unlessLong('two checks of leak reclamation');
     test('what is removed after another crash leaves nothing behind', { skip }, async () => {
       await lab.host.killDocker();
       await lab.host.startDocker();

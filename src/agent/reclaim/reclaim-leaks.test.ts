@@ -307,7 +307,7 @@ test('what cannot be reclaimed is reported and does not stop the rest', async ()
       docker: emptyDocker,
       local,
       log: { error: silent, warn: silent, info: silent, debug: silent },
-      work: new Work('garbage collection', {
+      work: new Work('leak reclamation', {
         onFailure: ({ error }) => failures.push(String(error)),
       }),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
