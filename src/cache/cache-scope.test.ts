@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inBackground } from '../async/background.fixture.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import type { Draft } from '../datastore/writer.ts';
@@ -27,14 +28,12 @@ async function withNodes(
 ): Promise<void> {
   const store = await openSqliteStore(':memory:');
   await prepare(store);
-  const stop = new AbortController();
   const race: Race = { beforeCommit: undefined };
   const [here, there] = [mirrorOf(store, 'here'), mirrorOf(raced(store, race), 'there')];
-  const running = [here, there].map((mirror) => mirror.run(stop.signal));
+  await using running = inBackground((stop) => Promise.all([here.run(stop), there.run(stop)]));
   await Promise.all([here, there].map((mirror) => mirror.reached(0n, signal)));
   await use(here, there, [new GroupWriter(here), new GroupWriter(there)], race);
-  stop.abort();
-  await Promise.all(running);
+  await running.stop();
   await store.close();
 }
 

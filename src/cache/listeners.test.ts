@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
+import { inBackground } from '../async/background.fixture.ts';
 import { Supervisor } from '../async/supervise.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
@@ -13,7 +14,6 @@ test('a listener that throws at one object misses nothing else, ends nobody, and
   const work = supervisor.work('mirror listeners');
   const store = await openSqliteStore(':memory:');
   const mirror = new LiveMirror(store, undefined, work);
-  const stop = new AbortController();
   let isBad = true;
   const taken = new Map<string, unknown>();
   const other: string[] = [];
@@ -27,7 +27,7 @@ test('a listener that throws at one object misses nothing else, ends nobody, and
   mirror.subscribe(({ changes }) => {
     other.push(...changes.map(({ id }) => id));
   });
-  const running = mirror.run(stop.signal);
+  await using running = inBackground((stop) => mirror.run(stop));
   await mirror.reached(0n, signal);
   const writer = new GroupWriter(mirror);
   const put = (...ids: readonly string[]) =>
@@ -47,7 +47,6 @@ test('a listener that throws at one object misses nothing else, ends nobody, and
   while (!taken.has('bad')) await sleep(20);
   assert.deepEqual(taken.get('bad'), { block: { '10.0.0.0/26': 1 } });
   assert.equal(work.report().inARow, 0);
-  stop.abort();
-  await running;
+  await running.stop();
   await store.close();
 });

@@ -1,3 +1,4 @@
+import { inBackground } from '../async/background.fixture.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import { parseCidr, type Cidr } from '../ip/cidr.ts';
 import type { Block } from '../model/kinds/block.ts';
@@ -20,14 +21,12 @@ export async function followed(
   scope = fullScope,
 ): Promise<Followed> {
   const mirror = new LiveMirror(store, undefined, undefined, waitMs, scope);
-  const stop = new AbortController();
-  const running = mirror.run(stop.signal);
+  const running = inBackground((signal) => mirror.run(signal));
   await mirror.reached(0n, AbortSignal.timeout(600_000));
   return {
     mirror,
     [Symbol.asyncDispose]: async () => {
-      stop.abort();
-      await running;
+      await running.stop();
       await store.close();
     },
   };

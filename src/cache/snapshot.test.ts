@@ -3,14 +3,19 @@ import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { inBackground } from '../async/background.fixture.ts';
 import { CalicoError } from '../errors/error.ts';
-import type { Datastore } from '../datastore/datastore.ts';
+import type { Datastore, Write } from '../datastore/datastore.ts';
 import { Work } from '../async/supervise.ts';
 import { GroupWriter } from './group-writer.ts';
+import { nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 import type { EntryChanges } from './mirror.ts';
 import { keepSnapshot, readSnapshot } from './snapshot.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
+import { parseCidr } from '../ip/cidr.ts';
+import { entryTypes } from '../model/kinds/index.ts';
+import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
@@ -49,16 +54,14 @@ async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
 
 /** Writes handles through a mirror whose snapshot is kept, and stops. */
 async function saveHandles(store: Datastore, file: string, ids: readonly string[]): Promise<void> {
-  const stop = new AbortController();
   const mirror = new LiveMirror(store);
-  const running = mirror.run(stop.signal);
-  const saving = keepSnapshot({ mirror, file, work }, stop.signal);
+  await using running = inBackground((stop) => mirror.run(stop));
+  await using saving = inBackground((stop) => keepSnapshot({ mirror, file, work }, stop));
   await mirror.reached(0n, signal);
   await new GroupWriter(mirror).write((draft) => {
     for (const id of ids) draft.put('Handle', id, { block: { '10.0.0.0/26': 1 } });
   }, signal);
-  stop.abort();
-  await Promise.all([running, saving]);
+  await Promise.all([running.stop(), saving.stop()]);
 }
 
 test('a mirror whose store is away has the last snapshot, and then what became of it meanwhile', () =>
@@ -69,13 +72,12 @@ test('a mirror whose store is away has the last snapshot, and then what became o
     assert.equal((await stat(file)).mode & 0o777, 0o600);
 
     let isBack = false;
-    const stop = new AbortController();
     const sometimes = awayUntil(store, () => isBack);
     const mirror = new LiveMirror(sometimes, () => readSnapshot(file, store.endpoint));
     assert.throws(() => mirror.list('Handle'), { code: 'datastore/not-in-sync' });
     const told: EntryChanges[] = [];
     mirror.subscribe((changes) => told.push(changes));
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     while (!mirror.inSync) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.deepEqual([...mirror.list('Handle').keys()], ['kept', 'removed']);
     assert.ok(mirror.health.snapshotOf !== undefined && mirror.health.inSyncSince === undefined);
@@ -95,8 +97,7 @@ test('a mirror whose store is away has the last snapshot, and then what became o
     await mirror.reached(0n, signal);
     assert.deepEqual([...mirror.list('Handle').keys()].toSorted(), ['kept', 'new']);
     assert.equal(mirror.health.snapshotOf, undefined);
-    stop.abort();
-    await running;
+    await running.stop();
     await store.close();
   }));
 
@@ -104,10 +105,9 @@ test('changes of one moment are saved once, and nothing is written while nothing
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
-    const stop = new AbortController();
     const mirror = new LiveMirror(store);
-    const running = mirror.run(stop.signal);
-    const saving = keepSnapshot({ mirror, file, work }, stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
+    await using saving = inBackground((stop) => keepSnapshot({ mirror, file, work }, stop));
     await mirror.reached(0n, signal);
     const writer = new GroupWriter(mirror);
     for (const id of ['a', 'b', 'c']) {
@@ -119,8 +119,7 @@ test('changes of one moment are saved once, and nothing is written while nothing
     const { ino, mtimeMs } = await stat(file);
     await new Promise((resolve) => setTimeout(resolve, 1500));
     assert.deepEqual([(await stat(file)).ino, (await stat(file)).mtimeMs], [ino, mtimeMs]);
-    stop.abort();
-    await Promise.all([running, saving]);
+    await Promise.all([running.stop(), saving.stop()]);
     assert.equal((await stat(file)).ino, ino, 'the end writes nothing either');
     await store.close();
   }));
@@ -165,15 +164,16 @@ test('what changed since the snapshot was saved is there after a kill, up to wha
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
-    const stop = new AbortController();
     const mirror = new LiveMirror(store);
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     const writer = new GroupWriter(mirror);
     const wait = () => new Promise((resolve) => setTimeout(resolve, 5));
     await mirror.reached(0n, signal);
     for (const id of ['a', 'b']) await writer.write((draft) => draft.put('Handle', id, {}), signal);
     // Nothing is saved a second time while the test lasts.
-    const saving = keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop.signal);
+    await using saving = inBackground((stop) =>
+      keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
+    );
     const keys = async () =>
       (await readSnapshot(file, store.endpoint))?.entries.map(([key]) => key.split('/').at(-1));
     while ((await keys())?.join() !== 'a,b') await wait();
@@ -190,8 +190,94 @@ test('what changed since the snapshot was saved is there after a kill, up to wha
     assert.deepEqual(await keys(), ['b', 'c']);
     await writeFile(`${file}.changes`, changes.replace(/^.*/, '2026-01-01T00:00:00.000Z'));
     assert.deepEqual(await keys(), ['a', 'b'], 'changes of another snapshot');
-    stop.abort();
-    await Promise.all([running, saving]);
+    await Promise.all([running.stop(), saving.stop()]);
     assert.deepEqual(await keys(), ['b', 'c', 'd']);
     await store.close();
   }));
+
+test('what another host changed of its endpoints and blocks since the snapshot was saved is there after a kill', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const { WorkloadEndpoint, Block4, Profile } = entryTypes;
+    const endpointWrite = (name: string, profile: string) => ({
+      key: WorkloadEndpoint.key(`libnetwork/${name}`),
+      value: WorkloadEndpoint.encode(endpointThere(name, profile)),
+    });
+    const cidr = parseCidr('10.0.0.0/31');
+    const blockWrite = (host: string) => ({
+      key: Block4.key(cidr),
+      value: Block4.encode({
+        cidr,
+        affinity: `host:${host}`,
+        allocations: [null, null],
+        unallocated: [0, 1],
+      }),
+    });
+    const commit = (writes: readonly Write[]) => store.commit({ compares: [], writes }, signal);
+    await commit([endpointWrite('e1', 'old'), endpointWrite('e2', 'old'), blockWrite('there')]);
+    const nodeMirror = (of: Datastore) =>
+      new LiveMirror(
+        of,
+        () => readSnapshot(file, store.endpoint),
+        undefined,
+        undefined,
+        nodeScope('here'),
+      );
+    const mirror = nodeMirror(store);
+    await using running = inBackground((stop) => mirror.run(stop));
+    await mirror.reached(0n, signal);
+    // Nothing is saved a second time while the test lasts.
+    await using saving = inBackground((stop) =>
+      keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
+    );
+    const isSaved = async (key: string) =>
+      (await readSnapshot(file, store.endpoint))?.entries.some(([saved]) => saved === key) === true;
+    const saved = async (key: string) => {
+      while (!(await isSaved(key))) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    await saved(Block4.key(cidr));
+    const { ino } = await stat(file);
+    await commit([
+      endpointWrite('e1', 'new'),
+      { key: WorkloadEndpoint.key('libnetwork/e2'), value: undefined },
+      endpointWrite('e3', 'new'),
+      blockWrite('elsewhere'),
+    ]);
+    const last = { kind: 'Profile', apiVersion: 'projectcalico.org/v3', spec: {} } as const;
+    const value = Profile.encode({ ...last, metadata: { name: 'last' } });
+    await commit([{ key: Profile.key('last'), value }]);
+    await saved(Profile.key('last'));
+    assert.equal((await stat(file)).ino, ino);
+
+    const restarted = nodeMirror(awayUntil(store, () => false));
+    await using again = inBackground((stop) => restarted.run(stop));
+    while (!restarted.inSync) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.deepEqual(
+      [...restarted.briefs('WorkloadEndpoint')].map(([id, { profiles }]) => [id, profiles]),
+      [
+        ['libnetwork/e1', ['new']],
+        ['libnetwork/e3', ['new']],
+      ],
+    );
+    assert.equal(restarted.brief('Block4', cidr)?.host, 'elsewhere');
+    await Promise.all([again.stop(), running.stop(), saving.stop()]);
+    await store.close();
+  }));
+
+function endpointThere(name: string, profile: string): WorkloadEndpoint {
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name, namespace: 'libnetwork' },
+    spec: {
+      orchestrator: 'libnetwork',
+      node: 'there',
+      workload: name,
+      endpoint: name,
+      interfaceName: 'cali1',
+      ipNetworks: [parseCidr('10.0.0.1/32')],
+      profiles: [profile],
+    },
+  };
+}

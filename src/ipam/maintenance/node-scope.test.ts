@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inBackground } from '../../async/background.fixture.ts';
 import { GroupWriter } from '../../cache/group-writer.ts';
 import { nodeScope } from '../../cache/cache-scope.ts';
 import { LiveMirror } from '../../cache/live-mirror.ts';
@@ -13,9 +14,8 @@ test('a node that has just started releases its own addresses whose handles are 
     const poolId = String((await lab.pool('host-a'))['PoolID']);
     for (let n = 0; n < 5; n++) await lab.address('host-a', poolId);
     const { datastore } = lab.mirror;
-    const stop = new AbortController();
     const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(lab.mirror.revision, signal);
     assert.equal(mirror.held('Handle').size, 0);
     const writer = new GroupWriter(mirror);
@@ -24,8 +24,7 @@ test('a node that has just started releases its own addresses whose handles are 
     await lab.mirror.reached(revision, signal);
     assert.equal(lab.mirror.list('Handle').size, 0);
     assert.deepEqual(checkIpam(lab.mirror), []);
-    stop.abort();
-    await running;
+    await running.stop();
   }));
 
 test('a node that holds the blocks of others in brief counts the use of pools as one that holds them whole', () =>
@@ -48,10 +47,9 @@ test('a node that holds the blocks of others in brief counts the use of pools as
         spec: { reservedCIDRs: held.map((cidr) => parseCidr(cidr.replace(/\/\d+$/, '/30'))) },
       }),
     );
-    const stop = new AbortController();
     const { datastore } = lab.mirror;
     const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(lab.mirror.revision, signal);
     assert.equal(mirror.held('Block4').size, 1);
     const usage = poolUsage(mirror);
@@ -60,8 +58,7 @@ test('a node that holds the blocks of others in brief counts the use of pools as
       usage.map(({ used, reserved, free }) => [used, reserved, free]),
       [[8n, 8n, 55n]],
     );
-    stop.abort();
-    await running;
+    await running.stop();
   }));
 
 function withoutOrder({ blocks, ...usage }: ReturnType<typeof poolUsage>[number]): object {
