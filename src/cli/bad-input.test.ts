@@ -100,14 +100,14 @@ const wrongDocuments: readonly Wrong[] = [
     policy('a', `{selector: "${'('.repeat(20_000)}all()${')'.repeat(20_000)}"}`),
     /^GlobalNetworkPolicy a: spec\.selector: selector "\({80}…": syntax error at character 102: more than 100 parentheses inside each other$/,
   ],
-  ['no resource', '# nothing\n', /^-: holds no resource$/],
+  ['no resource', '# nothing\n', /^-: contains no resource$/],
   ['a document that is no object', '42', /^document 1: must be an object$/],
   ['a document without a kind', 'metadata: {name: a}', /^document 1: kind: is missing$/],
   ['an unknown kind', 'kind: Pod\nmetadata: {name: a}', /^unknown kind "Pod"; known: IPPool, /],
   [
     'a kind of the daemon',
     'apiVersion: projectcalico.org/v3\nkind: ClusterInformation\nmetadata: {name: default}\nspec: {}',
-    /^ClusterInformation default: belongs to every datastore and cannot be changed$/,
+    /^ClusterInformation default: is built in and cannot be changed$/,
   ],
   [
     'a name that Calico refuses',
@@ -182,7 +182,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a namespace where the kind has none',
     pool('a', '{cidr: 10.98.0.0/16}').replace('name: a', 'name: a, namespace: shop'),
-    /^IPPool a: metadata\.namespace: an IPPool is of no namespace$/,
+    /^IPPool a: metadata\.namespace: must be empty: IPPool is not namespaced$/,
   ],
   [
     'a policy in a tier that is not there',
@@ -263,7 +263,7 @@ const wrongDocuments: readonly Wrong[] = [
   [
     'a Profile that every datastore has',
     profile('projectcalico-default-allow', '{ingress: [{action: Deny}]}'),
-    /^Profile projectcalico-default-allow: belongs to every datastore and cannot be changed$/,
+    /^Profile projectcalico-default-allow: is built in and cannot be changed$/,
   ],
   [
     'a tier of two names',
@@ -362,7 +362,7 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
   ['delete ippool ten', 1, /^IPPool ten: 1 of its addresses is in use; remove/],
   ['delete profile web', 1, /^Profile web is in use by container app; /],
   ['delete profile none', 1, /^Profile none does not exist$/],
-  ['delete tier default', 1, /^Tier default: belongs to every datastore/],
+  ['delete tier default', 1, /^Tier default: is built in/],
   ['delete', 2, /^delete needs a kind and names, or -f FILE; see calico-cnm --help$/],
   ['delete profile', 2, /^delete needs a kind and names/],
   ['get pods', 1, /^unknown kind "pods"; known: IPPool, /],

@@ -16,7 +16,7 @@ import type { CliContext } from './context.ts';
 import { profileNamed } from './profile-plans.ts';
 import { formatTable } from './table.ts';
 
-/** `container NAME profile …`: the Profiles of a running container, changed at once. */
+/** `container NAME profile …`: shows and changes the Profiles of a running container. */
 export function addContainerCommands(program: Command, context: CliContext): void {
   program
     .command('container <name> [args...]')
@@ -59,13 +59,13 @@ interface Found {
   readonly endpoint: WorkloadEndpoint;
 }
 
-/** `undefined` for a mere look. */
+/** Returns `undefined` for a command that only shows. */
 function parseChange(
   container: string,
   [noun = 'profile', verb, ...profiles]: readonly string[],
 ): Change | undefined {
-  const isLook = verb === undefined || verb === 'show';
-  if (noun === 'profile' && isLook && profiles.length === 0) return undefined;
+  const isShow = verb === undefined || verb === 'show';
+  if (noun === 'profile' && isShow && profiles.length === 0) return undefined;
   const needsProfiles = verb === 'append' || verb === 'remove';
   if (noun === 'profile' && (verb === 'set' || (needsProfiles && profiles.length > 0))) {
     return { verb, profiles };
@@ -76,7 +76,7 @@ function parseChange(
   });
 }
 
-/** The endpoints of the containers of that name, on one host. */
+/** Returns the endpoints of the container with this name. Throws if none exists, or on several hosts. */
 function endpointsOf(draft: Draft, name: string, node: string | undefined): readonly Found[] {
   const found: Found[] = [];
   for (const [id, endpoint] of draft.entries('WorkloadEndpoint')) {
@@ -91,13 +91,13 @@ function endpointsOf(draft: Draft, name: string, node: string | undefined): read
   return found;
 }
 
-/** Writes the choice to every endpoint; tags are shared anew, as the container is one identity. */
+/** Writes the Profiles to every endpoint and shares the tags again, because a container is one identity. */
 function changeProfiles(
   draft: Draft,
   endpoints: readonly Found[],
   { verb, profiles }: Change,
 ): void {
-  // A Profile that was removed meanwhile can still be taken away from a container.
+  // A deleted Profile can still be removed from a container.
   const names =
     verb === 'remove'
       ? profiles.flatMap((name) => [name, resourceNameFor(name)])

@@ -2,15 +2,15 @@ import type { Settings } from '../config/settings.ts';
 import type { Stamp } from '../model/stamp.ts';
 import type { Store } from './store.ts';
 
-/** What every command may use. */
+/** The context of every command. */
 export interface CliContext {
   readonly out: (text: string) => void;
   readonly readInput: () => Promise<string>;
-  /** Settings from environment and file; throws `config/…`. */
+  /** Reads the settings from environment and file; throws `config/…`. */
   readonly settings: () => Settings;
-  /** Opens the datastore that the settings name for one use. */
+  /** Opens the datastore of the settings for one use. */
   readonly withStore: <T>(use: (store: Store) => Promise<T>) => Promise<T>;
   readonly stamp: Stamp;
-  /** The exit status, if it is not to be 0. */
+  /** Sets an exit status other than 0. */
   readonly setStatus: (status: number) => void;
 }

@@ -4,7 +4,7 @@ import { statusReport, type StatusReport } from '../telemetry/status-report.ts';
 
 const answerMs = 5000;
 
-/** Asks the running daemon for its status; throws `cli/not-running`. */
+/** Requests the status of the running daemon. Throws `cli/not-running`. */
 export async function fetchStatus(socket: string): Promise<StatusReport> {
   try {
     const { status, text } = await get(socket, '/status');
@@ -15,7 +15,7 @@ export async function fetchStatus(socket: string): Promise<StatusReport> {
   }
 }
 
-/** Whether a daemon answers at all. */
+/** Reports whether a daemon responds. */
 export async function isRunning(socket: string): Promise<boolean> {
   try {
     await get(socket, '/health');

@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { setLocked } from '../cache/lock.ts';
 import type { CliContext } from './context.ts';
 
-/** `datastore lock` and `unlock`: the lock that Calico's own migration sets, and knows. */
+/** `datastore lock` and `unlock`: the lock that Calico's own migration uses. */
 export function addDatastoreCommands(program: Command, context: CliContext): void {
   const datastore = program
     .command('datastore')

@@ -14,7 +14,7 @@ interface CleanOptions {
   readonly keep?: string;
 }
 
-/** `run`, `clean`: what installing and uninstalling do with this host. */
+/** `run` and `clean`. */
 export function addHostCommands(
   program: Command,
   context: CliContext,
@@ -60,7 +60,7 @@ async function listNetworks(context: CliContext): Promise<void> {
   }
 }
 
-/** A name as it is, or as in JSON if it has a space or worse in it: it stays one line. */
+/** Returns a name, as a JSON string if it has special characters, so that it stays on one line. */
 function plainOrQuoted(name: string): string {
   return /^[\w.-]+$/.test(name) ? name : JSON.stringify(name);
 }

@@ -39,7 +39,7 @@ export function addIpamCommands(program: Command, context: CliContext): void {
       const shown = await context.withStore(async ({ look, write }) => {
         if (ip !== undefined) {
           const address = parseAddress(ip);
-          return write((draft) => holderText(draft, address));
+          return write((draft) => allocationText(draft, address));
         }
         return look((view) =>
           showBorrowed === true ? borrowedText(view) : usageText(view, showBlocks === true),
@@ -53,7 +53,7 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     .option('--fix', 'fix missing allocations and handle counts, then check again')
     .action(async ({ fix }: { readonly fix?: boolean }) => {
       const problems = await context.withStore(async (store) => {
-        if (fix === true) context.out(await mend(store));
+        if (fix === true) context.out(await repair(store));
         return store.look(checkIpam);
       });
       for (const problem of problems) context.out(`${problem}\n`);
@@ -77,8 +77,8 @@ export function addIpamCommands(program: Command, context: CliContext): void {
     });
 }
 
-/** Mends what can be mended without freeing anything; answers what it did, a line each. */
-async function mend({ look, write }: Store): Promise<string> {
+/** Repairs what is possible without releasing an address. Returns a line for each repair. */
+async function repair({ look, write }: Store): Promise<string> {
   const endpointIds = await look((view) => [...view.list('WorkloadEndpoint').keys()]);
   const allocated = await inPieces(() =>
     write((draft) => allocateInUse(draft, { endpointIds, now: new Date() })),
@@ -90,18 +90,18 @@ async function mend({ look, write }: Store): Promise<string> {
   ].join('');
 }
 
-/** Carries out a plan that mends so many things at a time, until none is left. */
-async function inPieces<Mended>(plan: () => Promise<readonly Mended[]>): Promise<Mended[]> {
-  const all: Mended[] = [];
+/** Runs a plan with a limited number of repairs per run until none is left. */
+async function inPieces<Repaired>(plan: () => Promise<readonly Repaired[]>): Promise<Repaired[]> {
+  const all: Repaired[] = [];
   for (;;) {
-    const mended = await plan();
-    all.push(...mended);
-    if (mended.length < maxRepairs) return all;
+    const repaired = await plan();
+    all.push(...repaired);
+    if (repaired.length < maxRepairs) return all;
   }
 }
 
-/** Who holds an address, and all that is noted of it. */
-function holderText(draft: Draft, address: IpAddress): string {
+/** Returns the allocation of an address with its attributes. */
+function allocationText(draft: Draft, address: IpAddress): string {
   const holder = findAllocation(draft, address)?.holder;
   if (holder !== undefined) {
     return [
@@ -156,7 +156,7 @@ function usageText(view: View, showBlocks: boolean): string {
   );
 }
 
-/** Throws `ipam/address-not-held`, or who uses the address. */
+/** Releases an address. Throws `ipam/address-not-held`, or an error that names the user of the address. */
 function releaseUnused(draft: Draft, address: IpAddress): void {
   const found = findAllocation(draft, address);
   if (found === undefined) throw new CalicoError('ipam/address-not-held', { address });

@@ -1,8 +1,8 @@
 import { CalicoError, describe } from '../errors/error.ts';
 
 /**
- * The error of a command that an ordinary user may not run: settings, datastore and the daemon's socket belong to
- * root. Any other error, and any error of root's, is answered as it is.
+ * Returns `cli/needs-root` for an error caused by missing permissions: settings, datastore and the daemon's socket
+ * belong to root. Returns any other error, and any error of root, unchanged.
  */
 export function asPermission(
   error: unknown,
@@ -15,7 +15,7 @@ export function asPermission(
   return new CalicoError('cli/needs-root', { command, why: denied }, { cause: error });
 }
 
-/** What the kernel refused, if that is the cause of an error, or the cause of its cause. */
+/** Returns the path or operation that was denied, if that is the cause of an error at any depth. */
 function permissionDenied(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if ('code' in error && (error.code === 'EACCES' || error.code === 'EPERM')) {
@@ -24,7 +24,7 @@ function permissionDenied(error: unknown): string | undefined {
   return permissionDenied(error.cause);
 }
 
-/** A word as a POSIX shell reads it back. */
+/** Quotes an argument for a POSIX shell. */
 function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
 }

@@ -96,7 +96,7 @@ test('a name that several namespaces have is shown of each, and deleted where it
   assert.equal(status, 1);
   assert.equal(
     error,
-    'calico-cnm: NetworkPolicy web: there are default/web and shop/web; name one of them so\n',
+    'calico-cnm: NetworkPolicy web: ambiguous; use one of default/web, shop/web\n',
   );
   assert.deepEqual(names(await cli.ok(['get', 'np', 'shop/web'])), ['shop']);
   assert.equal(await cli.ok(['delete', 'np', 'shop/web']), 'NetworkPolicy shop/web deleted\n');
@@ -136,6 +136,6 @@ test('tiers are listed in their order, and one that has policies, or belongs to 
   for (const name of ['default', 'kube-admin']) {
     const kept = await cli.run(['delete', 'tier', name]);
     assert.equal(kept.status, 1);
-    assert.match(kept.error, /belongs to every datastore and cannot be deleted/);
+    assert.match(kept.error, /is built in and cannot be deleted/);
   }
 });

@@ -12,7 +12,7 @@ import {
 import type { CliContext } from './context.ts';
 import { formatTable } from './table.ts';
 
-/** `ports [NAME]`: what `docker port` would say if a remote driver could tell Docker. */
+/** `ports [NAME]`: like `docker port`, because a remote driver cannot report published ports to Docker. */
 export function addPortsCommand(program: Command, context: CliContext): void {
   program
     .command('ports')
@@ -54,7 +54,7 @@ function formatAll(endpoints: readonly WorkloadEndpoint[]): string {
   return formatTable(['container', 'published port'], rows);
 }
 
-/** In the order of the container's ports. */
+/** Returns the published ports in the order of the container's ports. */
 function lines(
   endpoint: WorkloadEndpoint,
 ): readonly { readonly from: string; readonly to: string }[] {

@@ -91,8 +91,8 @@ test('removing a tag says which rules speak of it in vain', async () => {
     await cli.ok(words('profile web tag remove web')),
     [
       'Profile web: tag web removed\n',
-      'note: no Profile has this tag any more, but other inbound rule 2 refers to it: allow from tag web\n',
-      'note: no Profile has this tag any more, but web inbound rule 1 refers to it: allow from tag web\n',
+      'note: no Profile has this tag now; other inbound rule 2 refers to it: allow from tag web\n',
+      'note: no Profile has this tag now; web inbound rule 1 refers to it: allow from tag web\n',
     ].join(''),
   );
   assert.match(

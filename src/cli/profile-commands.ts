@@ -19,7 +19,7 @@ import {
 import { detailProfiles, listProfiles } from './profile-text.ts';
 
 /**
- * `profile …`: Profiles by words, in the grammar of Calico's first command line.
+ * `profile …`: the Profile commands, with the syntax of Calico's first command line.
  * `calico-cnm profile web rule add inbound allow tcp from tag other to ports 80`; names and tags are Docker's.
  */
 export function addProfileCommands(program: Command, context: CliContext): void {
@@ -34,7 +34,7 @@ export function addProfileCommands(program: Command, context: CliContext): void 
     .option('--no-check', 'remove a Profile that is in use')
     .addHelpText('after', help)
     .action(async (words: readonly string[], options: ProfileOptions) => {
-      const at = parsePlace(options.at);
+      const at = parsePosition(options.at);
       const isUpdate = words[1] === 'rule' && words[2] === 'update';
       const input = isUpdate ? await context.readInput() : '';
       const plan = planOf(words, { ...options, at, input, stamp: context.stamp });
@@ -72,15 +72,15 @@ interface PlanOptions {
   readonly at: number | undefined;
   readonly detailed?: boolean;
   readonly check: boolean;
-  /** What stands on the standard input, for `rule update`. */
+  /** The standard input, for `rule update`. */
   readonly input: string;
   readonly stamp: CliContext['stamp'];
 }
 
-/** A change of the datastore that answers what to print. */
+/** Changes the datastore and returns the text to print. */
 type Plan = (draft: Draft) => string;
 
-/** What the words ask for. A Profile may be called `add`, `show` or `rule`: the number of words decides. */
+/** Returns the plan of a command. A Profile may be named `add`, `show` or `rule`: the number of arguments decides. */
 function planOf(words: readonly string[], options: PlanOptions): Plan {
   const [first = '', second, third, ...rest] = words;
   const plan =
@@ -147,11 +147,11 @@ function rulePlan(
   return undefined;
 }
 
-/** A rule to be removed, by its words or, as none begins so, by its number alone. */
+/** Parses the rule to remove: an expression, or its number alone (no expression starts with a number). */
 function removal(words: readonly string[], at: number | undefined): RuleChange {
-  const [direction = '', place = '', ...more] = words;
-  const isPlace = /^\d+$/.test(place) && more.length === 0 && at === undefined;
-  return isPlace ? ruleChange([direction], parsePlace(place)) : ruleChange(words, at);
+  const [direction = '', position = '', ...more] = words;
+  const isPosition = /^\d+$/.test(position) && more.length === 0 && at === undefined;
+  return isPosition ? ruleChange([direction], parsePosition(position)) : ruleChange(words, at);
 }
 
 function ruleChange(
@@ -163,7 +163,7 @@ function ruleChange(
   throw new CalicoError('cli/bad-argument', { what: `"${direction}"`, why });
 }
 
-function parsePlace(text: string | undefined): number | undefined {
+function parsePosition(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
   throw new CalicoError('cli/bad-argument', { what: `position ${text}`, why: 'must be 1 or more' });

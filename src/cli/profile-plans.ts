@@ -17,14 +17,14 @@ import { parseRules } from '../model/user-input.ts';
 import { parseRuleExpression, ruleTags, ruleExpression } from './rule-expression.ts';
 import { profileText, rulesText } from './profile-text.ts';
 import type { Stamp } from '../model/stamp.ts';
-import { checkProfile, refuseIfUsed } from './resource-plans.ts';
+import { checkProfile, rejectIfUsed } from './resource-plans.ts';
 
-/** Plans that change one Profile by words, or show of it; each answers what to print. Names are Docker's. */
+/** Plans of the Profile commands; each returns the text to print. Names are Docker's. */
 
-/** A new Profile has the tag of its name, lets in who carries it, and lets everything out. */
+/** Creates a Profile with the tag of its name; it allows inbound traffic from that tag and all outbound traffic. */
 export function addProfile(draft: Draft, dockerName: string, stamp: Stamp): string {
   const name = resourceNameFor(dockerName);
-  refuseFixed(name);
+  rejectBuiltIn(name);
   if (draft.get('Profile', name) !== undefined) {
     throw new CalicoError('datastore/exists', { kind: 'Profile', name: dockerName });
   }
@@ -38,15 +38,16 @@ export function addProfile(draft: Draft, dockerName: string, stamp: Stamp): stri
   return `Profile ${dockerName} created\n`;
 }
 
-/** Refused while containers or networks go by it, for they would get no traffic; unless `force`. */
+/** Deletes a Profile. Throws `cli/profile-in-use` if containers or networks use it, unless `force`. */
 export function removeProfile(
   draft: Draft,
   dockerName: string,
   { force }: { readonly force: boolean },
 ): string {
   const { name } = profileNamed(draft, dockerName).metadata;
-  refuseFixed(name);
-  if (!force) refuseIfUsed(draft, name, 'or use --no-check, and its containers get no traffic');
+  rejectBuiltIn(name);
+  if (!force)
+    rejectIfUsed(draft, name, 'or use --no-check: all traffic of its containers is then dropped');
   draft.remove('Profile', name);
   return `Profile ${dockerName} removed\n`;
 }
@@ -55,7 +56,7 @@ export function showProfile(draft: Draft, dockerName: string): string {
   return profileText(draft, profileNamed(draft, dockerName));
 }
 
-/** The tags of a Profile, one a line. */
+/** Returns the tags of a Profile, one per line. */
 export function showTags(draft: Draft, dockerName: string): string {
   return profileTags(profileNamed(draft, dockerName))
     .map((tag) => `${dockerNameOf(tag)}\n`)
@@ -68,7 +69,7 @@ export function addTags(draft: Draft, dockerName: string, tags: readonly string[
   for (const tag of tags) {
     const present = labelsToApply[tagFor(tag)] ?? '';
     if (present !== '') {
-      const why = `is a label of Profile ${dockerName} with the value "${present}", and cannot be a tag as well`;
+      const why = `is already a label of Profile ${dockerName} with value "${present}"; choose another tag`;
       throw new CalicoError('cli/bad-argument', { what: tag, why });
     }
     labelsToApply[tagFor(tag)] = '';
@@ -77,7 +78,7 @@ export function addTags(draft: Draft, dockerName: string, tags: readonly string[
   return `Profile ${dockerName}: tag ${tags.join(', ')} added\n`;
 }
 
-/** Answers also which rules speak of a tag that no Profile gives any more. */
+/** Removes tags; also reports rules that refer to a tag that no Profile has now. */
 export function removeTags(draft: Draft, dockerName: string, tags: readonly string[]): string {
   const profile = profileNamed(draft, dockerName);
   const labelsToApply = { ...profile.spec.labelsToApply };
@@ -101,13 +102,13 @@ export function showRules(draft: Draft, dockerName: string): string {
   return rulesText(draft, profileNamed(draft, dockerName));
 }
 
-/** Both lists of rules as JSON, in Calico's words; `updateRules` takes it back. */
+/** Returns both lists of rules as JSON in Calico's format, which `updateRules` accepts. */
 export function rulesJson(draft: Draft, dockerName: string): string {
   const { ingress = [], egress = [] } = profileNamed(draft, dockerName).spec;
   return `${JSON.stringify(JSON.parse(formatJson({ ingress, egress })), null, 2)}\n`;
 }
 
-/** Replaces both lists of rules by those of a JSON or YAML text; tags and labels stay. */
+/** Replaces both lists of rules with those of a JSON or YAML text; tags and labels stay. */
 export function updateRules(draft: Draft, dockerName: string, text: string): string {
   const profile = profileNamed(draft, dockerName);
   const changed = withRules(profile, parseRules(text, dockerName));
@@ -116,24 +117,24 @@ export function updateRules(draft: Draft, dockerName: string, text: string): str
   return profileText(draft, changed);
 }
 
-/** The list of rules, and the place from 1 if one was said. */
+/** A change of one list of rules; `at` is the position, starting at 1, if given. */
 export interface RuleChange {
   readonly direction: 'inbound' | 'outbound';
   readonly at: number | undefined;
   readonly words: readonly string[];
 }
 
-/** Puts a rule at its place, or at the end. */
+/** Inserts a rule at its position, or appends it. */
 export function addRule(draft: Draft, dockerName: string, change: RuleChange): string {
   const profile = profileNamed(draft, dockerName);
   const rule = parseRuleExpression(change.words);
   const rules = rulesOf(profile, change);
   const at = change.at ?? rules.length + 1;
-  if (at > rules.length + 1) throw noSuchPlace(dockerName, change, rules.length);
+  if (at > rules.length + 1) throw noSuchPosition(dockerName, change, rules.length);
   return changeRules(draft, profile, { ...change, rules: rules.toSpliced(at - 1, 0, rule) });
 }
 
-/** Removes the rule at a place, or the one that is said by its words; with both, they must agree. */
+/** Removes the rule at a position, or the rule with this expression; if both are given, they must match. */
 export function removeRule(draft: Draft, dockerName: string, change: RuleChange): string {
   const profile = profileNamed(draft, dockerName);
   const rules = rulesOf(profile, change);
@@ -147,20 +148,20 @@ function indexOfRule(dockerName: string, change: RuleChange, rules: readonly Pol
     const why = 'needs the position of the rule, or its expression';
     throw new CalicoError('cli/bad-argument', { what: 'rule remove', why });
   }
-  if (at !== undefined && at > rules.length) throw noSuchPlace(dockerName, change, rules.length);
-  const wanted = words.length === 0 ? undefined : ruleExpression(parseRuleExpression(words));
+  if (at !== undefined && at > rules.length) throw noSuchPosition(dockerName, change, rules.length);
+  const expression = words.length === 0 ? undefined : ruleExpression(parseRuleExpression(words));
   const index =
-    at === undefined ? rules.findIndex((rule) => ruleExpression(rule) === wanted) : at - 1;
+    at === undefined ? rules.findIndex((rule) => ruleExpression(rule) === expression) : at - 1;
   const found = rules[index];
-  if (found !== undefined && (wanted === undefined || ruleExpression(found) === wanted))
+  if (found !== undefined && (expression === undefined || ruleExpression(found) === expression))
     return index;
   throw new CalicoError('datastore/not-found', {
     kind: `Profile ${dockerName}: ${direction} rule${at === undefined ? '' : ` ${at}`}`,
-    name: `"${wanted ?? ''}"`,
+    name: `"${expression ?? ''}"`,
   });
 }
 
-function noSuchPlace(dockerName: string, { direction, at }: RuleChange, count: number) {
+function noSuchPosition(dockerName: string, { direction, at }: RuleChange, count: number) {
   return new CalicoError('cli/bad-argument', {
     what: `position ${at ?? ''}`,
     why: `Profile ${dockerName} has ${counted(count, `${direction} rule`)}`,
@@ -181,13 +182,13 @@ function changeRules(
     profile,
     change.direction === 'inbound' ? { ingress: rules } : { egress: rules },
   );
-  checkInWords(changed);
+  checkAsTyped(changed);
   put(draft, changed);
   return profileText(draft, changed);
 }
 
-/** As `checkProfile`, in the words of `profile rule add`. */
-function checkInWords(profile: Profile): void {
+/** Like `checkProfile`, with errors in the terms of `profile rule add`. */
+function checkAsTyped(profile: Profile): void {
   const problem = profileProblem(profile);
   if (problem === undefined) return;
   const what = `Profile ${dockerNameOf(profile.metadata.name)}`;
@@ -202,7 +203,7 @@ function withRules(profile: Profile, rules: Pick<Profile['spec'], 'ingress' | 'e
   return { ...profile, spec: { ...profile.spec, ...rules } };
 }
 
-/** Notes on the rules that speak of a tag, if no Profile gives it any more. */
+/** Returns a note for every rule that refers to a tag, if no Profile has the tag. */
 function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
   const tag = tagFor(dockerTag);
   const profiles = [...draft.entries('Profile')].map(([, profile]) => profile);
@@ -214,14 +215,14 @@ function rulesWithoutMatch(draft: Draft, dockerTag: string): readonly string[] {
         const direction = field === 'ingress' ? 'inbound' : 'outbound';
         const name = dockerNameOf(metadata.name);
         return [
-          `note: no Profile has this tag any more, but ${printable(name)} ${direction} rule ${index + 1} refers to it: ${printable(ruleExpression(rule))}\n`,
+          `note: no Profile has this tag now; ${printable(name)} ${direction} rule ${index + 1} refers to it: ${printable(ruleExpression(rule))}\n`,
         ];
       }),
     ),
   );
 }
 
-/** The Profile of a Docker name, or of the name as it is stored; throws `datastore/not-found`. */
+/** Returns the Profile with a Docker name or a stored name. Throws `datastore/not-found`. */
 export function profileNamed(draft: Draft, dockerName: string): Profile {
   const profile =
     draft.get('Profile', resourceNameFor(dockerName)) ?? draft.get('Profile', dockerName);
@@ -231,12 +232,12 @@ export function profileNamed(draft: Draft, dockerName: string): Profile {
 }
 
 function put(draft: Draft, profile: Profile): void {
-  refuseFixed(profile.metadata.name);
+  rejectBuiltIn(profile.metadata.name);
   draft.put('Profile', profile.metadata.name, profile);
 }
 
-function refuseFixed(profile: string): void {
+function rejectBuiltIn(profile: string): void {
   if (!isDefaultAllow(profile)) return;
-  const why = 'belongs to every datastore and cannot be changed';
+  const why = 'is built in and cannot be changed';
   throw new CalicoError('cli/bad-argument', { what: `Profile ${profile}`, why });
 }

@@ -83,7 +83,7 @@ test('the Profile that allows everything is shown, and neither changed nor remov
   ]) {
     const { status, error } = await cli.run(argv);
     assert.equal(status, 1, argv.join(' '));
-    assert.match(error, /belongs to every datastore and cannot be (changed|deleted)\n$/);
+    assert.match(error, /is built in and cannot be (changed|deleted)\n$/);
   }
 });
 

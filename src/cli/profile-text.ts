@@ -8,9 +8,9 @@ import { profileTags, type Profile } from '../model/kinds/profile.ts';
 import { ruleTags, ruleExpression } from './rule-expression.ts';
 import { formatTable } from './table.ts';
 
-/** Profiles as people read them. */
+/** Output of the Profile commands. */
 
-/** One line each: name, tags, number of rules, and how many containers go by it. */
+/** Returns a table of all Profiles: name, tags, number of rules and of containers. */
 export function listProfiles(draft: Draft): string {
   return formatTable(
     ['name', 'tags', 'inbound', 'outbound', 'containers'],
@@ -28,14 +28,14 @@ export function listProfiles(draft: Draft): string {
   );
 }
 
-/** Every Profile with tags, rules and users. */
+/** Returns every Profile with tags, rules and users. */
 export function detailProfiles(draft: Draft): string {
   return allProfiles(draft)
     .map((profile) => profileText(draft, profile) + usersText(draft, profile))
     .join('\n');
 }
 
-/** Name, tags and numbered rules of one Profile. */
+/** Returns name, tags and numbered rules of one Profile. */
 export function profileText(draft: Draft, profile: Profile): string {
   const others = Object.entries(profile.spec.labelsToApply ?? {})
     .filter(([, value]) => value !== '')
@@ -48,7 +48,7 @@ export function profileText(draft: Draft, profile: Profile): string {
   ].join('');
 }
 
-/** The numbered rules of both directions. A tag that no Profile gives is pointed out: it matches nothing. */
+/** Returns the numbered rules of both directions, with a note on tags that no Profile has: they match nothing. */
 export function rulesText(draft: Draft, { spec }: Profile): string {
   const given = new Set(allProfiles(draft).flatMap(profileTags));
   const numbered = (direction: string, rules: readonly PolicyRule[]) => [
@@ -67,7 +67,7 @@ export function rulesText(draft: Draft, { spec }: Profile): string {
   ].join('');
 }
 
-/** Docker's name as one line. */
+/** Returns Docker's name, printable on one line. */
 function shown(name: string): string {
   return printable(dockerNameOf(name));
 }

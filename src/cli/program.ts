@@ -19,19 +19,19 @@ import { addResourceCommands } from './resource-commands.ts';
 import { formatStatus } from './status-text.ts';
 import { withStore } from './store.ts';
 
-/** What a command needs of the world around it. */
+/** The environment of a command. */
 export interface CliWorld {
   readonly environment: Readonly<Record<string, string | undefined>>;
-  /** File of settings that the environment does not say. */
+  /** File for settings that are not in the environment. */
   readonly settingsFile: string;
   readonly out: (text: string) => void;
   readonly error: (text: string) => void;
   readonly readInput: () => Promise<string>;
-  /** Runs the daemon until it is told to stop; answers its exit status. */
+  /** Runs the daemon until it is stopped. Returns its exit status. */
   readonly run: () => Promise<number>;
 }
 
-/** Runs one command line; answers the exit status: 0 if all is well, 1 if not, 2 for a wrong command. */
+/** Runs one command. Returns the exit status: 0 for success, 1 for a failure, 2 for an invalid command. */
 export async function runCommand(argv: readonly string[], world: CliWorld): Promise<number> {
   let status = 0;
   const settings = () => loadSettings(world.environment, world.settingsFile).settings;
@@ -90,12 +90,12 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   return status;
 }
 
-/** What is wrong with a command, in one line. */
+/** Returns the error of an invalid command on one line. */
 function usageError(text: string): string {
-  const said = text
+  const message = text
     .replace(/^error: /, '')
     .replaceAll(/\s*\n\s*/g, ' ')
     .trim()
     .replace(/\.$/, '');
-  return `calico-cnm: ${said}; see calico-cnm --help\n`;
+  return `calico-cnm: ${message}; see calico-cnm --help\n`;
 }

@@ -40,7 +40,7 @@ export function addResourceCommands(program: Command, context: CliContext): void
           return { ...found, text: formatted(output, kind, { ...found, view, isOne }) };
         }),
       );
-      // Of several, those that are there are shown all the same.
+      // The resources that exist are still shown.
       if (missing.length < Math.max(1, names.length)) context.out(text);
       throwMissing(missing.map((name) => ({ kind, id: name })));
     });
@@ -51,7 +51,7 @@ export function addResourceCommands(program: Command, context: CliContext): void
     .action(async ({ filename }: FileOption) => {
       const resources = parseResources(await readText(filename, context));
       if (resources.length === 0) {
-        throw new CalicoError('cli/bad-document', { where: filename, why: 'holds no resource' });
+        throw new CalicoError('cli/bad-document', { where: filename, why: 'contains no resource' });
       }
       await context.withStore((store) => applyAll(store, resources, context));
     });
@@ -78,8 +78,8 @@ export function addResourceCommands(program: Command, context: CliContext): void
 }
 
 /**
- * Writes nothing if one of them would be refused; then in as many transactions as they need. What could not be
- * written all the same, because of others who write, is told by name.
+ * Writes nothing if one of the resources is invalid; otherwise uses as many transactions as necessary. Reports by name
+ * the resources that could not be written because of concurrent writes.
  */
 async function applyAll(
   { view, readAhead, write, rehearse }: Store,
@@ -89,12 +89,12 @@ async function applyAll(
   const versionOf = (kind: ResourceKind, id: string) => view.get(kind, id)?.modRevision.toString();
   const plan = (some: readonly Resource[]) => (draft: Draft) =>
     some.map((resource) => applyResource(draft, resource, { stamp, versionOf }));
-  const wanted = (some: readonly Resource[]) =>
+  const keys = (some: readonly Resource[]) =>
     keysOf(some.map((resource) => ({ kind: resource.kind, id: resourceId(resource) })));
-  await readAhead(wanted(resources));
+  await readAhead(keys(resources));
   await rehearse(plan(resources));
   const failed = await writeInSteps(resources, async (step) => {
-    await readAhead(wanted(step));
+    await readAhead(keys(step));
     const done = await write(plan(step));
     for (const [index, resource] of step.entries()) {
       out(`${resource.kind} ${resourceId(resource)} ${done[index] ?? ''}\n`);
@@ -104,20 +104,20 @@ async function applyAll(
   throwFailed(failed, resources.length, (resource) => [resource.kind, resourceId(resource)]);
 }
 
-/** What is to be deleted. */
+/** A resource to delete. */
 interface Target {
   readonly kind: ResourceKind;
   readonly id: string;
 }
 
-/** Under which keys they may be stored. */
+/** Returns the keys under which they may be stored. */
 function keysOf(targets: readonly Target[]): readonly Target[] {
   return targets.flatMap(({ kind, id }) =>
     resourceTypeOf[kind].storedIds(id).map((stored) => ({ kind, id: stored })),
   );
 }
 
-/** As `applyAll`; answers what is not there. */
+/** Like `applyAll`. Returns the resources that do not exist. */
 async function deleteAll(
   { readAhead, writeAll, rehearse }: Store,
   targets: readonly Target[],
@@ -126,7 +126,7 @@ async function deleteAll(
   const isThere = (draft: Draft, { kind, id }: Target) =>
     resourceTypeOf[kind].protection(id) !== undefined || idsInDraft(draft, kind, id).length > 0;
   const plan = (some: readonly Target[]) => (draft: Draft) => {
-    // What is gone was there when it was rehearsed: it went a step before.
+    // A resource that is missing now existed in the rehearsal: an earlier step deleted it.
     const left = some.filter((target) => isThere(draft, target));
     const all = left.map(({ kind, id }) => deleteResource(draft, kind, id));
     return all.includes('more') ? 'more' : 'done';
@@ -146,7 +146,7 @@ async function deleteAll(
   return targets.filter((target) => !present.includes(target));
 }
 
-/** Throws `datastore/not-found` for all that is missing, in one line. */
+/** Throws `datastore/not-found` with all missing resources on one line. */
 function throwMissing(missing: readonly Target[]): void {
   const [first, ...others] = missing;
   if (first === undefined) return;
@@ -155,7 +155,7 @@ function throwMissing(missing: readonly Target[]): void {
   throw new CalicoError('datastore/not-found', { kind: first.kind, name });
 }
 
-/** Says of each item that was not written that it was not, if others were; throws if there is one. */
+/** Throws `cli/partly-written` with the items that were not written, or the error of a single item. */
 function throwFailed<Item>(
   failed: readonly Failed<Item>[],
   count: number,
@@ -187,7 +187,7 @@ interface FileOption {
 
 type Format = (typeof formats)[number];
 
-/** As text; one that was asked for by its name is no list, as in calicoctl. */
+/** Formats resources. As in calicoctl, JSON of one resource requested by name is an object, not a list. */
 function formatted(
   format: Format,
   kind: ResourceKind,
@@ -206,7 +206,7 @@ function formatted(
   return `${JSON.stringify(isOne && all.length === 1 ? all[0] : all, null, 2)}\n`;
 }
 
-/** Those of the given names, which may be Docker's, and the names that mean nothing; all if none is given. */
+/** Returns the resources with these names (also Docker's) and the names not found; without names all resources. */
 function selected(
   view: View,
   kind: ResourceKind,
@@ -222,8 +222,8 @@ function selected(
 }
 
 /**
- * The resources that a name means, in the order of their own: one of that name or Docker's, with its namespace or in
- * each namespace, or all endpoints of a container; none if there is no such.
+ * Returns the resources with a name, in their usual order: the one with that name or Docker's name, with its namespace
+ * or in every namespace, or all endpoints of a container.
  */
 function named(view: View, kind: ResourceKind, name: string): readonly Resource[] {
   const exact = readResource(view, kind, name) ?? readResource(view, kind, resourceNameFor(name));
@@ -231,7 +231,7 @@ function named(view: View, kind: ResourceKind, name: string): readonly Resource[
   if (!resourceTypeOf[kind].isNamespaced) return [];
   const resources = readResources(view, kind);
   const inNamespaces = [name, resourceNameFor(name)]
-    .map((wanted) => resources.filter(({ metadata }) => metadata.name === wanted))
+    .map((one) => resources.filter(({ metadata }) => metadata.name === one))
     .find((found) => found.length > 0);
   if (inNamespaces !== undefined) return inNamespaces;
   return resources.filter((one) => one.kind === 'WorkloadEndpoint' && isEndpointNamed(one, name));
@@ -239,13 +239,13 @@ function named(view: View, kind: ResourceKind, name: string): readonly Resource[
 
 async function deletionTargets(
   context: CliContext,
-  asked: {
+  request: {
     readonly word: string | undefined;
     readonly names: readonly string[];
     readonly filename: string | undefined;
   },
 ): Promise<readonly Target[]> {
-  const { word, names, filename } = asked;
+  const { word, names, filename } = request;
   if (filename !== undefined) {
     const resources = parseResources(await readText(filename, context));
     return resources.map((resource) => ({ kind: resource.kind, id: resourceId(resource) }));
@@ -256,10 +256,10 @@ async function deletionTargets(
       const ids = names.flatMap((name) => {
         const found = named(view, kind, name).map(resourceId);
         if (new Set(found.map((id) => id.split('/')[0])).size > 1) {
-          const why = `there are ${found.join(' and ')}; name one of them so`;
+          const why = `ambiguous; use one of ${found.join(', ')}`;
           throw new CalicoError('cli/bad-argument', { what: `${kind} ${name}`, why });
         }
-        // What is not there is refused with the rest, by its kind.
+        // Missing resources are reported later, together and with their kind.
         return found.length === 0 ? [name] : found;
       });
       return [...new Set(ids)].map((id) => ({ kind, id }));

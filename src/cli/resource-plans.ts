@@ -19,11 +19,11 @@ import { dockerNameOf } from '../model/names.ts';
 import { idsStored, resourceId } from '../model/resource-type.ts';
 import type { Stamp } from '../model/stamp.ts';
 
-/** Plans of `apply` and `delete`: what Calico's own client does, and checks, around a plain write. */
+/** Plans of `apply` and `delete`: a write with the checks and defaults of Calico's own client. */
 
 export type Applied = 'created' | 'changed' | 'unchanged';
 
-/** The ids under which an object is stored; also where it is that nobody can read. */
+/** Returns the ids under which an object is stored, including unreadable values. */
 export function idsInDraft<K extends ResourceKind>(
   draft: Pick<Draft, 'get' | 'unreadable'>,
   kind: K,
@@ -33,16 +33,16 @@ export function idsInDraft<K extends ResourceKind>(
   return found.length === 0 && draft.unreadable(kind).has(id) ? [id] : found;
 }
 
-/** What `apply` needs besides the draft. */
+/** The inputs of `apply` in addition to the draft. */
 export interface ApplyContext {
   readonly stamp: Stamp;
-  /** The `resourceVersion` of what is stored now. */
+  /** Returns the `resourceVersion` of the stored resource. */
   readonly versionOf: (kind: ResourceKind, id: string) => string | undefined;
 }
 
 /**
- * Creates or replaces a resource; identity and creation time stay. One that carries a `resourceVersion`
- * replaces only what it was made from: throws `datastore/conflict`, or what is wrong with it.
+ * Creates or replaces a resource; identity and creation time stay. A resource with a `resourceVersion` replaces only
+ * that version. Throws `datastore/conflict` if the stored one is newer, and `model/invalid`.
  */
 export function applyResource(
   draft: Draft,
@@ -68,20 +68,22 @@ function applyKind<K extends ResourceKind>(
     resourceTypeOf[kind];
   if (implicit.some((one) => isSame(bareOf(one), bareOf(resource)))) return 'unchanged';
   if (protection(resourceId(resource)) === 'fixed') {
-    throw invalid(resource, '', 'belongs to every datastore and cannot be changed');
+    throw invalid(resource, '', 'is built in and cannot be changed');
   }
   if (!isNamespaced && resource.metadata.namespace !== undefined) {
-    const why = `${/^[AEIO]/.test(kind) ? 'an' : 'a'} ${kind} is of no namespace`;
-    throw invalid(resource, 'metadata.namespace', why);
+    throw invalid(resource, 'metadata.namespace', `must be empty: ${kind} is not namespaced`);
   }
-  // The fields are to stand in the order in which Calico writes them, and defaults are put in at an end.
-  const wanted = schema.parse(withDefaults(resource));
-  const problem = validate(wanted, draft);
+  // Parsing restores Calico's order of fields, because defaults are appended at the end.
+  const complete = schema.parse(withDefaults(resource));
+  const problem = validate(complete, draft);
   if (problem !== undefined) throw invalid(resource, problem.field, problem.why);
-  return put(draft, kind, { resource: wanted, id: storedId(draft, kind, resource), stamp });
+  return put(draft, kind, { resource: complete, id: storedId(draft, kind, resource), stamp });
 }
 
-/** Removes a resource, or part of it, as `removePool` does; throws `datastore/not-found`, or why it must stay. */
+/**
+ * Deletes a resource, or part of it (see `removePool`). Throws `datastore/not-found`, `model/invalid` if it cannot be
+ * deleted, and `cli/profile-in-use`.
+ */
 export function deleteResource<K extends ResourceKind>(
   draft: Draft,
   kind: K,
@@ -92,7 +94,7 @@ export function deleteResource<K extends ResourceKind>(
       kind,
       name: id,
       field: '',
-      why: 'belongs to every datastore and cannot be deleted',
+      why: 'is built in and cannot be deleted',
     });
   }
   const ids = idsInDraft(draft, kind, id);
@@ -110,9 +112,9 @@ function removeStored<K extends ResourceKind>(draft: Draft, kind: K, id: string)
   return 'done';
 }
 
-/** What the rooms above the model have to say of a kind. */
+/** Rules of a kind that the model does not know. */
 interface Guard<Value> {
-  /** Removes it in its own way, or throws why it must stay. */
+  /** Deletes the resource, or throws the reason why it cannot be deleted. */
   readonly remove: (draft: Draft, resource: Value) => Progress;
 }
 
@@ -130,7 +132,7 @@ const kindsInTiers = [
   'StagedGlobalNetworkPolicy',
 ] as const;
 
-/** Whoever makes a policy in the tier meanwhile has read that the tier is there, and reads it again. */
+/** Deletes a tier without policies. The transaction fails if another client creates a policy meanwhile. */
 function removeEmptyTier(draft: Draft, tier: Tier): Progress {
   const { name } = tier.metadata;
   for (const kind of kindsInTiers) {
@@ -150,26 +152,30 @@ function removeUnusedPool(draft: Draft, pool: IpPool): Progress {
     throw invalid(
       pool,
       '',
-      `${used} of its addresses ${used === 1 ? 'is' : 'are'} in use; remove containers and networks first (calico-cnm ipam show --ip says whose an address is)`,
+      `${used} of its addresses ${used === 1 ? 'is' : 'are'} in use; remove containers and networks first (calico-cnm ipam show --ip ADDRESS shows the user of an address)`,
     );
   }
   return removePool(draft, pool);
 }
 
 function removeUnusedProfile(draft: Draft, { metadata: { name } }: Profile): Progress {
-  refuseIfUsed(draft, name, 'or use profile remove --no-check, and its containers get no traffic');
+  rejectIfUsed(
+    draft,
+    name,
+    'or use profile remove --no-check: all traffic of its containers is then dropped',
+  );
   draft.remove('Profile', name);
   return 'done';
 }
 
-/** Throws `model/invalid` for a Profile that would be refused. */
+/** Throws `model/invalid` if the Profile is invalid. */
 export function checkProfile(profile: Profile): void {
   const problem = profileProblem(profile);
   if (problem !== undefined) throw invalid(profile, problem.field, problem.why);
 }
 
-/** Throws `cli/profile-in-use` if somebody goes by the Profile. */
-export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
+/** Throws `cli/profile-in-use` if a container or a network uses the Profile. */
+export function rejectIfUsed(draft: Draft, name: string, advice: string): void {
   const users = profileUsers(draft, name);
   if (users.length === 0) return;
   const shown = users.length > 3 ? `${users.slice(0, 3).join(', ')}, …` : users.join(', ');
@@ -180,12 +186,12 @@ export function refuseIfUsed(draft: Draft, name: string, advice: string): void {
   });
 }
 
-/** Where to store a resource that people give: where its object is, or where a new one goes. */
+/** Returns the id of the stored object, or of a new one, for a resource from user input. */
 function storedId(draft: Draft, kind: ResourceKind, resource: Resource): string {
   const given = resourceId(resource);
   const possible = resourceTypeOf[kind].storedIds(given);
   const id = idsInDraft(draft, kind, given)[0] ?? possible[0];
-  // Nobody is to store the same object elsewhere meanwhile.
+  // The transaction fails if another client stores the same object under another id meanwhile.
   for (const other of possible) {
     if (other !== id && !draft.isUnreadable(kind, other)) draft.expect(kind, other);
   }
@@ -203,14 +209,14 @@ function put<K extends ResourceKind>(
 ): Applied {
   const existing = draft.get(kind, id);
   const { resourceVersion: _, ...given } = resource.metadata;
-  // The name of what is stored is the end of its key.
+  // The stored name is the last part of the key.
   const metadata = { ...given, name: id.slice(id.lastIndexOf('/') + 1) };
   const bare = { ...resource, metadata };
   if (existing === undefined) {
-    const isThere = draft.isUnreadable(kind, id);
-    if (isThere) draft.discardUnreadable(kind, id);
+    const isUnreadable = draft.isUnreadable(kind, id);
+    if (isUnreadable) draft.discardUnreadable(kind, id);
     draft.put(kind, id, stamp(bare));
-    return isThere ? 'changed' : 'created';
+    return isUnreadable ? 'changed' : 'created';
   }
   const { uid, creationTimestamp } = existing.metadata;
   const kept = {
@@ -242,7 +248,7 @@ function isSame(a: object, b: object): boolean {
   return JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
 }
 
-/** A resource without the version that reading it has added. */
+/** Returns a resource without its `resourceVersion`, which is added when it is read. */
 function bareOf({ metadata: { resourceVersion: _, ...metadata }, ...others }: Resource): object {
   return { ...others, metadata };
 }

@@ -4,7 +4,7 @@ import { idsStored, resourceId } from '../model/resource-type.ts';
 import type { StoredEntries } from '../model/stored-entries.ts';
 import { formatTable } from './table.ts';
 
-/** The stored resources of a kind as people see them, in the order of their names, each with its revision. */
+/** Returns the stored resources of a kind in the form shown to users, ordered by name, with their revisions. */
 export function readResources<K extends ResourceKind>(
   view: View,
   kind: K,
@@ -18,7 +18,7 @@ export function readResources<K extends ResourceKind>(
   return found.toSorted((a, b) => compare(a, b) || (a.metadata.name < b.metadata.name ? -1 : 1));
 }
 
-/** The stored resource of an id, likewise. */
+/** Returns the stored resource with this id in the same form. */
 export function readResource<K extends ResourceKind>(
   view: View,
   kind: K,
@@ -40,7 +40,7 @@ function asShown<K extends ResourceKind>(
   return { ...resource, metadata: { ...resource.metadata, resourceVersion } };
 }
 
-/** Resources of one kind as a table; `isWide` has all columns. */
+/** Formats resources of one kind as a table; `isWide` includes all columns. */
 export function formatResources<K extends ResourceKind>(
   kind: K,
   resources: readonly EntryValue<K>[],

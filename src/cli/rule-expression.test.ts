@@ -27,7 +27,7 @@ const examples: readonly (readonly [words: string, rule: object])[] = [
 ];
 
 for (const [words, rule] of examples) {
-  test(`"${words}" is read, and written the same`, () => {
+  test(`"${words}" is parsed, and formatted the same`, () => {
     const parsed = parseRuleExpression(words.split(' '));
     assert.deepEqual(parsed, rule);
     assert.equal(ruleExpression(parsed), words);
@@ -42,12 +42,12 @@ for (const [wrong, said] of [
   ['allow to cidr 10.0.0.1/8', /host bits/],
   ['', /an action is missing/],
 ] as const) {
-  test(`"${wrong}" is refused with the word that is wrong`, () => {
+  test(`"${wrong}" is rejected with the invalid argument`, () => {
     assert.throws(() => parseRuleExpression(wrong.split(' ').filter((word) => word !== '')), said);
   });
 }
 
-test('what words cannot say is shown all the same', () => {
+test('fields without an expression are shown as JSON', () => {
   const shown = ruleExpression({ action: 'Allow', source: { notSelector: 'has(a)' } });
   assert.equal(shown, 'allow {"source":{"notSelector":"has(a)"}}');
 });

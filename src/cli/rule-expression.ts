@@ -12,8 +12,8 @@ import {
 import { parseSelector } from '../model/selector/parse.ts';
 
 /**
- * Rules as words, in the grammar that Calico's first command line had:
- * `allow|deny|log|pass [tcp|udp|sctp|icmp [type N [code N]]|icmpv6 …|NUMBER] [from WHAT] [to WHAT]`, where WHAT is
+ * Rule expressions, with the syntax of Calico's first command line:
+ * `allow|deny|log|pass [tcp|udp|sctp|icmp [type N [code N]]|icmpv6 …|NUMBER] [from ENTITY] [to ENTITY]`, where ENTITY is
  * any of `ports 80,8000:8010`, `tag NAME`, `cidr 10.0.0.0/8`, `selector "…"`.
  */
 
@@ -24,17 +24,17 @@ const actions: Readonly<Record<string, RuleAction>> = {
   pass: 'Pass',
 };
 
-/** Parses words into a rule; a tag is a Docker name. Throws `cli/bad-argument` and says what may stand there. */
+/** Parses an expression; a tag is a Docker name. Throws `cli/bad-argument`, which lists the valid arguments. */
 export function parseRuleExpression(words: readonly string[]): PolicyRule {
   const reader = new WordReader(words);
   const action = actions[reader.take('an action')];
-  if (action === undefined) throw reader.refuseLast('must be allow, deny, log or pass');
+  if (action === undefined) throw reader.rejectLast('must be allow, deny, log or pass');
   const parts: { -readonly [K in keyof PolicyRule]?: PolicyRule[K] } = { action };
   const next = reader.peek();
   if (next !== undefined && next !== 'from' && next !== 'to') {
     const parsed = protocol.safeParse(reader.take('a protocol'));
     if (!parsed.success) {
-      throw reader.refuseLast('must be a protocol (tcp, udp, icmp, a number), from, or to');
+      throw reader.rejectLast('must be a protocol (tcp, udp, icmp, a number), from, or to');
     }
     parts.protocol = parsed.data;
     const icmp = takeIcmp(reader);
@@ -44,15 +44,15 @@ export function parseRuleExpression(words: readonly string[]): PolicyRule {
   if (reader.takeIf('to')) parts.destination = takeEntity(reader);
   if (reader.peek() !== undefined) {
     reader.take('');
-    throw reader.refuseLast('is not expected here; after the action come protocol, from, to');
+    throw reader.rejectLast('is not expected here; after the action come protocol, from, to');
   }
   return { ...parts, action };
 }
 
-/** A rule as words; what the words cannot say is shown as JSON. */
+/** Returns the expression of a rule; parts without an expression are appended as JSON. */
 export function ruleExpression(rule: PolicyRule): string {
   const { action, protocol: number, icmp, source, destination, ...others } = rule;
-  const said = [
+  const expression = [
     action.toLowerCase(),
     ...(number === undefined ? [] : [protocolWord(number)]),
     ...(icmp?.type === undefined ? [] : [`type ${icmp.type}`]),
@@ -60,15 +60,15 @@ export function ruleExpression(rule: PolicyRule): string {
     ...entityWords('from', source),
     ...entityWords('to', destination),
   ].join(' ');
-  const unsaid = {
+  const rest = {
     ...others,
-    ...unsaidOf('source', source),
-    ...unsaidOf('destination', destination),
+    ...inexpressible('source', source),
+    ...inexpressible('destination', destination),
   };
-  return Object.keys(unsaid).length === 0 ? said : `${said} ${JSON.stringify(unsaid)}`;
+  return Object.keys(rest).length === 0 ? expression : `${expression} ${JSON.stringify(rest)}`;
 }
 
-/** The tags that a rule speaks of, as they are stored. */
+/** Returns the tags that a rule refers to, in their stored form. */
 export function ruleTags({ source, destination }: PolicyRule): readonly string[] {
   return [source, destination].flatMap((entity) => {
     const tag = tagSelector.exec(entity?.selector ?? '')?.[1];
@@ -104,7 +104,7 @@ class WordReader {
     return true;
   }
 
-  refuseLast(why: string): CalicoError {
+  rejectLast(why: string): CalicoError {
     return new CalicoError('cli/bad-argument', {
       what: `"${this.#words[this.#next - 1] ?? ''}"`,
       why,
@@ -121,7 +121,7 @@ function takeIcmp(reader: WordReader): PolicyRule['icmp'] {
 function takeNumber(reader: WordReader, what: string): number {
   const number = Number(reader.take(what));
   if (Number.isInteger(number) && number >= 0 && number <= 255) return number;
-  throw reader.refuseLast(`must be ${what}, a number from 0 to 255`);
+  throw reader.rejectLast(`must be ${what}, a number from 0 to 255`);
 }
 
 function takeEntity(reader: WordReader): EntityRule {
@@ -135,7 +135,7 @@ function takeEntity(reader: WordReader): EntityRule {
         .map((text) => {
           const parsed = port.safeParse(text);
           if (parsed.success) return parsed.data;
-          throw reader.refuseLast('must be ports such as 80,443,8000:8010');
+          throw reader.rejectLast('must be ports such as 80,443,8000:8010');
         });
     } else if (reader.takeIf('tag')) {
       entity.selector = `has(${tagFor(reader.take('a tag'))})`;
@@ -144,7 +144,7 @@ function takeEntity(reader: WordReader): EntityRule {
       try {
         entity.nets = text.split(',').map(parseNet);
       } catch (error) {
-        throw reader.refuseLast(describe(error));
+        throw reader.rejectLast(describe(error));
       }
     } else if (reader.takeIf('selector')) {
       const text = reader.take('a selector');
@@ -156,7 +156,7 @@ function takeEntity(reader: WordReader): EntityRule {
   }
   if (Object.keys(entity).length > 0) return entity;
   reader.take(`ports, tag, cidr or selector (after ${before ?? 'from or to'})`);
-  throw reader.refuseLast('must be ports, tag, cidr or selector');
+  throw reader.rejectLast('must be ports, tag, cidr or selector');
 }
 
 function protocolWord(number: Protocol): string {
@@ -178,13 +178,13 @@ function entityWords(side: 'from' | 'to', entity: EntityRule = {}): readonly str
   return words.length === 0 ? [] : [side, ...words];
 }
 
-/** As a shell takes it; a selector has no `$` and no backslash. */
+/** Quotes a selector for a shell; it has no `$` and no backslash. */
 function quoted(text: string): string {
   return text.includes("'") ? `"${text}"` : `'${text}'`;
 }
 
-/** What the words have no place for. */
-function unsaidOf(side: 'source' | 'destination', entity: EntityRule = {}): object {
+/** Returns the fields of an entity that have no expression. */
+function inexpressible(side: 'source' | 'destination', entity: EntityRule = {}): object {
   const { ports: _ports, nets: _nets, selector: _selector, ...others } = entity;
   return Object.keys(others).length === 0 ? {} : { [side]: others };
 }

@@ -3,7 +3,7 @@ import { isHealthy } from '../telemetry/status-report.ts';
 import { printable } from '../errors/printable.ts';
 import { formatCount, formatTable } from './table.ts';
 
-/** One screen that says whether all is well; lists are left out where they are empty. */
+/** Formats the output of `status`; empty lists are omitted. */
 export function formatStatus(report: StatusReport): string {
   const headline = isHealthy(report) ? 'healthy' : 'degraded';
   return [

@@ -6,23 +6,23 @@ import { openDatastore, type DatastoreOptions } from '../datastore/open-datastor
 import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 
-/** The datastore as one command sees it: what it shows or writes is read, by key or by prefix, and nothing else. */
+/** The datastore for one command. Only the keys and prefixes that the command needs are read. */
 export interface Store {
-  /** What a look at the datastore comes to; it is run again as what it reads arrives. */
+  /** Evaluates a read-only function, again whenever data that it reads arrives. */
   readonly look: <Result>(look: (view: View) => Result) => Promise<Result>;
-  /** What a plan may read of the datastore besides its draft. */
+  /** The view that a plan may read in addition to its draft. */
   readonly view: View;
-  /** Reads together what a plan is known to read, which else would be read one after the other. */
+  /** Reads in one request what a plan would otherwise read in several. */
   readonly readAhead: (requests: readonly ReadRequest[]) => Promise<void>;
-  /** Carries out a plan; resolves when its changes are durable. */
+  /** Runs a plan; resolves when its changes are durable. */
   readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
-  /** Carries out a plan until it says that it is done. */
+  /** Runs a plan repeatedly until it returns `done`. */
   readonly writeAll: (plan: (draft: Draft) => Progress) => Promise<void>;
-  /** What a plan would answer, or throw; nothing is written. */
+  /** Runs a plan without writing; returns its result or throws its error. */
   readonly rehearse: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
 }
 
-/** All that one command does in the datastore is done by then; one that reads all of a large kind takes its time. */
+/** Timeout for all datastore operations of one command; reading all resources of a large kind takes time. */
 const longestMs = 120_000;
 
 /** Opens the datastore and closes it after use; throws `datastore/…`. */

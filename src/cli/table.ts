@@ -1,11 +1,11 @@
 import { printable } from '../errors/printable.ts';
 
-/** Gap between columns, as calicoctl prints. */
+/** Gap between columns, as in calicoctl. */
 const gap = '   ';
 
 /**
- * Lines of a table: the header in capitals, columns as wide as their longest cell, columns of numbers to the
- * right, no lines drawn; a cell is one line, whatever is in it. Answers text that ends with a newline.
+ * Formats a table: header in capitals, columns as wide as their longest cell, numeric columns aligned right, no borders;
+ * special characters are escaped, so that a row is one line. Returns text that ends with a newline.
  */
 export function formatTable(
   header: readonly string[],
@@ -34,14 +34,14 @@ export function formatTable(
     .join('');
 }
 
-/** Digits, or what `formatCount` makes of many. */
+/** Digits, or a large number as `formatCount` writes it. */
 const number = /^\d+(\^\d+(-\d+)?)?$/;
 
 const maxDigits = 10n ** 12n;
 
 /**
- * How many of `total`, in digits; an IPv6 pool has more than anybody reads, so of a power of two beyond 10^12
- * it is written as that power, less what is missing: `2^80-3`.
+ * Formats a count of `total`. A count above 10^12 of a power of two (an IPv6 pool) is written as that power minus the
+ * rest: `2^80-3`.
  */
 export function formatCount(count: bigint, total: bigint): string {
   const exponent = total.toString(2).length - 1;

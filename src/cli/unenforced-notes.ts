@@ -6,7 +6,7 @@ import {
 } from '../model/kinds/index.ts';
 import { resourceId } from '../model/resource-type.ts';
 
-/** What has no effect of resources that were applied, a sentence for each kind or field. */
+/** Returns a sentence for each kind or field of the applied resources that has no effect. */
 export function unenforcedNotes(resources: readonly Resource[]): ReadonlySet<string> {
   return new Set(resources.flatMap((resource) => notesOf(resource.kind, resource)));
 }
