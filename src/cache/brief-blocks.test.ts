@@ -5,7 +5,7 @@ import { briefBlock, concernsHost } from '../model/briefs.ts';
 import { block4Type, block6Type } from '../model/kinds/block.ts';
 import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
 
-/** What Calico or somebody else may have written where a value of a type is expected. */
+/** Values of the wrong type that Calico or another program may have written. */
 const odd = fc.constantFrom<unknown>(
   null,
   0,
@@ -23,7 +23,7 @@ const odd = fc.constantFrom<unknown>(
 const oftenRight = <Value>(right: fc.Arbitrary<Value>, weight = 60) =>
   fc.oneof({ weight, arbitrary: right }, { weight: 1, arbitrary: odd });
 
-/** A number that is put into the text digit for digit. */
+/** A number that is written into the text digit by digit. */
 const number = fc
   .oneof(
     { weight: 30, arbitrary: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(String) },
@@ -93,7 +93,7 @@ const outcome = <Value>(decode: () => Value) => {
   }
 };
 
-test('whatever is stored of a block, its brief is that of what the schema makes of it, or both refuse it', () => {
+test('for any stored block, the quick decoder returns the same brief as the schema, or both reject it', () => {
   let readable = 0;
   fc.assert(
     fc.property(block, (value) => {
@@ -104,7 +104,7 @@ test('whatever is stored of a block, its brief is that of what the schema makes 
       assert.deepEqual(brief, expected, text);
       if (typeof brief === 'string') return;
       readable++;
-      // What a snapshot has of it is read as the same, but for who holds all of it.
+      // The text in a snapshot is decoded to the same brief; it lacks only the handles.
       const saved = encodeBriefBlock(brief);
       assert.deepEqual(decodeBriefBlock('/key', saved), brief);
       assert.deepEqual(briefBlock(decode('/key', saved)), brief);
@@ -114,7 +114,7 @@ test('whatever is stored of a block, its brief is that of what the schema makes 
   assert.ok(readable > 1000, `${readable} of them could be read`);
 });
 
-test('a brief tells the routes: the network by way of its host, borrowed addresses by way of theirs', () => {
+test('a brief has what routes need: the host of the block, and the hosts of borrowed addresses', () => {
   const brief = decodeBriefBlock(
     '/key',
     JSON.stringify({
@@ -137,7 +137,7 @@ test('a brief tells the routes: the network by way of its host, borrowed address
   );
 });
 
-test('texts that are no JSON are refused', () => {
+test('texts that are not JSON objects are rejected', () => {
   for (const text of ['', '{', 'null', '[]', '3']) {
     assert.equal(
       outcome(() => decodeBriefBlock('/key', text)),

@@ -12,16 +12,16 @@ import {
 } from './json-fields.ts';
 
 /**
- * Blocks of other hosts as a node holds them. Each allocation elsewhere rewrites one, so what is as usual is checked by
- * hand; what is not is left to the schema.
+ * Blocks of other hosts as a node caches them. Every allocation on another host rewrites one, so texts of the usual
+ * form are checked without the schema; all others are left to it.
  */
 
-/** The brief of a stored text; throws `datastore/corrupt`. */
+/** Returns the brief of a stored text; throws `datastore/corrupt`. */
 export function decodeBriefBlock(key: string, text: string): BriefBlock {
   return quick(text) ?? briefBlock(block4Type.decode(key, text));
 }
 
-/** `undefined` for what is not as usual, right or wrong. */
+/** Returns `undefined` for a text of unusual form, valid or not. */
 function quick(text: string): BriefBlock | undefined {
   const fields = fieldsOf(jsonOrUndefined(text));
   const { affinity, hostAffinity, affinity_claim_time: claimedAt, deleted } = fields;
@@ -60,7 +60,7 @@ function cidrIn(value: unknown): Cidr | undefined {
   }
 }
 
-/** How many addresses it has; not exact where that is more than any block has. */
+/** Returns the number of addresses; not exact beyond the size of the largest block. */
 function sizeOf(cidr: Cidr): number {
   return 2 ** (addressBits(cidrFamily(cidr)) - splitCidr(cidr).prefixLength);
 }
@@ -93,8 +93,8 @@ function isAttributes(value: unknown): boolean {
 }
 
 /**
- * Sequence numbers are mostly beyond 2^53, of which `JSON.parse` tells no more than about how many they are. The brief
- * has none; whether they are written as integers the text tells.
+ * Most sequence numbers are beyond 2^53, where `JSON.parse` loses precision. The brief has none of them; the text shows
+ * whether they are written as integers.
  */
 function areSequenceNumbers(fields: Fields, text: string): boolean {
   const { sequenceNumber: last = 0, sequenceNumberForAllocation: each = {} } = fields;
@@ -104,10 +104,10 @@ function areSequenceNumbers(fields: Fields, text: string): boolean {
   return all.every(Number.isSafeInteger) || !fraction.test(text);
 }
 
-/** A number with a fraction or an exponent, or in a text what looks like one. */
+/** A number with a fraction or an exponent, or the same characters in a string. */
 const fraction = /[:,[]\s*-?\d+[.eE]/;
 
-/** A text of a block that has this brief: which addresses are held it knows, and not by whom. */
+/** Returns the text of a block with this brief: it has the allocated addresses without their handles. */
 export function encodeBriefBlock(brief: BriefBlock): string {
   const { cidr, host, claimedAt, held, hasFree, isShared, borrowed } = brief;
   const size = sizeOf(cidr);

@@ -5,7 +5,7 @@ import { briefEndpoint } from '../model/briefs.ts';
 import { workloadEndpointType } from '../model/kinds/workload-endpoint.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
-/** What Calico or somebody else may have written where a value of a type is expected. */
+/** Values of the wrong type that Calico or another program may have written. */
 const odd = fc.constantFrom<unknown>(
   null,
   0,
@@ -21,7 +21,7 @@ const odd = fc.constantFrom<unknown>(
   undefined,
 );
 
-/** One of the first mostly, which are right. */
+/** Mostly one of the valid values. */
 const mostly = <Value>(right: readonly Value[], wrong: readonly Value[]) =>
   fc.oneof(
     { weight: 40, arbitrary: fc.constantFrom(...right) },
@@ -103,7 +103,7 @@ const outcome = <Value>(decode: () => Value) => {
   }
 };
 
-test('whatever is stored of an endpoint, its brief is that of what the schema makes of it, or both refuse it', () => {
+test('for any stored endpoint, the quick decoder returns the same brief as the schema, or both reject it', () => {
   const briefs = new BriefEndpoints();
   let readable = 0;
   fc.assert(
@@ -114,7 +114,7 @@ test('whatever is stored of an endpoint, its brief is that of what the schema ma
       assert.deepEqual(brief, expected);
       if (typeof brief === 'string') return;
       readable++;
-      // What a snapshot has of it is read as the same.
+      // The text in a snapshot is decoded to the same brief.
       const saved = encodeBriefEndpoint('libnetwork/e1', brief);
       assert.deepEqual(briefs.decode('/key', saved), brief);
       assert.deepEqual(briefEndpoint(workloadEndpointType.decode('/key', saved)), brief);
@@ -124,7 +124,7 @@ test('whatever is stored of an endpoint, its brief is that of what the schema ma
   assert.ok(readable > 300, `${readable} of them could be read`);
 });
 
-test('endpoints that are alike share what they have in common', () => {
+test('briefs of endpoints share equal parts', () => {
   const briefs = new BriefEndpoints();
   const text = (ip: string) =>
     JSON.stringify({
@@ -147,7 +147,7 @@ test('endpoints that are alike share what they have in common', () => {
   }
 });
 
-test('texts that are no JSON are refused as the schema does, and an empty one, too', () => {
+test('texts that are empty or not JSON objects are rejected', () => {
   const briefs = new BriefEndpoints();
   for (const text of ['', '{', 'null', '[]', '3']) {
     assert.equal(

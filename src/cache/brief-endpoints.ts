@@ -11,14 +11,14 @@ import {
   type Fields,
 } from './json-fields.ts';
 
-/** So many texts and sets of labels are remembered, for the next that are equal; then it begins anew. */
+/** Maximum number of values of each kind that are kept for reuse; the table is cleared when it is full. */
 const maxRemembered = 8192;
 
 type Labels = Readonly<Record<string, string>>;
 
 /**
- * Endpoints of other hosts as a node holds them. There may be hundreds of thousands, so what is as usual is checked by
- * hand, and equal parts are one object; what is not is left to the schema.
+ * Endpoints of other hosts as a node caches them. There may be hundreds of thousands, so texts of the usual form are
+ * checked without the schema, and equal parts are one object; all other texts are left to the schema.
  */
 export class BriefEndpoints {
   readonly #texts = new Remembered<string>();
@@ -28,17 +28,17 @@ export class BriefEndpoints {
   readonly #profiles = new Remembered<readonly string[]>();
   readonly #ports = new Remembered<readonly NamedPort[]>();
 
-  /** The brief of a stored text; throws `datastore/corrupt`. */
+  /** Returns the brief of a stored text; throws `datastore/corrupt`. */
   decode(key: string, text: string): BriefEndpoint {
     return this.#quick(text) ?? this.of(workloadEndpointType.decode(key, text));
   }
 
-  /** The brief of an endpoint. */
+  /** Returns the brief of an endpoint. */
   of(endpoint: WorkloadEndpoint): BriefEndpoint {
     return this.#shared(briefEndpoint(endpoint));
   }
 
-  /** `undefined` for what is not as usual, right or wrong. */
+  /** Returns `undefined` for a text of unusual form, valid or not. */
   #quick(text: string): BriefEndpoint | undefined {
     const { kind, apiVersion, metadata, spec } = fieldsOf(jsonOrUndefined(text));
     if (kind !== 'WorkloadEndpoint' || apiVersion !== 'projectcalico.org/v3') return undefined;
@@ -66,7 +66,7 @@ export class BriefEndpoints {
 
   #usualSpec(fields: Fields): Pick<BriefEndpoint, 'node' | 'nets' | 'profiles'> | undefined {
     const { orchestrator, node, endpoint, interfaceName, ipNetworks, profiles } = fields;
-    // Ports are few, and left to the schema.
+    // Ports are rare and left to the schema.
     if (fields['ports'] !== undefined) return undefined;
     const { workload, containerID, mac } = fields;
     const isUsual =
@@ -121,7 +121,7 @@ export class BriefEndpoints {
 
 const noPorts: readonly NamedPort[] = [];
 
-/** The last values that were made, by what they were made of. */
+/** Recently created values, by the text they were created from. */
 class Remembered<Value> {
   #values = new Map<string, Value>();
 
@@ -135,7 +135,7 @@ class Remembered<Value> {
   }
 }
 
-/** None twice; `undefined` if one is none. */
+/** Returns the networks without duplicates; `undefined` if a text is not a network. */
 function networksOf(texts: readonly string[]): readonly Cidr[] | undefined {
   try {
     const nets = texts.map(parseNet);
@@ -145,7 +145,7 @@ function networksOf(texts: readonly string[]): readonly Cidr[] | undefined {
   }
 }
 
-/** A text of an endpoint that has this brief; what else its parts were nobody knows. */
+/** Returns the text of an endpoint with this brief; fields that a brief does not have are empty. */
 export function encodeBriefEndpoint(id: string, brief: BriefEndpoint): string {
   const { scope, node, nets, labels, profiles, ports } = brief;
   const { namespace } = scope;

@@ -16,7 +16,7 @@ import { MustRead } from './view.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-/** Two nodes on one store, of which each holds what it needs. */
+/** Two nodes on one datastore, each with a cache of its scope. */
 async function withNodes(
   use: (
     here: LiveMirror,
@@ -60,7 +60,7 @@ function endpoint(node: string, name: string): WorkloadEndpoint {
 
 const id = 'libnetwork/e1';
 
-test('of another host a node holds what policy goes by; the whole endpoint is read when a plan wants it', () =>
+test('a node caches the policy fields of endpoints of other hosts; the whole endpoint is read when a plan needs it', () =>
   withNodes(async (here, there, [writer, other]) => {
     const whole = endpoint('here', 'e1');
     const { revision } = await writer.write(
@@ -83,7 +83,7 @@ test('of another host a node holds what policy goes by; the whole endpoint is re
     assert.throws(() => there.get('WorkloadEndpoint', id), MustRead);
     const { result } = await other.write((draft) => draft.get('WorkloadEndpoint', id), signal);
     assert.deepEqual(result, whole);
-    // What another host changes of it is told, and it keeps what the brief does not have.
+    // A change by another host is reported, and fields that the brief does not have are kept.
     const changed = await other.write((draft) => {
       const found = draft.get('WorkloadEndpoint', id) ?? assert.fail();
       draft.put('WorkloadEndpoint', id, { ...found, spec: { ...found.spec, profiles: ['db'] } });
@@ -96,7 +96,7 @@ test('of another host a node holds what policy goes by; the whole endpoint is re
     );
   }));
 
-test('an endpoint that changes hosts is held whole by the one that it comes to, and in brief by the other', () =>
+test('an endpoint that changes hosts is cached whole by its new host, and in brief by the other', () =>
   withNodes(async (here, there, [writer]) => {
     await writer.write(
       (draft) => draft.put('WorkloadEndpoint', id, endpoint('here', 'e1')),
@@ -116,7 +116,7 @@ test('an endpoint that changes hosts is held whole by the one that it comes to, 
     );
   }));
 
-test('handles of others are not held; one that is taken to be new, and is not, is found before anything is written', () =>
+test('handles of other hosts are not cached; an existing handle assumed to be new is found before anything is written', () =>
   withNodes(
     async (here, _, [writer]) => {
       assert.throws(() => here.get('Handle', 'a'), MustRead);
@@ -133,7 +133,7 @@ test('handles of others are not held; one that is taken to be new, and is not, i
         return ['a', 'b'].map((one) => draft.get('Handle', one)?.block);
       }, signal);
       assert.deepEqual(result, [{ '10.9.9.0/26': 1, '10.0.0.0/26': 1 }, { '10.0.0.0/26': 1 }]);
-      // What this node wrote it has.
+      // This node has what it wrote.
       assert.deepEqual(here.get('Handle', 'b')?.value.block, { '10.0.0.0/26': 1 });
     },
     (store) => {
@@ -145,7 +145,7 @@ test('handles of others are not held; one that is taken to be new, and is not, i
 
 const cidr = parseCidr('10.1.2.0/29');
 
-/** A block of a host, whose first addresses are held by hosts with handles. */
+/** Returns a block of a host whose first addresses are allocated to hosts under handles. */
 function claimed(
   host: string,
   ...holders: readonly (readonly [handle: string, node: string])[]
@@ -161,18 +161,18 @@ function claimed(
   };
 }
 
-test('a block of another host is held in brief; who it concerns holds it whole', () =>
+test('a block of another host is cached in brief, and whole if an address of it belongs to this host', () =>
   withNodes(async (here, there, [writer, other]) => {
     const put = async (block: Block) => {
       const { revision } = await writer.write((draft) => draft.put('Block4', cidr, block), signal);
       await there.reached(revision, signal);
     };
-    const told: string[] = [];
+    const events: string[] = [];
     there.subscribe(({ changes, briefs }) => {
       for (const { kind, now } of changes)
-        told.push(`${kind} ${now === undefined ? 'gone' : 'whole'}`);
+        events.push(`${kind} ${now === undefined ? 'removed' : 'whole'}`);
       for (const { kind, brief } of briefs)
-        told.push(`${kind} ${brief === undefined ? 'gone' : 'brief'}`);
+        events.push(`${kind} ${brief === undefined ? 'removed' : 'brief'}`);
     });
     await put(claimed('here'));
     assert.deepEqual(here.get('Block4', cidr)?.value, claimed('here'));
@@ -182,11 +182,11 @@ test('a block of another host is held in brief; who it concerns holds it whole',
     assert.equal(there.get('Block4', '10.1.3.0/29'), undefined);
     const read = await other.write((draft) => draft.get('Block4', cidr), signal);
     assert.deepEqual(read.result, claimed('here'));
-    // What changes of it and is not in the brief nobody is told of: here, who holds an address.
+    // A change that is not in the brief, here of an address's handle, is not reported.
     await put(claimed('here', ['h1', 'here']));
     await put(claimed('here', ['h2', 'here']));
-    assert.deepEqual(told, ['Block4 brief', 'Block4 brief']);
-    // One of its addresses comes to the other host.
+    assert.deepEqual(events, ['Block4 brief', 'Block4 brief']);
+    // The other host borrows one of its addresses.
     await put(claimed('here', ['h1', 'here'], ['h3', 'there']));
     assert.equal(there.get('Block4', cidr)?.value.attributes?.length, 2);
     await put(claimed('here', ['h1', 'here']));
@@ -197,10 +197,15 @@ test('a block of another host is held in brief; who it concerns holds it whole',
       undefined,
     );
     assert.equal(there.brief('Block4', cidr), undefined);
-    assert.deepEqual(told.slice(2), ['Block4 whole', 'Block4 gone', 'Block4 brief', 'Block4 gone']);
+    assert.deepEqual(events.slice(2), [
+      'Block4 whole',
+      'Block4 removed',
+      'Block4 brief',
+      'Block4 removed',
+    ]);
   }));
 
-test('what a plan decides by of a block or endpoint of another host is compared by its commit', () =>
+test('a commit compares the blocks and endpoints of other hosts that its plan has read', () =>
   withNodes(async (_, there, [writer, other], race) => {
     const { revision } = await writer.write((draft) => {
       draft.put('Block4', cidr, claimed('here'));

@@ -3,26 +3,26 @@ import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
-/** What a cache holds of the datastore; the rest is read when a plan wants it. */
+/** The part of the datastore that a cache holds; the rest is read when a plan needs it. */
 export interface CacheScope {
-  /** Kinds of which nothing is held but what was written from here. */
+  /** Kinds of which only the entries written by this process are cached. */
   readonly unheld: ReadonlySet<EntryKind>;
-  /** Kinds of which some values are held in brief. */
+  /** Kinds of which some values are cached in brief. */
   readonly briefs: { readonly [K in EntryKind]?: HeldInBrief<EntryValue<K>, BriefValue<K>> };
 }
 
-/** How values of a kind are held of which only a part is of use here. */
+/** How a kind is cached of which some values are needed in part only. */
 interface HeldInBrief<Value, Brief> {
-  /** Whether no more is held than that. */
+  /** Reports whether the brief is cached instead of the whole value. */
   readonly isEnough: (brief: Brief) => boolean;
   readonly of: (value: Value) => Brief;
   /** See `EntryType`. */
   readonly groups: (id: string, brief: Brief) => readonly string[];
-  /** The brief of a stored text; throws `datastore/corrupt`, for the same texts as decoding it whole. */
+  /** Returns the brief of a stored text; throws `datastore/corrupt` for the same texts as decoding the whole value. */
   readonly decode: (key: string, text: string) => Brief;
 }
 
-/** Texts that have the same brief as one that is held, for where the value itself is not to be had. */
+/** Encodes a brief as a text that has the same brief, because the whole value is not cached. */
 export const encodeBrief: {
   readonly [K in EntryKind]?: (id: string, brief: BriefValue<K>) => string;
 } = {
@@ -31,12 +31,12 @@ export const encodeBrief: {
   Block6: (_, brief) => encodeBriefBlock(brief),
 };
 
-/** Everything, as a tool or a test may want it. */
+/** The whole datastore, for tools and tests. */
 export const fullScope: CacheScope = { unheld: new Set(), briefs: {} };
 
 /**
- * What a node needs: all but the handles, which only plans look at; of the endpoints of other hosts what policy and
- * address management go by, and of their blocks what routes go by.
+ * Returns the scope of a node: everything except handles, which only plans read; endpoints of other hosts only with
+ * the fields for policy and IPAM, and their blocks only with the fields for routes.
  */
 export function nodeScope(node: string): CacheScope {
   const endpoints = new BriefEndpoints();

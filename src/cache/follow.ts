@@ -1,22 +1,22 @@
 import { backoffMs, pause } from '../async/deadline.ts';
 import type { ChangeBatch, Datastore, Listing } from '../datastore/datastore.ts';
 
-/** What following a prefix yields: everything that is, then what changes, and again everything after a break. */
+/** An event of `follow`: a listing of the prefix, then its changes, and a new listing after an interruption. */
 export type Followed =
-  /** A part of what is; the first of a listing, or one more. */
+  /** A page of a listing, the first or a later one. */
   | { readonly kind: 'page'; readonly page: Listing; readonly isFirst: boolean }
-  /** The pages were all there is at their revision. */
+  /** The listing is complete at this revision. */
   | { readonly kind: 'listed'; readonly revision: bigint }
   | { readonly kind: 'changes'; readonly batch: ChangeBatch }
-  /** The store did not answer, or the watch broke; a listing follows as soon as it answers. */
+  /** The datastore is unavailable or the watch failed; a listing follows when it is available again. */
   | { readonly kind: 'broken'; readonly error: unknown };
 
 const firstRetryMs = 100;
 const longestRetryMs = 1000;
 
 /**
- * Lists and watches a prefix until the signal is aborted; a store that is away is asked again and again. What lies
- * below the prefixes of `unheld` is not listed.
+ * Lists and watches a prefix until the signal is aborted; retries while the datastore is unavailable. Keys below the
+ * prefixes of `unheld` are not listed.
  */
 export async function* follow(
   datastore: Datastore,

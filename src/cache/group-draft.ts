@@ -7,23 +7,23 @@ import type { Reads } from './reads.ts';
 import { MustRead, type ReadRequest } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
 
-/** What a round has to do with, by kind and id; of a kind that it has not touched, nothing. */
+/** The entries that a group reads or writes, by kind and id; a kind that it does not touch is absent. */
 type Cells = { [K in EntryKind]?: Map<string, Cell<EntryValue<K>>> };
 
-/** One entry that the round has to do with: what it was, and what it is to be. */
+/** An entry that the group reads or writes: its revision before, and its new value. */
 interface Cell<Value> {
   readonly seenRevision: bigint;
   readonly value: Value | undefined;
   readonly isWritten: boolean;
 }
 
-/** What can be read with the changes of one round of plans on top. */
+/** A view with the changes of one group of plans on top. */
 export class GroupDraft implements Draft, WrittenValues {
   readonly #view: Reads;
   readonly #cells: Cells = {};
-  /** How to undo each change of a cell, in the order of the changes. */
+  /** Undoes each change of a cell, in the order of the changes. */
   readonly #undo: (() => void)[] = [];
-  /** The prefixes of keys that nobody else is to have written to. */
+  /** Key prefixes in which no other writer may have written. */
   readonly #ranges = new Map<string, Pick<RangeCompare, 'prefix' | 'isOfNewKeys'>>();
   readonly #revision: bigint;
   #touchedKeys = 0;
@@ -34,12 +34,12 @@ export class GroupDraft implements Draft, WrittenValues {
     this.#revision = view.revision;
   }
 
-  /** How many keys and ranges the transaction would compare. */
+  /** The number of keys and ranges that the transaction compares. */
   get touchedKeys(): number {
     return this.#touchedKeys + this.#ranges.size;
   }
 
-  /** How many keys have been put or removed. */
+  /** The number of keys that have been put or removed. */
   get writtenKeys(): number {
     return this.#writtenKeys;
   }
@@ -48,7 +48,7 @@ export class GroupDraft implements Draft, WrittenValues {
     const cell = this.#cellsOf(kind).get(id);
     if (cell !== undefined && cell.isWritten) return cell.value;
     const stored = this.#view.get(kind, id);
-    // Nobody tells of its changes: the commit must see that it is the same.
+    // The watch does not report its changes: the commit must check that it is unchanged.
     if (this.#view.isReadByKey(kind, id) && !this.isUnreadable(kind, id)) this.expect(kind, id);
     return stored?.value;
   }
@@ -131,7 +131,7 @@ export class GroupDraft implements Draft, WrittenValues {
     for (const id of this.#view.group(kind, group)) {
       if (cells.get(id)?.isWritten === true) continue;
       const value = this.get(kind, id);
-      // What had to be read for it may be of another group by now.
+      // An entry that had to be read may have moved to another group.
       const isOfGroup = value !== undefined && entryTypeOf[kind].groups(id, value).includes(group);
       if (isOfGroup) yield [id, value];
     }
@@ -208,12 +208,12 @@ export class GroupDraft implements Draft, WrittenValues {
     return { compares, ranges, writes };
   }
 
-  /** A point to come back to. */
+  /** Returns a savepoint. */
   save(): number {
     return this.#undo.length;
   }
 
-  /** Takes back all changes since the point. */
+  /** Undoes all changes since the savepoint. */
   restore(savepoint: number): void {
     for (const undo of this.#undo.splice(savepoint).toReversed()) undo();
   }
@@ -245,7 +245,7 @@ export class GroupDraft implements Draft, WrittenValues {
     });
   }
 
-  /** Throws `datastore/corrupt` for what cannot be read: nobody decides on what nobody knows. */
+  /** Throws `datastore/corrupt` for a value that cannot be read: no plan may depend on an unknown value. */
   #seenRevision(kind: EntryKind, id: string): bigint {
     const why = this.#view.unreadable(kind, id)?.why;
     if (why !== undefined) {
@@ -258,7 +258,7 @@ export class GroupDraft implements Draft, WrittenValues {
     for (const [id, { seenRevision, value, isWritten }] of this.#cellsOf(kind)) {
       const key = entryTypeOf[kind].key(id);
       compares.push({ key, modRevision: seenRevision });
-      // What the round both made and removed was never there: only that is compared.
+      // A key that the group both created and removed never existed: compare only, do not write.
       if (!isWritten || (value === undefined && seenRevision === 0n)) continue;
       writes.push({
         key,

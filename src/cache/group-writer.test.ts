@@ -46,7 +46,7 @@ function countOf(handle: Handle | undefined): number {
   return handle?.block?.['10.0.0.0/26'] ?? 0;
 }
 
-test('no increment of writers in different processes is lost, and each is answered its own', () =>
+test('no increment of writers in different processes is lost, and each caller gets its own result', () =>
   withWriters(3, async (writers, mirrors) => {
     const answers = await Promise.all(
       Array.from({ length: 60 }, (_, index) =>
@@ -66,13 +66,13 @@ test('no increment of writers in different processes is lost, and each is answer
     assert.equal(countOf(mirror.get('Handle', 'counter')?.value), 60);
   }));
 
-test('callers of one moment share a transaction', () =>
+test('concurrent callers share a transaction', () =>
   withWriters(1, async ([writer = assert.fail()]) => {
     await Promise.all(Array.from({ length: 50 }, () => writer.write(increment, signal)));
     assert.equal(writer.transactions, 1);
   }));
 
-test('a plan that throws is told so alone and leaves nothing', () =>
+test('a plan that throws fails alone and writes nothing', () =>
   withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
     const failing = writer.write((draft) => {
       draft.put('Handle', 'mine', {});
@@ -96,7 +96,7 @@ test('more plans than fit one transaction are committed in several', () =>
     assert.ok(writer.transactions >= 3);
   }));
 
-test('a value that cannot be read is reported, and writing over it is refused', () =>
+test('a value that cannot be read is reported, and overwriting it is rejected', () =>
   withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
     const key = '/calico/ipam/v2/handle/broken';
     await mirror.datastore.commit({ compares: [], writes: [{ key, value: '{' }] }, signal);
@@ -107,7 +107,7 @@ test('a value that cannot be read is reported, and writing over it is refused', 
     assert.ok(mirror.problems().has(key));
   }));
 
-test('a plan for more than a transaction holds is refused before anything is written; others go on', () =>
+test('a plan that is too large for a transaction is rejected before anything is written; other plans succeed', () =>
   withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
     const put = (draft: Draft, count: number, name: string) => {
       for (let index = 0; index < count; index++) draft.put('Handle', `${name}${index}`, {});
@@ -123,7 +123,7 @@ test('a plan for more than a transaction holds is refused before anything is wri
     assert.equal(mirror.list('Handle').size, 128);
   }));
 
-test('plans whose values fill more than a transaction holds are committed in several', () =>
+test('plans whose values are too large for one transaction are committed in several', () =>
   withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
     const big = (kilobytes: number): Handle => ({ block: { ['b'.repeat(kilobytes * 1000)]: 1 } });
     const written = [1, 2, 3, 4, 5, 6, 7, 8].map((id) =>
@@ -136,7 +136,7 @@ test('plans whose values fill more than a transaction holds are committed in sev
     assert.equal(writer.transactions, 4);
   }));
 
-test('what waits for company is written with the next plan, before it, or by itself when none comes', () =>
+test('a plan of writeWithNext is committed with the next plan, before it, or alone after its time limit', () =>
   withWriters(1, async ([writer = assert.fail()]) => {
     const order: string[] = [];
     const note = (name: string) => (draft: Draft) => {

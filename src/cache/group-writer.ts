@@ -9,7 +9,7 @@ import { MustRead, type ReadRequest } from './view.ts';
 import { sizeProblem } from '../datastore/transaction-size.ts';
 import type { Draft, RetryingWriter, Written } from '../datastore/writer.ts';
 
-/** With so many keys a round is large enough; a plan that comes last may touch some more. */
+/** A group takes no more plans once it touches this many keys; its last plan may exceed the number. */
 const enoughKeys = 100;
 const maxAttempts = 30;
 
@@ -19,36 +19,37 @@ interface Queued {
   attempts: number;
 }
 
-/** Tells the caller that the round is durable. */
+/** Resolves the caller's promise when the group is committed. */
 type Outcome = (revision: bigint) => void;
 
-/** A plan that is in the round. */
+/** A plan that is in the group. */
 interface Accepted {
   readonly queued: Queued;
   readonly outcome: Outcome;
-  /** The draft as it was before. */
+  /** The state of the draft before the plan. */
   readonly savepoint: number;
 }
 
 /**
- * The writer of one process: one transaction is under way at a time; what arrives meanwhile makes the next.
+ * The writer of one process. One transaction is in progress at a time; plans that arrive meanwhile are committed
+ * together in the next (group commit).
  */
 export class GroupWriter implements RetryingWriter {
   readonly #base: Base;
-  /** What plans read: the base, and what the round under way had to read besides. */
+  /** The view that plans read: the base, and the entries read from the datastore for the group in progress. */
   readonly view: Reads;
   readonly #readableMs: number;
   #queue: Queued[] = [];
-  /** What waits for somebody's plan to be written with, and the end of its patience. */
+  /** Plans that wait to be committed with another plan, and the timer that ends the wait. */
   readonly #waiting: Queued[] = [];
-  #patience: NodeJS.Timeout | undefined;
+  #waitTimer: NodeJS.Timeout | undefined;
   #running = false;
-  /** When the mirror has the outcome of the last transaction, if it had not in time. */
+  /** Resolves when the mirror has the outcome of the last transaction; set if the mirror did not have it in time. */
   #whenHere: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Transactions committed or attempted since the start. */
   transactions = 0;
 
-  /** `readableMs`: how long a round waits until the mirror has what the one before wrote. */
+  /** `readableMs`: how long a group waits until the mirror has the writes of the previous group. */
   constructor(base: Base, readableMs = 5000) {
     this.#base = base;
     this.view = new Reads(base);
@@ -68,27 +69,27 @@ export class GroupWriter implements RetryingWriter {
   ): Promise<Written<Result>> {
     const { queued, written } = queue(plan, signal);
     this.#waiting.push(queued);
-    this.#patience ??= setTimeout(() => this.#enqueue([]), atMostMs);
+    this.#waitTimer ??= setTimeout(() => this.#enqueue([]), atMostMs);
     return written;
   }
 
-  /** Those who waited come first: they were asked before. */
+  /** Waiting plans come first because they were submitted earlier. */
   #enqueue(queued: readonly Queued[]): void {
-    clearTimeout(this.#patience);
-    this.#patience = undefined;
+    clearTimeout(this.#waitTimer);
+    this.#waitTimer = undefined;
     this.#queue.push(...this.#waiting.splice(0), ...queued);
     if (this.#running) return;
     this.#running = true;
-    // Callers of the same turn of the event loop share the first round.
+    // Callers of the same turn of the event loop share the first group.
     setImmediate(() => void this.#drain());
   }
 
   async #drain(): Promise<void> {
-    while (this.#queue.length > 0) await this.#round();
+    while (this.#queue.length > 0) await this.#commitGroup();
     this.#running = false;
   }
 
-  async #round(): Promise<void> {
+  async #commitGroup(): Promise<void> {
     const accepted: Accepted[] = [];
     try {
       await this.#readable();
@@ -101,13 +102,13 @@ export class GroupWriter implements RetryingWriter {
   }
 
   /**
-   * Runs plans until a transaction is full. If one wants what is not here, that is read, and all of the round run
-   * again; if it cannot be read, those fail that want it.
+   * Runs plans until a transaction is full. If a plan needs entries that are not cached, they are read and all plans of
+   * the group run again; if they cannot be read, the plans that need them fail.
    */
   async #plan(accepted: Accepted[]): Promise<GroupDraft> {
     for (;;) {
       const draft = new GroupDraft(this.view);
-      const round: Queued[] = [];
+      const group: Queued[] = [];
       const missing = new Map<Queued, readonly ReadRequest[]>();
       while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
         const queued = this.#queue.shift();
@@ -115,7 +116,7 @@ export class GroupWriter implements RetryingWriter {
         const savepoint = draft.save();
         const outcome = this.#try(draft, queued);
         if (outcome === undefined) continue;
-        round.push(queued);
+        group.push(queued);
         if (outcome instanceof MustRead) missing.set(queued, outcome.requests);
         else accepted.push({ queued, outcome, savepoint });
       }
@@ -123,15 +124,15 @@ export class GroupWriter implements RetryingWriter {
       accepted.length = 0;
       try {
         await within(readMs, (signal) => this.view.read([...missing.values()].flat(), signal));
-        this.#queue.unshift(...round);
+        this.#queue.unshift(...group);
       } catch (error) {
         for (const { reject } of missing.keys()) reject(toCalicoError(error));
-        this.#queue.unshift(...round.filter((queued) => !missing.has(queued)));
+        this.#queue.unshift(...group.filter((queued) => !missing.has(queued)));
       }
     }
   }
 
-  /** Plans wait until what the plans before them wrote can be read, and all that can be read is of one revision. */
+  /** Waits until the writes of earlier plans can be read and the whole view is of one revision. */
   async #readable(): Promise<void> {
     if (this.#whenHere === undefined && this.#base.isWhole) return;
     try {
@@ -166,7 +167,7 @@ export class GroupWriter implements RetryingWriter {
     for (const { outcome } of accepted) outcome(revision);
   }
 
-  /** The plans that fit one transaction, at least one; the others come first in the next. */
+  /** Returns a transaction of as many plans as fit, at least one; the others come first in the next. */
   #fitting(draft: GroupDraft, accepted: Accepted[]): Transaction {
     for (;;) {
       if (accepted.length > 0) expectLock(draft, this.view);
@@ -182,8 +183,8 @@ export class GroupWriter implements RetryingWriter {
   }
 
   /**
-   * Runs one plan; what fails is told to its caller, and what wants to be read is answered; neither leaves anything in
-   * the draft.
+   * Runs one plan. Rejects its promise if it fails and returns `MustRead` if it needs entries that are not cached; in
+   * both cases it leaves nothing in the draft.
    */
   #try(draft: GroupDraft, queued: Queued): Outcome | MustRead | undefined {
     const savepoint = draft.save();
@@ -203,16 +204,16 @@ export class GroupWriter implements RetryingWriter {
     }
   }
 
-  /** Nothing was written, as what has been read is not what there is. */
+  /** Returns the error of a plan that was not written because the view is outdated. */
   #behind(): CalicoError {
     const { endpoint } = this.#base.datastore;
     const why = 'the watch has not reported the write yet';
     return new CalicoError('datastore/unavailable', { endpoint, why });
   }
 
-  /** The mirror has what made the round fail; the same plans come first in the next. */
-  #again(round: readonly Queued[]): void {
-    const retried = round.filter((queued) => {
+  /** Queues plans again, ahead of all others, once the mirror has the writes that conflicted with them. */
+  #again(group: readonly Queued[]): void {
+    const retried = group.filter((queued) => {
       queued.attempts++;
       if (queued.attempts < maxAttempts) return true;
       queued.reject(
@@ -237,7 +238,7 @@ function queue<Result>(
   return { queued: { run, reject, attempts: 0 }, written };
 }
 
-/** How long a commit may take, in milliseconds. */
+/** Time limit for a commit, in milliseconds. */
 const commitMs = 4500;
-/** How long reading what plans want may take, which may be all of a kind. */
+/** Time limit for reading the entries that plans need, which may be all of a kind; in milliseconds. */
 const readMs = 60_000;

@@ -14,13 +14,13 @@ import type { BriefChange, EntryChange, WrittenValues } from './mirror.ts';
 import { BriefTables, decodeEntry, Tables } from './tables.ts';
 import type { Stored, Unreadable } from './view.ts';
 
-/** Changes that listeners have to be notified of. */
+/** Changes for the listeners. */
 export interface HeldChanges {
   readonly changes: EntryChange[];
   readonly briefs: BriefChange[];
 }
 
-/** What is held of one entry: the whole, its brief, or nothing. */
+/** The cached state of one entry: whole, in brief, or nothing. */
 interface Held<Value, Brief> {
   readonly whole?: Stored<Value> | undefined;
   readonly brief?: Stored<Brief> | undefined;
@@ -32,10 +32,10 @@ interface HeldChange<Value, Brief> {
   readonly now: Held<Value, Brief>;
 }
 
-/** The entries of the datastore that are held in memory: whole, in brief or, what cannot be read, by its error. */
+/** The entries of the datastore that are cached: whole, in brief or, if a value cannot be read, as its error. */
 export class HeldEntries {
   readonly #scope: CacheScope;
-  /** The values that a text was made from, if it was written from here. */
+  /** Returns the values that a text was encoded from, if this process wrote it. */
   readonly #valuesOf: (key: string, text: string) => WrittenValues | undefined;
   readonly #tables = new Tables();
   readonly #briefs = new BriefTables();
@@ -67,17 +67,17 @@ export class HeldEntries {
     return this.#groups.get(kind)?.ids(group) ?? new Set();
   }
 
-  /** Whether the value of an entry that is not held whole has to be read from the datastore. */
+  /** Reports whether an entry that is not cached whole has to be read from the datastore. */
   mustBeRead(kind: EntryKind, id: string): boolean {
     return this.#scope.unheld.has(kind) || this.#briefs.of(kind).has(id);
   }
 
-  /** Whether some entries of a kind are not held whole. */
+  /** Reports whether some entries of a kind are not cached whole. */
   mustBeListed(kind: EntryKind): boolean {
     return this.#scope.unheld.has(kind) || this.#briefs.of(kind).size > 0;
   }
 
-  /** Whether the revision of a key, or that it is absent, is known here. */
+  /** Reports whether the revision of a key, or its absence, is known. */
   isHeld(key: string): boolean {
     const parsed = parseKey(key);
     if (parsed === undefined) return false;
@@ -85,7 +85,7 @@ export class HeldEntries {
     return !this.#scope.unheld.has(kind) || this.#tables.of(kind).has(id);
   }
 
-  /** The revision of a key's last write, as far as is known here; 0: it is absent. */
+  /** Returns the revision of a key's last write, as far as it is known; 0 if the key is absent. */
   modRevisionOf(key: string): bigint {
     const parsed = parseKey(key);
     if (parsed === undefined) return 0n;
@@ -94,7 +94,7 @@ export class HeldEntries {
     return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
   }
 
-  /** The keys of all entries that are held. */
+  /** Returns the keys of all cached entries. */
   keys(): string[] {
     const keysOf = (kind: EntryKind) =>
       [...this.#tables.of(kind).keys(), ...this.#briefs.of(kind).keys()].map((id) =>
@@ -103,18 +103,18 @@ export class HeldEntries {
     return [...entryKinds.flatMap(keysOf), ...this.#unreadable.keys()];
   }
 
-  /** Drops the entries that were kept only because they were written from here: a listing does not contain them. */
+  /** Drops entries that are cached only because this process wrote them: listings do not contain them. */
   dropUnlisted(): void {
     for (const kind of this.#scope.unheld) this.#tables.of(kind).clear();
   }
 
-  /** Takes the new state of a key; adds to `told` what changed by it. */
-  take(change: KeyChange, told: HeldChanges): void {
+  /** Applies the new state of a key; adds the resulting changes to `changed`. */
+  apply(change: KeyChange, changed: HeldChanges): void {
     const parsed = parseKey(change.key);
-    if (parsed !== undefined) this.#take(parsed.kind, parsed.id, change, told);
+    if (parsed !== undefined) this.#apply(parsed.kind, parsed.id, change, changed);
   }
 
-  #take<K extends EntryKind>(kind: K, id: string, change: KeyChange, told: HeldChanges): void {
+  #apply<K extends EntryKind>(kind: K, id: string, change: KeyChange, changed: HeldChanges): void {
     const [wholes, briefs] = [this.#tables.of(kind), this.#briefs.of(kind)];
     const before = { whole: wholes.get(id), brief: briefs.get(id) };
     const { modRevision } = before.whole ?? before.brief ?? {};
@@ -130,11 +130,11 @@ export class HeldEntries {
       const one: EntryChange<K> = { kind, id, before: before.whole, now: now.whole };
       // A change of one kind is one of the alternatives; the type parameter hides that from the compiler.
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-      told.changes.push(one as EntryChange);
+      changed.changes.push(one as EntryChange);
     }
     if (!isSame && now.whole === undefined) {
       // oxlint-disable-next-line typescript/no-unsafe-type-assertion
-      told.briefs.push({ kind, id, brief: now.brief?.value } as BriefChange);
+      changed.briefs.push({ kind, id, brief: now.brief?.value } as BriefChange);
     }
   }
 

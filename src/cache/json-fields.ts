@@ -1,8 +1,8 @@
-/** What decoders without a schema ask of parsed JSON. */
+/** Checks of parsed JSON for decoders without a schema. */
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** What a text says as JSON; `undefined` if it is none. Integers beyond 2^53 are not exact. */
+/** Parses a text as JSON; `undefined` if it is not JSON. Integers beyond 2^53 are not exact. */
 export function jsonOrUndefined(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -11,7 +11,7 @@ export function jsonOrUndefined(text: string): unknown {
   }
 }
 
-/** The fields of an object; of anything else none. */
+/** Returns the fields of an object; no fields for any other value. */
 export function fieldsOf(value: unknown): Fields {
   return isFields(value) ? value : {};
 }

@@ -3,11 +3,11 @@ import { test } from 'node:test';
 import type { ChangeBatch, CommitResult, Datastore } from '../datastore/datastore.ts';
 import { openMirroredStore } from './mirrored-store.fixture.ts';
 
-/** What a write was told, where the watch tells of it late or not at all. */
+/** Results of writes while the watch is late or silent. */
 
 const signal = AbortSignal.timeout(600_000);
 
-/** Holds back what a watch tells. */
+/** Holds back the events of a watch. */
 class Gate {
   #isOpen = true;
   readonly #wake: (() => void)[] = [];
@@ -46,7 +46,7 @@ function gated(store: Datastore, gate: Gate): Datastore {
 
 const handleKey = (id: string) => `/calico/ipam/v2/handle/${id}`;
 
-test('what was committed is told so, however late the watch is; later plans wait for it', async () => {
+test('a commit succeeds however late the watch is; later plans wait for the watch', async () => {
   const gate = new Gate();
   await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
@@ -62,7 +62,7 @@ test('what was committed is told so, however late the watch is; later plans wait
   assert.deepEqual((await after).result, {});
 });
 
-test('where the watch stays away, nothing is written on top of what it has not told', async () => {
+test('while the watch is silent, nothing is written on top of writes that it has not reported', async () => {
   const gate = new Gate();
   await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
@@ -77,7 +77,7 @@ test('where the watch stays away, nothing is written on top of what it has not t
   assert.ok(mirror.get('Handle', 'a') !== undefined && mirror.get('Handle', 'b') !== undefined);
 });
 
-test('a conflict that the watch has not told of is no outage of the write: it was certainly not applied', async () => {
+test('a conflict that the watch has not reported fails as unavailable, and nothing is written', async () => {
   const gate = new Gate();
   await using late = await openMirroredStore((store) => gated(store, gate), 300);
   const { mirror, writer } = late;
@@ -92,7 +92,7 @@ test('a conflict that the watch has not told of is no outage of the write: it wa
   assert.equal(mirror.get('Handle', 'a')?.value.deleted, true);
 });
 
-test('a removal whose revision is known only by its latest is done when the keys are gone', async () => {
+test('a removal of which only an upper bound of the revision is known completes when its keys are removed', async () => {
   const vague = (result: CommitResult): CommitResult => ({
     ...result,
     revision: result.revision + 1000n,
@@ -108,6 +108,6 @@ test('a removal whose revision is known only by its latest is done when the keys
   await writer.write((draft) => draft.put('Handle', 'a', {}), signal);
   await writer.write((draft) => draft.remove('Handle', 'a'), signal);
   assert.equal(mirror.get('Handle', 'a'), undefined);
-  // Nobody waits for a revision that never comes.
+  // The next write does not wait for a revision that never comes.
   await writer.write((draft) => draft.put('Handle', 'b', {}), signal);
 });

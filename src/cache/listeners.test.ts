@@ -9,7 +9,7 @@ import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-test('a listener that throws at one object misses nothing else, ends nobody, and gets that one when it can take it', async () => {
+test('a listener that throws on one object gets all others, stops no other listener, and is notified of it again later', async () => {
   const supervisor = new Supervisor({ onFailure: () => undefined });
   const work = supervisor.work('mirror listeners');
   const store = await openSqliteStore(':memory:');
@@ -40,7 +40,7 @@ test('a listener that throws at one object misses nothing else, ends nobody, and
   assert.deepEqual(other.toSorted(), ['a', 'bad', 'c']);
   await put('d');
   assert.deepEqual([...taken.keys()].toSorted(), ['a', 'c', 'd']);
-  // The newest state of it is owed, and no older one.
+  // Only the newest state is retried.
   await put('bad');
   assert.ok(work.report().inARow >= 3);
   isBad = false;

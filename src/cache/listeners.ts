@@ -2,7 +2,7 @@ import { backoffMs } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import type { EntryChanges } from './mirror.ts';
 
-/** One change. */
+/** A single change. */
 type Single = Pick<EntryChanges, 'changes' | 'briefs'>;
 
 type Listener = (changes: EntryChanges) => void;
@@ -11,14 +11,14 @@ const firstRetryMs = 1000;
 const longestRetryMs = 60_000;
 
 /**
- * Who is told of the mirror's changes. One that throws ends neither the mirror nor what the others are told: it is
- * told of the batch once more, change by change, and of those that it throws at again, until it takes them. So one
- * bad object costs nothing but itself, and no change is lost. A listener must bear being told of a change twice.
+ * Notifies listeners of the mirror's changes. A listener that throws stops neither the mirror nor the other listeners:
+ * it is notified of the batch again, change by change, and of the changes that still fail until they succeed. So one
+ * bad object affects only itself, and no change is lost. A listener must accept being notified of a change twice.
  */
 export class Listeners {
   readonly #work: Work;
-  /** By listener, the changes that it could not take, by what they are of. */
-  readonly #owed = new Map<Listener, Map<string, Single>>();
+  /** By listener, the changes whose notification failed, by entry. */
+  readonly #failed = new Map<Listener, Map<string, Single>>();
   #latest: Pick<EntryChanges, 'revision' | 'isLive'> = { revision: 0n, isLive: false };
   #delays = backoffMs(firstRetryMs, longestRetryMs);
   #retry: NodeJS.Timeout | undefined;
@@ -27,38 +27,40 @@ export class Listeners {
     this.#work = work;
   }
 
-  /** Answers the way to remove it. */
+  /** Returns a function that removes the listener. */
   add(listener: Listener): () => void {
-    this.#owed.set(listener, new Map());
-    return () => this.#owed.delete(listener);
+    this.#failed.set(listener, new Map());
+    return () => this.#failed.delete(listener);
   }
 
-  tell(told: EntryChanges): void {
-    for (const [listener, owed] of this.#owed) {
-      this.#tellOwed(listener, owed);
-      if (owed.size > 0 || !this.#takes(listener, told)) this.#tellSingly(listener, owed, told);
+  notify(batch: EntryChanges): void {
+    for (const [listener, failed] of this.#failed) {
+      this.#retryFailed(listener, failed);
+      if (failed.size > 0 || !this.#accepts(listener, batch)) {
+        this.#notifySingly(listener, failed, batch);
+      }
     }
-    this.#latest = { revision: told.revision, isLive: told.isLive };
+    this.#latest = { revision: batch.revision, isLive: batch.isLive };
     this.#planRetry();
   }
 
-  #tellSingly(listener: Listener, owed: Map<string, Single>, told: EntryChanges): void {
-    for (const [name, single] of singlesOf(told)) {
-      // Also of what was owed before: this is newer.
-      if (this.#takes(listener, { ...told, ...single })) owed.delete(name);
-      else owed.set(name, single);
+  #notifySingly(listener: Listener, failed: Map<string, Single>, batch: EntryChanges): void {
+    for (const [name, single] of singlesOf(batch)) {
+      // Replaces an earlier change of the same entry that failed: this one is newer.
+      if (this.#accepts(listener, { ...batch, ...single })) failed.delete(name);
+      else failed.set(name, single);
     }
   }
 
-  #tellOwed(listener: Listener, owed: Map<string, Single>): void {
-    for (const [name, single] of owed) {
-      if (this.#takes(listener, { ...this.#latest, ...single })) owed.delete(name);
+  #retryFailed(listener: Listener, failed: Map<string, Single>): void {
+    for (const [name, single] of failed) {
+      if (this.#accepts(listener, { ...this.#latest, ...single })) failed.delete(name);
     }
   }
 
-  #takes(listener: Listener, told: EntryChanges): boolean {
+  #accepts(listener: Listener, batch: EntryChanges): boolean {
     try {
-      listener(told);
+      listener(batch);
       return true;
     } catch (error) {
       this.#work.failed(error);
@@ -67,8 +69,8 @@ export class Listeners {
   }
 
   #planRetry(): void {
-    const isOwing = [...this.#owed.values()].some(({ size }) => size > 0);
-    if (!isOwing) {
+    const hasFailed = [...this.#failed.values()].some(({ size }) => size > 0);
+    if (!hasFailed) {
       if (this.#retry !== undefined) this.#work.succeeded();
       clearTimeout(this.#retry);
       this.#retry = undefined;
@@ -77,14 +79,17 @@ export class Listeners {
     }
     this.#retry ??= setTimeout(() => {
       this.#retry = undefined;
-      for (const [listener, owed] of this.#owed) this.#tellOwed(listener, owed);
-      if ([...this.#owed.values()].every(({ size }) => size === 0)) this.#work.succeeded();
+      for (const [listener, failed] of this.#failed) this.#retryFailed(listener, failed);
+      if ([...this.#failed.values()].every(({ size }) => size === 0)) this.#work.succeeded();
       this.#planRetry();
     }, this.#delays.next().value).unref();
   }
 }
 
-/** The changes one by one, with what they are of: whole ones first, as what ceases to be one may then be in brief. */
+/**
+ * Yields the changes one by one with the name of the entry; whole ones first, because such an entry may now be cached
+ * in brief.
+ */
 function* singlesOf({ changes, briefs }: EntryChanges): Generator<readonly [string, Single]> {
   for (const one of changes) yield [`${one.kind} ${one.id}`, { changes: [one], briefs: [] }];
   for (const one of briefs) yield [`brief ${one.kind} ${one.id}`, { changes: [], briefs: [one] }];

@@ -15,42 +15,42 @@ import { isConflictHere, isWrittenHere } from './watch-echo.ts';
 import { MustRead, type Stored, type Unreadable } from './view.ts';
 import type { EntryChanges, Mirror, MirroredResult, WrittenValues } from './mirror.ts';
 
-/** Whether the mirror follows its datastore now. */
+/** Whether the mirror is in sync with its datastore. */
 export interface MirrorHealth {
-  /** Since when; `undefined` before the first listing and during an outage. */
+  /** `undefined` before the first listing and during an outage. */
   readonly inSyncSince: Date | undefined;
-  /** Why not, or what it was the last time. */
+  /** The error of the present or last outage. */
   readonly lastError: string | undefined;
-  /** When the snapshot was saved that stands in for the datastore; `undefined` once that has been read. */
+  /** When the snapshot in use was saved; `undefined` once the datastore has been read. */
   readonly snapshotOf: Date | undefined;
 }
 
-/** A text that is being written, and the values of its transaction. */
+/** A text of a commit in progress, and the values of its transaction. */
 interface Sent {
   readonly text: string;
   readonly values: WrittenValues;
 }
 
-/** So many changes are taken at once; more of them piece by piece, with the event loop's turn between them. */
+/** Up to this many changes are applied in one step; more are applied in slices, between which the event loop runs. */
 const maxAtOnce = 500;
-const pieceSize = 20;
+const sliceSize = 20;
 
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
   readonly #entries: HeldEntries;
-  /** What our commits under way write, by key. */
+  /** The texts that commits in progress write, by key. */
   readonly #sent = new Map<string, Sent>();
   readonly #listeners: Listeners;
   readonly #waiters = new Waiters();
   #revision = 0n;
   /** Whether the datastore has been listed. */
   #isLive = false;
-  /** Whether what is here was all there at one revision, and not in part already of a later one. */
+  /** Whether all cached entries are of one revision, and none of a later one. */
   #isWhole = true;
-  /** The last piece of what has been taken, of which the listeners are told with what comes next. */
-  #untold: HeldChanges = { changes: [], briefs: [] };
-  /** The keys that were here when a listing began and that it has not named yet. */
+  /** Changes that have been applied and of which the listeners are notified with the next slice. */
+  #pending: HeldChanges = { changes: [], briefs: [] };
+  /** The keys that were cached when a listing began and that it has not contained yet. */
   #unlisted: Set<string> | undefined;
   #snapshotOf: Date | undefined;
   #inSyncSince: Date | undefined;
@@ -58,12 +58,13 @@ export class LiveMirror implements Mirror {
 
   readonly #readSnapshot: () => Promise<Snapshot | undefined>;
   readonly #scope: CacheScope;
-  /** How long a commit waits for its way back here, in milliseconds. */
+  /** How long a commit waits until the watch has reported it, in milliseconds. */
   readonly #watchEchoMs: number;
 
   /**
-   * What `readSnapshot` answers is used when the first listing fails, until one comes. What listeners throw is told
-   * of `listening`; it ends the process where nobody is told. `scope` says what is held of the datastore.
+   * If the first listing fails, the snapshot that `readSnapshot` returns is used until a listing succeeds. Errors of
+   * listeners are reported to `listening`; by default they end the process. `scope` is the part of the datastore to
+   * cache.
    */
   constructor(
     datastore: Datastore,
@@ -92,19 +93,19 @@ export class LiveMirror implements Mirror {
           const { page, isFirst } = followed;
           if (isFirst) this.#beginListing();
           for (const { key } of page.items) this.#unlisted?.delete(key);
-          await this.#takePieces(page.items);
+          await this.#applySlices(page.items);
           break;
         }
         case 'listed':
           await this.#endListing(followed.revision);
           break;
         case 'changes':
-          await this.#take(followed.batch.revision, followed.batch.changes);
+          await this.#apply(followed.batch.revision, followed.batch.changes);
           break;
         case 'broken':
           this.#inSyncSince = undefined;
           this.#lastError = followed.error;
-          if (!this.inSync) await this.#takeSnapshot(await this.#readSnapshot());
+          if (!this.inSync) await this.#useSnapshot(await this.#readSnapshot());
           break;
       }
     }
@@ -127,7 +128,7 @@ export class LiveMirror implements Mirror {
     };
   }
 
-  /** The error for a caller who waited in vain for the first listing. */
+  /** Returns the error for a caller that timed out waiting for the first listing. */
   whyNotInSync(): CalicoError {
     const { endpoint } = this.datastore;
     const cause = this.#lastError;
@@ -211,12 +212,12 @@ export class LiveMirror implements Mirror {
     return writes.map(({ key }) => key);
   }
 
-  /** Whether what a key holds, or that it is absent, is known here. */
+  /** Reports whether the value of a key, or its absence, is known. */
   isHeld(key: string): boolean {
     return this.#entries.isHeld(key);
   }
 
-  /** The revision of a key's last write, as far as is known here; 0: it is absent. */
+  /** Returns the revision of a key's last write, as far as it is known; 0 if the key is absent. */
   modRevisionOf(key: string): bigint {
     return this.#entries.modRevisionOf(key);
   }
@@ -256,15 +257,15 @@ export class LiveMirror implements Mirror {
   }
 
   /**
-   * Takes a snapshot in place of the first listing. Its values have no revision, so that a listing replaces
-   * every one of them.
+   * Uses a snapshot in place of the first listing. Its values have no revision, so a listing replaces every one of
+   * them.
    */
-  async #takeSnapshot(snapshot: Snapshot | undefined): Promise<void> {
+  async #useSnapshot(snapshot: Snapshot | undefined): Promise<void> {
     if (snapshot === undefined) return;
     const changes = snapshot.entries.map(([key, value]) => ({ key, value, modRevision: 0n }));
-    await this.#takePieces(changes, false);
+    await this.#applySlices(changes, false);
     this.#snapshotOf = snapshot.savedAt;
-    this.#arrive(0n);
+    this.#reach(0n);
   }
 
   #beginListing(): void {
@@ -273,54 +274,54 @@ export class LiveMirror implements Mirror {
     this.#unlisted = new Set(this.#entries.keys());
   }
 
-  /** What is here and was not listed has been removed. */
+  /** Cached entries that the listing did not contain have been removed. */
   async #endListing(revision: bigint): Promise<void> {
-    const gone = [...(this.#unlisted ?? [])].map((key) => ({
+    const removed = [...(this.#unlisted ?? [])].map((key) => ({
       key,
       value: undefined,
       modRevision: revision,
     }));
     this.#unlisted = undefined;
-    await this.#takePieces(gone);
+    await this.#applySlices(removed);
     this.#isLive = true;
     this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
-    this.#arrive(revision);
+    this.#reach(revision);
   }
 
-  /** Takes all that changed up to a revision: at once, unless it is so much that others would wait. */
-  async #take(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
+  /** Applies all changes up to a revision: in one step, or in slices if they would block the event loop. */
+  async #apply(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
     if (changes.length > maxAtOnce) {
-      await this.#takePieces(changes);
+      await this.#applySlices(changes);
     } else {
-      for (const change of changes) this.#entries.take(change, this.#untold);
+      for (const change of changes) this.#entries.apply(change, this.#pending);
     }
-    this.#arrive(revision);
+    this.#reach(revision);
   }
 
-  /** Takes changes piece by piece; only what comes after them tells that the revision they lead to is reached. */
-  async #takePieces(changes: readonly KeyChange[], isLive = true): Promise<void> {
+  /** Applies changes in slices; the caller reports the revision they lead to afterwards. */
+  async #applySlices(changes: readonly KeyChange[], isLive = true): Promise<void> {
     this.#isWhole = false;
     const act = (some: readonly KeyChange[]) => {
-      this.#tell(isLive);
-      for (const change of some) this.#entries.take(change, this.#untold);
+      this.#notify(isLive);
+      for (const change of some) this.#entries.apply(change, this.#pending);
     };
-    await inSlices(changes, { atOnce: pieceSize, act });
+    await inSlices(changes, { atOnce: sliceSize, act });
   }
 
-  /** All changes up to the revision are here. */
-  #arrive(revision: bigint): void {
+  /** All changes up to the revision have been applied. */
+  #reach(revision: bigint): void {
     this.#revision = revision;
     this.#isWhole = true;
-    this.#tell(this.#isLive, true);
+    this.#notify(this.#isLive, true);
     this.#waiters.settle();
   }
 
-  #tell(isLive: boolean, isAnyway = false): void {
-    const told = this.#untold;
-    if (!isAnyway && told.changes.length + told.briefs.length === 0) return;
-    this.#untold = { changes: [], briefs: [] };
-    this.#listeners.tell({ revision: this.#revision, isLive, ...told });
+  #notify(isLive: boolean, evenIfEmpty = false): void {
+    const pending = this.#pending;
+    if (!evenIfEmpty && pending.changes.length + pending.briefs.length === 0) return;
+    this.#pending = { changes: [], briefs: [] };
+    this.#listeners.notify({ revision: this.#revision, isLive, ...pending });
   }
 }
 

@@ -9,7 +9,7 @@ import { setLocked } from './lock.ts';
 import { followed } from './mirrored-store.fixture.ts';
 import type { Draft } from '../datastore/writer.ts';
 
-/** What a locked datastore does, on every store; `open` makes a fresh, empty one. */
+/** Tests of the datastore lock for every type of datastore; `open` creates an empty one. */
 export function lockContract(open: () => Promise<Datastore>): void {
   const signal = AbortSignal.timeout(600_000);
   const key = entryTypeOf.ClusterInformation.key('default');
@@ -28,7 +28,7 @@ export function lockContract(open: () => Promise<Datastore>): void {
     ]);
   }
 
-  test('nothing is written while the datastore is locked, but what unlocks it; reading goes on', () =>
+  test('a locked datastore accepts only the write that unlocks it; reads still work', () =>
     withTwo(async (one, other, [mirror = assert.fail()]) => {
       await other.write(put('before'), signal);
       await one.write(start, signal);
@@ -49,14 +49,14 @@ export function lockContract(open: () => Promise<Datastore>): void {
         if (result.status === 'rejected')
           assert.match(String(result.reason), / is locked .*unlock/);
       }
-      assert.equal(one.transactions, transactions, 'the store is not even asked');
+      assert.equal(one.transactions, transactions, 'the transaction is not sent to the datastore');
       assert.deepEqual([...mirror.list('Handle').keys()], ['before']);
       await other.write((draft) => setLocked(draft, false), signal);
       await one.write(put('after'), signal);
       assert.equal(mirror.list('Handle').size, 2);
     }));
 
-  test('however writers and the lock meet, nothing is written at or after the revision of the lock', () =>
+  test('with concurrent writers, nothing is written at or after the revision of the lock', () =>
     withTwo(async (one, other, [mirror = assert.fail()]) => {
       await one.write(start, signal);
       for (let round = 0; round < 20; round++) {
@@ -76,7 +76,7 @@ export function lockContract(open: () => Promise<Datastore>): void {
       }
     }));
 
-  test('a datastore that says nothing of a lock, or what cannot be read, is not locked', () =>
+  test('a datastore without a lock, or with an unreadable one, is not locked', () =>
     withTwo(async (one, other, [mirror = assert.fail()]) => {
       await one.write(put('new'), signal);
       const write = { key, value: '{"spec": {"datastoreReady": "perhaps"}}' };

@@ -3,7 +3,7 @@ import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { CommitResult, Transaction } from '../datastore/datastore.ts';
 import type { Stored, View } from './view.ts';
 
-/** One entry that was written or removed (`now` is `undefined`), of those that are held whole. */
+/** A write or removal (`now` is `undefined`) of an entry that is cached whole. */
 export type EntryChange<K extends EntryKind = EntryKind> = {
   readonly [P in K]: {
     readonly kind: P;
@@ -14,8 +14,8 @@ export type EntryChange<K extends EntryKind = EntryKind> = {
 }[K];
 
 /**
- * One entry that is held in brief, as it is now; `undefined`: it is gone. One that comes to be held whole is told as such
- * alone; one that ceases to be is gone as such first.
+ * The new state of an entry that is cached in brief; `undefined`: it was removed. An entry that becomes cached whole is
+ * reported as an `EntryChange` alone; one that is no longer cached whole is first reported as removed there.
  */
 export type BriefChange<K extends BriefKind = BriefKind> = {
   readonly [P in K]: {
@@ -25,19 +25,19 @@ export type BriefChange<K extends BriefKind = BriefKind> = {
   };
 }[K];
 
-/** Everything that changed up to a revision; the first batch after a new listing holds all differences. */
+/** All changes up to a revision; the first batch after a new listing contains all differences. */
 export interface EntryChanges {
   readonly revision: bigint;
-  /** Whether the datastore itself said so, and not a snapshot. */
+  /** Whether the changes come from the datastore; otherwise from a snapshot. */
   readonly isLive: boolean;
   readonly changes: readonly EntryChange[];
-  /** What changed of what is held in brief. */
+  /** Changes of entries that are cached in brief. */
   readonly briefs: readonly BriefChange[];
 }
 
 /**
- * What became of a commit. That the mirror has not been told of it yet says nothing of its fate: then `whenHere`
- * is there, and resolves when its outcome can be read; rejects with the signal's reason.
+ * The result of a commit. If the watch has not reported it to the mirror yet, `whenHere` is set: it resolves when the
+ * outcome can be read and rejects with the signal's reason.
  */
 export type MirroredResult = CommitResult & {
   readonly whenHere?: (signal: AbortSignal) => Promise<void>;
@@ -49,12 +49,12 @@ export interface WrittenValues {
 }
 
 /**
- * A view that plans can be committed on. A commit throws what the datastore does, and nothing once that has answered.
+ * A view that plans can be committed on. A commit throws the errors of the datastore, and none once it has returned.
  */
 export interface Base extends View {
   /**
-   * Commits, and may wait for some time until the outcome can be read here: our own writes, or what made them
-   * conflict. The values that the texts were made from, if given, become those of the view, without being parsed again.
+   * Commits, and waits a limited time until the outcome can be read from this view: the writes of the transaction, or
+   * those that conflicted with it. If given, `values` become the values of the view without parsing the texts.
    */
   commit(
     transaction: Transaction,
@@ -62,39 +62,42 @@ export interface Base extends View {
     values?: WrittenValues,
   ): Promise<MirroredResult>;
 
-  /** Whether all that is here is of one revision. */
+  /** Whether all cached entries are of one revision. */
   readonly isWhole: boolean;
 
-  /** Resolves when all that is here is of one revision, and not in part of a later one; rejects with the signal's reason. */
+  /** Resolves when all cached entries are of one revision; rejects with the signal's reason. */
   whole(signal: AbortSignal): Promise<void>;
 }
 
 /**
- * The datastore in memory, kept current by one watch: reading costs no round trip. What cannot be decoded is treated
- * as absent and reported by `problems`. Reading throws `datastore/not-in-sync` before the first listing.
+ * A copy of the datastore in memory, updated by one watch: reading costs no round trip. Values that cannot be decoded
+ * are treated as absent and reported by `problems`. Reading throws `datastore/not-in-sync` before the first listing.
  */
 export interface Mirror extends Base {
   /**
-   * Whether there is something to read: the first listing, or until it comes a snapshot. Later outages do not
-   * clear it: the last state stays.
+   * Whether the mirror can be read: after the first listing, or with a snapshot until then. Later outages do not change
+   * that: the last state remains.
    */
   readonly inSync: boolean;
 
-  /** All writes up to here are in. */
+  /** The mirror has all writes up to this revision. */
   readonly revision: bigint;
 
-  /** All of a kind that is held here as a whole, by id; live, as `list`. */
+  /** Returns all entries of a kind that are cached whole, by id; live, as `list`. */
   held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
 
-  /** All of a kind that is held here in brief alone, by id; live, as `list`. */
+  /** Returns all entries of a kind that are cached in brief only, by id; live, as `list`. */
   heldInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>>;
 
-  /** Resolves when the datastore has been listed and all writes up to the revision are in; rejects with the signal's reason. */
+  /**
+   * Resolves when the datastore has been listed and the mirror has all writes up to the revision; rejects with the
+   * signal's reason.
+   */
   reached(revision: bigint, signal: AbortSignal): Promise<void>;
 
-  /** Calls the listener for every batch, in order, after the mirror holds it; answers the way to stop. */
+  /** Calls the listener for every batch, in order, after the mirror has it; returns a function that unsubscribes. */
   subscribe(listener: (changes: EntryChanges) => void): () => void;
 
-  /** Stored values that cannot be read, by key, with the reason. */
+  /** Returns the reasons why stored values cannot be read, by key. */
   problems(): ReadonlyMap<string, string>;
 }

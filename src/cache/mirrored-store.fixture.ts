@@ -9,12 +9,12 @@ import { fullScope, nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 
-/** A mirror that follows, until it is disposed of. */
+/** A mirror that follows a datastore until it is disposed of. */
 export interface Followed extends AsyncDisposable {
   readonly mirror: LiveMirror;
 }
 
-/** Follows a store, which is closed when it is no more; in sync. */
+/** Follows a datastore and resolves when the mirror is in sync; disposal closes the datastore. */
 export async function followed(
   store: Datastore,
   waitMs?: number,
@@ -32,14 +32,14 @@ export async function followed(
   };
 }
 
-/** An empty store in memory that is followed, until it is disposed of. */
+/** An empty datastore in memory with a mirror that follows it until it is disposed of. */
 export interface MirroredStore extends Followed {
   readonly writer: GroupWriter;
 }
 
 /**
- * Opens it, in sync; `seen` puts something between the store and those who use it, `waitMs` is how long these wait
- * for the watch.
+ * Opens an empty datastore in memory and resolves when its mirror is in sync. `seen` wraps the datastore; `waitMs` is
+ * how long the mirror and the writer wait for the watch.
  */
 export async function openMirroredStore(
   seen: (store: Datastore) => Datastore = (store) => store,
@@ -54,9 +54,9 @@ export async function openMirroredStore(
 }
 
 /**
- * Opens a store in memory as the daemon of a node caches it. Another host has an endpoint, blocks and handles there: a
- * read that needs more of them than the cache has throws `MustRead`, so daemon code that reads outside of plans is
- * tested with it.
+ * Opens a datastore in memory that is cached as in the daemon of a node. Another host has an endpoint, blocks and
+ * handles in it: reading more of them than the cache has throws `MustRead`. Use it to test daemon code that reads
+ * outside of plans.
  */
 export async function openNodeStore(node: string): Promise<MirroredStore> {
   const store = await openSqliteStore(':memory:');
@@ -93,7 +93,7 @@ const endpointElsewhere: WorkloadEndpoint = {
   },
 };
 
-/** A block of which the first address is allocated. */
+/** Returns a block whose first address is allocated. */
 function blockElsewhere(cidr: Cidr): Block {
   const free = Array.from({ length: 63 }, (_, index) => index + 1);
   return {

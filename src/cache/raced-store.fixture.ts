@@ -1,11 +1,11 @@
 import type { Datastore } from '../datastore/datastore.ts';
 
-/** What happens once, between what the next transaction rests on and its commit. */
+/** An action that runs once, between the reads of the next transaction and its commit. */
 export interface Race {
   beforeCommit: (() => Promise<unknown>) | undefined;
 }
 
-/** A store whose next commit comes too late. */
+/** Returns a datastore that runs the action of `race` before the next commit. */
 export function raced(store: Datastore, race: Race): Datastore {
   const commit: Datastore['commit'] = async (...args) => {
     const { beforeCommit } = race;

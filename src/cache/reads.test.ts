@@ -9,7 +9,7 @@ import { UncachedView } from './uncached-view.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-/** A store that notes what is read of it, and in which something is done before each commit. */
+/** A datastore that records the keys that are read, and runs an action before the next commit. */
 class Watched {
   readonly read: string[] = [];
   beforeCommit: (() => Promise<unknown>) | undefined;
@@ -41,7 +41,7 @@ class Watched {
   }
 }
 
-async function withNothingHeld(
+async function withUncachedView(
   use: (writer: GroupWriter, watched: Watched, put: Put) => Promise<void>,
 ): Promise<void> {
   const store = await openSqliteStore(':memory:');
@@ -59,8 +59,8 @@ type Put = (kind: EntryKind, id: string, value: object | undefined) => Promise<v
 const counted = (draft: Draft) => Object.keys(draft.get('Handle', 'a')?.block ?? {}).length;
 const lockKey = entryTypes.ClusterInformation.key('default');
 
-test('a plan reads by key and by group what it asks for, each once, and nothing else', () =>
-  withNothingHeld(async (writer, { read }, put) => {
+test('a plan reads each requested key and group once, and nothing else', () =>
+  withUncachedView(async (writer, { read }, put) => {
     await put('Handle', 'a', { block: { '10.0.0.0/26': 1 } });
     await put('Affinity4', 'host-a/10.0.0.0/26', { state: 'confirmed' });
     await put('Affinity4', 'host-b/10.0.1.0/26', { state: 'confirmed' });
@@ -76,8 +76,8 @@ test('a plan reads by key and by group what it asks for, each once, and nothing 
     ]);
   }));
 
-test('what a plan knows that it will read is read together', () =>
-  withNothingHeld(async (writer, watched, put) => {
+test('keys that a plan reads ahead are read together', () =>
+  withUncachedView(async (writer, watched, put) => {
     const ids = Array.from({ length: 40 }, (_, n) => `h${n}`);
     for (const id of ids) await put('Handle', id, {});
     let runs = 0;
@@ -92,11 +92,11 @@ test('what a plan knows that it will read is read together', () =>
 
 for (const [what, before, after] of [
   ['changes', {}, { block: { '10.0.0.0/26': 1 } }],
-  ['comes', undefined, { block: { '10.0.0.0/26': 1 } }],
-  ['goes', { block: { '10.0.0.0/26': 1 } }, undefined],
+  ['is created', undefined, { block: { '10.0.0.0/26': 1 } }],
+  ['is removed', { block: { '10.0.0.0/26': 1 } }, undefined],
 ] as const) {
-  test(`a plan whose decision rests on a key that ${what} before the commit is run again`, () =>
-    withNothingHeld(async (writer, watched, put) => {
+  test(`a plan that depends on a key that ${what} before the commit is run again`, () =>
+    withUncachedView(async (writer, watched, put) => {
       await put('Handle', 'a', before);
       watched.beforeCommit = () => put('Handle', 'a', after);
       const { result } = await writer.write((draft) => {
@@ -106,14 +106,14 @@ for (const [what, before, after] of [
       }, signal);
       assert.equal(result, after === undefined ? 0 : 1);
       assert.equal(watched.commits, 2);
-      // The conflict has told what the key holds.
+      // The conflict has returned the value of the key.
       const key = entryTypes.Handle.key('a');
       assert.equal(watched.read.filter((one) => one === key).length, 1);
     }));
 }
 
-test('a plan that rests on there being no other of a kind is run again when one comes', () =>
-  withNothingHeld(async (writer, watched, put) => {
+test('a plan that depends on the absence of other entries of a kind is run again when one is created', () =>
+  withUncachedView(async (writer, watched, put) => {
     watched.beforeCommit = () => put('IPReservation', 'r', reservation('r'));
     const { result } = await writer.write((draft) => {
       const count = [...draft.entries('IPReservation')].length;

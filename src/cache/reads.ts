@@ -12,12 +12,12 @@ import {
   type ReadRequest,
 } from './view.ts';
 
-/** Values that are decoded without a pause. */
+/** Maximum number of values that are decoded without a pause. */
 const decodedAtOnce = 20;
 
 /**
- * A view with what has been read from the datastore on top, until it is forgotten. Nothing keeps that current: what
- * was read by key is compared by the transaction that rests on it (see `GroupDraft`).
+ * A view with entries on top that were read from the datastore, until `forget`. They are not kept current: the
+ * transaction that depends on an entry read by key compares its revision (see `GroupDraft`).
  */
 export class Reads implements View {
   readonly datastore: Datastore;
@@ -26,9 +26,9 @@ export class Reads implements View {
   #unreadable = new Map<string, Unreadable>();
   /** Keys that have been read, absent ones included. */
   #keys = new Set<string>();
-  /** The beginnings of ids that have been read, by kind. */
+  /** The id prefixes that have been read, by kind. */
   #prefixes = new Map<EntryKind, string[]>();
-  /** The earliest that something was read at. */
+  /** The lowest revision of the reads. */
   #revision: bigint | undefined;
 
   constructor(base: View) {
@@ -44,7 +44,7 @@ export class Reads implements View {
     return this.#has(kind, id) ? this.#tables.of(kind).get(id) : this.#base.get(kind, id);
   }
 
-  /** Whether it was read by its key, and is not held. */
+  /** Reports whether an entry was read from the datastore by its key. */
   isReadByKey(kind: EntryKind, id: string): boolean {
     return this.#keys.size > 0 && this.#keys.has(entryTypeOf[kind].key(id));
   }
@@ -97,7 +97,7 @@ export class Reads implements View {
     return found;
   }
 
-  /** Reads what is wanted; throws `datastore/unavailable`. */
+  /** Reads the requested entries; throws `datastore/unavailable`. */
   async read(requests: readonly ReadRequest[], signal: AbortSignal): Promise<void> {
     const keys = new Set<string>();
     for (const one of requests) if ('id' in one) keys.add(keyOf(one));
@@ -117,13 +117,16 @@ export class Reads implements View {
   async #readPrefix(kind: EntryKind, idPrefix: string, signal: AbortSignal): Promise<void> {
     for await (const page of this.datastore.pages(entryTypeOf[kind].key(idPrefix), signal)) {
       this.#readAt(page.revision);
-      // Kinds whose keys lie below those of another are not read with it.
+      // Another kind may have keys below this prefix; they are skipped.
       await this.#take(page.items.filter(({ key }) => entryTypeOf[kind].idOf(key) !== undefined));
     }
     this.#prefixes.set(kind, [...(this.#prefixes.get(kind) ?? []), idPrefix]);
   }
 
-  /** Answers what a look comes to once all that it reads is there; throws what it or reading throws. */
+  /**
+   * Runs a function until all that it reads is available, and returns its result; throws its errors and those of
+   * reading.
+   */
   async look<Result>(look: () => Result, signal: AbortSignal): Promise<Result> {
     for (;;) {
       try {
@@ -135,7 +138,7 @@ export class Reads implements View {
     }
   }
 
-  /** What was read is not what there is any more; of it only what a commit answered about its keys stays. */
+  /** Drops all entries that were read; keeps only those that a conflict returned for the keys of its transaction. */
   async forget(conflict?: {
     readonly transaction: Transaction;
     readonly result: CommitResult & { readonly kind: 'conflict' };
@@ -159,7 +162,7 @@ export class Reads implements View {
     this.#revision = undefined;
   }
 
-  /** Whether the base knows what a key holds. */
+  /** Reports whether the base has the value of a key. */
   #isHeld(key: string): boolean {
     const parsed = parseKey(key);
     try {
@@ -187,7 +190,7 @@ export class Reads implements View {
 
   #set<K extends EntryKind>(kind: K, id: string, item: KeyValue): void {
     const table = this.#tables.of(kind);
-    // In the order of the keys, whatever was read before.
+    // Keeps the order of the keys, whatever was read before.
     table.delete(id);
     this.#unreadable.delete(item.key);
     const decoded = decodeEntry({ ...item, id }, entryTypeOf[kind].decode);

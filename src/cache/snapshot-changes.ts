@@ -2,16 +2,19 @@ import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 
 /**
- * What changed since a snapshot was saved, in a file beside it: a snapshot is saved once a second at most, and a
- * daemon that is killed meanwhile, and finds the datastore away when it is back, would take endpoints that are newer
- * for gone. Lines are appended as changes come, and not synced: they are there after the end of the process, and after
- * that of the machine nothing runs that they matter for.
+ * Changes since the last snapshot, in a file next to it. A snapshot is saved at most once a second; a daemon that is
+ * killed in between and finds the datastore unavailable when it starts again would treat newer endpoints as removed.
+ * Lines are appended as changes occur, without fsync: they survive the end of the process, and after a crash of the
+ * host no container runs that needs them.
  */
 
-/** The key and its text; null: it is gone. */
+/** The key and its text; null: it was removed. */
 const line = z.tuple([z.string(), z.string().nullable()]);
 
-/** What changed since the snapshot that was saved at that time; nothing if the file is another's, or missing. */
+/**
+ * Returns the changes since the snapshot saved at that time; none if the file is missing or belongs to another
+ * snapshot.
+ */
 export async function readChanges(
   snapshotFile: string,
   savedAt: string,
@@ -22,7 +25,7 @@ export async function readChanges(
   if (since !== savedAt) return changes;
   for (const one of lines) {
     const change = lineFrom(one);
-    // It was being written, or was lost with the machine; nothing after it is known.
+    // An incomplete line: the daemon or the host crashed while writing. Nothing after it is known.
     if (change === undefined) break;
     changes.set(...change);
   }
@@ -37,7 +40,7 @@ function lineFrom(text: string): z.infer<typeof line> | undefined {
   }
 }
 
-/** Writes them. */
+/** Writes the changes since the last snapshot. */
 export class SnapshotChanges {
   readonly #file: string;
   #since: string | undefined;
@@ -49,7 +52,7 @@ export class SnapshotChanges {
     this.#file = fileOf(snapshotFile);
   }
 
-  /** Texts by key (null: it is gone) that the next snapshot will have, and the present one has not. */
+  /** Appends texts by key (null: it was removed) that the present snapshot does not have. */
   note(changes: ReadonlyMap<string, string | null>): void {
     const lines = [...changes].map((change) => `${JSON.stringify(change)}\n`);
     this.#lines.push(...lines);
@@ -57,24 +60,24 @@ export class SnapshotChanges {
     this.#write(() => appendFile(this.#file, lines.join('')));
   }
 
-  /** What comes is of no use without what is not noted; until the next snapshot there are no changes. */
+  /** Stops until the next snapshot: later changes are useless if one is missing. */
   stop(): void {
     this.#since = undefined;
   }
 
-  /** A snapshot is being made of what is there now: from now on changes are those since this one. */
+  /** A snapshot of the current state begins: later changes are those since this snapshot. */
   begin(): void {
     this.#lines = [];
   }
 
-  /** The snapshot has taken the place of the one before. */
+  /** The snapshot has replaced the previous one. */
   saved(savedAt: string): void {
     this.#since = savedAt;
     const text = `${savedAt}\n${this.#lines.join('')}`;
     this.#write(() => writeFile(this.#file, text, { mode: 0o600 }));
   }
 
-  /** Resolves when all has been written. */
+  /** Resolves when all changes are written. */
   written(): Promise<void> {
     return this.#writing;
   }

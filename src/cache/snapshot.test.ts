@@ -27,7 +27,7 @@ const work = new Work('snapshot', {
 
 const away = () => new CalicoError('datastore/unavailable', { endpoint: 'x', why: 'away' });
 
-/** A store that can be away: then no listing answers. */
+/** Returns a datastore that is unavailable until `isBack`: listings and commits fail. */
 function awayUntil(store: Datastore, isBack: () => boolean): Datastore {
   return {
     endpoint: store.endpoint,
@@ -52,7 +52,7 @@ async function inFolder(use: (folder: string) => Promise<void>): Promise<void> {
   }
 }
 
-/** Writes handles through a mirror whose snapshot is kept, and stops. */
+/** Writes handles through a mirror with a snapshot, and stops it. */
 async function saveHandles(store: Datastore, file: string, ids: readonly string[]): Promise<void> {
   const mirror = new LiveMirror(store);
   await using running = inBackground((stop) => mirror.run(stop));
@@ -64,7 +64,7 @@ async function saveHandles(store: Datastore, file: string, ids: readonly string[
   await Promise.all([running.stop(), saving.stop()]);
 }
 
-test('a mirror whose store is away has the last snapshot, and then what became of it meanwhile', () =>
+test('a mirror uses the last snapshot while its datastore is unavailable, and then the present state', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'deep', 'snapshot.json');
@@ -75,14 +75,14 @@ test('a mirror whose store is away has the last snapshot, and then what became o
     const sometimes = awayUntil(store, () => isBack);
     const mirror = new LiveMirror(sometimes, () => readSnapshot(file, store.endpoint));
     assert.throws(() => mirror.list('Handle'), { code: 'datastore/not-in-sync' });
-    const told: EntryChanges[] = [];
-    mirror.subscribe((changes) => told.push(changes));
+    const batches: EntryChanges[] = [];
+    mirror.subscribe((changes) => batches.push(changes));
     await using running = inBackground((stop) => mirror.run(stop));
     while (!mirror.inSync) await new Promise((resolve) => setTimeout(resolve, 5));
     assert.deepEqual([...mirror.list('Handle').keys()], ['kept', 'removed']);
     assert.ok(mirror.health.snapshotOf !== undefined && mirror.health.inSyncSince === undefined);
     assert.deepEqual(
-      told.map(({ isLive, changes }) => [isLive, changes.length]),
+      batches.map(({ isLive, changes }) => [isLive, changes.length]),
       [[false, 2]],
     );
     const write = new GroupWriter(mirror).write((draft) => draft.put('Handle', 'no', {}), signal);
@@ -101,7 +101,7 @@ test('a mirror whose store is away has the last snapshot, and then what became o
     await store.close();
   }));
 
-test('changes of one moment are saved once, and nothing is written while nothing changes', () =>
+test('changes in quick succession are saved once, and nothing is written while nothing changes', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
@@ -120,11 +120,11 @@ test('changes of one moment are saved once, and nothing is written while nothing
     await new Promise((resolve) => setTimeout(resolve, 1500));
     assert.deepEqual([(await stat(file)).ino, (await stat(file)).mtimeMs], [ino, mtimeMs]);
     await Promise.all([running.stop(), saving.stop()]);
-    assert.equal((await stat(file)).ino, ino, 'the end writes nothing either');
+    assert.equal((await stat(file)).ino, ino, 'nothing is written at the end');
     await store.close();
   }));
 
-test('a snapshot of another datastore, of a newer program, or cut off is none', () =>
+test('a snapshot of another datastore, of a newer format, or truncated is ignored', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
@@ -139,7 +139,7 @@ test('a snapshot of another datastore, of a newer program, or cut off is none', 
     await store.close();
   }));
 
-test('a snapshot that is damaged anywhere is none, and that is told; one that is missing is no news', () =>
+test('a damaged snapshot is ignored with a warning; a missing one without', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
@@ -160,7 +160,7 @@ test('a snapshot that is damaged anywhere is none, and that is told; one that is
     await store.close();
   }));
 
-test('what changed since the snapshot was saved is there after a kill, up to what was being written', () =>
+test('changes since the last snapshot survive a kill, except an incomplete line', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
@@ -170,7 +170,7 @@ test('what changed since the snapshot was saved is there after a kill, up to wha
     const wait = () => new Promise((resolve) => setTimeout(resolve, 5));
     await mirror.reached(0n, signal);
     for (const id of ['a', 'b']) await writer.write((draft) => draft.put('Handle', id, {}), signal);
-    // Nothing is saved a second time while the test lasts.
+    // No second save during the test.
     await using saving = inBackground((stop) =>
       keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
     );
@@ -195,7 +195,7 @@ test('what changed since the snapshot was saved is there after a kill, up to wha
     await store.close();
   }));
 
-test('what another host changed of its endpoints and blocks since the snapshot was saved is there after a kill', () =>
+test('changes by another host of its endpoints and blocks since the last snapshot survive a kill', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
@@ -227,7 +227,7 @@ test('what another host changed of its endpoints and blocks since the snapshot w
     const mirror = nodeMirror(store);
     await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(0n, signal);
-    // Nothing is saved a second time while the test lasts.
+    // No second save during the test.
     await using saving = inBackground((stop) =>
       keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
     );

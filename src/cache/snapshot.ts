@@ -10,8 +10,8 @@ import type { BriefChange, EntryChange, Mirror } from './mirror.ts';
 import { readChanges, SnapshotChanges } from './snapshot-changes.ts';
 
 /**
- * The last state of the datastore on this host's disk, for a start while the datastore is away: what runs keeps
- * its policy. It is for reading only; nothing is ever written to the datastore from it.
+ * The last state of the datastore on this host's disk, for a start while the datastore is unavailable: running
+ * containers keep their policy. It is read-only; nothing is ever written to the datastore from it.
  */
 export interface Snapshot {
   /** When it was saved. */
@@ -23,19 +23,19 @@ const snapshotFormat = 1;
 
 const head = z.object({
   format: z.literal(snapshotFormat),
-  /** Of which datastore it is; another one's is of no use. */
+  /** The datastore of the snapshot; a snapshot of another datastore is ignored. */
   endpoint: z.string(),
   savedAt: z.iso.datetime().transform((text) => new Date(text)),
 });
 
 const entry = z.tuple([z.string(), z.string()]);
 
-/** What the file has before its entries, of which each is a line of its own, and after them. */
+/** The texts before and after the entries in the file; each entry is a line. */
 const [beforeEntries, afterEntries] = [',"entries":[', ']}'];
 
 /**
- * The snapshot of a datastore; `undefined` if there is none, it is of another datastore, or it cannot be read, of
- * which `warn` is told.
+ * Reads the snapshot of a datastore; `undefined` if it is missing, belongs to another datastore, or cannot be read,
+ * which is reported to `warn`.
  */
 export async function readSnapshot(
   file: string,
@@ -59,12 +59,15 @@ function presentOf([key, text]: readonly [string, string | null]): Snapshot['ent
   return text === null ? [] : [[key, text]];
 }
 
-/** Line by line, so that a large file holds up nobody. Throws what is wrong with it. */
+/**
+ * Reads line by line so that a large file does not block the event loop. Throws an error that says what is wrong with
+ * the file.
+ */
 async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>> {
   let found: z.infer<typeof head> | undefined;
   const entries: z.infer<typeof entry>[] = [];
   let last = '';
-  // A file that does not open fails here, and not as an event that nobody hears.
+  // A file that cannot be opened fails here, not as an event without a listener.
   await using handle = await open(file);
   for await (const line of handle.readLines()) {
     last = line;
@@ -81,39 +84,39 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
 
 const usualSettleMs = 1000;
 
-/** Saving takes at most this share of the time. */
+/** Saving may take at most this share of the time. */
 const maxShare = 0.02;
 
 /**
- * Saves the mirror's state whenever it has changed, until the signal is aborted, and then once more if need be.
- * Nothing is written while nothing changes. A save that fails is told and tried again.
+ * Saves the mirror's state whenever it has changed, until the signal is aborted, and then once more if there are
+ * changes. Nothing is written while nothing changes. A failed save is reported and retried.
  */
 export async function keepSnapshot(
   options: {
     readonly mirror: Mirror;
     readonly file: string;
     readonly work: Work;
-    /** Changes are collected for so long before they are saved, in milliseconds. */
+    /** Delay between a change and the save, in which more changes are collected; in milliseconds. */
     readonly settleMs?: number;
   },
   signal: AbortSignal,
 ): Promise<void> {
   const { mirror, file, work, settleMs = usualSettleMs } = options;
-  // Begun again after a failure, it may have missed a change.
+  // When restarted after a failure it may have missed a change.
   let isChanged = mirror.revision > 0n;
   let wake = (): void => undefined;
   const since = new SnapshotChanges(file);
   const unsubscribe = mirror.subscribe(({ changes, briefs, isLive }) => {
     if (!isLive || changes.length + briefs.length === 0) return;
     isChanged = true;
-    // Pieces of a listing are too many, and of no use one by one.
+    // The slices of a listing are too many, and useless one by one.
     if (mirror.isWhole) since.note(textsOf(mirror, [...changes, ...briefs]));
     else since.stop();
     wake();
   });
   const onAbort = () => wake();
   signal.addEventListener('abort', onAbort);
-  // What is there when it begins is saved at once: until then there is nothing that changes could be added to.
+  // The first save is immediate: without a snapshot there is nothing to append changes to.
   let settleFor = 0;
   try {
     while (!signal.aborted || isChanged) {
@@ -131,7 +134,7 @@ export async function keepSnapshot(
         work.succeeded();
       } catch (error) {
         work.failed(error);
-        // At the end there is no second try.
+        // No retry at the end.
         isChanged = !signal.aborted;
       }
       settleFor = Math.max(settleMs, (performance.now() - started) / maxShare);
@@ -143,7 +146,7 @@ export async function keepSnapshot(
   }
 }
 
-/** Readable by its owner alone, and the whole file or the one before. */
+/** Replaces the file atomically; only its owner can read it. */
 async function saveSnapshot(
   {
     mirror,
@@ -153,11 +156,11 @@ async function saveSnapshot(
   signal: AbortSignal,
 ): Promise<void> {
   if (!mirror.isWhole) {
-    // Half of a listing would be worse than what was saved before.
+    // A partial listing would be worse than the previous snapshot.
     if (signal.aborted) return;
     await mirror.whole(signal);
   }
-  // All values of one moment; they never change, so turning them into text may take its time.
+  // All values of one revision; they are immutable, so they can be encoded in slices.
   const all = entryKinds.flatMap((kind) => savedOf(mirror, kind));
   since.begin();
   const savedAt = new Date().toISOString();
@@ -180,7 +183,7 @@ async function saveSnapshot(
   since.saved(savedAt);
 }
 
-/** Entries that are turned into text without a pause. */
+/** Maximum number of entries that are encoded without a pause. */
 const pieceSize = 100;
 
 function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
@@ -190,7 +193,7 @@ function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const encodeInBrief = encodeBrief[kind];
   return {
     count: wholes.length + briefs.length,
-    /** Some of them, as lines. */
+    /** Returns a slice of the entries as lines. */
     lines: (from: number, count: number) => {
       const later = Math.max(from - wholes.length, 0);
       return [
@@ -205,7 +208,7 @@ function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   };
 }
 
-/** The texts that changed entries have now, by key; null: it is gone. */
+/** Returns the current texts of changed entries, by key; null: it was removed. */
 function textsOf(
   mirror: Mirror,
   changes: readonly (EntryChange | BriefChange)[],

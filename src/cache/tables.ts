@@ -26,7 +26,7 @@ export class BriefTables {
   }
 }
 
-/** The typed value of a stored text, or why it cannot be read. */
+/** Returns the typed value of a stored text, or the reason why it cannot be read. */
 export function decodeEntry<Value>(
   { id, key, value, modRevision }: KeyValue & { readonly id: string },
   decode: (key: string, text: string) => Value,

@@ -3,7 +3,7 @@ import type { EntryKind } from '../model/kinds/index.ts';
 import type { Base } from './mirror.ts';
 import { MustRead, requestGroup } from './view.ts';
 
-/** A datastore of which nothing is held: all is read when it is wanted, by key or by prefix. */
+/** A view without a cache: everything is read on request, by key or by prefix. */
 export class UncachedView implements Base {
   readonly datastore: Datastore;
   readonly revision = undefined;

@@ -16,45 +16,45 @@ export interface Unreadable {
 }
 
 /**
- * What can be read of the datastore without waiting. What is not here is asked for by throwing `MustRead`: whoever
- * called reads it, and then calls anew. So what reads a view has no effects before it has read all.
+ * The part of the datastore that can be read without waiting. Reading anything else throws `MustRead`: the caller reads
+ * it from the datastore and calls again. Therefore code that reads a view must have no effects before its last read.
  */
 export interface View {
   readonly datastore: Datastore;
 
-  /** All writes up to here are in; `undefined` if nothing is held here. */
+  /** The view has all writes up to this revision; `undefined` if it has no cache. */
   readonly revision: bigint | undefined;
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined;
 
   /**
-   * By id: all of a kind, or at least those whose id begins so. What cannot be read is not among them. The map is live:
-   * do not keep it.
+   * Returns all entries of a kind by id, or at least those whose id begins with the prefix, without those that cannot
+   * be read. The map is live: do not keep it.
    */
   list<K extends EntryKind>(kind: K, idPrefix?: string): ReadonlyMap<string, Stored<EntryValue<K>>>;
 
-  /** What an entry says in brief; of an endpoint or block of another host no more may be held. */
+  /** Returns the brief of an entry; of endpoints and blocks of other hosts only the brief may be cached. */
   brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined;
 
-  /** All of a kind in brief, by id; what cannot be read is not among them. */
+  /** Returns the briefs of all entries of a kind by id, without those that cannot be read. */
   briefs<K extends BriefKind>(kind: K): Iterable<readonly [id: string, brief: BriefValue<K>]>;
 
-  /** The ids of one group of a kind (see `entryTypes`); live, so not to be kept. */
+  /** Returns the ids of one group of a kind (see `entryTypes`). The set is live: do not keep it. */
   group(kind: EntryKind, group: string): ReadonlySet<string>;
 
-  /** Why and at which revision a stored value cannot be read; `undefined` for any other. */
+  /** Returns why a stored value cannot be read, and its revision; `undefined` if it can be read or is absent. */
   unreadable(kind: EntryKind, id: string): Unreadable | undefined;
 
-  /** All stored values of a kind that cannot be read, by id. */
+  /** Returns all stored values of a kind that cannot be read, by id. */
   allUnreadable(kind: EntryKind): ReadonlyMap<string, Unreadable>;
 }
 
-/** What is to be read: one entry, or all of a kind whose id begins so. */
+/** A request to read one entry, or all entries of a kind whose id begins with a prefix. */
 export type ReadRequest =
   | { readonly kind: EntryKind; readonly id: string }
   | { readonly kind: EntryKind; readonly idPrefix: string };
 
-/** Thrown by a view for what has to be read from the datastore first. */
+/** Thrown by a view for entries that have to be read from the datastore first. */
 export class MustRead extends Error {
   readonly requests: readonly ReadRequest[];
 
@@ -64,7 +64,7 @@ export class MustRead extends Error {
   }
 }
 
-/** What a group of a kind is found by in the datastore: the beginning of its ids, where that is the group. */
+/** Returns the request for a group of a kind: its id prefix if ids begin with the group, otherwise the whole kind. */
 export function requestGroup(kind: EntryKind, group: string): ReadRequest {
   return { kind, idPrefix: groupedById.has(kind) ? `${group}/` : '' };
 }
@@ -77,7 +77,7 @@ const groupedById: ReadonlySet<EntryKind> = new Set([
   'DockerPool',
 ]);
 
-/** The key, or the beginning of the keys, of what is wanted. */
+/** Returns the key or the key prefix of a request. */
 export function keyOf(request: ReadRequest): string {
   return entryTypeOf[request.kind].key('id' in request ? request.id : request.idPrefix);
 }

@@ -1,18 +1,18 @@
 import type { CommitResult, Compare, Transaction } from '../datastore/datastore.ts';
 
-/** How far a mirror is, and what it knows of keys. */
+/** The state of a mirror by which a commit recognizes that the watch has reported its outcome. */
 export interface WatchEcho {
   /** Whether the datastore has been listed. */
   readonly isLive: boolean;
   readonly revision: bigint;
-  /** Whether what a key holds, or that it is absent, is known. */
+  /** Reports whether the value of a key, or its absence, is known. */
   isHeld(key: string): boolean;
   modRevisionOf(key: string): bigint;
 }
 
 /**
- * Holds when all that a transaction wrote is in. Mostly the revision tells; that of a removal whose answer was lost is
- * known only to be no later, and it is in when the keys have changed.
+ * Returns a check that is true when the mirror has all writes of a transaction. Usually the revision decides; for a
+ * removal whose response was lost only an upper bound of the revision is known, so a change of its keys also counts.
  */
 export function isWrittenHere(
   here: WatchEcho,
@@ -28,9 +28,9 @@ export function isWrittenHere(
 }
 
 /**
- * Holds when every key that had changed, and is held, has changed here, too, and what was written in a range is here.
- * The store's revision would not do: etcd counts writes that concern none of our keys, of which the watch tells
- * nothing.
+ * Returns a check that is true when the mirror has the changes that caused a conflict: of every cached key that had
+ * changed, and of the compared ranges. The datastore's revision cannot be used: etcd also counts writes to keys outside
+ * the watched prefix.
  */
 export function isConflictHere(
   here: WatchEcho,

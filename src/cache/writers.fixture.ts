@@ -3,15 +3,15 @@ import { GroupWriter } from './group-writer.ts';
 import { nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 
-/** Writers of one datastore, each with a connection and a mirror of its own, as processes have. */
+/** Writers of one datastore, each with its own connection and mirror, like separate processes. */
 export interface Writers extends AsyncDisposable {
   readonly mirrors: readonly LiveMirror[];
   readonly writers: readonly GroupWriter[];
 }
 
 /**
- * Opens them, in sync; `open` makes one more connection to the same datastore. Each holds what a node of its name
- * does, or everything.
+ * Opens the writers and resolves when their mirrors are in sync; `open` opens another connection to the same datastore.
+ * Each mirror has the scope of the named node, or the full scope.
  */
 export async function openWriters(
   nodes: readonly (string | undefined)[],
