@@ -10,12 +10,12 @@ import { dockerChecks, installChecks } from './install-checks.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
-test('the datastore is well while it is followed and not locked; else status says what is the matter', async () => {
+test('the datastore check is ok while in sync and not locked; otherwise status shows the reason', async () => {
   await using store = await openNodeStore('here');
   const { mirror, writer } = store;
-  const well = datastoreCheck(mirror);
-  assert.deepEqual([well.name, well.ok, well.remedy], ['datastore', true, undefined]);
-  assert.match(well.detail, /, in sync since \d{4}-/);
+  const inSync = datastoreCheck(mirror);
+  assert.deepEqual([inSync.name, inSync.ok, inSync.remedy], ['datastore', true, undefined]);
+  assert.match(inSync.detail, /, in sync since \d{4}-/);
   await writer.write(
     (draft) =>
       draft.put('ClusterInformation', 'default', {
@@ -34,7 +34,7 @@ test('the datastore is well while it is followed and not locked; else status say
   assert.deepEqual([away.ok, away.detail], [false, `${mirror.datastore.endpoint}: not read yet`]);
 });
 
-test('that the other way wants to serve as well, networks nobody serves, and dead addresses, are told', async () => {
+test('a duplicate installation, stranded networks and unreachable virtual addresses are reported', async () => {
   assert.deepEqual(installChecks(undefined), []);
   const [other] = installChecks('a managed plugin serves this host');
   assert.deepEqual(

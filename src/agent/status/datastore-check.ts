@@ -2,7 +2,7 @@ import type { LiveMirror } from '../../cache/live-mirror.ts';
 import { isMirrorLocked } from '../../cache/lock.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** What `status` says of the datastore: whether it is followed, and may be written. */
+/** Returns the status check of the datastore: in sync, and not locked. */
 export function datastoreCheck(mirror: LiveMirror): Check {
   const { inSyncSince, lastError, snapshotOf } = mirror.health;
   const { endpoint } = mirror.datastore;

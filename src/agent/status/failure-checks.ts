@@ -6,7 +6,7 @@ import type { Check } from '../../telemetry/status-report.ts';
 
 const maxShown = 20;
 
-/** What `calico-cnm status` says of them, with the objects that want it. */
+/** Returns a status check for each apply failure, with the objects that require the failed change. */
 export function failureChecks(failures: readonly ApplyFailure[], mirror: Mirror): Check[] {
   const rest = failures.length - maxShown;
   const remedy =
@@ -21,19 +21,19 @@ export function failureChecks(failures: readonly ApplyFailure[], mirror: Mirror)
   ];
 }
 
-/** The objects whose network it is; a set holds two halves instead of a network of all addresses. */
+/** Returns the objects with this network. Sets contain two halves in place of a network of all addresses. */
 function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
   if (!mirror.inSync) return [];
   const { prefixLength } = splitCidr(net);
-  const isIt = (one: Cidr) =>
+  const matches = (one: Cidr) =>
     one === net ||
     (prefixLength === 1 && one.endsWith('/0') && one.includes(':') === net.includes(':'));
   return [
     ...[...mirror.list('IPPool')].flatMap(([name, { value }]) =>
-      isIt(value.spec.cidr) ? [`IP pool ${name}`] : [],
+      matches(value.spec.cidr) ? [`IP pool ${name}`] : [],
     ),
     ...[...mirror.briefs('WorkloadEndpoint')].flatMap(([id, { nets, node }]) =>
-      nets.some(isIt) ? [`${titleOf(mirror, id)} on ${node}`] : [],
+      nets.some(matches) ? [`${titleOf(mirror, id)} on ${node}`] : [],
     ),
     ...[...mirror.list('DockerNetwork').values()].flatMap(({ value: { name, id, ...network } }) =>
       [network.nextHop4, network.nextHop6].some((hop) => hop !== undefined && hostCidr(hop) === net)

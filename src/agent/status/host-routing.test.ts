@@ -9,8 +9,8 @@ const container4 = plainEndpoint(plainNetwork('here', 'n'), '1'.repeat(64), '10.
 const container6 = plainEndpoint(plainNetwork('here', 'n'), '1'.repeat(64), '2001:db8::1');
 const name = container4.spec.interfaceName;
 
-/** What status says of a host with these addresses, of which some are the sources of routing rules. */
-function said(options: {
+/** Returns the checks of a host with these addresses, some of which have source-based routing rules. */
+function checksOf(options: {
   readonly addresses: readonly string[];
   readonly routedElsewhere: readonly string[];
   readonly elsewhere?: { readonly table: number; readonly linkIndex: number } | undefined;
@@ -37,14 +37,17 @@ function said(options: {
   return { checks, looked };
 }
 
-test('a host whose addresses all find containers is told nothing', () => {
-  const { checks, looked } = said({ addresses: ['192.0.2.1', '192.0.2.2'], routedElsewhere: [] });
+test('no check if all host addresses have routes to containers', () => {
+  const { checks, looked } = checksOf({
+    addresses: ['192.0.2.1', '192.0.2.2'],
+    routedElsewhere: [],
+  });
   assert.deepEqual(checks, []);
   assert.deepEqual(looked, ['192.0.2.1 to 10.65.0.1', '192.0.2.2 to 10.65.0.1']);
 });
 
-test('addresses whose answers go by another table are named with it, and the command that fixes it', () => {
-  const { checks } = said({
+test('a check names the addresses routed by another table, the table, and the command that fixes it', () => {
+  const { checks } = checksOf({
     addresses: ['192.0.2.1', '198.51.100.1', '203.0.113.1'],
     routedElsewhere: ['198.51.100.1', '203.0.113.1'],
     elsewhere: { table: other, linkIndex: eth0 },
@@ -61,13 +64,13 @@ test('addresses whose answers go by another table are named with it, and the com
   ]);
 });
 
-test('where no table has a route at all, none is named', () => {
-  const { checks } = said({ addresses: ['192.0.2.1'], routedElsewhere: ['192.0.2.1'] });
+test('no table is named if no table has a route', () => {
+  const { checks } = checksOf({ addresses: ['192.0.2.1'], routedElsewhere: ['192.0.2.1'] });
   assert.match(checks[0]?.detail ?? '', /from 192\.0\.2\.1 to a table, which/);
 });
 
-test('each family is asked for its own containers, with its own command', () => {
-  const { checks, looked } = said({
+test('each family looks up its own containers and names its own command', () => {
+  const { checks, looked } = checksOf({
     addresses: ['192.0.2.1', '2001:db8:1::1'],
     routedElsewhere: ['2001:db8:1::1'],
     containers: [container4, container6],
@@ -78,8 +81,8 @@ test('each family is asked for its own containers, with its own command', () => 
   assert.match(checks[0]?.remedy ?? '', /: ip -6 rule add to POOL/);
 });
 
-test('loopback and link-local addresses, and those of interfaces of containers, are no sources', () => {
-  const { looked } = said({
+test('loopback and link-local addresses, and addresses of container interfaces, are not looked up', () => {
+  const { looked } = checksOf({
     addresses: ['127.0.0.1', '::1', 'fe80::1'],
     routedElsewhere: [],
     containers: [container4, container6],
@@ -87,13 +90,13 @@ test('loopback and link-local addresses, and those of interfaces of containers, 
   assert.deepEqual(looked, []);
 });
 
-test('a host with thousands of addresses is asked about 16', () => {
+test('at most 16 addresses of a host are looked up', () => {
   const addresses = Array.from({ length: 50 }, (_, last) => `192.0.2.${last}`);
-  assert.equal(said({ addresses, routedElsewhere: [] }).looked.length, 16);
+  assert.equal(checksOf({ addresses, routedElsewhere: [] }).looked.length, 16);
 });
 
-test('without containers, or while their interfaces are not there, nothing is asked', () => {
+test('nothing is looked up without containers or container interfaces', () => {
   const addresses = ['192.0.2.1'];
-  assert.deepEqual(said({ addresses, routedElsewhere: [], containers: [] }).looked, []);
-  assert.deepEqual(said({ addresses, routedElsewhere: [], links: [] }).looked, []);
+  assert.deepEqual(checksOf({ addresses, routedElsewhere: [], containers: [] }).looked, []);
+  assert.deepEqual(checksOf({ addresses, routedElsewhere: [], links: [] }).looked, []);
 });

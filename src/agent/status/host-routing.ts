@@ -7,11 +7,11 @@ import { cidrContains, parseCidr } from '../../ip/cidr.ts';
 import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** A host with more addresses is asked about these. */
+/** Maximum number of host addresses to look up. */
 const maxAddresses = 16;
 const linkLocal6 = parseCidr('fe80::/10');
 
-/** How this host routes. */
+/** The links, addresses and route lookup of this host. */
 export interface HostRouting {
   readonly links: () => readonly Pick<Link, 'name' | 'index'>[];
   readonly addresses: () => readonly Pick<InterfaceAddress, 'linkIndex' | 'address'>[];
@@ -30,9 +30,8 @@ export function hostRoutingOf(rtnetlink: NetlinkSocket): HostRouting {
 }
 
 /**
- * Whether this host's answers find containers from each of its addresses. Rules that choose a table by the source (two
- * uplinks, VPN clients) send them elsewhere, as those tables have no routes to containers. One container of each family
- * stands for all.
+ * Checks whether packets from each address of this host are routed to containers. Source-based routing rules (two
+ * uplinks, VPN clients) select tables that have no routes to containers. Looks up one container of each family.
  */
 export function hostRoutingChecks(
   host: HostRouting,
@@ -45,22 +44,22 @@ export function hostRoutingChecks(
     if (linkIndex === undefined) return [];
     return endpointAddresses(endpoint).map((address) => ({ address, linkIndex }));
   });
-  const ours = new Set(containers.map(({ linkIndex }) => linkIndex));
-  const own = host
+  const containerLinks = new Set(containers.map(({ linkIndex }) => linkIndex));
+  const hostAddresses = host
     .addresses()
-    .filter(({ linkIndex, address }) => !ours.has(linkIndex) && isGlobal(address))
+    .filter(({ linkIndex, address }) => !containerLinks.has(linkIndex) && isGlobal(address))
     .slice(0, maxAddresses);
   return ([4, 6] as const).flatMap((family): readonly Check[] => {
     const container = containers.find(({ address }) => familyOf(address) === family);
     if (container === undefined) return [];
-    const lost = own.flatMap(({ address: source }) => {
+    const unrouted = hostAddresses.flatMap(({ address: source }) => {
       if (familyOf(source) !== family) return [];
       const found = host.lookUp({ destination: container.address, source });
       return found?.linkIndex === container.linkIndex ? [] : [{ source, table: found?.table }];
     });
-    const [first] = lost;
+    const [first] = unrouted;
     if (first === undefined) return [];
-    const sources = lost.map(({ source }) => source).join(', ');
+    const sources = unrouted.map(({ source }) => source).join(', ');
     const command = family === 4 ? 'ip' : 'ip -6';
     const table = first.table === undefined ? 'a table' : `table ${first.table}`;
     return [

@@ -4,22 +4,22 @@ import { strandedNetworks, type StrandedNetwork } from '../../driver/networks/st
 import { virtualAddresses, type VirtualAddress } from '../../driver/networks/swarm-services.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** What `status` says of the two ways to run on a host, as a daemon or as a managed plugin, and of Swarm. */
+/** Status checks of the installation (daemon or managed plugin), of Docker's networks and of Swarm services. */
 
-/** The other way wanted to serve this host as well. */
-export function installChecks(refusal: string | undefined): readonly Check[] {
-  if (refusal === undefined) return [];
+/** Reports a duplicate installation: `conflict` describes the other one. */
+export function installChecks(conflict: string | undefined): readonly Check[] {
+  if (conflict === undefined) return [];
   return [
     {
       name: 'duplicate installation',
       ok: false,
-      detail: refusal,
+      detail: conflict,
       remedy: 'Disable one of the two installations.',
     },
   ];
 }
 
-/** What Docker has that cannot work with us; nothing while it does not answer. */
+/** Returns checks of Docker's networks and services that cannot work; none while Docker does not respond. */
 export async function dockerChecks(
   from: { readonly docker: DockerApi; readonly mirror: Mirror; readonly node: string },
   signal: AbortSignal,
@@ -31,7 +31,7 @@ export async function dockerChecks(
   return [...stranded.map(strandedCheck), ...virtual.map(virtualAddressCheck)];
 }
 
-/** A network that only a plugin of another name can serve. */
+/** A network whose driver has another plugin name. */
 function strandedCheck({ name, driver }: StrandedNetwork): Check {
   return {
     name: `network ${name}`,
@@ -41,7 +41,7 @@ function strandedCheck({ name, driver }: StrandedNetwork): Check {
   };
 }
 
-/** A service that cannot be reached by its name. */
+/** A Swarm service that is unreachable by its name. */
 function virtualAddressCheck({ service, address }: VirtualAddress): Check {
   return {
     name: `service ${service}`,

@@ -15,13 +15,13 @@ for (const [facts, cidr, text] of [
   [{ family: 4, ipPools: ['a', 'b'] }, any4, 'pools a,b'],
   [{ family: 4, subnet }, subnet, '10.99.0.0/16'],
 ] as const) {
-  test(`a network of ${JSON.stringify(facts)} takes addresses of ${text}`, () => {
+  test(`a network of ${JSON.stringify(facts)} has addresses from ${text}`, () => {
     const poolId = formatPoolId({ ...facts, nonce });
     assert.equal(rangeText({ family: facts.family, cidr, poolId }), text);
   });
 }
 
-test("a subnet that is Docker's own, or of the plugin of 2019, is shown as it is", () => {
+test("a subnet of Docker's IPAM or of libnetwork-plugin is shown unchanged", () => {
   assert.equal(rangeText({ family: 4, cidr: subnet }), '10.99.0.0/16');
   assert.equal(rangeText({ family: 4, cidr: any4, poolId: 'CalicoPoolIPv4' }), '0.0.0.0/0');
 });

@@ -2,8 +2,8 @@ import { isOwnPoolId, parsePoolId } from '../../ipam/docker/pool-id.ts';
 import type { NetworkSubnet } from '../../model/kinds/docker-network.ts';
 
 /**
- * Where the addresses of a network's subnet come from, for people. Without `--subnet` Docker has `0.0.0.0/0` or the
- * first IPv6 pool there, which is not what was asked for: that is in the PoolID.
+ * Describes the source of the addresses of a network's subnet. Without `--subnet`, the subnet in Docker is `0.0.0.0/0`
+ * or the first IPv6 pool; the requested source is in the PoolID.
  */
 export function rangeText({ cidr, poolId }: NetworkSubnet): string {
   if (poolId === undefined || !isOwnPoolId(poolId)) return cidr;

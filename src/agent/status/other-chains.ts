@@ -1,16 +1,16 @@
 import type { ChainTable, FilterChain } from '../../dataplane/netlink/nftables-chains.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** Tables that iptables-nft keeps, where our own rules come first; and those of firewalld, which has a line of its own. */
+/** Tables of iptables-nft, where our rules come first, and of firewalld, which has its own check. */
 const known = new Set(['filter', 'security', 'mangle', 'raw', 'nat', 'firewalld']);
 const interfaces = 'cali';
 
 /**
- * Chains of others in nftables that drop what no rule of theirs accepts: what one chain accepts, the next one may still
- * drop, so they cut containers off. A chain in which a rule names our interfaces has been told of them.
+ * Reports nftables chains of other programs that drop by default. A packet accepted by one base chain can still be dropped
+ * by the next, so that such a chain disconnects containers. Chains with a rule for our interfaces are not reported.
  */
 export function otherChainChecks(
-  list: (isAsked: (table: ChainTable) => boolean) => readonly FilterChain[],
+  list: (isIncluded: (table: ChainTable) => boolean) => readonly FilterChain[],
 ): readonly Check[] {
   return list(isOfOthers)
     .filter(({ dropsTheRest, mentions }) => dropsTheRest && !mentions(interfaces))

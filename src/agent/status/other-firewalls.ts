@@ -3,23 +3,22 @@ import { processIds, processName } from '../../dataplane/processes.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 /**
- * What stands beside us on this host and has a say in containers' traffic, for status: so that neither it nor
- * we decide silently. Who decides what is in docs/firewalls.md.
+ * Status checks of other firewalls on this host that apply to container traffic (docs/firewalls.md).
  */
 
 const ufwConfiguration = '/etc/ufw/ufw.conf';
-/** Where plugin/install and where the Debian package put it. */
+/** Locations used by plugin/install and by the Debian package. */
 const firewalldZones = ['/etc/firewalld/zones/calico.xml', '/usr/lib/firewalld/zones/calico.xml'];
 
-/** What of a host tells of them. */
+/** The files and processes of a host. */
 export interface HostFirewalls {
-  /** The text of a file; nothing if there is none. */
+  /** Returns the text of a file, `undefined` if it does not exist. */
   readonly read: (file: string) => string | undefined;
-  /** The names of its processes. */
+  /** Returns the names of all processes. */
   readonly processes: () => readonly string[];
 }
 
-/** One line for each firewall that is on; firewalld without our zone refuses all that containers send. */
+/** Returns a check for each active firewall; firewalld without zone calico rejects all traffic from containers. */
 export function otherFirewalls(host: HostFirewalls = thisHost): Check[] {
   const runsFirewalld = host.processes().includes('firewalld');
   return [...(isUfwOn(host) ? [ufw] : []), ...(runsFirewalld ? [firewalld(host)] : [])];

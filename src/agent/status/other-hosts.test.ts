@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { otherHostChecks } from './other-hosts.ts';
 
-test('hosts that share the datastore are named, without this one; of many the first', () => {
+test('the check names the other hosts of the datastore, at most the first three', () => {
   const detailOf = (...nodes: readonly string[]) => otherHostChecks('b', nodes)[0]?.detail;
   assert.equal(detailOf('b'), undefined);
   assert.match(

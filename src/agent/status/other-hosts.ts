@@ -2,7 +2,7 @@ import type { Check } from '../../telemetry/status-report.ts';
 
 const maxNamed = 3;
 
-/** Hosts that share the datastore; there is nothing yet that would route to them, so nobody is to wait for it. */
+/** Reports the other hosts of the datastore, and that routes to them are not distributed yet. */
 export function otherHostChecks(own: string, nodes: Iterable<string>): readonly Check[] {
   const others = [...nodes].filter((name) => name !== own).toSorted();
   if (others.length === 0) return [];

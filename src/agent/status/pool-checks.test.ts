@@ -13,7 +13,7 @@ function pool(name: string, spec: Partial<IpPool['spec']>): IpPool {
   };
 }
 
-test('a tunnel that nothing makes is named with its pool and mode', () => {
+test('an IP pool with a tunnel mode is reported with the mode', () => {
   const checks = tunnelChecks([
     pool('plain', {}),
     pool('never', { ipipMode: 'Never', vxlanMode: '' }),

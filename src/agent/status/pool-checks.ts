@@ -1,7 +1,7 @@
 import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** Pools that ask for a tunnel between hosts: calico-cnm makes none, so who wants one is told. */
+/** Reports IP pools with a tunnel mode, because calico-cnm does not create tunnels. */
 export function tunnelChecks(pools: readonly IpPool[]): Check[] {
   return pools.filter(poolIsEnabled).flatMap(({ metadata, spec }): Check[] =>
     (['ipipMode', 'vxlanMode'] as const).flatMap((field) => {

@@ -9,8 +9,8 @@ import { profileChecks } from './profile-checks.ts';
 
 const signal = AbortSignal.timeout(60_000);
 
-/** What is said of a host with what a plan wrote. */
-async function said(
+/** Returns the checks of a host after a plan wrote to the datastore. */
+async function checksOf(
   plan: (draft: Draft) => void,
   problems: ReadonlyMap<string, string> = new Map(),
 ): Promise<readonly string[]> {
@@ -33,9 +33,9 @@ function addContainer(draft: Draft, name: string, network: string, profiles: str
   draft.put('WorkloadEndpoint', `libnetwork/${name}`, { ...endpoint, spec: named });
 }
 
-test('a Profile that does not exist is named with its containers and networks, and the command that adds it', async () => {
+test('a missing Profile is reported with its containers and networks, and the command that adds it', async () => {
   assert.deepEqual(
-    await said((draft) => {
+    await checksOf((draft) => {
       addNetwork(draft, 'here', 'web', { options: { profiles: ['My_App'] } });
       addNetwork(draft, 'here', 'other', { options: { profiles: ['My_App'] } });
       addContainer(draft, 'app', 'web', ['x---4dy-5f-41pp']);
@@ -46,25 +46,25 @@ test('a Profile that does not exist is named with its containers and networks, a
   );
 });
 
-test('of many containers the first five are named', async () => {
-  const [check = ''] = await said((draft) => {
+test('at most five containers are named', async () => {
+  const [check = ''] = await checksOf((draft) => {
     addNetwork(draft, 'here', 'web', { options: { profiles: [] } });
     for (let number = 1; number <= 7; number++) addContainer(draft, `c${number}`, 'web', ['gone']);
   });
   assert.match(check, /containers c1 \(network web\), .* c5 \(network web\) and 2 more is denied/);
 });
 
-test('an internal network without its isolation is to be recreated', async () => {
-  const [check = ''] = await said((draft) => {
+test('the remedy for an internal network without its isolation Profile is to recreate it', async () => {
+  const [check = ''] = await checksOf((draft) => {
     addNetwork(draft, 'here', 'inner', { internal: true });
     draft.put('Profile', 'inner', networkProfile('inner'));
   });
   assert.match(check, /^Profile xi--inner does not exist.*recreate that network/);
 });
 
-test('Profiles that exist, and those of other hosts, are not told of', async () => {
+test('existing Profiles, and those of other hosts, are not reported', async () => {
   assert.deepEqual(
-    await said((draft) => {
+    await checksOf((draft) => {
       addNetwork(draft, 'here', 'web');
       addNetwork(draft, 'there', 'far');
       addContainer(draft, 'app', 'web', ['web']);
@@ -74,15 +74,15 @@ test('Profiles that exist, and those of other hosts, are not told of', async () 
   );
 });
 
-test('what cannot be enforced is said with its reason, where a container has it', async () => {
+test('a Profile that cannot be enforced is reported with the reason if a container has it', async () => {
   const problems = new Map([['web', 'Profile web: ingress rule 1: why']]);
   const withWeb = (draft: Draft) => {
     addNetwork(draft, 'here', 'web');
     draft.put('Profile', 'web', networkProfile('web'));
   };
-  assert.deepEqual(await said(withWeb, problems), []);
+  assert.deepEqual(await checksOf(withWeb, problems), []);
   assert.deepEqual(
-    await said((draft) => {
+    await checksOf((draft) => {
       withWeb(draft);
       addContainer(draft, 'app', 'web', ['web']);
     }, problems),

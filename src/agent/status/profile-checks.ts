@@ -7,7 +7,7 @@ import { dockerNameOf } from '../../model/names.ts';
 import { endpointAnnotations, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
-/** How many containers, and how many networks, a check names. */
+/** Maximum number of containers, and of networks, named in a check. */
 const maxNamed = 5;
 
 interface Users {
@@ -16,14 +16,14 @@ interface Users {
 }
 
 /**
- * Profiles of this host's containers and networks that deny all traffic: those that do not exist, and those that
- * the policy engine cannot enforce (`problems`). Profiles that nobody here uses are not told of.
+ * Reports Profiles of this host's containers and networks that deny all traffic because they do not exist or the policy
+ * engine cannot enforce them (`problems`). Profiles not used on this host are not reported.
  */
 export function profileChecks(
   { mirror, node, local }: { mirror: LiveMirror; node: string; local: LocalEndpoints },
   problems: ReadonlyMap<string, string>,
 ): readonly Check[] {
-  // Nothing is known of networks before the datastore was read.
+  // Networks are unknown until the datastore was read.
   if (!mirror.inSync) return [];
   return [...usersOfProfiles(mirror, node, local)].flatMap(([profile, users]) => {
     if (!isDefaultAllow(profile) && mirror.get('Profile', profile) === undefined)
@@ -43,14 +43,14 @@ export function profileChecks(
 
 function missing(profile: string, { containers, networks }: Users): Check {
   const name = dockerNameOf(profile);
-  const concerned = [
+  const affected = [
     ...(containers.length === 0 ? [] : [named('container', containers)]),
     ...(networks.length === 0 ? [] : [`every container of ${named('network', networks)}`]),
   ];
   return {
     name: `Profile ${name}`,
     ok: false,
-    detail: `does not exist; all traffic of ${concerned.join(', and of ')} is denied`,
+    detail: `does not exist; all traffic of ${affected.join(', and of ')} is denied`,
     remedy: isIsolationProfileName(profile)
       ? 'It isolates an --internal network: recreate that network.'
       : `Add it: calico-cnm profile add ${name}`,
@@ -85,7 +85,7 @@ function usersOfProfiles(
   return found;
 }
 
-/** `container a`, `containers a, b`, or the first of many and how many more. */
+/** Returns `container a`, `containers a, b`, or the first names and the number of the others. */
 function named(what: string, names: readonly string[]): string {
   const sorted = names.toSorted();
   const shown = sorted.slice(0, maxNamed).join(', ');

@@ -18,7 +18,7 @@ const range = (cidr: string, what: string) => ({ cidr: parseCidr(cidr), what });
 const bridge = range('10.65.3.0/24', 'the network of interface br-0123456789ab');
 const defaults = range('172.17.0.0/16', "Docker's own address pools");
 
-test('a bridge network inside an IP pool is not well, and the line for Docker keeps away from all pools', () => {
+test('the check fails for a bridge network inside an IP pool; the proposed Docker setting avoids all pools', () => {
   const pools = [pool('10.65.0.0/16'), pool('172.20.0.0/16')];
   const [check, ...others] = rangeOverlaps(pools, { connected: [bridge], dockerPools: [defaults] });
   assert.equal(check?.ok, false);
@@ -27,7 +27,7 @@ test('a bridge network inside an IP pool is not well, and the line for Docker ke
   assert.deepEqual(others, []);
 });
 
-test('a range that Docker may take later is said, and all is well', () => {
+test('a range that Docker may use later is reported as ok', () => {
   const [check] = rangeOverlaps([pool('172.17.0.0/24')], {
     connected: [],
     dockerPools: [defaults],
@@ -36,7 +36,7 @@ test('a range that Docker may take later is said, and all is well', () => {
   assert.match(check?.detail ?? '', /default-address-pools/);
 });
 
-test('nothing is said of ranges apart, and of a range that Docker chose for us', () => {
+test('separate ranges, and a range that Docker chose for a Calico network, are not reported', () => {
   const host = { connected: [bridge], dockerPools: [defaults] };
   assert.deepEqual(rangeOverlaps([pool('10.66.0.0/16')], host), []);
   assert.deepEqual(rangeOverlaps([pool('172.17.0.0/16', { [hostLocal]: 'host-1' })], host), []);

@@ -49,7 +49,7 @@ async function withStatus(
     readonly kernel: FakeKernel;
     readonly put: (...endpoints: readonly WorkloadEndpoint[]) => Promise<void>;
     readonly status: (more?: Partial<StatusSources>) => ReturnType<typeof statusReport>;
-    /** Has the agent read the kernel again. */
+    /** Makes the agent read the kernel again. */
     readonly read: () => void;
   }) => Promise<void>,
 ): Promise<void> {
@@ -152,7 +152,7 @@ async function withStatus(
   }
 }
 
-test("status shows this host's networks with their endpoints, and each endpoint as far as it has come", () =>
+test("status shows this host's networks and endpoints, and the state of each endpoint", () =>
   withStatus(async ({ kernel, put, status }) => {
     kernel.refuses.add('route 10.65.0.2/32');
     await put(
@@ -193,7 +193,7 @@ test("status shows this host's networks with their endpoints, and each endpoint 
     );
   }));
 
-test('status tells what the kernel refused, and of which container it is', () =>
+test('status shows changes rejected by the kernel with their containers', () =>
   withStatus(async ({ kernel, put, status, read }) => {
     await put(endpoint('a', { container: 'app' }));
     const check = (name: string, more: Partial<StatusSources> = {}) =>
@@ -237,7 +237,7 @@ test('status tells what the kernel refused, and of which container it is', () =>
     assert.deepEqual([kernelCheck?.ok, kernelCheck?.detail], [false, 'out of sync: tables failed']);
   }));
 
-test('drops are told by container and rule; those of no container only where a reason says so', () =>
+test('dropped packets are shown by container and rule; without a container only for reasons that have none', () =>
   withStatus(async ({ kernel, put, status }) => {
     await put(endpoint('a', { container: 'app' }), endpoint('b'));
     const sets = [...kernel.ipset.sets.keys()];

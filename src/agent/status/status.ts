@@ -36,19 +36,19 @@ export interface StatusSources {
   readonly firewall: ChosenBackend;
   readonly families: readonly IpFamily[];
   readonly sockets: readonly string[];
-  /** What of the host is not as it must be, as sentences. */
+  /** Problems of the host, as sentences. */
   readonly hostProblems: readonly string[];
-  /** The networks that this host is in, and what Docker takes those of its own from. */
+  /** The connected networks of this host, and the ranges for Docker's own networks. */
   readonly connected: () => readonly UsedRange[];
   readonly dockerPools: () => readonly UsedRange[];
   readonly moreChecks: readonly Check[];
 }
 
-/** All that `calico-cnm status` shows, as it is now. */
+/** Returns the current report for `calico-cnm status`. */
 export function statusReport(sources: StatusSources): StatusReport {
   const { version, node, startedAt, mirror, agent } = sources;
   const { lastError } = agent.health;
-  // What cannot be read of them is one of the checks.
+  // Counters are read first: a failure becomes one of the checks.
   const dropped = mirror.inSync ? drops(sources) : [];
   const base = { version, node, startedAt: startedAt.toISOString(), checks: checks(sources) };
   const error =
@@ -123,7 +123,7 @@ function checks(sources: StatusSources): Check[] {
   ];
 }
 
-/** What the datastore says that does not go together here; nothing is known before it was read. */
+/** Returns the checks of stored resources; none until the datastore was read. */
 function storedChecks({ node, mirror, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
@@ -132,7 +132,7 @@ function storedChecks({ node, mirror, connected, dockerPools }: StatusSources): 
   return [...ranges, ...tunnelChecks(pools), ...hosts];
 }
 
-/** Families in which containers have addresses and the host forwards nothing. */
+/** Reports address families of containers for which forwarding is disabled on the host. */
 function forwardingProblems({ mirror, local, families }: StatusSources): Check[] {
   const used = new Set(
     local
@@ -205,7 +205,7 @@ function describeEndpoint(
 
 const nobody = '-';
 
-/** What was dropped, by container and rule; counters are the kernel's own. */
+/** Returns the dropped packets by container and rule, from the kernel's counters. */
 function drops(sources: StatusSources): StatusReport['drops'] {
   const containers = new Map<string, string>();
   for (const id of sources.local.all()) {
@@ -230,7 +230,7 @@ function drops(sources: StatusSources): StatusReport['drops'] {
   return [...sums.values()];
 }
 
-/** Whether only an endpoint's packets are dropped so: one that is not known any more is not told of. */
+/** Reports whether only packets of endpoints are dropped so; those of removed endpoints are not shown. */
 function isOfEndpoint(by: DroppedBy): boolean {
   return by.kind === 'rule' || (by.kind === 'reason' && by.reason.at === 'stack');
 }

@@ -13,15 +13,15 @@ const hostEndpoint: HostEndpoint = {
   spec: {},
 };
 
-test('what is stored for Calico and not enforced is named by status and once by the log', async () => {
+test('stored resources that are not enforced are shown by status and logged once', async () => {
   await using store = await openNodeStore('here');
   const lines: string[] = [];
   const write = (line: string) => lines.push(line);
   logUnenforced(store.mirror, createLogger({ level: 'info', write, now: () => new Date() }));
   const put = (plan: (draft: Draft) => void) => store.writer.write(plan, AbortSignal.timeout(9000));
-  const said = () =>
+  const checksOf = () =>
     unenforcedChecks(store.mirror).map(({ name, ok, detail }) => `${name} ${ok}: ${detail}`);
-  assert.deepEqual(said(), []);
+  assert.deepEqual(checksOf(), []);
   await put((draft) => {
     for (let n = 1; n <= 7; n++) {
       draft.put('NetworkPolicy', `shop/default.p${n}`, {
@@ -49,7 +49,7 @@ test('what is stored for Calico and not enforced is named by status and once by 
     }
   });
   const notEnforced = 'not enforced: only Profiles apply to containers';
-  assert.deepEqual(said(), [
+  assert.deepEqual(checksOf(), [
     'FelixConfiguration true: 1 stored (default), no effect on this host',
     `HostEndpoint false: 1 stored (eth0), ${notEnforced}`,
     `NetworkPolicy false: 7 stored (shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …), ${notEnforced}`,
@@ -62,5 +62,5 @@ test('what is stored for Calico and not enforced is named by status and once by 
   await put((draft) => draft.put('HostEndpoint', 'eth0', { ...hostEndpoint, spec: { node: 'a' } }));
   await put((draft) => draft.remove('HostEndpoint', 'eth0'));
   assert.equal(warned().length, 9);
-  assert.ok(!said().some((one) => one.startsWith('HostEndpoint')));
+  assert.ok(!checksOf().some((one) => one.startsWith('HostEndpoint')));
 });

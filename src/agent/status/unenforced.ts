@@ -18,13 +18,13 @@ const maxShown = 5;
 interface Unenforced {
   readonly kind: string;
   readonly name: string;
-  /** Whether it decides on traffic elsewhere. */
+  /** Whether it is policy that other implementations enforce. */
   readonly isPolicy: boolean;
 }
 
 /**
- * What is stored for Calico and has no effect on this host, a line for each kind. Policy that is not enforced is not
- * well: it may deny what passes here.
+ * Reports stored resources that have no effect on this host, one check per kind. The check of policy fails, because the
+ * policy may deny traffic that is allowed here.
  */
 export function unenforcedChecks(mirror: LiveMirror): Check[] {
   if (!mirror.inSync) return [];
@@ -62,12 +62,12 @@ function unenforcedOf<K extends ResourceKind>(mirror: LiveMirror, kind: K): read
     }));
 }
 
-/** Of what no kind knows, nobody can say that it decides on anything. */
+/** A resource of unknown kind is not reported as policy. */
 function other(id: string): Unenforced {
   return { ...describeOther(id), isPolicy: false };
 }
 
-/** Logs each of them once, when it is seen first. */
+/** Logs each of these resources once, when it first appears. */
 export function logUnenforced(mirror: Mirror, log: Logger): () => void {
   return mirror.subscribe(({ changes }) => {
     for (const { kind, id, before, now } of changes) {
