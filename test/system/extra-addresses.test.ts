@@ -60,7 +60,7 @@ function suite(engine: Engine): void {
     assert.ok(await lab.eventually(() => sends('gateway', '10.95.0.200', inside)));
     await put('gateway', '10.95.0.201/32');
     assert.equal(await sends('gateway', '10.95.0.201', inside), false);
-    assert.ok((await lab.dropped('gateway', /source address/)) > 0);
+    assert.ok((await lab.dropped('gateway', /spoofed source/)) > 0);
     await isClean();
   });
 
