@@ -22,14 +22,14 @@ import { dropChains } from '../../src/render/iptables/drop-chains.ts';
 import { compileProfile, namedPortsOf } from '../../src/profiles/compile/compiled-profile.ts';
 
 const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
-/** Which addresses each selector matches. */
+/** The addresses that each selector matches. */
 const members = new Map([
   ['has(a)', [parseAddress('10.0.0.1')]],
   ['has(b)', [parseAddress('10.0.0.1'), parseAddress('10.0.1.1')]],
   ['has(c)', []],
 ]);
 
-/** Where endpoints have ports by these names. */
+/** The addresses and ports of endpoints with these named ports. */
 const places = new Map([
   ['http', ['10.0.0.1 6 80', '10.0.1.1 6 2000', '192.0.2.1 17 80']],
   ['dns', ['10.0.0.1 17 3', '10.0.0.1 6 3']],
@@ -119,7 +119,7 @@ const packet: fc.Arbitrary<Packet> = fc.record(
   { noNullPrototype: true },
 );
 
-test('the rendered chains decide every packet as the rules say', () => {
+test('the rendered chains allow and deny every packet as the rules do', () => {
   fc.assert(
     fc.property(
       fc.array(fc.array(rule, { maxLength: 4 }), { maxLength: 2 }),
@@ -166,7 +166,7 @@ function isMember(of: Selector, candidate: IpAddress): boolean {
   return assert.fail(`unexpected selector ${JSON.stringify(of)}`);
 }
 
-/** Walks chains as the kernel does, for the first packet of a flow. */
+/** Evaluates chains as the kernel does, for the first packet of a connection. */
 class Interpreter {
   readonly #chains: ReadonlyMap<string, readonly Rule[]>;
   readonly #packet: Packet;
@@ -177,7 +177,7 @@ class Interpreter {
     this.#packet = of;
   }
 
-  /** Whether the packet leaves the chain with the accept mark. */
+  /** Reports whether the packet leaves the chain with the accept mark. */
   accepts(chain: string): boolean {
     return this.#walk(chain) === 'returned' && (this.#mark & markBits.accept) !== 0;
   }
@@ -235,7 +235,7 @@ class Interpreter {
         case 'markClear':
           return (this.#mark & match.bits) === 0;
         default:
-          // Counting sets: whether the element is there changes nothing.
+          // Counting sets: membership has no effect.
           return false;
       }
     };
@@ -243,7 +243,7 @@ class Interpreter {
   }
 }
 
-/** The sets of all selectors that the rules above can use; where a packet is counted changes nothing. */
+/** The sets of all selectors that the rules above can use; counting sets have no effect. */
 function inSet(name: string, candidate: IpAddress): boolean {
   if (name === crowdedSet(4) || name === restSet(4)) return false;
   const texts = [...members.keys()];

@@ -16,13 +16,13 @@ import { hostRules } from '../../src/ruleset/host-rules.ts';
 import type { Rule } from '../../src/render/iptables/rule.ts';
 import { golden } from './golden.ts';
 
-/** The rules of typical situations as text. */
+/** The rendered rules of typical configurations, as text. */
 
 function chainText(name: string, rules: readonly Rule[]): string {
   return `${name}\n${rules.map((rule) => `    ${renderRule(rule)}\n`).join('')}`;
 }
 
-/** Every chain and every set that rules name is there, or is one of those that no policy changes. */
+/** Checks that every chain and set that rules refer to exists, or is one that no policy changes. */
 function leadsSomewhere(
   texts: readonly string[],
   made: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> },
@@ -43,7 +43,7 @@ function leadsSomewhere(
   }
 }
 
-/** What the engine makes of Profiles and local endpoints: chains, then sets with their members. */
+/** Returns the output of the policy engine for Profiles and local endpoints: chains, then sets with their members. */
 function outputFor(options: {
   readonly family: IpFamily;
   readonly profiles: readonly Profile[];
@@ -138,7 +138,7 @@ test('IPv6', () => {
   golden('ipv6', outputFor({ family: 6, profiles: [web], endpoints }));
 });
 
-test('quarantine, and a Profile that is missing', () => {
+test('quarantine, and a missing Profile', () => {
   const endpoints = [endpoint('1', '10.65.0.1/32', []), endpoint('2', '10.65.0.2/32', ['gone'])];
   golden('quarantine', outputFor({ family: 4, profiles: [], endpoints }));
 });

@@ -10,7 +10,7 @@ import { assignInBlock, putBlock } from '../../src/ipam/records/records.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { golden } from './golden.ts';
 
-/** What the commands print of a host with two networks and three containers. */
+/** The output of the commands on a host with two networks and three containers. */
 
 const apiVersion = 'projectcalico.org/v3';
 const now = new Date('2026-11-24T11:32:11Z');
@@ -211,7 +211,7 @@ before(async () => {
 });
 after(() => cli[Symbol.dispose]());
 
-/** Each command with its output below it, as in a terminal. */
+/** Returns each command with its output below it, as in a terminal. */
 async function session(...commands: readonly string[]): Promise<string> {
   const parts: string[] = [];
   for (const command of commands) {
@@ -426,7 +426,7 @@ const healthy: StatusReport = {
   ],
 };
 
-test('status of a host on which all is well', () => {
+test('status of a healthy host', () => {
   golden('status-healthy', formatStatus(healthy));
 });
 

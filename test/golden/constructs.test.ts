@@ -27,7 +27,7 @@ import type { PublishedPort } from '../../src/ruleset/published-port.ts';
 import { golden } from './golden.ts';
 
 /**
- * Each construct of the ruleset alone, and what each renderer makes of it: a file for a construct, a part of it for a
+ * Each construct of the ruleset alone, as each renderer renders it: a file for each construct, with a section for each
  * renderer.
  */
 const renderers = {
@@ -102,7 +102,7 @@ const rules: Readonly<Record<string, PacketRule>> = {
 };
 
 for (const [name, rule] of Object.entries(rules)) {
-  test(`a rule as each renderer says it: ${name}`, () => {
+  test(`a rule in each renderer: ${name}`, () => {
     golden(
       `construct-rule-${name}`,
       page(rule, (renderer) => renderer.rule(rule)),
@@ -120,7 +120,7 @@ const dispatch: Dispatch = {
   stack: stack.name,
 };
 
-test('a stack of policies, and the way of an endpoint to it, as each renderer says it', () => {
+test('a stack of policies, and the dispatch of an endpoint to it, in each renderer', () => {
   const said = { policies: [web, broken], stack, dispatch };
   const byDirection = (rules: (direction: Direction) => readonly HostRule[]) =>
     Object.fromEntries(directions.map((direction) => [direction, rules(direction)]));
@@ -151,7 +151,7 @@ const families = [4, 6] as const;
 const options = { endpointToHostAction: 'Return', guardsForwarding: true } as const;
 
 for (const purpose of hookPurposes) {
-  test(`the rules of the host as each renderer says them: hook ${purpose}`, () => {
+  test(`the rules of the host in each renderer: hook ${purpose}`, () => {
     ofHost(`hook-${purpose}`, (family) => ({
       hooks: { [purpose]: hostRules(family, options).hooks[purpose] ?? [] },
       blocks: {},
@@ -161,7 +161,7 @@ for (const purpose of hookPurposes) {
 
 for (const block of blockNames) {
   if (block === 'ingress' || block === 'egress') continue;
-  test(`the rules of the host as each renderer says them: block ${block}`, () => {
+  test(`the rules of the host in each renderer: block ${block}`, () => {
     ofHost(`block-${block}`, (family) => ({
       hooks: {},
       blocks: { [block]: hostRules(family, options).blocks[block] ?? [] },
@@ -170,7 +170,7 @@ for (const block of blockNames) {
 }
 
 for (const endpointToHostAction of ['Accept', 'Drop'] as const) {
-  test(`what a container sends to its host, and may send: ${endpointToHostAction}`, () => {
+  test(`allowed traffic from a container to its host: ${endpointToHostAction}`, () => {
     ofHost(`block-workloadToHost-${endpointToHostAction}`, (family) => {
       const { blocks } = hostRules(family, { ...options, endpointToHostAction });
       return { hooks: {}, blocks: { workloadToHost: blocks.workloadToHost?.slice(-1) ?? [] } };
@@ -178,14 +178,14 @@ for (const endpointToHostAction of ['Accept', 'Drop'] as const) {
   });
 }
 
-test('what is dropped is counted by reason, as each renderer does it', () => {
+test('drop counters by reason, in each renderer', () => {
   golden(
     'construct-drop-reasons',
     page(dropReasons, (renderer) => renderer.reasons()),
   );
 });
 
-test('a rule of the host has a name that no other of its hook or block has', () => {
+test('the names of the host rules are unique in their hook or block', () => {
   for (const family of families) {
     const { hooks, blocks } = hostRules(family, options);
     const stacks = directions.flatMap((direction) => [
@@ -199,7 +199,7 @@ test('a rule of the host has a name that no other of its hook or block has', () 
   }
 });
 
-/** What IPv4 and IPv6 have in common stands once. */
+/** Prints common lines of IPv4 and IPv6 once. */
 function ofHost(name: string, rulesOf: (family: IpFamily) => HostRules): void {
   const texts = families.map((family) => stringify(saidOf(rulesOf(family))));
   const said = texts[0] === texts[1] ? rulesOf(4) : { IPv4: rulesOf(4), IPv6: rulesOf(6) };
@@ -211,7 +211,7 @@ function ofHost(name: string, rulesOf: (family: IpFamily) => HostRules): void {
   );
 }
 
-test('a published port as each renderer says it', () => {
+test('a published port in each renderer', () => {
   const said: PublishedPort = {
     protocol: 'TCP',
     hostIp: parseAddress('192.0.2.1'),
@@ -226,7 +226,7 @@ test('a published port as each renderer says it', () => {
   );
 });
 
-/** The construct, and below it a part for each renderer. */
+/** Returns the construct, followed by a section for each renderer. */
 function page(
   construct: object,
   render: (renderer: (typeof renderers)[keyof typeof renderers]) => string,
@@ -235,7 +235,7 @@ function page(
   return [stringify(saidOf(construct)), ...parts].join('\n');
 }
 
-/** A construct without what says nothing. */
+/** Returns a construct without its empty fields. */
 function saidOf(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(saidOf);
   if (typeof value !== 'object' || value === null) return value;

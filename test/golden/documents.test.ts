@@ -6,7 +6,7 @@ import { retiredSettings, settingMeanings, settingsSchema } from '../../src/conf
 import { resourceKinds, resourceTypeOf } from '../../src/model/kinds/index.ts';
 import { networkOptionKeys } from '../../src/driver/networks/network-options.ts';
 
-/** The documents say what the program does. */
+/** Compares the documents with the program. */
 
 const root = join(import.meta.dirname, '../..');
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
@@ -16,7 +16,7 @@ const settings = Object.values(settingsSchema.shape).map(
   (schema) => settingMeanings.get(schema) ?? assert.fail('a setting has no name'),
 );
 
-/** The cells of the rows of the first table whose header has the given first cell. */
+/** Returns the cells of the first table whose header begins with the given cell. */
 function table(text: string, firstHeader: string): readonly (readonly string[])[] {
   const lines = text.split('\n');
   const start = lines.findIndex((line) => line.startsWith(`| ${firstHeader} |`));
@@ -40,7 +40,7 @@ test('docs/settings.md lists every setting with its help, and no other', () => {
   );
 });
 
-test('docs/from-libnetwork-plugin.md lists every setting of the plugin of 2019', () => {
+test('docs/from-libnetwork-plugin.md lists every setting of libnetwork-plugin', () => {
   const rows = table(read('docs/from-libnetwork-plugin.md'), 'setting');
   const documented = rows.flatMap(([name = '', , now = '']) =>
     quoted(name)
@@ -80,10 +80,10 @@ test('docs/resources.md lists every kind of resource, and no other', () => {
   );
 });
 
-/** The first words of what users type, and of messages that are Docker's own. */
+/** Beginnings of quoted commands and of Docker's own messages. */
 const notOurs = /^(docker|systemctl|plugin\/?\S*|calico-cnm) /;
 
-test('docs/troubleshooting.md quotes messages as the program prints them', () => {
+test('the program prints every message that docs/troubleshooting.md quotes', () => {
   const sources = globSync('src/**/*.ts', { cwd: root, exclude: ['**/*.test.ts'] })
     .map(read)
     .join('\n');
@@ -98,7 +98,7 @@ test('docs/troubleshooting.md quotes messages as the program prints them', () =>
   }
 });
 
-/** Anchors as GitHub makes them of headings. */
+/** Anchors of headings, as GitHub derives them. */
 function anchors(text: string): ReadonlySet<string> {
   const headings = text.match(/^#+ .*$/gm) ?? [];
   return new Set(
@@ -113,7 +113,7 @@ function anchors(text: string): ReadonlySet<string> {
 }
 
 for (const document of documents) {
-  test(`every link in ${document} leads somewhere`, () => {
+  test(`every link in ${document} has a target`, () => {
     for (const [, target = ''] of read(document).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^[a-z]+:/.test(target)) continue;
       const [path = '', anchor] = target.split('#');
@@ -124,7 +124,7 @@ for (const document of documents) {
   });
 }
 
-test('every document that the source speaks of exists', () => {
+test('every document that the source refers to exists', () => {
   for (const file of globSync('{src,test,bench}/**/*.ts', { cwd: root })) {
     for (const [document] of read(file).matchAll(/docs\/[a-z-]+\.md/g)) {
       assert.ok(existsSync(join(root, document)), `${file} speaks of ${document}`);

@@ -3,8 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
- * Compares a text with the file of that name here, which is there to be read by people.
- * `UPDATE_GOLDEN=1 npm run test:unit` writes the files anew.
+ * Compares a text with the golden file of that name, which people can read.
+ * `UPDATE_GOLDEN=1 npm run test:unit` updates the files.
  */
 export function golden(name: string, actual: string): void {
   const file = join(import.meta.dirname, `${name}.golden`);

@@ -128,7 +128,7 @@ test('a host claims no block if auto-allocation is disabled, and at most its lim
     await configure(lab, { maxBlocksPerHost: 21 });
     const last = await lab.address('host-a', poolId);
     await assert.rejects(lab.address('host-a', poolId), isLimit(21));
-    // Blocks elsewhere do not count: the limit holds for what the request may take from.
+    // Blocks of other pools do not count: the limit applies to the pools of the request.
     assert.ok(
       await lab.address('host-a', String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID'])),
     );
@@ -154,7 +154,7 @@ test('addresses of a reserved range and outside --ip-range are not allocated aut
       code: 'ipam/full',
       message: /--ip-range 10\.99\.0\.16\/29 of subnet .*8 addresses, 4 reserved/,
     });
-    // Who asks for one has a reason.
+    // Requested addresses are not restricted.
     assert.equal(await lab.address('host-a', poolId, '10.99.0.17'), '10.99.0.17');
     assert.equal(await lab.address('host-a', poolId, '10.99.0.200'), '10.99.0.200');
     const whole = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);

@@ -30,7 +30,7 @@ test('for any requests of Docker on two hosts, no address has two owners and non
           if (kind === 'request' || kind === 'specific') {
             const wanted = kind === 'specific' ? `10.65.0.${pick % 64}` : undefined;
             const given = await lab.address(node, poolId, wanted).catch((error: unknown) => {
-              // One that this network got and made no endpoint of is given again: the call was repeated.
+              // An address of this network without an endpoint is returned again: the call was repeated.
               const owner = allocation.get(wanted ?? '');
               const isOthers = owner !== undefined && owner !== node;
               const isExpected = wanted === undefined ? allocation.size === 64 : isOthers;
@@ -47,7 +47,7 @@ test('for any requests of Docker on two hosts, no address has two owners and non
             allocation.delete(address);
             released.push(address);
           } else if (kind === 'release-again' && released.length > 0) {
-            // Repeated by the other host: it must not free what somebody else got meanwhile.
+            // Repeated by the other host: it must not release an address that has a new owner.
             const address = released[pick % released.length] ?? assert.fail();
             const other = nodes.find((name) => name !== allocation.get(address)) ?? node;
             await lab.release(other, pools.get(other) ?? '', address);

@@ -10,7 +10,7 @@ const node = 'host-a';
 const wanted = '10.65.0.3';
 const id = (endpointId: string) => `${endpointNamespace}/${endpointName(node, endpointId)}`;
 
-/** A network with the endpoint `first`, which has an address of Docker's. */
+/** Creates a network with the endpoint `first`, whose address Docker has allocated. */
 async function withNetwork(use: (lab: Lab, poolId: string, own: string) => Promise<void>) {
   await withIpam(async (lab) => {
     const pool = await lab.pool(node);
@@ -22,7 +22,7 @@ async function withNetwork(use: (lab: Lab, poolId: string, own: string) => Promi
   });
 }
 
-/** CreateEndpoint with an address of Docker's and, if given, one beside it. */
+/** CreateEndpoint with an address allocated by Docker and optionally an extra address. */
 async function connect(lab: Lab, endpointId: string, own: string, extra?: string): Promise<void> {
   await lab.connect(node, 'net', { endpointId, address: own });
   if (extra !== undefined) await claim(lab, endpointId, extra);
@@ -82,7 +82,7 @@ test('an address of an endpoint that no longer exists can be claimed', () =>
 
 test('so can that of an endpoint whose addresses a killed dockerd released; nothing of the endpoint is left', () =>
   withNetwork(async (lab, poolId) => {
-    // Of one block, which the claim changes twice.
+    // Both are of one block, which the claim changes twice.
     const own = await lab.address(node, poolId, '10.65.0.4');
     await connect(lab, 'second', own, wanted);
     await assert.rejects(claim(lab, 'third', wanted), { code: 'ipam/address-taken' });

@@ -15,11 +15,11 @@ import { hostLocal } from '../pools/pools.ts';
 import { claimBlock, assignInBlock } from '../records/records.ts';
 import { checkIpam } from '../maintenance/report.ts';
 
-/** Pools with more blocks and addresses than one transaction of etcd holds. */
+/** Pools with more blocks and addresses than fit one etcd transaction. */
 
 const node = 'host-a';
 
-/** Gives the host so many blocks of a /16, each with so many addresses of endpoints that are gone. */
+/** Gives the host a number of blocks of a /16, each with a number of addresses of removed endpoints. */
 async function fill(lab: Lab, subnet: string, blocks: number, allocation: number): Promise<void> {
   const plan = (cidr: Cidr) => (draft: Draft) => {
     claimBlock(draft, { cidr, host: node, now: new Date() });

@@ -6,7 +6,7 @@ import { parseCidr } from '../../ip/cidr.ts';
 import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { LastAddresses } from './last-addresses.ts';
 
-/** A clock that is set by hand, and who had which address last. */
+/** A clock that the test sets, and the last addresses of containers. */
 function memory() {
   const clock = { ms: 1_000_000 };
   const last = new LastAddresses(() => clock.ms);
@@ -23,7 +23,7 @@ function memory() {
         containerId: `id-${container}`,
       }),
     stops: (container: string) => last.freed(address(container)),
-    /** What an engine that names nobody is answered. */
+    /** Returns the address for a request without a container name. */
     unnamed: () => last.addressFor({ family: 4, network: 'web', container: undefined }),
   };
 }
@@ -58,7 +58,7 @@ test('a recently created container is chosen, by its final name', () => {
   assert.equal(unnamed(), undefined, 'a new container is not the stopped one');
   last.containerStarted('new');
   assert.equal(unnamed(), address('b'));
-  // As Compose does.
+  // Compose names a new container like this.
   last.containerNamed('newer', '0123456789ab_a', true);
   stops('a');
   last.containerGone('id-a');
@@ -90,7 +90,7 @@ test('the address of a removed container is kept for its name for a minute, and 
   assert.equal(named(), undefined);
 });
 
-/** A network of host-a, whose engine names containers as Docker 29 does; answers its PoolID. */
+/** Creates a network of host-a, whose engine sends container names as Docker 29 does; returns its PoolID. */
 async function network(lab: Lab): Promise<string> {
   const pool = await lab.pool('host-a', '10.99.0.0/24');
   await lab.adopt('host-a', 'net1', [pool]);

@@ -21,7 +21,7 @@ function subnetOf(cidr: string, more: Partial<Subnet> = {}): Subnet {
   };
 }
 
-/** CreateNetwork; answers what it has of address management. */
+/** CreateNetwork; returns the network with its IPAM data. */
 async function create(
   lab: Lab,
   id: string,
@@ -92,7 +92,7 @@ test("a subnet chosen by Docker's own IPAM is a pool of that host, and deleted w
     assert.match(network.nextHop6 ?? '', /^fe80::/);
     const { metadata } = lab.mirror.get('IPPool', 'subnet-172-30-0-0-24')?.value ?? assert.fail();
     assert.deepEqual(metadata.annotations, { 'docker.projectcalico.org/host-local': 'host-a' });
-    // Nobody else takes from it, here or elsewhere.
+    // No other network can use the subnet, on this host or another.
     await assert.rejects(lab.pool('host-b', '172.30.0.0/25'), { code: 'ipam/subnet-overlaps' });
     await assert.rejects(create(lab, 'n2', [subnetOf('172.30.0.128/25')], 'host-b'), {
       message:
@@ -180,7 +180,7 @@ test('an address of this IPAM is bound to its endpoint, and to no other while th
     await lab.disconnect('host-a', 'e1');
     await bind(lab, network, 'e2', '10.99.0.7');
     assert.equal((await lab.holder('10.99.0.7'))?.secondary?.['endpoint'], 'e2');
-    // Its record was lost, but Docker holds it.
+    // Its record was lost, but Docker still has it allocated.
     await bind(lab, network, 'e3', '10.99.0.9');
     assert.deepEqual((await lab.holder('10.99.0.9'))?.secondary, { ...facts, endpoint: 'e3' });
     const other = String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']);
@@ -255,7 +255,7 @@ test('a network finds the pool requested for it: by its next hop, its gateway, o
     assert.deepEqual(await adopt('by gateway', '10.99.0.0/24', '10.99.0.1'), [first, '10.99.0.1']);
     assert.deepEqual(await adopt('internal', '10.99.0.0/24'), [last, hopOf(last)]);
     await assert.rejects(adopt('none left', '10.99.0.0/24'), { code: 'ipam/unknown-pool-id' });
-    // What Swarm's manager asked for is not a network of this host until it is told as one.
+    // A pool that Swarm's manager requested is no network of this host until CreateNetwork says so.
     const swarm = await lab.pool('host-a', '10.97.0.0/24', undefined, swarmAddressSpace);
     const hop = hopOf(String(swarm['PoolID'])) ?? assert.fail();
     await assert.rejects(adopt('local', '10.97.0.0/24', hop), { code: 'ipam/unknown-pool-id' });

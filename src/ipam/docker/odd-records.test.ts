@@ -4,7 +4,7 @@ import { cidrContains } from '../../ip/cidr.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 
-/** Whatever one stored value says, Docker gets an address of the pools that are right, and the value is named. */
+/** With any one invalid stored value, Docker gets an address of the valid pools, and the value is reported. */
 
 const [host, other] = ['host-a', 'host-b'];
 const pools = '/calico/resources/v3/projectcalico.org/ippools/';
@@ -68,7 +68,7 @@ describe('one odd block', () => {
   for (const [what, block] of Object.entries(oddBlocks)) {
     test(what, () =>
       withIpam(async (lab) => {
-        // Of every eighth of the pool, so that it is on the way of any host.
+        // One in every eighth of the pool, so that any host reads it.
         for (let first = 0; first < 56; first += 8) {
           const key = `${blocks}10.65.0.${first}-29`;
           const cidr = `10.65.0.${first}/29`;

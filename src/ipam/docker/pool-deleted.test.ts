@@ -5,7 +5,7 @@ import { entryTypes } from '../../model/kinds/index.ts';
 import { defaultPool, signal, withIpam } from '../ipam-lab.fixture.ts';
 import { allocatedAddresses } from '../records/block.ts';
 
-/** A pool that another host's tool deletes while an address of it is on its way into the datastore. */
+/** A pool that a tool on another host deletes while an address of it is being allocated. */
 
 const cases = [
   { what: 'any address', wanted: undefined },
@@ -32,7 +32,7 @@ for (const { what, wanted } of cases) {
     });
     await withIpam(async (lab) => {
       const poolId = String((await lab.pool('host-a'))['PoolID']);
-      // The block is there already: nothing but the pool's own key tells of its end.
+      // The block already exists: only the pool's own key shows that it was deleted.
       await lab.address('host-a', poolId, '10.65.0.8');
       deletes = true;
       await assert.rejects(lab.address('host-a', poolId, wanted), /pool/);

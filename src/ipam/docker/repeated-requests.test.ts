@@ -4,7 +4,7 @@ import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
 
 const isTaken = { code: 'ipam/address-taken' };
 
-/** A network of host-a on a subnet; answers its PoolID. */
+/** Creates a network of host-a on a subnet; returns its PoolID. */
 async function network(lab: Lab, id: string): Promise<string> {
   const pool = await lab.pool('host-a', '10.99.0.0/24');
   await lab.adopt('host-a', id, [pool]);
@@ -23,7 +23,7 @@ test('a repeated request for one address succeeds until an endpoint has it', () 
     assert.equal(await ask(), '10.99.0.7');
     await lab.connect('host-a', 'net1', { endpointId: 'e1', address: '10.99.0.7' });
     await assert.rejects(ask(), isTaken);
-    // Its endpoint is gone, but Docker has not given the address back yet: it will, and mean the first.
+    // Its endpoint was removed, but Docker has yet to release the address, and means the first allocation.
     await lab.disconnect('host-a', 'e1');
     await assert.rejects(ask(), isTaken);
     await lab.release('host-a', poolId, '10.99.0.7');
@@ -62,7 +62,7 @@ test('a reserved address stays with its network, even if requested repeatedly', 
     const asGateway = { RequestAddressType: 'com.docker.network.gateway' };
     for (const _ of [1, 2]) {
       assert.equal(await lab.address('host-a', poolId, '10.99.0.1', asGateway), '10.99.0.1');
-      // An auxiliary address looks like any other until the network is made.
+      // An auxiliary address looks like any other until the network is created.
       assert.equal(await lab.address('host-a', poolId, '10.99.0.5'), '10.99.0.5');
     }
     await assert.rejects(lab.address('host-a', poolId, '10.99.0.1'), isTaken);

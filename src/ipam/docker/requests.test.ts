@@ -77,7 +77,7 @@ test('a next hop is link-local, not reserved, and different for each network of 
     });
     assert.equal(await choose('n'), next(first, 2), 'those of pools and of networks are in use');
     assert.equal(await choose('n', 4, 'host-b'), first, "another host's are not");
-    // Whoever begins in a reserved range gets the first address after it.
+    // A search that begins in a reserved range returns the first address after it.
     const hops = new Map<string, number>();
     await lab.plan((draft) => {
       for (let n = 0; n < 3000; n++) {
@@ -164,7 +164,7 @@ test('an address is released only by its holder: another host, another network o
     await lab.release('host-a', own, '10.99.0.7/32');
     assert.equal(await lab.holder('10.99.0.7'), undefined);
     await lab.release('host-a', own, '10.99.0.7');
-    // Of a shared one each gives back its own share.
+    // Each network releases its own share of a shared address.
     const Options = { RequestAddressType: 'com.docker.network.gateway' };
     await lab.address('host-a', own, '10.99.0.1', Options);
     await lab.address('host-b', other, '10.99.0.1', Options);

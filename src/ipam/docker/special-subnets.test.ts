@@ -12,15 +12,15 @@ import { createNetworkAddresses } from './network-addresses.ts';
 
 const [node] = nodes;
 
-/** What containers may have addresses of, of all special-purpose ranges. */
+/** Special-purpose ranges that containers may have addresses of. */
 const allowed = (
   '10.0.0.0/8 100.64.0.0/10 172.16.0.0/12 192.168.0.0/16 240.0.0.0/4 192.0.2.0/24 ' +
   '198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 ' +
   '192.175.48.0/24 fc00::/7 fec0::/10 2001:2::/48 2001:db8::/32 3fff::/20 ' +
   '2002::/16 2620:4f:8000::/48'
 ).split(' ');
-/** And what not. */
-const refused = (
+/** Special-purpose ranges that are rejected. */
+const rejected = (
   '0.0.0.0/8 127.0.0.0/8 169.254.0.0/16 224.0.0.0/4 255.255.255.255/32 192.0.0.0/24 ' +
   '192.0.0.0/29 192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/31 ::/8 ' +
   '::/128 ::1/128 ::/96 ::ffff:0.0.0.0/96 64:ff9b::/96 64:ff9b:1::/48 ' +
@@ -32,18 +32,18 @@ const refused = (
 test('every special-purpose range is either allowed or rejected', () => {
   assert.deepEqual(
     specialRanges.map(({ cidr }) => cidr).toSorted(),
-    [...allowed, ...refused].toSorted(),
+    [...allowed, ...rejected].toSorted(),
   );
 });
 
-/** Where the first subnet of a range is in a smaller one, or means any subnet. */
+/** Subnets for ranges whose first subnet is in a smaller range, or means any subnet. */
 const inOthersOnly: Readonly<Record<string, string>> = {
   '0.0.0.0/8': '0.1.0.0/16',
   '::/8': '1::/48',
   '2001::/23': '2001:100::/48',
 };
 
-/** The range itself, or of a large one a subnet that a network may have. */
+/** Returns the range itself, or a subnet of it that a network may have if it is large. */
 function subnetOf(cidr: string): Cidr {
   const other = inOthersOnly[cidr];
   if (other !== undefined) return parseCidr(other);
@@ -51,7 +51,7 @@ function subnetOf(cidr: string): Cidr {
   return parseCidr(`${address}/${Math.max(prefixLength, cidr.includes(':') ? 48 : 16)}`);
 }
 
-/** All the ways by which a range becomes an IP pool, by what they say of this one; nothing if they take it. */
+/** Returns the error of each way to create an IP pool of a subnet; `undefined` if it is accepted. */
 async function answers(subnet: Cidr): Promise<readonly (string | undefined)[]> {
   const said = async (make: () => unknown): Promise<string | undefined> => {
     try {
@@ -95,7 +95,7 @@ for (const cidr of allowed) {
   });
 }
 
-for (const cidr of refused) {
+for (const cidr of rejected) {
   test(`no container can have an address of ${cidr}: rejected with the reason`, async () => {
     const { purpose, source } = specialRanges.find((one) => one.cidr === cidr) ?? assert.fail();
     const subnet = subnetOf(cidr);

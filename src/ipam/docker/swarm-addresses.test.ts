@@ -12,14 +12,14 @@ type HostName = (typeof hosts)[number];
 const network = 'swarm-network-of-25-chars';
 const isTaken = { code: 'ipam/address-taken' };
 
-/** A task as the model knows it: who has its address by now. */
+/** A task of the model, with the present owners of its address. */
 interface Task {
   readonly address: string;
   isClaimed: boolean;
   runs: { readonly host: HostName; readonly endpoint: string; readonly poolId: string } | undefined;
 }
 
-/** Swarm on two hosts, both of them managers and workers, with one network; and Docker's own networks beside it. */
+/** Swarm on two hosts, both managers and workers, with one network, in addition to local Docker networks. */
 class Swarm {
   readonly lab: Lab;
   readonly subnet: string | undefined;
@@ -39,7 +39,7 @@ class Swarm {
     this.subnet = subnet;
   }
 
-  /** The manager begins to lead: it asks for the pool, and again for all that tasks have; some ended unseen. */
+  /** A manager becomes leader: it requests the pool and all addresses of tasks again, except of those in `ended`. */
   async lead(host: HostName, ended: readonly Task[] = []): Promise<void> {
     if (this.#poolId !== '') this.#former.push({ host: this.leader, poolId: this.#poolId });
     this.leader = host;
@@ -67,7 +67,7 @@ class Swarm {
     this.tasks.push({ address, isClaimed: true, runs: undefined });
   }
 
-  /** The task comes to a host, which makes the network if it does not have it. */
+  /** Starts the task on a host, which creates the network if it does not have it. */
   async run(task: Task, host: HostName): Promise<void> {
     if (task.runs !== undefined || !task.isClaimed) return;
     const poolId = this.#networks.get(host) ?? (await this.restart(host));
@@ -77,7 +77,7 @@ class Swarm {
     task.runs = { host, endpoint, poolId };
   }
 
-  /** Docker's start on a host: what ran ended, and the network is made again under the same ID. */
+  /** Restarts Docker on a host: its tasks stop, and the network is recreated with the same ID. */
   async restart(host: HostName): Promise<string> {
     for (const task of this.tasks) if (task.runs?.host === host) await this.stop(task);
     const pool = await this.lab.pool(host, this.#cidr);
@@ -105,7 +105,7 @@ class Swarm {
     this.#released.push({ host: this.leader, poolId: this.#poolId, address: task.address });
   }
 
-  /** A release that comes again, or from a manager that does not lead any more, when others may have the address. */
+  /** A repeated release, or one from a former leader, when the address may have another owner. */
   async releaseAgain(pick: number): Promise<void> {
     const again = [...this.#released, ...this.#former.map((one) => ({ ...one, address: '' }))];
     const { host, poolId, address } = again[pick % again.length] ?? {};
@@ -120,7 +120,7 @@ class Swarm {
     if (!isHeldByIt) await this.lab.release(host, poolId, released);
   }
 
-  /** A container of a plain network of some host, on the same IP pools. */
+  /** Starts a container on a local network of a host, on the same IP pools. */
   async startPlain(host: HostName, wanted: string | undefined): Promise<void> {
     const poolId = String((await this.lab.pool(host, this.subnet))['PoolID']);
     const address = await this.lab.address(host, poolId, wanted).catch((error: unknown) => {
@@ -134,7 +134,7 @@ class Swarm {
     this.plain.set(address, { host, poolId });
   }
 
-  /** Nobody but its task gets the address of a task. */
+  /** Checks that the address of a task is allocated to nothing else. */
   async refuse(task: Task, host: HostName): Promise<void> {
     if (!task.isClaimed) return;
     await assert.rejects(this.#claim(task.address), isTaken);
@@ -142,13 +142,13 @@ class Swarm {
     await assert.rejects(this.lab.address(host, other, task.address), isTaken);
   }
 
-  /** What has an owner, by the model. */
+  /** The addresses in use, by the model. */
   inUse(): ReadonlySet<string> {
     const tasks = this.tasks.filter(({ isClaimed, runs }) => isClaimed || runs !== undefined);
     return new Set([...tasks.map(({ address }) => address), ...this.plain.keys()]);
   }
 
-  /** What is held, by the blocks. */
+  /** The allocated addresses, by the blocks. */
   allocation(): ReadonlySet<string> {
     const blocks = [...this.lab.mirror.list('Block4').values()];
     return new Set(
@@ -156,7 +156,7 @@ class Swarm {
     );
   }
 
-  /** The garbage collectors of both hosts: what they find two times. Plain containers here have no endpoints. */
+  /** Reclaims the leaks that both hosts find twice. Containers on local networks have no endpoints here. */
   async sweep(): Promise<void> {
     const swarm = { isManager: true, networks: new Set([network]) };
     for (const host of [...hosts, ...hosts]) {
@@ -254,7 +254,7 @@ for (const subnet of [undefined, '10.99.0.0/26']) {
     ));
 }
 
-/** A pool that Swarm's manager asks for, tied to the network. */
+/** Requests a pool as Swarm's manager does, with the gateway of the network. */
 async function managerPool(lab: Lab, host: HostName, subnet?: string): Promise<string> {
   const pool = await lab.pool(host, subnet, undefined, swarmAddressSpace);
   const gateway = gatewayOf(pool).split('/')[0] ?? '';

@@ -13,7 +13,7 @@ import { LastAddresses } from '../docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from './keep-last-addresses.ts';
 
 const address = parseAddress('10.65.0.5');
-/** Not allocated by Docker, so it is no address for Docker to allocate at the next start. */
+/** Not allocated by Docker, so Docker must not allocate it at the next start. */
 const extra = parseAddress('10.65.0.200');
 const asking = { family: 4, network: 'net1', container: 'app' } as const;
 const signal = AbortSignal.timeout(600_000);

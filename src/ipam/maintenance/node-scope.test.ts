@@ -43,7 +43,7 @@ test('a node that holds the blocks of others in brief counts the use of pools as
         kind: 'IPReservation',
         apiVersion: 'projectcalico.org/v3',
         metadata: { name: 'later' },
-        // A part of each block, of which some addresses are in use.
+        // A part of each block; some of its addresses are in use.
         spec: { reservedCIDRs: held.map((cidr) => parseCidr(cidr.replace(/\/\d+$/, '/30'))) },
       }),
     );

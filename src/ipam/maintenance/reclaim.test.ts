@@ -26,7 +26,7 @@ test('a host finds its own leaks: addresses without an endpoint, pools without a
       'address 10.99.0.8 docker.host-b.10-99-0-8',
       `pool ${other}`,
     ]);
-    // Even one who says so himself frees nothing of another host, nor what has an owner by now.
+    // A host reclaims nothing of another host, even if asked to, and nothing that has an owner again.
     const ofA = await lab.plan((draft) => findLeaks(draft, 'host-a'));
     await lab.plan((draft) => reclaim(draft, 'host-b', ofA));
     assert.ok(await lab.holder('10.99.0.7'));
@@ -102,7 +102,7 @@ test("a manager's pool is a leak once the network is removed, the host is no man
     await lab.allocate('host-b', 'web', '10.99.0.0/24', '10.99.0.1');
     const replaced = [`claim ${claimed} host-a/n0`, `pool ${leader}`];
     assert.deepEqual(await findsOf(lab, 'host-a', { isManager }), replaced);
-    // The host that led before may never come back: its pool is collected by the one that leads.
+    // The former leader may never come back: the present leader reclaims its pool.
     assert.deepEqual(await findsOf(lab, 'host-b', { isManager }), replaced);
     const finds = await lab.plan((draft) => findLeaks(draft, 'host-b', { isManager }));
     await lab.plan((draft) => reclaim(draft, 'host-b', finds, { isManager }));

@@ -66,7 +66,7 @@ async function putEndpoint(
   return id;
 }
 
-/** One block of host-a, with one address that `e1` uses. */
+/** A block of host-a with one address, used by `e1`. */
 async function withBlock(
   use: (lab: Lab, holder: AllocationAttributes) => Promise<void>,
 ): Promise<void> {
@@ -135,8 +135,8 @@ test('a handle counts the addresses of each block and is deleted with the last; 
     });
     await change(other, release, '10.65.0.9');
     assert.equal(counts(), undefined);
-    assert.equal(lab.mirror.get('Block4', other), undefined, 'one that is nobodys goes');
-    // Without a handle nothing is counted.
+    assert.equal(lab.mirror.get('Block4', other), undefined, 'a block without a host is removed');
+    // An allocation without a handle is not counted.
     await lab.plan((draft) => {
       const block = getBlock(draft, cidr) ?? assert.fail();
       assignInBlock(draft, block, { address: parseAddress('10.65.0.3'), holder: {} });
@@ -295,7 +295,7 @@ test('only unallocated addresses used by Docker are allocated again, with the at
     assert.equal((await heal()).length, 8, 'a transaction holds so many');
     assert.equal((await heal()).length, 4);
     assert.equal((await heal()).length, 0);
-    // A block of another size that is in use stands in the way; an empty one is replaced.
+    // A block of another size that is in use prevents it; an empty one is replaced.
     await lab.plan((draft) => {
       const wide = claimBlock(draft, { cidr: parseCidr('10.65.0.32/28'), host: 'host-b', now });
       assignInBlock(draft, wide, {

@@ -11,7 +11,7 @@ import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts'
 import { putBlock } from '../records/records.ts';
 import { checkIpam, poolUsage } from '../maintenance/report.ts';
 
-/** Another pool, or the default one changed. */
+/** Returns the default pool with another name and changed fields. */
 function poolWith(name: string, spec: Partial<IpPool['spec']>): IpPool {
   return { ...defaultPool, metadata: { name }, spec: { ...defaultPool.spec, ...spec } };
 }
@@ -20,7 +20,7 @@ async function putPool(lab: Lab, pool: IpPool): Promise<void> {
   await lab.writer.write((draft) => draft.put('IPPool', pool.metadata.name, pool), signal);
 }
 
-/** As another tool frees an address: in its block, whoever uses it. */
+/** Frees an address in its block as another tool does, even if it is in use. */
 async function forget(lab: Lab, text: string): Promise<void> {
   const address = parseAddress(text);
   await lab.writer.write((draft) => {
@@ -29,7 +29,7 @@ async function forget(lab: Lab, text: string): Promise<void> {
   }, signal);
 }
 
-/** A container of host-a with one address of the default pool. */
+/** Starts a container on host-a with an address of the default pool. */
 async function withContainer(
   use: (
     lab: Lab,
@@ -147,7 +147,7 @@ test('networks of a split pool continue with its parts, and new networks can use
     const bySubnet = String((await lab.pool('host-a', '10.65.0.0/26'))['PoolID']);
     const made = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     const before = await lab.address('host-a', made, '10.99.0.7');
-    // As calicoctl ipam split does: copies that differ in name and range, then the old one is gone.
+    // As calicoctl ipam split does: copies with another name and range, then the old pool is deleted.
     await lab.writer.write((draft) => {
       for (const name of ['default-ipv4-ippool', 'subnet-10-99-0-0-24']) {
         const pool = draft.get('IPPool', name) ?? assert.fail();
@@ -248,7 +248,7 @@ test('a network without a subnet uses the enabled pools for workloads that are a
     const ofDocker = { 'com.docker.network.driver.mtu': '1400', pool: '' };
     assert.match(await poolOf(asked('host-a', ofDocker)), /^10\.66\.5\./);
     await assert.rejects(lab.requestPool('host-a', { V6: true }), { message: /IPv6 pool/ });
-    // Both are used, in the order in which they were named.
+    // Both are used, in the given order.
     const both = String((await asked('host-b', { pool: 'usable,manual' }))['PoolID']);
     const thirds = new Set<string>();
     for (let n = 0; n < 64; n++) {
