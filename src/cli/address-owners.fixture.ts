@@ -161,14 +161,52 @@ export function ownersContract(options: {
     assert.deepEqual(faults, []);
   });
 
-  test('an address that another host takes from its own block, after it was read as free there, has one owner', async () => {
+  test('an address that another host takes from its own block, after it was read as free there, has one owner', () =>
+    withOverlap(async ({ races: [, race], ask: [askFirst, askSecond], createInner, ownersOf }) => {
+      await createInner();
+      let taken: string | undefined;
+      race.beforeCommit = async () => {
+        taken = await askFirst();
+      };
+      await assert.rejects(askSecond('10.9.0.20'), { code: 'ipam/address-taken' });
+      assert.equal(taken, '10.9.0.20');
+      assert.deepEqual(await ownersOf('10.9.0.20'), ['host-0']);
+    }));
+
+  for (const [when, atCommit] of [
+    ['before', 'nothing'],
+    ['while', 'take'],
+    ['from a block created while', 'create and take'],
+  ] as const) {
+    test(`an address of two overlapping blocks, taken ${when} the host of the other takes any, has one owner`, () =>
+      withOverlap(async ({ races: [race], ask: [askFirst, askSecond], createInner, ownersOf }) => {
+        const take = async () => assert.equal(await askSecond(), '10.9.0.20');
+        if (atCommit !== 'create and take') await createInner();
+        if (atCommit === 'nothing') await take();
+        else {
+          race.beforeCommit = async () => {
+            if (atCommit === 'create and take') await createInner();
+            await take();
+          };
+        }
+        assert.equal(await askFirst(), '10.9.0.21');
+        assert.deepEqual(await ownersOf('10.9.0.20'), ['host-1']);
+        assert.deepEqual(await ownersOf('10.9.0.21'), ['host-0']);
+      }));
+  }
+
+  /**
+   * Two hosts whose blocks overlap once `createInner` is called, as a tool leaves them that changes the block size of a
+   * pool in use: of 10.9.0.0/26, which is the first host's and full up to .19, the second has 10.9.0.20/30.
+   */
+  async function withOverlap(use: (overlap: Overlap) => Promise<void>): Promise<void> {
     await options.empty();
-    const race: Race = { beforeCommit: undefined };
+    const races: readonly [Race, Race] = [{ beforeCommit: undefined }, { beforeCommit: undefined }];
     let opened = 0;
     const open = async () => {
-      const isRaced = opened++ === 2;
+      const race = races[opened++ - 1];
       const store = await options.open();
-      return isRaced ? raced(store, race) : store;
+      return race === undefined ? store : raced(store, race);
     };
     await using crowd = await openWriters([undefined, 'host-0', 'host-1'], open);
     const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
@@ -177,40 +215,58 @@ export function ownersContract(options: {
       host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
     );
     const [first = assert.fail(), second = assert.fail()] = hosts;
-    const block = parseCidr('10.9.0.0/26');
-    for (const one of hosts) await one.foreign('foreign', { subnet: block, blockSize: 26 });
-    const [firstPool, secondPool] = [
+    const [outer, inner] = [parseCidr('10.9.0.0/26'), parseCidr('10.9.0.20/30')];
+    for (const one of hosts) await one.foreign('foreign', { subnet: outer, blockSize: 26 });
+    const pools = [
       await first.askPool(undefined, 'foreign'),
       await second.askPool(undefined, 'foreign'),
-    ];
-    while ((await first.askAddress(firstPool)) !== '10.9.0.19');
-    // As a tool leaves it that changes the block size of a pool in use: the second host has a block in the first one's.
-    const inner = parseCidr('10.9.0.16/28');
-    const writes = [
-      {
-        key: entryTypes.Block4.key(inner),
-        value: entryTypes.Block4.encode(newBlock(inner, 'host-1', new Date())),
+    ] as const;
+    while ((await first.askAddress(pools[0])) !== '10.9.0.19');
+    await caughtUp(second.mirror, [first.mirror]);
+    await use({
+      races,
+      ask: [
+        (address) => first.askAddress(pools[0], address),
+        (address) => second.askAddress(pools[1], address),
+      ],
+      createInner: async () => {
+        const { Block4, Affinity4 } = entryTypes;
+        const writes = [
+          {
+            key: Block4.key(inner),
+            value: Block4.encode(newBlock(inner, 'host-1', new Date())),
+          },
+          {
+            key: Affinity4.key(`host-1/${inner}`),
+            value: Affinity4.encode({ state: 'confirmed', deleted: false }),
+          },
+        ];
+        const { revision } = await watching.datastore.commit({ compares: [], writes }, signal);
+        await Promise.all(mirrors.map((mirror) => mirror.reached(revision, signal)));
       },
-    ];
-    const { revision } = await watching.datastore.commit({ compares: [], writes }, signal);
-    await Promise.all(mirrors.map((mirror) => mirror.reached(revision, signal)));
-    let taken: string | undefined;
-    race.beforeCommit = async () => {
-      taken = await first.askAddress(firstPool);
-    };
-    await assert.rejects(second.askAddress(secondPool, '10.9.0.20'), {
-      code: 'ipam/address-taken',
+      ownersOf: async (address) => {
+        await caughtUp(watching, mirrors);
+        return [...watching.list('Block4').values()].flatMap(({ value }) =>
+          [...allocatedAddresses(value)]
+            .filter(([held]) => held === address)
+            .map(([, { secondary }]) => secondary?.['node']),
+        );
+      },
     });
-    assert.equal(taken, '10.9.0.20');
-    await caughtUp(watching, mirrors);
-    const owners = [block, inner].flatMap((cidr) =>
-      [...allocatedAddresses(watching.get('Block4', cidr)?.value ?? assert.fail())]
-        .filter(([address]) => address === taken)
-        .map(([, { secondary }]) => secondary?.['node']),
-    );
-    assert.deepEqual(owners, ['host-0']);
-  });
+  }
 }
+
+interface Overlap {
+  /** Of each host. */
+  readonly races: readonly [Race, Race];
+  /** Requests an address for a host. */
+  readonly ask: readonly [Ask, Ask];
+  readonly createInner: () => Promise<void>;
+  /** Returns the hosts that an address is allocated to, in all blocks. */
+  readonly ownersOf: (address: string) => Promise<readonly (string | undefined)[]>;
+}
+
+type Ask = (address?: string) => Promise<string>;
 
 /** Resolves when the mirror has seen what the others have. */
 async function caughtUp(mirror: LiveMirror, others: readonly LiveMirror[]): Promise<void> {

@@ -1,13 +1,21 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
-import type { IpAddress } from '../../ip/address.ts';
-import { cidrContains, cidrFamily, type Cidr } from '../../ip/cidr.ts';
+import { familyOf, type IpAddress } from '../../ip/address.ts';
+import { cidrContains, cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { nextFree } from '../records/block.ts';
-import { userOf } from '../records/allocation.ts';
+import { findAllocation, userOf } from '../records/allocation.ts';
 import { affinityKind, blockKind, blocksContaining, assignInBlock } from '../records/records.ts';
-import { claimFor, claimUsable, familyOfPools, isRelevant, type BlockRequest } from './claim.ts';
+import {
+  claimFor,
+  claimUsable,
+  expectNoOverlap,
+  familyOfPools,
+  isRelevant,
+  unreadableBlocks,
+  type BlockRequest,
+} from './claim.ts';
 
 /** A request for any address of some pools, or of a range inside one. */
 export interface AllocationRequest extends BlockRequest {
@@ -29,15 +37,20 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
   // An address whose handle cannot be read is not usable.
   const isCounted = (address: IpAddress) =>
     !draft.isUnreadable('Handle', request.holder(address).handle_id ?? '');
+  const unreadable = unreadableBlocks(draft, familyOfPools(request.pools) ?? 4);
   const isUsable = (address: IpAddress) =>
     (range === undefined || cidrContains(range, address)) &&
     !reserved.some((network) => cidrContains(network, address)) &&
     userOf(draft, address) === undefined &&
+    // Another block may overlap the one that the address is allocated from.
+    findAllocation(draft, address) === undefined &&
+    unreadable(hostCidr(address)) === undefined &&
     isCounted(address);
   const take = (block: Block, isWilling = isUsable): IpAddress | undefined => {
     const address = nextFree(block, isWilling);
     if (address === undefined) return undefined;
     expectPool(draft, request.pools, address);
+    expectFreeElsewhere(draft, block, address);
     assignInBlock(draft, block, { address, holder: request.holder(address) });
     return address;
   };
@@ -71,8 +84,19 @@ function expectPool(draft: Draft, pools: readonly IpPool[], address: IpAddress):
 }
 
 /**
- * Allocates a specific free address of a pool; throws `ipam/address-elsewhere` or `ipam/block-overlaps`. With
- * `isUsersOwn` the address is in use by the holder already, and its block may belong to another host.
+ * The commit holds only if the other blocks that contain the address, in which it is free, are unchanged, and no block
+ * that overlaps this one was created in the meantime.
+ */
+function expectFreeElsewhere(draft: Draft, { cidr }: Block, address: IpAddress): void {
+  const kind = blockKind(cidrFamily(cidr));
+  for (const other of blocksContaining(draft, address)) draft.expect(kind, other.cidr);
+  expectNoOverlap(draft, cidr);
+}
+
+/**
+ * Allocates a specific free address of a pool; throws `ipam/address-elsewhere`, `ipam/block-overlaps` or, if a block
+ * that contains the address is unreadable, `datastore/corrupt`. With `isUsersOwn` the address is in use by the holder
+ * already, and its block may belong to another host.
  */
 export function assign(
   draft: Draft,
@@ -89,7 +113,10 @@ export function assign(
   const [existing] = blocksContaining(draft, address);
   const block = existing ?? claimFor(draft, { node, address, pool, now });
   if (request.isUsersOwn !== true) checkAffinity(draft, { node, block, address });
+  const unreadable = unreadableBlocks(draft, familyOf(address))(hostCidr(address));
+  if (unreadable !== undefined) throw unreadable;
   expectPool(draft, [pool], address);
+  expectFreeElsewhere(draft, block, address);
   assignInBlock(draft, block, { address, holder: request.holder });
 }
 

@@ -1,6 +1,6 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { familyOf, type IpAddress } from '../../ip/address.ts';
-import { cidrContains, cidrOf } from '../../ip/cidr.ts';
+import { cidrContains, cidrOf, hostCidr } from '../../ip/cidr.ts';
 import { poolBlockSize } from '../../model/kinds/ip-pool.ts';
 import {
   endpointAddresses,
@@ -53,11 +53,11 @@ export function allocateInUse(
 function isAllocatable(draft: Draft, address: IpAddress): boolean {
   const pool = poolOf(draft, address);
   if (pool === undefined || findAllocation(draft, address) !== undefined) return false;
-  const [block] = blocksContaining(draft, address);
-  if (block !== undefined) return true;
   const [family, blockSize] = [familyOf(address), poolBlockSize(pool)];
-  const cidr = cidrOf(address, blockSize);
+  const [block] = blocksContaining(draft, address);
+  const cidr = block === undefined ? cidrOf(address, blockSize) : hostCidr(address);
   if (unreadableBlocks(draft, family)(cidr) !== undefined) return false;
+  if (block !== undefined) return true;
   return blocksOfOtherSizes(draft, { family, blockSize })(cidr).every(({ held }) => held === 0n);
 }
 
