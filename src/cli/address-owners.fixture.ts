@@ -7,6 +7,7 @@ import type { LiveMirror } from '../cache/live-mirror.ts';
 import { raced, type Race } from '../cache/raced-store.fixture.ts';
 import { openWriters } from '../cache/writers.fixture.ts';
 import { isCalicoError } from '../errors/error.ts';
+import { parseAddress } from '../ip/address.ts';
 import {
   cidrsOverlap,
   parseCidr,
@@ -16,7 +17,7 @@ import {
 } from '../ip/cidr.ts';
 import { entryTypes } from '../model/kinds/index.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
-import { allocatedAddresses, newBlock } from '../ipam/records/block.ts';
+import { allocatedAddresses, newBlock, withAllocation } from '../ipam/records/block.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
@@ -173,15 +174,16 @@ export function ownersContract(options: {
       assert.deepEqual(await ownersOf('10.9.0.20'), ['host-0']);
     }));
 
-  for (const [when, atCommit] of [
-    ['before', 'nothing'],
-    ['while', 'take'],
-    ['from a block created while', 'create and take'],
+  for (const [when, atCommit, borrower] of [
+    ['before', 'nothing', undefined],
+    ['while', 'take', undefined],
+    ['from a block with an address of the other host while', 'take', 'host-0'],
+    ['from a block created while', 'create and take', undefined],
   ] as const) {
     test(`an address of two overlapping blocks, taken ${when} the host of the other takes any, has one owner`, () =>
       withOverlap(async ({ races: [race], ask: [askFirst, askSecond], createInner, ownersOf }) => {
         const take = async () => assert.equal(await askSecond(), '10.9.0.20');
-        if (atCommit !== 'create and take') await createInner();
+        if (atCommit !== 'create and take') await createInner(borrower);
         if (atCommit === 'nothing') await take();
         else {
           race.beforeCommit = async () => {
@@ -229,13 +231,14 @@ export function ownersContract(options: {
         (address) => first.askAddress(pools[0], address),
         (address) => second.askAddress(pools[1], address),
       ],
-      createInner: async () => {
+      createInner: async (borrower) => {
         const { Block4, Affinity4 } = entryTypes;
+        const empty = newBlock(inner, 'host-1', new Date());
+        const holder = { handle_id: 'borrowed', secondary: { node: borrower ?? '' } };
+        const block =
+          borrower === undefined ? empty : withAllocation(empty, parseAddress('10.9.0.23'), holder);
         const writes = [
-          {
-            key: Block4.key(inner),
-            value: Block4.encode(newBlock(inner, 'host-1', new Date())),
-          },
+          { key: Block4.key(inner), value: Block4.encode(block) },
           {
             key: Affinity4.key(`host-1/${inner}`),
             value: Affinity4.encode({ state: 'confirmed', deleted: false }),
@@ -261,7 +264,8 @@ interface Overlap {
   readonly races: readonly [Race, Race];
   /** Requests an address for a host. */
   readonly ask: readonly [Ask, Ask];
-  readonly createInner: () => Promise<void>;
+  /** Creates the second host's block; the last address of it is the borrower's, if any. */
+  readonly createInner: (borrower?: string) => Promise<void>;
   /** Returns the hosts that an address is allocated to, in all blocks. */
   readonly ownersOf: (address: string) => Promise<readonly (string | undefined)[]>;
 }

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr, subnetAt } from '../../ip/cidr.ts';
-import { defaultPool, withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { checkIpam } from '../maintenance/report.ts';
+import { entryTypes } from '../../model/kinds/index.ts';
 import { fnv1 } from './claim.ts';
 
 /** The blocks with their hosts, and how much of each is in use. */
@@ -166,4 +167,18 @@ test('addresses of a reserved range and outside --ip-range are not allocated aut
       ordinals.filter((n) => n >= 64 && n < 128),
       [],
     );
+  }));
+
+test('no address of an unreadable block is allocated from a block that overlaps it', () =>
+  withIpam(async (lab) => {
+    const poolId = String((await lab.pool('host-a', '10.99.0.0/29'))['PoolID']);
+    await lab.address('host-a', poolId, '10.99.0.0');
+    const key = entryTypes.Block4.key('10.99.0.0/30');
+    const { revision } = await lab.mirror.datastore.commit(
+      { compares: [], writes: [{ key, value: '{' }] },
+      signal,
+    );
+    await lab.mirror.reached(revision, signal);
+    assert.equal(await lab.address('host-a', poolId), '10.99.0.4');
+    await assert.rejects(lab.address('host-a', poolId, '10.99.0.1'), { code: 'datastore/corrupt' });
   }));
