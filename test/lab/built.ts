@@ -3,7 +3,7 @@ import { existsSync, globSync, mkdirSync, readFileSync, statSync } from 'node:fs
 import { resolve } from 'node:path';
 import { outputOf, ownEnvironment } from './process.ts';
 
-/** The folder of the checkout, seen under the same path (read-only) by every machine. */
+/** The folder of the checkout, mounted read-only under the same path in every machine. */
 export const checkout = resolve(import.meta.dirname, '../..');
 
 /** The program as it is installed: one file and what it loads (plugin/bundle.ts). */
@@ -16,8 +16,8 @@ export function builtProgram(): Promise<string> {
 }
 
 /**
- * A folder below build/, under the same path in every machine, that a command makes of the program's sources and
- * the named files. It is made anew only when those have changed; several processes may ask at once.
+ * Returns a folder below build/, under the same path in every machine, that a command builds from the program's sources
+ * and the named files. It is rebuilt only when those have changed; several processes may call it concurrently.
  */
 export async function built(
   name: string,

@@ -1,11 +1,11 @@
 import { z } from 'zod';
 import { swarmAddressSpace } from '../../src/ipam/docker/network-addresses.ts';
 
-/** One call of Docker's that the managed plugin answered well, as its log at level debug has it. */
+/** A call from Docker that succeeded in the managed plugin, from its log at level debug. */
 export interface LoggedCall {
   readonly host: string;
   readonly method: string;
-  /** When it came, and when it was answered, in milliseconds since 1970. */
+  /** Times of the request and of the response, in milliseconds since 1970. */
   readonly from: number;
   readonly to: number;
   readonly asked: Readonly<Record<string, unknown>>;
@@ -14,7 +14,7 @@ export interface LoggedCall {
 
 const body = z.record(z.string(), z.unknown());
 
-/** The calls in dockerd's log, in which each line of a plugin stands as a message. */
+/** Returns the calls in dockerd's log, which has each line of a plugin as a message. */
 export function loggedCalls(host: string, dockerLog: string): readonly LoggedCall[] {
   const calls: LoggedCall[] = [];
   for (const [, quoted = ''] of dockerLog.matchAll(/ msg="((?:[^"\\]|\\.)*)" plugin=/g)) {
@@ -44,7 +44,7 @@ function unquoted(text: string): string {
   return z.string().parse(JSON.parse(text));
 }
 
-/** Who has an address: a host for a task of its own, or a manager. */
+/** The owner of an address: a host for one of its tasks, or a manager. */
 interface Hold {
   readonly host: string;
   readonly poolId: string;
@@ -55,13 +55,13 @@ interface Event {
   readonly apply: () => void;
 }
 
-/** How long claims of a manager that leads no more may still keep an address, in milliseconds. */
+/** How long claims of a former leader may still keep an address, in milliseconds. */
 const replacedMs = 25_000;
 
 /**
- * Plays the calls of all hosts against a model of who holds which address. An address counts as held from the
- * answer that gave it to the call that gives it back. Answers what is wrong, and what was never given back. A host
- * whose Docker died holds nothing from then on.
+ * Replays the calls of all hosts against a model of address owners. An address is allocated from the response that
+ * returned it until the call that releases it. Returns the problems, and the addresses that were never released. A host
+ * whose Docker died owns nothing from then on.
  */
 export function checkCalls(
   calls: readonly LoggedCall[],

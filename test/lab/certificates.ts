@@ -2,14 +2,14 @@ import { join } from 'node:path';
 import { outputOf } from './process.ts';
 import type { CertificateFiles } from './etcd.ts';
 
-/** A certificate authority in a folder, made by openssl. */
+/** A certificate authority in a folder, created with openssl. */
 export interface Authority {
   readonly ca: string;
-  /** A certificate for 127.0.0.1, for server and client; the name tells its files apart. */
+  /** Creates a certificate for 127.0.0.1, for server and client; the name distinguishes its files. */
   issue(name: string): Promise<CertificateFiles>;
 }
 
-/** Makes an authority of its own; all files lie in the folder. */
+/** Creates a new authority; all its files are in the folder. */
 export async function makeAuthority(folder: string, name: string): Promise<Authority> {
   const file = (suffix: string) => join(folder, `${name}${suffix}`);
   const [ca, caKey] = [file('.pem'), file('.key')];

@@ -1,19 +1,19 @@
 import type { ChildProcess } from 'node:child_process';
 import { after } from 'node:test';
 
-/** How long a child may take to end unless told otherwise, and again when it is killed. */
+/** Default time limit for a child to end, and again after it is killed. */
 const patienceMs = 20_000;
 
 const running = new Map<ChildProcess, string>();
 
 /**
- * Notes a child of the tests under a name. A suite ends its children itself; those that still run when its file
- * has ended, as one of its hooks failed, are ended here, and the run has failed by each of them.
+ * Registers a child process of the tests under a name. A suite ends its children itself; those that still run at the
+ * end of its file, because a hook failed, are ended here, and each of them fails the run.
  */
 export function tracked<Child extends ChildProcess>(name: string, child: Child): Child {
   running.set(child, name);
   child.once('exit', () => running.delete(child));
-  // One that could not be started.
+  // It could not be started.
   child.once('error', () => running.delete(child));
   return child;
 }
@@ -42,7 +42,7 @@ async function endAll(): Promise<void> {
   const left = [...running];
   await Promise.all(
     left.map(async ([child, name]) => {
-      // What holds a machine removes it when its input ends; everything else is killed.
+      // The process that holds a machine removes it when its input ends; all others are killed.
       if (child.stdin === null) {
         child.kill('SIGCONT');
         child.kill('SIGKILL');

@@ -1,6 +1,6 @@
 import type { NetworkLab } from './network-lab.ts';
 
-/** What a project's network is. */
+/** The type of a project's network. */
 export type ComposeNetwork = 'bridge' | 'calico';
 
 const networks: Readonly<Record<ComposeNetwork, string>> = {
@@ -42,7 +42,7 @@ export class ComposeProject {
     return project;
   }
 
-  /** Starts all containers at once; answers how long it took, in milliseconds. Throws what Compose said. */
+  /** Starts all containers together; returns the time it took, in milliseconds. Throws the output of Compose. */
   async up(...options: readonly string[]): Promise<number> {
     const started = performance.now();
     await this.#compose('up', '--detach', '--quiet-pull', ...options);
@@ -53,7 +53,7 @@ export class ComposeProject {
     await this.#compose('down', '--timeout', '1');
   }
 
-  /** Name and address of each container that runs. */
+  /** Returns the name and address of each running container. */
   async addresses(): Promise<readonly (readonly [name: string, address: string])[]> {
     const ids = (await this.#compose('ps', '--quiet')).split('\n').filter((id) => id !== '');
     const format = '{{.Name}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}';

@@ -22,7 +22,7 @@ export async function startCalicoDaemon(
   return daemon;
 }
 
-/** Whether a plugin socket answers the call by which Docker greets a plugin. */
+/** Reports whether a plugin socket responds to Plugin.Activate. */
 function activates(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const options = { socketPath, path: '/Plugin.Activate', method: 'POST', agent: false };

@@ -2,13 +2,13 @@ import { built, checkout } from './built.ts';
 import type { Host } from './host.ts';
 import { managedPluginFolder } from './managed-plugin.ts';
 
-/** The Debian package of this checkout, and one of version 99.0 that is otherwise the same. */
+/** The Debian package of this checkout, and the same with version 99.0. */
 export interface DebianPackages {
   readonly present: string;
   readonly newer: string;
 }
 
-/** The packages, under the same paths in every machine; they take half a minute to make. */
+/** Returns the packages, under the same paths in every machine; building them takes half a minute. */
 export async function debianPackages(): Promise<DebianPackages> {
   const plugin = await managedPluginFolder();
   const sources = ['plugin/**/*', 'config.json', 'package.json', 'tsconfig.json', 'README.md'];
@@ -32,7 +32,7 @@ export async function debianPackages(): Promise<DebianPackages> {
   return { present: `${folder}/present.deb`, newer: `${folder}/newer.deb` };
 }
 
-/** What of the package is on a host: files, kernel state. The mount point of its data is the lab's. */
+/** Returns the files and kernel state of the package on a host. The mount point of its data belongs to the lab. */
 export async function leftOfPackage(host: Host): Promise<readonly string[]> {
   const said = await host.run([
     'sh',

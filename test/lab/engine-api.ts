@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 
-/** Docker's own API, for what is asked so often that the client's start would be most of the work. */
+/** The Docker API, for frequent requests, where starting the client would be most of the work. */
 export class EngineApi {
   readonly #socketPath: string;
 
@@ -8,7 +8,7 @@ export class EngineApi {
     this.#socketPath = socketPath;
   }
 
-  /** The answer to a request, parsed; throws what Docker says if it refuses. */
+  /** Returns the parsed response to a request; throws Docker's error message. */
   async call(method: 'DELETE' | 'GET' | 'POST', path: string, body?: unknown): Promise<unknown> {
     const { status, text } = await this.#send(method, path, body);
     const answer: unknown = text === '' ? undefined : JSON.parse(text);

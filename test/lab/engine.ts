@@ -5,13 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Machine } from './machine.ts';
 import { outputOf, ownEnvironment, type BackgroundProcess } from './process.ts';
 
-/** A Docker Engine to test on, of those that Debian has. */
+/** A Docker Engine of Debian to test on. */
 export type Engine = '20.10' | '26.1' | '28.5';
 
 /** The oldest and the newest engine, for suites that run on each. */
 export const engines: readonly Engine[] = ['20.10', '28.5'];
 
-/** Also the one between them, for suites that depend on what Docker does and when. */
+/** Also the engine between them, for suites that depend on Docker's calls and their order. */
 export const moreEngines: readonly Engine[] = [...engines, '26.1'];
 
 const mirror = 'http://deb.debian.org/debian';
@@ -49,27 +49,27 @@ const besideDocker = [
   'ufw',
 ];
 
-/** The folder in which root file systems are kept from run to run: $CALICO_LAB_CACHE, or below /var/cache. */
+/** The folder that caches root file systems between runs: $CALICO_LAB_CACHE, or below /var/cache. */
 export function cacheFolder(): string {
   return process.env['CALICO_LAB_CACHE'] ?? '/var/cache/calico-cnm';
 }
 
 /**
- * The folder of a Debian root file system with the engine in it. It is made by mmdebstrap when it is not in
- * the cache yet (20 s, 450 MB); several processes may ask at once. Its name tells what it was made of, so
- * that another list of packages makes another one.
+ * Returns the folder of a Debian root file system with the engine. mmdebstrap creates it if it is not in the cache yet
+ * (20 s, 450 MB); several processes may call it concurrently. Its name depends on the list of packages, so another list
+ * gets another folder.
  */
 export async function engineRoot(engine: Engine): Promise<string> {
   return debianRoot(releases[engine]);
 }
 
-/** The folder of a Debian 12 with Docker and what people have beside it: firewalls, network managers, docker-compose 1.29. */
+/** Returns the folder of a Debian 12 with Docker, firewalls, network managers and docker-compose 1.29. */
 export async function furnishedRoot(): Promise<string> {
   const { suite, packages, options } = releases['20.10'];
   return debianRoot({ suite, packages: [...packages, ...besideDocker], options });
 }
 
-/** The folder of a Debian (12 or 13) with nothing but what every Debian has. */
+/** Returns the folder of a minimal Debian (12 or 13). */
 export async function bareRoot(suite: 'bookworm' | 'trixie'): Promise<string> {
   return debianRoot({ suite, packages: [], options: [] });
 }
@@ -96,13 +96,13 @@ async function debianRoot(release: {
   return folder;
 }
 
-/** Starts dockerd with its default settings but for the flags, and waits until it answers. */
+/** Starts dockerd with its default settings and the flags, and waits until it responds. */
 export async function startDockerd(
   machine: Machine,
   flags: readonly string[] = [],
   env: Readonly<Record<string, string>> = {},
 ): Promise<BackgroundProcess> {
-  // Without systemd, control groups are made in the file system; below one of the machine's own name.
+  // Without systemd, control groups are created in the file system, below one with the machine's name.
   const groups = ['--exec-opt', 'native.cgroupdriver=cgroupfs', '--cgroup-parent'];
   const dockerd = machine.spawn(['dockerd', ...groups, `/${machine.name}`, ...flags], env);
   const deadline = Date.now() + 180_000;

@@ -4,14 +4,14 @@ import { Transform } from 'node:stream';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
 
 /**
- * Runs inside a machine's network: stands between etcd and its clients, and tells watchers later. Orders are lines
- * on the standard input, each answered by `done`: `delay MS` for everything that watches tell from now on, and
- * `backlog COUNT` to write so many revisions.
+ * Runs in a machine's network: relays between etcd and its clients, and delays watch events. Commands are lines on the
+ * standard input, each confirmed by `done`: `delay MS` delays all watch events from now on, and `backlog COUNT` writes
+ * that many revisions.
  */
 const [, , port = '', upstream = ''] = process.argv;
 let delayMs = 0;
 
-/** Passes everything on in its order, each piece so much later. */
+/** Forwards all data in order, each chunk delayed by the same time. */
 function delayed(): Transform {
   let last = Promise.resolve();
   return new Transform({

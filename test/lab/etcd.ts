@@ -5,16 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ended, tracked } from './children.ts';
 
-/** A real etcd with a data folder of its own, removed with it. */
+/** A real etcd with its own data folder, which is removed with it. */
 export interface Etcd extends AsyncDisposable {
   readonly endpoint: string;
-  /** Ends the process; the data stays. */
+  /** Ends the process; keeps the data. */
   stop(): Promise<void>;
   start(): Promise<void>;
-  /** The process stands still, its connections stay open. */
+  /** Stops the process (SIGSTOP); its connections stay open. */
   stall(): void;
   resume(): void;
-  /** etcdctl with the given arguments; throws what it says if it fails. */
+  /** Runs etcdctl with the arguments; throws its output if it fails. */
   etcdctl(...argv: readonly string[]): string;
 }
 
@@ -26,12 +26,12 @@ export interface CertificateFiles {
 }
 
 export interface EtcdSettings {
-  /** A command that is put in front, for another network namespace. */
+  /** A command prefix, for another network namespace. */
   readonly enter?: readonly string[];
   readonly port?: number;
-  /** Where it listens; 127.0.0.1 if not given. */
+  /** The address it listens on; 127.0.0.1 by default. */
   readonly address?: string;
-  /** Serves TLS with this certificate, and asks clients for one of the same CA. */
+  /** Serves TLS with this certificate and requires client certificates of the same CA. */
   readonly tls?: CertificateFiles;
 }
 

@@ -1,14 +1,14 @@
 import type { NetworkLab } from './network-lab.ts';
 
-/** How many of the connections that a container tried every 5 ms were made, and over which time. */
+/** The number of connections that succeeded of those a container tried every 5 ms, and the period. */
 export interface Gap {
   readonly tried: number;
   readonly made: number;
-  /** From the first connection that was made to the last, in milliseconds; 0 if there was none. */
+  /** Time from the first to the last connection that succeeded, in milliseconds; 0 if there was none. */
   readonly lengthMs: number;
 }
 
-/** Runs in a container's network: a new connection every 5 ms until its input ends. */
+/** Runs in a container's network: opens a connection every 5 ms until its input ends. */
 const prober = `
 import socket, sys, select, time, errno
 to = (sys.argv[1], 8080)
@@ -32,7 +32,7 @@ while True:
 print(tried, made, round((times[-1] - times[0]) * 1000) if times else 0)
 `;
 
-/** What gets through from a container to an address while something happens to the firewall, and a second longer. */
+/** Measures connections from a container to an address during a change of the firewall, and a second longer. */
 export async function gapDuring(
   lab: NetworkLab,
   { from, to }: { readonly from: string; readonly to: string },

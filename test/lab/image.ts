@@ -3,12 +3,12 @@ import { engineRoot } from './engine.ts';
 import type { Machine } from './machine.ts';
 import { outputOf } from './process.ts';
 
-/** The image of the test containers: busybox, its commands, and nothing else. Its command waits for ever. */
+/** The image of the test containers: busybox and its commands only. Its command waits forever. */
 export const testImage = 'calico-test';
 
 /**
- * Gives the machine's Docker the test image, if it does not have it. It is imported from an archive made
- * here: nothing is built and nothing is pulled. Both engines get the same busybox, that of Debian 12.
+ * Imports the test image into the machine's Docker if it does not have it. It is imported from an archive created
+ * here: nothing is built and nothing is pulled. All engines get the busybox of Debian 12.
  */
 export async function ensureTestImage(machine: Machine): Promise<void> {
   const input = await busyboxArchive('hello\n');
@@ -57,7 +57,7 @@ export async function makeStandIns(
   for (const name of names) await machine.run(['docker', 'tag', image, name]);
 }
 
-/** The archive of the image's files, in the ustar form. */
+/** Returns the archive of the image's files, in ustar format. */
 export function testImageArchive(
   busybox: Uint8Array,
   applets: readonly string[],

@@ -3,14 +3,14 @@ import { checkout } from './built.ts';
 import type { CommandOptions, CommandResult } from './process.ts';
 import { outputOf, ownEnvironment } from './process.ts';
 
-/** Who runs commands: a machine, or a host. */
+/** Something that runs commands: a machine or a host. */
 interface Commands {
   exec(argv: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   run(argv: readonly string[], options?: CommandOptions): Promise<string>;
   path(inside: string): string;
 }
 
-/** Puts a copy of this checkout into a machine: what git tracks, or would if it were added. */
+/** Copies this checkout into a machine: all files that git tracks or does not ignore. */
 export async function copyCheckout(machine: Commands, folder: string): Promise<void> {
   await machine.run(['mkdir', '-p', folder]);
   const files = 'git ls-files -z --cached --others --exclude-standard --deduplicate';
@@ -18,14 +18,14 @@ export async function copyCheckout(machine: Commands, folder: string): Promise<v
   await outputOf(['bash', '-c', copy, checkout, machine.path(folder)], { env: ownEnvironment() });
 }
 
-/** Puts npm.sh in the place of npm, so that nothing is downloaded and an installation takes seconds. */
+/** Replaces npm by npm.sh, so that nothing is downloaded and an installation takes seconds. */
 export async function standInForNpm(machine: Commands): Promise<void> {
   const standIn = `printf '#!/bin/sh\\nCHECKOUT="%s" exec "%s/test/lab/npm.sh" "$@"\\n' "$0" "$0"`;
   const write = `${standIn} >/usr/local/bin/npm && chmod 755 /usr/local/bin/npm`;
   await machine.run(['sh', '-c', write, checkout]);
 }
 
-/** Makes the daemon of a copied checkout end as soon as it has opened its datastore; answers how to take that back. */
+/** Makes the daemon of a copied checkout exit once it has opened its datastore; returns a function that undoes that. */
 export async function breakDaemon(
   machine: Commands,
   checkoutCopy: string,
@@ -37,10 +37,10 @@ export async function breakDaemon(
   return () => machine.run(['sh', '-c', 'cat >"$0"', file], { input: before });
 }
 
-/** What of a host an installation could leave: by name, lines that are the same when nothing changed. */
+/** The state of a host that an installation may change, as lines by name. */
 export type HostDump = Readonly<Record<string, readonly string[]>>;
 
-/** That nothing of a host is otherwise than it was; names only what is. */
+/** Asserts that the state of a host has not changed; reports only the differences. */
 export async function assertUntouched(machine: Commands, before: HostDump): Promise<void> {
   const now = await dumpHost(machine);
   const changes = Object.entries(now).flatMap(([name, lines]) => {
@@ -78,7 +78,7 @@ const looks = {
   sets: 'ipset list -n',
   settings:
     'sysctl -a 2>/dev/null | grep "^net\\." | grep -v "conntrack_count\\|expect_count\\|\\.veth\\|stable_secret"',
-  // Docker's own stores change by themselves, and systemd notes each container and each log.
+  // Docker's own stores change without us, and systemd records each container and each log.
   files:
     'find /etc /usr/local /run /var/lib /var/log \\( -path /run/systemd/transient -o -path "/run/systemd/journal/streams/*" -o -path "/run/docker/*" -o -path "/var/lib/docker/*" -o -path "/run/containerd/*" -o -path "/var/lib/containerd/*" \\) -prune -o -print | sort; ls -d /run/docker/plugins/* 2>/dev/null; true',
 } as const;
