@@ -36,7 +36,7 @@ describe('a host as people have it', { timeout: 300_000 }, () => {
       }'`);
       assert.equal(await inside(), false);
       const said = await status();
-      assert.match(said, /FAIL +nftables: the chain inet mine forward drops forwarded packets/);
+      assert.match(said, /FAIL +nftables: chain inet mine forward drops forwarded packets/);
       await shell(
         remedyOf(said, /\(docs\/firewalls\.md\): (nft .*)$/m).replaceAll('"cali*"', '\'"cali*"\''),
       );
@@ -70,7 +70,7 @@ describe('a host as people have it', { timeout: 300_000 }, () => {
       ip rule add from ${uplinkAddresses.host} lookup 77`);
     assert.equal(await reaches(), false);
     const said = await status();
-    assert.match(said, /FAIL +host routing: .* comes from 203\.0\.113\.2 by table 77/);
+    assert.match(said, /FAIL +host routing: .* traffic from 203\.0\.113\.2 to table 77/);
     const remedy = remedyOf(said, /for each IP pool: (ip rule .*)$/m);
     await shell(remedy.replace('POOL', '10.65.0.0/16'));
     assert.ok(await reaches());

@@ -290,7 +290,7 @@ function portsSuite(kind: LabKind): void {
     await lab.docker('rm', '-f', 'routed');
     await lab.docker('network', 'rm', 'six');
     const unknown = await lab.calicoResult('ports', 'nobody');
-    assert.match(unknown.stderr, /nobody: no running container of that name/);
+    assert.match(unknown.stderr, /nobody: no running container with this name/);
   });
 
   test('-P publishes what the container exposes on ports that the kernel chooses', async () => {
