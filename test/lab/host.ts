@@ -4,18 +4,21 @@ import { ensureTestImage } from './image.ts';
 import { startMachine, type IptablesBackend, type Machine } from './machine.ts';
 import type { BackgroundProcess, CommandOptions, CommandResult } from './process.ts';
 
-/** What a host has. */
+/** Options of a host. */
 export interface HostOptions {
   readonly engine: Engine;
-  /** What `iptables` is on the host; Debian's default, nft, if not given. */
+  /** The backend of `iptables` on the host; by default nft, as in Debian. */
   readonly backend?: IptablesBackend;
-  /** Whether it has a default route (`uplinkAddresses` in machine.ts); none if not given. */
+  /** Whether it has a default route (`uplinkAddresses` in machine.ts); by default not. */
   readonly uplink?: boolean;
   /** The environment of dockerd. */
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
-  /** Whether systemd, ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
+  /**
+   * Whether systemd, ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older
+   * engine only.
+   */
   readonly furnished?: boolean;
-  /** A folder that keeps what is written from one host to the next, which then is the same one after a reboot. */
+  /** A folder that keeps the disk from one host to the next, which is then the same host after a reboot. */
   readonly disk?: string;
   /** As of a machine (machine.ts). */
   readonly writesPerSecond?: number;
@@ -24,7 +27,7 @@ export interface HostOptions {
   readonly bare?: boolean;
 }
 
-/** Makes a host in namespaces of its own. Docker is installed on it and does not run yet, but by systemd. */
+/** Creates a host in its own namespaces. Docker is installed; only systemd starts it. */
 export async function startHost(options: HostOptions): Promise<Host> {
   const machine = await startMachine({
     ...options,
@@ -35,7 +38,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   return new Host(machine, options.dockerEnvironment ?? {});
 }
 
-/** A host with Docker and calico-cnm. It shares nothing with others, and leaves nothing when disposed of. */
+/** A host with Docker and calico-cnm. It shares nothing with other hosts and leaves nothing when disposed of. */
 export class Host implements AsyncDisposable {
   readonly machine: Machine;
   readonly #dockerEnvironment: Readonly<Record<string, string>>;
@@ -52,32 +55,32 @@ export class Host implements AsyncDisposable {
     return this.machine.path(inside);
   }
 
-  /** Runs a command on the host to its end; a status other than 0 is an answer. */
+  /** Runs a command on the host to its end; does not throw for an exit status other than 0. */
   exec(argv: readonly string[], options?: CommandOptions): Promise<CommandResult> {
     return this.machine.exec(argv, options);
   }
 
-  /** The standard output of a command on the host; throws what it said if it failed. */
+  /** Returns the standard output of a command on the host; throws its output if it fails. */
   run(argv: readonly string[], options?: CommandOptions): Promise<string> {
     return this.machine.run(argv, options);
   }
 
-  /** The standard output of the engine's own docker client; throws what it said if it failed. */
+  /** Returns the standard output of the engine's docker client; throws its output if it fails. */
   docker(...argv: readonly string[]): Promise<string> {
     return this.machine.run(['docker', ...argv]);
   }
 
-  /** The standard output of `calico-cnm`; throws what it said if it failed. */
+  /** Returns the standard output of `calico-cnm`; throws its output if it fails. */
   calico(...argv: readonly string[]): Promise<string> {
     return this.machine.run(['calico-cnm', ...argv]);
   }
 
-  /** Starts a program on the host that goes on in the background. */
+  /** Starts a program in the background on the host. */
   spawn(argv: readonly string[], env?: Readonly<Record<string, string>>): BackgroundProcess {
     return this.machine.spawn(argv, env);
   }
 
-  /** Starts dockerd, by flags if given; it answers and has the test image when this returns. */
+  /** Starts dockerd, with flags if given; resolves when it responds and has the test image. */
   async startDocker(...flags: readonly string[]): Promise<void> {
     if (running(this.#dockerd)) throw new Error('Docker runs already on this host');
     this.#dockerd = await startDockerd(this.machine, flags, this.#dockerEnvironment);
@@ -89,10 +92,10 @@ export class Host implements AsyncDisposable {
     await this.#dockerd?.end('SIGTERM');
   }
 
-  /** Kills dockerd (and with it its containerd); what runs in containers goes on. */
+  /** Kills dockerd (and with it its containerd); containers keep running. */
   async killDocker(): Promise<void> {
     await this.#dockerd?.end('SIGKILL');
-    // Its containerd is dead as well; its process id may be somebody else's by now.
+    // Its containerd is dead as well; its process id may have been reused.
     await this.machine.run([
       'rm',
       '-f',
@@ -101,7 +104,7 @@ export class Host implements AsyncDisposable {
     ]);
   }
 
-  /** dockerd stands still: it takes connections and answers nothing. */
+  /** Stops dockerd (SIGSTOP): it accepts connections and does not respond. */
   pauseDocker(): void {
     this.#dockerd?.signal('SIGSTOP');
   }
@@ -110,18 +113,18 @@ export class Host implements AsyncDisposable {
     this.#dockerd?.signal('SIGCONT');
   }
 
-  /** Everything that dockerd has logged since it was started last. */
+  /** Returns the log of dockerd since its last start. */
   dockerLog(): string {
     return this.#dockerd?.output() ?? '';
   }
 
-  /** Starts calico-cnm with the settings; Docker can use it when this returns. */
+  /** Starts calico-cnm with the settings; resolves when Docker can use it. */
   async startCalico(env?: Readonly<Record<string, string>>): Promise<void> {
     if (running(this.#calico)) throw new Error('calico-cnm runs already on this host');
     this.#calico = await startCalicoDaemon(this.machine, env);
   }
 
-  /** Stops calico-cnm as the system does; answers its exit status. */
+  /** Stops calico-cnm as the system does; returns its exit status. */
   async stopCalico(): Promise<number | undefined> {
     return this.#calico?.end('SIGTERM');
   }
@@ -131,7 +134,7 @@ export class Host implements AsyncDisposable {
     await this.#calico?.end('SIGKILL');
   }
 
-  /** Everything that calico-cnm has logged since it was started last. */
+  /** Returns the log of calico-cnm since its last start. */
   calicoLog(): string {
     return this.#calico?.output() ?? '';
   }

@@ -32,7 +32,7 @@ import { createLogger } from '../../src/telemetry/log.ts';
 
 const apiVersion = 'projectcalico.org/v3';
 
-/** The host that the agent is of. */
+/** The agent's host. */
 export const here = 'here';
 
 /** An agent over a datastore in memory and the kernel of this process's network namespace, without Docker. */
@@ -64,7 +64,7 @@ export class KernelAgent implements AsyncDisposable {
 
   static async start(backend: Backend, runner = new ToolRunner()): Promise<KernelAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
-    // As Docker does when it starts.
+    // Docker does this when it starts.
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
     const store = await openMirroredStore();
     const sockets = openKernelSockets();
@@ -99,12 +99,15 @@ export class KernelAgent implements AsyncDisposable {
     );
   }
 
-  /** Writes to the datastore; answers the revision. */
+  /** Writes to the datastore; returns the revision. */
   async write(plan: (draft: Draft) => void): Promise<bigint> {
     return (await this.store.writer.write(plan, AbortSignal.timeout(20_000))).revision;
   }
 
-  /** What Join does, but for Docker: interface, endpoint, and the agent's word. Milliseconds until it is given. */
+  /**
+   * Does what Join does without Docker: creates interface and endpoint. Returns the milliseconds until it is
+   * programmed.
+   */
   async join(facts: EndpointFacts): Promise<number> {
     const { name, interfaceName } = facts;
     const { sockets, agent } = this;
@@ -147,7 +150,7 @@ export class KernelAgent implements AsyncDisposable {
     });
   }
 
-  /** What `calico-cnm status` prints, and how it exits, asking as it asks the daemon. */
+  /** Runs `calico-cnm status` against this agent; returns its exit status and output. */
   async statusCommand(): Promise<{ readonly status: number; readonly text: string }> {
     using cli = startCommandLine();
     const server = createServer((_request, response) => {
@@ -163,7 +166,7 @@ export class KernelAgent implements AsyncDisposable {
     }
   }
 
-  /** Waits until the agent has written what the datastore says now. */
+  /** Waits until the agent has programmed the present state of the datastore. */
   async settled(): Promise<void> {
     const revision = await this.write((draft) =>
       draft.put('Tier', 'default', {
@@ -190,7 +193,7 @@ export interface EndpointFacts {
   readonly labels?: Readonly<Record<string, string>>;
 }
 
-/** Where an endpoint is in the datastore. */
+/** Returns the id of an endpoint in the datastore. */
 export function endpointId(name: string): string {
   return `libnetwork/${name}`;
 }
@@ -224,7 +227,7 @@ export function profile(name: string, ingress: readonly PolicyRule[]): Profile {
   };
 }
 
-/** Looks again and again until it is so. */
+/** Polls until the condition is true. */
 export async function eventually(isSo: () => boolean): Promise<boolean> {
   for (let look = 0; look < 400; look++) {
     if (isSo()) return true;

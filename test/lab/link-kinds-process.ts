@@ -6,11 +6,11 @@ import { isRefusal, NetlinkSocket } from '../../src/dataplane/netlink/socket.ts'
 import { parseAddress } from '../../src/ip/address.ts';
 
 /**
- * Makes a link of each kind in the network namespace that it is started in, and prints as JSON what `ip` and we read
- * of each; of a kind that this kernel has not, nothing.
+ * Creates a link of each kind in its network namespace, and prints as JSON what `ip` and our netlink code read of each;
+ * nothing of a kind that this kernel does not support.
  */
 
-/** What was made, by name. */
+/** The created links, by name. */
 export interface ShownLink {
   readonly ip: unknown;
   readonly told: unknown;

@@ -11,28 +11,28 @@ import {
   type CommandResult,
 } from './process.ts';
 
-/** Which of the two ways into the kernel the `iptables` commands of a machine take. */
+/** The backend of the `iptables` commands of a machine. */
 export type IptablesBackend = 'legacy' | 'nft';
 
-/** What a machine is made of. */
+/** Options of a machine. */
 export interface MachineOptions {
-  /** The folder of the root file system that it sees; it is never written to. */
+  /** The folder of its root file system; it is never written to. */
   readonly root: string;
   readonly backend: IptablesBackend;
-  /** With an uplink it has a default route, by way of a router that knows no container's address. */
+  /** With an uplink it has a default route, through a router without routes to containers. */
   readonly uplink: boolean;
-  /** A folder that keeps what it writes from one machine to the next; nothing is kept without. */
+  /** A folder that keeps its writes from one machine to the next; without it nothing is kept. */
   readonly disk?: string;
   /**
-   * How many writes a second the disk does on which Docker and calico-cnm keep their data, so that it is waited for
-   * as for a real one: at 20, for 40 ms whenever a file is flushed. If not given, the data is in memory.
+   * Writes per second of the disk with the data of Docker and calico-cnm, so that flushing takes time as on a real
+   * disk: with 20, each flush of a file takes 40 ms. By default the data is in memory.
    */
   readonly writesPerSecond?: number;
-  /** What it calls itself; a name that no other machine has, if not given. */
+  /** Its host name; by default a unique name. */
   readonly hostname?: string;
-  /** Whether its first process is systemd, which the root must have; it starts what is enabled. */
+  /** Whether its first process is systemd, which must be in the root; it starts the enabled units. */
   readonly systemd?: boolean;
-  /** Whether it has no calico-cnm: for what installs it. */
+  /** Whether it has no calico-cnm, for tests that install it. */
   readonly bare?: boolean;
 }
 
@@ -54,7 +54,7 @@ const environment = {
 
 let machinesMade = 0;
 
-/** Makes a machine: network, mount, uts, ipc and process namespaces of its own over the given root. */
+/** Creates a machine: its own network, mount, uts, ipc and process namespaces over the given root. */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const name = `calico-lab-${process.pid}-${++machinesMade}`;
   const holder = tracked(
@@ -74,7 +74,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
         options.systemd === true ? 'systemd' : 'none',
         options.writesPerSecond === undefined ? '' : String(options.writesPerSecond),
       ],
-      // Of a process group of its own: an interrupt from the terminal must not take it before it has cleaned up.
+      // In its own process group: an interrupt from the terminal must not kill it before it has cleaned up.
       { stdio: 'pipe', detached: true, env: environment },
     ),
   );
@@ -92,10 +92,10 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   throw new Error(`machine ${name} did not start: ${Buffer.concat(errors).toString().trim()}`);
 }
 
-/** A machine of namespaces. When it is disposed of, or this process ends in any way, nothing of it is left. */
+/** A machine of namespaces. Nothing of it is left when it is disposed of, or when this process ends in any way. */
 export class Machine implements AsyncDisposable {
   readonly name: string;
-  /** Its first process, as the process namespace of the tests counts. */
+  /** The id of its first process, in the process namespace of the tests. */
   readonly pid: number;
   readonly #holder: ChildProcess;
   readonly #processes: BackgroundProcess[] = [];
@@ -108,7 +108,7 @@ export class Machine implements AsyncDisposable {
     this.#holder = holder;
   }
 
-  /** To put in front of a command that shall run in the machine's network, but see the files of the tests. */
+  /** Command prefix to run a command in the machine's network with the files of the tests. */
   get enterNetwork(): readonly string[] {
     return ['nsenter', `--net=/proc/${this.pid}/ns/net`];
   }
@@ -123,25 +123,25 @@ export class Machine implements AsyncDisposable {
     return runCommand(this.#entered(argv), { ...options, env: { ...environment, ...options.env } });
   }
 
-  /** The standard output of a command in the machine; throws what it said if it failed. */
+  /** Returns the standard output of a command in the machine; throws its output if it fails. */
   async run(argv: readonly string[], options: CommandOptions = {}): Promise<string> {
     return outputOrThrow(argv, await this.exec(argv, options));
   }
 
-  /** Starts a program in the machine that goes on in the background. */
+  /** Starts a program in the background in the machine. */
   spawn(argv: readonly string[], env: Readonly<Record<string, string>> = {}): BackgroundProcess {
     const started = new BackgroundProcess(this.#entered(argv), { ...environment, ...env });
     this.#processes.push(started);
     return started;
   }
 
-  /** Waits until it has ended by itself; answers how its first process ended. */
+  /** Waits until the machine has ended itself; returns the exit status of its first process. */
   async ended(): Promise<number | null> {
     const end = Date.now() + 60_000;
     while (this.#holder.exitCode === null) {
       if (Date.now() > end) throw new Error(`machine ${this.name} does not end`);
-      // Who goes down stops all processes first. The nsenter in front of one then stops as well, and must go on: its
-      // machine has ended when it has taken note of the end of its program.
+      // A shutdown stops all processes first, and with them each nsenter. They must continue, because the machine has
+      // ended only when each nsenter has waited for its program.
       for (const process of this.#processes) process.signal('SIGCONT');
       await sleep(50);
     }
@@ -159,7 +159,7 @@ export class Machine implements AsyncDisposable {
     }
   }
 
-  // The program dies with the nsenter in front of it, so that a time-out ends both.
+  // The program dies with its nsenter, so a timeout ends both.
   #entered(argv: readonly string[]): readonly string[] {
     const enter = ['nsenter', '--target', String(this.pid), '--all'];
     const limit = `echo 0 >/sys/fs/cgroup/blkio/${this.name}/cgroup.procs; exec "$@"`;

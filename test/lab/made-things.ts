@@ -9,19 +9,19 @@ import {
 import { checkout } from './built.ts';
 import type { Host } from './host.ts';
 
-/** How a kind of thing that calico-cnm makes comes to be and goes. */
+/** The life cycle of a kind of object that calico-cnm creates. */
 export interface MadeThing {
   readonly madeBy: string;
-  /** When it goes in the ordinary course. */
+  /** When it is removed normally. */
   readonly goes: string;
-  /** Who removes it where that did not come, after a crash of any part. */
+  /** What removes it after a crash of any component. */
   readonly reclaimedBy: string;
 }
 
-/** A kind of record that no person writes. */
+/** A kind of record that no user writes. */
 type RecordKind = Exclude<EntryKind, ResourceKind | 'OtherResource'>;
 
-/** What is stored: every kind of record, as the compiler sees to, and the resources that are not people's alone. */
+/** Stored objects: every kind of record (checked by the compiler), and the resources that calico-cnm also writes. */
 const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKind, MadeThing>>> = {
   WorkloadEndpoint: {
     madeBy: 'CreateEndpoint',
@@ -67,7 +67,7 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
 };
 
-/** What is in the kernel and on the disk. */
+/** Objects in the kernel and on the disk. */
 const onHost = {
   interface: {
     madeBy: 'Join',
@@ -102,14 +102,14 @@ const onHost = {
 } satisfies Readonly<Record<string, MadeThing>>;
 
 /**
- * Everything that calico-cnm makes, by kind: the one list of it. A new kind of record does not compile without its line
+ * The list of all objects that calico-cnm creates, by kind. A new kind of record does not compile without an entry
  * here.
  */
 export const madeThings = { ...stored, ...onHost };
 
 export type ThingKind = EntryKind | keyof typeof onHost;
 
-/** What there is of each kind on a host whose datastore is its own file. */
+/** Returns the objects of each kind on a host with a SQLite datastore. */
 export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, ReadonlySet<string>>> {
   const lines = async (command: string) => {
     const { stdout } = await host.exec(['sh', '-c', command]);
@@ -146,7 +146,7 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
   return things;
 }
 
-/** What is there that was not there before, as `kind name`, but for kinds that are not looked at. */
+/** Returns the new objects as `kind name`, except of ignored kinds. */
 export async function leftSince(
   before: ReadonlyMap<ThingKind, ReadonlySet<string>>,
   host: Host,

@@ -5,12 +5,12 @@ import { built, checkout } from './built.ts';
 import { NetworkLab } from './network-lab.ts';
 import type { CommandResult } from './process.ts';
 
-/** The reference under which the tests know the plugin. */
+/** The reference of the plugin in the tests. */
 export const pluginName = 'calico-cnm:test';
 
 const command = '/var/lib/calico/bin/calico-cnm';
 
-/** A host on which the managed plugin, and no daemon, serves Docker. */
+/** A host with the managed plugin and no daemon. */
 export class ManagedPluginLab extends NetworkLab {
   constructor(host: Host) {
     super(host, undefined, {});
@@ -18,12 +18,12 @@ export class ManagedPluginLab extends NetworkLab {
 
   /** Starts Docker with the flags. */
   async start(...dockerFlags: readonly string[]): Promise<void> {
-    // As systemd has it: what Docker mounts later is seen in the plugin as well.
+    // As under systemd: later mounts by Docker are also visible in the plugin.
     await this.host.run(['mount', '--make-rshared', '/']);
     await this.host.startDocker(...dockerFlags);
   }
 
-  /** Makes the plugin of the version under a reference, not enabled; the manifest may be changed before. */
+  /** Creates the plugin of the version under a reference, disabled; the manifest can be changed before. */
   async create(
     version: string,
     reference: string = pluginName,
@@ -62,7 +62,7 @@ export class ManagedPluginLab extends NetworkLab {
     return `${stdout}${stderr}${this.host.dockerLog().split('\n').slice(-20).join('\n')}`;
   }
 
-  /** The plugin's process, as the host counts. */
+  /** The id of the plugin's process on the host. */
   async processId(): Promise<string> {
     const lock = await this.host.run(['cat', '/run/calico/serving.lock']);
     return /process (\d+)/.exec(lock)?.[1] ?? '';
@@ -76,7 +76,7 @@ export class ManagedPluginLab extends NetworkLab {
     assert.ok(await this.eventually(isGone, 30_000), 'Docker starts the plugin again');
   }
 
-  /** A stream of 100 packets a second between the two containers of a network arrives whole. */
+  /** Checks that a stream of 100 packets a second between the two containers of a network has no loss. */
   async losesNothing(network: string, meanwhile: () => Promise<void>): Promise<void> {
     const pid = await this.docker('inspect', '-f', '{{.State.Pid}}', `${network}client`);
     const address = await this.address(`${network}app`, network);
@@ -88,11 +88,11 @@ export class ManagedPluginLab extends NetworkLab {
     const [, sent, arrived] =
       /(\d+) packets transmitted, (\d+) received/.exec(stream.output()) ?? [];
     assert.ok(Number(sent) >= 20, `the stream ran: ${stream.output()}`);
-    // The last one may be on its way when the stream is ended.
+    // The last packet may be in flight when the stream is ended.
     assert.ok(Number(sent) - Number(arrived) <= 1, stream.output());
   }
 
-  /** A container starts, reaches the server of its network, and leaves nothing. */
+  /** Checks that a container starts, reaches the server of its network, and leaves nothing. */
   async startsAnother(network: string): Promise<void> {
     const fetch = `timeout 5 wget -qO- ${network}app:8080`;
     const got = await this.docker(
@@ -112,7 +112,7 @@ export class ManagedPluginLab extends NetworkLab {
   }
 }
 
-/** The folder of the managed plugin, under the same path in every machine; plugin/build makes it in half a minute. */
+/** Returns the folder of the managed plugin, under the same path in every machine; building it takes half a minute. */
 export function managedPluginFolder(): Promise<string> {
   const made = ['plugin/*.ts', 'plugin/build', 'plugin/packages*', 'config.json', 'package.json'];
   return built('plugin', [...made, 'tsconfig.json'], (folder) => [

@@ -8,7 +8,7 @@ import { callPlugin, getText, type PluginAnswer } from './plugin-client.ts';
 import type { CommandResult } from './process.ts';
 import { words } from './words.ts';
 
-/** What one run of a suite is made on. */
+/** The configuration of one run of a suite. */
 export interface LabKind {
   readonly engine: Engine;
   readonly backend: IptablesBackend;
@@ -17,7 +17,9 @@ export interface LabKind {
   readonly dockerEnvironment?: Readonly<Record<string, string>>;
   /** As of a machine (machine.ts). */
   readonly writesPerSecond?: number;
-  /** Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only. */
+  /**
+   * Whether ufw, firewalld, the usual network managers and docker-compose 1.29 are installed; on the older engine only.
+   */
   readonly furnished?: boolean;
 }
 
@@ -33,7 +35,7 @@ export function kindName({ engine, backend, datastore }: LabKind): string {
   return `Docker ${engine}, iptables-${backend}, ${datastore}`;
 }
 
-/** A host with Docker and calico-cnm, and the questions that the tests ask. */
+/** A host with Docker and calico-cnm, and the checks of the tests. */
 export class NetworkLab implements AsyncDisposable {
   readonly host: Host;
   readonly etcd: Etcd | undefined;
@@ -45,19 +47,19 @@ export class NetworkLab implements AsyncDisposable {
     this.environment = environment;
   }
 
-  /** docker with the arguments; throws what it said if it failed. */
+  /** Runs docker with the arguments; throws its output if it fails. */
   docker(...argv: readonly string[]): Promise<string> {
     return this.host.docker(...argv);
   }
 
-  /** What docker says when it must fail. */
+  /** Returns the output of a docker command that must fail. */
   async refused(...argv: readonly string[]): Promise<string> {
     const { status, stdout, stderr } = await this.host.exec(['docker', ...argv]);
     assert.notEqual(status, 0, `docker ${argv.join(' ')} should have been refused`);
     return `${stdout}${stderr}`;
   }
 
-  /** calico-cnm with the arguments; throws what it said if it failed. */
+  /** Runs calico-cnm with the arguments; throws its output if it fails. */
   calico(...argv: readonly string[]): Promise<string> {
     return this.host.run(['calico-cnm', ...argv], { env: this.environment });
   }
@@ -71,7 +73,7 @@ export class NetworkLab implements AsyncDisposable {
     return callPlugin(this.host.path('/run/docker/plugins/calico.sock'), method, body);
   }
 
-  /** The daemon's metrics in Prometheus' text form. */
+  /** Returns the daemon's metrics in the Prometheus text format. */
   metrics(): Promise<string> {
     return getText(this.host.path('/run/calico/calico-cnm.sock'), '/metrics');
   }
@@ -82,7 +84,7 @@ export class NetworkLab implements AsyncDisposable {
     );
   }
 
-  /** A container that serves `hello` on port 8080; it does when this returns. */
+  /** Starts a container that serves `hello` on port 8080; resolves when it does. */
   async server(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker(
       ...words`run -d --name ${name} ${options} calico-test httpd -f -p 8080 -h /www`,
@@ -94,7 +96,7 @@ export class NetworkLab implements AsyncDisposable {
     assert.ok(await this.eventually(serves), `${name} serves`);
   }
 
-  /** A container that only waits. */
+  /** Starts a container that only waits. */
   async client(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker('run', '-d', '--name', name, ...options, 'calico-test');
   }
@@ -107,14 +109,14 @@ export class NetworkLab implements AsyncDisposable {
     await this.client('outside', '--net', 'other');
   }
 
-  /** Whether a container gets the page at an address or name. */
+  /** Reports whether a container gets the page at an address or name. */
   async reaches(from: string, to: string): Promise<boolean> {
     const url = `http://${to.includes(':') ? `[${to}]` : to}:8080/`;
     const { stdout } = await this.host.exec(words`docker exec ${from} timeout 2 wget -qO- ${url}`);
     return stdout.trim() === 'hello';
   }
 
-  /** Whether the host gets the page; by the shell alone, as not every root has a client. */
+  /** Reports whether the host gets the page; uses only the shell because not every root has a client. */
   async hostReaches(to: string): Promise<boolean> {
     const ask = `exec 3<>/dev/tcp/${to}/8080; printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3; cat <&3`;
     const { stdout } = await this.host.exec(['timeout', '2', 'bash', '-c', ask]);
@@ -126,7 +128,7 @@ export class NetworkLab implements AsyncDisposable {
     return status === 0;
   }
 
-  /** The address of a container on a network. */
+  /** Returns the address of a container on a network. */
   async address(container: string, network: string): Promise<string> {
     return this.docker(
       'inspect',
@@ -145,12 +147,12 @@ export class NetworkLab implements AsyncDisposable {
     );
   }
 
-  /** What `calico-cnm status` is made of. */
+  /** Returns the data of `calico-cnm status`. */
   status(): ReturnType<typeof fetchStatus> {
     return fetchStatus(this.host.path('/run/calico/calico-cnm.sock'));
   }
 
-  /** Packets of a container that were dropped, by `calico-cnm status`; all rules whose text matches. */
+  /** Returns the number of dropped packets of a container in `calico-cnm status`, over all rules whose text matches. */
   async dropped(container: string, rule: RegExp = /./): Promise<number> {
     const { drops } = await this.status();
     return drops
@@ -159,8 +161,8 @@ export class NetworkLab implements AsyncDisposable {
   }
 
   /**
-   * A probe that must fail now and succeed after one change, and whose packets were counted as dropped: so
-   * that it did not fail for another reason.
+   * Checks that a probe fails now and succeeds after one change, and that its packets were counted as dropped, so it
+   * did not fail for another reason.
    */
   async onlyAfter(options: {
     readonly probe: () => Promise<boolean>;
@@ -175,7 +177,7 @@ export class NetworkLab implements AsyncDisposable {
     assert.equal(await this.eventually(options.probe), true, 'the probe must succeed afterwards');
   }
 
-  /** Asks again until the answer is yes; patiently, as the machine may be busy with other things. */
+  /** Polls until the condition is true, with patience because the machine may be busy. */
   async eventually(ask: () => Promise<boolean>, patienceMs = 30_000): Promise<boolean> {
     const end = Date.now() + patienceMs;
     for (;;) {
@@ -185,7 +187,7 @@ export class NetworkLab implements AsyncDisposable {
     }
   }
 
-  /** Removes all containers, and networks that are not Docker's own. */
+  /** Removes all containers, and all networks except Docker's defaults. */
   async clear(): Promise<void> {
     const containers = (await this.docker('ps', '-aq')).split('\n').filter((id) => id !== '');
     if (containers.length > 0) await this.docker('rm', '-f', ...containers);
@@ -204,7 +206,7 @@ export class NetworkLab implements AsyncDisposable {
   }
 }
 
-/** The disk that the suite wants; CALICO_LAB_WRITES gives others a slow one too, of that many writes a second. */
+/** The disk that the suite requires; CALICO_LAB_WRITES sets the writes per second for other suites. */
 function givenDisk({ writesPerSecond }: LabKind): Pick<LabKind, 'writesPerSecond'> {
   const asked = process.env['CALICO_LAB_WRITES'];
   if (writesPerSecond !== undefined) return { writesPerSecond };

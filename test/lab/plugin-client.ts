@@ -1,6 +1,6 @@
 import { request } from 'node:http';
 
-/** What a plugin answered: the status and the JSON object. */
+/** The response of a plugin: the status and the JSON object. */
 export interface PluginAnswer {
   readonly status: number;
   readonly body: Readonly<Record<string, unknown>>;
@@ -41,7 +41,7 @@ export function callPlugin(
   });
 }
 
-/** The same call, broken off: it is sent whole, and nobody is there for the answer. */
+/** Sends the same call and closes the connection before the response. */
 export function breakOffCall(socketPath: string, method: string, body: unknown): Promise<void> {
   const text = JSON.stringify(body);
   const headers = { Host: '', 'Content-Length': String(Buffer.byteLength(text)) };
@@ -59,7 +59,7 @@ export function breakOffCall(socketPath: string, method: string, body: unknown):
   });
 }
 
-/** What a Unix socket answers to GET. */
+/** Returns the response of a Unix socket to GET. */
 export function getText(socketPath: string, path: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const asked = request({ socketPath, path, agent: false, timeout: 30_000 }, (response) => {

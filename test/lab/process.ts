@@ -11,9 +11,9 @@ export interface CommandResult {
 
 /** How to run a command. */
 export interface CommandOptions {
-  /** After this it is killed; 60 s if not given. */
+  /** The time after which it is killed; 60 s by default. */
   readonly timeoutMs?: number;
-  /** What it reads on its standard input; nothing if not given. */
+  /** Its standard input; empty by default. */
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -28,7 +28,7 @@ const signalNumbers: Partial<Record<NodeJS.Signals, number>> = {
   SIGTERM: 15,
 };
 
-/** Runs a command to its end; a status other than 0 is an answer, not an error. */
+/** Runs a command to its end; does not throw for an exit status other than 0. */
 export function runCommand(
   argv: readonly string[],
   options: CommandOptions = {},
@@ -45,7 +45,7 @@ export function runCommand(
     const timer = setTimeout(() => {
       timedOut = true;
       child.kill('SIGKILL');
-      // What it left in the background may hold the pipes open.
+      // Processes that it left in the background may keep the pipes open.
       child.stdout.destroy();
       child.stderr.destroy();
     }, timeoutMs);
@@ -64,7 +64,7 @@ export function runCommand(
   });
 }
 
-/** The standard output of a command, without the last line's end; throws what it said if it failed. */
+/** Returns the standard output of a command, without the last newline; throws its output if it fails. */
 export async function outputOf(
   argv: readonly string[],
   options: CommandOptions = {},
@@ -72,7 +72,7 @@ export async function outputOf(
   return outputOrThrow(argv, await runCommand(argv, options));
 }
 
-/** The standard output of a result, without the last line's end; throws what the command said if it failed. */
+/** Returns the standard output of a result, without the last newline; throws the output of a failed command. */
 export function outputOrThrow(argv: readonly string[], result: CommandResult): string {
   if (result.status === 0) return result.stdout.trimEnd();
   const said = `${result.stderr}${result.stdout}`.trim();
@@ -118,7 +118,7 @@ export class BackgroundProcess {
     return this.#status;
   }
 
-  /** Everything that it has written so far, on both outputs. */
+  /** Its output so far, standard output and standard error. */
   output(): string {
     return `${this.#output.stdout()}${this.#output.stderr()}`;
   }

@@ -14,7 +14,7 @@ export interface SwarmHost {
   readonly address: string;
 }
 
-/** How a task is, as `docker service ps` has it. */
+/** A task, as in `docker service ps`. */
 export interface TaskState {
   readonly name: string;
   readonly node: string;
@@ -26,7 +26,7 @@ export interface TaskState {
 export class SwarmLab implements AsyncDisposable {
   readonly hosts: readonly SwarmHost[];
   readonly wire: Wire;
-  /** The one that answers for the swarm. */
+  /** The manager that handles commands for the swarm. */
   asked: SwarmHost;
 
   constructor(wire: Wire, hosts: readonly [SwarmHost, ...SwarmHost[]]) {
@@ -35,12 +35,12 @@ export class SwarmLab implements AsyncDisposable {
     [this.asked] = hosts;
   }
 
-  /** docker on the host that is asked. */
+  /** Runs docker on the host of `asked`. */
   docker(...argv: readonly string[]): Promise<string> {
     return this.asked.lab.docker(...argv);
   }
 
-  /** Makes the swarm: so many managers, the others workers. */
+  /** Creates the swarm with a number of managers; the other hosts are workers. */
   async form(managers: number): Promise<void> {
     await this.docker(...words`swarm init --advertise-addr ${this.asked.address}`);
     const tokens = {
@@ -54,7 +54,7 @@ export class SwarmLab implements AsyncDisposable {
     }
   }
 
-  /** A service whose tasks serve `hello` on port 8080. */
+  /** Creates a service whose tasks serve `hello` on port 8080. */
   async service(name: string, ...options: readonly string[]): Promise<void> {
     await this.docker(
       ...words`service create -d --no-resolve-image --stop-grace-period 1s --restart-delay 0s
@@ -109,7 +109,7 @@ export class SwarmLab implements AsyncDisposable {
     return found;
   }
 
-  /** How many addresses are held, by the datastore; all pools together. */
+  /** Returns the number of allocated addresses in the datastore, in all pools. */
   async allocatedAddresses(): Promise<number> {
     const shown = await this.asked.lab.calico('ipam', 'show');
     const lines = shown.split('\n').filter((line) => line.startsWith('IP pool'));
@@ -132,7 +132,7 @@ export class SwarmLab implements AsyncDisposable {
   }
 }
 
-/** Starts hosts with Docker; they have no plugin yet, and are no swarm. */
+/** Starts hosts with Docker, without plugin and swarm. */
 export async function startSwarmLab(options: {
   readonly engine: Engine;
   readonly hosts: number;

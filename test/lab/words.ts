@@ -1,6 +1,6 @@
 /**
- * The words of a command as one types them: split at spaces. A value that is put in stays whole: as a word of its
- * own, as part of one (`--ip=${address}`), or, if it is a list, as so many words.
+ * Splits a command at spaces into arguments. An interpolated value is not split: it is an argument, a part of one
+ * (`--ip=${address}`) or, if it is a list, one argument per element.
  */
 export function words(
   { raw }: TemplateStringsArray,
