@@ -1,6 +1,6 @@
 #!/bin/sh
 # A machine of namespaces: machine.sh hold NAME HOSTNAME ROOT CHECKOUT BACKEND UPLINK DISK PROGRAM INIT WRITES
-# DISK is a folder for what outlives the machine, or nothing; PROGRAM is the calico-cnm that it has as a command, or
+# DISK is a folder for persistent state, or nothing; PROGRAM is the calico-cnm that it has as a command, or
 # nothing; INIT is `systemd`, or `none` for a first process that only waits; WRITES is how many writes a second its disk
 # does, or nothing for one in memory, which is never waited for.
 # It lives until its standard input ends, so that it goes with the process that started it, however that ends; with
@@ -31,7 +31,7 @@ hold() {
     kill -KILL "$machine"
   } <&3 >/dev/null 2>&1 &
   watcher=$!
-  # If the tests were killed nobody reads what the shell itself says of the machine's end.
+  # If the tests were killed, nothing reads the shell's own messages.
   trap '' PIPE
   status=0
   wait "$machine" || status=$?

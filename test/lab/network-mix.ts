@@ -5,7 +5,7 @@ import { EngineApi } from './engine-api.ts';
 import type { NetworkLab } from './network-lab.ts';
 import { words } from './words.ts';
 
-/** The kinds of network that a container may be on, each with what `docker network create` is told. */
+/** The kinds of network that a container may be on, with their arguments of `docker network create`. */
 const kinds = {
   plain: () => words`-d calico --ipam-driver calico-ipam`,
   gateway: (n: string) =>
@@ -31,13 +31,13 @@ export const mixedKinds: readonly MixedKind[] = [
   'bridge',
 ];
 
-/** What one container's life is made of. */
+/** The steps of a container's life. */
 type Step = 'create' | 'run' | 'connect' | 'disconnect' | 'restart' | 'die';
 
-/** A step after which something was not as it must be. */
+/** A step after which a check failed. */
 export interface MixFailure {
   readonly step: Step;
-  /** The networks of the container at that time, in the order in which it came to them. */
+  /** The networks of the container at that time, in the order in which it was connected. */
   readonly networks: readonly string[];
   readonly why: string;
 }
@@ -45,7 +45,7 @@ export interface MixFailure {
 export interface MixResult {
   readonly steps: number;
   readonly failures: readonly MixFailure[];
-  /** How many steps, and how many failures, the pairs of kinds had that began a life. */
+  /** The number of steps and failures by the pair of kinds that a container started with. */
   readonly pairs: ReadonlyMap<string, { steps: number; failures: number }>;
 }
 
@@ -87,11 +87,11 @@ export class NetworkMix {
     this.#lab = lab;
     this.#docker = new EngineApi(lab.host.path('/run/docker.sock'));
     this.#random = randomFrom(seed);
-    // Of each kind one that sorts first and one that sorts last, as Docker goes by the name for the default route.
+    // One of each kind that sorts first and one that sorts last, because Docker chooses the default route by name.
     this.#networks = mixedKinds.flatMap((kind) => [`a-${kind}`, `z-${kind}`]);
   }
 
-  /** Makes the networks and a peer on each. */
+  /** Creates the networks and a peer on each. */
   async start(): Promise<void> {
     for (const [index, network] of this.#networks.entries()) {
       await this.#lab.docker(
@@ -148,7 +148,7 @@ export class NetworkMix {
       await this.#begin(name, [first, second, ...more], did);
       for (let index = this.#pick([1, 2, 3]); index > 0; index--) await this.#next(name, on, did);
     } catch {
-      // Noted; the next container begins anew.
+      // Recorded; continue with the next container.
     } finally {
       await this.#docker.call('DELETE', `/containers/${name}?force=1`).catch(() => undefined);
     }
@@ -231,7 +231,7 @@ export class NetworkMix {
     throw new Error(`${problem}\n${stdout}`);
   }
 
-  /** What is not as it must be; empty if all is. */
+  /** Returns the failed checks; empty if all succeed. */
   async #problem(name: string, networks: readonly string[]): Promise<string> {
     const { isRunning, pid, addresses } = await this.#look(name);
     if (!isRunning) return 'it does not run';
@@ -304,7 +304,7 @@ function kindOf(network: string): MixedKind {
   return kind;
 }
 
-/** Numbers from 0 to 1 that the seed decides (mulberry32). */
+/** Pseudo-random numbers from 0 to 1 by a seed (mulberry32). */
 function randomFrom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

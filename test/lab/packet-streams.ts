@@ -118,7 +118,7 @@ function run(streams: readonly Stream[]): void {
   const ready = streams.map(
     (stream) => [socketOf(stream), packet(stream), socketAddress(stream.destination)] as const,
   );
-  // Who has no interface at the moment cannot send; that is as it should be.
+  // Without an interface a sender cannot send; that is expected.
   setInterval(() => {
     for (const [fd, bytes, to] of ready) sendTo(fd, bytes, bytes.length, 0, to, to.length);
   }, 1);

@@ -5,7 +5,7 @@ import { checkout } from './built.ts';
 /** A command that a page shows, and the output that it shows of it. */
 interface PageCommand {
   readonly section: string;
-  /** Which block of the page it stands in. */
+  /** The block of the page that contains it. */
   readonly block: number;
   readonly line: number;
   readonly text: string;
@@ -46,7 +46,7 @@ export class Page {
     }
   }
 
-  /** That each command of the page has been run. */
+  /** Asserts that each command of the page has been run. */
   assertAllWasRun(): void {
     const left = this.#left.map(({ line, text }) => `${this.#name}:${line}: ${text}`);
     assert.deepEqual(left, []);
@@ -64,7 +64,7 @@ export function commandBlocks(name: string): readonly (readonly string[])[] {
 interface Block {
   readonly section: string;
   readonly lines: { readonly line: number; readonly text: string }[];
-  /** What the last command prints, where it stands in a fence of its own. */
+  /** The output of the last command, if it is in its own fenced block. */
   readonly output: string[];
 }
 

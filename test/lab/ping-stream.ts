@@ -3,7 +3,7 @@ import type { Host } from './host.ts';
 
 /** A stream of 100 packets a second from a container. */
 export interface PingStream {
-  /** Ends it; answers how many packets had no answer. One that is still under way is none. */
+  /** Ends the stream; returns how many packets had no reply, without those still in flight. */
   lost(): Promise<number>;
 }
 

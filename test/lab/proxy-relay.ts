@@ -1,6 +1,6 @@
 import { connect, createServer } from 'node:net';
 
-/** Runs inside a machine's network: what connects to 127.0.0.1:3128 there is handed to a socket file here. */
+/** Runs in a machine's network: forwards connections to 127.0.0.1:3128 to a socket file of the tests. */
 const [, , socketFile = ''] = process.argv;
 createServer((inside) => {
   const outside = connect(socketFile);

@@ -8,9 +8,9 @@ import { join } from 'node:path';
 import { ended, tracked } from './children.ts';
 import type { Machine } from './machine.ts';
 
-/** A web proxy for a machine that has no way out: for what an installation downloads. */
+/** A web proxy for the downloads of an installation on a machine without an uplink. */
 export interface Proxy extends AsyncDisposable {
-  /** Variables that tell apt and npm of it. */
+  /** Variables that configure the proxy for apt and npm. */
   readonly environment: Readonly<Record<string, string>>;
 }
 

@@ -1,7 +1,7 @@
 import type { Libc } from '../../src/dataplane/netlink/libc.ts';
 import { addressToNumber, familyOf, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
 
-/** Packets made by hand and sent on raw sockets: what no honest sender sends. */
+/** Forged packets, sent on raw sockets. */
 
 const [afInet, afInet6, sockDgram, sockRaw, protocolRaw] = [2, 10, 2, 3, 255];
 const protocols = { udp: 17, icmp: 1, icmp6: 58, destinationOptions: 60 } as const;
@@ -20,7 +20,7 @@ export function openDatagrams(libc: Libc, { address, port }: End): number {
   return fd;
 }
 
-/** Answers whether the kernel took it. */
+/** Returns whether the kernel accepted it. */
 export function sendDatagram(libc: Libc, fd: number, to: End, bytes = 100): boolean {
   const name = socketAddress(to);
   return libc.sendto(fd, Buffer.alloc(bytes), bytes, 0, name, name.length) >= 0;

@@ -6,9 +6,9 @@ import { ended, tracked } from './children.ts';
 import type { Machine } from './machine.ts';
 import { outputOf } from './process.ts';
 
-/** A container registry of a machine's own; Docker speaks plain HTTP with one on the loopback. */
+/** A container registry on a machine; Docker uses plain HTTP for a registry on the loopback. */
 export interface Registry extends AsyncDisposable {
-  /** What a reference in it begins with. */
+  /** The prefix of its references. */
   readonly address: string;
 }
 

@@ -6,7 +6,7 @@ import { NetworkLab } from './network-lab.ts';
 import { pingStream } from './ping-stream.ts';
 import { words } from './words.ts';
 
-/** How a first process ends by which Linux would start the machine again (reboot(2), in a process namespace). */
+/** The exit status of a first process that requests a reboot (reboot(2), in a process namespace). */
 const rebooted = 129;
 
 /**
@@ -21,17 +21,17 @@ export class SystemdLab extends NetworkLab {
     this.#disk = disk;
   }
 
-  /** systemctl with the arguments; throws what it said if it failed. */
+  /** Runs systemctl with the arguments; throws its output if it fails. */
   systemctl(...argv: readonly string[]): Promise<string> {
     return this.host.run(['systemctl', ...argv]);
   }
 
-  /** What systemd knows of a unit. */
+  /** Returns a property of a unit. */
   property(unit: string, name: string): Promise<string> {
     return this.systemctl('show', unit, '--value', '-p', name);
   }
 
-  /** Active or failed, say. */
+  /** Returns the state of a unit, such as `active` or `failed`. */
   state(unit: string): Promise<string> {
     return this.property(unit, 'ActiveState');
   }
@@ -51,7 +51,7 @@ export class SystemdLab extends NetworkLab {
     return said.split('\n').filter((line) => line !== '');
   }
 
-  /** Waits until `calico-cnm status` says that all is well. */
+  /** Waits until `calico-cnm status` reports healthy. */
   async isWell(): Promise<void> {
     const status = () => this.host.exec(words`calico-cnm status`);
     const isWell = async () => (await status()).status === 0;

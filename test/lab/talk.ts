@@ -51,7 +51,7 @@ function goOn([address = '', port]: readonly string[]): void {
 
 function datagramSocket(address: string) {
   const socket = createSocket(address.includes(':') ? 'udp6' : 'udp4');
-  // A refused datagram is an answer that does not come.
+  // A rejected datagram counts as no response.
   socket.on('error', () => undefined);
   return socket;
 }

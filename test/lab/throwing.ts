@@ -4,8 +4,8 @@ import { connect, createServer as createTcpServer, type AddressInfo } from 'node
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 
 /**
- * Loaded into a daemon by `node --import`: throws in a callback of the kind that the file names, or stands still, as
- * soon as it is there. It stands for a fault anywhere in the program or its libraries, of which the daemon knows nothing.
+ * Loaded into a daemon by `node --import`: throws in a callback of the kind that the file names, or blocks, as soon as
+ * the file exists. It simulates a fault anywhere in the program or its libraries.
  */
 
 const order = '/run/throw';

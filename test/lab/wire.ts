@@ -8,12 +8,12 @@ const path = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** The port of the wire's etcd. */
 const etcdPort = 2379;
 const bridgeAddress = '203.0.113.1';
-/** What the machines have as name server: Docker looks for images' registries, and is to fail at once. */
+/** The name server of the machines: Docker looks up registries of images and must fail immediately. */
 const nameServer = '192.0.2.53';
 
 /**
- * One Ethernet that several machines share: a bridge in a machine of its own, on which an etcd runs that all of
- * them reach. Addresses are for documentation, and lead nowhere else.
+ * One Ethernet that several machines share: a bridge in its own machine, with an etcd that all of them reach. Addresses
+ * are for documentation and are not routed elsewhere.
  */
 export async function startWire(): Promise<Wire> {
   const middle = await startMachine({
@@ -41,7 +41,7 @@ export async function startWire(): Promise<Wire> {
   }
 }
 
-/** The bridge with its etcd, and the machines that are on it. */
+/** The bridge with its etcd, and the machines connected to it. */
 export class Wire implements AsyncDisposable {
   readonly etcd: Etcd;
   readonly #middle: Machine;
@@ -52,7 +52,7 @@ export class Wire implements AsyncDisposable {
     this.etcd = etcd;
   }
 
-  /** Gives a machine an interface on the wire, and its default route by it; answers its address. */
+  /** Gives a machine an interface on the wire with its default route; returns its address. */
   async connect(machine: Machine): Promise<string> {
     const number = ++this.#connected;
     const address = `203.0.113.${10 + number}`;
