@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { inBackground } from '../../src/async/background.fixture.ts';
 import { datastoreContract } from '../../src/datastore/contract.fixture.ts';
 import { listAll, type Datastore } from '../../src/datastore/datastore.ts';
 import { openEtcdStore } from '../../src/datastore/etcd-store.ts';
@@ -100,9 +101,8 @@ describe('etcd', () => {
   test('the largest plans that the writer lets through are such that etcd takes them', async () => {
     const store = await open();
     etcd.etcdctl('del', '--prefix', '/');
-    const stop = new AbortController();
     const mirror = new LiveMirror(store);
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(0n, signal);
     const writer = new GroupWriter(mirror);
     await writer.write((draft) => {
@@ -119,8 +119,7 @@ describe('etcd', () => {
       }
     }
     assert.deepEqual([refused, mirror.list('Handle').size], [1, 127 + 4]);
-    stop.abort();
-    await running;
+    await running.stop();
     await store.close();
   });
 
@@ -168,9 +167,8 @@ describe('etcd', () => {
   test('a mirror whose history was compacted away lists anew and tells what changed meanwhile', async () => {
     const store = await open();
     etcd.etcdctl('del', '--prefix', '/');
-    const stop = new AbortController();
     const mirror = new LiveMirror(store);
-    const running = mirror.run(stop.signal);
+    await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(0n, signal);
     const writer = new GroupWriter(mirror);
     await writer.write((draft) => draft.put('Handle', 'old', {}), signal);
@@ -182,8 +180,7 @@ describe('etcd', () => {
     etcd.etcdctl('compact', String(header.revision));
     await mirror.reached(BigInt(header.revision), signal);
     assert.deepEqual([...mirror.list('Handle').keys()], ['new']);
-    stop.abort();
-    await running;
+    await running.stop();
     await store.close();
   });
 });
