@@ -23,13 +23,13 @@ import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 
 /**
- * Several hosts and commands on one datastore, at the same time: whatever they ask, no two pools, no two blocks
- * overlap at any moment, and no address is given out twice.
+ * Concurrent hosts and commands on one datastore: no two pools and no two blocks overlap at any moment, and no address is
+ * allocated twice.
  */
 
 const signal = AbortSignal.timeout(600_000);
 
-/** Subnets that overlap in many ways, and block sizes that fit some of them. */
+/** Subnets with different overlaps. */
 const subnets = [
   '10.9.0.0/16',
   '10.9.0.0/24',
@@ -63,13 +63,13 @@ const step = fc.record({
 
 type Step = typeof step extends fc.Arbitrary<infer Value> ? Value : never;
 
-/** The tests that hold on every store; `open` makes one more connection, to an empty store after `empty`. */
+/** Tests for every datastore; `open` opens another connection, to an empty datastore after `empty`. */
 export function ownersContract(options: {
   readonly open: () => Promise<Datastore>;
   readonly empty: () => Promise<void>;
   readonly runs: number;
 }): void {
-  test('whatever several hosts ask at the same time, nothing overlaps and no address has two owners', () =>
+  test('with concurrent requests of several hosts nothing overlaps and no address has two owners', () =>
     fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async (steps) => {
         await options.empty();
@@ -83,12 +83,12 @@ export function ownersContract(options: {
         const hosts = mirrors.map((mirror, index) =>
           host(`host-${index}`, { mirror, writer: writers[index] ?? assert.fail() }),
         );
-        const given = new Map<string, string>();
-        // All hosts go on at their own pace, each one step after the other.
+        const owners = new Map<string, string>();
+        // Hosts run concurrently; the steps of a host run in sequence.
         await Promise.all(
           hosts.map(async (one, index) => {
             for (const each of steps.filter((any) => any.host === index)) {
-              await act(one, each, given);
+              await act(one, each, owners);
             }
           }),
         );
@@ -98,7 +98,7 @@ export function ownersContract(options: {
       { numRuns: options.runs },
     ));
 
-  test('of two subnets that overlap, asked for at the same moment, one has a pool', async () => {
+  test('of two overlapping subnets requested concurrently, one gets a pool', async () => {
     await options.empty();
     await using crowd = await openWriters(['host-0', 'host-1'], options.open);
     const hosts = crowd.writers.map((writer, index) =>
@@ -106,17 +106,17 @@ export function ownersContract(options: {
     );
     const [first = assert.fail(), second = assert.fail()] = hosts;
     for (let third = 0; third < 20; third++) {
-      const asked = [
-        first.askPool(parseCidr(`10.${third}.0.0/16`)),
-        second.askPool(parseCidr(`10.${third}.7.0/24`)),
+      const requests = [
+        first.requestPool(parseCidr(`10.${third}.0.0/16`)),
+        second.requestPool(parseCidr(`10.${third}.7.0/24`)),
       ];
-      const answers = await Promise.allSettled(asked);
+      const answers = await Promise.allSettled(requests);
       const taken: string[] = [];
       for (const [index, answer] of answers.entries()) {
         if (answer.status === 'rejected') continue;
         taken.push(
           await (hosts[index] ?? first)
-            .askAddress(answer.value, `10.${third}.7.0`)
+            .requestAddress(answer.value, `10.${third}.7.0`)
             .catch(() => 'refused'),
         );
       }
@@ -128,7 +128,7 @@ export function ownersContract(options: {
     }
   });
 
-  test('blocks of two sizes, asked for at the same moment in pools that overlap, do not overlap', async () => {
+  test('blocks of two sizes, claimed concurrently in overlapping pools, do not overlap', async () => {
     await options.empty();
     await using crowd = await openWriters([undefined, 'host-0', 'host-1'], options.open);
     const [watching = assert.fail(), ...mirrors] = crowd.mirrors;
@@ -140,16 +140,16 @@ export function ownersContract(options: {
     const all: string[] = [];
     for (let third = 0; third < 20; third++) {
       const subnet = parseCidr(`10.9.${third}.0/26`);
-      const given = await Promise.all(
+      const allocated = await Promise.all(
         hosts.map(async (one, index) => {
-          // One block is the whole pool, the other a quarter of it.
+          // One block covers the whole pool, the other a quarter of it.
           await one.foreign(`foreign-${third}-${index}`, { subnet, blockSize: 26 + 2 * index });
-          const poolId = await one.askPool(undefined, `foreign-${third}-${index}`);
-          const ask = () => one.askAddress(poolId).catch(() => undefined);
+          const poolId = await one.requestPool(undefined, `foreign-${third}-${index}`);
+          const ask = () => one.requestAddress(poolId).catch(() => undefined);
           return Promise.all(Array.from({ length: 4 }, ask));
         }),
       );
-      const addresses = given.flat().filter((address) => address !== undefined);
+      const addresses = allocated.flat().filter((address) => address !== undefined);
       assert.ok(addresses.length >= 4);
       assert.equal(new Set(addresses).size, addresses.length, 'one address has two owners');
       all.push(...addresses);
@@ -162,7 +162,7 @@ export function ownersContract(options: {
     assert.deepEqual(faults, []);
   });
 
-  test('an address that another host takes from its own block, after it was read as free there, has one owner', () =>
+  test('an address that another host allocates from its own block after it was read as free has one owner', () =>
     withOverlap(async ({ races: [, race], ask: [askFirst, askSecond], createInner, ownersOf }) => {
       await createInner();
       let taken: string | undefined;
@@ -180,7 +180,7 @@ export function ownersContract(options: {
     ['from a block with an address of the other host while', 'take', 'host-0'],
     ['from a block created while', 'create and take', undefined],
   ] as const) {
-    test(`an address of two overlapping blocks, taken ${when} the host of the other takes any, has one owner`, () =>
+    test(`an address of two overlapping blocks, allocated ${when} the host of the other block allocates any, has one owner`, () =>
       withOverlap(async ({ races: [race], ask: [askFirst, askSecond], createInner, ownersOf }) => {
         const take = async () => assert.equal(await askSecond(), '10.9.0.20');
         if (atCommit !== 'create and take') await createInner(borrower);
@@ -198,8 +198,8 @@ export function ownersContract(options: {
   }
 
   /**
-   * Two hosts whose blocks overlap once `createInner` is called, as a tool leaves them that changes the block size of a
-   * pool in use: of 10.9.0.0/26, which is the first host's and full up to .19, the second has 10.9.0.20/30.
+   * Two hosts whose blocks overlap after `createInner`, like after a tool changed the block size of a pool in use: the
+   * first host has 10.9.0.0/26, full up to .19, and the second host has 10.9.0.20/30 inside it.
    */
   async function withOverlap(use: (overlap: Overlap) => Promise<void>): Promise<void> {
     await options.empty();
@@ -220,16 +220,16 @@ export function ownersContract(options: {
     const [outer, inner] = [parseCidr('10.9.0.0/26'), parseCidr('10.9.0.20/30')];
     for (const one of hosts) await one.foreign('foreign', { subnet: outer, blockSize: 26 });
     const pools = [
-      await first.askPool(undefined, 'foreign'),
-      await second.askPool(undefined, 'foreign'),
+      await first.requestPool(undefined, 'foreign'),
+      await second.requestPool(undefined, 'foreign'),
     ] as const;
-    while ((await first.askAddress(pools[0])) !== '10.9.0.19');
+    while ((await first.requestAddress(pools[0])) !== '10.9.0.19');
     await caughtUp(second.mirror, [first.mirror]);
     await use({
       races,
       ask: [
-        (address) => first.askAddress(pools[0], address),
-        (address) => second.askAddress(pools[1], address),
+        (address) => first.requestAddress(pools[0], address),
+        (address) => second.requestAddress(pools[1], address),
       ],
       createInner: async (borrower) => {
         const { Block4, Affinity4 } = entryTypes;
@@ -272,7 +272,7 @@ interface Overlap {
 
 type Ask = (address?: string) => Promise<string>;
 
-/** Resolves when the mirror has seen what the others have. */
+/** Resolves when the mirror has the revision of the others. */
 async function caughtUp(mirror: LiveMirror, others: readonly LiveMirror[]): Promise<void> {
   const revisions = others.map(({ revision }) => revision);
   await mirror.reached(
@@ -286,14 +286,14 @@ interface Host {
   readonly mirror: LiveMirror;
   readonly pools: string[];
   readonly addresses: { readonly poolId: string; readonly address: string }[];
-  askPool(subnet: Cidr | undefined, ipPool?: string): Promise<string>;
-  askAddress(poolId: string, address?: string): Promise<string>;
+  requestPool(subnet: Cidr | undefined, ipPool?: string): Promise<string>;
+  requestAddress(poolId: string, address?: string): Promise<string>;
   releaseAddress(poolId: string, address: string): Promise<void>;
   releasePool(poolId: string): Promise<void>;
   apply(pool: IpPool): Promise<void>;
   remove(name: string): Promise<void>;
   adopt(networkId: string, cidr: Cidr): Promise<void>;
-  /** As a tool that knows nothing of us makes or removes a pool: without a look at others, and leaving its blocks. */
+  /** Creates or deletes a pool like an unrelated tool: without checks of other pools, and without deleting its blocks. */
   foreign(
     name: string,
     pool: { readonly subnet: Cidr; readonly blockSize: number } | undefined,
@@ -328,7 +328,7 @@ function host(
     mirror,
     pools: [],
     addresses: [],
-    askPool: async (subnet, ipPool) => {
+    requestPool: async (subnet, ipPool) => {
       const request = {
         AddressSpace: undefined,
         Pool: subnet,
@@ -339,7 +339,7 @@ function host(
       const answer = await ipam.requestPool.answer(request, signal);
       return 'PoolID' in answer ? String(answer.PoolID) : assert.fail();
     },
-    askAddress: async (poolId, address) => {
+    requestAddress: async (poolId, address) => {
       const request = { PoolID: poolId, Address: address, Options: {} };
       const answer = await ipam.requestAddress.answer(request, signal);
       return parseInterfaceAddress('Address' in answer ? String(answer.Address) : '').address;
@@ -363,7 +363,7 @@ function host(
           : entryTypes.IPPool.encode(poolNamed(name, pool.subnet, pool.blockSize));
       const writes = [{ key: entryTypes.IPPool.key(name), value }];
       const { revision } = await mirror.datastore.commit({ compares: [], writes }, signal);
-      // Removing what is not there is no write, of which nobody is told.
+      // Deleting a missing key writes nothing and causes no event.
       if (pool !== undefined) await mirror.reached(revision, signal);
     },
     adopt: async (networkId, cidr) => {
@@ -382,16 +382,16 @@ function host(
   };
 }
 
-/** Carries out one step; a refusal with one of our sentences is as good an answer. */
+/** Runs one step; an expected error is a valid result. */
 async function act(
   one: Host,
   { kind, subnet, blockSize, pick }: Step,
-  given: Map<string, string>,
+  owners: Map<string, string>,
 ): Promise<void> {
   const poolId = one.pools[pick % Math.max(one.pools.length, 1)];
   const held = one.addresses[pick % Math.max(one.addresses.length, 1)];
   try {
-    if (kind === 'pool') one.pools.push(await one.askPool(subnet));
+    if (kind === 'pool') one.pools.push(await one.requestPool(subnet));
     if (kind === 'docker-network') await one.adopt(`net-${one.node}-${pick}`, subnet);
     if (kind === 'foreign-pool') await one.foreign(`foreign-${pick % 3}`, { subnet, blockSize });
     if (kind === 'foreign-delete') await one.foreign(`foreign-${pick % 3}`, undefined);
@@ -399,25 +399,25 @@ async function act(
     if (kind === 'apply') await one.apply(poolNamed(`pool-${pick % 4}`, subnet, blockSize));
     if (poolId === undefined) return;
     if (kind === 'address' || kind === 'specific') {
-      const wanted = kind === 'specific' ? `10.9.0.${pick}` : undefined;
-      const address = await one.askAddress(poolId, wanted);
-      const owner = given.get(address);
-      // One that the same network got and made no endpoint of is given again: the call was repeated.
-      if (owner === poolId && address === wanted) return;
+      const requested = kind === 'specific' ? `10.9.0.${pick}` : undefined;
+      const address = await one.requestAddress(poolId, requested);
+      const owner = owners.get(address);
+      // A repeated request of the same network for an address without endpoint gets the address again.
+      if (owner === poolId && address === requested) return;
       assert.equal(owner, undefined, `${address} has two owners`);
-      given.set(address, poolId);
+      owners.set(address, poolId);
       one.addresses.push({ poolId, address });
     }
     if (kind === 'release' && held !== undefined) {
       one.addresses.splice(one.addresses.indexOf(held), 1);
-      given.delete(held.address);
+      owners.delete(held.address);
       await one.releaseAddress(held.poolId, held.address);
     }
     if (kind === 'release-pool') {
       one.pools.splice(one.pools.indexOf(poolId), 1);
-      // What Docker has of a pool it gives back before the pool.
+      // Docker releases the addresses of a pool before the pool.
       for (const { address } of one.addresses.filter((each) => each.poolId === poolId)) {
-        given.delete(address);
+        owners.delete(address);
         await one.releaseAddress(poolId, address);
       }
       const kept = one.addresses.filter((each) => each.poolId !== poolId);
@@ -436,12 +436,12 @@ function poolNamed(name: string, cidr: Cidr, blockSize: number): IpPool {
     kind: 'IPPool',
     apiVersion: 'projectcalico.org/v3',
     metadata: { name },
-    // A pool that is smaller than a block is refused wherever it is read.
+    // A pool smaller than a block is invalid.
     spec: { cidr, blockSize: Math.max(blockSize, splitCidr(cidr).prefixLength) },
   };
 }
 
-/** Looks at pools and blocks after every change; answers the list that faults are put in. */
+/** Checks pools and blocks after every change. Returns the list to which overlaps are added. */
 function watchForOverlaps(mirror: LiveMirror): readonly string[] {
   const faults: string[] = [];
   mirror.subscribe(() => {
@@ -462,7 +462,7 @@ function watchForOverlaps(mirror: LiveMirror): readonly string[] {
     const held = blocks.flatMap((block) =>
       [...allocatedAddresses(block)].map(([address]) => address),
     );
-    if (new Set(held).size !== held.length) faults.push('an address is held in two blocks');
+    if (new Set(held).size !== held.length) faults.push('an address is allocated in two blocks');
   });
   return faults;
 }

@@ -8,7 +8,7 @@ import { entryKinds } from '../model/kinds/index.ts';
 import { formatJson } from '../model/json.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 
-/** What people may get wrong: one line that says what and where, exit status not 0, nothing changed. */
+/** Invalid input: one line that names the fault and its place, exit status not 0, nothing changed. */
 
 const pool = (name: string, spec: string) =>
   `apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
@@ -18,7 +18,7 @@ const profile = (name: string, spec: string) =>
 const policy = (name: string, spec: string) =>
   `apiVersion: projectcalico.org/v3\nkind: GlobalNetworkPolicy\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
 
-/** A datastore with a pool, one of whose addresses is in use, and a Profile that a container has. */
+/** A datastore with a pool with an address in use, and a Profile used by a container. */
 async function used(): Promise<CommandLine> {
   const cli = startCommandLine();
   await cli.ok(['apply', '-f', '-'], pool('ten', '{cidr: 10.99.0.0/16}'));
@@ -50,7 +50,7 @@ async function used(): Promise<CommandLine> {
   return cli;
 }
 
-/** All that the datastore holds, as text. */
+/** Returns the contents of the datastore as text. */
 function contents(cli: CommandLine): Promise<string> {
   return cli.write((draft) =>
     entryKinds.map((kind) => formatJson([kind, ...draft.entries(kind)])).join('\n'),
@@ -61,23 +61,23 @@ async function refusal(
   cli: CommandLine,
   argv: readonly string[],
   input?: string,
-): Promise<{ readonly status: number; readonly said: string }> {
+): Promise<{ readonly status: number; readonly message: string }> {
   const before = await contents(cli);
   const { status, out, error } = await cli.run(argv, input);
   assert.equal(out, '');
   assert.match(error, /^calico-cnm: [^\n]+\n$/, 'one line says what is wrong');
   assert.equal(await contents(cli), before, 'nothing has changed');
-  return { status, said: error.slice('calico-cnm: '.length, -1) };
+  return { status, message: error.slice('calico-cnm: '.length, -1) };
 }
 
-type Wrong = readonly [what: string, document: string, said: RegExp];
+type Wrong = readonly [what: string, document: string, message: RegExp];
 
-/** Profiles with a rule that allows, and what it says besides. */
-function ofRules(rules: readonly (readonly [what: string, rule: string, said: string])[]) {
-  return rules.map(([what, rule, said]): Wrong => [
+/** Returns Profiles with an allow rule that has these fields. */
+function ofRules(rules: readonly (readonly [what: string, rule: string, message: string])[]) {
+  return rules.map(([what, rule, message]): Wrong => [
     `a rule of ${what}`,
     profile('a', `{ingress: [{action: allow, ${rule}}]}`),
-    new RegExp(`^${RegExp.escape(`Profile a: spec.ingress.0.${said}`)}$`),
+    new RegExp(`^${RegExp.escape(`Profile a: spec.ingress.0.${message}`)}$`),
   ]);
 }
 
@@ -350,15 +350,15 @@ const wrongDocuments: readonly Wrong[] = [
 ];
 
 for (const [what, document, expected] of wrongDocuments) {
-  test(`apply refuses ${what}`, async () => {
+  test(`apply rejects ${what}`, async () => {
     using cli = await used();
-    const { status, said } = await refusal(cli, ['apply', '-f', '-'], document);
+    const { status, message } = await refusal(cli, ['apply', '-f', '-'], document);
     assert.equal(status, 1);
-    assert.match(said, expected);
+    assert.match(message, expected);
   });
 }
 
-const wrongCommands: readonly (readonly [command: string, status: number, said: RegExp])[] = [
+const wrongCommands: readonly (readonly [command: string, status: number, message: RegExp])[] = [
   ['delete ippool ten', 1, /^IPPool ten: 1 of its addresses is in use; remove/],
   ['delete profile web', 1, /^Profile web is in use by container app; /],
   ['delete profile none', 1, /^Profile none does not exist$/],
@@ -392,15 +392,15 @@ const wrongCommands: readonly (readonly [command: string, status: number, said: 
 ];
 
 for (const [command, expectedStatus, expected] of wrongCommands) {
-  test(`"${command}" is refused`, async () => {
+  test(`"${command}" is rejected`, async () => {
     using cli = await used();
-    const { status, said } = await refusal(cli, command.split(' '));
-    assert.match(said, expected);
+    const { status, message } = await refusal(cli, command.split(' '));
+    assert.match(message, expected);
     assert.equal(status, expectedStatus);
   });
 }
 
-test('of several names, what exists is shown and deleted, and what does not is reported', async () => {
+test('of several names, the existing ones are shown and deleted, and the missing ones are reported', async () => {
   using cli = await used();
   for (const name of ['a', 'b']) await cli.ok(['profile', 'add', name]);
   const shown = await cli.run(['get', 'profile', 'a', 'none', 'b']);
@@ -416,7 +416,7 @@ test('of several names, what exists is shown and deleted, and what does not is r
   assert.deepEqual([skipped.status, skipped.out, skipped.error], [0, 'Profile b deleted\n', '']);
 });
 
-test('one resource that is asked for by its name is an object, others are a list; wide shows all columns', async () => {
+test('JSON of one resource requested by name is an object, otherwise a list; wide shows all columns', async () => {
   using cli = await used();
   const json = async (...argv: readonly string[]): Promise<unknown> =>
     JSON.parse(await cli.ok(['get', ...argv, '-o', 'json']));
@@ -430,7 +430,7 @@ test('one resource that is asked for by its name is an object, others are a list
   );
 });
 
-test('a Node is shown with its AS number, in parentheses where it is that of all hosts', async () => {
+test('a Node is shown with its AS number, in parentheses if it is the default of all nodes', async () => {
   using cli = startCommandLine();
   const node = (name: string, bgp: string) =>
     `apiVersion: projectcalico.org/v3\nkind: Node\nmetadata: {name: ${name}}\nspec: {bgp: ${bgp}}\n`;
@@ -446,7 +446,7 @@ test('a Node is shown with its AS number, in parentheses where it is that of all
   assert.match(await cli.ok(['get', 'nodes']), /\nb +\(65000\)/);
 });
 
-test('a field of FelixConfiguration that is not known here is stored and shown unchanged', async () => {
+test('an unknown field of FelixConfiguration is stored and shown unchanged', async () => {
   using cli = startCommandLine();
   const spec = {
     reportingInterval: '90s',
@@ -467,15 +467,15 @@ test('a field of FelixConfiguration that is not known here is stored and shown u
   assert.deepEqual(shown.spec, spec);
 });
 
-test('an edit of what has changed meanwhile is refused; read again, or without its version, it is taken', async () => {
+test('apply of an outdated resourceVersion is rejected; with the current one, or without, it is accepted', async () => {
   using cli = await used();
   const read = await cli.ok(['get', 'profile', 'web', '-o', 'yaml']);
   const edited = read.replace('has(web)', 'has(mine)');
   await cli.ok(['profile', 'web', 'tag', 'add', 'theirs']);
-  const { status, said } = await refusal(cli, ['apply', '-f', '-'], edited);
+  const { status, message } = await refusal(cli, ['apply', '-f', '-'], edited);
   assert.equal(status, 1);
   assert.match(
-    said,
+    message,
     /^Profile web was modified since .*; read it again \(calico-cnm get\), or omit/,
   );
   const again = await cli.ok(['get', 'profile', 'web', '-o', 'yaml']);
@@ -487,7 +487,7 @@ test('an edit of what has changed meanwhile is refused; read again, or without i
   assert.equal(await cli.ok(['apply', '-f', '-'], bare), 'Profile web changed\n');
 });
 
-test('what get prints, apply takes back and finds unchanged', async () => {
+test('apply accepts the output of get and reports it unchanged', async () => {
   using cli = await used();
   for (const format of ['yaml', 'json']) {
     for (const kind of ['ippool', 'profile', 'workloadendpoint']) {
@@ -497,7 +497,7 @@ test('what get prints, apply takes back and finds unchanged', async () => {
   }
 });
 
-test('a file is read and its resources are created, changed and deleted', async () => {
+test('resources of a file are created, changed and deleted', async () => {
   using cli = await used();
   const file = cli.file('a.yaml', profile('a', '{egress: [{action: Allow}]}'));
   assert.equal(await cli.ok(['apply', '-f', file]), 'Profile a created\n');
@@ -507,7 +507,7 @@ test('a file is read and its resources are created, changed and deleted', async 
   assert.equal(await cli.ok(['delete', '-f', file]), 'Profile a deleted\n');
 });
 
-test('a setting that makes no sense is named with value and origin', async () => {
+test('an invalid setting is reported with value and origin', async () => {
   using cli = startCommandLine({ ETCD_ENDPOINTS: 'localhost:2379' });
   const { status, error } = await cli.run(['get', 'profile']);
   assert.equal(status, 1);
@@ -517,7 +517,7 @@ test('a setting that makes no sense is named with value and origin', async () =>
   );
 });
 
-test('a datastore that does not answer is named', async () => {
+test('a datastore that does not respond is named', async () => {
   using cli = startCommandLine({ ETCD_ENDPOINTS: 'http://127.0.0.1:9' });
   const { status, error } = await cli.run(['get', 'profile']);
   assert.equal(status, 1);

@@ -5,26 +5,26 @@ import type { Draft } from '../datastore/writer.ts';
 import { runCommand } from './program.ts';
 import { withStore } from './store.ts';
 
-/** What a command said. */
+/** The output of a command. */
 export interface Said {
   readonly status: number;
   readonly out: string;
   readonly error: string;
 }
 
-/** The command line in this process, against a datastore file in a folder of its own. */
+/** The command line in this process, with a datastore file in its own folder. */
 export interface CommandLine extends Disposable {
   readonly folder: string;
   run(argv: readonly string[], input?: string): Promise<Said>;
-  /** The output of a command that must succeed. */
+  /** Returns the output of a command that must succeed. */
   ok(argv: readonly string[], input?: string): Promise<string>;
-  /** Makes a file in the folder; answers its path. */
+  /** Creates a file in the folder. Returns its path. */
   file(name: string, content: string): string;
   /** Writes to the datastore directly, as the daemon does. */
   write<T>(plan: (draft: Draft) => T): Promise<T>;
 }
 
-/** Every write waits for the disk; in memory there is none. */
+/** In memory, because every write to a disk is synchronous. */
 function memoryOrDisk(): string {
   return existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 }
@@ -53,9 +53,9 @@ export function startCommandLine(environment: Readonly<Record<string, string>> =
     folder,
     run,
     ok: async (argv, input) => {
-      const said = await run(argv, input);
-      if (said.status !== 0) throw new Error(`${argv.join(' ')}: ${said.error}${said.out}`);
-      return said.out;
+      const output = await run(argv, input);
+      if (output.status !== 0) throw new Error(`${argv.join(' ')}: ${output.error}${output.out}`);
+      return output.out;
     },
     file: (name, content) => {
       const path = join(folder, name);

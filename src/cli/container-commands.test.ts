@@ -27,7 +27,7 @@ const web = network('web');
 const closed = network('closed', true);
 const asIs = <T>(resource: T): T => resource;
 
-/** A container `app` on the networks, joined as the driver does it, and Profiles to choose from. */
+/** A container `app` on the networks, joined like the driver does, and several Profiles. */
 async function host(...networks: readonly DockerNetwork[]): Promise<CommandLine> {
   const cli = startCommandLine();
   for (const name of ['db', 'log']) await cli.ok(['profile', 'add', name]);
@@ -54,7 +54,7 @@ async function host(...networks: readonly DockerNetwork[]): Promise<CommandLine>
   return cli;
 }
 
-/** What the driver does at Join, and whenever Docker tells something of the container. */
+/** Writes the endpoint like the driver at Join and at each container event of Docker. */
 function describe(cli: CommandLine, one: DockerNetwork, name = 'app') {
   return cli.write((draft) =>
     describeEndpoint(draft, {
@@ -103,7 +103,7 @@ test('Profiles of a running container are appended, set and removed', async () =
   assert.deepEqual(await profiles(), []);
 });
 
-test('what was chosen survives what the driver writes afterwards', async () => {
+test('changed Profiles are kept when the driver writes the endpoint again', async () => {
   using cli = await host(web);
   await cli.ok(command('set db'));
   await describe(cli, web, 'renamed');
@@ -111,7 +111,7 @@ test('what was chosen survives what the driver writes afterwards', async () => {
   assert.deepEqual([spec.workload, spec.profiles], ['renamed', ['db']]);
 });
 
-test('a container without a choice follows what the driver writes', async () => {
+test('unchanged Profiles follow the writes of the driver', async () => {
   using cli = await host(web);
   await cli.write((draft) => {
     const changed = { ...web, options: { profiles: ['log'] } };
@@ -121,7 +121,7 @@ test('a container without a choice follows what the driver writes', async () => 
   assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['log']);
 });
 
-test('the isolation of an internal network cannot be chosen away', async () => {
+test('the isolation Profile of an internal network cannot be removed', async () => {
   using cli = await host(closed);
   await cli.ok(command('set db'));
   assert.deepEqual((await endpoint(cli, closed)).spec.profiles, ['xi--closed', 'db']);
@@ -130,7 +130,7 @@ test('the isolation of an internal network cannot be chosen away', async () => {
   assert.deepEqual((await endpoint(cli, closed)).spec.profiles, ['xi--closed', 'db']);
 });
 
-test('the tags of a choice on one network are carried on the others', async () => {
+test('tags of Profiles changed on one network are shared on the others', async () => {
   using cli = await host(web, closed);
   await cli.ok(command('set db'));
   for (const one of [web, closed]) {
@@ -140,14 +140,14 @@ test('the tags of a choice on one network are carried on the others', async () =
   }
 });
 
-test('to show is what a command without a verb does', async () => {
+test('a command without a verb shows the Profiles', async () => {
   using cli = await host(web);
   const shown = await cli.ok(['container', 'app', 'profile', 'show']);
   assert.equal(await cli.ok(['container', 'app', 'profile']), shown);
   assert.equal(await cli.ok(['container', 'app']), shown);
 });
 
-for (const [argv, said] of [
+for (const [argv, message] of [
   [['container', 'app', 'profile', 'append', 'nothing'], 'Profile nothing does not exist'],
   [['container', 'nobody', 'profile', 'show'], 'no container nobody on a Calico network; '],
   [['container', 'app', 'profile', 'append'], 'container app profile append: invalid command; '],
@@ -157,17 +157,17 @@ for (const [argv, said] of [
     'no container app on a Calico network; ',
   ],
 ] as const) {
-  test(`"${argv.join(' ')}" is refused in one line`, async () => {
+  test(`"${argv.join(' ')}" is rejected on one line`, async () => {
     using cli = await host(web);
     const { status, out, error } = await cli.run(argv);
     assert.deepEqual([status, out], [1, '']);
-    assert.ok(error.startsWith(`calico-cnm: ${said}`), error);
+    assert.ok(error.startsWith(`calico-cnm: ${message}`), error);
     assert.equal(error.trimEnd().split('\n').length, 1);
     assert.deepEqual((await endpoint(cli, web)).spec.profiles, ['web']);
   });
 }
 
-test('a container in quarantine is refused: its Profiles are not known yet', async () => {
+test('a container in quarantine is rejected: its Profiles are not known yet', async () => {
   using cli = await host(web);
   await cli.write((draft) =>
     describeEndpoint(draft, {
@@ -182,7 +182,7 @@ test('a container in quarantine is refused: its Profiles are not known yet', asy
   assert.match(error, /container app is in quarantine \(Docker did not answer within 2 s\); /);
 });
 
-test('of containers of one name on two hosts one must be meant', async () => {
+test('a container name that exists on two hosts needs --node', async () => {
   using cli = await host(web);
   await cli.write((draft) => {
     const here = draft.get('WorkloadEndpoint', idOn(web));

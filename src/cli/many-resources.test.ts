@@ -4,7 +4,7 @@ import { parseCidr } from '../ip/cidr.ts';
 import { claimBlock } from '../ipam/records/records.ts';
 import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 
-/** Files and pools that are larger than one transaction of the datastore. */
+/** Files and pools larger than one transaction. */
 
 function profile(name: string, rules = 1): string {
   const rule = '{action: Allow, protocol: TCP, source: {nets: [10.0.0.0/8]}}';
@@ -17,14 +17,14 @@ function profile(name: string, rules = 1): string {
   ].join('\n');
 }
 
-/** The names of the stored Profiles. */
+/** Returns the names of the stored Profiles. */
 function profilesOf(cli: CommandLine): Promise<readonly string[]> {
   return cli.write((draft) => [...draft.entries('Profile')].map(([name]) => name));
 }
 
 const names = Array.from({ length: 150 }, (_, index) => `p${index}`);
 
-test('150 resources of one file are created, changed and deleted, each with its line', async () => {
+test('150 resources of one file are created, changed and deleted, one line each', async () => {
   using cli = startCommandLine();
   const documents = names.map((name) => profile(name)).join('---\n');
   const lines = (what: string) => names.map((name) => `Profile ${name} ${what}\n`).join('');
@@ -34,17 +34,17 @@ test('150 resources of one file are created, changed and deleted, each with its 
   assert.deepEqual(await profilesOf(cli), []);
 });
 
-test('resources whose texts fill more than a transaction are created all the same', async () => {
+test('resources larger together than a transaction are created', async () => {
   using cli = startCommandLine();
   const documents = names
     .slice(0, 8)
     .map((name) => profile(name, 4000))
     .join('---\n');
-  const said = await cli.ok(['apply', '-f', '-'], documents);
-  assert.equal(said.split('\n').filter((line) => line.endsWith(' created')).length, 8);
+  const output = await cli.ok(['apply', '-f', '-'], documents);
+  assert.equal(output.split('\n').filter((line) => line.endsWith(' created')).length, 8);
 });
 
-test('one that would be refused keeps the whole file from being written', async () => {
+test('one invalid resource prevents writing of the whole file', async () => {
   using cli = startCommandLine();
   const bad = profile('bad').replace('10.0.0.0/8', '300.0.0.0/8');
   for (const documents of [
@@ -62,7 +62,7 @@ test('one that would be refused keeps the whole file from being written', async 
   assert.deepEqual(await profilesOf(cli), []);
 });
 
-test('one that is too large for a transaction is named, and does not stop the others', async () => {
+test('a resource too large for a transaction is named, and the others are written', async () => {
   using cli = startCommandLine();
   const documents = [profile('a'), profile('huge', 30_000), profile('b')].join('---\n');
   const { status, out, error } = await cli.run(['apply', '-f', '-'], documents);

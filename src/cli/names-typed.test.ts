@@ -13,11 +13,11 @@ import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 import { formatStatus } from './status-text.ts';
 import { formatTable } from './table.ts';
 
-/** What people type is what they have seen, and what they are answered is what they have typed. */
+/** Commands accept the names that other commands print, and print names as typed. */
 
 const containerId = 'c1'.repeat(32);
 
-/** Container `app` on two networks, and an endpoint of which Docker has told no container. */
+/** Container `app` on two networks, and an endpoint without a known container. */
 async function endpoints(): Promise<CommandLine> {
   const cli = startCommandLine({ NODENAME: 'host-1' });
   await cli.ok(['profile', 'add', 'web']);
@@ -49,7 +49,7 @@ async function endpoints(): Promise<CommandLine> {
 
 const names = (yaml: string) => [...yaml.matchAll(/endpoint: (e\d)/g)].map(([, name]) => name);
 
-test('--version and -v print what version prints', async () => {
+test('--version and -v print the same as version', async () => {
   using cli = startCommandLine();
   for (const word of ['version', '--version', '-v']) {
     assert.deepEqual(await cli.run([word]), {
@@ -60,22 +60,22 @@ test('--version and -v print what version prints', async () => {
   }
 });
 
-test('get takes what it prints under CONTAINER, IDs of containers and names of resources', async () => {
+test('get accepts the values of its column CONTAINER, container IDs and resource names', async () => {
   using cli = await endpoints();
   const shown = await cli.ok(['get', 'wep']);
   assert.match(shown, /^app +host-1/m);
   const title = /^(endpoint e3) /m.exec(shown)?.[1] ?? assert.fail(shown);
   const resource = endpointName('host-1', 'e2');
-  for (const [asked, found] of [
+  for (const [typed, found] of [
     ['app', ['e1', 'e2']],
     [containerId.slice(0, 12), ['e1', 'e2']],
     [title, ['e3']],
     [resource, ['e2']],
     [`libnetwork/${resource}`, ['e2']],
   ] as const) {
-    assert.deepEqual(names(await cli.ok(['get', 'wep', asked, '-o', 'yaml'])), found, asked);
-    if (!asked.startsWith('endpoint')) assert.match(await cli.ok(['container', asked]), /^app /m);
-    await cli.ok(['ports', asked]);
+    assert.deepEqual(names(await cli.ok(['get', 'wep', typed, '-o', 'yaml'])), found, typed);
+    if (!typed.startsWith('endpoint')) assert.match(await cli.ok(['container', typed]), /^app /m);
+    await cli.ok(['ports', typed]);
   }
   const both = await cli.ok(['get', 'wep', 'app', resource, '-o', 'yaml']);
   assert.deepEqual(names(both), ['e1', 'e2']);
@@ -88,7 +88,7 @@ test('get takes what it prints under CONTAINER, IDs of containers and names of r
   }
 });
 
-test('delete takes the same names', async () => {
+test('delete accepts the same names', async () => {
   using cli = await endpoints();
   const deleted = await cli.ok(['delete', 'wep', 'app']);
   assert.match(deleted, /^(WorkloadEndpoint libnetwork\/host--1-\S+-e[12] deleted\n){2}$/);
@@ -98,7 +98,7 @@ test('delete takes the same names', async () => {
   assert.deepEqual([status, error], [1, 'calico-cnm: WorkloadEndpoint app does not exist\n']);
 });
 
-test('ipam release takes an address, or --ip as calicoctl does, but not both and not none', async () => {
+test('ipam release needs exactly one of an address and --ip', async () => {
   using cli = startCommandLine();
   const held = () =>
     cli.write((draft) => {
@@ -118,7 +118,7 @@ test('ipam release takes an address, or --ip as calicoctl does, but not both and
   }
 });
 
-test('a rule typed with inbound or outbound is refused in these words', async () => {
+test('the error of an inbound or outbound rule uses these terms', async () => {
   using cli = await endpoints();
   await cli.ok(['profile', 'add', 'My_App']);
   for (const direction of ['inbound', 'outbound']) {
@@ -137,10 +137,10 @@ test('a rule typed with inbound or outbound is refused in these words', async ()
 /** All but the newline. */
 const acts = /(?!\n)[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/u;
 
-/** What Docker takes in the name of a network, and a terminal acts upon. */
+/** Characters that Docker allows in network names and a terminal interprets. */
 const nasty = 'a\nFAIL  all\r\t\u001b[31mred\u009b1m\u202Eevil\u2028';
 
-test('whatever a name holds, its line stays a line, and no terminal acts upon it', () => {
+test('special characters in names are escaped, so that a row stays one line', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary' }), (text) => {
       const table = formatTable(['a', 'b'], [[text + nasty, 'x']]);
@@ -183,7 +183,7 @@ test('whatever a name holds, its line stays a line, and no terminal acts upon it
   assert.doesNotMatch(status, /^ *FAIL {2}all/m);
 });
 
-test('a Profile of such a name is shown on one line, and refused in one', async () => {
+test('a Profile with such a name is shown on one line, and its error is one line', async () => {
   using cli = startCommandLine();
   await cli.ok(['profile', 'add', nasty]);
   for (const argv of [['profile'], ['profile', nasty], ['profile', 'show', '--detailed']]) {

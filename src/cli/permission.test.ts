@@ -13,7 +13,7 @@ const wrapped = new CalicoError(
   { cause: refused },
 );
 
-test('an ordinary user who is refused is told the command to type', () => {
+test('the error of an ordinary user without permission names the sudo command', () => {
   assert.equal(
     describe(asPermission(wrapped, ['profile', 'add', "it's"], 1000)),
     "permission denied (/etc/calico/calico-cnm.env); run as root: sudo calico-cnm profile add 'it'\\''s'",
@@ -24,7 +24,7 @@ test('an ordinary user who is refused is told the command to type', () => {
   );
 });
 
-test('root, and every other error, hear what happened', () => {
+test('errors of root, and all other errors, are unchanged', () => {
   assert.equal(asPermission(wrapped, ['status'], 0), wrapped);
   const other = new CalicoError('cli/bad-argument', { what: 'a', why: 'b' });
   assert.equal(asPermission(other, ['status'], 1000), other);

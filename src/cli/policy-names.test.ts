@@ -31,7 +31,7 @@ for (const [release, policy] of [
   ['v3.31', stored('default.web', named('web'))],
   ['v3.32', stored('web', named('web'))],
 ] as const) {
-  test(`a policy that ${release} has stored is shown, changed and deleted by the name that people gave it`, async () => {
+  test(`a policy stored by ${release} is shown, changed and deleted by the name its user chose`, async () => {
     using cli = startCommandLine();
     const id = policy.metadata.name;
     await cli.write((draft) => draft.put('GlobalNetworkPolicy', id, policy));
@@ -57,7 +57,7 @@ for (const [release, policy] of [
   });
 }
 
-test('two policies whose names differ by the prefix are two; one that is stored twice goes at once', async () => {
+test('policies whose names differ only by the prefix are distinct; a policy stored twice is deleted in one step', async () => {
   using cli = startCommandLine();
   await cli.write((draft) => {
     draft.put('GlobalNetworkPolicy', 'web', stored('web', named('web')));
@@ -80,7 +80,7 @@ test('two policies whose names differ by the prefix are two; one that is stored 
   assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
 });
 
-test('a name that several namespaces have is shown of each, and deleted where its namespace is said', async () => {
+test('a name in several namespaces is shown for each, and deleted only with its namespace', async () => {
   using cli = startCommandLine();
   for (const namespace of ['default', 'shop']) {
     await cli.ok(
@@ -103,7 +103,7 @@ test('a name that several namespaces have is shown of each, and deleted where it
   assert.equal(await cli.ok(['delete', 'np', 'web']), 'NetworkPolicy default/web deleted\n');
 });
 
-test('tiers are listed in their order, and one that has policies, or belongs to Calico, stays', async () => {
+test('tiers are listed by order; a tier with policies and a built-in tier cannot be deleted', async () => {
   using cli = startCommandLine();
   const documents = [
     tier('default', '{}'),

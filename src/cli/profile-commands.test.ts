@@ -12,7 +12,7 @@ function words(text: string): readonly string[] {
   return text.split(' ');
 }
 
-test('a rule goes to the end, or to its place, and is removed by place or by its words', async () => {
+test('a rule is appended or inserted at a position, and removed by position or expression', async () => {
   using cli = await profiles('web');
   const rules = async () =>
     (await cli.ok(words('profile web rule show')))
@@ -33,7 +33,7 @@ test('a rule goes to the end, or to its place, and is removed by place or by its
   assert.deepEqual(await rules(), ['1  allow tcp from cidr 10.0.0.0/8 to ports 80']);
 });
 
-test('the rules as JSON are taken back by update, which replaces them all', async () => {
+test('rule update accepts the output of rule json and replaces all rules', async () => {
   using cli = await profiles('web', 'other');
   await cli.ok(words('profile web rule add inbound allow icmp type 8 from tag other'));
   const rules = await cli.ok(words('profile web rule json'));
@@ -50,7 +50,7 @@ test('the rules as JSON are taken back by update, which replaces them all', asyn
   assert.equal(await cli.ok(words('profile other tag show')), 'other\n');
 });
 
-test('names that Docker allows and Calico does not are used as Docker has them', async () => {
+test('names that Docker allows and Calico does not are used unchanged', async () => {
   using cli = await profiles('My_Net.X', 'web');
   await cli.ok(words('profile web rule add inbound allow from tag My_Net.X'));
   const shown = await cli.ok(words('profile My_Net.X show'));
@@ -64,7 +64,7 @@ test('names that Docker allows and Calico does not are used as Docker has them',
   );
 });
 
-test('to show is what a command without a verb does', async () => {
+test('a command without a verb shows the Profile', async () => {
   using cli = await profiles('web', 'other');
   assert.equal(await cli.ok(['profile']), await cli.ok(words('profile show')));
   assert.equal(await cli.ok(words('profile web')), await cli.ok(words('profile web show')));
@@ -77,14 +77,14 @@ test('a rule is removed by its number', async () => {
   assert.match(shown, /inbound:\n {4}1 {2}allow udp\n/);
 });
 
-test('a Profile may be called as a command is', async () => {
+test('a Profile may have the name of a command', async () => {
   using cli = await profiles('add', 'show', 'rule');
   assert.match(await cli.ok(words('profile show show')), /^show\n/);
   assert.match(await cli.ok(words('profile add rule add inbound allow udp')), /2 {2}allow udp/);
   assert.equal(await cli.ok(words('profile rule tag show')), 'rule\n');
 });
 
-test('removing a tag says which rules speak of it in vain', async () => {
+test('removing a tag prints the rules that still refer to it', async () => {
   using cli = await profiles('web', 'other');
   await cli.ok(words('profile other rule add inbound allow from tag web'));
   assert.equal(
@@ -129,7 +129,7 @@ test('a Profile in use is removed only with --no-check', async () => {
   assert.equal(await cli.ok(words('profile remove web --no-check')), 'Profile web removed\n');
 });
 
-for (const [command, said] of [
+for (const [command, message] of [
   [
     'profile web rule add inbound --at 3 allow',
     'calico-cnm: position 3: Profile web has 1 inbound rule',
@@ -166,15 +166,15 @@ for (const [command, said] of [
   ['profile add web', 'calico-cnm: Profile web already exists'],
   ['profile remove db', 'calico-cnm: Profile db does not exist'],
 ] as const) {
-  test(`"${command}" is refused in one line`, async () => {
+  test(`"${command}" is rejected on one line`, async () => {
     using cli = await profiles('web');
     const before = await cli.ok(words('profile show --detailed'));
-    assert.deepEqual(await cli.run(words(command)), { status: 1, out: '', error: `${said}\n` });
+    assert.deepEqual(await cli.run(words(command)), { status: 1, out: '', error: `${message}\n` });
     assert.equal(await cli.ok(words('profile show --detailed')), before);
   });
 }
 
-for (const [input, said] of [
+for (const [input, message] of [
   [
     '{"ingress": [{"action": "Permit"}]}',
     'document 1: ingress.0.action: must be one of Allow, Deny, Log, Pass',
@@ -187,12 +187,12 @@ for (const [input, said] of [
     'Profile web: spec.ingress.0.source.selector: selector "has(": syntax error at',
   ],
 ] as const) {
-  test(`rule update refuses ${input === '' ? 'nothing' : input}, and changes nothing`, async () => {
+  test(`rule update rejects ${input === '' ? 'nothing' : input}, and changes nothing`, async () => {
     using cli = await profiles('web');
     const before = await cli.ok(words('profile web rule json'));
     const { status, error } = await cli.run(words('profile web rule update'), input);
     assert.equal(status, 1);
-    assert.ok(error.startsWith(`calico-cnm: ${said}`), error);
+    assert.ok(error.startsWith(`calico-cnm: ${message}`), error);
     assert.equal(error.trimEnd().split('\n').length, 1);
     assert.equal(await cli.ok(words('profile web rule json')), before);
   });

@@ -18,7 +18,7 @@ function profileOf(rule: PolicyRule): Profile {
   };
 }
 
-test('every rule that apply takes is enforced', () => {
+test('every rule that apply accepts is enforced', () => {
   let taken = 0;
   const rule = fc
     .constantFrom(...combinationsOfFields())
@@ -34,7 +34,7 @@ test('every rule that apply takes is enforced', () => {
   assert.ok(taken >= 2000);
 });
 
-test('a selector of namespaces is one of the labels that endpoints inherit of theirs, as Felix reads it', () => {
+test('a namespace selector selects labels inherited from the namespace, as in Felix', () => {
   const compiled = (source: NonNullable<PolicyRule['source']>) => {
     const { ingress, problem } = compileProfile('p', profileOf({ action: 'Allow', source }));
     assert.equal(problem, undefined);
@@ -52,7 +52,7 @@ test('a selector of namespaces is one of the labels that endpoints inherit of th
   }
 });
 
-test('actions are read in any case and stored as Calico writes them', async () => {
+test('actions are parsed case-insensitively and stored in the form of Calico', async () => {
   using cli = startCommandLine();
   const document =
     'apiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: p}\nspec: {ingress: [{action: allow}, {action: DENY}], egress: [{action: pAsS}]}\n';
@@ -65,7 +65,7 @@ test('actions are read in any case and stored as Calico writes them', async () =
   assert.deepEqual(egress, [{ action: 'Pass' }]);
 });
 
-test('the Profile that allows everything is shown, and neither changed nor removed', async () => {
+test('the built-in Profile that allows all traffic is shown, and cannot be changed or removed', async () => {
   using cli = startCommandLine();
   const name = 'projectcalico-default-allow';
   assert.match(await cli.ok(['get', 'profile']), new RegExp(`^${name} `, 'm'));
@@ -87,7 +87,7 @@ test('the Profile that allows everything is shown, and neither changed nor remov
   }
 });
 
-test('a rule that is refused is named in the words that were typed', async () => {
+test('the error of an invalid rule uses the terms of the command', async () => {
   using cli = startCommandLine();
   await cli.ok(['profile', 'add', 'web']);
   const add = ['profile', 'web', 'rule', 'add', 'inbound'];

@@ -1,15 +1,15 @@
 import type { ResourceKind } from '../model/kinds/index.ts';
 
-/** A resource as people write it, what the table shows of it, and where and how Calico's client would store it. */
+/** A resource as users write it, its row in the table, and its key and value as stored by Calico's client. */
 export interface ResourceLife {
   readonly kind: ResourceKind;
-  /** The word for the kind, short where there is one. */
+  /** The name of the kind on the command line, its short form if any. */
   readonly word: string;
-  /** The name that people give, and the id that the commands speak of. */
+  /** The name in commands and their output. */
   readonly id: string;
-  /** Metadata besides the name, and spec, as YAML in one line. */
+  /** The YAML document. */
   readonly document: string;
-  /** The line of the table without what stands between the columns. */
+  /** The cells of its row in the table. */
   readonly row: readonly string[];
   /** The key below the root of resources. */
   readonly key: string;
@@ -17,7 +17,7 @@ export interface ResourceLife {
   readonly marks?: unknown;
   /** The stored spec. */
   readonly spec: unknown;
-  /** What `apply` says besides; the kind's own sentence if it is not enforced. */
+  /** The note printed by `apply`, if any. */
   readonly note: string | undefined;
 }
 
@@ -34,13 +34,13 @@ const storedRule = {
   destination: { ports: [80, '8000:8010'] },
 };
 
-/** What Calico's client adds to a policy of the tier `default`. */
+/** Labels and annotations that Calico's client adds to a policy of the tier `default`. */
 const policyMarks = (name: string, labels: Readonly<Record<string, string>> = {}) => ({
   labels: { ...labels, 'projectcalico.org/tier': 'default' },
   annotations: { 'projectcalico.org/metadata': JSON.stringify({ name }) },
 });
 
-/** The kinds that are stored for Calico and have no effect yet, and Node, which has some. */
+/** The kinds that are stored for Calico and have no effect yet, and Node, which has an effect. */
 export const resourceLives: readonly ResourceLife[] = [
   {
     kind: 'Tier',
@@ -194,12 +194,12 @@ export const resourceLives: readonly ResourceLife[] = [
   },
 ];
 
-/** A command that must succeed; answers what it printed. */
+/** Runs a command that must succeed. Returns its output. */
 type Command = (argv: readonly string[], input?: string) => Promise<string>;
 
 /**
- * Creates a resource, reads it in all forms, applies what was read, and deletes it. `stored` answers the value at a key
- * below the root of resources. Throws where anything is not as it should be.
+ * Creates a resource, reads it in all formats, applies the output, and deletes it. `stored` returns the value of a key
+ * below the root of resources. Throws if a result differs from the expected one.
  */
 export async function live(
   { kind, word, id, document, row, key, marks = {}, spec, note = '' }: ResourceLife,

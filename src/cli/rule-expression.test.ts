@@ -34,7 +34,7 @@ for (const [words, rule] of examples) {
   });
 }
 
-for (const [wrong, said] of [
+for (const [wrong, message] of [
   ['permit', /"permit": must be allow/],
   ['allow tcp from', /missing at the end/],
   ['allow from nobody', /"nobody": must be ports, tag, cidr or selector/],
@@ -43,7 +43,10 @@ for (const [wrong, said] of [
   ['', /an action is missing/],
 ] as const) {
   test(`"${wrong}" is rejected with the invalid argument`, () => {
-    assert.throws(() => parseRuleExpression(wrong.split(' ').filter((word) => word !== '')), said);
+    assert.throws(
+      () => parseRuleExpression(wrong.split(' ').filter((word) => word !== '')),
+      message,
+    );
   });
 }
 

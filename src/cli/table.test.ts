@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { counted } from '../model/counted.ts';
 import { formatCount, formatTable } from './table.ts';
 
-test('columns are as wide as their longest cell; numbers stand to the right', () => {
+test('columns are as wide as their longest cell; numbers are aligned right', () => {
   assert.equal(
     formatTable(
       ['name', 'in use', 'note'],
@@ -17,15 +17,15 @@ test('columns are as wide as their longest cell; numbers stand to the right', ()
   );
 });
 
-test('a column in which one cell is no number stands to the left', () => {
+test('a column with a non-numeric cell is aligned left', () => {
   assert.equal(formatTable(['n'], [['10'], ['none']]), 'N\n10\nnone\n');
 });
 
-test('without rows there is the header alone', () => {
+test('a table without rows has only the header', () => {
   assert.equal(formatTable(['name', 'cidr'], []), 'NAME   CIDR\n');
 });
 
-test('every row is a line, every cell is in it in its order, no line ends in spaces', () => {
+test('every row is one line with its cells in order and without trailing spaces', () => {
   const cell = fc.string({ unit: fc.constantFrom('a', '1', '.', '-'), minLength: 1, maxLength: 9 });
   const rows = fc.array(fc.array(cell, { minLength: 3, maxLength: 3 }), { maxLength: 8 });
   fc.assert(
@@ -42,7 +42,7 @@ test('every row is a line, every cell is in it in its order, no line ends in spa
   );
 });
 
-test('what nobody counts is written as a power of two, less what is missing', () => {
+test('large counts are written as a power of two minus the rest', () => {
   assert.equal(formatCount(65_533n, 65_536n), '65533');
   assert.equal(formatCount(2n ** 80n, 2n ** 80n), '2^80');
   assert.equal(formatCount(2n ** 80n - 3n, 2n ** 80n), '2^80-3');

@@ -7,7 +7,7 @@ import { startCommandLine, type CommandLine } from './command-line.fixture.ts';
 const signal = AbortSignal.timeout(600_000);
 const resources = '/calico/resources/v3/projectcalico.org/';
 
-/** Writes a pool as another tool would; its selector is none. */
+/** Writes a pool with an invalid selector, like another tool. */
 async function writeBadPool(cli: CommandLine): Promise<void> {
   await cli.ok(['get', 'ippool']);
   const store = await openSqliteStore(join(cli.folder, 'calico.db'));
@@ -23,7 +23,7 @@ async function writeBadPool(cli: CommandLine): Promise<void> {
   await store.close();
 }
 
-test('what cannot be read is mended by apply, and removed by delete', async () => {
+test('an unreadable value is replaced by apply and removed by delete', async () => {
   using cli = startCommandLine();
   const mended =
     'apiVersion: projectcalico.org/v3\nkind: IPPool\nmetadata: {name: bad}\nspec: {cidr: 10.99.0.0/16}\n';
