@@ -24,7 +24,7 @@ function suite(engine: '20.10' | '28.5'): void {
     await lab.refused('plugin', 'enable', pluginName);
     assert.match(
       lab.host.dockerLog(),
-      /CALICO_MTU=\S*7\S* \(from the environment\): must be a whole number/,
+      /CALICO_MTU=\S*7\S* \(from the environment\): must be an integer/,
     );
     assert.match(
       await lab.refused('plugin', 'set', pluginName, 'CALICO_COLOUR=red'),
@@ -94,7 +94,7 @@ function suite(engine: '20.10' | '28.5'): void {
 
   test('the node has the name of the host', async () => {
     const host = await lab.host.run(['hostname']);
-    assert.match(await lab.calico('status'), new RegExp(` on ${host}, since`));
+    assert.match(await lab.calico('status'), new RegExp(` on ${host}, up since`));
   });
 
   test('it is not disabled while a network uses it', async () => {
