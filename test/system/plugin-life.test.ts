@@ -85,7 +85,7 @@ describe('the managed plugin by way of a registry', { timeout: 600_000 }, () => 
     }
     await lab.docker(...words`plugin enable ${first}`);
     await lab.isWellAgain();
-    await shows(/^calico-cnm v1 on other-name, since/, 'status');
+    await shows(/^calico-cnm v1 on other-name, up since/, 'status');
     await shows(/datastore: https:\/\/127\.0\.0\.1:2379, in sync/, 'status');
     await shows(/^\S+ +10\.99\.0\.0\/16 /m, 'get', 'ippool');
     assert.match(etcd.etcdctl('get', '--prefix', '/calico/', '--keys-only'), /nodes\/other-name/);
@@ -120,7 +120,7 @@ describe('the managed plugin by way of a registry', { timeout: 600_000 }, () => 
       await lab.isWellAgain();
     };
     await lab.losesNothing('plain', () => lab.losesNothing('own', upgrade));
-    await shows(/^calico-cnm v2 on other-name, since/, 'status');
+    await shows(/^calico-cnm v2 on other-name, up since/, 'status');
     for (const network of ['plain', 'own']) await reachesFromAnother(network);
   });
 

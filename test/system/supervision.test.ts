@@ -92,7 +92,7 @@ describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
       const daemon = await startCalicoDaemon(host.machine);
       const { stdout } = await host.exec(['calico-cnm', 'status']);
       assert.equal(await daemon.end('SIGTERM'), 0, daemon.output());
-      assert.match(stdout, / on calico-lab-\d+-\d+, since /);
+      assert.match(stdout, / on calico-lab-\d+-\d+, up since /);
       assert.match(daemon.output(), /warn \S*ipv6-forwarding.json is damaged/);
       assert.match(daemon.output(), /warn \S*nodename contains no valid node name/);
     }
