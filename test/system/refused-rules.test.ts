@@ -119,7 +119,7 @@ function isolates(backend: Backend, family: IpFamily): void {
     await tables.apply(signal);
     assert.deepEqual(
       tables.failures().map(({ what }) => what),
-      ['end of the chain cali-pri-3 (filter)'],
+      ['removal of chain cali-pri-3 (filter)'],
     );
     assert.deepEqual(listing('cali-pri-3'), []);
     assert.ok(!saved().includes(':cali-pri-4 '));

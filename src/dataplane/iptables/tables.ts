@@ -125,7 +125,7 @@ export class IptablesTables {
         what: `${ifRefused?.what ?? name}, IPv${this.#family}`,
         why,
       })),
-      ...[...stuck].map(([name, why]) => ({ what: `end of chain ${name} (${table})`, why })),
+      ...[...stuck].map(([name, why]) => ({ what: `removal of chain ${name} (${table})`, why })),
     ]);
   }
 
