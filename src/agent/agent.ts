@@ -6,7 +6,7 @@ import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
 import { CalicoError, describe } from '../errors/error.ts';
 import type { EntryKind } from '../model/kinds/index.ts';
-import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import { endpointPrefixes, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { AgentDeps } from './agent-deps.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import { phases, type HostEvent, type Manager, type Participant, type Phase } from './manager.ts';
@@ -111,7 +111,8 @@ export class Agent {
       await this.#waiters.until(isMet, withDeadline(signal, programmedMs));
     } catch (error) {
       const late = this.#seen < revision ? 'the datastore has not told of it yet' : undefined;
-      const networks = containers.endpoint(endpointId)?.spec.ipNetworks ?? [];
+      const endpoint = containers.endpoint(endpointId);
+      const networks = [...(endpoint?.spec.ipNetworks ?? []), ...endpointPrefixes(endpoint)];
       const refused = this.#failures.about(networks);
       const why = late ?? refused ?? this.#lastError?.what ?? 'it takes too long';
       throw new CalicoError(

@@ -61,7 +61,7 @@ const metadata = fc.record(
 
 const spec = fc.record(
   {
-    orchestrator: oftenRight(fc.constant('libnetwork')),
+    orchestrator: oftenRight(fc.constantFrom('libnetwork', 'k8s')),
     workload: oftenRight(fc.constant('web-1')),
     node: oftenRight(mostly(['host-a'], ['Host A'])),
     containerID: oftenRight(fc.constant('c'.repeat(64))),
@@ -74,6 +74,12 @@ const spec = fc.record(
     profiles: oftenRight(fc.array(fc.constantFrom('web', 'db'))),
     interfaceName: oftenRight(mostly(['cali0123456789a'], ['a name'])),
     mac: oftenRight(fc.constant('ee:ee:ee:ee:ee:ee')),
+    allowSpoofedSourcePrefixes: oftenRight(
+      fc.array(
+        fc.oneof({ weight: 20, arbitrary: network }, { weight: 1, arbitrary: wrongNetwork }),
+        { maxLength: 3 },
+      ),
+    ),
     ports: oftenRight(
       fc.array(
         fc.record({

@@ -1,7 +1,11 @@
 import { parseNet, type Cidr } from '../ip/cidr.ts';
 import { briefEndpoint, type BriefEndpoint, type NamedPort, type Scope } from '../model/briefs.ts';
 import { isLabelKey, isLabelValue, isResourceName } from '../model/fields.ts';
-import { workloadEndpointType, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import {
+  orchestrator,
+  workloadEndpointType,
+  type WorkloadEndpoint,
+} from '../model/kinds/workload-endpoint.ts';
 import {
   areTextsOrAbsent,
   fieldsOf,
@@ -44,7 +48,7 @@ export class BriefEndpoints {
     if (kind !== 'WorkloadEndpoint' || apiVersion !== 'projectcalico.org/v3') return undefined;
     const names = this.#usualMetadata(fieldsOf(metadata));
     const rest = this.#usualSpec(fieldsOf(spec));
-    return names && rest && this.#shared({ ...names, ...rest, ports: [] });
+    return names && rest && this.#shared({ ...names, ...rest, prefixes: noPrefixes, ports: [] });
   }
 
   #usualMetadata(fields: Fields): Pick<BriefEndpoint, 'scope' | 'labels'> | undefined {
@@ -65,15 +69,16 @@ export class BriefEndpoints {
   }
 
   #usualSpec(fields: Fields): Pick<BriefEndpoint, 'node' | 'nets' | 'profiles'> | undefined {
-    const { orchestrator, node, endpoint, interfaceName, ipNetworks, profiles } = fields;
-    // Ports are rare and left to the schema.
-    if (fields['ports'] !== undefined) return undefined;
+    const { orchestrator: owner, node, endpoint, interfaceName, ipNetworks, profiles } = fields;
+    // Ports and prefixes are rare and left to the schema.
+    const { ports, allowSpoofedSourcePrefixes } = fields;
+    if (ports !== undefined || allowSpoofedSourcePrefixes !== undefined) return undefined;
     const { workload, containerID, mac } = fields;
     const isUsual =
       isTextOrAbsent(workload) &&
       isTextOrAbsent(containerID) &&
       isTextOrAbsent(mac) &&
-      typeof orchestrator === 'string' &&
+      typeof owner === 'string' &&
       typeof endpoint === 'string' &&
       typeof node === 'string' &&
       this.#isName(node) &&
@@ -99,11 +104,12 @@ export class BriefEndpoints {
     return true;
   }
 
-  #shared({ scope, node, nets, labels, profiles, ports }: BriefEndpoint): BriefEndpoint {
+  #shared({ scope, node, nets, prefixes, labels, profiles, ports }: BriefEndpoint): BriefEndpoint {
     return {
       scope: this.#scopes.get(scope.namespace ?? '', () => scope),
       node: this.#text(node),
       nets,
+      prefixes: prefixes.length === 0 ? noPrefixes : prefixes,
       labels: this.#labels.get(JSON.stringify(labels), () => {
         const shared: Record<string, string> = { ...labels };
         for (const key in shared) shared[key] = this.#text(shared[key] ?? '');
@@ -120,6 +126,7 @@ export class BriefEndpoints {
 }
 
 const noPorts: readonly NamedPort[] = [];
+const noPrefixes: readonly Cidr[] = [];
 
 /** Recently created values, by the text they were created from. */
 class Remembered<Value> {
@@ -147,7 +154,7 @@ function networksOf(texts: readonly string[]): readonly Cidr[] | undefined {
 
 /** Returns the text of an endpoint with this brief; fields that a brief does not have are empty. */
 export function encodeBriefEndpoint(id: string, brief: BriefEndpoint): string {
-  const { scope, node, nets, labels, profiles, ports } = brief;
+  const { scope, node, nets, prefixes, labels, profiles, ports } = brief;
   const { namespace } = scope;
   const endpoint = {
     kind: 'WorkloadEndpoint',
@@ -158,13 +165,14 @@ export function encodeBriefEndpoint(id: string, brief: BriefEndpoint): string {
       labels,
     },
     spec: {
-      orchestrator: '',
+      orchestrator: prefixes.length === 0 ? '' : orchestrator,
       node,
       endpoint: '',
       ipNetworks: nets,
       profiles,
       interfaceName: '-',
       ...(ports.length === 0 ? {} : { ports }),
+      ...(prefixes.length === 0 ? {} : { allowSpoofedSourcePrefixes: prefixes }),
     },
   };
   return JSON.stringify(endpoint);

@@ -73,6 +73,7 @@ test('a node caches the policy fields of endpoints of other hosts; the whole end
       scope: { namespace: 'libnetwork' },
       node: 'here',
       nets: ['10.1.2.3/32'],
+      prefixes: [],
       labels: { role: 'web' },
       profiles: ['web'],
       ports: [],

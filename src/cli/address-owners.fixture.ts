@@ -321,7 +321,11 @@ function host(
     stamp: (pool) => pool,
     last: new LastAddresses(),
   });
-  const plans = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
+  const plans = createNetworkAddresses({
+    now: () => new Date(),
+    stamp: <R>(resource: R) => resource,
+    usedRanges: () => [],
+  });
   const context = { stamp: <R>(resource: R) => resource, versionOf: () => undefined };
   return {
     node,

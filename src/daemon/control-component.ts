@@ -5,6 +5,7 @@ import { statusReport } from '../agent/status/status.ts';
 import { dockerChecks, installChecks } from '../agent/status/install-checks.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
+import { prefixRanges } from '../driver/endpoints/extra-addresses.ts';
 import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
 import { startControlServer, type ControlServer } from '../telemetry/control-server.ts';
 import { version } from '../version.ts';
@@ -53,7 +54,7 @@ export function startControlComponent(
         families,
         // In a managed plugin the host's folders are below /host.
         sockets: socketFiles.map((file) => file.replace(/^\/host\//, '/')),
-        connected: () => connectedRanges(sockets.rtnetlink),
+        connected: () => [...connectedRanges(sockets.rtnetlink), ...prefixRanges(mirror, local)],
         dockerPools: dockerAddressPools,
         hostProblems: parts.docker.problems(),
         moreChecks: [

@@ -48,7 +48,11 @@ export function createDockerComponent(
   const engine = createDockerApi(settings.dockerHost);
   const docker = settings.labelEndpoints ? engine : withoutPolicyLabels(engine);
   const base = { node, mirror, writer, docker, local, stamp, log };
-  const addresses = createNetworkAddresses({ now, stamp });
+  const addresses = createNetworkAddresses({
+    now,
+    stamp,
+    usedRanges: () => connectedRanges(sockets.rtnetlink),
+  });
   const { createProfiles } = settings;
   const networks = createNetworks({ node, writer, addresses, stamp, createProfiles });
   const programmed = (endpointId: string, revision: bigint, stop: AbortSignal) =>

@@ -14,9 +14,13 @@ function link(name: string, index: number, isUp = true): Link {
 }
 
 function desired(): DesiredRoutes {
-  const { endpoint, local } = routeClasses;
+  const { endpoint, local, prefix } = routeClasses;
   // As a class that wants the same places with less right.
-  return new DesiredRoutes({ endpoint, local: { ...local, table: endpoint.table, rank: 1 } });
+  return new DesiredRoutes({
+    endpoint,
+    prefix,
+    local: { ...local, table: endpoint.table, rank: 1 },
+  });
 }
 
 test('a route is planned while its interface is there and up', () => {

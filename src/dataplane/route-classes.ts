@@ -1,10 +1,18 @@
 import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
+import type { IpAddress } from '../ip/address.ts';
 import { ourProtocol, routeTables, type Route } from './netlink/route.ts';
 
 /** A desired route; the interface by name, because it may not exist yet. */
 export type DesiredRoute =
   /** To one container, through the host end of its veth. */
   | { readonly kind: 'endpoint'; readonly destination: Cidr; readonly interface: string }
+  /** To a prefix behind a container: the gateway is the container's own address. */
+  | {
+      readonly kind: 'prefix';
+      readonly destination: Cidr;
+      readonly interface: string;
+      readonly gateway: IpAddress;
+    }
   /** An address that this host answers for on all its links, without an interface that has it. */
   | { readonly kind: 'local'; readonly destination: Cidr };
 
@@ -34,6 +42,9 @@ export interface RouteClass {
 
 type RoutePlan = Pick<Route, 'type' | 'scope' | 'linkIndex' | 'gateway' | 'isOnLink'>;
 
+/** A separate protocol, because Felix's blackholes to networks have the protocol of the other classes. */
+export const prefixProtocol = 81;
+
 /** All classes of the host's network namespace. A new one is a line here and its form of `DesiredRoute`. */
 export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
   endpoint: {
@@ -48,6 +59,21 @@ export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
       type: 'unicast',
       scope: scopeOf(destination, 'link'),
       linkIndex,
+    }),
+    isHandedOver: true,
+  },
+  prefix: {
+    table: routeTables.main,
+    protocol: prefixProtocol,
+    rank: 1,
+    isOwn: ({ type }, name) => type === 'blackhole' || name?.startsWith('cali') === true,
+    interfaceOf: (desired) => (desired.kind === 'prefix' ? desired.interface : 'lo'),
+    plan: (desired, linkIndex) => ({
+      type: 'unicast',
+      scope: 'global',
+      linkIndex,
+      isOnLink: true,
+      ...(desired.kind === 'prefix' ? { gateway: desired.gateway } : {}),
     }),
     isHandedOver: true,
   },

@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Conntrack } from './conntrack.ts';
-import { splitCidr, type Cidr } from '../ip/cidr.ts';
+import type { Conntrack, Flow } from './conntrack.ts';
+import { cidrContains, cidrFamily, isHostCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 
 /**
  * Deletes the conntrack entries of addresses before their packets go to another endpoint. To the kernel these
@@ -11,12 +11,20 @@ import { splitCidr, type Cidr } from '../ip/cidr.ts';
  * flight between its conntrack lookup and its route lookup keeps its verdict. The second flush, done if the first
  * deleted anything, takes the kernel longer than such a packet.
  */
-export function staleConntrackFlusher(conntrack: Pick<Conntrack, 'flushOf'>) {
+export function staleConntrackFlusher(conntrack: Pick<Conntrack, 'flush' | 'flushOf'>) {
   return async (destinations: readonly Cidr[]): Promise<void> => {
     // The response to Docker's request is sent first, because the kernel may use a CPU for a while.
     await setImmediate();
-    const addresses = new Set(destinations.map((destination) => splitCidr(destination).address));
-    const flushed = await conntrack.flushOf(addresses);
+    const addresses = new Set(
+      destinations.filter(isHostCidr).map((destination) => splitCidr(destination).address),
+    );
+    const flushed = addresses.size === 0 ? addresses : await conntrack.flushOf(addresses);
     if (flushed.size > 0) await conntrack.flushOf(flushed);
+    for (const network of destinations.filter((destination) => !isHostCidr(destination))) {
+      const isInside = ({ source, answerer }: Flow) =>
+        cidrContains(network, source) || cidrContains(network, answerer);
+      const families = [cidrFamily(network)];
+      if (conntrack.flush(families, isInside) > 0) conntrack.flush(families, isInside);
+    }
   };
 }

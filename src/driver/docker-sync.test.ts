@@ -74,7 +74,7 @@ async function withContainerInSync(
         free: async () => undefined,
         learnName: async () => undefined,
       },
-      addresses: { claimExtra: () => assert.fail() },
+      addresses: { claimExtra: () => assert.fail(), claimPrefixes: () => assert.fail() },
       local,
       stamp: (resource) => resource,
       log,

@@ -30,7 +30,7 @@ export interface DockerSyncDeps {
   readonly mirror: Mirror;
   readonly writer: Writer;
   readonly networks: Networks;
-  readonly addresses: Pick<AddressPlans, 'claimExtra'>;
+  readonly addresses: Pick<AddressPlans, 'claimExtra' | 'claimPrefixes'>;
   readonly local: LocalEndpoints;
   readonly stamp: Stamp;
   readonly log: Logger;

@@ -36,8 +36,8 @@ export const driverErrors = {
   ),
   'driver/no-address-of-family': entry(
     'input',
-    (d: { address: string; family: number }) =>
-      `address ${d.address} cannot be added: this network has no IPv${d.family}` +
+    (d: { what: string; family: number }) =>
+      `${d.what} cannot be added: this network has no IPv${d.family}` +
       (d.family === 6 ? '; create the network with --ipv6' : ''),
   ),
   'driver/bad-container-label': entry(

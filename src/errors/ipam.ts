@@ -41,10 +41,15 @@ export const ipamErrors = {
     'input',
     (d: { address: string; where: string }) => `address ${d.address} is not in ${d.where}`,
   ),
+  'ipam/prefix-in-use': entry(
+    'state',
+    (d: { prefix: string; what: string }) =>
+      `prefix ${d.prefix} overlaps ${d.what}; choose one that overlaps nothing`,
+  ),
   'ipam/extra-address-needs-ipam': entry(
     'input',
-    (d: { address: string }) =>
-      `address ${d.address} cannot be added: this network uses Docker's own IPAM; create the network with --ipam-driver calico-ipam`,
+    (d: { what: string }) =>
+      `${d.what} cannot be added: this network uses Docker's own IPAM; create the network with --ipam-driver calico-ipam`,
   ),
   'ipam/address-elsewhere': entry(
     'state',

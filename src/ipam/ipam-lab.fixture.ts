@@ -51,7 +51,11 @@ export async function withIpam(
 export class Lab {
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
-  readonly plans = createNetworkAddresses({ now: () => this.now(), stamp: (pool) => pool });
+  readonly plans = createNetworkAddresses({
+    now: () => this.now(),
+    stamp: <R>(resource: R) => resource,
+    usedRanges: () => [],
+  });
   /** The clock of all hosts. */
   now = () => new Date();
   readonly last = new LastAddresses(() => this.now().getTime());

@@ -2,7 +2,7 @@ import { addressAt, type Cidr } from '../ip/cidr.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { blockHost, hasFree, type AllocationAttributes, type Block } from './kinds/block.ts';
 import type { EntryKind, EntryValue } from './kinds/index.ts';
-import type { WorkloadEndpoint } from './kinds/workload-endpoint.ts';
+import { endpointPrefixes, type WorkloadEndpoint } from './kinds/workload-endpoint.ts';
 
 /**
  * What every host has to know of the objects of others, of which there may be hundreds of thousands: types of their own,
@@ -26,8 +26,10 @@ export interface NamedPort {
 export interface BriefEndpoint {
   readonly scope: Scope;
   readonly node: string;
-  /** None twice. */
+  /** Its addresses, without duplicates. */
   readonly nets: readonly Cidr[];
+  /** The prefixes behind it, without duplicates; mostly none. */
+  readonly prefixes: readonly Cidr[];
   readonly labels: Readonly<Record<string, string>>;
   readonly profiles: readonly string[];
   readonly ports: readonly NamedPort[];
@@ -99,13 +101,15 @@ export const briefTypeOf: {
 };
 
 /** What an endpoint shares with those of other hosts. */
-export function briefEndpoint({ metadata, spec }: WorkloadEndpoint): BriefEndpoint {
+export function briefEndpoint(endpoint: WorkloadEndpoint): BriefEndpoint {
+  const { metadata, spec } = endpoint;
   const { namespace, labels = {} } = metadata;
   const { node, ipNetworks, profiles = [], ports = [] } = spec;
   return {
     scope: { namespace },
     node,
     nets: [...new Set(ipNetworks)],
+    prefixes: [...new Set(endpointPrefixes(endpoint))],
     labels,
     profiles,
     ports: ports.map(({ name, protocol, port }) => ({ name, protocol, port })),

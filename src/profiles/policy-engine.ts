@@ -4,7 +4,11 @@ import { briefEndpoint, type BriefEndpoint } from '../model/briefs.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
 import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import {
+  endpointAnnotations,
+  endpointPrefixes,
+  type WorkloadEndpoint,
+} from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
 import type { Dispatch, Stack } from '../ruleset/policy.ts';
 import { ActiveStacks } from './select/active-stacks.ts';
@@ -14,7 +18,7 @@ import { noWork } from './work-count.ts';
 import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
 import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
-import { SelectorSets } from './select/selector-sets.ts';
+import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;
@@ -97,7 +101,7 @@ export class PolicyEngine {
   /** An endpoint of another host as it is now; `undefined`: it is gone. */
   setRemote(id: string, endpoint: BriefEndpoint | undefined): void {
     if (endpoint === undefined) this.#selectorSets.removeMember(id);
-    else this.#selectorSets.setMember(id, endpoint);
+    else this.#selectorSets.setMember(id, memberOf(endpoint));
     this.#namedPorts.setEndpoint(id, endpoint);
   }
 
@@ -207,17 +211,20 @@ export class PolicyEngine {
   }
 
   /**
-   * A container's packets may have any of its addresses as source, on any of its interfaces. A network would let it
-   * use addresses of others.
+   * A container's packets may have any of its addresses as source, on any of its interfaces, and addresses of the
+   * prefixes behind it. Another network in `ipNetworks` would let it use addresses of others.
    */
   #networksOfContainer(endpoint: WorkloadEndpoint): readonly Cidr[] {
     const siblings = [...this.#bySandbox.ids(sandboxOf(endpoint))];
     const networks = [
       ...(endpoint.spec.ipNetworks ?? []),
       ...siblings.flatMap((id) => this.#local.get(id)?.endpoint.spec.ipNetworks ?? []),
-    ];
-    return [...new Set(networks)]
-      .filter((network) => this.#families.includes(cidrFamily(network)) && isHostCidr(network))
+    ].filter(isHostCidr);
+    const prefixes = [endpoint, ...siblings.map((id) => this.#local.get(id)?.endpoint)].flatMap(
+      endpointPrefixes,
+    );
+    return [...new Set([...networks, ...prefixes])]
+      .filter((network) => this.#families.includes(cidrFamily(network)))
       .toSorted();
   }
 
@@ -243,6 +250,14 @@ export class PolicyEngine {
       this.#output.removeDispatch(dispatch);
     }
   }
+}
+
+/** Returns the member of selector sets: an endpoint with the prefixes behind it, so a tag means both. */
+function memberOf(endpoint: BriefEndpoint): SelectorMember {
+  const { nets, prefixes } = endpoint;
+  return prefixes.length === 0
+    ? endpoint
+    : { ...endpoint, nets: [...new Set([...nets, ...prefixes])] };
 }
 
 function familiesOf(dispatches: readonly Dispatch[]): ReadonlySet<IpFamily> {

@@ -19,6 +19,8 @@ interface Facts {
   readonly labels: Labels;
   readonly profiles: readonly string[];
   readonly addresses: readonly string[];
+  readonly prefixes?: readonly string[];
+  readonly orchestrator?: string;
   readonly node: string;
 }
 
@@ -49,12 +51,14 @@ class Room {
       apiVersion,
       metadata: { name: id, namespace: 'libnetwork', labels: { ...facts.labels } },
       spec: {
-        orchestrator: 'libnetwork',
+        orchestrator: facts.orchestrator ?? 'libnetwork',
         node: facts.node,
         endpoint: id,
         interfaceName: `cali${id}`,
         ipNetworks: facts.addresses.map((one) => parseNet(one)),
         profiles: [...facts.profiles],
+        ports: [{ name: 'http', protocol: 'TCP', port: 80 }],
+        ...(facts.prefixes && { allowSpoofedSourcePrefixes: facts.prefixes.map(parseCidr) }),
       },
     };
     this.engine.setEndpoint(id, endpoint);
@@ -116,6 +120,51 @@ test("an own label wins over a Profile's, and that of the first Profile over the
   room.setEndpoint('w', undefined);
   room.engine.dropIdle();
   assert.equal(room.selected('has(role)'), undefined, 'nobody asks any more');
+});
+
+test('prefixes behind an endpoint are members like its addresses, but not places of its ports', () => {
+  const room = new Room();
+  room.setProfile('watching', {}, ["role == 'vpn'"]);
+  const http: Profile = {
+    kind: 'Profile',
+    apiVersion,
+    metadata: { name: 'http' },
+    spec: {
+      ingress: [{ action: 'Allow', protocol: 'TCP', destination: { ports: ['http'] } }],
+      egress: [],
+    },
+  };
+  room.engine.setProfile('http', http);
+  room.setEndpoint('w', { ...watcher, profiles: ['watching', 'http'], node: 'here' });
+  const gateway = { labels: { role: 'vpn' }, profiles: [] };
+  for (const [node, third] of [
+    ['here', 1],
+    ['there', 2],
+  ] as const) {
+    const addresses = [`10.0.${third}.1/32`];
+    const prefixes = [`10.66.${third}.0/24`, `10.77.${third}.7/32`];
+    room.setEndpoint(`g${third}`, { ...gateway, addresses, prefixes, node });
+    const pod = { addresses: [`10.0.${third}.2/32`], prefixes: ['0.0.0.0/0'], node };
+    room.setEndpoint(`p${third}`, { ...gateway, ...pod, orchestrator: 'k8s' });
+  }
+  assert.deepEqual(room.selected("role == 'vpn'"), [
+    '10.0.1.1/32',
+    '10.0.1.2/32',
+    '10.0.2.1/32',
+    '10.0.2.2/32',
+    '10.66.1.0/24',
+    '10.66.2.0/24',
+    '10.77.1.7/32',
+    '10.77.2.7/32',
+  ]);
+  const named = [...room.members.values()].flatMap((set) => [...set]);
+  assert.ok(named.includes('10.0.2.1/32,tcp:80'), named.join());
+  assert.deepEqual(
+    named.filter((member) => /^10\.(66|77)\..*tcp/.test(member)),
+    [],
+  );
+  for (const id of ['g1', 'g2', 'p1', 'p2']) room.setEndpoint(id, undefined);
+  assert.deepEqual(room.selected("role == 'vpn'"), []);
 });
 
 const key = fc.constantFrom('a', 'b', 'c');

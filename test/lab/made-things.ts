@@ -77,7 +77,7 @@ const onHost = {
   route: {
     madeBy: 'the agent, of each endpoint and pool',
     goes: 'with the endpoint or pool',
-    reclaimedBy: 'the agent: those of protocol 80 that are not wanted',
+    reclaimedBy: 'the agent: those of protocol 80 and 81 that are not desired',
   },
   member: {
     madeBy: 'the agent, in address sets',
@@ -117,7 +117,12 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
   };
   const things = new Map<ThingKind, Set<string>>([
     ['interface', await lines(`ip -o link | sed -nE 's/^[0-9]+: ((cali|temp)[^:@]*).*/\\1/p'`)],
-    ['route', await lines('for f in -4 -6; do ip $f route show table all proto 80; done')],
+    [
+      'route',
+      await lines(
+        'for f in -4 -6; do for p in 80 81; do ip $f route show table all proto $p; done; done',
+      ),
+    ],
     ['member', await lines(`ipset save | sed -nE 's/^add (cali[^ ]* [^ ]*).*/\\1/p'`)],
     ['set', await lines(`ipset list -n | grep '^cali'`)],
     [

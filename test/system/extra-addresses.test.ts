@@ -104,6 +104,73 @@ function suite(engine: Engine): void {
     await lab.docker('rm', '-f', 'labelled');
   });
 
+  test('a prefix behind a container is routed to it, its policy applies, and no other network may overlap it', async () => {
+    const behind = (prefix: string, network = 'web') =>
+      `name=${network},driver-opt=org.projectcalico.prefixes=${prefix}`;
+    const [inside, outside] = [
+      await lab.address('inside', 'web'),
+      await lab.address('outside', 'other'),
+    ];
+    await lab.server(
+      'vpn',
+      '--network',
+      behind('10.66.0.0/24 fd00:66::/64'),
+      ...words`--cap-add NET_ADMIN`,
+    );
+    // Instead of hosts at the far end of a tunnel.
+    for (const [address, device] of [
+      ['10.66.0.1/24', 'lo'],
+      ['fd00:66::1/64', 'lo'],
+      ['10.67.0.1/24', 'lo'],
+    ] as const)
+      await lab.docker(...words`exec vpn ip address add ${address} dev ${device}`);
+    for (const address of ['10.66.0.1', 'fd00:66::1'])
+      assert.ok(await lab.eventually(() => lab.reaches('inside', address)), address);
+    assert.ok(await lab.eventually(() => sends('vpn', '10.66.0.1', inside)));
+    assert.equal(await sends('vpn', '10.67.0.1', inside), false);
+    // Each of the two networks allows the tag of the other, but not that of a third network.
+    assert.ok(await lab.eventually(() => sends('vpn', '10.66.0.1', outside)));
+    await lab.network('third');
+    await lab.client('stranger', '--net', 'third');
+    assert.equal(await lab.reaches('stranger', '10.66.0.1'), false);
+    assert.equal(await sends('vpn', '10.66.0.1', await lab.address('stranger', 'third')), false);
+    const run = (prefix: string) =>
+      lab.refused('run', '--rm', '--network', behind(prefix), 'calico-test', 'true');
+    assert.match(
+      await run('10.66.0.128/25'),
+      /overlaps prefix 10\.66\.0\.0\/24 behind container vpn/,
+    );
+    assert.match(await run('10.95.0.0/28'), /overlaps IP pool .*10\.95\.0\.0\/24/);
+    assert.match(await run('203.0.113.0/28'), /overlaps the network of interface uplink/);
+    assert.match(await run('0.0.0.0/0'), /0\.0\.0\.0\/0/);
+    assert.match(await run('10.66.1.7/24'), /endpoint option .*10\.66\.1\.0\/24/);
+    assert.match(
+      await lab.refused(
+        'run',
+        '--rm',
+        '--network',
+        behind('10.69.0.0/24', 'plain'),
+        'calico-test',
+        'true',
+      ),
+      /prefix 10\.69\.0\.0\/24 cannot be added.*--ipam-driver calico-ipam/,
+    );
+    const subnet = words`network create -d calico --ipam-driver calico-ipam --subnet 10.66.0.0/25 x`;
+    assert.match(await lab.refused(...subnet), /prefix behind container vpn/);
+    await lab.host.killCalico();
+    await lab.host.startCalico(lab.environment);
+    await lab.host.run(words`ip route del 10.66.0.0/24`);
+    assert.ok(await lab.eventually(() => lab.reaches('inside', '10.66.0.1')));
+    assert.match(await lab.calico('get', 'wep', 'vpn', '-o', 'yaml'), /- 10\.66\.0\.0\/24/);
+    await lab.docker('rm', '-f', 'vpn', 'stranger');
+    assert.ok(
+      await lab.eventually(
+        async () => (await lab.host.run(words`ip route show 10.66.0.0/24`)) === '',
+      ),
+    );
+    await lab.docker('network', 'rm', 'third');
+  });
+
   test('they move with docker network disconnect and connect', async () => {
     await lab.network('virtual', ...words`--subnet 10.96.0.0/24`);
     await lab.server('standby', ...words`--net web --cap-add NET_ADMIN`);
@@ -123,6 +190,8 @@ function suite(engine: Engine): void {
   });
 
   test('they stay when the daemon or dockerd is killed, and go with the container', async () => {
+    const behind = 'name=web,driver-opt=org.projectcalico.prefixes=10.68.0.0/24';
+    await lab.server('vpn', '--network', behind, ...words`--restart always`);
     await lab.host.killCalico();
     await lab.host.startCalico(lab.environment);
     assert.ok(await lab.eventually(() => lab.reaches('inside', '10.95.0.200')));
@@ -133,7 +202,11 @@ function suite(engine: Engine): void {
     await put('gateway', '10.95.0.200/32');
     await lab.docker('start', 'inside');
     assert.ok(await lab.eventually(() => lab.reaches('inside', '10.95.0.200')));
-    await lab.docker('rm', '-f', 'gateway');
+    const isRouted = async () => (await lab.host.run(words`ip route show 10.68.0.0/24`)) !== '';
+    assert.ok(await lab.eventually(isRouted), lab.host.calicoLog().slice(-3000));
+    await lab.docker('rm', '-f', 'gateway', 'vpn');
+    assert.ok(await lab.eventually(async () => !(await isRouted())));
+    assert.doesNotMatch(await lab.calico('get', 'ipreservation'), /docker-prefixes/);
     await lab.client('next', ...words`--net web --ip 10.95.0.200`);
     assert.equal(await lab.address('next', 'web'), '10.95.0.200');
     await isClean();

@@ -35,7 +35,11 @@ describe('owners of routes', () => {
   const endpoints = new Routes(socket, async () => undefined);
   // What is not of interest here is of a table that nobody has.
   const other = { ...block, table: 4242 };
-  const blocks = new Routes(socket, async () => undefined, { endpoint: other, local: block });
+  const blocks = new Routes(socket, async () => undefined, {
+    endpoint: other,
+    prefix: { ...other, table: 4243 },
+    local: block,
+  });
   const [first, second] = [parseCidr('10.65.0.0/26'), parseCidr('10.65.0.64/26')];
   const show = (what: string) => sh(`ip route show ${what}`);
 
@@ -102,6 +106,7 @@ describe('owners of routes', () => {
     const isOwn: RouteClass['isOwn'] = (route) => route.destination === destination;
     const both = new Routes(socket, async () => undefined, {
       endpoint: { ...routeClasses.endpoint, isHandedOver: false, isOwn },
+      prefix: routeClasses.prefix,
       local: { ...block, isOwn },
     });
     both.resync();

@@ -3,9 +3,13 @@ import type { EntryChange } from '../../cache/mirror.ts';
 import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
-import { hostCidr } from '../../ip/cidr.ts';
+import { cidrContains, hostCidr } from '../../ip/cidr.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
-import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import {
+  endpointAddresses,
+  endpointPrefixes,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import { evaluateStack, type Packet } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
@@ -48,6 +52,8 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
   readonly #families: readonly IpFamily[];
   /** By address and Docker endpoint ID: two endpoints may share an address while one replaces the other. */
   readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
+  /** Endpoints with prefixes behind them, by Docker's ID. */
+  readonly #withPrefixes = new Map<string, WorkloadEndpoint>();
   readonly #endsForbidden: boolean;
   #mustLook = false;
 
@@ -92,6 +98,18 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
       if (now !== undefined) owners.set(now.spec.endpoint, now);
       this.#byAddress.set(address, owners);
     }
+    if (before !== undefined) this.#withPrefixes.delete(before.spec.endpoint);
+    if (now !== undefined && endpointPrefixes(now).length > 0)
+      this.#withPrefixes.set(now.spec.endpoint, now);
+  }
+
+  /** Returns the endpoints of this host that have an address, or a prefix that contains it. */
+  #ownersOf(address: IpAddress): readonly WorkloadEndpoint[] {
+    const owners = this.#byAddress.get(address);
+    if (owners !== undefined) return [...owners.values()];
+    return [...this.#withPrefixes.values()].filter((endpoint) =>
+      endpointPrefixes(endpoint).some((prefix) => cidrContains(prefix, address)),
+    );
   }
 
   /** Call when the current rules are programmed; returns the number of flushed connections. */
@@ -118,10 +136,10 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
       destinationPort: answeringPort,
       cameByPublishedPort: this.#kernel.rules.cameByPublishedPort(mark),
     };
-    const from = [...(this.#byAddress.get(source)?.values() ?? [])];
+    const from = this.#ownersOf(source);
     // The host always reaches its own containers.
     const isOfHost = ofHost.has(source) || source.startsWith('127.');
-    const to = isOfHost ? [] : [...(this.#byAddress.get(answerer)?.values() ?? [])];
+    const to = isOfHost ? [] : this.#ownersOf(answerer);
     return (
       from.every((endpoint) => this.#accepts(endpoint, 'egress', packet)) &&
       to.every((endpoint) => this.#accepts(endpoint, 'ingress', packet))

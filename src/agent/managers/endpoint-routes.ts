@@ -6,7 +6,12 @@ import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
-import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import {
+  endpointAddresses,
+  endpointAnnotations,
+  endpointPrefixes,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { endpointOf, hasLocalInterface } from './local-endpoint.ts';
@@ -24,8 +29,9 @@ interface EndpointRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
 }
 
 /**
- * The desired routes of this host: one to each address of its endpoints, and the next hops of its networks, for which
- * the host answers. IPv4 answers for an address on any interface; IPv6 needs the address on the link itself.
+ * The desired routes of this host: one to each address of its endpoints, one to each prefix behind them, and the next
+ * hops of its networks, for which the host answers. IPv4 answers for an address on any interface; IPv6 needs the address
+ * on the link itself.
  */
 export class EndpointRoutes implements Manager<EndpointRoutesKind> {
   readonly name = 'routes to endpoints';
@@ -36,6 +42,7 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
   readonly #networks = new Map<string, DockerNetwork>();
   readonly #byDestination = new IdsByKey();
+  readonly #byPrefix = new IdsByKey();
   readonly #byNetwork = new IdsByKey();
   readonly #linkAddresses: ReferenceCounts<DesiredAddress>;
   readonly #nextHops: ReferenceCounts<IpAddress>;
@@ -80,16 +87,20 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     const endpoint = isStranger ? undefined : now;
     const before = this.#endpoints.get(id);
     for (const network of before?.spec.ipNetworks ?? []) this.#byDestination.remove(network, id);
+    for (const prefix of endpointPrefixes(before)) this.#byPrefix.remove(prefix, id);
     this.#byNetwork.remove(networkIdOf(before), id);
     if (endpoint === undefined) this.#endpoints.delete(id);
     else this.#endpoints.set(id, endpoint);
     for (const network of endpoint?.spec.ipNetworks ?? []) this.#byDestination.add(network, id);
+    for (const prefix of endpointPrefixes(endpoint)) this.#byPrefix.add(prefix, id);
     this.#byNetwork.add(networkIdOf(endpoint), id);
     const destinations = new Set([
       ...(before?.spec.ipNetworks ?? []),
       ...(endpoint?.spec.ipNetworks ?? []),
     ]);
     for (const destination of destinations) this.#route(destination);
+    for (const prefix of new Set([...endpointPrefixes(before), ...endpointPrefixes(endpoint)]))
+      this.#routePrefix(prefix);
     this.#placeLinkAddress(id);
   }
 
@@ -103,9 +114,9 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     for (const endpointId of this.#byNetwork.ids(id)) this.#placeLinkAddress(endpointId);
   }
 
-  /** Reports whether the kernel has routes to all addresses of an endpoint. */
+  /** Reports whether the kernel has routes to all addresses of an endpoint and to the prefixes behind it. */
   isRouted(endpoint: WorkloadEndpoint): boolean {
-    return (endpoint.spec.ipNetworks ?? [])
+    return [...(endpoint.spec.ipNetworks ?? []), ...endpointPrefixes(endpoint)]
       .filter((network) => this.#families.includes(cidrFamily(network)))
       .every((network) => this.#routes.has(network, endpoint.spec.interfaceName));
   }
@@ -136,6 +147,20 @@ export class EndpointRoutes implements Manager<EndpointRoutesKind> {
     } else {
       const { interfaceName } = endpoint.spec;
       this.#routes.setDesired({ kind: 'endpoint', destination, interface: interfaceName });
+    }
+  }
+
+  /** Routes a prefix through the container's own address of the family, because the container forwards the packets. */
+  #routePrefix(destination: Cidr): void {
+    const [owner] = [...this.#byPrefix.ids(destination)].toSorted();
+    const endpoint = owner === undefined ? undefined : this.#endpoints.get(owner);
+    const family = cidrFamily(destination);
+    const gateway = endpointAddresses(endpoint).find((one) => familyOf(one) === family);
+    if (endpoint === undefined || gateway === undefined || !this.#families.includes(family)) {
+      this.#routes.deleteDesired({ kind: 'prefix', destination });
+    } else {
+      const { interfaceName } = endpoint.spec;
+      this.#routes.setDesired({ kind: 'prefix', destination, interface: interfaceName, gateway });
     }
   }
 

@@ -32,8 +32,8 @@ function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
     ...[...mirror.list('IPPool')].flatMap(([name, { value }]) =>
       matches(value.spec.cidr) ? [`IP pool ${name}`] : [],
     ),
-    ...[...mirror.briefs('WorkloadEndpoint')].flatMap(([id, { nets, node }]) =>
-      nets.some(matches) ? [`${titleOf(mirror, id)} on ${node}`] : [],
+    ...[...mirror.briefs('WorkloadEndpoint')].flatMap(([id, { nets, prefixes, node }]) =>
+      [...nets, ...prefixes].some(matches) ? [`${titleOf(mirror, id)} on ${node}`] : [],
     ),
     ...[...mirror.list('DockerNetwork').values()].flatMap(({ value: { name, id, ...network } }) =>
       [network.nextHop4, network.nextHop6].some((hop) => hop !== undefined && hostCidr(hop) === net)

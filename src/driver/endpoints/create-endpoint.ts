@@ -8,7 +8,7 @@ import type { CreateEndpointRequest } from '../plugin/messages.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import { endpointEntryId, newEndpoint } from './endpoint-record.ts';
 import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
-import { addressesFromOptions, withExtraAddresses } from './extra-addresses.ts';
+import { extrasFromOptions, withExtras } from './extra-addresses.ts';
 import { selectionFromOptions } from './selection.ts';
 
 /** A CreateEndpoint request, parsed. */
@@ -58,9 +58,9 @@ function createPlan(
   }
   addresses.bindEndpoint(draft, { node, network, endpointId, addresses: asked.addresses });
   const policy = endpointPolicy(network, selectionFromOptions(asked.options), undefined);
-  const endpoint = withExtraAddresses(draft, newEndpoint({ node, network, ...asked }, policy), {
+  const endpoint = withExtras(draft, newEndpoint({ node, network, ...asked }, policy), {
     network,
-    addresses: addressesFromOptions(asked.options),
+    extras: extrasFromOptions(asked.options),
     plans: addresses,
   });
   draft.put('WorkloadEndpoint', id, stamp(endpoint));
@@ -86,6 +86,6 @@ function connectionOptions(
     Object.entries(options).filter(([key]) => !key.startsWith('com.docker.')),
   );
   selectionFromOptions(own);
-  addressesFromOptions(own);
+  extrasFromOptions(own);
   return own;
 }

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
-import type { IpAddress } from '../../ip/address.ts';
 import { parseJson } from '../../model/json.ts';
 import {
   annotation,
+  endpointPrefixes,
   extraAddresses,
   withAnnotation,
   type WorkloadEndpoint,
@@ -12,7 +12,7 @@ import {
 import type { ContainerLookup } from './container-lookup.ts';
 import { endpointPolicy, type Container } from './endpoint-policy.ts';
 import { withContainer, withPolicy } from './endpoint-record.ts';
-import { addressesFromLabels, withExtraAddresses } from './extra-addresses.ts';
+import { extrasFromLabels, withExtras, type Extras } from './extra-addresses.ts';
 import type { AddressPlans } from '../networks/address-plans.ts';
 import { nameNetwork, networkEntryId } from '../networks/networks.ts';
 import type { Stamp } from '../../model/stamp.ts';
@@ -32,7 +32,7 @@ export interface DescribeOptions {
    * Claims the addresses that the container's labels request. Omitted if an error could not be shown to anybody: the
    * endpoint keeps its present addresses.
    */
-  readonly addresses?: Pick<AddressPlans, 'claimExtra'>;
+  readonly addresses?: Pick<AddressPlans, 'claimExtra' | 'claimPrefixes'>;
 }
 
 /**
@@ -74,9 +74,9 @@ function fromDocker(
   const addressed =
     options.addresses === undefined
       ? endpoint
-      : withExtraAddresses(draft, endpoint, {
+      : withExtras(draft, endpoint, {
           network,
-          addresses: addressesOfLabels(draft, endpoint, {
+          extras: extrasOfLabels(draft, endpoint, {
             container,
             ofSandbox: options.ofSandbox,
           }),
@@ -92,25 +92,31 @@ function fromDocker(
 }
 
 /**
- * Returns the addresses requested by the container's labels, without those of its other endpoints: labels name no
- * network, so the first network that the container joins gets the addresses.
+ * Returns the addresses and prefixes requested by the container's labels, without those of its other endpoints: labels
+ * name no network, so the first network that the container joins gets them.
  */
-function addressesOfLabels(
+function extrasOfLabels(
   draft: Draft,
   endpoint: WorkloadEndpoint,
   asked: { readonly container: Container } & Pick<DescribeOptions, 'ofSandbox'>,
-): readonly IpAddress[] {
-  const addresses = addressesFromLabels(asked.container.labels);
-  if (addresses.length === 0) return addresses;
+): Extras {
+  const { addresses, prefixes } = extrasFromLabels(asked.container.labels);
+  if (addresses.length + prefixes.length === 0) return { addresses, prefixes };
   const sandbox = annotation(endpoint, 'sandbox');
-  const siblings = sandbox === undefined ? [] : asked.ofSandbox(sandbox);
-  const taken = new Set(
-    siblings.flatMap((id) => {
-      const sibling = draft.get('WorkloadEndpoint', id);
-      return sibling?.spec.endpoint === endpoint.spec.endpoint ? [] : extraAddresses(sibling);
-    }),
-  );
-  return addresses.filter((address) => !taken.has(address));
+  const siblings = (sandbox === undefined ? [] : asked.ofSandbox(sandbox)).flatMap((id) => {
+    const sibling = draft.get('WorkloadEndpoint', id);
+    return sibling === undefined || sibling.spec.endpoint === endpoint.spec.endpoint
+      ? []
+      : [sibling];
+  });
+  const taken = new Set<string>([
+    ...siblings.flatMap(extraAddresses),
+    ...siblings.flatMap(endpointPrefixes),
+  ]);
+  return {
+    addresses: addresses.filter((address) => !taken.has(address)),
+    prefixes: prefixes.filter((prefix) => !taken.has(prefix)),
+  };
 }
 
 /** Without Profiles no traffic passes in either direction. Labels stay, because rules of others may match them. */

@@ -77,6 +77,8 @@ async function withEndpoints(
       releaseEndpoint: (_, { addresses }) => void done.push(`release ${addresses.join()}`),
       releaseAdopted: () => assert.fail(),
       claimExtra: (_, { addresses }) => void done.push(`claim ${addresses.join()}`),
+      claimPrefixes: () => undefined,
+      releasePrefixes: () => undefined,
       releaseExtra: (_, { addresses }) => {
         if (addresses.length > 0) done.push(`release extra ${addresses.join()}`);
       },

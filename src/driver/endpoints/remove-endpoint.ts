@@ -2,6 +2,7 @@ import type { Draft, Writer } from '../../datastore/writer.ts';
 import {
   annotation,
   endpointAddresses,
+  endpointPrefixes,
   endpointTitle,
   extraAddresses,
   type WorkloadEndpoint,
@@ -75,6 +76,7 @@ function removePlan(
   if (network !== undefined) {
     addresses.releaseEndpoint(draft, { node, network, endpointId, addresses: held });
   }
+  addresses.releasePrefixes(draft, endpointPrefixes(endpoint));
   addresses.releaseExtra(draft, { node, endpointId, addresses: extraAddresses(endpoint) });
   // Endpoints of calico-cnm always have their network as an annotation; those of libnetwork-plugin never do.
   if (networkId === undefined) addresses.releaseAdopted(draft, held);

@@ -16,7 +16,7 @@ test("a connection selects Profiles and labels; Docker's own keys are ignored", 
 test('an unknown option of a connection is rejected with the list of known ones', () => {
   assert.throws(() => selectionFromOptions({ 'org.projectcalico.profil': 'a' }), {
     message:
-      'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY, org.projectcalico.addresses',
+      'unknown endpoint option "org.projectcalico.profil"; known: org.projectcalico.profile, org.projectcalico.label.KEY, org.projectcalico.addresses, org.projectcalico.prefixes',
   });
 });
 

@@ -1,5 +1,5 @@
 import { CalicoError, describe } from '../../errors/error.ts';
-import { isAddressesKey } from './extra-addresses.ts';
+import { extrasKeys, isExtrasKey } from './extra-addresses.ts';
 import { parseLabel, parseProfiles } from '../networks/network-options.ts';
 
 /** Reports whether a label of a container selects Profiles or labels. */
@@ -23,7 +23,7 @@ const profileKeys = new Set(['profile', 'profiles']);
 export const endpointOptionKeys: readonly string[] = [
   `${prefix}profile`,
   `${prefix}${labelPrefix}KEY`,
-  `${prefix}addresses`,
+  ...extrasKeys,
 ];
 
 /**
@@ -33,7 +33,7 @@ export const endpointOptionKeys: readonly string[] = [
  */
 export function selectionFromOptions(options: Readonly<Record<string, unknown>>): Selection {
   const given = Object.entries(options).filter(
-    ([key]) => !key.startsWith('com.docker.') && !isAddressesKey(key),
+    ([key]) => !key.startsWith('com.docker.') && !isExtrasKey(key),
   );
   return given.reduce((selection, [key, value]) => {
     const text = String(value);

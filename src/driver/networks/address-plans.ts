@@ -69,6 +69,18 @@ export interface AddressPlans {
    */
   claimExtra(draft: Draft, endpoint: EndpointAddresses): void;
 
+  /**
+   * Reserves prefixes behind an endpoint. Throws `ipam/special-subnet`, `ipam/prefix-in-use`,
+   * `ipam/extra-address-needs-ipam`.
+   */
+  claimPrefixes(
+    draft: Draft,
+    request: Omit<EndpointAddresses, 'addresses'> & { readonly prefixes: readonly Cidr[] },
+  ): void;
+
+  /** Releases the prefixes of `claimPrefixes` after their endpoint was removed in the draft. */
+  releasePrefixes(draft: Draft, prefixes: readonly Cidr[]): void;
+
   /** Releases the addresses of `claimExtra`. */
   releaseExtra(draft: Draft, endpoint: Omit<EndpointAddresses, 'network'>): void;
 

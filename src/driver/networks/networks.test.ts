@@ -31,6 +31,8 @@ const addresses: AddressPlans = {
   releaseEndpoint: () => undefined,
   releaseAdopted: () => undefined,
   claimExtra: () => undefined,
+  claimPrefixes: () => undefined,
+  releasePrefixes: () => undefined,
   releaseExtra: () => undefined,
 };
 

@@ -30,6 +30,7 @@ import {
   requestPool,
 } from './docker-pools.ts';
 import { addressSpace, swarmAddressSpace } from './network-addresses.ts';
+import { prefixesInside } from './prefixes.ts';
 import { claimAddress, releaseClaim } from './swarm-addresses.ts';
 
 /** Docker's IPAM driver API. Source: moby, libnetwork/ipams/remote/api; Docker 20.10 to 29. */
@@ -106,7 +107,9 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     const used = asked.subnet === undefined ? [] : deps.usedRanges();
     const plan = (draft: Draft) => {
       if (asked.family === 6 && asked.subnet === undefined) refuseLoop(draft, node, now());
-      const facts = { node, nonce: nonce(), now: now(), stamp, used };
+      const inUse =
+        asked.subnet === undefined ? [] : [...used, ...prefixesInside(draft, asked.subnet)];
+      const facts = { node, nonce: nonce(), now: now(), stamp, used: inUse };
       const record = requestPool(draft, { ...asked, ...facts });
       return { record, pool: shownPool(draft, record) };
     };

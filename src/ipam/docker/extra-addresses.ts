@@ -7,6 +7,7 @@ import {
   dockerAddresses,
   endpointName,
   endpointNamespace,
+  type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { rejectOtherUses } from '../pools/pools.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
@@ -40,7 +41,7 @@ export function claimExtraAddresses(
   for (const address of addresses) {
     // Docker's own IPAM allocates any address of its subnets, without checking other users.
     if (network.ipam !== 'calico')
-      throw new CalicoError('ipam/extra-address-needs-ipam', { address });
+      throw new CalicoError('ipam/extra-address-needs-ipam', { what: `address ${address}` });
     const allocation = findAllocation(draft, address);
     if (allocation !== undefined) {
       if (allocation.holder.secondary?.['endpoint'] === endpointId) continue;
@@ -76,7 +77,12 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boole
   }
   const id = `${endpointNamespace}/${endpointName(node, endpoint)}`;
   const stored = draft.get('WorkloadEndpoint', id);
-  if (stored === undefined) return true;
+  return stored === undefined || removeGivenBack(draft, stored);
+}
+
+/** Removes an endpoint if Docker has released all its addresses; reports whether it did. */
+export function removeGivenBack(draft: Draft, stored: WorkloadEndpoint): boolean {
+  const { node, endpoint } = stored.spec;
   const own = dockerAddresses(stored).map((address) => findAllocation(draft, address));
   const isGivenBack = own.every((one) => {
     const secondary = one?.holder.secondary;
@@ -84,7 +90,7 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boole
   });
   if (own.length === 0 || !isGivenBack) return false;
   for (const address of dockerAddresses(stored)) releaseOf(draft, address);
-  draft.remove('WorkloadEndpoint', id);
+  draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
   return true;
 }
 

@@ -79,7 +79,11 @@ for (const { what, blocks, allocation } of fillings) {
   test(`a network of Docker's own IPAM with ${what} is removed, or recreated`, () =>
     withIpam(async (lab) => {
       const subnet = parseCidr('10.98.0.0/16');
-      const addresses = createNetworkAddresses({ now: () => new Date(), stamp: (pool) => pool });
+      const addresses = createNetworkAddresses({
+        now: () => new Date(),
+        stamp: <R>(resource: R) => resource,
+        usedRanges: () => [],
+      });
       await lab.writer.write(
         (draft) =>
           draft.put('IPPool', subnetPoolName(subnet), subnetPool(subnet, { [hostLocal]: node })),

@@ -11,10 +11,13 @@ import { endpointName, endpointNamespace } from '../../model/kinds/workload-endp
 import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { removePool } from '../pools/remove-pool.ts';
+import type { Stamp } from '../../model/stamp.ts';
+import type { UsedRange } from '../pools/default-pools.ts';
 import { subnetPool } from '../pools/subnet-pools.ts';
 import { poolIdsOfNetworks } from './docker-pools.ts';
 import { claimOf, mayUse } from './claims.ts';
 import { claimExtraAddresses, releaseExtraAddresses } from './extra-addresses.ts';
+import { claimPrefixes, releasePrefixes, type PrefixRequest } from './prefixes.ts';
 import { addressTaken, findAllocation, userOf, type AddressFacts } from '../records/allocation.ts';
 import { chooseNextHop } from './next-hop.ts';
 import { parsePoolId } from './pool-id.ts';
@@ -53,7 +56,9 @@ interface EndpointAddresses {
 
 interface Clock {
   readonly now: () => Date;
-  readonly stamp: (pool: IpPool) => IpPool;
+  readonly stamp: Stamp;
+  /** The networks of this host. */
+  readonly usedRanges: () => readonly UsedRange[];
 }
 
 /** The plans that allocate and release addresses of networks and endpoints. */
@@ -120,6 +125,9 @@ export function createNetworkAddresses(clock: Clock) {
       const holderOf = (address: IpAddress) => holderWith(address, factsOf(endpoint, 'extra'));
       claimExtraAddresses(draft, { ...endpoint, holderOf, now: clock.now() });
     },
+    claimPrefixes: (draft: Draft, request: Omit<PrefixRequest, 'used'>): void =>
+      claimPrefixes(draft, { ...request, used: clock.usedRanges(), stamp: clock.stamp }),
+    releasePrefixes,
     releaseExtra: releaseExtraAddresses,
     releaseAdopted: (draft: Draft, addresses: readonly IpAddress[]): void => {
       for (const address of addresses) {

@@ -76,7 +76,7 @@ async function answers(subnet: Cidr): Promise<readonly (string | undefined)[]> {
     const pool = { family, cidr: subnet, blockSize: 0, natOutgoing: true, nodeSelector: '' };
     const byDefault = { pool, used: [], random: Buffer.alloc(5), stamp };
     all.push(await said(rehearse((draft) => createDefaultPool(draft, byDefault))));
-    const plans = createNetworkAddresses({ now: () => new Date(), stamp });
+    const plans = createNetworkAddresses({ now: () => new Date(), stamp, usedRanges: () => [] });
     const chosen = { family, addressSpace: 'LocalDefault', cidr: subnet, gateway: undefined };
     const byDocker = { node, networkId: 'n', subnets: [{ ...chosen, auxiliary: {} }] };
     all.push(await said(rehearse((draft) => plans.adoptSubnets(draft, byDocker))));

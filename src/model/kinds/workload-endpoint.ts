@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { IpAddress } from '../../ip/address.ts';
-import { splitCidr } from '../../ip/cidr.ts';
+import { splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { net, resource, resourceName } from '../fields.ts';
 import { dockerNameOf } from '../names.ts';
 import { nameColumn, namespaceColumn, resourceType, type ResourceType } from '../resource-type.ts';
@@ -31,6 +31,8 @@ const workloadEndpoint = resource(
     interfaceName: z.string().regex(/^[a-zA-Z0-9_.-]{1,15}$/, 'is not an interface name'),
     mac: z.exactOptional(z.string()),
     ports: z.exactOptional(z.array(endpointPort)),
+    /** Prefixes behind the container: it may send from them, and its host routes them to it. */
+    allowSpoofedSourcePrefixes: z.exactOptional(z.array(net)),
   }),
 );
 
@@ -85,6 +87,15 @@ export function extraAddresses(endpoint: WorkloadEndpoint | undefined): readonly
   const listed = endpoint && annotation(endpoint, 'extraAddresses');
   const extra = new Set<string>(listed?.split(','));
   return endpointAddresses(endpoint).filter((address) => extra.has(address));
+}
+
+/**
+ * Returns the prefixes behind an endpoint: the container forwards packets from and to them. Empty for endpoints of
+ * other orchestrators: there the field only permits source addresses, and any container may set it.
+ */
+export function endpointPrefixes(endpoint: WorkloadEndpoint | undefined): readonly Cidr[] {
+  if (endpoint?.spec.orchestrator !== orchestrator) return [];
+  return endpoint.spec.allowSpoofedSourcePrefixes ?? [];
 }
 
 /** Returns the addresses of an endpoint that Docker requested. */
