@@ -97,7 +97,7 @@ export type Action =
   | { readonly kind: 'drop' }
   | { readonly kind: 'return' }
   | { readonly kind: 'jump'; readonly chain: string }
-  /** Like jump, but the removal of chain does not return. */
+  /** Like jump, but the end of the chain does not return. */
   | { readonly kind: 'goto'; readonly chain: string }
   | { readonly kind: 'setMark'; readonly bits: number }
   | { readonly kind: 'clearMark'; readonly bits: number }
