@@ -47,6 +47,15 @@ describe('docs/networks.md and docs/profiles.md', { timeout: 120_000 }, () => {
     assert.match(wep, /lb-2 .*10\.96\.0\.100\/32/);
   });
 
+  test('a prefix behind a container', async () => {
+    await networks.run('Prefixes behind a container', shell);
+    assert.match(
+      await shell('ip route show 192.168.50.0/24'),
+      /via 10\.\d+\.\d+\.\d+ dev cali\S+ proto 81 onlink/,
+    );
+    assert.match(await lab.calico('get', 'wep', '-o', 'yaml'), /- 192\.168\.50\.0\/24/);
+  });
+
   test('each command of the pages was run', () => {
     networks.assertAllWasRun();
     profiles.assertAllWasRun();
