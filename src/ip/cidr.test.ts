@@ -9,6 +9,7 @@ import {
   cidrCovers,
   cidrFamily,
   cidrOf,
+  networksOf,
   cidrSize,
   cidrsOverlap,
   halves,
@@ -163,4 +164,20 @@ test('invalid networks are rejected', () => {
   ]) {
     assert.throws(() => parseCidr(text), /is not a CIDR/, text);
   }
+});
+
+test('the networks of an address are those of each prefix length in the range, the longest first', () => {
+  fc.assert(
+    fc.property(anyAddress, fc.nat(128), fc.nat(128), (address, a, b) => {
+      const [shortest, longest] = [a, b]
+        .map((length) => length % (addressBits(familyOf(address)) + 1))
+        .toSorted((x, y) => x - y);
+      assert.ok(shortest !== undefined && longest !== undefined);
+      const lengths = Array.from({ length: longest - shortest + 1 }, (_, n) => longest - n);
+      assert.deepEqual(
+        [...networksOf(address, { longest, shortest })],
+        lengths.map((length) => cidrOf(address, length)),
+      );
+    }),
+  );
 });

@@ -55,6 +55,19 @@ export function cidrOf(address: IpAddress, prefixLength: number): Cidr {
   return brandCidr(`${addressFromNumber(first, family)}/${prefixLength}`);
 }
 
+/** Yields the networks that contain the address, from the longest prefix length to the shortest, both included. */
+export function* networksOf(
+  address: IpAddress,
+  { longest, shortest }: { readonly longest: number; readonly shortest: number },
+): Generator<Cidr> {
+  const family = familyOf(address);
+  const number = addressToNumber(address);
+  for (let length = longest; length >= shortest; length--) {
+    const hostBits = BigInt(addressBits(family) - length);
+    yield brandCidr(`${addressFromNumber((number >> hostBits) << hostBits, family)}/${length}`);
+  }
+}
+
 /** Returns the /32 or /128 of the address. */
 export function hostCidr(address: IpAddress): Cidr {
   return brandCidr(`${address}/${addressBits(familyOf(address))}`);

@@ -83,8 +83,17 @@ export interface BriefType<Value, Brief> {
   readonly groups: (id: string, brief: Brief) => readonly string[];
 }
 
+/** Briefs by block: a stored value never changes, and one plan may look at all blocks of a host. */
+const briefsOfBlocks = new WeakMap<Block, BriefBlock>();
+
 const blocks: BriefType<Block, BriefBlock> = {
-  of: briefBlock,
+  of: (block) => {
+    const known = briefsOfBlocks.get(block);
+    if (known !== undefined) return known;
+    const brief = briefBlock(block);
+    briefsOfBlocks.set(block, brief);
+    return brief;
+  },
   groups: (_, { host, hasFree: isOpen }) => (isOpen && host !== undefined ? [host] : []),
 };
 

@@ -4,8 +4,8 @@ import { familyOf, type IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
 import { blockHost, type AllocationAttributes, type Block } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { nextFree } from '../records/block.ts';
-import { findAllocation, userOf } from '../records/allocation.ts';
+import { allocationOf, nextFree } from '../records/block.ts';
+import { userOf } from '../records/allocation.ts';
 import { affinityKind, blockKind, blocksContaining, assignInBlock } from '../records/records.ts';
 import {
   claimFor,
@@ -43,14 +43,14 @@ export function allocate(draft: Draft, request: AllocationRequest): IpAddress | 
     !reserved.some((network) => cidrContains(network, address)) &&
     userOf(draft, address) === undefined &&
     // Another block may overlap the one that the address is allocated from.
-    findAllocation(draft, address) === undefined &&
+    isFreeEverywhere(draft, address) &&
     unreadable(hostCidr(address)) === undefined &&
     isCounted(address);
   const take = (block: Block, isWilling = isUsable): IpAddress | undefined => {
     const address = nextFree(block, isWilling);
     if (address === undefined) return undefined;
     expectPool(draft, request.pools, address);
-    expectFreeElsewhere(draft, block, address);
+    expectNoOverlap(draft, block.cidr);
     assignInBlock(draft, block, { address, holder: request.holder(address) });
     return address;
   };
@@ -83,14 +83,17 @@ function expectPool(draft: Draft, pools: readonly IpPool[], address: IpAddress):
   if (pool !== undefined) draft.expect('IPPool', pool.metadata.name);
 }
 
-/**
- * The commit holds only if the other blocks that contain the address, in which it is free, are unchanged, and no block
- * that overlaps this one was created in the meantime.
- */
-function expectFreeElsewhere(draft: Draft, { cidr }: Block, address: IpAddress): void {
-  const kind = blockKind(cidrFamily(cidr));
-  for (const other of blocksContaining(draft, address)) draft.expect(kind, other.cidr);
-  expectNoOverlap(draft, cidr);
+/** Reports whether an address is free in all blocks that contain it; the commit holds only if these are unchanged. */
+function isFreeEverywhere(draft: Draft, address: IpAddress): boolean {
+  const blocks = expectContaining(draft, address);
+  return blocks.every((block) => allocationOf(block, address) === undefined);
+}
+
+/** Returns the blocks that contain an address, the smallest first; the commit holds only if they are unchanged. */
+function expectContaining(draft: Draft, address: IpAddress): readonly Block[] {
+  const blocks = [...blocksContaining(draft, address)];
+  for (const { cidr } of blocks) draft.expect(blockKind(cidrFamily(cidr)), cidr);
+  return blocks;
 }
 
 /**
@@ -110,13 +113,13 @@ export function assign(
   },
 ): void {
   const { node, address, pool, now } = request;
-  const [existing] = blocksContaining(draft, address);
+  const [existing] = expectContaining(draft, address);
   const block = existing ?? claimFor(draft, { node, address, pool, now });
   if (request.isUsersOwn !== true) checkAffinity(draft, { node, block, address });
   const unreadable = unreadableBlocks(draft, familyOf(address))(hostCidr(address));
   if (unreadable !== undefined) throw unreadable;
   expectPool(draft, [pool], address);
-  expectFreeElsewhere(draft, block, address);
+  expectNoOverlap(draft, block.cidr);
   assignInBlock(draft, block, { address, holder: request.holder });
 }
 

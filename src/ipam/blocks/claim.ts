@@ -8,6 +8,7 @@ import {
   cidrOf,
   cidrsOverlap,
   parseCidr,
+  networksOf,
   splitCidr,
   subnetAt,
   type Cidr,
@@ -229,8 +230,8 @@ export function blocksOfOtherSizes(
   }
   return (network) => {
     const larger: BriefBlock[] = [];
-    for (let length = blockSize - 1; length >= blockLengths[family].shortest; length--) {
-      const block = draft.brief(kind, cidrOf(splitCidr(network).address, length));
+    for (const cidr of largerBlocks(network)) {
+      const block = draft.brief(kind, cidr);
       if (block !== undefined) larger.push(block);
     }
     return [...larger, ...(smaller.get(network) ?? [])];
@@ -273,15 +274,19 @@ export function expectBlocksWithin(draft: Pick<Draft, 'expectNoNew'>, network: C
 
 /** The commit holds only if no block that overlaps this network was created in the meantime. */
 export function expectNoOverlap(draft: Pick<Draft, 'expect' | 'expectNoNew'>, network: Cidr): void {
-  const family = cidrFamily(network);
-  const kind = blockKind(family);
-  expectBlocksWithin(draft, network);
-  const { address, prefixLength } = splitCidr(network);
-  for (let length = blockLengths[family].shortest; length < prefixLength; length++) {
-    const larger = cidrOf(address, length);
-    if (!idPrefixes(network).some((prefix) => larger.startsWith(prefix)))
-      draft.expect(kind, larger);
+  const kind = blockKind(cidrFamily(network));
+  const prefixes = idPrefixes(network);
+  for (const prefix of prefixes) draft.expectNoNew(kind, prefix);
+  for (const larger of largerBlocks(network)) {
+    if (!prefixes.some((prefix) => larger.startsWith(prefix))) draft.expect(kind, larger);
   }
+}
+
+/** Returns the networks of larger blocks that would contain a block, from the smallest on. */
+function largerBlocks(block: Cidr): Iterable<Cidr> {
+  const { address, prefixLength } = splitCidr(block);
+  const { shortest } = blockLengths[cidrFamily(block)];
+  return networksOf(address, { longest: prefixLength - 1, shortest });
 }
 
 /**

@@ -1,6 +1,6 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
-import { cidrFamily, cidrOf, type Cidr } from '../../ip/cidr.ts';
+import { cidrFamily, networksOf, type Cidr } from '../../ip/cidr.ts';
 import {
   blockHost,
   isNobodys,
@@ -44,9 +44,10 @@ export function putBlock(draft: Draft, block: Block): void {
 
 /** Yields the blocks that contain an address, the smallest first; more than one only if they overlap. */
 export function* blocksContaining(draft: Draft, address: IpAddress): Generator<Block> {
-  const { shortest, longest } = blockLengths[familyOf(address)];
-  for (let length = longest; length >= shortest; length--) {
-    const block = draft.get(blockKind(familyOf(address)), cidrOf(address, length));
+  const family = familyOf(address);
+  const kind = blockKind(family);
+  for (const cidr of networksOf(address, blockLengths[family])) {
+    const block = draft.get(kind, cidr);
     if (block !== undefined) yield block;
   }
 }
