@@ -92,6 +92,34 @@ test('a conflict that the watch has not reported fails as unavailable, and nothi
   assert.equal(mirror.get('Handle', 'a')?.value.deleted, true);
 });
 
+test('a conflict with a key that was created and removed before the watch reports it is retried', async () => {
+  const gate = new Gate();
+  const key = handleKey('a');
+  await using late = await openMirroredStore(
+    (real) => ({
+      ...gated(real, gate),
+      commit: async (transaction, stop) => {
+        const result = await real.commit(transaction, stop);
+        if (result.kind === 'conflict') {
+          await real.commit({ compares: [], writes: [{ key, value: undefined }] }, stop);
+          gate.open();
+        }
+        return result;
+      },
+    }),
+    5000,
+  );
+  const { mirror, writer } = late;
+  gate.close();
+  // The watch is held at another key, so it reports the creation and the removal in one batch.
+  for (const other of [handleKey('other'), key]) {
+    const writes = [{ key: other, value: '{"block":{}}' }];
+    await mirror.datastore.commit({ compares: [], writes }, signal);
+  }
+  await writer.write((draft) => draft.put('Handle', 'a', { deleted: true }), signal);
+  assert.equal(mirror.get('Handle', 'a')?.value.deleted, true);
+});
+
 test('a removal of which only an upper bound of the revision is known completes when its keys are removed', async () => {
   const vague = (result: CommitResult): CommitResult => ({
     ...result,

@@ -41,8 +41,14 @@ export function isConflictHere(
     ({ key, modRevision }) =>
       (current.get(key)?.modRevision ?? 0n) !== modRevision && here.isHeld(key),
   );
-  return () => here.revision >= newestInRanges && changed.every((one) => differs(here, one));
+  // A key that was created and removed since is absent again: only the revision of its write tells.
+  const isHere = (one: Compare) =>
+    differs(here, one) || here.revision >= (current.get(one.key)?.modRevision ?? endless);
+  return () => here.revision >= newestInRanges && changed.every(isHere);
 }
+
+/** More than any revision: of a key that was removed no revision is known. */
+const endless = 1n << 64n;
 
 function differs(here: WatchEcho, { key, modRevision }: Compare): boolean {
   return here.modRevisionOf(key) !== modRevision;
