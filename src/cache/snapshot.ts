@@ -1,9 +1,9 @@
 import { open } from 'node:fs/promises';
 import { z } from 'zod';
-import { pause } from '../async/deadline.ts';
+import { saveOnChange } from '../async/save-on-change.ts';
 import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
-import { describe } from '../errors/error.ts';
+import { describe, hasErrorCode } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
 import { encodeBrief } from './cache-scope.ts';
 import type { BriefChange, EntryChange, Mirror } from './mirror.ts';
@@ -49,8 +49,8 @@ export async function readSnapshot(
     const entries = new Map<string, string | null>([...snapshot.entries, ...changes]);
     return { ...snapshot, entries: [...entries].flatMap(presentOf) };
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (!isMissing) warn(`ignoring damaged snapshot ${file} (${describe(error)})`);
+    if (!hasErrorCode(error, 'ENOENT'))
+      warn(`ignoring damaged snapshot ${file} (${describe(error)})`);
     return undefined;
   }
 }
@@ -84,9 +84,6 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
 
 const usualSettleMs = 1000;
 
-/** Saving may take at most this share of the time. */
-const maxShare = 0.02;
-
 /**
  * Saves the mirror's state whenever it has changed, until the signal is aborted, and then once more if there are
  * changes. Nothing is written while nothing changes. A failed save is reported and retried.
@@ -102,46 +99,28 @@ export async function keepSnapshot(
   signal: AbortSignal,
 ): Promise<void> {
   const { mirror, file, work, settleMs = usualSettleMs } = options;
-  // When restarted after a failure it may have missed a change.
-  let isChanged = mirror.revision > 0n;
-  let wake = (): void => undefined;
   const since = new SnapshotChanges(file);
-  const unsubscribe = mirror.subscribe(({ changes, briefs, isLive }) => {
-    if (!isLive || changes.length + briefs.length === 0) return;
-    isChanged = true;
-    // The slices of a listing are too many, and useless one by one.
-    if (mirror.isWhole) since.note(textsOf(mirror, [...changes, ...briefs]));
-    else since.stop();
-    wake();
-  });
-  const onAbort = () => wake();
-  signal.addEventListener('abort', onAbort);
-  // The first save is immediate: without a snapshot there is nothing to append changes to.
-  let settleFor = 0;
   try {
-    while (!signal.aborted || isChanged) {
-      if (!isChanged) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-        continue;
-      }
-      await pause(settleFor, signal);
-      isChanged = false;
-      const started = performance.now();
-      try {
-        await saveSnapshot({ mirror, file, since }, signal);
-        work.succeeded();
-      } catch (error) {
-        work.failed(error);
-        // No retry at the end.
-        isChanged = !signal.aborted;
-      }
-      settleFor = Math.max(settleMs, (performance.now() - started) / maxShare);
-    }
+    await saveOnChange(
+      {
+        // When restarted after a failure it may have missed a change. The first save is immediate: without a snapshot
+        // there is nothing to append changes to.
+        isChanged: mirror.revision > 0n,
+        settleMs,
+        subscribe: (changed) =>
+          mirror.subscribe(({ changes, briefs, isLive }) => {
+            if (!isLive || changes.length + briefs.length === 0) return;
+            // The slices of a listing are too many, and useless one by one.
+            if (mirror.isWhole) since.note(textsOf(mirror, [...changes, ...briefs]));
+            else since.stop();
+            changed();
+          }),
+        save: (stopped) => saveSnapshot({ mirror, file, since }, stopped),
+        work,
+      },
+      signal,
+    );
   } finally {
-    signal.removeEventListener('abort', onAbort);
-    unsubscribe();
     await since.written();
   }
 }

@@ -1,4 +1,4 @@
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError, describe, hasErrorCode } from '../errors/error.ts';
 
 /**
  * Returns `cli/needs-root` for an error caused by missing permissions: settings, datastore and the daemon's socket
@@ -18,7 +18,7 @@ export function asPermission(
 /** Returns the path or operation that was denied, if that is the cause of an error at any depth. */
 function permissionDenied(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  if ('code' in error && (error.code === 'EACCES' || error.code === 'EPERM')) {
+  if (hasErrorCode(error, 'EACCES', 'EPERM')) {
     return 'path' in error && typeof error.path === 'string' ? error.path : describe(error);
   }
   return permissionDenied(error.cause);

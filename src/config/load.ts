@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError, describe, hasErrorCode } from '../errors/error.ts';
 import {
   retiredSettings,
   settingMeanings,
@@ -103,7 +103,7 @@ function readSettingsFile(file: string): ReadonlyMap<string, string> {
   try {
     content = readFileSync(file, 'utf8');
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return new Map();
+    if (hasErrorCode(error, 'ENOENT')) return new Map();
     throw new CalicoError('config/unreadable', { file, why: describe(error) }, { cause: error });
   }
   const values = new Map<string, string>();

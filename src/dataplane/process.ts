@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { CalicoError, describe } from '../errors/error.ts';
+import { CalicoError, describe, hasErrorCode } from '../errors/error.ts';
 
 /** Output of a tool. */
 export interface ToolOutput {
@@ -53,7 +53,7 @@ export class ToolRunner {
 }
 
 function failure(tool: string, debianPackage: string, error: Error): CalicoError {
-  if ('code' in error && error.code === 'ENOENT') {
+  if (hasErrorCode(error, 'ENOENT')) {
     return new CalicoError(
       'kernel/tool-missing',
       { tool, package: debianPackage },

@@ -46,6 +46,11 @@ export function toCalicoError(thrown: unknown): CalicoError {
   return new CalicoError('internal/unexpected', { what: describe(thrown) }, { cause: thrown });
 }
 
+/** Reports whether an error of Node has one of the given codes, such as `ENOENT`. */
+export function hasErrorCode(error: unknown, ...codes: readonly string[]): boolean {
+  return error instanceof Error && 'code' in error && codes.some((code) => code === error.code);
+}
+
 /** Returns one line for any thrown value: its message, or its text if it has none. */
 export function describe(thrown: unknown): string {
   const text = thrown instanceof Error ? thrown.message || thrown.name : String(thrown);

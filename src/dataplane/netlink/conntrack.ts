@@ -69,12 +69,12 @@ export async function flushFlowsOf(
   const flushed = new Set<IpAddress>();
   const rest: IpAddress[] = [];
   for (const address of addresses) {
-    if (await endFiltered(socket, address)) flushed.add(address);
+    if (await flushFiltered(socket, address)) flushed.add(address);
     else rest.push(address);
   }
   for (const family of [4, 6] as const) {
     const ofFamily = rest.filter((address) => familyOf(address) === family);
-    if (ofFamily.length > 0) await endListed(socket, { family, addresses: ofFamily, flushed });
+    if (ofFamily.length > 0) await flushListed(socket, { family, addresses: ofFamily, flushed });
   }
   return flushed;
 }
@@ -87,7 +87,7 @@ export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestOffThread' | 'd
  * about 6.8) refuses the request as incomplete. Not used for IPv6: the kernel inverts that comparison, and deletes the
  * flows of all other addresses.
  */
-async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<boolean> {
+async function flushFiltered(socket: FlowSocket, address: IpAddress): Promise<boolean> {
   if (familyOf(address) === 6) return false;
   try {
     for (const direction of [original, reply]) {
@@ -109,7 +109,7 @@ async function endFiltered(socket: FlowSocket, address: IpAddress): Promise<bool
   }
 }
 
-async function endListed(
+async function flushListed(
   socket: FlowSocket,
   options: {
     readonly family: IpFamily;

@@ -5,7 +5,7 @@ import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { checkAffinity } from '../blocks/allocate.ts';
-import { mayUse, releaseUser } from './claims.ts';
+import { formerEndpoint, mayUse, releaseUser } from './claims.ts';
 import { addressTaken, findAllocation, type AddressFacts } from '../records/allocation.ts';
 import type { LastAddresses } from './last-addresses.ts';
 import { isLinkLocal } from './next-hop.ts';
@@ -232,10 +232,9 @@ function freeReleasedEarly(
   { node, pool }: AddressFacts,
 ): boolean {
   const allocation = findAllocation(draft, address);
-  const { secondary = {} } = allocation?.holder ?? {};
-  const { endpoint } = secondary;
-  const isGivenBack = endpoint !== undefined && secondary['givenBackBy'] === endpoint;
-  if (allocation === undefined || !isGivenBack || secondary['pool'] !== pool) return false;
+  if (allocation === undefined || allocation.holder.secondary?.['pool'] !== pool) return false;
+  const endpoint = formerEndpoint(allocation.holder);
+  if (endpoint === undefined) return false;
   draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
   releaseUser(draft, allocation);
   return true;

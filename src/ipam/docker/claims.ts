@@ -39,6 +39,12 @@ export function hasUser({ secondary }: AllocationAttributes): boolean {
   return secondary?.['pool'] !== undefined && secondary['holders'] === undefined;
 }
 
+/** Returns the endpoint of an address that Docker has released although the endpoint exists; `undefined` otherwise. */
+export function formerEndpoint({ secondary }: AllocationAttributes): string | undefined {
+  const endpoint = secondary?.['endpoint'];
+  return secondary?.['givenBackBy'] === endpoint ? endpoint : undefined;
+}
+
 /** Reports whether a task of the network may use the address: only managers claim it, for this network or void. */
 export function mayUse(
   draft: Draft,

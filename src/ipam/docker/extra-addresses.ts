@@ -12,7 +12,7 @@ import {
 import { rejectOtherUses } from '../pools/pools.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { addressTaken, findAllocation, type Allocation } from '../records/allocation.ts';
-import { releaseUser } from './claims.ts';
+import { formerEndpoint, releaseUser } from './claims.ts';
 
 /**
  * Addresses of an endpoint in addition to those that Docker requested. Docker does not know them: they are allocated
@@ -84,10 +84,7 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boole
 export function removeGivenBack(draft: Draft, stored: WorkloadEndpoint): boolean {
   const { node, endpoint } = stored.spec;
   const own = dockerAddresses(stored).map((address) => findAllocation(draft, address));
-  const isGivenBack = own.every((one) => {
-    const secondary = one?.holder.secondary;
-    return secondary?.['endpoint'] === endpoint && secondary['givenBackBy'] === endpoint;
-  });
+  const isGivenBack = own.every((one) => one && formerEndpoint(one.holder) === endpoint);
   if (own.length === 0 || !isGivenBack) return false;
   for (const address of dockerAddresses(stored)) releaseOf(draft, address);
   draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);

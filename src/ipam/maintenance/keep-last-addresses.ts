@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
-import { pause } from '../../async/deadline.ts';
 import { replaceFile } from '../../async/replace-file.ts';
+import { saveOnChange } from '../../async/save-on-change.ts';
 import type { Work } from '../../async/supervise.ts';
 import type { EntryChange, Mirror } from '../../cache/mirror.ts';
-import { describe } from '../../errors/error.ts';
+import { describe, hasErrorCode } from '../../errors/error.ts';
 import { address } from '../../model/fields.ts';
 import {
   annotation,
@@ -37,8 +37,7 @@ export async function readLastAddresses(
   try {
     return fileFormat.parse(JSON.parse(await readFile(file, 'utf8'))).addresses;
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
-    if (!isMissing)
+    if (!hasErrorCode(error, 'ENOENT'))
       warn(`cannot read last addresses ${file} (${describe(error)}); starting with none`);
     return [];
   }
@@ -88,29 +87,17 @@ export async function keepLastAddresses(
   signal: AbortSignal,
 ): Promise<void> {
   const { last, file, work } = options;
-  // After a restart a change may have been missed.
-  let isChanged = true;
-  const stop = followLastAddresses(options, () => {
-    isChanged = true;
-  });
-  try {
-    while (!signal.aborted || isChanged) {
-      if (isChanged) {
-        isChanged = false;
-        try {
-          await saveLastAddresses(file, last.all());
-          work.succeeded();
-        } catch (error) {
-          work.failed(error);
-          // No retry at shutdown.
-          isChanged = !signal.aborted;
-        }
-      }
-      await pause(settleMs, signal);
-    }
-  } finally {
-    stop();
-  }
+  await saveOnChange(
+    {
+      // After a restart a change may have been missed.
+      isChanged: true,
+      settleMs,
+      subscribe: (changed) => followLastAddresses(options, changed),
+      save: () => saveLastAddresses(file, last.all()),
+      work,
+    },
+    signal,
+  );
 }
 
 async function saveLastAddresses(file: string, addresses: readonly LastAddress[]): Promise<void> {
