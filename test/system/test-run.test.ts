@@ -45,7 +45,9 @@ describe('the run of the tests itself', () => {
       [process.execPath, '--test', '--test-force-exit', ...reporters, ...counting, file],
       { env, timeoutMs: 120_000 },
     );
-    const left = await outputOf([`${checkout}/test/leftovers`], { env });
+    const everything = await outputOf([`${checkout}/test/leftovers`], { env });
+    // A test beside this one may just be ending a Docker plugin, whose control group says nothing of its run.
+    const left = everything.replace(/^control group [0-9a-f]{64}\n?/gm, '').trimEnd();
     const counted = readFileSync(counts, 'utf8').trim().split('\n');
     return { status, output: `${stdout}${stderr}`, counted, left };
   };
