@@ -45,10 +45,8 @@ export function before(body: Body): void {
   loading().before.push(body);
 }
 
-/** Never: the tests may be run again, and what they leave goes with the process and its folder. */
-export function after(): void {
-  loading();
-}
+/** Never runs: the tests may be run again, and the temporary files they leave are removed with the process's folder. */
+export function after(): void {}
 
 function loading(): CollectedFile {
   if (file === undefined) throw new Error('a test is made while tests run');
