@@ -324,14 +324,39 @@ const wrongDocuments: readonly Wrong[] = [
     ),
     /^BGPFilter a: spec\.importV4\.0\.cidr: must be of IPv4$/,
   ],
-  [
-    'a time that is none',
-    policy('default', '{reportingInterval: 30}').replace(
-      'GlobalNetworkPolicy',
-      'FelixConfiguration',
-    ),
-    /^FelixConfiguration default: spec\.reportingInterval: must be a string$/,
-  ],
+  ...(
+    [
+      ['{reportingInterval: 30}', /spec\.reportingInterval: must be a string$/],
+      [
+        '{reportingInterval: 30 s}',
+        /spec\.reportingInterval: "30 s" is not a duration such as 90s/,
+      ],
+      ['{bpfEnabled: "false"}', /spec\.bpfEnabled: must be true or false$/],
+      ['{goMaxProcs: -2}', /spec\.goMaxProcs: must be at least -1$/],
+      ['{wireguardListeningPort: 70000}', /spec\.wireguardListeningPort: must be from 1 to 65535$/],
+      ['{ipipMTU: 1480.5}', /spec\.ipipMTU: must be an integer$/],
+      ['{serviceLoopPrevention: no}', /spec\.serviceLoopPrevention: must be one of Drop, Reject, /],
+      ['{natPortRange: true}', /spec\.natPortRange: must be a port or a range such as 8000:8010$/],
+      ['{externalNodesList: 10.0.0.1}', /spec\.externalNodesList: must be a list$/],
+      ['{bpfLogFilters: {eth0: 1}}', /spec\.bpfLogFilters\.eth0: /],
+      ['{routeTableRanges: [{min: 0}]}', /spec\.routeTableRanges\.0\.min: must be at least 1$/],
+      [
+        '{failsafeInboundHostPorts: [{port: 22}, {port: 65536}]}',
+        /spec\.failsafeInboundHostPorts\.1\.port: must be from 0 to 65535$/,
+      ],
+      [
+        '{bpfConntrackTimeouts: {udpTimeout: soon}}',
+        /spec\.bpfConntrackTimeouts\.udpTimeout: "soon" is neither Auto nor a duration such as 90s$/,
+      ],
+    ] as const
+  ).map(
+    ([spec, message]) =>
+      [
+        `a wrong field of FelixConfiguration: ${spec}`,
+        policy('default', spec).replace('GlobalNetworkPolicy', 'FelixConfiguration'),
+        message,
+      ] as const,
+  ),
   [
     'an empty BGP section of a Node',
     policy('a', '{bgp: {}}').replace('GlobalNetworkPolicy', 'Node'),
@@ -446,14 +471,18 @@ test('a Node is shown with its AS number, in parentheses if it is the default of
   assert.match(await cli.ok(['get', 'nodes']), /\nb +\(65000\)/);
 });
 
-test('an unknown field of FelixConfiguration is stored and shown unchanged', async () => {
+test('known and unknown fields of FelixConfiguration are stored and shown unchanged', async () => {
   using cli = startCommandLine();
   const spec = {
     reportingInterval: '90s',
     routeTableRanges: [{ min: 1, max: 250 }],
     bpfEnabled: false,
     goMaxProcs: -1,
+    logSeverityScreen: 'WARNING',
+    natPortRange: '32768:65535',
+    bpfConntrackTimeouts: { udpTimeout: 'Auto', tcpSynSent: '' },
     healthTimeoutOverrides: [{ name: 'a b', timeout: '1m30s' }],
+    fieldOfTomorrow: [{ size: 1, words: ['a'] }],
   };
   const document = {
     apiVersion: 'projectcalico.org/v3',
