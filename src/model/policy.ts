@@ -2,7 +2,14 @@ import { z } from 'zod';
 import type { Metadata } from './fields.ts';
 import { policyRule } from './policy-rule.ts';
 import { rulesProblem } from './rule-problem.ts';
-import { nameColumn, type Column, type Problem, type ResourceType } from './resource-type.ts';
+import {
+  nameColumn,
+  namespaceColumn,
+  resourceType,
+  type Column,
+  type Problem,
+  type ResourceType,
+} from './resource-type.ts';
 import { selectorProblem } from './selector/problem.ts';
 import type { StoredEntries } from './stored-entries.ts';
 
@@ -11,29 +18,32 @@ import type { StoredEntries } from './stored-entries.ts';
  * `GlobalNetworkPolicySpec`; defaults and names as libcalico-go's client stores them since v3.32.
  */
 
-const policyType = z.enum(['Ingress', 'Egress']);
+const policyDirection = z.enum(['Ingress', 'Egress']);
 
-/** Fields of every kind of policy, in two parts: those of GlobalNetworkPolicies are between them. */
-export const policyFields = {
+const commonFields = {
   tier: z.exactOptional(z.string()),
   order: z.exactOptional(z.number()),
   ingress: z.exactOptional(z.array(policyRule)),
   egress: z.exactOptional(z.array(policyRule)),
   selector: z.exactOptional(z.string()),
-  types: z.exactOptional(z.array(policyType)),
+  types: z.exactOptional(z.array(policyDirection)),
 };
 
+const serviceAccountSelector = z.exactOptional(z.string());
+const performanceHints = z.exactOptional(z.array(z.string()));
+
+/** Fields of policies for the endpoints of a namespace. */
+export const namespacedPolicyFields = { ...commonFields, serviceAccountSelector, performanceHints };
+
+/** Fields of policies for endpoints of all namespaces. */
 export const globalPolicyFields = {
+  ...commonFields,
   doNotTrack: z.exactOptional(z.boolean()),
   preDNAT: z.exactOptional(z.boolean()),
   applyOnForward: z.exactOptional(z.boolean()),
-  serviceAccountSelector: z.exactOptional(z.string()),
+  serviceAccountSelector,
   namespaceSelector: z.exactOptional(z.string()),
-};
-
-export const lastPolicyFields = {
-  serviceAccountSelector: z.exactOptional(z.string()),
-  performanceHints: z.exactOptional(z.array(z.string())),
+  performanceHints,
 };
 
 /** Leading field of staged policies: the action planned for the policy of the same name. */
@@ -41,15 +51,15 @@ export const stagedFields = {
   stagedAction: z.exactOptional(z.enum(['Set', 'Delete', 'Learn', 'Ignore'])),
 };
 
-const allFields = z.looseObject({ ...policyFields, ...globalPolicyFields, ...lastPolicyFields });
+const allFields = z.looseObject(globalPolicyFields);
 
-export interface Policy {
+interface Policy {
   readonly metadata: Metadata;
   readonly spec: z.infer<typeof allFields>;
 }
 
 /** The columns after those of the name, as in calicoctl's wide table. */
-export const policyColumns: readonly Column<Policy>[] = [
+const policyColumns: readonly Column<Policy>[] = [
   nameColumn,
   { header: 'tier', cell: (policy) => tierOf(policy) },
   { header: 'order', cell: ({ spec }) => String(spec.order ?? '') },
@@ -63,12 +73,30 @@ function tierOf({ spec }: Policy): string {
 const nameAnnotation = 'projectcalico.org/metadata';
 const tierLabel = 'projectcalico.org/tier';
 
-/** Names and keys of policies, for the type of each kind. */
-export function policyNaming<P extends Policy>(): Pick<
+interface PolicyOptions<P> extends Pick<
   ResourceType<P>,
-  'withDefaults' | 'shown' | 'storedIds'
+  'plural' | 'aliases' | 'meaning' | 'isNamespaced'
 > {
-  return { withDefaults: storedPolicy, shown: shownPolicy, storedIds: policyIds };
+  readonly kind: string;
+  readonly schema: z.ZodType<P>;
+  /** Whether it is tried out only: no implementation enforces it. */
+  readonly isStaged: boolean;
+}
+
+/** Declares a kind of policy. */
+export function policyType<P extends Policy>({
+  isStaged,
+  ...options
+}: PolicyOptions<P>): ResourceType<P> {
+  return resourceType({
+    ...options,
+    unenforced: { isPolicy: !isStaged },
+    columns: [...(options.isNamespaced ? [namespaceColumn] : []), ...policyColumns],
+    validate: policyProblem,
+    withDefaults: isStaged ? withStagedAction : storedPolicy,
+    shown: shownPolicy,
+    storedIds: policyIds,
+  });
 }
 
 /**
@@ -102,7 +130,7 @@ function storedPolicy<P extends Policy>(policy: P): P {
 }
 
 /** Like `storedPolicy`, for a staged policy: the default action is to set it. */
-export function withStagedAction<P extends Policy>(policy: P): P {
+function withStagedAction<P extends Policy>(policy: P): P {
   const stored = storedPolicy(policy);
   return { ...stored, spec: { stagedAction: 'Set', ...stored.spec } };
 }
@@ -153,7 +181,7 @@ const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
 const policyName = new RegExp(`^${label}(\\.${label})?$`);
 
 /** Returns why a policy given by a user is rejected. Rules: libcalico-go/lib/validator/v3. */
-export function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
+function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
   const { spec } = policy;
   if (!policyName.test(shownName(policy))) {
     return { field: 'metadata.name', why: 'must be a name such as "web" or "security.web"' };

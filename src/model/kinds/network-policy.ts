@@ -1,31 +1,19 @@
 import { z } from 'zod';
 import { resource } from '../fields.ts';
-import {
-  lastPolicyFields,
-  policyColumns,
-  policyFields,
-  policyNaming,
-  policyProblem,
-} from '../policy.ts';
-import { namespaceColumn, resourceType, type ResourceType } from '../resource-type.ts';
+import { namespacedPolicyFields, policyType } from '../policy.ts';
+import type { ResourceType } from '../resource-type.ts';
 
-const networkPolicy = resource(
-  'NetworkPolicy',
-  z.looseObject({ ...policyFields, ...lastPolicyFields }),
-);
+const networkPolicy = resource('NetworkPolicy', z.looseObject({ ...namespacedPolicyFields }));
 
 /** Rules for the endpoints of a namespace. */
 export type NetworkPolicy = z.infer<typeof networkPolicy>;
 
-export const networkPolicyType: ResourceType<NetworkPolicy> = resourceType({
+export const networkPolicyType: ResourceType<NetworkPolicy> = policyType({
   kind: 'NetworkPolicy',
   plural: 'networkpolicies',
   aliases: ['np', 'policy', 'pol'],
   meaning: 'policy for workloads of a namespace',
   isNamespaced: true,
-  unenforced: { isPolicy: true },
+  isStaged: false,
   schema: networkPolicy,
-  columns: [namespaceColumn, ...policyColumns],
-  validate: policyProblem,
-  ...policyNaming(),
 });
