@@ -109,6 +109,10 @@ export class Lab {
     await this.ipam(node).releaseAddress.answer({ PoolID: poolId, Address: address }, signal);
   }
 
+  async releasePool(node: string, poolId: string): Promise<void> {
+    await this.ipam(node).releasePool.answer({ PoolID: poolId }, signal);
+  }
+
   /** Returns the result of a plan. */
   async plan<Result>(plan: (draft: Draft) => Result): Promise<Result> {
     return (await this.writer.write(plan, signal)).result;

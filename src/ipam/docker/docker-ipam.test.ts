@@ -84,11 +84,11 @@ test('an IP pool created for a subnet is deleted with the last host that uses it
     ];
     assert.equal(a['Pool'], '10.99.0.0/24');
     assert.ok(lab.mirror.get('IPPool', 'subnet-10-99-0-0-24'));
-    await lab.ipam('host-a').releasePool.answer({ PoolID: String(a['PoolID']) }, signal);
+    await lab.releasePool('host-a', String(a['PoolID']));
     assert.ok(lab.mirror.get('IPPool', 'subnet-10-99-0-0-24'));
-    await lab.ipam('host-b').releasePool.answer({ PoolID: String(b['PoolID']) }, signal);
+    await lab.releasePool('host-b', String(b['PoolID']));
     assert.equal(lab.mirror.get('IPPool', 'subnet-10-99-0-0-24'), undefined);
-    await lab.ipam('host-b').releasePool.answer({ PoolID: String(b['PoolID']) }, signal);
+    await lab.releasePool('host-b', String(b['PoolID']));
   }));
 
 test('hosts share the gateway and the auxiliary addresses of a subnet; containers do not get them', () =>

@@ -2,9 +2,9 @@ import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import { cidrContains, cidrSize } from '../../ip/cidr.ts';
+import { cidrContains, cidrSize, cidrsOverlap } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
-import { poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
+import { poolFamily, poolIsEnabled, type IpPool } from '../../model/kinds/ip-pool.ts';
 import {
   allPools,
   candidatePools,
@@ -13,6 +13,8 @@ import {
   reservedRanges,
 } from '../pools/pools.ts';
 import { countReserved } from '../pools/reserved.ts';
+import { allocatedAddresses } from '../records/block.ts';
+import { blockKind } from '../records/records.ts';
 import type { AddressState } from '../pools/address-state.ts';
 import { removePool } from '../pools/remove-pool.ts';
 import {
@@ -97,9 +99,7 @@ export function releasePool(draft: Draft, poolId: string, node: string): Progres
   const id = poolRecordId(node, parsePoolId(poolId).nonce);
   const record = draft.get('DockerPool', id);
   if (record === undefined) return 'done';
-  if (record.ipPool !== undefined && dropUnusedPools(draft, record.ipPool, id) === 'more') {
-    return 'more';
-  }
+  if (record.ipPool !== undefined && dropUnusedPools(draft, id, record) === 'more') return 'more';
   draft.remove('DockerPool', id);
   return 'done';
 }
@@ -165,18 +165,48 @@ export function describeSource(
 }
 
 /**
- * Deletes the pool of that name created for a subnet, or its parts, unless another record of any host than the
- * one to be deleted refers to it.
+ * Deletes the pools created for subnets that no record but the one to be deleted uses. A pool stays with addresses of
+ * other records in it, whose own pool another tool has deleted or resized.
  */
-function dropUnusedPools(draft: Draft, name: string, without: string): Progress {
-  for (const [id, record] of draft.entries('DockerPool')) {
-    if (record.ipPool === name && id !== without) return 'done';
-  }
+function dropUnusedPools(draft: Draft, id: string, record: DockerPool): Progress {
+  const others: DockerPool[] = [];
+  for (const [other, each] of draft.entries('DockerPool')) if (other !== id) others.push(each);
   for (const pool of allPools(draft)) {
     const subnet = pool.metadata.annotations?.[createdForSubnet];
+    if (subnet === undefined) continue;
     // The parts of a split pool have its annotations.
-    const madeAs = subnet === undefined ? undefined : subnetPoolName(subnet);
-    if (madeAs === name && removePool(draft, pool) === 'more') return 'more';
+    const name = subnetPoolName(subnet);
+    if (record.ipPool !== name && !overlaps(record, pool)) continue;
+    const uses = (other: DockerPool) =>
+      other.ipPool === name || (overlaps(other, pool) && isPoolLost(draft, other));
+    if (others.some(uses) || hasAddressesOf(draft, pool, others)) continue;
+    if (removePool(draft, pool) === 'more') return 'more';
   }
   return 'done';
+}
+
+function overlaps({ subnet }: DockerPool, pool: IpPool): boolean {
+  return subnet !== undefined && cidrsOverlap(subnet, pool.spec.cidr);
+}
+
+/** Reports whether the IP pool of a record no longer exists: the record uses any pool that contains its subnet. */
+function isPoolLost(draft: Draft, { ipPool }: DockerPool): boolean {
+  return ipPool === undefined || draft.get('IPPool', ipPool) === undefined;
+}
+
+/** Reports whether an address of the pool was allocated for one of the records. */
+function hasAddressesOf(draft: Draft, pool: IpPool, records: readonly DockerPool[]): boolean {
+  const kind = blockKind(poolFamily(pool));
+  const ids = new Set(
+    records.map(({ node, poolId }) => poolRecordId(node, parsePoolId(poolId).nonce)),
+  );
+  for (const [id, { cidr, held }] of draft.briefs(kind)) {
+    const block = held !== 0n && cidrsOverlap(cidr, pool.spec.cidr) && draft.get(kind, id);
+    if (!block) continue;
+    for (const [address, { secondary = {} }] of allocatedAddresses(block)) {
+      const user = poolRecordId(secondary['node'] ?? '', secondary['pool'] ?? '');
+      if (ids.has(user) && cidrContains(pool.spec.cidr, address)) return true;
+    }
+  }
+  return false;
 }

@@ -59,7 +59,7 @@ for (const { what, blocks, allocation } of fillings) {
     withIpam(async (lab) => {
       const { PoolID } = await lab.pool(node, '10.99.0.0/16');
       await fill(lab, '10.99.0.0/16', blocks, allocation);
-      await lab.ipam(node).releasePool.answer({ PoolID: String(PoolID) }, signal);
+      await lab.releasePool(node, String(PoolID));
       assertGone(lab, '10.99.0.0/16');
     }));
 
@@ -146,7 +146,7 @@ test('a single block with more addresses than fit in a transaction is deleted in
       ),
     );
     assert.equal(lab.mirror.list('Handle').size, 256);
-    await lab.ipam(node).releasePool.answer({ PoolID: String(PoolID) }, signal);
+    await lab.releasePool(node, String(PoolID));
     assertGone(lab, '10.99.0.0/16');
   }));
 

@@ -169,7 +169,7 @@ test('networks of a split pool continue with its parts, and new networks can use
     await assert.rejects(lab.address('host-a', named), { code: 'ipam/full' });
     const other = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
     await assert.rejects(lab.address('host-a', other, before), { code: 'ipam/address-taken' });
-    await lab.ipam('host-a').releasePool.answer({ PoolID: other }, signal);
+    await lab.releasePool('host-a', other);
     assert.equal(await lab.address('host-a', made, '10.99.0.200'), '10.99.0.200');
     const second = String((await lab.pool('host-b', '10.99.0.0/24'))['PoolID']);
     assert.equal(await lab.address('host-b', second, '10.99.0.201'), '10.99.0.201');
@@ -180,9 +180,9 @@ test('networks of a split pool continue with its parts, and new networks can use
     ] as const) {
       await lab.release(node, poolId, address);
     }
-    await lab.ipam('host-a').releasePool.answer({ PoolID: made }, signal);
+    await lab.releasePool('host-a', made);
     assert.equal(lab.mirror.list('IPPool').size, 4);
-    await lab.ipam('host-b').releasePool.answer({ PoolID: second }, signal);
+    await lab.releasePool('host-b', second);
     assert.deepEqual(
       [...lab.mirror.list('IPPool').keys()].toSorted(),
       ['split-default-ipv4-ippool-0', 'split-default-ipv4-ippool-1'],
@@ -278,7 +278,7 @@ test('a subnet is rejected with the reason: it overlaps, is too large, is not in
     assert.equal(inside['Pool'], '10.70.0.64/26');
     assert.match(await lab.address('host-a', String(inside['PoolID'])), /^10\.70\.0\.(6|7|8|9)/);
     assert.equal(lab.mirror.list('IPPool').size, 2, 'it is of the pool that is there');
-    await lab.ipam('host-a').releasePool.answer({ PoolID: String(inside['PoolID']) }, signal);
+    await lab.releasePool('host-a', String(inside['PoolID']));
     assert.equal(lab.mirror.list('IPPool').size, 2, 'and does not take that pool away');
     const six = await asked('fd00:99::/64');
     assert.equal(six['Pool'], 'fd00:99::/64');
