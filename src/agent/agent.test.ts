@@ -38,7 +38,7 @@ class Lab {
       drivers: this.kernel,
       mirror: this.mirror,
       supervisor: looseSupervisor(),
-      hostPorts: { reserve: async () => 0, release: () => undefined },
+      hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
       ipv6Forwarding: {
         isOwn: false,
         switchOn: () => undefined,

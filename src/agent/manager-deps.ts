@@ -10,7 +10,7 @@ export interface ManagerDeps {
   readonly node: string;
   readonly families: readonly IpFamily[];
   readonly kernel: Kernel;
-  readonly hostPorts: Pick<HostPortReservations, 'reserve' | 'release'>;
+  readonly hostPorts: Pick<HostPortReservations, 'reserve' | 'release' | 'undeliveredAt'>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOwn' | 'switchOn' | 'keepAdvertisements'>;
   readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
   /** Whether connections are flushed when the rule that allowed them is removed. */

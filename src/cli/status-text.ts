@@ -49,7 +49,7 @@ export function formatStatus(report: StatusReport): string {
         container,
         rule,
         String(packets),
-        String(bytes),
+        bytes === undefined ? '-' : String(bytes),
       ]),
     ),
     lastError(report),

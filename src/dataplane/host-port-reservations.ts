@@ -75,13 +75,18 @@ export class HostPortReservations {
     return this.#reservations.get(hostPortKey(port))?.owner;
   }
 
+  /** Returns how many datagrams have arrived at a reserved port of the host instead of the container. */
+  undeliveredAt(port: HostPort): number {
+    return this.#reservations.get(hostPortKey(port))?.socket?.undelivered() ?? 0;
+  }
+
   async #open(requested: ReservedPort): Promise<HostPortSocket> {
     try {
       return await openHostPort(requested, { libc: this.#libc, relayTo: requested.relayTo });
     } catch (error) {
       const isMissing = isCalicoError(error, 'port/address-elsewhere');
       if (!isMissing || requested.isIfThere !== true) throw error;
-      return { port: requested.port, close: () => undefined };
+      return { port: requested.port, undelivered: () => 0, close: () => undefined };
     }
   }
 }

@@ -22,6 +22,8 @@ export function hostPortKey({ protocol, address, port }: HostPort): string {
 /** A bound socket: nobody else on this host gets the port while it is open. */
 export interface HostPortSocket {
   readonly port: number;
+  /** Returns how many datagrams have arrived here and not at the container: broadcasts, which DNAT does not apply to. */
+  undelivered(): number;
   /** Closes it; the port is free when this returns. */
   close(): void;
 }
@@ -71,7 +73,11 @@ function listen(requested: HostPort, relayTo: RelayTarget | undefined): Promise<
       const bound = server.address();
       // A connection that cannot be accepted (no descriptor left) affects only its client.
       server.on('error', () => undefined);
-      resolve({ port: portOf(bound), close: () => void server.close() });
+      resolve({
+        port: portOf(bound),
+        undelivered: () => 0,
+        close: () => void server.close(),
+      });
     });
   });
 }
@@ -86,7 +92,11 @@ function bindDatagrams(requested: HostPort, relayTo: RelayTarget): Promise<HostP
     socket.bind({ address, port, exclusive: true }, () => {
       relayDatagrams(socket, relayTo);
       socket.on('error', () => undefined);
-      resolve({ port: socket.address().port, close: () => void socket.close() });
+      resolve({
+        port: socket.address().port,
+        undelivered: () => 0,
+        close: () => void socket.close(),
+      });
     });
   });
 }
@@ -98,10 +108,12 @@ const ipv6Level = 41;
 const ipv6Only = 26;
 const socketLevel = 1;
 const receiveBuffer = 8;
+const dontWait = 0x40;
 
 /**
  * Binds a port without serving it, directly by system calls: cheap for ten thousand ports, and possible for SCTP,
- * which Node lacks. Packets that bypass our rules fill the smallest buffer that the kernel allows and are never read.
+ * which Node lacks. Packets that bypass the NAT rules fill the smallest buffer that the kernel allows, and are only
+ * counted.
  */
 function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: number): HostPortSocket {
   const family = familyOf(address) === 4 ? 2 : 10;
@@ -118,7 +130,27 @@ function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: numbe
   }
   const length = Buffer.of(name.length, 0, 0, 0);
   libc.getsockname(fd, name, length);
-  return { port: name.readUInt16BE(2), close: () => void libc.close(fd) };
+  let taken = 0;
+  return {
+    port: name.readUInt16BE(2),
+    undelivered: () => {
+      if (type !== datagramSocket) return 0;
+      while (libc.recv(fd, one, one.length, dontWait) >= 0) taken++;
+      return taken + dropsOf(fd, libc);
+    },
+    close: () => void libc.close(fd),
+  };
+}
+
+const memoryInfo = 55;
+const memoryInfoDrops = 8;
+
+/** Returns how many packets a socket had no room for: `SK_MEMINFO_DROPS` of `SO_MEMINFO` (Linux 4.12). */
+function dropsOf(fd: number, libc: Libc): number {
+  const counts = Buffer.alloc(9 * 4);
+  const length = Buffer.of(counts.length, 0, 0, 0);
+  const status = libc.getsockopt(fd, socketLevel, memoryInfo, counts, length);
+  return status < 0 ? 0 : counts.readUInt32LE(memoryInfoDrops * 4);
 }
 
 /** A `sockaddr_in` or `sockaddr_in6`. */

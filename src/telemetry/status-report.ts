@@ -51,9 +51,15 @@ export const statusReport = z.object({
       total: z.string(),
     }),
   ),
-  /** Of no container: `(none)`. */
   drops: z.array(
-    z.object({ container: z.string(), rule: z.string(), packets: z.int(), bytes: z.int() }),
+    z.object({
+      /** `-`: of no container. */
+      container: z.string(),
+      rule: z.string(),
+      packets: z.int(),
+      /** Missing if only packets are counted. */
+      bytes: z.int().optional(),
+    }),
   ),
   lastError: z.object({ at: z.string(), what: z.string(), remedy: z.string() }).optional(),
 });

@@ -118,6 +118,23 @@ function portsSuite(kind: LabKind): void {
     }
   });
 
+  test('a broadcast to a published UDP port reaches no container and is counted; nothing else is', async () => {
+    const count = () => lab.dropped('app', /not delivered by published port 0\.0\.0\.0:8080\/udp/);
+    assert.equal(await count(), 0);
+    const send = `
+      const socket = require('node:dgram').createSocket('udp4');
+      socket.bind(() => {
+        socket.setBroadcast(true);
+        const once = (left) => left === 0
+          ? socket.close()
+          : socket.send('x', 8080, '203.0.113.255', () => once(left - 1));
+        once(20);
+      });`;
+    await lab.host.run([...router, talk[0] ?? '', '-e', send]);
+    assert.ok(await lab.eventually(async () => (await count()) === 20), `${await count()}`);
+    assert.match(await lab.calico('status'), /^app +inbound: not delivered by .* 20 +-$/m);
+  });
+
   test("whoever speaks to the container's own address needs a rule", async () => {
     const address = await lab.address('app', 'web');
     const route = ['ip', '-n', 'router', 'route', 'add', `${address}/32`, 'via', hostAddress];

@@ -36,7 +36,7 @@ test('a port reserved on an address that the host has lost is reported; on all a
       conntrack: { flush: () => 0 },
     },
     // Like a socket that was bound while the host had the address.
-    hostPorts: { reserve: async () => 0, release: () => undefined },
+    hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
     log,
   });
   const publish = (...addresses: readonly string[]) =>
@@ -84,6 +84,7 @@ class Lab {
           return 0;
         },
         release: (owner, binding) => void this.held.delete(key(owner, binding)),
+        undeliveredAt: () => 0,
       },
       log: {
         error: () => 0,

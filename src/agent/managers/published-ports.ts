@@ -2,6 +2,7 @@ import type { EntryChange } from '../../cache/mirror.ts';
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
 import type { ReservedPort } from '../../dataplane/host-port-reservations.ts';
+import type { HostPort } from '../../dataplane/host-port-socket.ts';
 import { portTaken } from '../../dataplane/port-user.ts';
 import { portBindings } from '../../driver/ports/port-bindings.ts';
 import { CalicoError, describe, isCalicoError } from '../../errors/error.ts';
@@ -44,6 +45,14 @@ interface Published {
   readonly bindings: readonly ReservedPort[];
   /** The interface that packets with loopback addresses must be able to leave by. */
   readonly loopbackInterface: string | undefined;
+}
+
+/** Datagrams that have arrived at a published port of the host and not at the endpoint. */
+export interface Undelivered {
+  /** ID of the WorkloadEndpoint. */
+  readonly id: string;
+  readonly port: HostPort;
+  readonly packets: number;
 }
 
 const retryMs = 2000;
@@ -155,6 +164,17 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
   /** Published ports that could not be reserved, as sentences. They are retried periodically. */
   problems(): readonly string[] {
     return [...this.#problems.values(), ...this.#onLostAddresses()];
+  }
+
+  /** Returns the UDP ports at which datagrams have arrived that reached no container. */
+  undelivered(): readonly Undelivered[] {
+    const { hostPorts } = this.#deps;
+    return [...this.#published.entries()].flatMap(([id, { bindings }]) =>
+      bindings
+        .filter(({ protocol }) => protocol === 'UDP')
+        .map((port) => ({ id, port, packets: hostPorts.undeliveredAt(port) }))
+        .filter(({ packets }) => packets > 0),
+    );
   }
 
   /**

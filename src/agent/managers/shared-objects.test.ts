@@ -78,7 +78,7 @@ class Wishes {
         addresses: { ofInterfaces: () => new Set(), answeredFor: () => [] },
         conntrack: { flush: () => 0 },
       },
-      hostPorts: { reserve: async () => 0, release: () => undefined },
+      hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
       log,
     });
     this.#engine = new PolicyEngine({ node: 'here', families, output: rules.policies });

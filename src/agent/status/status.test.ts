@@ -63,7 +63,7 @@ async function withStatus(
     drivers: kernel,
     mirror,
     supervisor: looseSupervisor(),
-    hostPorts: { reserve: async () => 0, release: () => undefined },
+    hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
     ipv6Forwarding: {
       isOwn: false,
       switchOn: () => undefined,

@@ -3,7 +3,7 @@ import type { ChosenBackend } from '../../dataplane/iptables/backend.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
 import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { networkProfiles } from '../../driver/networks/network-profile.ts';
-import type { IpFamily } from '../../ip/address.ts';
+import { addressAndPort, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
 import type { UsedRange } from '../../ipam/pools/default-pools.ts';
 import { poolUsage } from '../../ipam/maintenance/report.ts';
@@ -224,10 +224,20 @@ function drops(sources: StatusSources): StatusReport['drops'] {
     sums.set(key, {
       ...sum,
       packets: sum.packets + Number(packets),
-      bytes: sum.bytes + Number(bytes),
+      bytes: (sum.bytes ?? 0) + Number(bytes),
     });
   }
-  return [...sums.values()];
+  return [...sums.values(), ...undelivered(sources)];
+}
+
+/** Returns the datagrams that a published port has not delivered: the kernel's NAT does not apply to broadcasts. */
+function undelivered({ mirror, agent }: StatusSources): StatusReport['drops'] {
+  return agent.managers.ports.undelivered().flatMap(({ id, port, packets }) => {
+    const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+    const where = addressAndPort(port.address, port.port);
+    const rule = `inbound: not delivered by published port ${where}/udp (broadcast)`;
+    return endpoint === undefined ? [] : [{ container: endpointTitle(endpoint), rule, packets }];
+  });
 }
 
 /** Reports whether only packets of endpoints are dropped so; those of removed endpoints are not shown. */
