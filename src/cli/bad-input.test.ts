@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parse } from 'yaml';
+import { z } from 'zod';
 import { parseAddress } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import { newBlock } from '../ipam/records/block.ts';
@@ -441,13 +443,29 @@ test('of several names, the existing ones are shown and deleted, and the missing
   assert.deepEqual([skipped.status, skipped.out, skipped.error], [0, 'Profile b deleted\n', '']);
 });
 
-test('JSON of one resource requested by name is an object, otherwise a list; wide shows all columns', async () => {
+const shownOne = z.looseObject({ kind: z.string(), items: z.array(z.unknown()).optional() });
+const shown = z.union([shownOne, z.array(shownOne)]);
+
+test('JSON and YAML have the form of calicoctl: a list of the kind, an object, or an array; wide shows all columns', async () => {
   using cli = await used();
-  const json = async (...argv: readonly string[]): Promise<unknown> =>
-    JSON.parse(await cli.ok(['get', ...argv, '-o', 'json']));
-  assert.ok(!Array.isArray(await json('ippool', 'ten')));
-  assert.ok(Array.isArray(await json('ippool')));
-  assert.ok(Array.isArray(await json('profile', 'web', 'projectcalico-default-allow')));
+  for (const [format, read] of [
+    ['json', (text: string): unknown => JSON.parse(text)],
+    ['yaml', (text: string): unknown => parse(text)],
+  ] as const) {
+    const shape = async (...argv: readonly string[]) => {
+      const document = shown.parse(read(await cli.ok(['get', ...argv, '-o', format])));
+      if (Array.isArray(document)) return document.map(({ kind }) => kind);
+      const { kind, items } = document;
+      return items === undefined ? kind : `${kind} of ${items.length}`;
+    };
+    assert.equal(await shape('ippool'), 'IPPoolList of 1');
+    assert.equal(await shape('ippool', 'ten'), 'IPPool');
+    assert.equal(await shape('gnp'), 'GlobalNetworkPolicyList of 0');
+    assert.deepEqual(await shape('profile', 'web', 'projectcalico-default-allow'), [
+      'Profile',
+      'Profile',
+    ]);
+  }
   assert.match(await cli.ok(['get', 'wep', '-o', 'ps']), /^CONTAINER +NODE /);
   assert.match(
     await cli.ok(['get', 'wep', '-o', 'wide']),

@@ -37,7 +37,7 @@ for (const [release, policy] of [
     await cli.write((draft) => draft.put('GlobalNetworkPolicy', id, policy));
     assert.deepEqual(names(await cli.ok(['get', 'gnp', 'web'])), ['web']);
     const yaml = await cli.ok(['get', 'gnp', '-o', 'yaml']);
-    assert.match(yaml, /^ {2}name: web$/m);
+    assert.match(yaml, /^ +name: web$/m);
     assert.doesNotMatch(yaml, /annotations/);
     assert.match(
       await cli.ok(['apply', '-f', '-'], document('web', 2)),
@@ -53,7 +53,7 @@ for (const [release, policy] of [
     assert.equal(status, 1, 'it has changed since it was read');
     assert.match(error, /^calico-cnm: GlobalNetworkPolicy web was modified since/);
     assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
-    assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
+    assert.deepEqual(names(await cli.ok(['get', 'gnp'])), []);
   });
 }
 
@@ -77,7 +77,7 @@ test('policies whose names differ only by the prefix are distinct; a policy stor
   });
   assert.deepEqual(names(await cli.ok(['get', 'gnp'])), ['web', 'web']);
   assert.equal(await cli.ok(['delete', 'gnp', 'web']), 'GlobalNetworkPolicy web deleted\n');
-  assert.equal(await cli.ok(['get', 'gnp', '-o', 'json']), '[]\n');
+  assert.deepEqual(names(await cli.ok(['get', 'gnp'])), []);
 });
 
 test('a name in several namespaces is shown for each, and deleted only with its namespace', async () => {
@@ -101,6 +101,40 @@ test('a name in several namespaces is shown for each, and deleted only with its 
   assert.deepEqual(names(await cli.ok(['get', 'np', 'shop/web'])), ['shop']);
   assert.equal(await cli.ok(['delete', 'np', 'shop/web']), 'NetworkPolicy shop/web deleted\n');
   assert.equal(await cli.ok(['delete', 'np', 'web']), 'NetworkPolicy default/web deleted\n');
+});
+
+test('-n restricts get and delete to a namespace, and apply puts resources without one into it', async () => {
+  using cli = startCommandLine();
+  const web = (metadata: string) =>
+    `apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {${metadata}}\nspec: {}\n`;
+  const apply = (text: string, ...argv: readonly string[]) =>
+    cli.ok(['apply', '-f', '-', ...argv], text);
+  await apply(web('name: web'));
+  assert.match(await apply(web('name: web'), '-n', 'shop'), /^NetworkPolicy shop\/web created\n/);
+  assert.match(
+    await apply(web('name: own, namespace: given'), '--namespace', 'shop'),
+    /^NetworkPolicy given\/own created\n/,
+  );
+  const listed = async (...argv: readonly string[]) =>
+    new Set(names(await cli.ok(['get', 'np', ...argv])));
+  for (const all of [[], ['-A'], ['--all-namespaces']]) {
+    assert.deepEqual(await listed(...all), new Set(['default', 'given', 'shop']));
+  }
+  assert.deepEqual(await listed('-n', 'shop'), new Set(['shop']));
+  assert.deepEqual(await listed('web', '-n', 'shop'), new Set(['shop']));
+  assert.equal((await cli.run(['get', 'np', '-A', '-n', 'shop'])).status, 2);
+  for (const command of ['get', 'delete']) {
+    const { status, error } = await cli.run([command, 'np', 'default/web', '-n', 'shop']);
+    assert.deepEqual(
+      [status, error],
+      [1, 'calico-cnm: NetworkPolicy shop/default/web does not exist\n'],
+    );
+  }
+  assert.equal(
+    await cli.ok(['delete', 'np', 'web', '-n', 'shop']),
+    'NetworkPolicy shop/web deleted\n',
+  );
+  assert.match(await cli.ok(['get', 'tier', '-n', 'shop']), /^NAME/, 'not namespaced');
 });
 
 test('tiers are listed by order; a tier with policies and a built-in tier cannot be deleted', async () => {

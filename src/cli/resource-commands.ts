@@ -1,5 +1,6 @@
 import { Option, type Command } from 'commander';
 import { readFileSync } from 'node:fs';
+import { stringify } from 'yaml';
 import { CalicoError, describe } from '../errors/error.ts';
 import { resourceNameFor } from '../model/names.ts';
 import { isEndpointNamed } from '../model/kinds/workload-endpoint.ts';
@@ -10,7 +11,7 @@ import {
   type ResourceKind,
 } from '../model/kinds/index.ts';
 import { resourceId } from '../model/resource-type.ts';
-import { formatYaml, ordered, parseResources, resourceKind } from '../model/user-input.ts';
+import { ordered, parseResources, resourceKind } from '../model/user-input.ts';
 import { writeInSteps, type Failed } from '../datastore/steps.ts';
 import type { View } from '../cache/view.ts';
 import type { Draft } from '../datastore/writer.ts';
@@ -31,25 +32,34 @@ export function addResourceCommands(program: Command, context: CliContext): void
     .addOption(
       new Option('-o, --output <format>', 'format of the output').choices(formats).default('table'),
     )
-    .action(async (word: string, names: readonly string[], { output }: OutputOption) => {
-      const kind = resourceKind(word);
-      const { text, missing } = await context.withStore(({ look }) =>
-        look((view) => {
-          const found = selected(view, kind, names);
-          const isOne = names.length === 1;
-          return { ...found, text: formatted(output, kind, { ...found, view, isOne }) };
-        }),
-      );
-      // The resources that exist are still shown.
-      if (missing.length < Math.max(1, names.length)) context.out(text);
-      throwMissing(missing.map((name) => ({ kind, id: name })));
-    });
+    .addOption(namespaceOption().conflicts('allNamespaces'))
+    .option('-A, --all-namespaces', 'resources of all namespaces (default)')
+    .action(
+      async (
+        word: string,
+        names: readonly string[],
+        { output, namespace }: OutputOption & NamespaceOption,
+      ) => {
+        const kind = resourceKind(word);
+        const { text, missing } = await context.withStore(({ look }) =>
+          look((view) => {
+            const found = selected(view, kind, { names, namespace });
+            const isList = names.length === 0;
+            return { ...found, text: formatted(output, kind, { ...found, view, isList }) };
+          }),
+        );
+        // The resources that exist are still shown.
+        if (missing.length < Math.max(1, names.length)) context.out(text);
+        throwMissing(missing.map((name) => ({ kind, id: name })));
+      },
+    );
   program
     .command('apply')
     .description('create or update resources from a YAML or JSON file')
     .requiredOption('-f, --filename <file>', 'file to read; - reads standard input')
-    .action(async ({ filename }: FileOption) => {
-      const resources = parseResources(await readText(filename, context));
+    .addOption(namespaceOption('namespace of resources without one (default: "default")'))
+    .action(async ({ filename, namespace }: FileOption & NamespaceOption) => {
+      const resources = parseResources(await readText(filename, context), namespace);
       if (resources.length === 0) {
         throw new CalicoError('cli/bad-document', { where: filename, why: 'contains no resource' });
       }
@@ -59,18 +69,20 @@ export function addResourceCommands(program: Command, context: CliContext): void
     .command('delete [kind] [names...]')
     .description('delete resources by name or from a file')
     .option('-f, --filename <file>', 'file with the resources; - reads standard input')
+    .addOption(namespaceOption())
     .option('-s, --skip-not-exists', 'ignore resources that do not exist')
     .action(
       async (
         word: string | undefined,
         names: readonly string[],
-        { filename, skipNotExists = false }: Partial<FileOption & SkipOption>,
+        options: Partial<FileOption & SkipOption> & NamespaceOption,
         command: Command,
       ) => {
+        const { filename, namespace, skipNotExists = false } = options;
         if (filename === undefined && (word === undefined || names.length === 0)) {
           command.error('delete needs a kind and names, or -f FILE');
         }
-        const targets = await deletionTargets(context, { word, names, filename });
+        const targets = await deletionTargets(context, { word, names, filename, namespace });
         const missing = await context.withStore((store) => deleteAll(store, targets, context));
         if (!skipNotExists) throwMissing(missing);
       },
@@ -185,51 +197,93 @@ interface FileOption {
   readonly filename: string;
 }
 
+interface NamespaceOption {
+  readonly namespace?: string | undefined;
+}
+
+/** `-n` of calicoctl; without it, resources of all namespaces are shown, because containers have one of their own. */
+function namespaceOption(meaning = 'only resources of this namespace'): Option {
+  return new Option('-n, --namespace <namespace>', meaning);
+}
+
 type Format = (typeof formats)[number];
 
-/** Formats resources. As in calicoctl, JSON of one resource requested by name is an object, not a list. */
+/** Formats resources; JSON and YAML have the form of calicoctl. */
 function formatted(
   format: Format,
   kind: ResourceKind,
   shown: {
     readonly view: View;
     readonly resources: readonly Resource[];
-    readonly isOne: boolean;
+    /** Whether they are all of their kind, not requested by name. */
+    readonly isList: boolean;
   },
 ): string {
-  const { view, resources, isOne } = shown;
-  if (format === 'yaml' || format === 'yml') return formatYaml(resources);
-  if (format !== 'json') {
+  const { view, resources, isList } = shown;
+  if (format === 'table' || format === 'ps' || format === 'wide') {
     return formatResources(kind, resources, { view, isWide: format === 'wide' });
   }
-  const all = resources.map(ordered);
-  return `${JSON.stringify(isOne && all.length === 1 ? all[0] : all, null, 2)}\n`;
+  const document = isList ? listOf(kind, resources) : oneOrSeveral(resources.map(ordered));
+  return format === 'json' ? `${JSON.stringify(document, null, 2)}\n` : stringify(document);
+}
+
+function listOf(kind: ResourceKind, resources: readonly Resource[]): object {
+  return {
+    apiVersion: 'projectcalico.org/v3',
+    kind: `${kind}List`,
+    metadata: {},
+    items: resources.map(ordered),
+  };
+}
+
+function oneOrSeveral(items: readonly object[]): object {
+  return items.length === 1 && items[0] !== undefined ? items[0] : items;
 }
 
 /** Returns the resources with these names (also Docker's) and the names not found; without names all resources. */
 function selected(
   view: View,
   kind: ResourceKind,
-  names: readonly string[],
+  { names, namespace }: NamespaceOption & { readonly names: readonly string[] },
 ): { readonly resources: readonly Resource[]; readonly missing: readonly string[] } {
-  if (names.length === 0) return { resources: readResources(view, kind), missing: [] };
-  const found = names.map((name) => ({ name, resources: named(view, kind, name) }));
+  if (names.length === 0) {
+    return { resources: readResources(view, kind).filter(isIn(kind, namespace)), missing: [] };
+  }
+  const found = names.map((name) => ({ name, resources: named(view, kind, { name, namespace }) }));
   const all = found.flatMap(({ resources }) => resources);
   return {
     resources: [...new Map(all.map((resource) => [resourceId(resource), resource])).values()],
-    missing: found.flatMap(({ name, resources }) => (resources.length === 0 ? [name] : [])),
+    missing: found
+      .filter(({ resources }) => resources.length === 0)
+      .map(({ name }) => typedId(kind, name, namespace)),
   };
+}
+
+/** Returns a check for resources in a namespace; true without one, and for kinds that have none. */
+function isIn(kind: ResourceKind, namespace: string | undefined): (one: Resource) => boolean {
+  if (namespace === undefined || !resourceTypeOf[kind].isNamespaced) return () => true;
+  return ({ metadata }) => metadata.namespace === namespace;
+}
+
+/** Returns the ID that a name of no resource stands for: never one in another namespace. */
+function typedId(kind: ResourceKind, name: string, namespace: string | undefined): string {
+  const isInOne = namespace !== undefined && resourceTypeOf[kind].isNamespaced;
+  return isInOne ? `${namespace}/${name}` : name;
 }
 
 /**
  * Returns the resources with a name, in their usual order: the one with that name or Docker's name, with its namespace
- * or in every namespace, or all endpoints of a container.
+ * or in the given or every namespace, or all endpoints of a container.
  */
-function named(view: View, kind: ResourceKind, name: string): readonly Resource[] {
+function named(
+  view: View,
+  kind: ResourceKind,
+  { name, namespace }: NamespaceOption & { readonly name: string },
+): readonly Resource[] {
   const exact = readResource(view, kind, name) ?? readResource(view, kind, resourceNameFor(name));
-  if (exact !== undefined) return [exact];
+  if (exact !== undefined) return [exact].filter(isIn(kind, namespace));
   if (!resourceTypeOf[kind].isNamespaced) return [];
-  const resources = readResources(view, kind);
+  const resources = readResources(view, kind).filter(isIn(kind, namespace));
   const inNamespaces = [name, resourceNameFor(name)]
     .map((one) => resources.filter(({ metadata }) => metadata.name === one))
     .find((found) => found.length > 0);
@@ -243,24 +297,25 @@ async function deletionTargets(
     readonly word: string | undefined;
     readonly names: readonly string[];
     readonly filename: string | undefined;
+    readonly namespace: string | undefined;
   },
 ): Promise<readonly Target[]> {
-  const { word, names, filename } = request;
+  const { word, names, filename, namespace } = request;
   if (filename !== undefined) {
-    const resources = parseResources(await readText(filename, context));
+    const resources = parseResources(await readText(filename, context), namespace);
     return resources.map((resource) => ({ kind: resource.kind, id: resourceId(resource) }));
   }
   const kind = resourceKind(word ?? '');
   return context.withStore(({ look }) =>
     look((view) => {
       const ids = names.flatMap((name) => {
-        const found = named(view, kind, name).map(resourceId);
+        const found = named(view, kind, { name, namespace }).map(resourceId);
         if (new Set(found.map((id) => id.split('/')[0])).size > 1) {
           const why = `ambiguous; use one of ${found.join(', ')}`;
           throw new CalicoError('cli/bad-argument', { what: `${kind} ${name}`, why });
         }
         // Missing resources are reported later, together and with their kind.
-        return found.length === 0 ? [name] : found;
+        return found.length === 0 ? [typedId(kind, name, namespace)] : found;
       });
       return [...new Set(ids)].map((id) => ({ kind, id }));
     }),

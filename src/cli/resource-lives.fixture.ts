@@ -223,7 +223,8 @@ export async function live(
   const cells = row.filter((cell) => cell !== '').join(' ');
   expectText(line.trim().replaceAll(/ {3,}/g, ' '), cells);
   expectText(await ok(['delete', word, name]), `${kind} ${id} deleted\n`);
-  expectText(await ok(['get', word, '-o', 'json']), '[]\n');
+  const left: unknown = JSON.parse(await ok(['get', word, '-o', 'json']));
+  expectText(JSON.stringify(member(left, 'items')), '[]');
 }
 
 function member(value: unknown, key: string): unknown {

@@ -1,4 +1,4 @@
-import { parseAllDocuments, stringify, type YAMLError } from 'yaml';
+import { parseAllDocuments, type YAMLError } from 'yaml';
 import { z } from 'zod';
 import { CalicoError, describe } from '../errors/error.ts';
 import { isOpen } from './fields.ts';
@@ -11,11 +11,11 @@ import { policyRule } from './policy-rule.ts';
 /**
  * Parses resources from YAML or JSON text: one or several documents, or a list of items. Unlike stored data, user
  * input must not have unknown fields, because they are usually typing errors. Throws `cli/bad-document`,
- * `model/unknown-kind` or `model/invalid`.
+ * `model/unknown-kind` or `model/invalid`. Resources of namespaced kinds without a namespace get the given one.
  */
-export function parseResources(text: string): readonly Resource[] {
+export function parseResources(text: string, namespace = 'default'): readonly Resource[] {
   return readDocuments(text).flatMap(({ where, value }) =>
-    itemsOf(value).map((item) => parseResource(item, where)),
+    itemsOf(value).map((item) => withNamespace(parseResource(item, where), namespace)),
   );
 }
 
@@ -66,11 +66,6 @@ export function resourceKind(word: string): ResourceKind {
   const other = otherKind(word);
   if (other !== undefined) throw new CalicoError('model/not-enforced', { kind: other });
   throw new CalicoError('model/unknown-kind', { kind: word, known: resourceKinds.join(', ') });
-}
-
-/** Writes one resource as YAML, in the usual order of fields. */
-export function formatYaml(resources: readonly object[]): string {
-  return resources.map((resource) => stringify(ordered(resource))).join('---\n');
 }
 
 /** Fields in the usual order. */
@@ -164,15 +159,15 @@ function parseResource(item: unknown, where: string): Resource {
     schema,
     withoutNullFields(schema, { ...head.data, kind }),
   );
-  if (result.success) return withNamespace(result.data);
+  if (result.success) return result.data;
   const { field, why } = firstIssue(result.error);
   throw new CalicoError('model/invalid', { kind, name, field, why });
 }
 
 /** A resource of a namespaced kind without a namespace is in `default`, as in calicoctl. */
-function withNamespace(resource: Resource): Resource {
+function withNamespace(resource: Resource, namespace: string): Resource {
   if (!resourceTypeOf[resource.kind].isNamespaced) return resource;
-  return { ...resource, metadata: { namespace: 'default', ...resource.metadata } };
+  return { ...resource, metadata: { namespace, ...resource.metadata } };
 }
 
 interface UnknownField {

@@ -156,7 +156,9 @@ describe('what has no owner any more', { timeout: 600_000 }, () => {
     const isClean = async () => {
       const endpoints = await lab.calico('get', 'workloadendpoint', '-o', 'json');
       const pools = await lab.calico('get', 'ippool');
-      return endpoints.trim() === '[]' && !pools.includes('10.77') && !pools.includes('172.');
+      return (
+        endpoints.includes('"items": []') && !pools.includes('10.77') && !pools.includes('172.')
+      );
     };
     assert.equal(await isClean(), false, 'not before it has been looked at twice');
     assert.ok(await lab.eventually(isClean, 90_000));

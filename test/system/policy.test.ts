@@ -210,7 +210,7 @@ function policySuite(kind: LabKind): void {
     assert.ok(!links.includes('cali'), links);
     assert.match(await lab.calico('ipam', 'check'), /^no problems found$/m);
     const endpoints = await lab.calico('get', 'workloadendpoint', '-o', 'json');
-    assert.deepEqual(JSON.parse(endpoints), []);
+    assert.match(endpoints, /"items": \[\]/);
     const routes = await lab.host.run(['ip', 'route', 'show', 'proto', '80']);
     assert.equal(routes.trim(), '');
   });

@@ -23,8 +23,9 @@ export const clusterInformationType: ResourceType<ClusterInformation> = resource
   schema: clusterInformation,
   columns: [
     nameColumn,
-    { header: 'guid', cell: ({ spec }) => spec.clusterGUID ?? '' },
-    { header: 'type', cell: ({ spec }) => spec.clusterType ?? '' },
-    { header: 'datastore ready', cell: ({ spec }) => String(spec.datastoreReady ?? true) },
+    { header: 'clusterguid', cell: ({ spec }) => spec.clusterGUID ?? '' },
+    { header: 'clustertype', cell: ({ spec }) => spec.clusterType ?? '' },
+    { header: 'calicoversion', cell: ({ spec }) => spec.calicoVersion ?? '' },
+    { header: 'datastoreready', cell: ({ spec }) => String(spec.datastoreReady ?? true) },
   ],
 });
