@@ -16,8 +16,8 @@ import { callPlugin } from '../test/lab/plugin-client.ts';
 import { percentile, table } from './measure.ts';
 
 /**
- * The real daemon of one host whose datastore, a real etcd, holds the endpoints of many others: memory, how long its
- * event loop is blocked, when it is in sync, how long Docker waits while other hosts write, and how long a command takes.
+ * Measures the daemon of one host whose datastore, a real etcd, has the endpoints of many other hosts: memory, blocks of
+ * its event loop, time to in sync, response times to Docker while other hosts write, and the time of a command.
  */
 
 const remote = Number(process.argv[2] ?? 100_000);
@@ -76,17 +76,17 @@ children.push(daemon);
 for (;;) {
   const report = await fetchStatus(control).catch(() => undefined);
   if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) break;
-  if (daemon.exitCode !== null) throw new Error('the daemon has ended');
+  if (daemon.exitCode !== null) throw new Error('the daemon has exited');
   signal.throwIfAborted();
   await sleep(50);
 }
 const inSyncMs = performance.now() - started;
-// The snapshot is written, and what is done each 30 s has been done.
+// The first snapshot has been saved, and periodic work of every 30 s has run.
 await sleep(40_000);
 const starting = await longestBlock();
 const resident = memory('VmRSS');
 
-// While endpoints come and go elsewhere, Docker asks for addresses and gives them back.
+// Docker requests and releases addresses while endpoints of other hosts change.
 const changing = new AbortController();
 const churn = keepChanging(changing.signal);
 const pool = await call('IpamDriver.RequestPool', {
@@ -176,7 +176,7 @@ async function call(method: string, body: unknown): Promise<Readonly<Record<stri
   return answer.body;
 }
 
-/** Rewrites some hundred endpoints a second, as containers that start and stop elsewhere would; answers how many. */
+/** Rewrites some hundred endpoints per second, like containers that start and stop on other hosts; returns the number. */
 async function keepChanging(stop: AbortSignal): Promise<number> {
   let changed = 0;
   while (!stop.aborted) {
@@ -263,7 +263,7 @@ function blockOf(n: number): string {
   return `${addressOf(n - (n % perBlock))}/26`;
 }
 
-/** As the driver writes an endpoint of a Compose project. */
+/** Returns an endpoint of a Compose project in the form that the driver writes. */
 function endpointWrite(n: number, state: string): Write {
   const name = `${hostOf(n).replaceAll('-', '--')}-libnetwork-libnetwork-${idOf(n)}`;
   const labels = {
@@ -308,7 +308,7 @@ function endpointWrite(n: number, state: string): Write {
   };
 }
 
-/** A full block and its host's claim on it. */
+/** Returns a full block and its affinity to a host. */
 function* blockWrites(from: number): Generator<Write> {
   const host = hostOf(from);
   const cidr = blockOf(from);

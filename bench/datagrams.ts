@@ -2,7 +2,7 @@ import { createSocket } from 'node:dgram';
 
 /**
  * One end of a stream of datagrams: `send ADDRESS` sends one every millisecond, `receive` prints the monotonic
- * time of each one that comes, in nanoseconds.
+ * time of each one received, in nanoseconds.
  */
 
 const port = 9999;
@@ -12,7 +12,7 @@ if (mode === 'receive') {
   socket.on('message', () => process.stdout.write(`${process.hrtime.bigint()}\n`));
   socket.bind(port, () => process.stdout.write('ready\n'));
 } else {
-  // No way to the receiver is an answer like any other.
+  // Without a route to the receiver a datagram is lost like any other.
   socket.on('error', () => undefined);
   setInterval(() => socket.send('probe', port, address, () => undefined), 1);
 }

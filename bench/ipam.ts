@@ -76,7 +76,7 @@ async function measure(options: DatastoreOptions): Promise<readonly string[]> {
   return [options.kind, ...rates];
 }
 
-/** What SQLite itself does here: durable commits of two rows of 4 kB, which is what one allocation writes. */
+/** Measures SQLite alone: durable commits of two rows of 4 kB, the size of one allocation. */
 function bareCommits(file: string): string {
   const database = new DatabaseSync(file);
   database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');

@@ -2,7 +2,7 @@ import { ComposeProject } from '../test/lab/compose.ts';
 import { startLab } from '../test/lab/network-lab.ts';
 import { kindOf, median, table } from './measure.ts';
 
-/** Many containers at once by `docker compose up`, on a user-defined bridge and on calico, in paired rounds. */
+/** Measures `docker compose up` with many containers, on a bridge network and on a Calico network, in paired rounds. */
 
 const containers = Number(process.argv[2] ?? 50);
 const rounds = Number(process.argv[3] ?? 3);
@@ -21,7 +21,7 @@ process.stdout.write(
   table(
     [`docker compose up, ${containers} containers`, 'seconds (median)'],
     [
-      ['user-defined bridge', seconds(times.bridge)],
+      ['bridge network', seconds(times.bridge)],
       ['calico', seconds(times.calico)],
       ['ratio calico / bridge', (median(times.calico) / median(times.bridge)).toFixed(2)],
     ],

@@ -1,6 +1,6 @@
 import type { LabKind } from '../test/lab/network-lab.ts';
 
-/** What the benchmarks share: the lab from the command line, and how numbers are shown. */
+/** Common to the benchmarks: the lab kind from the command line, and the format of numbers. */
 
 export function kindOf(engine = '20.10', backend = 'nft', datastore = 'sqlite'): LabKind {
   return {
@@ -10,18 +10,18 @@ export function kindOf(engine = '20.10', backend = 'nft', datastore = 'sqlite'):
   };
 }
 
-/** The middle value; of an even number the upper of the two. */
+/** Returns the median; of an even number of values the upper one of the two in the middle. */
 export function median(values: readonly number[]): number {
   return percentile(values, 0.5);
 }
 
-/** The value below which a share of all lies. */
+/** Returns the percentile: the value that a share of all values does not exceed. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }
 
-/** A table for people and for Markdown. */
+/** Formats a Markdown table. */
 export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [header, header.map(() => '---'), ...rows];
   return lines.map((cells) => `| ${cells.join(' | ')} |\n`).join('');

@@ -2,8 +2,8 @@ import { startLab } from '../test/lab/network-lab.ts';
 import { kindOf, median, table } from './measure.ts';
 
 /**
- * Published ports on calico and on a user-defined bridge in one run: 206 ports on one container, and one more
- * container with one port next to none and next to 500 published ports; with the daemon's counters.
+ * Measures published ports on a Calico network and on a bridge network in one run: 206 ports on one container, and one
+ * more container with one port in addition to none and to 500 published ports; with the daemon's counters.
  */
 
 const rounds = Number(process.argv[2] ?? 5);
@@ -44,14 +44,14 @@ process.stdout.write(
   ),
 );
 process.stdout.write(
-  `\none more container, beside ${containers * perContainer} ports over beside none: ${networks
+  `\none more container, ratio of ${containers * perContainer} other ports to none: ${networks
     .map((network) => `${network.replace('bench-', '')} ${ratio(network)}`)
     .join(', ')}\n`,
 );
 
-/** One container with one port, started and removed some times. */
-async function oneMore(beside: string): Promise<ReadonlyMap<string, number>> {
-  return measure(`1 port, ${beside}`, '8080:80', rounds);
+/** Starts and removes a container with one port several times. */
+async function oneMore(others: string): Promise<ReadonlyMap<string, number>> {
+  return measure(`1 port, ${others}`, '8080:80', rounds);
 }
 
 async function wide(): Promise<void> {
@@ -100,7 +100,7 @@ async function once(network: string, ports: string): Promise<number> {
   return performance.now() - started;
 }
 
-/** Some hundred ports take a bridge a minute. */
+/** A bridge network needs a minute for some hundred ports. */
 async function run(name: string, network: string, ports: string): Promise<void> {
   const argv = ['run', '-d', '--name', name, '--net', network, '-p', ports, 'calico-test'];
   await lab.host.run(['docker', ...argv], { timeoutMs });
@@ -110,7 +110,7 @@ function ratio(network: string): string {
   return ((full.get(network) ?? 0) / (empty.get(network) ?? 1)).toFixed(2);
 }
 
-/** Processes started, table transactions, netlink requests and datastore transactions since the start. */
+/** Returns the numbers of forks, table transactions, netlink requests and datastore transactions since the start. */
 async function counters(): Promise<readonly number[]> {
   const text = await lab.metrics();
   return ['forks', 'table_transactions', 'netlink_requests', 'datastore_transactions'].map((name) =>

@@ -17,8 +17,8 @@ import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
 
 /**
- * The real process on a host with many endpoints (veths, no Docker): how long a rule takes until packets meet
- * it, what a kill -9 and a cold start let pass that is denied, how long they take, and the memory.
+ * Measures the daemon on a host with many endpoints (veths, no Docker): time from the commit of a rule to the first
+ * allowed packet, denied packets that pass during a kill -9 and a cold start, the duration of both, and memory.
  */
 
 const many = Number(process.argv[2] ?? 1000);
@@ -27,7 +27,7 @@ const backend = process.argv[4] === 'legacy' ? 'legacy' : 'nft';
 const signal = AbortSignal.timeout(600_000);
 const node = 'here';
 const [receiver, sender] = ['receiver', 'sender'].map((name) => `calico-${name}-${process.pid}`);
-if (receiver === undefined || sender === undefined) throw new Error('two namespaces are needed');
+if (receiver === undefined || sender === undefined) throw new Error('two namespaces are required');
 
 const folder = mkdtempSync(join(tmpdir(), 'calico-scale-'));
 const namespace = enterNewNamespace();
@@ -41,7 +41,7 @@ process.once('exit', () => {
 });
 for (const name of [receiver, sender]) ip('netns', 'add', name);
 
-// What is installed is built; that starts sooner and is smaller than what is translated as it is read.
+// The bundle, as it is installed: it starts faster and needs less memory than sources that Node compiles.
 const checkout = join(import.meta.dirname, '..');
 execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
 copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
@@ -69,7 +69,7 @@ await setTarget(false);
 await writer.write((draft) => {
   for (const name of ['source', 'web']) draft.put('Profile', name, networkProfile(name));
 }, signal);
-// A plan each: a transaction holds no more keys than etcd's limit, and the writer groups plans up to it.
+// One plan for each, because etcd limits the keys of a transaction; the writer groups plans up to that limit.
 await Promise.all(
   Array.from({ length: many }, (_, index) => {
     const n = index + 1;
@@ -140,7 +140,7 @@ function startDaemon(): ChildProcess {
   return daemon;
 }
 
-/** Milliseconds until the kernel is as wanted, by the daemon's word. */
+/** Returns the milliseconds until the daemon reports the dataplane in sync. */
 async function untilInSync(since: number): Promise<number> {
   for (;;) {
     const report = await fetchStatus(control).catch(() => undefined);
@@ -174,7 +174,7 @@ await sleep(1000);
 const denied = { arrived: arrivals.length };
 const commits: number[] = [];
 async function measureCommit(): Promise<number> {
-  // UDP that was allowed once is a connection for a while; each round begins with none.
+  // Allowed datagrams create a conntrack entry; each round starts without one.
   await setTarget(false);
   await sleep(150);
   execFileSync('conntrack', ['-F'], { stdio: 'ignore' });
@@ -187,7 +187,7 @@ async function measureCommit(): Promise<number> {
   while (arrivals[0] === undefined) await sleep(2);
   return Number(arrivals[0] - started) / 1e6;
 }
-// The kernel opens a thousand new links one after the other, which takes some 10 s: the first round waits for it.
+// The kernel brings up a thousand new links one after another, which takes about 10 s: the first round waits for it.
 await measureCommit();
 for (let n = 0; n < rounds; n++) commits.push(await measureCommit());
 await setTarget(false);
@@ -201,7 +201,7 @@ interface Interruption {
   readonly passed: number;
 }
 
-/** The daemon is killed, what is to be done is done, and it comes back, all under a stream of denied packets. */
+/** Kills the daemon, runs a function, and restarts the daemon, under a stream of denied packets. */
 async function interrupted(meanwhile: () => void): Promise<Interruption> {
   arrivals.length = 0;
   daemon.kill('SIGKILL');
@@ -216,7 +216,7 @@ async function interrupted(meanwhile: () => void): Promise<Interruption> {
   return { ms, processorMs, passed: arrivals.length };
 }
 
-/** Time that a process has had on a processor, in all; the kernel counts in hundredths of a second. */
+/** Returns the total CPU time of a process; the kernel counts in hundredths of a second. */
 function processorMsOf({ pid }: ChildProcess): number {
   const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   const [user = 0, system = 0] = stat
@@ -228,7 +228,7 @@ function processorMsOf({ pid }: ChildProcess): number {
 }
 
 const killed = await interrupted(() => undefined);
-// As after a reboot: no way to any container, and no rules.
+// As after a reboot: no routes to containers, and no rules.
 const cold = await interrupted(() => {
   ip('route', 'flush', 'proto', '80');
   for (const tool of [`iptables-${backend}`, `ip6tables-${backend}`]) {
@@ -238,11 +238,11 @@ const cold = await interrupted(() => {
   }
   execFileSync('ipset', ['destroy']);
 });
-// The stream itself was not broken: with the rule it arrives.
+// Verifies the stream: it arrives when a rule allows it.
 arrivals.length = 0;
 await setTarget(true);
 await sleep(500);
-if (arrivals.length === 0) throw new Error('nothing arrives that is allowed: the stream is broken');
+if (arrivals.length === 0) throw new Error('allowed datagrams do not arrive: the stream is broken');
 const memory =
   Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8'))?.[1] ?? 0) /
   1000;

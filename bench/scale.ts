@@ -21,8 +21,8 @@ import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
 
 /**
- * One host with many endpoints (veths in a namespace of its own, no Docker): how long the next endpoint takes,
- * a changed rule that all use, a remote endpoint that joins a tag, and a restart.
+ * Measures the agent of a host with many endpoints (veths in a separate namespace, no Docker): the time of one more
+ * endpoint, of a changed rule that all use, of a remote endpoint that joins a tag, and of a restart.
  */
 
 const many = Number(process.argv[2] ?? 1000);
@@ -55,7 +55,7 @@ function startAgent(until: AbortSignal, followed = mirror): Agent {
     drivers: openDrivers({
       sockets,
       runner,
-      chosen: { backend, why: 'it is measured' },
+      chosen: { backend, why: 'chosen for the benchmark' },
       families: [4, 6],
     }),
     hostPorts: new HostPortReservations(sockets.libc),
@@ -92,7 +92,7 @@ function endpoint(n: number, profile: string, node = 'here'): WorkloadEndpoint {
   };
 }
 
-/** Join without Docker: veth, endpoint, the agent's word. */
+/** Adds an endpoint as Join does, without Docker: veth, endpoint, policy programmed. */
 async function join(n: number, profile: string): Promise<number> {
   const started = performance.now();
   await links.createVeth({
@@ -149,7 +149,7 @@ const member = await timed(async (n) => {
   await agent.programmed('none', revision, signal);
   return performance.now() - started;
 });
-// Each endpoint with a Profile of its own.
+// Each endpoint with its own Profile.
 for (let n = 0; n < many; n++) {
   await writer.write((draft) => {
     draft.put('Profile', `own${n}`, networkProfile(`own${n}`));
@@ -167,7 +167,7 @@ const ruleAmongMany = await timed(async (n) => {
   return performance.now() - started;
 });
 
-// A restart: a new agent on the same kernel, told everything by a new mirror.
+// A restart: a new agent on the same kernel, with a new mirror.
 const restarted = performance.now();
 const second = new LiveMirror(store);
 agent = startAgent(stop.signal, second);

@@ -2,8 +2,8 @@ import { kindOf, median, table } from './measure.ts';
 import { startLab, type NetworkLab } from '../test/lab/network-lab.ts';
 
 /**
- * `docker run --rm` on no network, on a user-defined bridge, on a driver that does nothing, and on calico, in
- * paired rounds of one run; and the work counted per container.
+ * Measures `docker run --rm` without a network, on a bridge network, on a driver that does nothing, and on a Calico
+ * network, in paired rounds of one run, and counts the work per container.
  */
 
 const rounds = Number(process.argv[2] ?? 20);
@@ -37,7 +37,7 @@ const over = (name: string) =>
   median((times.get(name) ?? []).map((time, index) => time - (none[index] ?? 0)));
 process.stdout.write(
   table(
-    ['network', 'docker run --rm (ms, median)', 'over none (ms)'],
+    ['network', 'docker run --rm (ms, median)', 'more than none (ms)'],
     networks.map((name) => [name, median(times.get(name) ?? []).toFixed(1), over(name).toFixed(1)]),
   ),
 );
@@ -48,7 +48,7 @@ const each = (name: string) => ((after.get(name) ?? 0) - (before.get(name) ?? 0)
 const calls = [...after.keys()].filter((name) => name.includes('call_seconds_sum'));
 process.stdout.write(
   table(
-    ['per container of calico, start and removal', ''],
+    ['per container on a Calico network, start and removal', ''],
     [
       [
         'in plugin calls (ms)',
@@ -80,7 +80,7 @@ async function round(): Promise<void> {
   }
 }
 
-/** The daemon's own counters that matter here. */
+/** Returns the relevant counters of the daemon. */
 async function counters(of: NetworkLab): Promise<ReadonlyMap<string, number>> {
   const text = await of.metrics();
   const wanted =

@@ -8,7 +8,7 @@ const answerMs = 5000;
 export async function fetchStatus(socket: string): Promise<StatusReport> {
   try {
     const { status, text } = await get(socket, '/status');
-    if (status !== 200) throw new Error(`it answers ${status}: ${text}`);
+    if (status !== 200) throw new Error(`HTTP status ${status}: ${text}`);
     return statusReport.parse(JSON.parse(text));
   } catch (error) {
     throw new CalicoError('cli/not-running', { socket, why: describe(error) }, { cause: error });
@@ -38,7 +38,7 @@ function get(
         resolve({ status: response.statusCode, text: Buffer.concat(chunks).toString('utf8') }),
       );
     });
-    asked.on('timeout', () => asked.destroy(new Error('no answer within 5 s')));
+    asked.on('timeout', () => asked.destroy(new Error('no response within 5 s')));
     asked.on('error', reject);
     asked.end();
   });

@@ -73,7 +73,7 @@ function shown(name: string): string {
 }
 
 function usersText(draft: Draft, { metadata }: Profile): string {
-  return `  used by: ${printable(profileUsers(draft, metadata.name).join(', ')) || 'nobody'}\n`;
+  return `  used by: ${printable(profileUsers(draft, metadata.name).join(', ')) || 'none'}\n`;
 }
 
 function allProfiles(draft: Draft): readonly Profile[] {
