@@ -5,8 +5,10 @@ import type { CertificateFiles } from './etcd.ts';
 /** A certificate authority in a folder, created with openssl. */
 export interface Authority {
   readonly ca: string;
-  /** Creates a certificate for 127.0.0.1, for server and client; the name distinguishes its files. */
-  issue(name: string): Promise<CertificateFiles>;
+  /**
+   * Creates a certificate for server and client, by default for 127.0.0.1; the name distinguishes its files.
+   */
+  issue(name: string, addresses?: readonly string[]): Promise<CertificateFiles>;
 }
 
 /** Creates a new authority; all its files are in the folder. */
@@ -16,9 +18,10 @@ export async function makeAuthority(folder: string, name: string): Promise<Autho
   await openssl('req', '-x509', '-days', '2', ...newKey(caKey), '-subj', `/CN=${name}`, '-out', ca);
   return {
     ca,
-    issue: async (of) => {
+    issue: async (of, addresses = ['127.0.0.1']) => {
       const [cert, key, request] = [file(`-${of}.pem`), file(`-${of}.key`), file(`-${of}.csr`)];
-      const subject = ['-subj', `/CN=${of}`, '-addext', 'subjectAltName=IP:127.0.0.1'];
+      const names = addresses.map((address) => `IP:${address}`).join(',');
+      const subject = ['-subj', `/CN=${of}`, '-addext', `subjectAltName=${names}`];
       await openssl('req', ...newKey(key), ...subject, '-out', request);
       const signed = ['-in', request, '-out', cert, '-copy_extensions', 'copy', '-days', '2'];
       const signer = ['-CA', ca, '-CAkey', caKey, '-CAcreateserial'];

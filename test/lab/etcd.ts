@@ -3,13 +3,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ended, tracked } from './children.ts';
+import { ownEnvironment, runCommand } from './process.ts';
 
 /** A real etcd with its own data folder, which is removed with it. */
 export interface Etcd extends AsyncDisposable {
   readonly endpoint: string;
   /** Ends the process; keeps the data. */
   stop(): Promise<void>;
+  /** Resolves when it is healthy, so the members of a stopped cluster must be started at the same time. */
   start(): Promise<void>;
   /** Stops the process (SIGSTOP); its connections stay open. */
   stall(): void;
@@ -33,86 +36,147 @@ export interface EtcdSettings {
   readonly address?: string;
   /** Serves TLS with this certificate and requires client certificates of the same CA. */
   readonly tls?: CertificateFiles;
+  /** The folder in which it creates its data folder; by default the one for temporary files. */
+  readonly folder?: string;
 }
 
 /** Starts etcd, on free loopback ports unless one is given. */
 export async function startEtcd(options: EtcdSettings = {}): Promise<Etcd> {
-  const folder = mkdtempSync(join(tmpdir(), 'calico-etcd-'));
-  const client = options.port ?? (await freePort());
-  const peer = options.port === undefined ? await freePort() : options.port + 1;
-  const { tls } = options;
-  const endpoint = `${tls === undefined ? 'http' : 'https'}://${options.address ?? '127.0.0.1'}:${client}`;
-  const enter = options.enter ?? [];
-  let child: ChildProcess | undefined;
+  const port = options.port ?? (await freePort());
+  const peerPort = options.port === undefined ? await freePort() : options.port + 1;
+  const etcd = new EtcdProcess(options, {
+    client: urlOf(options, options.address ?? '127.0.0.1', port),
+    peer: `http://127.0.0.1:${peerPort}`,
+    members: `default=http://127.0.0.1:${peerPort}`,
+    name: 'default',
+  });
+  await etcd.start();
+  return etcd;
+}
 
-  const etcdctl = (...argv: readonly string[]) => {
-    const [command = '', ...rest] = [
-      ...enter,
-      'etcdctl',
-      `--endpoints=${endpoint}`,
-      ...(tls === undefined
-        ? []
-        : [`--cacert=${tls.ca}`, `--cert=${tls.cert}`, `--key=${tls.key}`]),
-      ...argv,
-    ];
-    const result = spawnSync(command, rest, {
-      encoding: 'utf8',
-      env: { ...process.env, ETCDCTL_API: '3' },
-    });
-    if (result.status !== 0) throw new Error(`etcdctl ${argv.join(' ')}: ${result.stderr}`);
-    return result.stdout;
-  };
-  const start = async () => {
-    const [command = '', ...rest]: readonly string[] = [
+/** Starts a cluster with a member at each address, on the default ports; its members use the same TLS to each other. */
+export async function startEtcdCluster(
+  addresses: readonly string[],
+  options: Omit<EtcdSettings, 'address' | 'port'>,
+): Promise<readonly Etcd[]> {
+  const peers = addresses.map((address, index) => ({
+    name: `etcd-${index + 1}`,
+    url: urlOf(options, address, 2380),
+    client: urlOf(options, address, 2379),
+  }));
+  const members = peers.map(({ name, url, client }) => {
+    const all = peers.map((peer) => `${peer.name}=${peer.url}`).join(',');
+    return new EtcdProcess(options, { name, client, peer: url, members: all });
+  });
+  await Promise.all(members.map((member) => member.start()));
+  return members;
+}
+
+function urlOf({ tls }: EtcdSettings, address: string, port: number): string {
+  return `${tls === undefined ? 'http' : 'https'}://${address}:${port}`;
+}
+
+class EtcdProcess implements Etcd {
+  readonly endpoint: string;
+  readonly #settings: EtcdSettings;
+  readonly #command: readonly string[];
+  readonly #folder: string;
+  #child: ChildProcess | undefined;
+
+  constructor(
+    settings: EtcdSettings,
+    member: {
+      readonly name: string;
+      readonly client: string;
+      readonly peer: string;
+      readonly members: string;
+    },
+  ) {
+    const { tls, enter = [] } = settings;
+    this.#settings = settings;
+    this.#folder = mkdtempSync(join(settings.folder ?? tmpdir(), 'calico-etcd-'));
+    this.endpoint = member.client;
+    const peerTls = tls !== undefined && member.peer.startsWith('https:');
+    this.#command = [
+      // It must not outlive a test that is killed.
+      'setpriv',
+      '--pdeathsig',
+      'KILL',
+      '--',
       ...enter,
       'etcd',
-      `--data-dir=${folder}`,
-      `--listen-client-urls=${endpoint}`,
-      `--advertise-client-urls=${endpoint}`,
-      `--listen-peer-urls=http://127.0.0.1:${peer}`,
-      `--initial-advertise-peer-urls=http://127.0.0.1:${peer}`,
-      `--initial-cluster=default=http://127.0.0.1:${peer}`,
-      ...(tls === undefined
-        ? []
-        : [
-            '--client-cert-auth',
-            `--trusted-ca-file=${tls.ca}`,
-            `--cert-file=${tls.cert}`,
-            `--key-file=${tls.key}`,
-          ]),
+      `--name=${member.name}`,
+      `--data-dir=${this.#folder}`,
+      `--listen-client-urls=${member.client}`,
+      `--advertise-client-urls=${member.client}`,
+      `--listen-peer-urls=${member.peer}`,
+      `--initial-advertise-peer-urls=${member.peer}`,
+      `--initial-cluster=${member.members}`,
+      ...(tls === undefined ? [] : ['--client-cert-auth', ...tlsFlags('', tls)]),
+      ...(peerTls ? ['--peer-client-cert-auth', ...tlsFlags('peer-', tls)] : []),
     ];
-    child = tracked('etcd', spawn(command, rest, { stdio: 'ignore' }));
-    for (let attempt = 0; ; attempt++) {
-      try {
-        etcdctl('endpoint', 'health');
-        return;
-      } catch (error) {
-        if (attempt > 50) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 100));
-      }
+  }
+
+  async start(): Promise<void> {
+    const [command = '', ...rest] = this.#command;
+    this.#child = tracked('etcd', spawn(command, rest, { stdio: 'ignore' }));
+    const health = this.#etcdctlCommand(['endpoint', 'health']);
+    const deadline = Date.now() + 30_000;
+    for (;;) {
+      const { status, stderr } = await runCommand(health, { env: etcdctlEnvironment() });
+      if (status === 0) return;
+      if (Date.now() > deadline) throw new Error(`etcd did not start: ${stderr}`);
+      await sleep(50);
     }
-  };
-  const stop = async () => {
-    const stopping = child;
-    child = undefined;
+  }
+
+  async stop(): Promise<void> {
+    const stopping = this.#child;
+    this.#child = undefined;
     if (stopping === undefined || stopping.exitCode !== null) return;
     stopping.kill('SIGCONT');
     stopping.kill('SIGTERM');
     await ended('etcd', stopping);
-  };
-  await start();
-  return {
-    endpoint,
-    start,
-    stop,
-    stall: () => child?.kill('SIGSTOP'),
-    resume: () => child?.kill('SIGCONT'),
-    etcdctl,
-    [Symbol.asyncDispose]: async () => {
-      await stop();
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
+  }
+
+  stall(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
+  etcdctl(...argv: readonly string[]): string {
+    const [command = '', ...rest] = this.#etcdctlCommand(argv);
+    const result = spawnSync(command, rest, { encoding: 'utf8', env: etcdctlEnvironment() });
+    if (result.status !== 0) throw new Error(`etcdctl ${argv.join(' ')}: ${result.stderr}`);
+    return result.stdout;
+  }
+
+  #etcdctlCommand(argv: readonly string[]): readonly string[] {
+    const { tls, enter = [] } = this.#settings;
+    const access =
+      tls === undefined ? [] : [`--cacert=${tls.ca}`, `--cert=${tls.cert}`, `--key=${tls.key}`];
+    return [...enter, 'etcdctl', `--endpoints=${this.endpoint}`, ...access, ...argv];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}
+
+function tlsFlags(prefix: string, { ca, cert, key }: CertificateFiles): readonly string[] {
+  return [
+    `--${prefix}trusted-ca-file=${ca}`,
+    `--${prefix}cert-file=${cert}`,
+    `--${prefix}key-file=${key}`,
+  ];
+}
+
+function etcdctlEnvironment(): Record<string, string> {
+  return { ...ownEnvironment(), ETCDCTL_API: '3' };
 }
 
 function freePort(): Promise<number> {

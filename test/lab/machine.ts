@@ -57,6 +57,7 @@ let machinesMade = 0;
 /** Creates a machine: its own network, mount, uts, ipc and process namespaces over the given root. */
 export async function startMachine(options: MachineOptions): Promise<Machine> {
   const name = `calico-lab-${process.pid}-${++machinesMade}`;
+  const hostname = options.hostname ?? name;
   const holder = tracked(
     name,
     spawn(
@@ -64,7 +65,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
       [
         'hold',
         name,
-        options.hostname ?? name,
+        hostname,
         options.root,
         checkout,
         options.backend,
@@ -86,7 +87,10 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
     const pid = /^ready (\d+)$/.exec(line)?.[1];
     if (pid === undefined) continue;
     clearTimeout(timer);
-    return new Machine(name, Number(pid), holder, options.writesPerSecond !== undefined);
+    return new Machine(name, Number(pid), holder, {
+      hostname,
+      hasSlowDisk: options.writesPerSecond !== undefined,
+    });
   }
   clearTimeout(timer);
   throw new Error(`machine ${name} did not start: ${Buffer.concat(errors).toString().trim()}`);
@@ -95,14 +99,21 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
 /** A machine of namespaces. Nothing of it is left when it is disposed of, or when this process ends in any way. */
 export class Machine implements AsyncDisposable {
   readonly name: string;
+  readonly hostname: string;
   /** The id of its first process, in the process namespace of the tests. */
   readonly pid: number;
   readonly #holder: ChildProcess;
   readonly #processes: BackgroundProcess[] = [];
   readonly #hasSlowDisk: boolean;
 
-  constructor(name: string, pid: number, holder: ChildProcess, hasSlowDisk: boolean) {
-    this.#hasSlowDisk = hasSlowDisk;
+  constructor(
+    name: string,
+    pid: number,
+    holder: ChildProcess,
+    has: { readonly hostname: string; readonly hasSlowDisk: boolean },
+  ) {
+    this.hostname = has.hostname;
+    this.#hasSlowDisk = has.hasSlowDisk;
     this.name = name;
     this.pid = pid;
     this.#holder = holder;
