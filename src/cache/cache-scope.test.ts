@@ -112,7 +112,7 @@ test('an endpoint that changes hosts is cached whole by its new host, and in bri
     assert.throws(() => here.get('WorkloadEndpoint', id), MustRead);
     assert.equal(here.brief('WorkloadEndpoint', id)?.node, 'there');
     assert.deepEqual(
-      [here, there].map((mirror) => mirror.held('WorkloadEndpoint').size),
+      [here, there].map((mirror) => mirror.cached('WorkloadEndpoint').size),
       [0, 1],
     );
   }));

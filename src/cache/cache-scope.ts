@@ -3,16 +3,16 @@ import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
-/** The part of the datastore that a cache holds; the rest is read when a plan needs it. */
+/** The part of the datastore that is cached; the rest is read when a plan needs it. */
 export interface CacheScope {
   /** Kinds of which only the entries written by this process are cached. */
-  readonly unheld: ReadonlySet<EntryKind>;
+  readonly uncached: ReadonlySet<EntryKind>;
   /** Kinds of which some values are cached in brief. */
-  readonly briefs: { readonly [K in EntryKind]?: HeldInBrief<EntryValue<K>, BriefValue<K>> };
+  readonly briefs: { readonly [K in EntryKind]?: CachedInBrief<EntryValue<K>, BriefValue<K>> };
 }
 
 /** How a kind is cached of which some values are needed in part only. */
-interface HeldInBrief<Value, Brief> {
+interface CachedInBrief<Value, Brief> {
   /** Reports whether the brief is cached instead of the whole value. */
   readonly isEnough: (brief: Brief) => boolean;
   readonly of: (value: Value) => Brief;
@@ -32,7 +32,7 @@ export const encodeBrief: {
 };
 
 /** The whole datastore, for tools and tests. */
-export const fullScope: CacheScope = { unheld: new Set(), briefs: {} };
+export const fullScope: CacheScope = { uncached: new Set(), briefs: {} };
 
 /**
  * Returns the scope of a node: everything except handles, which only plans read; endpoints of other hosts only with
@@ -40,13 +40,13 @@ export const fullScope: CacheScope = { unheld: new Set(), briefs: {} };
  */
 export function nodeScope(node: string): CacheScope {
   const endpoints = new BriefEndpoints();
-  const blocks: HeldInBrief<EntryValue<'Block4'>, BriefBlock> = {
+  const blocks: CachedInBrief<EntryValue<'Block4'>, BriefBlock> = {
     isEnough: (brief) => !concernsHost(brief, node),
     ...briefTypeOf.Block4,
     decode: decodeBriefBlock,
   };
   return {
-    unheld: new Set(['Handle']),
+    uncached: new Set(['Handle']),
     briefs: {
       WorkloadEndpoint: {
         isEnough: (brief) => brief.node !== node,

@@ -16,18 +16,18 @@ const longestRetryMs = 1000;
 
 /**
  * Lists and watches a prefix until the signal is aborted; retries while the datastore is unavailable. Keys below the
- * prefixes of `unheld` are not listed.
+ * prefixes of `uncached` are not listed.
  */
 export async function* follow(
   datastore: Datastore,
-  { prefix, unheld }: { readonly prefix: string; readonly unheld: readonly string[] },
+  { prefix, uncached }: { readonly prefix: string; readonly uncached: readonly string[] },
   signal: AbortSignal,
 ): AsyncGenerator<Followed> {
   let delays = backoffMs(firstRetryMs, longestRetryMs);
   while (!signal.aborted) {
     try {
       let revision: bigint | undefined;
-      for await (const page of datastore.pages(prefix, signal, unheld)) {
+      for await (const page of datastore.pages(prefix, signal, uncached)) {
         yield { kind: 'page', page, isFirst: revision === undefined };
         ({ revision } = page);
       }

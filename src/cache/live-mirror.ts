@@ -7,7 +7,7 @@ import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts
 import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
-import { HeldEntries, type HeldChanges } from './held-entries.ts';
+import { CachedEntries, type CachedChanges } from './cached-entries.ts';
 import { fullScope, type CacheScope } from './cache-scope.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -38,7 +38,7 @@ const sliceSize = 20;
 /** The mirror that follows a datastore from `start` until its signal is aborted. */
 export class LiveMirror implements Mirror {
   readonly datastore: Datastore;
-  readonly #entries: HeldEntries;
+  readonly #entries: CachedEntries;
   /** The texts that commits in progress write, by key. */
   readonly #sent = new Map<string, Sent>();
   readonly #listeners: Listeners;
@@ -49,7 +49,7 @@ export class LiveMirror implements Mirror {
   /** Whether all cached entries are of one revision, and none of a later one. */
   #isWhole = true;
   /** Changes that have been applied and of which the listeners are notified with the next slice. */
-  #pending: HeldChanges = { changes: [], briefs: [] };
+  #pending: CachedChanges = { changes: [], briefs: [] };
   /** The keys that were cached when a listing began and that it has not contained yet. */
   #unlisted: Set<string> | undefined;
   #snapshotOf: Date | undefined;
@@ -75,7 +75,7 @@ export class LiveMirror implements Mirror {
   ) {
     this.datastore = datastore;
     this.#scope = scope;
-    this.#entries = new HeldEntries(scope, (key, text) => {
+    this.#entries = new CachedEntries(scope, (key, text) => {
       const sent = this.#sent.get(key);
       return sent?.text === text ? sent.values : undefined;
     });
@@ -86,8 +86,8 @@ export class LiveMirror implements Mirror {
 
   /** Follows the datastore; resolves when the signal is aborted. */
   async run(signal: AbortSignal): Promise<void> {
-    const unheld = [...this.#scope.unheld].map((kind) => entryTypeOf[kind].prefix);
-    for await (const followed of follow(this.datastore, { prefix: rootPrefix, unheld }, signal)) {
+    const uncached = [...this.#scope.uncached].map((kind) => entryTypeOf[kind].prefix);
+    for await (const followed of follow(this.datastore, { prefix: rootPrefix, uncached }, signal)) {
       switch (followed.kind) {
         case 'page': {
           const { page, isFirst } = followed;
@@ -138,38 +138,38 @@ export class LiveMirror implements Mirror {
   }
 
   get<K extends EntryKind>(kind: K, id: string): Stored<EntryValue<K>> | undefined {
-    const stored = this.held(kind).get(id);
+    const stored = this.cached(kind).get(id);
     if (stored !== undefined) return stored;
     if (this.#entries.mustBeRead(kind, id)) throw new MustRead({ kind, id });
     return undefined;
   }
 
   list<K extends EntryKind>(kind: K, idPrefix = ''): ReadonlyMap<string, Stored<EntryValue<K>>> {
-    const held = this.held(kind);
+    const cached = this.cached(kind);
     if (this.#entries.mustBeListed(kind)) throw new MustRead({ kind, idPrefix });
-    return held;
+    return cached;
   }
 
-  held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
+  cached<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>> {
     if (!this.inSync) {
       throw new CalicoError('datastore/not-in-sync', { endpoint: this.datastore.endpoint });
     }
     return this.#entries.whole(kind);
   }
 
-  heldInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>> {
+  cachedInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>> {
     return this.#entries.inBrief(kind);
   }
 
   brief<K extends BriefKind>(kind: K, id: string): BriefValue<K> | undefined {
-    const whole = this.held(kind).get(id);
+    const whole = this.cached(kind).get(id);
     return whole === undefined
       ? this.#entries.inBrief(kind).get(id)?.value
       : briefTypeOf[kind].of(whole.value);
   }
 
   *briefs<K extends BriefKind>(kind: K): Generator<readonly [id: string, brief: BriefValue<K>]> {
-    for (const [id, { value }] of this.held(kind)) yield [id, briefTypeOf[kind].of(value)];
+    for (const [id, { value }] of this.cached(kind)) yield [id, briefTypeOf[kind].of(value)];
     for (const [id, { value }] of this.#entries.inBrief(kind)) yield [id, value];
   }
 
@@ -213,8 +213,8 @@ export class LiveMirror implements Mirror {
   }
 
   /** Reports whether the value of a key, or its absence, is known. */
-  isHeld(key: string): boolean {
-    return this.#entries.isHeld(key);
+  isCached(key: string): boolean {
+    return this.#entries.isCached(key);
   }
 
   /** Returns the revision of a key's last write, as far as it is known; 0 if the key is absent. */

@@ -84,10 +84,10 @@ export interface Mirror extends Base {
   readonly revision: bigint;
 
   /** Returns all entries of a kind that are cached whole, by id; live, as `list`. */
-  held<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
+  cached<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<EntryValue<K>>>;
 
   /** Returns all entries of a kind that are cached in brief only, by id; live, as `list`. */
-  heldInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>>;
+  cachedInBrief<K extends EntryKind>(kind: K): ReadonlyMap<string, Stored<BriefValue<K>>>;
 
   /**
    * Resolves when the datastore has been listed and the mirror has all writes up to the revision; rejects with the

@@ -147,7 +147,9 @@ export class Reads implements View {
     if (this.#revision !== undefined) this.#clear();
     if (conflict === undefined) return;
     const { transaction, result } = conflict;
-    const known = transaction.compares.filter(({ key }) => readKeys.has(key) || !this.#isHeld(key));
+    const known = transaction.compares.filter(
+      ({ key }) => readKeys.has(key) || !this.#isCached(key),
+    );
     if (known.length === 0) return;
     this.#readAt(result.revision);
     await this.#take(known.flatMap(({ key }) => result.current.get(key) ?? []));
@@ -163,7 +165,7 @@ export class Reads implements View {
   }
 
   /** Reports whether the base has the value of a key. */
-  #isHeld(key: string): boolean {
+  #isCached(key: string): boolean {
     const parsed = parseKey(key);
     try {
       if (parsed !== undefined) this.#base.get(parsed.kind, parsed.id);

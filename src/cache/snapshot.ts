@@ -167,8 +167,8 @@ const pieceSize = 100;
 
 function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const { key, encode } = entryTypeOf[kind];
-  const wholes = [...mirror.held(kind).values()];
-  const briefs = [...mirror.heldInBrief(kind).values()];
+  const wholes = [...mirror.cached(kind).values()];
+  const briefs = [...mirror.cachedInBrief(kind).values()];
   const encodeInBrief = encodeBrief[kind];
   return {
     count: wholes.length + briefs.length,
@@ -198,8 +198,8 @@ function textsOf(
 }
 
 function textOf<K extends EntryKind>(mirror: Mirror, kind: K, id: string): string | undefined {
-  const whole = mirror.held(kind).get(id);
+  const whole = mirror.cached(kind).get(id);
   if (whole !== undefined) return entryTypeOf[kind].encode(whole.value);
-  const brief = mirror.heldInBrief(kind).get(id);
+  const brief = mirror.cachedInBrief(kind).get(id);
   return brief && encodeBrief[kind]?.(id, brief.value);
 }

@@ -6,7 +6,7 @@ export interface WatchEcho {
   readonly isLive: boolean;
   readonly revision: bigint;
   /** Reports whether the value of a key, or its absence, is known. */
-  isHeld(key: string): boolean;
+  isCached(key: string): boolean;
   modRevisionOf(key: string): bigint;
 }
 
@@ -20,7 +20,7 @@ export function isWrittenHere(
   revision: bigint,
 ): () => boolean {
   const written = new Set(writes.map(({ key }) => key));
-  const changed = compares.filter(({ key }) => written.has(key) && here.isHeld(key));
+  const changed = compares.filter(({ key }) => written.has(key) && here.isCached(key));
   return () =>
     here.isLive &&
     (here.revision >= revision ||
@@ -39,7 +39,7 @@ export function isConflictHere(
 ): () => boolean {
   const changed = compares.filter(
     ({ key, modRevision }) =>
-      (current.get(key)?.modRevision ?? 0n) !== modRevision && here.isHeld(key),
+      (current.get(key)?.modRevision ?? 0n) !== modRevision && here.isCached(key),
   );
   // A key that was created and removed since is absent again: only the revision of its write tells.
   const isHere = (one: Compare) =>

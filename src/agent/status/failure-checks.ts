@@ -44,7 +44,7 @@ function objectsWith(mirror: Mirror, net: Cidr): readonly string[] {
 }
 
 function titleOf(mirror: Mirror, id: string): string {
-  const endpoint = mirror.held('WorkloadEndpoint').get(id)?.value;
+  const endpoint = mirror.cached('WorkloadEndpoint').get(id)?.value;
   const title =
     endpoint === undefined
       ? `endpoint ${id.slice(id.lastIndexOf('-') + 1).slice(0, 12)}`

@@ -17,7 +17,7 @@ test('a node that has just started releases its own addresses whose handles are 
     const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
     await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(lab.mirror.revision, signal);
-    assert.equal(mirror.held('Handle').size, 0);
+    assert.equal(mirror.cached('Handle').size, 0);
     const writer = new GroupWriter(mirror);
     const { result: finds } = await writer.write((draft) => findLeaks(draft, 'host-a'), signal);
     const { revision } = await writer.write((draft) => reclaim(draft, 'host-a', finds), signal);
@@ -51,7 +51,7 @@ test('a node that holds the blocks of others in brief counts the use of pools as
     const mirror = new LiveMirror(datastore, undefined, undefined, undefined, nodeScope('host-a'));
     await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(lab.mirror.revision, signal);
-    assert.equal(mirror.held('Block4').size, 1);
+    assert.equal(mirror.cached('Block4').size, 1);
     const usage = poolUsage(mirror);
     assert.deepEqual(usage.map(withoutOrder), poolUsage(lab.mirror).map(withoutOrder));
     assert.deepEqual(

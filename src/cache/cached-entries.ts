@@ -15,7 +15,7 @@ import { BriefTables, decodeEntry, Tables } from './tables.ts';
 import type { Stored, Unreadable } from './view.ts';
 
 /** Changes for the listeners. */
-export interface HeldChanges {
+export interface CachedChanges {
   readonly changes: EntryChange[];
   readonly briefs: BriefChange[];
 }
@@ -33,7 +33,7 @@ interface HeldChange<Value, Brief> {
 }
 
 /** The entries of the datastore that are cached: whole, in brief or, if a value cannot be read, as its error. */
-export class HeldEntries {
+export class CachedEntries {
   readonly #scope: CacheScope;
   /** Returns the values that a text was encoded from, if this process wrote it. */
   readonly #valuesOf: (key: string, text: string) => WrittenValues | undefined;
@@ -69,20 +69,20 @@ export class HeldEntries {
 
   /** Reports whether an entry that is not cached whole has to be read from the datastore. */
   mustBeRead(kind: EntryKind, id: string): boolean {
-    return this.#scope.unheld.has(kind) || this.#briefs.of(kind).has(id);
+    return this.#scope.uncached.has(kind) || this.#briefs.of(kind).has(id);
   }
 
   /** Reports whether some entries of a kind are not cached whole. */
   mustBeListed(kind: EntryKind): boolean {
-    return this.#scope.unheld.has(kind) || this.#briefs.of(kind).size > 0;
+    return this.#scope.uncached.has(kind) || this.#briefs.of(kind).size > 0;
   }
 
   /** Reports whether the revision of a key, or its absence, is known. */
-  isHeld(key: string): boolean {
+  isCached(key: string): boolean {
     const parsed = parseKey(key);
     if (parsed === undefined) return false;
     const { kind, id } = parsed;
-    return !this.#scope.unheld.has(kind) || this.#tables.of(kind).has(id);
+    return !this.#scope.uncached.has(kind) || this.#tables.of(kind).has(id);
   }
 
   /** Returns the revision of a key's last write, as far as it is known; 0 if the key is absent. */
@@ -105,16 +105,21 @@ export class HeldEntries {
 
   /** Drops entries that are cached only because this process wrote them: listings do not contain them. */
   dropUnlisted(): void {
-    for (const kind of this.#scope.unheld) this.#tables.of(kind).clear();
+    for (const kind of this.#scope.uncached) this.#tables.of(kind).clear();
   }
 
   /** Applies the new state of a key; adds the resulting changes to `changed`. */
-  apply(change: KeyChange, changed: HeldChanges): void {
+  apply(change: KeyChange, changed: CachedChanges): void {
     const parsed = parseKey(change.key);
     if (parsed !== undefined) this.#apply(parsed.kind, parsed.id, change, changed);
   }
 
-  #apply<K extends EntryKind>(kind: K, id: string, change: KeyChange, changed: HeldChanges): void {
+  #apply<K extends EntryKind>(
+    kind: K,
+    id: string,
+    change: KeyChange,
+    changed: CachedChanges,
+  ): void {
     const [wholes, briefs] = [this.#tables.of(kind), this.#briefs.of(kind)];
     const before = { whole: wholes.get(id), brief: briefs.get(id) };
     const { modRevision } = before.whole ?? before.brief ?? {};
@@ -169,7 +174,7 @@ export class HeldEntries {
     this.#unreadable.delete(key);
     if (value === undefined) return {};
     const known = this.#valuesOf(key, value)?.written(kind, id);
-    const isOthers = this.#scope.unheld.has(kind) && !this.#tables.of(kind).has(id);
+    const isOthers = this.#scope.uncached.has(kind) && !this.#tables.of(kind).has(id);
     if (known === undefined && isOthers) return {};
     const stored = { id, key, value, modRevision };
     const briefs = this.#scope.briefs[kind];
