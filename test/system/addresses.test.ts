@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { z } from 'zod';
+import { checkout } from '../lab/built.ts';
 import { uplinkAddresses } from '../lab/machine.ts';
 import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+import { words } from '../lab/words.ts';
 
 const kinds: readonly LabKind[] = [
   { engine: '20.10', backend: 'legacy', datastore: 'sqlite' },
@@ -50,10 +52,10 @@ function addressesSuite(kind: LabKind): void {
       env: lab.environment,
     });
   const allow = (selector: string) => ['allow', 'from', 'selector', selector];
-  const addRule = (...words: readonly string[]) =>
-    lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...words);
-  const removeRule = (...words: readonly string[]) =>
-    lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...words);
+  const addRule = (...rule: readonly string[]) =>
+    lab.calico('profile', 'web', 'rule', 'add', 'inbound', ...rule);
+  const removeRule = (...rule: readonly string[]) =>
+    lab.calico('profile', 'web', 'rule', 'remove', 'inbound', ...rule);
   const isClean = async () =>
     assert.match(await lab.calico('ipam', 'check'), /^no problems found$/m);
 
@@ -132,20 +134,37 @@ function addressesSuite(kind: LabKind): void {
     assert.ok(await lab.eventually(async () => nextHop.test(await routes())));
     const hop = nextHop.exec(await routes())?.[1] ?? assert.fail();
     await inside('ping', '-6', '-c', '1', '-W', '5', `${hop}%eth0`);
-    const flood = (source: string) =>
-      inside(
+    // The container's network namespace, and that of the host.
+    const entries = async () =>
+      (await Promise.all([inside('ip', '-6', 'neigh'), lab.host.run(['ip', '-6', 'neigh'])])).join(
+        '\n',
+      );
+    const own = await lab.address6('near1', 'near');
+    for (const source of ['eth0', own]) {
+      await inside(
         'sh',
         '-c',
         `for i in $(seq 12); do ping -6 -c 1 -w 1 -I ${source} fe80::99:$i%eth0 & done; wait; true`,
       );
-    for (const source of ['eth0', await lab.address6('near1', 'near')]) {
-      await flood(source);
-      // The container's network namespace, and that of the host.
-      const entries = [
-        await inside('ip', '-6', 'neigh'),
-        await lab.host.run(['ip', '-6', 'neigh']),
-      ];
-      assert.doesNotMatch(entries.join('\n'), /fe80::99:/);
+      assert.doesNotMatch(await entries(), /fe80::99:/);
+    }
+    // A process with NET_RAW sends past the container's routes: then only the host's rule is left.
+    const local = /inet6 (fe80:[^/]+)\//.exec(await inside('ip', '-6', 'address'))?.[1];
+    const dropped = async () => {
+      const rules = await lab.host.run(['ip6tables-save', '-c', '-t', 'raw']);
+      const rule = rules.split('\n').find((line) => line.includes('Link-local address of no host'));
+      return Number(/^\[(\d+):/.exec(rule ?? '')?.[1]);
+    };
+    const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', 'near1');
+    for (const source of [own, local ?? assert.fail()]) {
+      const before = await dropped();
+      const script = `${checkout}/test/lab/link-packets.ts`;
+      await lab.host.run([
+        ...words`nsenter --net=/proc/${pid}/ns/net ${checkout}/node_modules/.bin/node`,
+        ...words`${script} echo ${source} 100`,
+      ]);
+      assert.equal(await dropped(), before + 100);
+      assert.doesNotMatch(await entries(), /fe80::99:/);
     }
     await remove(['near1'], ['near']);
   });
