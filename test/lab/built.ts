@@ -6,7 +6,7 @@ import { outputOf, ownEnvironment } from './process.ts';
 /** The folder of the checkout, mounted read-only under the same path in every machine. */
 export const checkout = resolve(import.meta.dirname, '../..');
 
-/** The program as it is installed: one file and what it loads (plugin/bundle.ts). */
+/** The program as it is installed: one file and the files that it loads (plugin/bundle.ts). */
 export function builtProgram(): Promise<string> {
   return built('program', ['plugin/bundle.ts'], (folder) => [
     `${checkout}/node_modules/.bin/node`,

@@ -44,7 +44,7 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
     reclaimedBy: 'with the pool record or network that it was made for',
   },
   Profile: {
-    madeBy: 'CreateNetwork, or the event that tells its name',
+    madeBy: 'CreateNetwork, or the event with its name',
     goes: 'DeleteNetwork, or DeleteEndpoint of the last endpoint',
     reclaimedBy: 'leak reclamation: created by the driver, not edited, not used, in two checks',
   },
@@ -61,10 +61,10 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   Block6: { madeBy: 'as Block4', goes: 'as Block4', reclaimedBy: 'as Block4' },
   Affinity4: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
   Affinity6: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
-  Node: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
-  ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
-  Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nobody' },
-  IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nobody' },
+  Node: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
+  ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
+  Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
+  IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nothing' },
 };
 
 /** Objects in the kernel and on the disk. */
@@ -82,17 +82,17 @@ const onHost = {
   member: {
     madeBy: 'the agent, in address sets',
     goes: 'with the endpoint or pool',
-    reclaimedBy: 'the agent: members that are not wanted',
+    reclaimedBy: 'the agent: members that are not desired',
   },
   set: {
     madeBy: 'the agent, of policies',
     goes: 'a minute after its last endpoint',
-    reclaimedBy: 'the agent: sets by our prefix that are not wanted',
+    reclaimedBy: 'the agent: sets by our prefix that are not desired',
   },
   chain: {
     madeBy: 'the agent, of policies and published ports',
     goes: 'a minute after its last endpoint',
-    reclaimedBy: 'the agent: chains by our prefix that are not wanted',
+    reclaimedBy: 'the agent: chains by our prefix that are not desired',
   },
   file: {
     madeBy: 'the daemon: sockets, lock, snapshot, IPv6 settings',

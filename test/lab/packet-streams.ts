@@ -4,13 +4,13 @@ import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespac
 import { addressToBytes, familyOf, parseAddress } from '../../src/ip/address.ts';
 
 /**
- * Sends single packets of flows that no socket stands behind, over and over, each from a network namespace of its
- * name, until it is killed: what a peer does that does not notice that the other has changed.
+ * Sends single packets of flows without a socket repeatedly until it is killed, each from a named network namespace:
+ * like a peer that does not notice that the other side has changed.
  *
  *     packet-streams.ts JSON   a list of `Stream`
  */
 
-/** A packet that is sent each millisecond. ICMP: `from` is the id, and `to` 0 for a request, 1 for an answer. */
+/** A packet that is sent every millisecond. ICMP: `from` is the identifier, and `to` 0 for a request, 1 for a reply. */
 export interface Stream {
   readonly namespace: string;
   readonly protocol: 'icmp' | 'udp' | 'tcp';
@@ -18,7 +18,7 @@ export interface Stream {
   readonly destination: string;
   readonly from: number;
   readonly to: number;
-  /** Type of service, by which it is told from others. */
+  /** Type of service; distinguishes the stream from others. */
   readonly tos: number;
 }
 

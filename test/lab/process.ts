@@ -79,7 +79,7 @@ export function outputOrThrow(argv: readonly string[], result: CommandResult): s
   throw new Error(`${argv.join(' ')}: exit status ${result.status}: ${said}`);
 }
 
-/** The environment of the tests themselves, for what downloads: proxies and certificates are known by it. */
+/** The environment of the tests themselves, for commands that download: it names proxies and certificates. */
 export function ownEnvironment(): Record<string, string> {
   const entries = Object.entries(process.env);
   return Object.fromEntries(

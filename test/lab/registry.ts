@@ -12,7 +12,7 @@ export interface Registry extends AsyncDisposable {
   readonly address: string;
 }
 
-/** Starts Debian's docker-registry in the machine's network; what is pushed lies in a folder that goes with it. */
+/** Starts Debian's docker-registry in the machine's network; pushed images are in a folder that is removed with it. */
 export async function startRegistry(machine: Machine): Promise<Registry> {
   const address = '127.0.0.1:5000';
   const { PATH = '' } = process.env;

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { policyRule, type PolicyRule } from '../../src/model/policy-rule.ts';
 
 /**
- * The whole grammar of policy rules: what each field of a rule may say, alone and beside others. Values are those
- * that iptables takes by different ways: one and many, negated, of the other family, at the ends of their ranges.
+ * The whole grammar of policy rules: the values of each field, alone and combined with others. They are values
+ * that iptables renders in different ways: one and many, negated, of the other family, at the ends of their ranges.
  */
 
 const nets4 = ['10.0.0.0/8', '10.1.0.0/16', '10.1.2.3/32', '0.0.0.0/0', '192.0.2.0/24'];
@@ -47,7 +47,7 @@ const protocol = fc.constantFrom<string | number>(...protocolNames, ...protocolN
 const withPorts = fc.constantFrom<string | number>('TCP', 'UDP', 'SCTP', 'UDPLite', 6, 17);
 const withTypes = fc.constantFrom<string | number>('ICMP', 'ICMPv6', 1, 58);
 
-/** What may stand in a field; a key `source.nets` is a field of a side. */
+/** Values by field; a key `source.nets` is a field of a side. */
 const values: Readonly<Record<string, fc.Arbitrary<unknown>>> = {
   ipVersion: fc.constantFrom(4, 6),
   protocol,
