@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
 import { uplinkAddresses } from '../lab/machine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
@@ -55,6 +55,7 @@ for (const setting of ['end', 'keep'] as const) {
       await lab.client('outside', '--net', 'other');
     });
     after(async () => lab?.[Symbol.asyncDispose]());
+    afterEach(async () => lab.docker('rm', '-f', 'app'));
 
     const enter = async (container: string): Promise<readonly string[]> => {
       const pid = await lab.docker('inspect', '-f', '{{.State.Pid}}', container);
@@ -105,7 +106,6 @@ for (const setting of ['end', 'keep'] as const) {
           await respond(10);
         }
         for (const connection of connections) await connection.close();
-        await lab.docker('rm', '-f', 'app');
       });
     }
   });
