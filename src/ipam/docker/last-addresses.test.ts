@@ -48,6 +48,25 @@ test('without a name the only recently stopped container is chosen, else the onl
   assert.equal(unnamed(), undefined, 'what was removed does not start');
 });
 
+test('the former address of a container that got another is kept from others for a minute', () => {
+  const { clock, last, starts, address } = memory();
+  starts('a');
+  const other = parseAddress('10.65.0.99');
+  const started = { network: 'web', container: 'a', containerId: 'id-a' };
+  const named = (of: LastAddresses) => of.addressFor({ family: 4, network: 'web', container: 'a' });
+  last.used({ ...started, address: other });
+  assert.equal(named(last), other);
+  assert.ok(last.isKept(address('a')) && last.isKept(other));
+  const restored = new LastAddresses(() => clock.ms);
+  restored.restore(last.all());
+  assert.equal(named(restored), other);
+  assert.ok(!restored.isKept(address('a')));
+  clock.ms += 60_000;
+  assert.ok(!last.isKept(address('a')) && last.isKept(other));
+  last.used({ ...started, address: address('a') });
+  assert.equal(named(last), address('a'));
+});
+
 test('a recently created container is chosen, by its final name', () => {
   const { clock, last, starts, stops, unnamed, address } = memory();
   starts('a');

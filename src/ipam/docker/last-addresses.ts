@@ -24,7 +24,7 @@ export interface LastAddress {
 interface Remembered extends LastAddress {
   /** Time of release, in milliseconds since 1970; `undefined` while the container has it. */
   readonly freeSince: number | undefined;
-  /** Time when Docker removed the container. */
+  /** Time when Docker removed the container, or when the container got another address. */
   readonly goneSince: number | undefined;
 }
 
@@ -53,11 +53,17 @@ export class LastAddresses {
     this.#now = now;
   }
 
-  /** Records the address of a container; it replaces its former one of the family on the network. */
+  /**
+   * Records the address of a container; it replaces its former one of the family on the network. That one is kept from
+   * others for a while: when many containers start, they must not get each other's addresses.
+   */
   used(last: LastAddress): void {
     const container = lastingName(last.container);
-    const [former] = this.#of(last.network, container, familyOf(last.address));
-    if (former !== undefined) this.#byAddress.delete(former.address);
+    for (const former of this.#of(last.network, container, familyOf(last.address))) {
+      if (former.goneSince === undefined) {
+        this.#byAddress.set(former.address, { ...former, goneSince: this.#now() });
+      }
+    }
     this.#created.delete(last.containerId);
     this.#put({ ...last, container, freeSince: undefined, goneSince: undefined });
   }
@@ -100,7 +106,7 @@ export class LastAddresses {
   /** Returns the last address of the requesting container; `undefined` if it had none or is not known. */
   addressFor({ family, network, container }: Asking): IpAddress | undefined {
     const name = container === undefined ? this.#starting(network) : lastingName(container);
-    return name === undefined ? undefined : this.#of(network, name, family)[0]?.address;
+    return name === undefined ? undefined : this.#of(network, name, family).at(-1)?.address;
   }
 
   /** Reports whether an address is kept for its container, which exists or was removed recently. */
@@ -122,7 +128,13 @@ export class LastAddresses {
 
   /** Restores addresses from the file; they are free until `used` is called. */
   restore(kept: Iterable<LastAddress>): void {
-    for (const last of kept) this.#put({ ...last, freeSince: 0, goneSince: undefined });
+    for (const last of kept) {
+      const { network, container, address } = last;
+      for (const former of this.#of(network, container, familyOf(address))) {
+        this.#byAddress.delete(former.address);
+      }
+      this.#put({ ...last, freeSince: 0, goneSince: undefined });
+    }
   }
 
   /** Returns the only container of a network that is likely to be starting, if there is exactly one. */
@@ -144,6 +156,7 @@ export class LastAddresses {
     );
   }
 
+  /** Returns the addresses of a container, the most recent at the end. */
   #of(network: string, container: string, family: IpFamily): readonly Remembered[] {
     return [...this.#byAddress.values()].filter(
       (known) =>
