@@ -15,8 +15,11 @@ import {
   type Fields,
 } from './json-fields.ts';
 
-/** Maximum number of values of each kind that are kept for reuse; the table is cleared when it is full. */
-const maxRemembered = 8192;
+/**
+ * Maximum number of values of each kind that are kept for reuse; the table is cleared when it is full. Equal names are
+ * far apart, equal label sets near each other; most label sets are unique, and those kept in vain must die young.
+ */
+const [maxNames, maxSets] = [8192, 512];
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -25,12 +28,12 @@ type Labels = Readonly<Record<string, string>>;
  * checked without the schema, and equal parts are one object; all other texts are left to the schema.
  */
 export class BriefEndpoints {
-  readonly #texts = new Remembered<string>();
-  readonly #legalNames = new Remembered<boolean>();
-  readonly #labels = new Remembered<Labels>();
-  readonly #scopes = new Remembered<Scope>();
-  readonly #profiles = new Remembered<readonly string[]>();
-  readonly #ports = new Remembered<readonly NamedPort[]>();
+  readonly #texts = new Remembered<string>(maxNames);
+  readonly #legalNames = new Remembered<boolean>(maxNames);
+  readonly #labels = new Remembered<Labels>(maxSets);
+  readonly #scopes = new Remembered<Scope>(maxSets);
+  readonly #profiles = new Remembered<readonly string[]>(maxSets);
+  readonly #ports = new Remembered<readonly NamedPort[]>(maxSets);
 
   /** Returns the brief of a stored text; throws `datastore/corrupt`. */
   decode(key: string, text: string): BriefEndpoint {
@@ -130,13 +133,18 @@ const noPrefixes: readonly Cidr[] = [];
 
 /** Recently created values, by the text they were created from. */
 class Remembered<Value> {
+  readonly #max: number;
   #values = new Map<string, Value>();
+
+  constructor(max: number) {
+    this.#max = max;
+  }
 
   get(key: string, make: () => Value): Value {
     const known = this.#values.get(key);
     if (known !== undefined) return known;
     const made = make();
-    if (this.#values.size >= maxRemembered) this.#values = new Map();
+    if (this.#values.size >= this.#max) this.#values = new Map();
     this.#values.set(key, made);
     return made;
   }

@@ -111,7 +111,7 @@ export class CachedEntries {
   /** Applies the new state of a key; adds the resulting changes to `changed`. */
   apply(change: KeyChange, changed: CachedChanges): void {
     const parsed = parseKey(change.key);
-    if (parsed !== undefined) this.#apply(parsed.kind, parsed.id, change, changed);
+    if (parsed !== undefined) this.#apply(parsed.kind, copied(parsed.id), change, changed);
   }
 
   #apply<K extends EntryKind>(
@@ -194,4 +194,9 @@ export class CachedEntries {
     this.#unreadable.set(key, unreadable);
     return {};
   }
+}
+
+/** Copies a text: as a part of another, its key, it would keep the whole of that in memory. */
+function copied(text: string): string {
+  return Buffer.from(text).toString();
 }

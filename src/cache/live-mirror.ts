@@ -8,6 +8,7 @@ import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../mod
 import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
 import { CachedEntries, type CachedChanges } from './cached-entries.ts';
+import { growHeap } from './heap-growth.ts';
 import { fullScope, type CacheScope } from './cache-scope.ts';
 import { Listeners } from './listeners.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -105,6 +106,7 @@ export class LiveMirror implements Mirror {
         case 'broken':
           this.#inSyncSince = undefined;
           this.#lastError = followed.error;
+          growHeap(false);
           if (!this.inSync) await this.#useSnapshot(await this.#readSnapshot());
           break;
       }
@@ -269,6 +271,7 @@ export class LiveMirror implements Mirror {
   }
 
   #beginListing(): void {
+    growHeap(true);
     this.#isWhole = false;
     this.#entries.dropUnlisted();
     this.#unlisted = new Set(this.#entries.keys());
@@ -286,6 +289,7 @@ export class LiveMirror implements Mirror {
     this.#isLive = true;
     this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
+    growHeap(false);
     this.#reach(revision);
   }
 

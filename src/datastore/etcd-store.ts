@@ -117,34 +117,45 @@ class EtcdStore implements Datastore {
     }
   }
 
-  /** `at`: revision to read at; 0: the present one. */
+  /**
+   * `at`: revision to read at; 0: the present one. The next page is requested before the caller processes this one, so
+   * that etcd and this process work at the same time.
+   */
   async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Listing> {
-    let revision = at;
-    let { key } = range;
-    let limit = firstPageKeys;
-    let slow = 0;
-    let page: IRangeResponse | undefined;
+    const rest = { ...range, revision: at, limit: firstPageKeys, slow: maxSlowPages };
+    // A first page that fails is not requested again: etcd is unavailable.
+    let next = this.#page({ ...rest, slow: 0 });
     for (;;) {
       signal.throwIfAborted();
-      const asked = { key, range_end: range.end, limit, revision: revision.toString() };
+      const page = await next;
+      if (rest.revision === 0n) rest.revision = BigInt(page.header.revision);
+      const last = page.more ? page.kvs.at(-1)?.key : undefined;
+      if (last !== undefined) {
+        rest.key = Buffer.concat([last, Buffer.of(0)]);
+        rest.limit = keysOfPageAfter(page.kvs);
+        next = this.#page(rest);
+        // The error is thrown when the page is wanted, if it is.
+        next.catch(() => undefined);
+      }
+      yield { revision: rest.revision, items: page.kvs.map(toKeyValue) };
+      if (last === undefined) return;
+    }
+  }
+
+  /** Requests a page; again, with fewer keys, if the response is too large or, `slow` times in all, too late. */
+  async #page(rest: RestOfListing): Promise<IRangeResponse> {
+    const { key, end, revision } = rest;
+    for (let { limit } = rest; ;) {
       try {
-        page = await this.#client.kv.range(asked);
+        const asked = { key, range_end: end, limit, revision: revision.toString() };
+        return await this.#client.kv.range(asked);
       } catch (error) {
         const isTooLarge = limit > 1 && isTooLargeAnswer(error);
         // One slow response must not restart a long listing.
-        if (!isTooLarge && (page === undefined || slow >= maxSlowPages)) {
-          throw this.#unavailable(error);
-        }
-        if (!isTooLarge) slow++;
+        if (!isTooLarge && rest.slow <= 0) throw this.#unavailable(error);
+        if (!isTooLarge) rest.slow--;
         limit = Math.ceil(limit / (isTooLarge ? 8 : 2));
-        continue;
       }
-      if (revision === 0n) revision = BigInt(page.header.revision);
-      yield { revision, items: page.kvs.map(toKeyValue) };
-      const last = page.kvs.at(-1)?.key;
-      if (!page.more || last === undefined) return;
-      key = Buffer.concat([last, Buffer.of(0)]);
-      limit = keysOfPageAfter(page.kvs);
     }
   }
 
@@ -345,6 +356,14 @@ function isTooLargeAnswer(error: unknown): boolean {
 interface KeyRange {
   readonly key: Buffer;
   readonly end: Buffer;
+}
+
+/** What is still to be listed of a range. */
+interface RestOfListing extends KeyRange {
+  readonly revision: bigint;
+  readonly limit: number;
+  /** How many slow responses are still tolerated. */
+  slow: number;
 }
 
 /** Returns the ranges below a prefix that are not below the excluded ones. */

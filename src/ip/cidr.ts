@@ -23,6 +23,8 @@ interface CidrParts {
 export function parseCidr(text: string): Cidr {
   const { address, prefixLength } = parseInterfaceAddress(text);
   const cidr = cidrOf(address, prefixLength);
+  // Usually it is canonical already; one that was put together takes three times the memory.
+  if (cidr === text) return brandCidr(text);
   if (splitCidr(cidr).address !== address) {
     throw new CalicoError('model/cidr-host-bits', { text, masked: cidr });
   }

@@ -61,7 +61,10 @@ for (const { name, labelsOf, selectorOf, matching } of kinds) {
     test(`no more is looked at than twice the smallest lists of items: ${name}, ${order}`, () => {
       const { index, work, pairs } = newIndex();
       const addItem = (n: number) =>
-        index.setItem(`i${n}`, { ...labelsOf(n), name: `container-${n}` }, []);
+        index.setItem(`i${n}`, {
+          labels: { ...labelsOf(n), name: `container-${n}` },
+          profiles: [],
+        });
       if (order === 'items first') for (let n = 0; n < items; n++) addItem(n);
       for (let n = 0; n < groups; n++) {
         if (order === 'mixed') for (let m = 0; m < each; m++) addItem(n * each + m);
@@ -88,7 +91,7 @@ test('a selector moves when a common label becomes rare, and the other way round
     return looked(work) - before;
   };
   const set = (id: string, count: number, labels: Labels) => {
-    for (let n = 0; n < count; n++) index.setItem(`${id}${n}`, labels, []);
+    for (let n = 0; n < count; n++) index.setItem(`${id}${n}`, { labels, profiles: [] });
   };
   // Only tiers: nobody has a network, so the selectors leave the tier with the first one.
   assert.ok(cost(() => set('i', 1000, { tier: 't' })) <= 4 * groups);
@@ -97,7 +100,7 @@ test('a selector moves when a common label becomes rare, and the other way round
   for (let n = 0; n < 1000; n++) index.removeItem(`i${n}`);
   assert.ok(cost(() => set('k', 1000, { net: '' })) <= 4 * groups, 'nobody has the tier any more');
   assert.equal(pairs.size, 0);
-  index.setItem('both', { tier: 't', net: '' }, []);
+  index.setItem('both', { labels: { tier: 't', net: '' }, profiles: [] });
   assert.equal(pairs.size, groups);
   for (let n = 0; n < 3000; n++) index.removeItem(`j${n}`);
   for (let n = 0; n < 1000; n++) index.removeItem(`k${n}`);
@@ -107,9 +110,9 @@ test('a selector moves when a common label becomes rare, and the other way round
 test('setting an unchanged item visits it once, and evaluates no selector', () => {
   const { index, work } = newIndex();
   index.addSelector('s', parseSelector('has(a)'));
-  index.setItem('i', { a: '' }, ['p']);
+  index.setItem('i', { labels: { a: '' }, profiles: ['p'] });
   const before = looked(work);
-  index.setItem('i', { a: '' }, ['p']);
+  index.setItem('i', { labels: { a: '' }, profiles: ['p'] });
   index.setParent('p', { a: 'other', b: 'x' });
   index.setParent('p', { a: 'third', b: 'x' });
   assert.equal(looked(work) - before, 1, 'the label b is new');
@@ -118,8 +121,10 @@ test('setting an unchanged item visits it once, and evaluates no selector', () =
 test('a label that no selector has used costs a visit to the items that have it, own or inherited', () => {
   const { index, work, pairs } = newIndex();
   index.setParent('p', { tag: '' });
-  for (let n = 0; n < 1000; n++) index.setItem(`i${n}`, { name: `${n}` }, n < 10 ? ['p'] : []);
-  for (let n = 0; n < 5; n++) index.setItem(`own${n}`, { name: `${n}`, tag: 'x' }, ['p']);
+  for (let n = 0; n < 1000; n++)
+    index.setItem(`i${n}`, { labels: { name: `${n}` }, profiles: n < 10 ? ['p'] : [] });
+  for (let n = 0; n < 5; n++)
+    index.setItem(`own${n}`, { labels: { name: `${n}`, tag: 'x' }, profiles: ['p'] });
   const before = work.endpointsVisited;
   index.addSelector('s', parseSelector('has(tag)'));
   assert.equal(work.endpointsVisited - before, 15);
@@ -138,7 +143,8 @@ test('a label that no selector has used costs a visit to the items that have it,
 
 test('alternatives are searched at all of their labels, and nowhere else', () => {
   const { index, work, pairs } = newIndex();
-  for (let n = 0; n < 1000; n++) index.setItem(`i${n}`, { role: `r${n % 100}`, own: `${n}` }, []);
+  for (let n = 0; n < 1000; n++)
+    index.setItem(`i${n}`, { labels: { role: `r${n % 100}`, own: `${n}` }, profiles: [] });
   index.addSelector(
     's',
     parseSelector("role == 'r1' || own in {'5', '6'} || role starts with 'x'"),
@@ -221,7 +227,7 @@ test('matches depend on the present items, parents and selectors alone', () => {
           if (one.own === undefined) now.items.delete(one.item);
           else now.items.set(one.item, { own: one.own, of: one.of });
           if (one.own === undefined) index.removeItem(one.item);
-          else index.setItem(one.item, one.own, one.of);
+          else index.setItem(one.item, { labels: one.own, profiles: one.of });
         } else if ('parent' in one) {
           if (one.gives === undefined) now.parents.delete(one.parent);
           else now.parents.set(one.parent, one.gives);

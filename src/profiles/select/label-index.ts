@@ -30,10 +30,10 @@ type Effective = ReadonlyMap<string, string>;
  * smaller: so the items evaluated for it are never more than twice its smallest choice, whether items or selectors are
  * added first.
  */
-export class LabelIndex {
+export class LabelIndex<I extends Item = Item> {
   readonly #listener: MatchListener;
   readonly #work: WorkCount;
-  readonly #items = new Map<string, Item>();
+  readonly #items = new Map<string, I>();
   readonly #selectors = new Map<string, IndexedSelector>();
   readonly #parentLabels = new Map<string, Labels>();
   readonly #labelled = new LabelledItems();
@@ -47,10 +47,14 @@ export class LabelIndex {
     this.#work = work;
   }
 
-  setItem(id: string, own: Labels, parents: readonly string[]): void {
+  /** Returns an item as it was set last; `undefined` if there is none. */
+  item(id: string): I | undefined {
+    return this.#items.get(id);
+  }
+
+  setItem(id: string, item: I): void {
     const before = this.#items.get(id);
     const labelsBefore = before === undefined ? noLabels : this.#inherit(before);
-    const item = { own, parents };
     if (before !== undefined) this.#labelled.remove(id, before);
     this.#labelled.add(id, item);
     this.#items.set(id, item);
@@ -137,19 +141,19 @@ export class LabelIndex {
 
   #inherit(item: Item, instead?: { readonly parent: string; readonly labels: Labels | undefined }) {
     const effective = new Map<string, string>();
-    for (const parent of item.parents.toReversed()) {
+    for (const parent of item.profiles.toReversed()) {
       const labels = parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent);
       for (const [key, value] of Object.entries(labels ?? {})) effective.set(key, value);
     }
-    for (const [key, value] of Object.entries(item.own)) effective.set(key, value);
+    for (const [key, value] of Object.entries(item.labels)) effective.set(key, value);
     return effective;
   }
 
   /** The labels of an item, one by one. */
-  #lookup({ own, parents }: Item): LabelLookup {
+  #lookup({ labels: own, profiles }: Item): LabelLookup {
     const get = (key: string): string | undefined => {
       if (Object.hasOwn(own, key)) return own[key];
-      for (const parent of parents) {
+      for (const parent of profiles) {
         const labels = this.#parentLabels.get(parent);
         if (labels !== undefined && Object.hasOwn(labels, key)) return labels[key];
       }

@@ -2,10 +2,10 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
-/** An item with its own labels, which also inherits those of its parents. */
+/** An item with its own labels, which also inherits those of its parents, the Profiles. */
 export interface Item {
-  readonly own: Labels;
-  readonly parents: readonly string[];
+  readonly labels: Labels;
+  readonly profiles: readonly string[];
 }
 
 /**
@@ -18,9 +18,9 @@ export class LabelledItems {
   readonly #itemsByShape = new IdsByKey();
   readonly #shapesByKey = new IdsByKey();
 
-  add(id: string, { own, parents }: Item): void {
-    for (const parent of parents) this.#children.add(parent, id);
-    const keys = Object.keys(own).toSorted();
+  add(id: string, { labels, profiles }: Item): void {
+    for (const parent of profiles) this.#children.add(parent, id);
+    const keys = Object.keys(labels).toSorted();
     const shape = keys.join('\0');
     if (this.#itemsByShape.size(shape) === 0) {
       for (const key of keys) this.#shapesByKey.add(key, shape);
@@ -28,9 +28,9 @@ export class LabelledItems {
     this.#itemsByShape.add(shape, id);
   }
 
-  remove(id: string, { own, parents }: Item): void {
-    for (const parent of parents) this.#children.remove(parent, id);
-    const keys = Object.keys(own).toSorted();
+  remove(id: string, { labels, profiles }: Item): void {
+    for (const parent of profiles) this.#children.remove(parent, id);
+    const keys = Object.keys(labels).toSorted();
     const shape = keys.join('\0');
     this.#itemsByShape.remove(shape, id);
     if (this.#itemsByShape.size(shape) > 0) return;

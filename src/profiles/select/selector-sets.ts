@@ -2,18 +2,16 @@ import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
-import type { Labels } from './labelled-items.ts';
+import type { Item } from './labelled-items.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
 import type { SetOutput } from '../../ruleset/renderer.ts';
 import type { WorkCount } from '../work-count.ts';
 
-/** An item selected by labels: its networks, its own labels, and the Profiles that it inherits labels from. */
-export interface SelectorMember {
+/** An item selected by labels, with its networks. */
+export interface SelectorMember extends Item {
   /** Without duplicates. */
   readonly nets: readonly Cidr[];
-  readonly labels: Labels;
-  readonly profiles: readonly string[];
 }
 
 /**
@@ -24,9 +22,8 @@ export class SelectorSets {
   readonly #families: readonly IpFamily[];
   readonly #output: SetOutput;
   readonly #work: WorkCount;
-  readonly #index: LabelIndex;
+  readonly #index: LabelIndex<SelectorMember>;
   readonly #uses = new Map<string, number>();
-  readonly #networks = new Map<string, readonly Cidr[]>();
   /** The lengths of networks that are, or were, members of some set. */
   readonly #lengths = new Set<number>();
   /** How many matching endpoints have an address, by set and address. */
@@ -38,22 +35,21 @@ export class SelectorSets {
     this.#work = work;
     this.#index = new LabelIndex(
       {
-        onMatch: (id, endpoint) => this.#count(id, this.#networks.get(endpoint) ?? [], 1),
-        onMismatch: (id, endpoint) => this.#count(id, this.#networks.get(endpoint) ?? [], -1),
+        onMatch: (id, member) => this.#count(id, this.#netsOf(member), 1),
+        onMismatch: (id, member) => this.#count(id, this.#netsOf(member), -1),
       },
       work,
     );
   }
 
   /** Sets an item that can be selected: an endpoint or a network set. Ids of different kinds differ. */
-  setMember(id: string, { nets, labels, profiles }: SelectorMember): void {
-    this.#moveTo(id, nets);
-    this.#index.setItem(id, labels, profiles);
+  setMember(id: string, member: SelectorMember): void {
+    this.#moveTo(id, member.nets);
+    this.#index.setItem(id, member);
   }
 
   removeMember(id: string): void {
     this.#index.removeItem(id);
-    this.#networks.delete(id);
   }
 
   /** Sets the labels that endpoints inherit from a Profile. */
@@ -102,16 +98,21 @@ export class SelectorSets {
     );
   }
 
-  #moveTo(endpoint: string, networks: readonly Cidr[]): void {
-    const before = this.#networks.get(endpoint) ?? [];
-    this.#networks.set(endpoint, networks);
+  #netsOf(id: string): readonly Cidr[] {
+    return this.#index.item(id)?.nets ?? [];
+  }
+
+  /** Moves the matches of a member to its new networks, before its labels change. */
+  #moveTo(id: string, networks: readonly Cidr[]): void {
+    const before = this.#netsOf(id);
+    if (before === networks) return;
     const [old, now] = [new Set(before), new Set(networks)];
     const added = networks.filter((network) => !old.has(network));
     const gone = before.filter((network) => !now.has(network));
     if (added.length + gone.length === 0) return;
-    for (const id of this.#index.matchedBy(endpoint)) {
-      this.#count(id, added, 1);
-      this.#count(id, gone, -1);
+    for (const selector of this.#index.matchedBy(id)) {
+      this.#count(selector, added, 1);
+      this.#count(selector, gone, -1);
     }
   }
 
