@@ -8,12 +8,15 @@ import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 import { findLink, setRouteLocalnet, type Link } from '../dataplane/netlink/link.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
+import { Links, linkCalls } from '../dataplane/links.ts';
+import { Neighbours, neighbourCalls } from '../dataplane/neighbours.ts';
 import { Routes } from '../dataplane/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { IptablesRenderer } from '../render/iptables/renderer.ts';
 import type { Renderer } from '../ruleset/renderer.ts';
 import { Firewall } from './firewall.ts';
 import { firewallChanges } from './firewall-watch.ts';
+import { linksInRounds, neighboursInRounds, ownLinks } from './link-drivers.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /** This host's kernel as seen by managers: the calls of each driver that they may use. Tests replace it. */
@@ -33,6 +36,9 @@ export interface Kernel {
     Routes,
     'setDesired' | 'deleteDesired' | 'setDesiredAddress' | 'deleteDesiredAddress' | 'has' | 'link'
   >;
+  /** Tunnel interfaces, and the entries of neighbours and remote hosts on them. */
+  readonly tunnels: Pick<Links, 'setDesired' | 'deleteDesired'>;
+  readonly neighbours: Pick<Neighbours, 'setDesired' | 'deleteDesired'>;
   readonly links: LinkSettings;
   readonly conntrack: Conntrack;
   readonly addresses: HostAddresses;
@@ -81,10 +87,17 @@ export function openDrivers(options: {
   const changes = firewallChanges({ backend, families, sockets });
   const firewall = new Firewall({ families, backend, runner, changes });
   const routes = new Routes(rtnetlink, staleConntrackFlusher(conntrack));
+  const links = new Links(linkCalls(rtnetlink), ownLinks);
+  const neighbours = new Neighbours(neighbourCalls(rtnetlink), {
+    names: [...ownLinks.keys()],
+    indexOf: (name) => links.indexOf(name),
+  });
   const kernel: Kernel = {
     sets,
     rules: new IptablesRenderer(firewall.tables, sets),
     routes,
+    tunnels: links,
+    neighbours,
     links: { setRouteLocalnet: (name, isOn) => setRouteLocalnet(rtnetlink, name, isOn) },
     conntrack,
     addresses: hostAddressesOf(rtnetlink),
@@ -94,6 +107,9 @@ export function openDrivers(options: {
   const all = [
     setsInRounds(sets, firewall),
     firewall,
+    // Before the routes through them.
+    linksInRounds(links),
+    neighboursInRounds(neighbours),
     routesInRounds(routes, (name) => findLink(rtnetlink, name)),
   ];
   return {

@@ -69,18 +69,19 @@ export function removeHostAddress(
 export function listAddresses(socket: NetlinkSocket): readonly InterfaceAddress[] {
   return socket
     .dump({ type: getAddress, payload: header(0, 0, 0), what: 'list addresses' })
-    .flatMap(({ payload }) => {
-      const found = readAttributes(payload.subarray(headerBytes));
-      const value = found.get(attributes.local) ?? found.get(attributes.address);
-      if (value === undefined) return [];
-      return [
-        {
-          linkIndex: payload.readUInt32LE(4),
-          address: readAddress(value),
-          prefixLength: payload[1] ?? 0,
-        },
-      ];
-    });
+    .flatMap(({ payload }) => readAddressMessage(payload) ?? []);
+}
+
+/** Returns the address in a kernel message; `undefined` for an interface without one. */
+export function readAddressMessage(payload: Buffer): InterfaceAddress | undefined {
+  const found = readAttributes(payload.subarray(headerBytes));
+  const value = found.get(attributes.local) ?? found.get(attributes.address);
+  if (value === undefined) return undefined;
+  return {
+    linkIndex: payload.readUInt32LE(4),
+    address: readAddress(value),
+    prefixLength: payload[1] ?? 0,
+  };
 }
 
 function header(family: number, prefixLength: number, linkIndex: number): Buffer {

@@ -25,7 +25,16 @@ export type LinkKind =
 const infoKind = 1;
 const infoData = 2;
 const vethPeer = 1;
-const vxlan = { vni: 1, under: 3, local4: 4, learning: 7, port: 15, local6: 17 };
+const vxlan = {
+  vni: 1,
+  group4: 2,
+  under: 3,
+  local4: 4,
+  learning: 7,
+  port: 15,
+  group6: 16,
+  local6: 17,
+};
 const tunnel = { local: 2, remote: 3, pathMtuDiscovery: 10 };
 const vrfTable = 1;
 
@@ -61,7 +70,10 @@ function encodeData(link: LinkKind): readonly Buffer[] {
  */
 export type ToldKind = Exclude<LinkKind, { kind: 'veth' }> | { readonly kind: 'veth' };
 
-/** From IFLA_LINKINFO; `undefined` for a link of any other kind, and for one with missing attributes. */
+/**
+ * From IFLA_LINKINFO; `undefined` for a link of any other kind, for one with missing attributes, and for a VXLAN that
+ * learns or floods, which ours never do.
+ */
 export function readKind(info: Buffer): ToldKind | undefined {
   const found = readAttributes(info);
   const data = readAttributes(found.get(infoData) ?? Buffer.alloc(0));
@@ -76,6 +88,8 @@ export function readKind(info: Buffer): ToldKind | undefined {
       const port = data.get(vxlan.port)?.readUInt16BE(0);
       const under = data.get(vxlan.under)?.readUInt32LE(0);
       if (local === undefined || vni === undefined || port === undefined) return undefined;
+      const floods = readLocal(data.get(vxlan.group4) ?? data.get(vxlan.group6)) !== undefined;
+      if (floods || data.get(vxlan.learning)?.[0] === 1) return undefined;
       return { kind, vni, port, local, ...(under === undefined ? {} : { under }) };
     }
     case 'ipip': {
@@ -90,6 +104,12 @@ export function readKind(info: Buffer): ToldKind | undefined {
     default:
       return undefined;
   }
+}
+
+/** The kind's name, from IFLA_LINKINFO; `undefined` without one. */
+export function readKindName(info: Buffer): string | undefined {
+  const name = readAttributes(info).get(infoKind);
+  return name === undefined ? undefined : readText(name);
 }
 
 /** An address; none where all of it is zero. */

@@ -1,11 +1,12 @@
 import { attribute, nest, readAttributes, readText, text, u32 } from './attributes.ts';
-import { encodeKind, readKind, type LinkKind, type ToldKind } from './link-kinds.ts';
+import { encodeKind, readKind, readKindName, type LinkKind, type ToldKind } from './link-kinds.ts';
+import { macBytes, macText } from './mac.ts';
 import { isRefusal, requestFlags, type NetlinkSocket, type Request } from './socket.ts';
 
 /** Network interfaces by rtnetlink. Source: linux/if_link.h, linux/rtnetlink.h. */
 
 const newLink = 16;
-const deleteLink = 17;
+const deleteLinkType = 17;
 const getLink = 18;
 const setLink = 19;
 
@@ -35,8 +36,10 @@ export interface Link {
   readonly isUp: boolean;
   /** Whether the other end is up as well, so that packets pass. */
   readonly hasCarrier: boolean;
-  /** Kind of the virtual link, if it is one that we create; absent for any other. */
+  /** Kind of the virtual link, if it is one that we create, as we create it; absent for any other. */
   readonly is?: ToldKind;
+  /** Name of its kind: `vxlan`; absent for a physical link. */
+  readonly kind?: string;
   /** Whether its peer (veth) or lower device is in another network namespace. */
   readonly leadsOut: boolean;
 }
@@ -105,13 +108,39 @@ export function makeLink(socket: NetlinkSocket, { name, mac, mtuBytes, is, what 
 
 /** Brings the host end of a veth up with the settings that it needs. Idempotent. */
 export function configureHostEnd(socket: NetlinkSocket, name: string): void {
+  setUp(socket, { name, ipv4: { forwarding: 1, proxyArp: 0, rpFilter: 2 } });
+}
+
+/**
+ * Brings a tunnel interface up, with MAC address and MTU, forwarding and loose reverse path filtering. Idempotent.
+ * Throws `kernel/refused`: EINVAL for an MTU that the interface below does not carry.
+ */
+export function configureTunnel(
+  socket: NetlinkSocket,
+  tunnel: { readonly name: string; readonly mac?: string; readonly mtuBytes: number },
+): void {
+  setUp(socket, { ...tunnel, ipv4: { forwarding: 1, rpFilter: 2 } });
+}
+
+function setUp(
+  socket: NetlinkSocket,
+  link: {
+    readonly name: string;
+    readonly mac?: string;
+    readonly mtuBytes?: number;
+    readonly ipv4: Parameters<typeof ipv4Configuration>[0];
+  },
+): void {
+  const { name, mac, mtuBytes, ipv4 } = link;
   socket.request({
     type: setLink,
     what: `set up the interface ${name}`,
     payload: Buffer.concat([
       linkHeader({ flags: flagUp, change: flagUp }),
       text(attributes.name, name),
-      ipv4Configuration({ forwarding: 1, proxyArp: 0, rpFilter: 2 }),
+      ...(mac === undefined ? [] : [attribute(attributes.address, macBytes(mac))]),
+      ...(mtuBytes === undefined ? [] : [u32(attributes.mtu, mtuBytes)]),
+      ipv4Configuration(ipv4),
     ]),
   });
 }
@@ -152,6 +181,15 @@ function ipv4Configuration(
   return nest(attributes.afSpec, [nest(afInet, [nest(inetConf, settings)])]);
 }
 
+/** Removes an interface. Does nothing if it does not exist. Throws `kernel/refused`. */
+export function deleteLink(socket: NetlinkSocket, name: string): void {
+  try {
+    socket.request(deletion(name));
+  } catch (error) {
+    if (!isRefusal(error, 'ENODEV')) throw error;
+  }
+}
+
 /** Removes an interface (a veth with its peer). Does nothing if it does not exist. Takes the kernel some 25 ms. */
 export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): Promise<void> {
   try {
@@ -190,6 +228,7 @@ export function readLink(payload: Buffer): Link {
   const name = found.get(attributes.name);
   const info = found.get(attributes.info);
   const is = info === undefined ? undefined : readKind(info);
+  const kind = info === undefined ? undefined : readKindName(info);
   return {
     index: payload.readInt32LE(4),
     name: name === undefined ? '' : readText(name),
@@ -198,6 +237,7 @@ export function readLink(payload: Buffer): Link {
     isUp: (flags & flagUp) !== 0,
     hasCarrier: found.get(attributes.operationalState)?.[0] === operationalUp,
     ...(is === undefined ? {} : { is }),
+    ...(kind === undefined ? {} : { kind }),
     leadsOut: found.has(attributes.otherNamespace),
   };
 }
@@ -206,7 +246,7 @@ const operationalUp = 6;
 
 function deletion(name: string): Request {
   return {
-    type: deleteLink,
+    type: deleteLinkType,
     what: `remove the interface ${name}`,
     payload: Buffer.concat([linkHeader({}), text(attributes.name, name)]),
   };
@@ -217,12 +257,4 @@ function linkHeader(options: { readonly flags?: number; readonly change?: number
   bytes.writeUInt32LE(options.flags ?? 0, 8);
   bytes.writeUInt32LE(options.change ?? 0, 12);
   return bytes;
-}
-
-function macBytes(mac: string): Buffer {
-  return Buffer.from(mac.replaceAll(':', ''), 'hex');
-}
-
-function macText(bytes: Buffer | undefined): string {
-  return [...(bytes ?? [])].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }

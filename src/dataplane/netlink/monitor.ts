@@ -1,7 +1,9 @@
 import { refused } from './errno.ts';
 import type { Libc } from './libc.ts';
+import { readAddressMessage, type InterfaceAddress } from './address.ts';
 import { readAttributes } from './attributes.ts';
 import { readLink, type Link } from './link.ts';
+import { readNeighbour, type KernelNeighbour } from './neighbour.ts';
 import { readKernelRoute, type KernelRoute } from './route.ts';
 import { decodeMessages, NetlinkSocket } from './socket.ts';
 
@@ -15,6 +17,10 @@ export type KernelEvent =
   | { readonly kind: 'routeGone'; readonly route: KernelRoute }
   /** A route was added, by any program. */
   | { readonly kind: 'routeMade'; readonly route: KernelRoute; readonly place: RoutePlace }
+  /** An address of an interface was added, changed or removed. */
+  | { readonly kind: 'address'; readonly address: InterfaceAddress; readonly isGone: boolean }
+  /** A neighbour or forwarding entry of an interface was added, changed or removed, also by the kernel itself. */
+  | { readonly kind: 'neighbour'; readonly entry: KernelNeighbour; readonly isGone: boolean }
   /** The nf_tables rules were changed, by which process. */
   | { readonly kind: 'nftables'; readonly processId: number | undefined }
   /** Events were lost: the receiver must read everything again. */
@@ -24,8 +30,25 @@ const rtnetlink = 0;
 const netfilter = 12;
 const solNetlink = 270;
 const addMembership = 1;
-const groups = { link: 1, route4: 7, route6: 11, nftables: 7 };
-const messages = { newLink: 16, deleteLink: 17, newRoute: 24, deleteRoute: 25 };
+const groups = {
+  link: 1,
+  neighbour: 3,
+  address4: 5,
+  address6: 9,
+  route4: 7,
+  route6: 11,
+  nftables: 7,
+};
+const messages = {
+  newLink: 16,
+  deleteLink: 17,
+  newAddress: 20,
+  deleteAddress: 21,
+  newRoute: 24,
+  deleteRoute: 25,
+  newNeighbour: 28,
+  deleteNeighbour: 29,
+};
 const replaces = 0x100;
 const appends = 0x800;
 const newGeneration = (10 << 8) | 15;
@@ -44,7 +67,7 @@ const nonBlockingCloseOnExec = 0o2004000;
 const longestWaitMs = 1000;
 
 /**
- * Listens to the kernel's notifications of links, routes and nf_tables in this network namespace and passes them on in
+ * Listens to the kernel's notifications of links, addresses, neighbours, routes and nf_tables in this network namespace and passes them on in
  * batches. It waits on a thread of the pool.
  */
 export class KernelMonitor {
@@ -59,7 +82,14 @@ export class KernelMonitor {
     this.#libc = libc;
     this.#onEvents = onEvents;
     this.#sockets = [
-      subscribe(libc, rtnetlink, [groups.link, groups.route4, groups.route6]),
+      subscribe(libc, rtnetlink, [
+        groups.link,
+        groups.neighbour,
+        groups.address4,
+        groups.address6,
+        groups.route4,
+        groups.route6,
+      ]),
       subscribe(libc, netfilter, [groups.nftables]),
     ];
     this.#wake = libc.eventfd(0, nonBlockingCloseOnExec);
@@ -143,6 +173,19 @@ function* eventsIn(bytes: Buffer): Generator<KernelEvent> {
       case messages.deleteRoute: {
         const route = readKernelRoute(payload);
         if (route !== undefined) yield { kind: 'routeGone', route };
+        break;
+      }
+      case messages.newAddress:
+      case messages.deleteAddress: {
+        const address = readAddressMessage(payload);
+        const isGone = type === messages.deleteAddress;
+        if (address !== undefined) yield { kind: 'address', address, isGone };
+        break;
+      }
+      case messages.newNeighbour:
+      case messages.deleteNeighbour: {
+        const isGone = type === messages.deleteNeighbour;
+        yield { kind: 'neighbour', entry: readNeighbour(payload), isGone };
         break;
       }
       case newGeneration:
