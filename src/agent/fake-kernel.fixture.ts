@@ -3,16 +3,21 @@ import { AddressSets } from '../dataplane/address-sets.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { Flow } from '../dataplane/conntrack.ts';
 import type { ContainerRoutes } from '../dataplane/container-routes.ts';
+import { Links } from '../dataplane/links.ts';
+import { Neighbours } from '../dataplane/neighbours.ts';
 import type { Link } from '../dataplane/netlink/link.ts';
+import { FakeTunnels } from '../dataplane/tunnel-calls.fixture.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { IptablesRenderer, type Tables } from '../render/iptables/renderer.ts';
+import { linksInRounds, neighboursInRounds, ownLinks } from './link-drivers.ts';
 import { setsInRounds, type Drivers, type Kernel } from './kernel.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /**
  * A kernel in memory: stores what was written in the right phase, in the order of `journal`, and rejects the items in
- * `refuses`. Address sets use the real driver.
+ * `refuses`. Address sets, tunnel
+ * interfaces and neighbours use the real drivers.
  */
 export class FakeKernel implements Drivers {
   readonly journal: string[] = [];
@@ -26,6 +31,7 @@ export class FakeKernel implements Drivers {
   /** `<interface> <address>`. */
   readonly linkAddresses = new Set<string>();
   readonly links = new Map<string, Link>();
+  readonly tunnels = new FakeTunnels();
   readonly routeLocalnet = new Map<string, boolean>();
   readonly containerRoutes = new Map<string, ContainerRoutes>();
   flows: Flow[] = [];
@@ -66,6 +72,11 @@ export class FakeKernel implements Drivers {
         soon('tables', `hook ${key}`, () => this.hooks.add(key));
       },
     });
+    const tunnels = new Links(this.tunnels, ownLinks);
+    const neighbours = new Neighbours(this.tunnels.neighbours, {
+      names: [...ownLinks.keys()],
+      indexOf: (name) => tunnels.indexOf(name),
+    });
     this.kernel = {
       sets: this.sets,
       rules: new IptablesRenderer(
@@ -95,6 +106,8 @@ export class FakeKernel implements Drivers {
         has: (destination, name) => this.routes.get(`endpoint ${destination}`) === name,
         link: (name) => this.links.get(name),
       },
+      tunnels,
+      neighbours,
       links: {
         setRouteLocalnet: (name, isOn) => {
           if (this.refuses.has(`route_localnet ${name}`)) throw new Error('refused');
@@ -139,6 +152,8 @@ export class FakeKernel implements Drivers {
         },
         failures: () => [],
       },
+      linksInRounds(tunnels),
+      neighboursInRounds(neighbours),
       {
         apply: (phase) => {
           if (phase === 'routes') this.#write(phase);

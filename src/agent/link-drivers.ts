@@ -11,10 +11,7 @@ export const ownLinks: OwnLinks = new Map([
 
 /** Wraps the tunnel interfaces as a driver. */
 export function linksInRounds(
-  links: Pick<
-    Links,
-    'resync' | 'linkChanged' | 'addressChanged' | 'apply' | 'hasDue' | 'failures'
-  >,
+  links: Pick<Links, 'resync' | 'linkChanged' | 'addressChanged' | 'apply' | 'hasDue' | 'failures'>,
 ): Driver {
   return {
     resync: () => links.resync(),
@@ -37,8 +34,7 @@ export function neighboursInRounds(
 ): Driver {
   return {
     resync: () => neighbours.resync(),
-    onEvent: (event) =>
-      event.kind === 'neighbour' && neighbours.changed(event.entry, event.isGone),
+    onEvent: (event) => event.kind === 'neighbour' && neighbours.changed(event.entry, event.isGone),
     apply: (phase) => {
       if (phase === 'routes') neighbours.apply();
       return undefined;

@@ -49,7 +49,10 @@ export class Neighbours {
   }
 
   setDesired(interfaceName: string, neighbour: Neighbour): void {
-    this.#delta.setDesired(keyOf(interfaceName, neighbour), { interface: interfaceName, neighbour });
+    this.#delta.setDesired(keyOf(interfaceName, neighbour), {
+      interface: interfaceName,
+      neighbour,
+    });
   }
 
   deleteDesired(interfaceName: string, neighbour: Neighbour): void {

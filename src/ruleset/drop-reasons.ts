@@ -82,6 +82,13 @@ const reasons = {
     text: 'outbound: VXLAN or IPIP from a container',
     isChosen: false,
   },
+  vxlan: {
+    name: 'vxlan',
+    at: 'policy',
+    direction: 'egress',
+    text: 'VXLAN from an unknown host',
+    isChosen: true,
+  },
   toHost: {
     name: 'to-host',
     at: 'policy',

@@ -1,6 +1,7 @@
 import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { dropReasons } from './drop-reasons.ts';
+import { defaultVxlanPort } from './judging.ts';
 import {
   workloads,
   type Block,
@@ -15,6 +16,13 @@ export interface HostRuleOptions {
   readonly endpointToHostAction: 'Return' | 'Accept' | 'Drop';
   /** Whether the host forwards for containers only, and not between its own interfaces. */
   readonly guardsForwarding: boolean;
+  /** Port and virtual network of the VXLAN tunnels between nodes; absent if there are none in this family. */
+  readonly vxlan?: VxlanOptions | undefined;
+}
+
+export interface VxlanOptions {
+  readonly port: number;
+  readonly vni: number;
 }
 
 /** The rules of hooks and blocks; a hook contains rules of other programs as well. */
@@ -32,10 +40,12 @@ const toWorkload: Condition = { kind: 'to', interfaces: workloads };
  * rules allow it too. The host can always reach its own containers.
  */
 export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules {
+  const { vxlan } = options;
   return {
     hooks: {
       arrival: arrival(family),
       toHost: [
+        ...(vxlan === undefined ? [] : [toVxlanPort(vxlan)]),
         {
           name: 'from a container',
           when: [fromWorkload],
@@ -43,6 +53,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
         },
       ],
       forward: [
+        ...(vxlan === undefined ? [] : noTunnelOfContainers(vxlan)),
         {
           name: 'from a container',
           when: [fromWorkload],
@@ -78,6 +89,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
       relatedIngress: [...related(family), ...relatedOnTheWay],
       natOutgoing,
       ...(options.guardsForwarding ? { forwardingGuard } : {}),
+      ...(vxlan === undefined ? {} : { vxlanToHost: vxlanToHost(vxlan) }),
     },
   };
 }
@@ -219,6 +231,52 @@ const forwardingGuard: readonly HostRule[] = [
     comment: 'Forwarding was switched on for containers only',
   },
 ];
+
+function toVxlanPort({ port }: VxlanOptions): HostRule {
+  return {
+    name: 'VXLAN',
+    when: [
+      { kind: 'protocol', protocol: 17 },
+      { kind: 'destinationPort', port },
+      { kind: 'destinationIsHost' },
+    ],
+    action: { kind: 'block', block: 'vxlanToHost' },
+  };
+}
+
+/**
+ * Tunnel packets of our virtual network come from nodes only: anyone else could send packets into it that claim to be
+ * from any container. Packets of other virtual networks on the same port are not ours to judge.
+ */
+function vxlanToHost({ vni }: VxlanOptions): readonly HostRule[] {
+  return [
+    {
+      name: 'of a node',
+      when: [{ kind: 'sourceIsVxlanNode' }, { kind: 'isOfVni', vni }],
+      action: { kind: 'accept' },
+      comment: 'VXLAN packets of nodes',
+    },
+    {
+      name: 'of an unknown host',
+      when: [{ kind: 'isOfVni', vni }],
+      action: { kind: 'drop', reason: dropReasons.vxlan },
+      comment: 'VXLAN packets of unknown hosts',
+    },
+  ];
+}
+
+/** On its default port a container sends no VXLAN packet, because the stacks deny it; here for any other port. */
+function noTunnelOfContainers({ port }: VxlanOptions): readonly HostRule[] {
+  if (port === defaultVxlanPort) return [];
+  return [
+    {
+      name: 'VXLAN of a container',
+      when: [fromWorkload, { kind: 'protocol', protocol: 17 }, { kind: 'destinationPort', port }],
+      action: { kind: 'drop', reason: dropReasons.tunnel },
+      comment: 'VXLAN packets of containers',
+    },
+  ];
+}
 
 /** Loopback addresses of the host: only the host itself may use them. */
 function loopback(family: IpFamily): Condition {

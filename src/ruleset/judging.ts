@@ -62,13 +62,16 @@ const publishedPorts: StackRule = {
   comment: 'Came by a published port',
 };
 
+/** The port of VXLAN. Source: RFC 7348. */
+export const defaultVxlanPort = 4789;
+
 /** A container could otherwise send packets that claim to come from another host's tunnel. */
 const noTunnels: readonly StackRule[] = [
   {
     name: 'VXLAN',
     when: [
       { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port: 4789 },
+      { kind: 'destinationPort', port: defaultVxlanPort },
     ],
     action: { kind: 'drop', reason: dropReasons.tunnel },
     comment: 'Drop VXLAN encapped packets originating in workloads',

@@ -33,6 +33,11 @@ export const natSets = {
   plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
 } as const;
 
+/** Set of the hosts whose VXLAN packets are accepted: nodes with a tunnel address, named as in Calico. */
+export function vxlanNodesSet(family: IpFamily): string {
+  return `${addressSetPrefix(family)}all-vxlan-net`;
+}
+
 /** Returns the prefix of the names of all sets of a family. */
 export function addressSetPrefix(family: IpFamily): string {
   return `cali${family}0`;

@@ -50,6 +50,8 @@ export const blockNames = [
   /** Endpoints with source NAT for packets that leave the pools. */
   'natOutgoing',
   'forwardingGuard',
+  /** UDP packets to the VXLAN port of this host. */
+  'vxlanToHost',
 ] as const;
 
 export type Block = (typeof blockNames)[number];
@@ -71,6 +73,10 @@ export type Condition =
       readonly negated?: true;
     }
   | { readonly kind: 'destinationIsHost'; readonly negated?: true }
+  /** The source is a node with a VXLAN tunnel. */
+  | { readonly kind: 'sourceIsVxlanNode' }
+  /** A VXLAN packet of this virtual network; other networks, such as Docker's, may use the same port. */
+  | { readonly kind: 'isOfVni'; readonly vni: number }
   | { readonly kind: 'connection'; readonly is: 'new' | 'established' | 'related' | 'invalid' }
   /** An ICMP error from the destination of the packet that it quotes: the other end of the flow. */
   | { readonly kind: 'isErrorOfOtherEnd' }

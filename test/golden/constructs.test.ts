@@ -149,6 +149,7 @@ test('a stack without policies', () => {
 
 const families = [4, 6] as const;
 const options = { endpointToHostAction: 'Return', guardsForwarding: true } as const;
+const withVxlan = { ...options, vxlan: { port: 4789, vni: 200 } } as const;
 
 for (const purpose of hookPurposes) {
   test(`the rules of the host in each renderer: hook ${purpose}`, () => {
@@ -160,7 +161,7 @@ for (const purpose of hookPurposes) {
 }
 
 for (const block of blockNames) {
-  if (block === 'ingress' || block === 'egress') continue;
+  if (block === 'ingress' || block === 'egress' || block === 'vxlanToHost') continue;
   test(`the rules of the host in each renderer: block ${block}`, () => {
     ofHost(`block-${block}`, (family) => ({
       hooks: {},
@@ -178,6 +179,21 @@ for (const endpointToHostAction of ['Accept', 'Drop'] as const) {
   });
 }
 
+test('VXLAN packets: those to this host, and those of containers if the port is another one', () => {
+  ofHost('vxlan', (family) => {
+    const { hooks, blocks } = hostRules(family, withVxlan);
+    const { vxlanToHost } = blocks;
+    const onOtherPort = hostRules(family, { ...options, vxlan: { port: 8472, vni: 200 } });
+    return {
+      hooks: {
+        toHost: hooks.toHost?.slice(0, 1) ?? [],
+        forward: onOtherPort.hooks.forward?.slice(0, 1) ?? [],
+      },
+      blocks: { vxlanToHost: vxlanToHost ?? assert.fail() },
+    };
+  });
+});
+
 test('drop counters by reason, in each renderer', () => {
   golden(
     'construct-drop-reasons',
@@ -187,7 +203,7 @@ test('drop counters by reason, in each renderer', () => {
 
 test('the names of the host rules are unique in their hook or block', () => {
   for (const family of families) {
-    const { hooks, blocks } = hostRules(family, options);
+    const { hooks, blocks } = hostRules(family, withVxlan);
     const stacks = directions.flatMap((direction) => [
       judging(direction),
       stackRules(stack, direction),

@@ -37,11 +37,7 @@ export interface KernelNeighbour {
 }
 
 /** Adds an entry to an interface, or replaces that of the same address. Throws `kernel/refused`. */
-export function setNeighbour(
-  socket: NetlinkSocket,
-  linkIndex: number,
-  neighbour: Neighbour,
-): void {
+export function setNeighbour(socket: NetlinkSocket, linkIndex: number, neighbour: Neighbour): void {
   socket.request({
     type: newNeighbour,
     flags: requestFlags.create | requestFlags.replace,

@@ -121,7 +121,10 @@ function renderBlock(block: Block, rules: readonly HostRule[], family: IpFamily)
   const render = (some: readonly HostRule[]) =>
     some.flatMap((rule) => renderHostRule(rule, family));
   if (!rules.some(isByBytecode)) return { name, rules: render(rules) };
-  const what = 'ICMP errors of the other end of a flow (they need a rule as any packet)';
+  const what =
+    block === 'vxlanToHost'
+      ? 'VXLAN packets: those of nodes need a rule of this host, those of other hosts are not dropped'
+      : 'ICMP errors of the other end of a flow (they need a rule as any packet)';
   return {
     name,
     rules: render(rules),

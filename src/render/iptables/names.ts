@@ -21,6 +21,7 @@ const blockChains: Readonly<Record<Block, string>> = {
   relatedIngress: 'cali-to-wl-related',
   natOutgoing: 'cali-nat-outgoing',
   forwardingGuard: 'cali-fwd-guard',
+  vxlanToHost: 'cali-vxlan-to-host',
 };
 
 export function blockChain(block: Block): string {

@@ -1,8 +1,8 @@
 import type { IpFamily } from '../../ip/address.ts';
 
 /**
- * Classic BPF for `-m bpf --bytecode`: compares two parts of a packet, which no other match can. The packet begins
- * with its IP header; a load beyond its end is no match. Source: Linux, Documentation/networking/filter.rst.
+ * Classic BPF for `-m bpf --bytecode`: reads parts of a packet that no other match can. The packet begins with its IP
+ * header; a load beyond its end is no match. Source: Linux, Documentation/networking/filter.rst.
  */
 
 type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
@@ -12,11 +12,14 @@ const loadByte = (offset: number): Instruction => [0x30, 0, 0, offset];
 const loadWordPastHeader = (offset: number): Instruction => [0x40, 0, 0, offset];
 /** X is the length of the IPv4 header. */
 const headerLengthToX: Instruction = [0xb1, 0, 0, 0];
+/** Shifts the accumulator to the right. */
+const shiftRight = (bits: number): Instruction => [0x74, 0, 0, bits];
 const accumulatorToX: Instruction = [0x07, 0, 0, 0];
 const matched: Instruction = [0x06, 0, 0, 1];
 const notMatched: Instruction = [0x06, 0, 0, 0];
 const icmpHeader = 8;
 const icmp6 = 58;
+const ipv6Header = 40;
 
 /**
  * Matches an ICMP error from the destination of the packet that it quotes: the other end of the flow. An IPv6 packet
@@ -24,6 +27,20 @@ const icmp6 = 58;
  */
 export function fromQuotedDestination(family: IpFamily): string {
   return family === 4 ? text(ofIpv4()) : text(ofIpv6());
+}
+
+/**
+ * Matches a UDP packet that is a VXLAN packet of a virtual network. An IPv6 packet with extension headers does not
+ * match, and the kernel sends none. Source of the format: RFC 7348.
+ */
+export function ofVni(family: IpFamily, vni: number): string {
+  const [udpHeader, toVni] = [8, 4];
+  const load: readonly Instruction[] =
+    family === 4
+      ? [headerLengthToX, loadWordPastHeader(udpHeader + toVni)]
+      : [loadWord(ipv6Header + udpHeader + toVni)];
+  // The last byte of the word is reserved.
+  return text([...load, shiftRight(8), [0x15, 0, 1, vni], matched, notMatched]);
 }
 
 function ofIpv4(): readonly Instruction[] {
@@ -40,7 +57,7 @@ function ofIpv4(): readonly Instruction[] {
 }
 
 function ofIpv6(): readonly Instruction[] {
-  const [nextHeader, source, destination, header] = [6, 8, 24, 40];
+  const [nextHeader, source, destination, header] = [6, 8, 24, ipv6Header];
   const words = [0, 4, 8, 12];
   return [
     loadByte(nextHeader),

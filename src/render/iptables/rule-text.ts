@@ -1,6 +1,6 @@
 import { familyOf } from '../../ip/address.ts';
 import type { Action, Match, Ports, Rule } from './rule.ts';
-import { fromQuotedDestination } from './packet-programs.ts';
+import { fromQuotedDestination, ofVni } from './packet-programs.ts';
 
 /** Rules in the language of iptables-restore, spelled as Calico spells them. */
 
@@ -36,6 +36,7 @@ const matches: Kinds<Match> = {
   connectionMarkSet: ({ bits }) => `-m connmark --mark ${hex(bits)}/${hex(bits)}`,
   connectionState: ({ states }) => `-m conntrack --ctstate ${states.join(',')}`,
   fromQuotedDestination: ({ family }) => `-m bpf --bytecode "${fromQuotedDestination(family)}"`,
+  vni: ({ family, vni }) => `-m bpf --bytecode "${ofVni(family, vni)}"`,
   sourceIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--src-type LOCAL`,
   destinationIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--dst-type LOCAL`,
 };

@@ -81,6 +81,8 @@ export type Match =
   | { readonly kind: 'connectionState'; readonly states: readonly ConnectionState[] }
   /** An ICMP error from the destination of the quoted packet. */
   | { readonly kind: 'fromQuotedDestination'; readonly family: IpFamily }
+  /** A VXLAN packet of this virtual network. */
+  | { readonly kind: 'vni'; readonly family: IpFamily; readonly vni: number }
   | { readonly kind: 'sourceIsLocal'; readonly negated?: boolean }
   | { readonly kind: 'destinationIsLocal'; readonly negated?: boolean };
 

@@ -1,5 +1,5 @@
 import type { IpFamily } from '../../ip/address.ts';
-import { natSets } from '../../ruleset/names.ts';
+import { natSets, vxlanNodesSet } from '../../ruleset/names.ts';
 import type { Condition, HostRule, Interfaces, Statement } from '../../ruleset/statement.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import {
@@ -25,9 +25,9 @@ export function renderHostRule(
   return [comment === undefined ? first : { ...first, comment }, ...rest];
 }
 
-/** Reports whether a rule compares two parts of a packet, which iptables can do only by bytecode. */
+/** Reports whether a rule reads parts of a packet that iptables can read only by bytecode. */
 export function isByBytecode({ when }: HostRule): boolean {
-  return when.some(({ kind }) => kind === 'isErrorOfOtherEnd');
+  return when.some(({ kind }) => kind === 'isErrorOfOtherEnd' || kind === 'isOfVni');
 }
 
 function renderCondition(condition: Condition, family: IpFamily): Match {
@@ -63,6 +63,10 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
       };
     case 'destinationIsHost':
       return { kind: 'destinationIsLocal', ...onlyIf(condition.negated) };
+    case 'sourceIsVxlanNode':
+      return { kind: 'sourceSet', set: vxlanNodesSet(family) };
+    case 'isOfVni':
+      return { kind: 'vni', family, vni: condition.vni };
     case 'connection':
       return { kind: 'connectionState', states: [connectionStates[condition.is]] };
     case 'isErrorOfOtherEnd':
