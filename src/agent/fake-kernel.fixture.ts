@@ -7,7 +7,7 @@ import { Links } from '../dataplane/links.ts';
 import { Neighbours } from '../dataplane/neighbours.ts';
 import type { Link } from '../dataplane/netlink/link.ts';
 import { FakeTunnels } from '../dataplane/tunnel-calls.fixture.ts';
-import type { IpFamily } from '../ip/address.ts';
+import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { IptablesRenderer, type Tables } from '../render/iptables/renderer.ts';
 import { linksInRounds, neighboursInRounds, ownLinks } from './link-drivers.ts';
@@ -32,6 +32,8 @@ export class FakeKernel implements Drivers {
   readonly linkAddresses = new Set<string>();
   readonly links = new Map<string, Link>();
   readonly tunnels = new FakeTunnels();
+  /** The interfaces that have addresses of the host. */
+  readonly uplinks = new Map<IpAddress, Link>();
   readonly routeLocalnet = new Map<string, boolean>();
   readonly containerRoutes = new Map<string, ContainerRoutes>();
   flows: Flow[] = [];
@@ -126,6 +128,7 @@ export class FakeKernel implements Drivers {
       addresses: {
         ofInterfaces: () => new Set(this.hostAddresses.map((one) => splitCidr(one).address)),
         answeredFor: () => this.hostAddresses,
+        linkOf: (address) => this.uplinks.get(address),
       },
       applyContainerRoutes: (path, routes) => {
         if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);

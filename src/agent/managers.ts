@@ -1,3 +1,4 @@
+import { HostRuleSettings } from './host-rule-settings.ts';
 import type { Manager } from './manager.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 import { SandboxRoutes } from './managers/sandbox-routes.ts';
@@ -9,6 +10,7 @@ import { NatMembers } from './managers/nat-members.ts';
 import { Policy } from './managers/policy.ts';
 import { PublishedPorts } from './managers/published-ports.ts';
 import { StaticRules } from './managers/static-rules.ts';
+import { Vxlan } from './managers/vxlan.ts';
 
 /** All managers, and by name those that others use. */
 export interface Managers {
@@ -22,16 +24,19 @@ export interface Managers {
 }
 
 export function createManagers(deps: ManagerDeps): Managers {
+  const { kernel, families, statics } = deps;
+  const hostRules = new HostRuleSettings(kernel.rules, families, statics);
   const policy = new Policy(deps);
   const ports = new PublishedPorts(deps);
   const routes = new EndpointRoutes(deps);
   const containers = new SandboxRoutes(deps);
   const counters = new DropCounterUpkeep(deps, containers);
   const all: readonly Manager[] = [
-    new StaticRules(deps),
-    new GuardedIpv6Forwarding(deps),
+    new StaticRules({ kernel, hostRules }),
+    new GuardedIpv6Forwarding({ ...deps, hostRules }),
     policy,
     new NatMembers(deps),
+    new Vxlan({ ...deps, hostRules }),
     counters,
     ports,
     new ConntrackPolicyFlusher(deps, policy.engine),

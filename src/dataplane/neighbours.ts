@@ -57,6 +57,11 @@ export class Neighbours {
 
   deleteDesired(interfaceName: string, neighbour: Neighbour): void {
     const key = keyOf(interfaceName, neighbour);
+    const desired = this.#delta.desired.get(key);
+    // Another one may be desired in its place by now.
+    if (desired === undefined || !isSameEntry(desired, { interface: interfaceName, neighbour })) {
+      return;
+    }
     this.#delta.deleteDesired(key);
     this.#refused.delete(key);
   }
@@ -93,7 +98,6 @@ export class Neighbours {
         this.#delta.setActual(key, entry);
       });
     }
-    // After the updates: a MAC address that moves to another remote host is never without one.
     for (const [key, entry] of this.#delta.removals()) {
       const what = `removal of ${describeNeighbour(entry.neighbour)}`;
       this.#attempt(key, entry, indexes, what, (index) => {
@@ -128,7 +132,7 @@ export class Neighbours {
     for (const name of this.#links.names) {
       const index = this.#links.indexOf(name);
       if (this.#read.get(name) === index && index !== undefined) continue;
-      for (const [key, entry] of [...this.#delta.actual]) {
+      for (const [key, entry] of this.#delta.actual) {
         if (entry.interface === name) this.#delta.deleteActual(key);
       }
       this.#read.delete(name);
@@ -151,13 +155,19 @@ export function neighbourCalls(socket: NetlinkSocket): NeighbourCalls {
   };
 }
 
-/** An address has one MAC address; a MAC address may be forwarded to several hosts, and ours to one. */
+/**
+ * An address has one MAC address, and a MAC address one remote host: setting another replaces it. Those of all zeros
+ * and of groups, which flood, may have several.
+ */
 function keyOf(interfaceName: string, neighbour: Neighbour): string {
-  return neighbour.kind === 'neighbour'
-    ? `${interfaceName} neighbour ${neighbour.address}`
-    : `${interfaceName} forwarding ${neighbour.mac} ${neighbour.remote}`;
+  if (neighbour.kind === 'neighbour') return `${interfaceName} neighbour ${neighbour.address}`;
+  const { mac, remote } = neighbour;
+  const floods = /^(.[13579bdf]|00:00:00:00:00:00)/.test(mac);
+  return `${interfaceName} forwarding ${mac}${floods ? ` ${remote}` : ''}`;
 }
 
 function isSameEntry({ neighbour: a }: Entry, { neighbour: b }: Entry): boolean {
-  return a.mac === b.mac;
+  return (
+    a.mac === b.mac && (a.kind === 'neighbour' || (b.kind === a.kind && a.remote === b.remote))
+  );
 }

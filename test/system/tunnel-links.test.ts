@@ -132,10 +132,10 @@ describe('tunnel interfaces and their neighbours, as ip and bridge see them', ()
       assert.equal(socket.requests, requests, 'nothing to do');
       links.resync();
       neighbours.resync();
-      const [index, before] = [links.indexOf(name), shown()];
+      const index = links.indexOf(name);
       apply();
       assert.equal(links.indexOf(name), index, 'it was recognized');
-      assert.deepEqual(shown(), before);
+      assert.ok(isRight(), JSON.stringify(shown(), undefined, 1));
     });
 
     for (const change of [
@@ -149,7 +149,7 @@ describe('tunnel interfaces and their neighbours, as ip and bridge see them', ()
       `ip neigh replace ${peer} lladdr 66:11:22:33:44:99 dev ${name} nud reachable`,
       `ip neigh add ${addresses[0] ?? ''} lladdr 66:11:22:33:44:99 dev ${name} nud permanent`,
       `bridge fdb del ${mac} dev ${name}`,
-      `bridge fdb append ${mac} dev ${name} dst ${cases[0]?.remote === remote ? '192.0.2.9' : '2001:db8::9'}`,
+      `bridge fdb replace ${mac} dev ${name} dst ${cases[0]?.remote === remote ? '192.0.2.9' : '2001:db8::9'}`,
       `bridge fdb append 00:00:00:00:00:00 dev ${name} dst ${remote}`,
     ]) {
       test(`repaired: ${change}`, async () => {
@@ -166,13 +166,9 @@ describe('tunnel interfaces and their neighbours, as ip and bridge see them', ()
       run(`ip link del ${name}`);
       assert.ok(await eventually(isRight));
       assert.ok(await eventually(() => links.indexOf(name) !== undefined));
-      stopApplying(() => {
-        run(`ip link del ${name}`);
-        const family = remote.includes(':') ? '-6' : '-4';
-        run(
-          `ip ${family} link add ${name} type vxlan id 300 dstport 4789 remote ${remote} dev eth0`,
-        );
-      });
+      // Nothing is applied between the two, because this process runs both.
+      run(`ip link del ${name}`);
+      run(`ip link add ${name} type vxlan id 300 dstport 4789 remote ${remote} dev eth0`);
       assert.ok(await eventually(isRight), JSON.stringify(shown(), undefined, 1));
     });
   }
@@ -191,15 +187,14 @@ describe('tunnel interfaces and their neighbours, as ip and bridge see them', ()
   });
 
   test('a VNI that another interface has on the same port is reported', () => {
-    const [four] = cases;
-    if (four === undefined) return assert.fail();
-    links.setDesired({ ...four.link, is: { ...four.link.is, vni: 4096 } as DesiredLink['is'] });
+    const taken = caseOf('vxlan.calico', 4096, [
+      '192.0.2.1',
+      '10.65.0.1',
+      '10.65.1.1',
+      '192.0.2.2',
+    ]);
+    links.setDesired(taken.link);
     links.apply();
     assert.match(links.failures()[0]?.why ?? '', /VNI already exists/);
   });
-
-  /** The test's own process handles events, so nothing is applied while this runs. */
-  function stopApplying(change: () => void): void {
-    change();
-  }
 });

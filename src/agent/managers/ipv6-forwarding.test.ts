@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { forwards } from '../../dataplane/host-settings.ts';
-import type { HostRule } from '../../ruleset/statement.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 
 const skip = forwards(6) ? 'this host forwards IPv6 already' : false;
@@ -11,16 +10,14 @@ test(
   'forwarding that could not be enabled is reported, and retried until it is',
   { skip },
   async () => {
-    const guards: HostRule[] = [];
+    const guards: boolean[] = [];
     const logged: string[] = [];
     const note = (text: string) => void logged.push(text);
     let tried = 0;
     let problem: string | undefined = 'the host does not let us';
     const forwarding = new GuardedIpv6Forwarding({
-      kernel: {
-        rules: {
-          setHostRules: (_, { blocks }) => void guards.push(...(blocks.forwardingGuard ?? [])),
-        },
+      hostRules: {
+        change: (_, { guardsForwarding }) => void guards.push(guardsForwarding === true),
       },
       ipv6Forwarding: {
         isOwn: false,
@@ -31,7 +28,6 @@ test(
         keepAdvertisements: () => undefined,
       },
       families: [4, 6],
-      statics: { endpointToHostAction: 'Return' },
       log: { error: note, warn: note, info: note, debug: note },
     });
     forwarding.start();

@@ -1,16 +1,12 @@
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
-import { hostRules } from '../../ruleset/host-rules.ts';
 import type { Logger } from '../../telemetry/log.ts';
-import type { Kernel } from '../kernel.ts';
+import type { HostRuleSettings } from '../host-rule-settings.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
-interface ForwardingDeps extends Pick<
-  ManagerDeps,
-  'ipv6Forwarding' | 'families' | 'statics' | 'log'
-> {
-  readonly kernel: { readonly rules: Pick<Kernel['rules'], 'setHostRules'> };
+interface ForwardingDeps extends Pick<ManagerDeps, 'ipv6Forwarding' | 'families' | 'log'> {
+  readonly hostRules: Pick<HostRuleSettings, 'change'>;
 }
 
 /**
@@ -20,19 +16,17 @@ interface ForwardingDeps extends Pick<
 export class GuardedIpv6Forwarding implements Manager<never> {
   readonly name = 'IPv6 forwarding';
   readonly kinds = [] as const;
-  readonly #rules: ForwardingDeps['kernel']['rules'];
+  readonly #rules: ForwardingDeps['hostRules'];
   readonly #isUsed: boolean;
   readonly #forwarding: ManagerDeps['ipv6Forwarding'];
-  readonly #statics: ManagerDeps['statics'];
   readonly #log: Logger;
   readonly #refused = new Refusals<string>();
   #isWanted = false;
 
-  constructor({ kernel, ipv6Forwarding, families, statics, log }: ForwardingDeps) {
-    this.#rules = kernel.rules;
+  constructor({ hostRules, ipv6Forwarding, families, log }: ForwardingDeps) {
+    this.#rules = hostRules;
     this.#isUsed = families.includes(6);
     this.#forwarding = ipv6Forwarding;
-    this.#statics = statics;
     this.#log = log;
   }
 
@@ -80,6 +74,6 @@ export class GuardedIpv6Forwarding implements Manager<never> {
   }
 
   #guard(): void {
-    this.#rules.setHostRules(6, hostRules(6, { ...this.#statics, guardsForwarding: true }));
+    this.#rules.change(6, { guardsForwarding: true });
   }
 }

@@ -3,6 +3,7 @@ import { mock, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { parseNet } from '../../ip/cidr.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import { HostRuleSettings } from '../host-rule-settings.ts';
 import { FakeKernel } from '../fake-kernel.fixture.ts';
 import { GuardedIpv6Forwarding } from './ipv6-forwarding.ts';
 import { Policy } from './policy.ts';
@@ -112,11 +113,11 @@ test('a Profile whose set is out of sync denies everything until it is in sync',
 test('the IPv6 forwarding guard of an earlier run is kept', () => {
   const kernel = new FakeKernel();
   const kept: string[] = [];
+  const hostRules = new HostRuleSettings(kernel.kernel.rules, [4, 6], statics);
   const forwarding = (isOwn: boolean) =>
     new GuardedIpv6Forwarding({
-      kernel: kernel.kernel,
+      hostRules,
       families: [4, 6],
-      statics,
       ipv6Forwarding: {
         isOwn,
         switchOn: () => undefined,
@@ -126,7 +127,7 @@ test('the IPv6 forwarding guard of an earlier run is kept', () => {
     });
   const write = () => void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
   const guard = '6 filter cali-fwd-guard';
-  new StaticRules({ kernel: kernel.kernel, families: [4, 6], statics }).start();
+  new StaticRules({ kernel: kernel.kernel, hostRules }).start();
   forwarding(false).start();
   write();
   const usual = [...kernel.chains];
@@ -154,7 +155,8 @@ test('the IPv6 forwarding guard of an earlier run is kept', () => {
 
 test('rules that no resource changes are desired from the start, in both families', () => {
   const kernel = new FakeKernel();
-  new StaticRules({ kernel: kernel.kernel, families: [4, 6], statics }).start();
+  const hostRules = new HostRuleSettings(kernel.kernel.rules, [4, 6], statics);
+  new StaticRules({ kernel: kernel.kernel, hostRules }).start();
   void kernel.all[1]?.apply('tables', AbortSignal.timeout(1000));
   for (const family of [4, 6]) {
     for (const hook of ['filter FORWARD', 'filter INPUT', 'raw PREROUTING', 'nat POSTROUTING']) {

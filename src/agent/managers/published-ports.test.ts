@@ -32,6 +32,7 @@ test('a port reserved on an address that the host has lost is reported; on all a
       addresses: {
         ofInterfaces: () => new Set(),
         answeredFor: () => [parseCidr('127.0.0.0/8'), parseCidr('192.0.2.1/32')],
+        linkOf: () => undefined,
       },
       conntrack: { flush: () => 0 },
     },

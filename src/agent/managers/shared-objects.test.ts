@@ -75,7 +75,11 @@ class Wishes {
       kernel: {
         rules,
         links: { setRouteLocalnet: () => undefined },
-        addresses: { ofInterfaces: () => new Set(), answeredFor: () => [] },
+        addresses: {
+          ofInterfaces: () => new Set(),
+          answeredFor: () => [],
+          linkOf: () => undefined,
+        },
         conntrack: { flush: () => 0 },
       },
       hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },

@@ -1,4 +1,4 @@
-import { hostRules } from '../../ruleset/host-rules.ts';
+import type { HostRuleSettings } from '../host-rule-settings.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
@@ -13,12 +13,12 @@ export class StaticRules implements Manager<never> {
   }
 
   start(): void {
-    const { kernel, families, statics } = this.#deps;
+    const { kernel, hostRules } = this.#deps;
     kernel.rules.start();
-    for (const family of families) {
-      kernel.rules.setHostRules(family, hostRules(family, { ...statics, guardsForwarding: false }));
-    }
+    hostRules.start();
   }
 }
 
-type StaticRulesDeps = Pick<ManagerDeps, 'kernel' | 'families' | 'statics'>;
+interface StaticRulesDeps extends Pick<ManagerDeps, 'kernel'> {
+  readonly hostRules: Pick<HostRuleSettings, 'start'>;
+}

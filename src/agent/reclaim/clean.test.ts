@@ -21,7 +21,11 @@ function link(name: string, mac: string, kind: 'veth' | 'vxlan' | undefined): Li
 /** Cleans a host and returns the steps in order. */
 async function cleaned(
   links: readonly Link[],
-  failures: { readonly sets?: ApplyFailure; readonly routes?: ApplyFailure } = {},
+  failures: {
+    readonly sets?: ApplyFailure;
+    readonly routes?: ApplyFailure;
+    readonly tunnels?: ApplyFailure;
+  } = {},
 ): Promise<readonly string[]> {
   const done: string[] = [];
   const note = (what: string) => () => void done.push(what);
@@ -38,6 +42,7 @@ async function cleaned(
         applyRemovals: note('remove sets'),
       },
       routes: { ...driver('routes'), apply: async () => note('remove routes')() },
+      tunnels: { apply: note('remove tunnels'), failures: () => [failures.tunnels ?? []].flat() },
       links: () => links,
       deleteLink: async (name) => note(`remove ${name}`)(),
       ipv6Forwarding: { switchBack: (keep) => void done.push(`settings but ${[...keep].join()}`) },
@@ -58,6 +63,7 @@ test('everything of calico-cnm is removed, rules before the sets that they name;
     'remove sets',
     'read routes',
     'remove routes',
+    'remove tunnels',
     'remove cali0123456789a',
     'settings but net.ipv6.conf.all.forwarding',
   ]);
@@ -71,14 +77,14 @@ test('interfaces created by others are kept, whatever their names', async () => 
     link('veth01234567', hostMac, 'veth'),
   ]);
   assert.deepEqual(
-    done.filter((what) => /^remove (?!sets|routes)/.test(what)),
+    done.filter((what) => /^remove (?!sets|routes|tunnels)/.test(what)),
     [],
   );
 });
 
 test('what cannot be removed is reported after everything else has been removed', async () => {
   const failure = { what: 'the set cali40all', why: 'EBUSY' };
-  for (const at of ['sets', 'routes']) {
+  for (const at of ['sets', 'routes', 'tunnels']) {
     const done = await cleaned([link('cali0123456789a', hostMac, 'veth')], { [at]: failure });
     assert.match(done.at(-1) ?? '', /cali40all.*EBUSY/);
     assert.ok(done.includes('remove cali0123456789a'));

@@ -1,4 +1,5 @@
 import { AddressSets } from '../../dataplane/address-sets.ts';
+import { linkCalls, Links } from '../../dataplane/links.ts';
 import type { Ipv6Forwarding } from '../../dataplane/host-settings.ts';
 import { isLegacyLoaded } from '../../dataplane/iptables/backend.ts';
 import { idleChains } from '../../dataplane/iptables/save-parser.ts';
@@ -11,6 +12,7 @@ import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { openKernelSockets } from '../../dataplane/kernel-sockets.ts';
 import { isHostEnd } from '../../workload/interfaces.ts';
+import { ownLinks } from '../link-drivers.ts';
 
 /** The kernel state to clean, and how. */
 export interface HostToClean {
@@ -18,6 +20,8 @@ export interface HostToClean {
   readonly tables: readonly ((signal: AbortSignal) => Promise<void>)[];
   readonly sets: Pick<AddressSets, 'resync' | 'applyAdditions' | 'applyRemovals' | 'failures'>;
   readonly routes: Pick<Routes, 'resync' | 'apply' | 'failures'>;
+  /** Without desired ones. */
+  readonly tunnels: Pick<Links, 'apply' | 'failures'>;
   readonly links: () => readonly Link[];
   readonly deleteLink: (name: string) => Promise<void>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'switchBack'>;
@@ -41,9 +45,10 @@ export async function cleanHost(
   sets.applyRemovals();
   routes.resync();
   await routes.apply();
+  host.tunnels.apply();
   for (const { name } of host.links().filter(isHostEnd)) await host.deleteLink(name);
   host.ipv6Forwarding.switchBack(keep);
-  const [left] = [...sets.failures(), ...routes.failures()];
+  const [left] = [...sets.failures(), ...routes.failures(), ...host.tunnels.failures()];
   if (left !== undefined) throw new CalicoError('kernel/not-cleaned', left);
 }
 
@@ -66,6 +71,7 @@ export async function cleanThisHost(
     ),
     sets: new AddressSets(ipset),
     routes: new Routes(rtnetlink, async () => undefined),
+    tunnels: new Links(linkCalls(rtnetlink), ownLinks),
     links: () => listLinks(rtnetlink),
     deleteLink: (name) => deleteLinkOffThread(removals, name),
     ipv6Forwarding,

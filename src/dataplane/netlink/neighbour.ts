@@ -32,7 +32,7 @@ export interface KernelNeighbour {
   readonly linkIndex: number;
   /** Entries that the kernel resolved or learned itself expire. */
   readonly isPermanent: boolean;
-  /** Absent for an entry that is neither, such as one that is not resolved. */
+  /** Its MAC address is empty while it is not resolved; absent for an entry without an address. */
   readonly neighbour: Neighbour | undefined;
 }
 
@@ -90,7 +90,7 @@ export function readNeighbour(payload: Buffer): KernelNeighbour {
   const mac = link === undefined ? '' : macText(link);
   const isForwarding = payload[0] === familyBridge;
   const entry =
-    destination === undefined || mac === ''
+    destination === undefined
       ? undefined
       : isForwarding
         ? ({ kind: 'forwarding', mac, remote: readAddress(destination) } as const)
