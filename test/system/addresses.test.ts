@@ -133,7 +133,8 @@ function addressesSuite(kind: LabKind): void {
     const routes = () => inside('ip', '-6', 'route');
     assert.ok(await lab.eventually(async () => nextHop.test(await routes())));
     const hop = nextHop.exec(await routes())?.[1] ?? assert.fail();
-    await inside('ping', '-6', '-c', '1', '-W', '5', `${hop}%eth0`);
+    const pingsHop = words`docker exec near1 ping -6 -c 1 -W 1 ${hop}%eth0`;
+    assert.ok(await lab.eventually(async () => (await lab.host.exec(pingsHop)).status === 0));
     // The container's network namespace, and that of the host.
     const entries = async () =>
       (await Promise.all([inside('ip', '-6', 'neigh'), lab.host.run(['ip', '-6', 'neigh'])])).join(
