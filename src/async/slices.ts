@@ -8,15 +8,18 @@ const sliceMs = 10;
  * processed without a pause. Throws the errors of `act`.
  */
 export async function inSlices<Item>(
-  items: readonly Item[],
+  items: Iterable<Item>,
   { atOnce, act }: { readonly atOnce: number; readonly act: (some: readonly Item[]) => void },
 ): Promise<void> {
   let since = performance.now();
-  for (let from = 0; from < items.length; from += atOnce) {
-    if (performance.now() - since >= sliceMs) {
-      await setImmediate();
-      since = performance.now();
-    }
-    act(items.slice(from, from + atOnce));
+  let some: Item[] = [];
+  for (const item of items) {
+    if (some.push(item) < atOnce) continue;
+    act(some);
+    some = [];
+    if (performance.now() - since < sliceMs) continue;
+    await setImmediate();
+    since = performance.now();
   }
+  if (some.length > 0) act(some);
 }

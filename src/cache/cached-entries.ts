@@ -94,13 +94,14 @@ export class CachedEntries {
     return stored?.modRevision ?? this.#unreadable.get(key)?.modRevision ?? 0n;
   }
 
-  /** Returns the keys of all cached entries. */
-  keys(): string[] {
-    const keysOf = (kind: EntryKind) =>
-      [...this.#tables.of(kind).keys(), ...this.#briefs.of(kind).keys()].map((id) =>
-        entryTypeOf[kind].key(id),
-      );
-    return [...entryKinds.flatMap(keysOf), ...this.#unreadable.keys()];
+  /** Yields the keys of all cached entries. */
+  *keys(): Generator<string> {
+    for (const kind of entryKinds) {
+      const { key } = entryTypeOf[kind];
+      for (const id of this.#tables.of(kind).keys()) yield key(id);
+      for (const id of this.#briefs.of(kind).keys()) yield key(id);
+    }
+    yield* this.#unreadable.keys();
   }
 
   /** Drops entries that are cached only because this process wrote them: listings do not contain them. */

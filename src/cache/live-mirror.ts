@@ -51,8 +51,8 @@ export class LiveMirror implements Mirror {
   #isWhole = true;
   /** Changes that have been applied and of which the listeners are notified with the next slice. */
   #pending: CachedChanges = { changes: [], briefs: [] };
-  /** The keys that were cached when a listing began and that it has not contained yet. */
-  #unlisted: Set<string> | undefined;
+  /** The keys of the listing in progress, if there were cached entries when it began. */
+  #listed: Set<string> | undefined;
   #snapshotOf: Date | undefined;
   #inSyncSince: Date | undefined;
   #lastError: unknown;
@@ -93,7 +93,7 @@ export class LiveMirror implements Mirror {
         case 'page': {
           const { page, isFirst } = followed;
           if (isFirst) this.#beginListing();
-          for (const { key } of page.items) this.#unlisted?.delete(key);
+          for (const { key } of page.items) this.#listed?.add(key);
           await this.#applySlices(page.items);
           break;
         }
@@ -274,17 +274,22 @@ export class LiveMirror implements Mirror {
     growHeap(true);
     this.#isWhole = false;
     this.#entries.dropUnlisted();
-    this.#unlisted = new Set(this.#entries.keys());
+    this.#listed = this.#entries.keys().next().done === true ? undefined : new Set();
   }
 
   /** Cached entries that the listing did not contain have been removed. */
   async #endListing(revision: bigint): Promise<void> {
-    const removed = [...(this.#unlisted ?? [])].map((key) => ({
-      key,
-      value: undefined,
-      modRevision: revision,
-    }));
-    this.#unlisted = undefined;
+    const listed = this.#listed;
+    this.#listed = undefined;
+    const removed: KeyChange[] = [];
+    const act = (keys: readonly string[]) => {
+      for (const key of keys) {
+        if (listed?.has(key) === false) {
+          removed.push({ key, value: undefined, modRevision: revision });
+        }
+      }
+    };
+    if (listed !== undefined) await inSlices(this.#entries.keys(), { atOnce: maxAtOnce, act });
     await this.#applySlices(removed);
     this.#isLive = true;
     this.#snapshotOf = undefined;
