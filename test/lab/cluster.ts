@@ -1,23 +1,13 @@
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { builtProgram } from './built.ts';
 import { makeAuthority } from './certificates.ts';
-import { ClusterHost } from './cluster-host.ts';
+import { certificatePaths, ClusterHost } from './cluster-host.ts';
 import type { NetworkSpec } from './container-engine.ts';
 import { startEtcdCluster, type CertificateFiles, type Etcd } from './etcd.ts';
 import type { Engine } from './engine.ts';
-import {
-  coreAddress,
-  placesIn,
-  startFabric,
-  type Fabric,
-  type Place,
-  type Topology,
-} from './fabric.ts';
-import { startHost } from './host.ts';
+import { coreAddress, placesIn, startFabric, type Fabric, type Topology } from './fabric.ts';
 import type { IptablesBackend } from './machine.ts';
 import type { Peer } from './peer.ts';
+import { makeTemporaryFolder } from './temporary-folder.ts';
 
 /** Options of a cluster. */
 export interface ClusterOptions {
@@ -30,11 +20,11 @@ export interface ClusterOptions {
   readonly backend?: IptablesBackend;
   /** Members of etcd; by default 1. They use TLS. */
   readonly etcdMembers?: 1 | 3;
+  /** Whether hosts keep their disks when they are switched off; otherwise they come back as new machines. */
+  readonly disks?: boolean;
   /** Settings of calico-cnm on all hosts. */
   readonly settings?: Readonly<Record<string, string>>;
 }
-
-const certificateFolder = '/etc/calico/etcd';
 
 /** The pools of a cluster, unless its settings differ. */
 export const clusterPools = { v4: '10.64.0.0/16', v6: 'fd00:64::/48' } as const;
@@ -42,8 +32,7 @@ export const clusterPools = { v4: '10.64.0.0/16', v6: 'fd00:64::/48' } as const;
 /** Starts hosts that share an etcd, each with calico-cnm, in a topology. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   await using made = new AsyncDisposableStack();
-  const folder = mkdtempSync(join(tmpdir(), 'calico-cluster-'));
-  made.defer(() => rmSync(folder, { recursive: true, force: true }));
+  const folder = made.use(makeTemporaryFolder('calico-cluster-')).path;
   const addresses = Array.from({ length: options.etcdMembers ?? 1 }, (_, index) =>
     coreAddress(index + 1),
   );
@@ -61,7 +50,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     startFabric(options.topology, addresses.length).then(keep),
     allSettled(
       placesIn(options.topology).map((place, index) =>
-        startClusterHost(options, { name: `host-${index + 1}`, place }).then(keep),
+        ClusterHost.boot({ ...options, folder, name: `host-${index + 1}`, place }).then(keep),
       ),
     ),
   ] as const);
@@ -79,10 +68,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     fabric.connect(hosts),
   ] as const);
   await allSettled(
-    hosts.map(async (host) => {
-      installCertificates(host, certificates.client);
-      await host.start(settings);
-    }),
+    hosts.map((host) => host.start({ fabric, settings, certificates: certificates.client })),
   );
   return new Cluster({ hosts, etcd, fabric }, made.move());
 }
@@ -120,9 +106,9 @@ export class Cluster implements AsyncDisposable {
 function datastoreSettings(addresses: readonly string[]): Readonly<Record<string, string>> {
   return {
     ETCD_ENDPOINTS: addresses.map((address) => `https://${address}:2379`).join(','),
-    ETCD_CA_CERT_FILE: `${certificateFolder}/ca.pem`,
-    ETCD_CERT_FILE: `${certificateFolder}/cert.pem`,
-    ETCD_KEY_FILE: `${certificateFolder}/key.pem`,
+    ETCD_CA_CERT_FILE: certificatePaths.ca,
+    ETCD_CERT_FILE: certificatePaths.cert,
+    ETCD_KEY_FILE: certificatePaths.key,
   };
 }
 
@@ -138,22 +124,6 @@ async function issueCertificates(
   const authority = await makeAuthority(folder, 'ca');
   const server = await authority.issue('etcd', addresses);
   return { server, client: await authority.issue('calico-cnm') };
-}
-
-function installCertificates(host: ClusterHost, { ca, cert, key }: CertificateFiles): void {
-  const folder = host.host.path(certificateFolder);
-  mkdirSync(folder, { recursive: true });
-  for (const [file, name] of Object.entries({ ca, cert, key })) {
-    copyFileSync(name, `${folder}/${file}.pem`);
-  }
-}
-
-async function startClusterHost(
-  { docker, backend = 'nft' }: ClusterOptions,
-  at: { readonly name: string; readonly place: Place },
-): Promise<ClusterHost> {
-  const host = await startHost({ engine: docker ?? '20.10', backend, hostname: at.name });
-  return new ClusterHost(host, at, docker !== undefined);
 }
 
 /** Waits for all, so that whatever was started is known, and throws the first error. */

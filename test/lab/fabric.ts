@@ -96,6 +96,7 @@ export async function startFabric(topology: Topology, coreAddresses: number): Pr
 export class Fabric implements AsyncDisposable {
   readonly machine: Machine;
   readonly #topology: Topology;
+  readonly #cables = new Map<string, Cable>();
 
   constructor(machine: Machine, topology: Topology) {
     this.machine = machine;
@@ -104,9 +105,10 @@ export class Fabric implements AsyncDisposable {
 
   /**
    * Connects hosts: each gets an interface `eth0` with the addresses of its place, and a default route to the router
-   * of its segment.
+   * of its segment. A host that comes back gets a new cable, without faults.
    */
   async connect(hosts: readonly Connectable[]): Promise<void> {
+    for (const { name } of hosts) await this.#cables.get(name)?.[Symbol.asyncDispose]();
     const { pid } = this.machine;
     const veths = hosts.map(
       ({ host, name }) =>
@@ -124,7 +126,9 @@ export class Fabric implements AsyncDisposable {
       ),
     ]);
     for (const { connected, name, place } of hosts) {
-      connected(new Cable(this.machine, { port: name, bridge: `segment-${place.segment}` }));
+      const cable = new Cable(this.machine, { end: name, bridge: `segment-${place.segment}` });
+      this.#cables.set(name, cable);
+      connected(cable);
     }
   }
 
@@ -134,6 +138,7 @@ export class Fabric implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#cables.values().map((cable) => cable[Symbol.asyncDispose]()));
     await this.machine[Symbol.asyncDispose]();
   }
 }

@@ -76,9 +76,9 @@ function placeOf({ name, on }: Peer): string {
  * gave, and for ping `reply`.
  */
 const prober = `
-ping_it() { ping -q -c 3 -i 0.2 -w 2 "$1" >/dev/null 2>&1 && echo reply || echo 'no reply'; }
+ping_it() { ping -q -c 3 -i 0.2 -w 1 "$1" >/dev/null 2>&1 && echo reply || echo 'no reply'; }
 tcp_it() {
-  page=$(timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/8080" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && cat <&3' "$1" 2>&1)
+  page=$(timeout 1.5 bash -c 'exec 3<>"/dev/tcp/$0/8080" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && cat <&3' "$1" 2>&1)
   status=$?
   if [ $status = 0 ]; then echo "$page" | tail -n 1
   elif [ $status = 124 ]; then echo 'no answer'

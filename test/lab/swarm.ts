@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import type { Engine } from './engine.ts';
+import { startEtcd, type Etcd } from './etcd.ts';
+import { coreAddress, oneSegment, placesIn, startFabric, type Fabric } from './fabric.ts';
 import { startHost, type Host } from './host.ts';
 import { ManagedPluginLab } from './managed-plugin.ts';
-import { startWire, type Wire } from './wire.ts';
 import { words } from './words.ts';
 
 /** A host of a swarm. */
@@ -25,12 +26,14 @@ export interface TaskState {
 /** Hosts with the managed plugin, on one Ethernet with one etcd. The first one makes the swarm. */
 export class SwarmLab implements AsyncDisposable {
   readonly hosts: readonly SwarmHost[];
-  readonly wire: Wire;
+  readonly etcd: Etcd;
+  readonly #fabric: Fabric;
   /** The manager that handles commands for the swarm. */
   asked: SwarmHost;
 
-  constructor(wire: Wire, hosts: readonly [SwarmHost, ...SwarmHost[]]) {
-    this.wire = wire;
+  constructor(fabric: Fabric, etcd: Etcd, hosts: readonly [SwarmHost, ...SwarmHost[]]) {
+    this.#fabric = fabric;
+    this.etcd = etcd;
     this.hosts = hosts;
     [this.asked] = hosts;
   }
@@ -128,35 +131,37 @@ export class SwarmLab implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.hosts.map(({ lab }) => lab[Symbol.asyncDispose]()));
-    await this.wire[Symbol.asyncDispose]();
+    await this.etcd[Symbol.asyncDispose]();
+    await this.#fabric[Symbol.asyncDispose]();
   }
 }
 
-/** Starts hosts with Docker, without plugin and swarm. */
+/** Starts hosts with Docker on one segment, without plugin and swarm. */
 export async function startSwarmLab(options: {
   readonly engine: Engine;
   readonly hosts: number;
 }): Promise<SwarmLab> {
-  const wire = await startWire();
-  const started: SwarmHost[] = [];
-  const start = async (): Promise<SwarmHost> => {
-    const host = await startHost({ engine: options.engine });
-    const address = await wire.connect(host.machine);
-    const name = host.machine.name;
-    const swarmHost = { lab: new ManagedPluginLab(host), host, name, address };
-    started.push(swarmHost);
+  await using made = new AsyncDisposableStack();
+  const topology = oneSegment(options.hosts);
+  const fabric = made.use(await startFabric(topology, 1));
+  const etcd = made.use(
+    await startEtcd({
+      enter: fabric.machine.enterNetwork,
+      address: coreAddress(1),
+      port: 2379,
+    }),
+  );
+  const started = placesIn(topology).map(async (place, index) => {
+    const host = made.use(await startHost({ engine: options.engine }));
+    await fabric.connect([{ name: `host-${index + 1}`, place, host, connected: () => undefined }]);
     await host.run(['mount', '--make-rshared', '/']);
     await host.startDocker();
-    return swarmHost;
-  };
-  const results = await Promise.allSettled(Array.from({ length: options.hosts }, start));
-  const failed = results.find((result) => result.status === 'rejected');
-  const hosts = results.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  const [first, ...others] = hosts;
-  if (failed !== undefined || first === undefined) {
-    await Promise.all(started.map(({ lab }) => lab[Symbol.asyncDispose]()));
-    await wire[Symbol.asyncDispose]();
-    throw new Error('a host did not start', { cause: failed?.reason });
-  }
-  return new SwarmLab(wire, [first, ...others]);
+    const { name } = host.machine;
+    return { lab: new ManagedPluginLab(host), host, name, address: place.address };
+  });
+  await Promise.allSettled(started);
+  const [first, ...others] = await Promise.all(started);
+  assert.ok(first);
+  made.move();
+  return new SwarmLab(fabric, etcd, [first, ...others]);
 }

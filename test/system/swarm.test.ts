@@ -304,7 +304,7 @@ async function runBlock(
   for (const command of block) {
     const filled = command
       .replaceAll('calico-cnm:0.1', pluginName)
-      .replaceAll('http://ETCD:2379', `${lab.wire.etcd.endpoint} CALICO_LOG_LEVEL=debug`)
+      .replaceAll('http://ETCD:2379', `${lab.etcd.endpoint} CALICO_LOG_LEVEL=debug`)
       .replaceAll('build/plugin', await managedPluginFolder())
       .replaceAll('service create', `service create -d ${swift}`)
       .replaceAll('IMAGE', 'calico-test');
