@@ -22,6 +22,8 @@ import { orphanedVeths } from '../workload/links.ts';
 import type { AgentComponent } from './agent-component.ts';
 import { initializeDatastore } from './initialize-datastore.ts';
 import { followNodeAddress } from './node-address.ts';
+import { mtuOfContainer } from './container-mtu.ts';
+import { keepTunnelAddresses } from './tunnel-addresses.ts';
 import type { Common } from './common.ts';
 import { pluginServers } from './plugin-servers.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
@@ -61,7 +63,12 @@ export function createDockerComponent(
     ...base,
     addresses,
     links,
-    defaultMtuBytes: () => settings.mtuBytes ?? defaultMtuBytes(sockets.rtnetlink),
+    defaultMtuBytes: (ofContainer) =>
+      settings.mtuBytes ??
+      mtuOfContainer(mirror, node, {
+        addresses: ofContainer,
+        uplinkBytes: defaultMtuBytes(sockets.rtnetlink),
+      }),
     interfacePrefix: settings.interfacePrefix,
     programmed,
   });
@@ -116,6 +123,9 @@ export function createDockerComponent(
           work,
           signal,
         ),
+      ),
+      common.keep('tunnel addresses', (tunnels) =>
+        keepTunnelAddresses({ ...base, families, now, work: tunnels }, signal),
       ),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]

@@ -22,6 +22,11 @@ export const ipamErrors = {
     (d: { where: string; size: string; reserved: string }) =>
       `no free address in ${d.where} (${d.size} address${d.size === '1' ? '' : 'es'}${d.reserved === '0' ? '' : `, ${d.reserved} reserved`}); remove containers, or use another pool`,
   ),
+  'ipam/no-tunnel-address': entry(
+    'state',
+    (d: { node: string; where: string }) =>
+      `no free address for the tunnel of host ${d.node} in ${d.where}; remove containers, or create another pool (calico-cnm apply)`,
+  ),
   'ipam/block-limit': entry(
     'state',
     (d: { node: string; limit: number }) =>

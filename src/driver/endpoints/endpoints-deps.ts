@@ -1,6 +1,7 @@
 import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, RetryingWriter } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
+import type { IpAddress } from '../../ip/address.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import type { Logger } from '../../telemetry/log.ts';
@@ -21,7 +22,7 @@ export interface EndpointsDeps extends WorkloadDeps {
   readonly stamp: Stamp;
   readonly log: Logger;
   /** MTU of containers if their network has none, in bytes. */
-  readonly defaultMtuBytes: () => number;
+  readonly defaultMtuBytes: (addresses: readonly IpAddress[]) => number;
   readonly interfacePrefix: string;
 }
 

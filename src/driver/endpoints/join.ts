@@ -29,7 +29,7 @@ export async function join(
     deps,
     {
       endpoint,
-      mtuBytes: network.options.mtu ?? deps.defaultMtuBytes(),
+      mtuBytes: network.options.mtu ?? deps.defaultMtuBytes(endpointAddresses(endpoint)),
       facts: looking,
       write: (draft, lookup) => {
         const id = endpointEntryId(deps.node, endpointId);

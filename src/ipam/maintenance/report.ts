@@ -91,10 +91,11 @@ export function checkIpam(view: View): readonly string[] {
     for (const [address, holder] of allocatedAddresses(block)) held.set(address, holder);
   }
   const handles = new Map<string, number>();
+  const tunnels = tunnelAddresses(view);
   for (const [address, { handle_id: handle, secondary }] of held) {
     if (handle !== undefined) handles.set(handle, (handles.get(handle) ?? 0) + 1);
     const isShared = secondary?.['holders'] !== undefined || secondary?.['swarm'] !== undefined;
-    if (!inUse.has(address) && !isShared) {
+    if (!inUse.has(address) && !isShared && !tunnels.has(address)) {
       problems.push(
         `${address} is allocated (${handle ?? 'no handle'}) but not used by an endpoint; release it: calico-cnm ipam release ${address}`,
       );
@@ -126,6 +127,19 @@ export function checkIpam(view: View): readonly string[] {
     problems.push(`handle ${id} does not exist, but addresses are allocated to it`);
   }
   return problems;
+}
+
+/** Returns the addresses of the nodes' tunnels. */
+function tunnelAddresses(view: View): ReadonlySet<string> {
+  return new Set(
+    [...view.list('Node').values()].flatMap(({ value: { spec } }) => [
+      spec.bgp?.ipv4IPIPTunnelAddr ?? '',
+      spec.ipv4VXLANTunnelAddr ?? '',
+      spec.ipv6VXLANTunnelAddr ?? '',
+      spec.wireguard?.interfaceIPv4Address ?? '',
+      spec.wireguard?.interfaceIPv6Address ?? '',
+    ]),
+  );
 }
 
 function usageOf(pool: IpPool, blocks: readonly BriefBlock[], reserved: readonly Cidr[]): Usage {

@@ -95,6 +95,12 @@ export function poolServesWorkloads(pool: IpPool): boolean {
   return uses.length === 0 || uses.includes('Workload');
 }
 
+/** Reports whether addresses of the pool may be allocated to tunnel interfaces. */
+export function poolServesTunnels(pool: IpPool): boolean {
+  const uses = pool.spec.allowedUses ?? [];
+  return uses.length === 0 || uses.includes('Tunnel');
+}
+
 /** Reports whether the pool is only for requests that name it. */
 export function poolIsManual(pool: IpPool): boolean {
   return pool.spec.assignmentMode === 'Manual';

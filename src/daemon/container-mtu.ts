@@ -1,0 +1,25 @@
+import type { Mirror } from '../cache/mirror.ts';
+import type { IpAddress } from '../ip/address.ts';
+import { cidrContains } from '../ip/cidr.ts';
+import { containerMtuBytes, configurationsOf, vxlanSettings } from '../routing/vxlan-settings.ts';
+
+/**
+ * Returns the MTU in bytes for a container with these addresses, on a host whose uplink has this MTU: less if one of
+ * its IP pools is reached through tunnels.
+ */
+export function mtuOfContainer(
+  mirror: Pick<Mirror, 'list' | 'get'>,
+  node: string,
+  {
+    addresses,
+    uplinkBytes,
+  }: { readonly addresses: readonly IpAddress[]; readonly uplinkBytes: number },
+): number {
+  const pools = [...mirror.list('IPPool').values()]
+    .map(({ value }) => value)
+    .filter(({ spec }) => addresses.some((address) => cidrContains(spec.cidr, address)));
+  const [ofNode, ofAll] = configurationsOf(node).map(
+    (name) => mirror.get('FelixConfiguration', name)?.value,
+  );
+  return containerMtuBytes(pools, vxlanSettings(ofNode, ofAll), uplinkBytes);
+}
