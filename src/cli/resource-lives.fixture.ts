@@ -176,7 +176,9 @@ export const resourceLives: readonly ResourceLife[] = [
       defaultEndpointToHostAction: 'Return',
       somethingOfTomorrow: [1],
     },
-    note: noEffect('FelixConfiguration'),
+    note: ['routeRefreshInterval', 'defaultEndpointToHostAction', 'somethingOfTomorrow']
+      .map((field) => noEffect(`FelixConfiguration node.host-a: spec.${field}`))
+      .join(''),
   },
   {
     kind: 'Node',
@@ -190,7 +192,7 @@ export const resourceLives: readonly ResourceLife[] = [
       bgp: { asNumber: 64_512, ipv4Address: '192.0.2.2/24' },
       addresses: [{ address: '192.0.2.2/24', type: 'InternalIP' }],
     },
-    note: 'note: Node host-b: spec.bgp is stored but has no effect on this host\n',
+    note: 'note: Node host-b: spec.bgp.asNumber is stored but has no effect on this host\n',
   },
 ];
 

@@ -94,8 +94,8 @@ function networkSetSuite(kind: LabKind): void {
       etcd.etcdctl('put', key, JSON.stringify(policy));
     }
     assert.match(
-      await apply({ kind: 'FelixConfiguration', metadata: { name: 'default' }, spec: {} }),
-      /^note: FelixConfiguration is stored but has no effect on this host$/m,
+      await apply({ kind: 'BGPConfiguration', metadata: { name: 'default' }, spec: {} }),
+      /^note: BGPConfiguration is stored but has no effect on this host$/m,
     );
     const named = /GlobalNetworkPolicy.* 1 stored \((default\.)?deny-all\), not enforced/;
     const says = async () => named.test((await status()).stdout);

@@ -32,8 +32,8 @@ test('stored resources that are not enforced are shown by status and logged once
       });
     }
     draft.put('HostEndpoint', 'eth0', hostEndpoint);
-    draft.put('FelixConfiguration', 'default', {
-      kind: 'FelixConfiguration',
+    draft.put('BGPConfiguration', 'default', {
+      kind: 'BGPConfiguration',
       apiVersion: 'projectcalico.org/v3',
       metadata: { name: 'default' },
       spec: {},
@@ -50,7 +50,7 @@ test('stored resources that are not enforced are shown by status and logged once
   });
   const notEnforced = 'not enforced: only Profiles apply to containers';
   assert.deepEqual(checksOf(), [
-    'FelixConfiguration true: 1 stored (default), no effect on this host',
+    'BGPConfiguration true: 1 stored (default), no effect on this host',
     `HostEndpoint false: 1 stored (eth0), ${notEnforced}`,
     `NetworkPolicy false: 7 stored (shop/p1, shop/p2, shop/p3, shop/p4, shop/p5, …), ${notEnforced}`,
     `Tier false: 1 stored (first), ${notEnforced}`,

@@ -15,11 +15,24 @@ export const felixConfigurationType: ResourceType<FelixConfiguration> = resource
   plural: 'felixconfigurations',
   aliases: ['felixconfig'],
   meaning: 'Felix settings of all nodes (`default`) or of one (`node.<name>`)',
-  unenforced: { isPolicy: false },
+  fieldsWithoutEffect: ({ spec }) =>
+    Object.keys(spec)
+      .filter((field) => !fieldsWithEffect.has(field))
+      .map((field) => `spec.${field}`),
   schema: felixConfiguration,
   columns: [nameColumn],
   validate: configurationProblem,
 });
+
+/** The other fields are Felix's alone. */
+const fieldsWithEffect: ReadonlySet<string> = new Set([
+  'vxlanEnabled',
+  'vxlanVNI',
+  'vxlanPort',
+  'vxlanMTU',
+  'vxlanMTUV6',
+  'externalNodesList',
+]);
 
 /** Rules: felix/config and the API's patterns. */
 function configurationProblem({ metadata, spec }: FelixConfiguration): Problem | undefined {

@@ -68,9 +68,7 @@ export const ipPoolType: ResourceType<IpPool> = resourceType({
   }),
   validate: problemOfNew,
   fieldsWithoutEffect: ({ spec }) =>
-    (['ipipMode', 'vxlanMode'] as const)
-      .filter((field) => !['', 'Never'].includes(spec[field] ?? ''))
-      .map((field) => `spec.${field}`),
+    ['', 'Never'].includes(spec.ipipMode ?? '') ? [] : ['spec.ipipMode'],
 });
 
 export function poolFamily(pool: IpPool): IpFamily {

@@ -59,8 +59,12 @@ export const nodeType: ResourceType<Node> = resourceType({
     { header: 'ipv4', cell: ({ spec }) => spec.bgp?.ipv4Address ?? '' },
     { header: 'ipv6', cell: ({ spec }) => spec.bgp?.ipv6Address ?? '' },
   ],
-  fieldsWithoutEffect: ({ spec }) =>
-    routedBy.filter((field) => spec[field] !== undefined).map((field) => `spec.${field}`),
+  fieldsWithoutEffect: ({ spec }) => [
+    ...bgpFields
+      .filter((field) => spec.bgp?.[field] !== undefined)
+      .map((field) => `spec.bgp.${field}`),
+    ...(spec.wireguard === undefined ? [] : ['spec.wireguard']),
+  ],
   validate: nodeProblem,
 });
 
@@ -74,15 +78,8 @@ function asnOf(bgp: Node['spec']['bgp'], stored: Pick<StoredEntries, 'get'>): st
 /** The first of those for private use. Source: RFC 6996. */
 const defaultAsNumber = 64_512;
 
-/** Fields for routes and tunnels between hosts. */
-const routedBy = [
-  'bgp',
-  'ipv4VXLANTunnelAddr',
-  'vxlanTunnelMACAddr',
-  'ipv6VXLANTunnelAddr',
-  'vxlanTunnelMACAddrV6',
-  'wireguard',
-] as const;
+/** Fields of BGP and of IP-in-IP tunnels. */
+const bgpFields = ['asNumber', 'ipv4IPIPTunnelAddr', 'routeReflectorClusterID'] as const;
 
 /** Rules: libcalico-go/lib/apis/internalapi/node.go and validator/v3. */
 function nodeProblem({ spec }: Node): Problem | undefined {
