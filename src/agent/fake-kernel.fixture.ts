@@ -88,7 +88,8 @@ export class FakeKernel implements Drivers {
       routes: {
         setDesired: (route) => {
           const key = `${route.kind} ${route.destination}`;
-          const by = route.kind === 'endpoint' ? route.interface : 'lo';
+          const via = route.kind === 'block' ? route.via?.interface : undefined;
+          const by = route.kind === 'endpoint' ? route.interface : (via ?? 'lo');
           soon('routes', `route ${key}`, () => {
             if (!this.refuses.has(`route ${route.destination}`)) this.routes.set(key, by);
           });

@@ -25,7 +25,10 @@ function routeLab(present: ReadonlyMap<string, Link>) {
         told.push(`made ${destination} ${place}`);
         return answer;
       },
-      linkChanged: (name, link) => void told.push(`${name} ${link?.index ?? 'gone'}`),
+      linkChanged: (name, link) => {
+        told.push(`${name} ${link?.index ?? 'gone'}`);
+        return name === 'uplink';
+      },
       apply: async () => void told.push('apply'),
       hasDue: true,
       failures: () => [{ what: 'a route', why: 'EINVAL' }],
@@ -64,7 +67,7 @@ test('routes receive each route and interface event, and a round follows if an e
       'made 10.0.0.1/32 before others',
     ]);
   }
-  for (const name of ['cali1', 'lo']) {
+  for (const name of ['cali1', 'lo', 'uplink']) {
     assert.deepEqual(tell({ kind: 'link', link: link(name), isGone: false }), [true, `${name} 7`]);
   }
   assert.deepEqual(tell({ kind: 'link', link: link('cali1'), isGone: true }), [true, 'cali1 gone']);

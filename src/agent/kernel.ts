@@ -157,8 +157,8 @@ export function routesInRounds(
       if (event.kind === 'routeMade') return routes.routeMade(event.route, event.place);
       if (event.kind === 'link') {
         const { link, isGone } = event;
-        routes.linkChanged(link.name, isGone ? undefined : link);
-        return link.name.startsWith('cali') || link.name === 'lo';
+        const isUsed = routes.linkChanged(link.name, isGone ? undefined : link);
+        return isUsed || link.name.startsWith('cali') || link.name === 'lo';
       }
       if (event.kind !== 'linkMade') return false;
       // Its routes need not wait for the kernel's notification.

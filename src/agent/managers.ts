@@ -1,6 +1,7 @@
 import { HostRuleSettings } from './host-rule-settings.ts';
 import type { Manager } from './manager.ts';
 import type { ManagerDeps } from './manager-deps.ts';
+import { BlockRoutesManager } from './managers/block-routes.ts';
 import { SandboxRoutes } from './managers/sandbox-routes.ts';
 import { DropCounterUpkeep } from './managers/drop-counters.ts';
 import { EndpointRoutes } from './managers/endpoint-routes.ts';
@@ -17,6 +18,7 @@ export interface Managers {
   readonly policy: Policy;
   readonly ports: PublishedPorts;
   readonly routes: EndpointRoutes;
+  readonly blockRoutes: BlockRoutesManager;
   readonly containers: SandboxRoutes;
   readonly counters: DropCounterUpkeep;
   /** In the order of change events, of calls in a phase, and of checks in `status`. */
@@ -29,6 +31,7 @@ export function createManagers(deps: ManagerDeps): Managers {
   const policy = new Policy(deps);
   const ports = new PublishedPorts(deps);
   const routes = new EndpointRoutes(deps);
+  const blockRoutes = new BlockRoutesManager(deps);
   const containers = new SandboxRoutes(deps);
   const counters = new DropCounterUpkeep(deps, containers);
   const all: readonly Manager[] = [
@@ -41,7 +44,8 @@ export function createManagers(deps: ManagerDeps): Managers {
     ports,
     new ConntrackPolicyFlusher(deps, policy.engine),
     routes,
+    blockRoutes,
     containers,
   ];
-  return { policy, ports, routes, containers, counters, all };
+  return { policy, ports, routes, blockRoutes, containers, counters, all };
 }

@@ -14,11 +14,12 @@ function link(name: string, index: number, isUp = true): Link {
 }
 
 function desired(): DesiredRoutes {
-  const { endpoint, local, prefix } = routeClasses;
+  const { endpoint, local, prefix, block } = routeClasses;
   // As a class that wants the same places with less right.
   return new DesiredRoutes({
     endpoint,
     prefix,
+    block,
     local: { ...local, table: endpoint.table, rank: 1 },
   });
 }

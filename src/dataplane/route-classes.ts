@@ -13,6 +13,13 @@ export type DesiredRoute =
       readonly interface: string;
       readonly gateway: IpAddress;
     }
+  /** To a block, or to an address of another node, through that node. */
+  | {
+      readonly kind: 'block';
+      readonly destination: Cidr;
+      /** Without it a blackhole: the addresses are this node's own. */
+      readonly via?: { readonly interface: string; readonly gateway: IpAddress };
+    }
   /** An address that this host answers for on all its links, without an interface that has it. */
   | { readonly kind: 'local'; readonly destination: Cidr };
 
@@ -45,6 +52,9 @@ type RoutePlan = Pick<Route, 'type' | 'scope' | 'linkIndex' | 'gateway' | 'isOnL
 /** A separate protocol, because Felix's blackholes to networks have the protocol of the other classes. */
 export const prefixProtocol = 81;
 
+/** A separate protocol, because Felix removes other routes of its own, 80, wherever they lead. */
+export const blockProtocol = 82;
+
 /** All classes of the host's network namespace. A new one is a line here and its form of `DesiredRoute`. */
 export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
   endpoint: {
@@ -76,6 +86,25 @@ export const routeClasses: Readonly<Record<RouteKind, RouteClass>> = {
       ...(desired.kind === 'prefix' ? { gateway: desired.gateway } : {}),
     }),
     isHandedOver: true,
+  },
+  block: {
+    table: routeTables.main,
+    protocol: blockProtocol,
+    rank: 2,
+    isOwn: () => true,
+    interfaceOf: (desired) => (desired.kind === 'block' ? (desired.via?.interface ?? 'lo') : 'lo'),
+    // The decision that the gateway is on the link was made from the addresses of the two nodes.
+    plan: (desired, linkIndex) =>
+      desired.kind === 'block' && desired.via !== undefined
+        ? {
+            type: 'unicast',
+            scope: 'global',
+            linkIndex,
+            gateway: desired.via.gateway,
+            isOnLink: true,
+          }
+        : { type: 'blackhole', scope: 'global' },
+    isHandedOver: false,
   },
   local: {
     table: routeTables.local,

@@ -1,5 +1,5 @@
 import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import type { Cidr } from '../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
 import { DeltaTracker } from './delta-tracker.ts';
 import { LinkAddresses, type DesiredAddress } from './link-addresses.ts';
@@ -9,10 +9,8 @@ import type { RoutePlace } from './netlink/monitor.ts';
 import {
   deleteRoute,
   listKernelRoutes,
-  makeRoute,
   placeOf,
   prependRoute,
-  replaceRoute,
   type KernelRoute,
   type Route,
 } from './netlink/route.ts';
@@ -30,6 +28,7 @@ import {
   type ListedRoute,
 } from './conflicting-routes.ts';
 import { DesiredRoutes, type RouteTarget } from './desired-routes.ts';
+import { RouteWriter } from './route-writer.ts';
 
 export type { DesiredAddress } from './link-addresses.ts';
 export type { DesiredRoute } from './route-classes.ts';
@@ -68,6 +67,7 @@ export class Routes {
   readonly #kept = new Refusals<string>();
   readonly #backoff = new ReplaceBackoff();
   readonly #conflicts = new ConflictingRoutes();
+  readonly #writer: RouteWriter;
   /** Routes that we removed in order to recreate them: the kernel will report the removal. */
   readonly #removing = new Set<string>();
 
@@ -80,6 +80,7 @@ export class Routes {
     this.#handOver = handOver;
     this.#desired = new DesiredRoutes(classes);
     this.#addresses = new LinkAddresses(socket, this.#desired.links);
+    this.#writer = new RouteWriter(socket, this.#desired, this.#backoff);
   }
 
   setDesired(route: DesiredRoute): void {
@@ -90,8 +91,8 @@ export class Routes {
     const key = this.#desired.deleteDesired(target);
     this.#changed.add(key);
     this.#refused.delete(key);
+    if (this.#desired.newOwner(key) === undefined) this.#owners.delete(key);
     if (this.#desired.has(key)) return;
-    this.#owners.delete(key);
     this.#backoff.delete(key);
     this.#conflicts.delete(key);
   }
@@ -104,14 +105,19 @@ export class Routes {
     this.#addresses.deleteDesired(address);
   }
 
-  /** Sets an interface as the kernel has it now; `undefined`: it was removed. */
-  linkChanged(name: string, link: Link | undefined): void {
+  /**
+   * Sets an interface as the kernel has it now; `undefined`: it was removed. Returns whether there may be something to
+   * write.
+   */
+  linkChanged(name: string, link: Link | undefined): boolean {
     const before = this.link(name);
     this.#desired.setLink(name, link);
-    if (before?.index === link?.index && before?.isUp === link?.isUp) return;
-    for (const key of this.#desired.by(name)) this.#changed.add(key);
+    if (before?.index === link?.index && before?.isUp === link?.isUp) return false;
+    const affected = [...this.#desired.by(name)];
+    for (const key of affected) this.#changed.add(key);
     this.#addresses.linkChanged(name);
     if (before !== undefined) this.#forgetRoutesOf(before.index);
+    return affected.length > 0;
   }
 
   /** Handles a route removed from the kernel; returns whether there may be something to write or report. */
@@ -222,8 +228,9 @@ export class Routes {
   /** Returns whether the kernel accepted it. */
   #write(key: string, route: Route): boolean {
     const write = () => {
-      if (this.#delta.actual.has(key)) replaceRoute(this.#socket, route);
-      else this.#make(route);
+      const actual = this.#delta.actual.get(key);
+      if (actual === undefined) this.#writer.make(route);
+      else this.#writer.replace(actual, route, () => this.#delta.deleteActual(key));
     };
     return this.#refused.attempt(key, aboutRoute(route), () => {
       try {
@@ -286,37 +293,6 @@ export class Routes {
   }
 
   /**
-   * Creates a route that is missing as last known. If one exists after all, it is replaced if it is ours, replaced
-   * ours, or points to a container, such as those of older plugins. Any other stays.
-   */
-  #make(route: Route): void {
-    try {
-      makeRoute(this.#socket, route);
-    } catch (error) {
-      if (!isRefusal(error, 'EEXIST')) throw error;
-      const key = placeOf(route);
-      const conflicts = listKernelRoutes(this.#socket, cidrFamily(route.destination)).filter(
-        (one) => placeOf(one) === key && one.metric === metricOf(route),
-      );
-      const mayReplace =
-        this.#backoff.mayReplace(key) ||
-        conflicts.some(
-          (one) =>
-            this.#desired.isOwn(one) ||
-            this.#desired.nameOf(one.linkIndex)?.startsWith('cali') === true,
-        );
-      if (mayReplace) {
-        replaceRoute(this.#socket, route);
-      } else if (route.type !== 'local' || conflicts[0]?.route?.type !== 'local') {
-        throw new Error(`this host has another route there${this.#by(conflicts[0])}`, {
-          cause: error,
-        });
-      }
-      // Otherwise the host has the address itself, and so answers for it.
-    }
-  }
-
-  /**
    * Puts our route first again where others precede it, and keeps those. Fails if the other has a lower metric, or if
    * another program repeatedly takes the first position.
    */
@@ -327,7 +303,7 @@ export class Routes {
     if (route === undefined || !this.#refused.isDue(key)) return;
     this.#refused.attempt(key, aboutRoute(route), () => {
       if (conflict.metric < metricOf(route) || !this.#backoff.mayReplace(key)) {
-        throw new Error(`another route of this host comes before it${this.#by(conflict)}`);
+        throw new Error(`another route of this host comes before it${this.#writer.by(conflict)}`);
       }
       this.#removing.add(key);
       deleteRoute(this.#socket, route);
@@ -376,11 +352,6 @@ export class Routes {
     for (const [key, route] of this.#delta.actual) {
       if (route.linkIndex === linkIndex) this.#delta.deleteActual(key);
     }
-  }
-
-  #by(conflict: KernelRoute | undefined): string {
-    const name = this.#desired.nameOf(conflict?.linkIndex);
-    return name === undefined ? '' : ` by ${name}`;
   }
 }
 

@@ -101,6 +101,11 @@ export class BlockRoutes {
     }
   }
 
+  /** The present routes, in no order. */
+  get routes(): readonly BlockRoute[] {
+    return [...this.#routes.values()];
+  }
+
   /** Returns this node's addresses; `undefined` without a Node. */
   get own(): Peer | undefined {
     return this.#peers.get(this.#node);

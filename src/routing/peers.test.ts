@@ -131,7 +131,7 @@ describe('reach', () => {
     const noTunnel = peerOf(node('new', { bgp: { ipv4Address: '172.16.9.3/24' } }));
     assert.equal(
       why(plain, own, far),
-      'IP pool p has no encapsulation, and node far (172.16.9.2) is outside the subnet of this host, 172.16.0.0/24. Set vxlanMode of IP pool p to CrossSubnet, or let your routers route it.',
+      'IP pool p has no encapsulation, and node far (172.16.9.2) is outside the subnet of this host, 172.16.0.0/24. Set vxlanMode of IP pool p to CrossSubnet, or route it on your routers.',
     );
     assert.match(why(pool('10.65.0.0/16', { ipipMode: 'Always' }), own, near), /IP-in-IP .*Always/);
     assert.match(why(plain, own, bare), /^node bare has no IPv4 address\./);

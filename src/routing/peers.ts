@@ -40,8 +40,13 @@ export type Reach =
   | { readonly by: 'direct'; readonly gateway: IpAddress }
   /** Through the VXLAN tunnel, by a route to the peer's tunnel address. */
   | { readonly by: 'vxlan'; readonly gateway: IpAddress }
-  /** Not by a route of ours. */
-  | { readonly by: 'none'; readonly why: string; readonly remedy: string };
+  /** Not by a route of ours; `isRoutable` if routers between the nodes may know the pool. */
+  | {
+      readonly by: 'none';
+      readonly why: string;
+      readonly remedy: string;
+      readonly isRoutable?: true;
+    };
 
 /** The VXLAN interface of each address family, named as in Felix. */
 export const vxlanDevices: Readonly<Record<IpFamily, string>> = {
@@ -105,7 +110,8 @@ export function reachOf(pool: IpPool, own: Peer | undefined, peer: Peer): Reach 
     return {
       by: 'none',
       why: `${name} has no encapsulation, and node ${peer.name} (${to.address}) is outside the subnet of this host, ${from.subnet}`,
-      remedy: `Set vxlanMode of ${name} to CrossSubnet, or let your routers route it.`,
+      remedy: `Set vxlanMode of ${name} to CrossSubnet, or route it on your routers.`,
+      isRoutable: true,
     };
   }
   if (own.vtep[family] === undefined) return tunnelMissing('this host', family);

@@ -75,9 +75,9 @@ const onHost = {
     reclaimedBy: 'with its endpoint; leak reclamation if both ends are on the host',
   },
   route: {
-    madeBy: 'the agent, of each endpoint and pool',
-    goes: 'with the endpoint or pool',
-    reclaimedBy: 'the agent: those of protocol 80 and 81 that are not desired',
+    madeBy: 'the agent, of each endpoint, pool and block',
+    goes: 'with the endpoint, pool, block or node',
+    reclaimedBy: 'the agent: those of protocol 80, 81 and 82 that are not desired',
   },
   member: {
     madeBy: 'the agent, in address sets',

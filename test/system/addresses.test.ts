@@ -391,7 +391,7 @@ function addressesSuite(kind: LabKind): void {
     const { stdout } = await lab.calicoResult('status');
     assert.match(
       stdout,
-      /FAIL {2}IP pool tunnels: ipipMode is Always, but calico-cnm does not create tunnels/,
+      /FAIL {2}IP pool tunnels: ipipMode is Always, but calico-cnm does not create IP-in-IP tunnels/,
     );
     await remove(['r1', 'r2'], ['small']);
     for (const name of ['small', 'off', 'far', 'tunnels'])

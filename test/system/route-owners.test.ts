@@ -38,6 +38,7 @@ describe('owners of routes', () => {
   const blocks = new Routes(socket, async () => undefined, {
     endpoint: other,
     prefix: { ...other, table: 4243 },
+    block: { ...other, table: 4244 },
     local: block,
   });
   const [first, second] = [parseCidr('10.65.0.0/26'), parseCidr('10.65.0.64/26')];
@@ -107,6 +108,7 @@ describe('owners of routes', () => {
     const both = new Routes(socket, async () => undefined, {
       endpoint: { ...routeClasses.endpoint, isHandedOver: false, isOwn },
       prefix: routeClasses.prefix,
+      block: routeClasses.block,
       local: { ...block, isOwn },
     });
     both.resync();
@@ -269,6 +271,93 @@ describe('an address that goes to a new owner', () => {
     await begin().end();
     assert.ok(leads('dev cali9a'));
     assert.deepEqual(routes.failures(), []);
+  });
+});
+
+describe('routes to the blocks of other nodes', () => {
+  const socket = NetlinkSocket.open(loadLibc(), 0);
+  const routes = new Routes(socket, async () => undefined);
+  const show = (destination: string) =>
+    sh(`ip -${destination.includes(':') ? 6 : 4} route show ${destination}`).trim();
+  const link = (name: string) => {
+    sh(`ip link add ${name} type veth peer name x${name}; ip link set x${name} up
+      ip link set ${name} up`);
+    return routes.linkChanged(name, findLink(socket, name));
+  };
+  const lead = (destination: string, name: string, gateway: string) =>
+    routes.setDesired({
+      kind: 'block',
+      destination: parseCidr(destination),
+      via: { interface: name, gateway: parseAddress(gateway) },
+    });
+  const settled = () => {
+    assert.equal(routes.apply(), undefined);
+    assert.deepEqual(routes.failures(), []);
+  };
+  before(() => routes.resync());
+  after(() => socket.close());
+
+  test('wait for their interface, whether its addresses are there or not, and go with it', () => {
+    lead('10.71.0.0/26', 'tunnel4', '10.71.0.1');
+    lead('fd71::/122', 'tunnel6', 'fd71::1');
+    settled();
+    assert.deepEqual([show('10.71.0.0/26'), show('fd71::/122')], ['', '']);
+    assert.ok(link('tunnel4') && link('tunnel6'));
+    assert.equal(link('unused'), false);
+    settled();
+    assert.match(show('10.71.0.0/26'), / via 10\.71\.0\.1 dev tunnel4 proto 82 onlink$/);
+    assert.match(show('fd71::/122'), / via fd71::1 dev tunnel6 proto 82 metric 1024 onlink/);
+    sh('ip link del unused');
+  });
+
+  test('move between a direct route and a tunnel, in both address families', () => {
+    link('direct');
+    sh('ip addr add 172.16.9.1/24 dev direct; ip -6 addr add fd72::1/64 dev direct nodad');
+    for (let turn = 0; turn < 2; turn++) {
+      lead('10.71.0.0/26', 'direct', '172.16.9.2');
+      lead('fd71::/122', 'direct', 'fd72::2');
+      settled();
+      assert.match(show('10.71.0.0/26'), / via 172\.16\.9\.2 dev direct /);
+      assert.match(show('fd71::/122'), / via fd72::2 dev direct /);
+      lead('10.71.0.0/26', 'tunnel4', '10.71.0.1');
+      lead('fd71::/122', 'tunnel6', 'fd71::1');
+      settled();
+      assert.match(show('10.71.0.0/26'), / via 10\.71\.0\.1 dev tunnel4 /);
+      assert.match(show('fd71::/122'), / via fd71::1 dev tunnel6 /);
+    }
+    routes.resync();
+    settled();
+    assert.match(show('fd71::/122'), / via fd71::1 dev tunnel6 /);
+  });
+
+  test('give way to the route to a container of this host, and come back after it', async () => {
+    const destination = parseCidr('10.71.0.9/32');
+    routes.setDesired({ kind: 'block', destination });
+    settled();
+    assert.match(sh(`ip route show type blackhole`), /10\.71\.0\.9 proto 82/);
+    link('cali71');
+    for (let turn = 0; turn < 2; turn++) {
+      routes.setDesired({ kind: 'endpoint', destination, interface: 'cali71' });
+      const handing = routes.apply();
+      assert.ok(handing !== undefined, 'it is handed over each time');
+      await handing;
+      assert.match(sh('ip route show 10.71.0.9'), /dev cali71 proto 80 scope link/);
+      routes.deleteDesired({ kind: 'endpoint', destination });
+      settled();
+      assert.match(sh(`ip route show type blackhole`), /10\.71\.0\.9 proto 82/);
+    }
+    routes.deleteDesired({ kind: 'block', destination });
+    settled();
+  });
+
+  test('are left where another program has one, and named', () => {
+    sh('ip route add 10.71.1.0/26 via 172.16.9.3 dev direct proto static');
+    lead('10.71.1.0/26', 'direct', '172.16.9.2');
+    assert.equal(routes.apply(), undefined);
+    const [failure] = routes.failures();
+    assert.equal(failure?.what, 'route to 10.71.1.0/26');
+    assert.match(failure?.why ?? '', /this host has another route there by direct/);
+    assert.match(show('10.71.1.0/26'), / via 172\.16\.9\.3 dev direct proto static/);
   });
 });
 

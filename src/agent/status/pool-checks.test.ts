@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCidr } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { tunnelChecks } from './pool-checks.ts';
+import { ipipChecks } from './pool-checks.ts';
 
 function pool(name: string, spec: Partial<IpPool['spec']>): IpPool {
   return {
@@ -13,8 +13,8 @@ function pool(name: string, spec: Partial<IpPool['spec']>): IpPool {
   };
 }
 
-test('an IP pool with a tunnel mode is reported with the mode', () => {
-  const checks = tunnelChecks([
+test('an IP pool with IP-in-IP is reported with the mode', () => {
+  const checks = ipipChecks([
     pool('plain', {}),
     pool('never', { ipipMode: 'Never', vxlanMode: '' }),
     pool('off', { ipipMode: 'Always', disabled: true }),
@@ -23,9 +23,6 @@ test('an IP pool with a tunnel mode is reported with the mode', () => {
   ]);
   assert.deepEqual(
     checks.map(({ name, ok, detail }) => [name, ok, detail.split(',')[0]]),
-    [
-      ['IP pool old', false, 'ipipMode is Always'],
-      ['IP pool racks', false, 'vxlanMode is CrossSubnet'],
-    ],
+    [['IP pool old', false, 'ipipMode is Always']],
   );
 });

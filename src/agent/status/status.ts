@@ -22,7 +22,7 @@ import { rangeText } from './network-ranges.ts';
 import { unenforcedChecks } from './unenforced.ts';
 import { otherHostChecks } from './other-hosts.ts';
 import { otherFirewalls } from './other-firewalls.ts';
-import { tunnelChecks } from './pool-checks.ts';
+import { ipipChecks } from './pool-checks.ts';
 import { profileChecks } from './profile-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
@@ -124,12 +124,13 @@ function checks(sources: StatusSources): Check[] {
 }
 
 /** Returns the checks of stored resources; none until the datastore was read. */
-function storedChecks({ node, mirror, connected, dockerPools }: StatusSources): Check[] {
+function storedChecks({ node, mirror, agent, connected, dockerPools }: StatusSources): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
   const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
-  const hosts = otherHostChecks(node, mirror.list('Node').keys());
-  return [...ranges, ...tunnelChecks(pools), ...hosts];
+  const reaches = agent.managers.blockRoutes.reaches();
+  const hosts = otherHostChecks(node, mirror.list('Node').keys(), reaches);
+  return [...ranges, ...ipipChecks(pools), ...hosts];
 }
 
 /** Reports address families of containers for which forwarding is disabled on the host. */

@@ -44,7 +44,7 @@ const node = resource(
 
 /**
  * A Docker host. Pools' node selectors match its labels. Its daemon writes its own addresses
- * (`host/node-addresses.ts`); its spec has no effect yet.
+ * (`host/node-addresses.ts`), by which other hosts reach its containers (`routing/peers.ts`).
  */
 export type Node = z.infer<typeof node>;
 

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { DesiredRoute } from '../../dataplane/routes.ts';
+import { parseAddress, type IpFamily } from '../../ip/address.ts';
+import { parseCidr } from '../../ip/cidr.ts';
+import type { BriefBlock } from '../../model/briefs.ts';
+import type { IpPool } from '../../model/kinds/ip-pool.ts';
+import type { Node } from '../../model/kinds/node.ts';
+import { BlockRoutesManager } from './block-routes.ts';
+
+const apiVersion = 'projectcalico.org/v3';
+
+class Lab {
+  readonly written = new Map<string, string>();
+  readonly interfaces = new Map<string, string>();
+  readonly manager: BlockRoutesManager;
+
+  constructor(families: readonly IpFamily[] = [4, 6]) {
+    this.manager = new BlockRoutesManager({
+      node: 'here',
+      families,
+      kernel: {
+        addresses: {
+          linkOf: (address) => {
+            const name = this.interfaces.get(address);
+            return name === undefined ? undefined : { ...link, name };
+          },
+        },
+        routes: {
+          setDesired: (route) => this.written.set(route.destination, textOf(route)),
+          deleteDesired: ({ destination }) => this.written.delete(destination),
+        },
+      },
+    });
+    this.setPool({ kind: 'IPPool', apiVersion, metadata: { name: 'four' }, spec: pool4 });
+    this.setPool({ kind: 'IPPool', apiVersion, metadata: { name: 'six' }, spec: pool6 });
+  }
+
+  setPool(value: IpPool): void {
+    const id = value.metadata.name;
+    const now = { id, value, modRevision: 1n };
+    this.manager.onChange({ kind: 'IPPool', id, before: undefined, now });
+  }
+
+  setNode(name: string, bgp: Node['spec']['bgp'], tunnels: Partial<Node['spec']> = {}): void {
+    const spec = bgp === undefined ? tunnels : { bgp, ...tunnels };
+    const value: Node = { kind: 'Node', apiVersion, metadata: { name }, spec };
+    const now = { id: name, value, modRevision: 1n };
+    this.manager.onChange({ kind: 'Node', id: name, before: undefined, now });
+  }
+
+  setBrief(cidr: string, host: string, borrowed: BriefBlock['borrowed'] = []): void {
+    const kind = cidr.includes(':') ? 'Block6' : 'Block4';
+    const rest = { claimedAt: undefined, held: 0n, hasFree: true, isShared: false };
+    const brief = { cidr: parseCidr(cidr), host, borrowed, ...rest };
+    this.manager.onBrief({ kind, id: cidr, brief });
+  }
+
+  /** A block of this host, which is cached whole. */
+  setBlock(cidr: string): void {
+    const allocations = Array.from({ length: 64 }, () => null);
+    const value = { cidr: parseCidr(cidr), affinity: 'host:here', allocations };
+    const now = { id: cidr, value, modRevision: 1n };
+    this.manager.onChange({ kind: 'Block4', id: cidr, before: undefined, now });
+  }
+
+  round(): readonly string[] {
+    for (const phase of ['reading', 'routes'] as const) this.manager.apply(phase);
+    return [...this.written].map(([to, by]) => `${to} ${by}`).toSorted();
+  }
+}
+
+const link = {
+  index: 2,
+  mac: '',
+  mtuBytes: 1500,
+  isUp: true,
+  hasCarrier: true,
+  leadsOut: true,
+};
+const pool4 = { cidr: parseCidr('10.65.0.0/16'), vxlanMode: 'CrossSubnet' } as const;
+const pool6 = { cidr: parseCidr('fd65::/64') };
+
+function textOf(route: DesiredRoute): string {
+  assert.equal(route.kind, 'block');
+  if (route.kind !== 'block' || route.via === undefined) return 'blackhole';
+  return `via ${route.via.gateway} dev ${route.via.interface}`;
+}
+
+function madeRoute(destination: string, table = 255) {
+  const route = { destination: parseCidr(destination), table, metric: 0, protocol: 2 };
+  return {
+    kind: 'routeMade',
+    route: { ...route, linkIndex: 2, route: undefined },
+    place: 'before others',
+  } as const;
+}
+
+test('direct routes leave by the interface of the address of this host, which may come and move', () => {
+  const lab = new Lab();
+  lab.setNode('here', { ipv4Address: '172.16.0.1/24', ipv6Address: 'fd00::1/64' });
+  lab.setNode('there', { ipv4Address: '172.16.0.2/24', ipv6Address: 'fd00::2/64' });
+  lab.setBlock('10.65.0.0/26');
+  lab.setBrief('10.65.0.64/26', 'there', [{ address: parseAddress('10.65.0.70'), node: 'here' }]);
+  lab.setBrief('fd65::/122', 'there');
+  const own = ['10.65.0.0/26 blackhole', '10.65.0.70/32 blackhole'];
+  assert.deepEqual(lab.round(), own);
+  assert.deepEqual(
+    lab.manager.failures().map(({ what, why }) => `${what}: ${why}`),
+    [
+      'IPv4 routes to other hosts: no interface of this host has 172.16.0.1, the address of Node here',
+      'IPv6 routes to other hosts: no interface of this host has fd00::1, the address of Node here',
+    ],
+  );
+  lab.interfaces.set('172.16.0.1', 'eth0').set('fd00::1', 'eth0');
+  assert.equal(lab.manager.onEvent(madeRoute('172.16.0.9/32')), false);
+  assert.equal(lab.manager.onEvent(madeRoute('172.16.0.1/32', 254)), false);
+  assert.deepEqual(lab.round(), own);
+  assert.equal(lab.manager.onEvent(madeRoute('172.16.0.1/32')), true);
+  assert.deepEqual(lab.round(), [
+    ...own.slice(0, 1),
+    '10.65.0.64/26 via 172.16.0.2 dev eth0',
+    ...own.slice(1),
+    'fd65::/122 via fd00::2 dev eth0',
+  ]);
+  assert.deepEqual(lab.manager.failures(), []);
+  // DHCP gives another address, on a bridge.
+  lab.interfaces.clear();
+  lab.interfaces.set('172.16.0.7', 'br0').set('fd00::1', 'eth0');
+  lab.setNode('here', { ipv4Address: '172.16.0.7/24', ipv6Address: 'fd00::1/64' });
+  assert.ok(lab.round().includes('10.65.0.64/26 via 172.16.0.2 dev br0'));
+});
+
+test('routes through the tunnel need no interface of the host', () => {
+  const lab = new Lab();
+  const tunnel = (n: number) => ({ ipv4VXLANTunnelAddr: `10.65.${n}.1` });
+  lab.setNode('here', { ipv4Address: '172.16.0.1/24' }, tunnel(0));
+  lab.setNode('there', { ipv4Address: '172.16.9.2/24' }, tunnel(1));
+  lab.setBrief('10.65.1.0/26', 'there');
+  assert.deepEqual(lab.round(), ['10.65.1.0/26 via 10.65.1.1 dev vxlan.calico']);
+  assert.deepEqual(lab.manager.failures(), []);
+});
+
+test('an address family that this host does not serve has no routes', () => {
+  const lab = new Lab([4]);
+  lab.setNode('here', { ipv6Address: 'fd00::1/64' });
+  lab.setNode('there', { ipv6Address: 'fd00::2/64' });
+  lab.interfaces.set('fd00::1', 'eth0');
+  lab.setBrief('fd65::/122', 'there');
+  lab.setBrief('fd65::40/122', 'here');
+  assert.deepEqual(lab.round(), []);
+  assert.deepEqual(lab.manager.failures(), []);
+});

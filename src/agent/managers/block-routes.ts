@@ -1,0 +1,149 @@
+import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
+import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
+import type { HostAddresses } from '../../dataplane/host-addresses.ts';
+import { routeTables } from '../../dataplane/netlink/route.ts';
+import type { Routes } from '../../dataplane/routes.ts';
+import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import { cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
+import { briefTypeOf } from '../../model/briefs.ts';
+import { BlockRoutes, type BlockRoute, type PeerReach } from '../../routing/block-routes.ts';
+import { vxlanDevices } from '../../routing/peers.ts';
+import type { HostEvent, Manager, Phase } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+
+type BlockRoutesKind = 'IPPool' | 'Node' | 'Block4' | 'Block6';
+
+interface BlockRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
+  readonly kernel: {
+    readonly routes: Pick<Routes, 'setDesired' | 'deleteDesired'>;
+    readonly addresses: Pick<HostAddresses, 'linkOf'>;
+  };
+}
+
+/**
+ * Routes to the containers of other hosts. A route through a tunnel waits for the tunnel's interface. A direct route
+ * leaves by the interface that has this host's address; without it, there is none.
+ */
+export class BlockRoutesManager implements Manager<BlockRoutesKind> {
+  readonly name = 'routes to other hosts';
+  readonly kinds = ['IPPool', 'Node', 'Block4', 'Block6'] as const;
+  readonly #node: string;
+  readonly #families: readonly IpFamily[];
+  readonly #kernel: BlockRoutesDeps['kernel'];
+  readonly #plan: BlockRoutes;
+  /** The interfaces with this host's addresses. */
+  readonly #uplinks = new Map<IpFamily, string>();
+  /** Whether to find the interfaces again. */
+  #mustFind = true;
+
+  constructor({ node, families, kernel }: BlockRoutesDeps) {
+    this.#node = node;
+    this.#families = families;
+    this.#kernel = kernel;
+    this.#plan = new BlockRoutes(node, {
+      setDesired: (route) => this.#setDesired(route),
+      deleteDesired: (destination) => this.#deleteDesired(destination),
+    });
+  }
+
+  onChange(change: EntryChange<BlockRoutesKind>): void {
+    const { id } = change;
+    if (change.kind === 'IPPool') {
+      this.#plan.setPool(id, change.now?.value);
+    } else if (change.kind === 'Node') {
+      this.#plan.setNode(id, change.now?.value);
+      if (id === this.#node) this.#mustFind = true;
+    } else {
+      const block = change.now?.value;
+      this.#plan.setBlock(id, block && briefTypeOf.Block4.of(block));
+    }
+  }
+
+  onBrief(change: BriefChange): void {
+    if (change.kind !== 'WorkloadEndpoint') this.#plan.setBlock(change.id, change.brief);
+  }
+
+  onEvent(event: HostEvent): boolean {
+    if (!this.#concernsUplinks(event)) return false;
+    this.#mustFind = true;
+    return true;
+  }
+
+  resync(): void {
+    this.#mustFind = true;
+  }
+
+  apply(phase: Phase): void {
+    if (phase === 'reading' && this.#mustFind) this.#findUplinks();
+  }
+
+  /** Reports direct routes that have no interface. */
+  failures(): readonly ApplyFailure[] {
+    return this.#families.flatMap((family): readonly ApplyFailure[] => {
+      const address = this.#ownAddress(family);
+      if (address === undefined || this.#uplinks.has(family)) return [];
+      const isMissed = this.#plan.routes.some(
+        ({ by, destination }) => by === 'direct' && cidrFamily(destination) === family,
+      );
+      if (!isMissed) return [];
+      return [
+        {
+          what: `IPv${family} routes to other hosts`,
+          why: `no interface of this host has ${address}, the address of Node ${this.#node}`,
+        },
+      ];
+    });
+  }
+
+  /** Returns how the other hosts are reached, by IP pool. */
+  reaches(): readonly PeerReach[] {
+    return this.#plan.reaches();
+  }
+
+  /** The kernel reports an address of the host as a route of the table `local`. */
+  #concernsUplinks(event: HostEvent): boolean {
+    if (event.kind === 'link') {
+      return event.isGone && [...this.#uplinks.values()].includes(event.link.name);
+    }
+    if (event.kind !== 'routeMade' && event.kind !== 'routeGone') return false;
+    const { table, destination } = event.route;
+    const own = this.#ownAddress(cidrFamily(destination));
+    return table === routeTables.local && own !== undefined && destination === hostCidr(own);
+  }
+
+  #findUplinks(): void {
+    for (const family of this.#families) {
+      const address = this.#ownAddress(family);
+      const name = address === undefined ? undefined : this.#kernel.addresses.linkOf(address)?.name;
+      if (name === this.#uplinks.get(family)) continue;
+      if (name === undefined) this.#uplinks.delete(family);
+      else this.#uplinks.set(family, name);
+      for (const route of this.#plan.routes) {
+        const isAffected = route.by === 'direct' && cidrFamily(route.destination) === family;
+        if (isAffected) this.#setDesired(route);
+      }
+    }
+    this.#mustFind = false;
+  }
+
+  #ownAddress(family: IpFamily): IpAddress | undefined {
+    return this.#plan.own?.underlay[family]?.address;
+  }
+
+  #setDesired(route: BlockRoute): void {
+    const { destination } = route;
+    const family = cidrFamily(destination);
+    if (!this.#families.includes(family)) return;
+    const { routes } = this.#kernel;
+    if (route.by === 'blackhole') return routes.setDesired({ kind: 'block', destination });
+    const name = route.by === 'vxlan' ? vxlanDevices[family] : this.#uplinks.get(family);
+    if (name === undefined) return this.#deleteDesired(destination);
+    const via = { interface: name, gateway: route.gateway };
+    routes.setDesired({ kind: 'block', destination, via });
+  }
+
+  #deleteDesired(destination: Cidr): void {
+    if (!this.#families.includes(cidrFamily(destination))) return;
+    this.#kernel.routes.deleteDesired({ kind: 'block', destination });
+  }
+}
