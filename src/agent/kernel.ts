@@ -13,6 +13,7 @@ import { Neighbours, neighbourCalls } from '../dataplane/neighbours.ts';
 import { Routes } from '../dataplane/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { IptablesRenderer } from '../render/iptables/renderer.ts';
+import type { DenyAction } from '../ruleset/drop-reasons.ts';
 import type { Renderer } from '../ruleset/renderer.ts';
 import { Firewall } from './firewall.ts';
 import { firewallChanges } from './firewall-watch.ts';
@@ -77,6 +78,8 @@ export function openDrivers(options: {
   readonly runner: ToolRunner;
   readonly chosen: ChosenBackend;
   readonly families: readonly IpFamily[];
+  /** Default: drop. */
+  readonly denyAction?: DenyAction;
 }): Drivers {
   const { sockets } = options;
   const { libc, rtnetlink, ipset } = sockets;
@@ -94,7 +97,7 @@ export function openDrivers(options: {
   });
   const kernel: Kernel = {
     sets,
-    rules: new IptablesRenderer(firewall.tables, sets),
+    rules: new IptablesRenderer(firewall.tables, sets, options.denyAction),
     routes,
     tunnels: links,
     neighbours,

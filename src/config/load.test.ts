@@ -116,6 +116,7 @@ const examples: { readonly [K in SettingKey]: Example } = {
   iptablesBackend: words('auto', 'legacy', 'nft'),
   ipv6: words('auto', 'off'),
   endpointToHostAction: words('Return', 'Accept', 'Drop'),
+  filterDenyAction: words('Drop', 'Reject'),
   labelEndpoints: flag,
   startFailedContainers: flag,
   createProfiles: flag,

@@ -196,6 +196,10 @@ export const settingsSchema = z.object({
       name: 'CALICO_ENDPOINT_TO_HOST_ACTION',
       help: 'action for traffic from a container to its own host after its Profiles allow it: Return (INPUT rules of the host decide), Accept, Drop',
     }),
+  filterDenyAction: choice(['Drop', 'Reject']).prefault('Drop').register(settingMeanings, {
+    name: 'CALICO_IPTABLES_FILTER_DENY_ACTION',
+    help: 'action for packets that policy denies: Drop, or Reject (ICMP port unreachable: clients fail at once)',
+  }),
   removedRuleFlows: choice(['keep', 'end']).prefault('keep').register(settingMeanings, {
     name: 'CALICO_REMOVED_RULE_FLOWS',
     help: 'connections allowed by a rule that is removed: keep or end',

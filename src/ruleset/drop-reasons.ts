@@ -16,7 +16,15 @@ export interface DropReason {
    * counted together.
    */
   readonly isChosen: boolean;
+  /** Whether policy denies the packet: then it is rejected instead, if this host rejects denied packets. */
+  readonly isDenial: boolean;
 }
+
+/**
+ * What happens to packets that policy denies: they are dropped silently, or rejected with the ICMP error
+ * *port unreachable*, so that clients fail at once. Source: Felix, `IptablesFilterDenyAction`.
+ */
+export type DenyAction = 'drop' | 'reject';
 
 const reasons = {
   noMatchTo: {
@@ -25,6 +33,7 @@ const reasons = {
     direction: 'ingress',
     text: 'inbound: no matching rule',
     isChosen: false,
+    isDenial: true,
   },
   noMatchFrom: {
     name: 'egress',
@@ -32,6 +41,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: no matching rule',
     isChosen: false,
+    isDenial: true,
   },
   source: {
     name: 'source',
@@ -39,6 +49,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: spoofed source',
     isChosen: true,
+    isDenial: false,
   },
   loopback: {
     name: 'loopback',
@@ -46,6 +57,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: loopback address of the host',
     isChosen: false,
+    isDenial: false,
   },
   unknownFrom: {
     name: 'unknown-from',
@@ -53,6 +65,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: unknown source endpoint',
     isChosen: true,
+    isDenial: true,
   },
   unknownTo: {
     name: 'unknown-to',
@@ -60,6 +73,7 @@ const reasons = {
     direction: 'ingress',
     text: 'inbound: unknown destination endpoint',
     isChosen: true,
+    isDenial: true,
   },
   invalidFrom: {
     name: 'invalid-from',
@@ -67,6 +81,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: invalid conntrack state',
     isChosen: true,
+    isDenial: true,
   },
   invalidTo: {
     name: 'invalid-to',
@@ -74,6 +89,7 @@ const reasons = {
     direction: 'ingress',
     text: 'inbound: invalid conntrack state',
     isChosen: true,
+    isDenial: true,
   },
   tunnel: {
     name: 'tunnel',
@@ -81,6 +97,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: VXLAN or IPIP from a container',
     isChosen: false,
+    isDenial: true,
   },
   vxlan: {
     name: 'vxlan',
@@ -88,6 +105,7 @@ const reasons = {
     direction: 'egress',
     text: 'VXLAN from an unknown host',
     isChosen: true,
+    isDenial: false,
   },
   toHost: {
     name: 'to-host',
@@ -95,6 +113,7 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: to host (CALICO_ENDPOINT_TO_HOST_ACTION=Drop)',
     isChosen: false,
+    isDenial: false,
   },
 } as const satisfies Readonly<Record<string, DropReason>>;
 

@@ -125,7 +125,8 @@ test('the rendered chains allow and deny every packet as the rules do', () => {
       fc.array(fc.array(rule, { maxLength: 4 }), { maxLength: 2 }),
       packet,
       fc.constantFrom('ingress' as const, 'egress' as const),
-      (rulesOfProfiles, of, direction) => {
+      fc.constantFrom('drop' as const, 'reject' as const),
+      (rulesOfProfiles, of, direction, denyAction) => {
         const compiled = rulesOfProfiles.map((rules, index) =>
           compileProfile(`p${index}`, {
             kind: 'Profile',
@@ -136,11 +137,12 @@ test('the rendered chains allow and deny every packet as the rules do', () => {
         );
         for (const { problem } of compiled) assert.equal(problem, undefined);
         const names = compiled.map(({ name }) => name);
+        const options = { family: 4, denyAction } as const;
         const chains = new Map(
           [
-            ...renderStack(stackOf(names), 4),
-            ...dropChains('filter', 4),
-            ...compiled.flatMap((one) => renderPolicy(one, 4).chains),
+            ...renderStack(stackOf(names), options),
+            ...dropChains('filter', options),
+            ...compiled.flatMap((one) => renderPolicy(one, options).chains),
           ].map(({ name, rules }) => [name, rules]),
         );
         const verdict = evaluateStack(compiled, direction, {
@@ -185,7 +187,7 @@ class Interpreter {
   #walk(name: string): 'returned' | 'dropped' {
     for (const { matches, action } of this.#chains.get(name) ?? assert.fail(`no chain ${name}`)) {
       if (!matches.every((match) => this.#holds(match))) continue;
-      if (action.kind === 'drop') return 'dropped';
+      if (action.kind === 'drop' || action.kind === 'reject') return 'dropped';
       if (action.kind === 'return') return 'returned';
       if (action.kind === 'setMark') this.#mark |= action.bits;
       if (action.kind === 'clearMark') this.#mark &= ~action.bits;

@@ -28,8 +28,8 @@ function leadsSomewhere(
   made: { readonly chains: ReadonlySet<string>; readonly sets: ReadonlySet<string> },
 ): void {
   const options = { endpointToHostAction: 'Return', guardsForwarding: true } as const;
-  const fixed = renderHostRules(hostRules(6, options), 6).flatMap(({ chains }) =>
-    chains.map(({ name }) => name),
+  const fixed = renderHostRules(hostRules(6, options), { family: 6, denyAction: 'drop' }).flatMap(
+    ({ chains }) => chains.map(({ name }) => name),
   );
   const chains = made.chains.union(new Set(fixed));
   for (const text of texts) {

@@ -4,13 +4,13 @@ import { stringify } from 'yaml';
 import { parseAddress, type IpFamily } from '../../src/ip/address.ts';
 import { parseCidr } from '../../src/ip/cidr.ts';
 import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
-import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
+import { IptablesPolicies, type ChainOutput } from '../../src/render/iptables/policies.ts';
 import { countingSets, dropChains } from '../../src/render/iptables/drop-chains.ts';
 import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
 import { renderPolicyRule } from '../../src/render/iptables/policy-rule.ts';
 import type { Chain, Rule } from '../../src/render/iptables/rule.ts';
 import { renderRule } from '../../src/render/iptables/rule-text.ts';
-import { dropReasons } from '../../src/ruleset/drop-reasons.ts';
+import { dropReasons, type DenyAction } from '../../src/ruleset/drop-reasons.ts';
 import { hostRules, type HostRules } from '../../src/ruleset/host-rules.ts';
 import { judging, stackRules } from '../../src/ruleset/judging.ts';
 import { blockNames, hookPurposes, type HostRule } from '../../src/ruleset/statement.ts';
@@ -201,6 +201,21 @@ test('drop counters by reason, in each renderer', () => {
   );
 });
 
+test('denied packets are rejected, in each renderer', () => {
+  const denial: PacketRule = { ...anyPacket, action: 'Deny' };
+  const policy: Policy = { name: 'web', ingress: [denial], egress: [], problem: undefined };
+  golden(
+    'construct-reject',
+    page({ denyAction: 'reject' }, (renderer) =>
+      [
+        renderer.rule(denial, 'reject'),
+        renderer.policies({ policies: [policy], stack, denyAction: 'reject' }),
+        renderer.reasons('reject'),
+      ].join(''),
+    ),
+  );
+});
+
 test('the names of the host rules are unique in their hook or block', () => {
   for (const family of families) {
     const { hooks, blocks } = hostRules(family, withVxlan);
@@ -275,10 +290,14 @@ function chainLines(chains: ReadonlyMap<string, readonly Rule[]>): string {
     .join('');
 }
 
-function iptablesRule(rule: PacketRule): string {
+function iptablesRule(rule: PacketRule, denyAction: DenyAction = 'drop'): string {
   return ([4, 6] as const)
     .map((family) => {
-      const { rules: lines, dropsSet } = renderPolicyRule(rule, family, 'cali-pri-web');
+      const { rules: lines, dropsSet } = renderPolicyRule(
+        rule,
+        { family, denyAction },
+        'cali-pri-web',
+      );
       const counter = dropsSet === undefined ? '' : `        counted in ${dropsSet}\n`;
       return `    IPv${family}\n${ruleLines(lines)}${counter}`;
     })
@@ -289,17 +308,19 @@ function iptablesPolicies(said: {
   readonly policies: readonly Policy[];
   readonly stack: Stack;
   readonly dispatch?: Dispatch;
+  readonly denyAction?: DenyAction;
 }): string {
   const chains = new Map<string, readonly Rule[]>();
   const members: string[] = [];
-  const made = new IptablesPolicies([4], {
+  const output: ChainOutput = {
     setChain: (_, { name, rules: of }: Chain) => chains.set(name, of),
     removeChain: (_, name) => chains.delete(name),
     addSet: () => undefined,
     removeSet: () => undefined,
     addMember: (set, member) => members.push(`    set ${set}: ${member}\n`),
     removeMember: () => undefined,
-  });
+  };
+  const made = new IptablesPolicies([4], output, said.denyAction);
   made.start();
   const before = members.length;
   for (const policy of said.policies) made.setPolicy(4, policy);
@@ -320,7 +341,7 @@ function iptablesPorts(said: PublishedPort): string {
 }
 
 function iptablesHost(rules: HostRules, family: IpFamily): string {
-  return renderHostRules(rules, family)
+  return renderHostRules(rules, { family, denyAction: 'drop' })
     .flatMap(({ table, chains, hooks }) => [
       ...hooks.flatMap(({ chain, inserted, appended }) => [
         ...(inserted.length === 0 ? [] : [`    ${table} ${chain}, first\n${ruleLines(inserted)}`]),
@@ -338,9 +359,11 @@ function iptablesHost(rules: HostRules, family: IpFamily): string {
     .replace(/^/, `  IPv${family}\n`);
 }
 
-function iptablesReasons(): string {
+function iptablesReasons(denyAction: DenyAction = 'drop'): string {
   const chains = (['raw', 'filter'] as const).flatMap((table) =>
-    dropChains(table, 4).map(({ name, rules: of }) => `    ${table} ${name}\n${ruleLines(of)}`),
+    dropChains(table, { family: 4, denyAction }).map(
+      ({ name, rules: of }) => `    ${table} ${name}\n${ruleLines(of)}`,
+    ),
   );
   const sets = countingSets(4).map(({ name, maxElements }) =>
     maxElements === undefined ? `    set ${name}\n` : `    set ${name}, at most ${maxElements}\n`,

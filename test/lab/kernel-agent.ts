@@ -26,6 +26,7 @@ import type { Draft } from '../../src/datastore/writer.ts';
 import { parseNet, type Cidr } from '../../src/ip/cidr.ts';
 import type { IpPool } from '../../src/model/kinds/ip-pool.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
+import type { DenyAction } from '../../src/ruleset/drop-reasons.ts';
 import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.ts';
 import { createLogger } from '../../src/telemetry/log.ts';
@@ -62,7 +63,11 @@ export class KernelAgent implements AsyncDisposable {
     this.#end = end;
   }
 
-  static async start(backend: Backend, runner = new ToolRunner()): Promise<KernelAgent> {
+  static async start(
+    backend: Backend,
+    runner = new ToolRunner(),
+    denyAction: DenyAction = 'drop',
+  ): Promise<KernelAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
     // Docker does this when it starts.
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
@@ -71,7 +76,7 @@ export class KernelAgent implements AsyncDisposable {
     const stop = new AbortController();
     const log: string[] = [];
     const chosen = { backend, why: 'the test says' };
-    const drivers = openDrivers({ sockets, runner, chosen, families: [4, 6] });
+    const drivers = openDrivers({ sockets, runner, chosen, families: [4, 6], denyAction });
     const agent = new Agent({
       node: here,
       mirror: store.mirror,

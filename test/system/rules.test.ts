@@ -96,6 +96,8 @@ for (const backend of ['nft', 'legacy'] as const) {
 }
 
 function takesAllRules(backend: Backend, family: IpFamily): void {
+  const dropping = { family, denyAction: 'drop' } as const;
+  const rejecting = { family, denyAction: 'reject' } as const;
   const combinations = combinationsOfFields();
 
   test(`the kernel takes rules with every single, pair and triple of fields`, () => {
@@ -142,14 +144,14 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       '$(id)',
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
-      ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), family).chains,
-      ...renderStack({ name, policies: [name] }, family),
+      ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Deny' })), rejecting).chains,
+      ...renderStack({ name, policies: [name] }, rejecting),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();
     for (const set of countingSets(family)) sets.setDesired(set);
     sets.applyAdditions();
-    assert.equal(commitChains([...chains, ...dropChains('filter', family)]), undefined);
+    assert.equal(commitChains([...chains, ...dropChains('filter', rejecting)]), undefined);
   });
 
   test('what the kernel does with packets is what the rules say', async () => {
@@ -212,7 +214,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
 
   /** From now on UDP that is sent here is judged by the inbound rules of a Profile. */
   function install(profile: CompiledProfile): string | undefined {
-    const { chains, counters } = renderPolicy(profile, family);
+    const { chains, counters } = renderPolicy(profile, dropping);
     wantSets([profile], counters);
     const [chain] = chains;
     if (chain === undefined) return 'no chain';
@@ -233,7 +235,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     for (const [index, { problem }] of profiles.entries()) {
       if (problem !== undefined) return `${JSON.stringify(rules[index])}: ${problem}`;
     }
-    const rendered = profiles.map((profile) => renderPolicy(profile, family));
+    const rendered = profiles.map((profile) => renderPolicy(profile, dropping));
     wantSets(
       profiles,
       rendered.flatMap(({ counters }) => counters),

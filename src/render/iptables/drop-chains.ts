@@ -1,7 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { IpsetSpec } from './ipset.ts';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
-import { dropsIfRefused, type Chain } from './rule.ts';
+import { dropsIfRefused, type Chain, type RenderOptions } from './rule.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 
@@ -37,12 +37,21 @@ export function restMembers(family: IpFamily): readonly string[] {
 }
 
 /** Returns the chains of the drop reasons of a table. */
-export function dropChains(table: 'raw' | 'filter', family: IpFamily): readonly Chain[] {
+export function dropChains(
+  table: 'raw' | 'filter',
+  { family, denyAction }: RenderOptions,
+): readonly Chain[] {
   return Object.values(dropReasons)
     .filter(({ at }) => at === (table === 'raw' ? 'arrival' : 'policy'))
     .map((reason) => ({
       name: dropChain(reason),
       ifRefused: dropsIfRefused(`counter of drops, ${reason.text}`),
-      rules: countAndDrop(reason.direction, family, reasonSet(family, reason), []),
+      rules: countAndDrop(
+        reason.direction,
+        family,
+        reasonSet(family, reason),
+        [],
+        reason.isDenial ? denyAction : 'drop',
+      ),
     }));
 }

@@ -1,4 +1,3 @@
-import type { IpFamily } from '../../ip/address.ts';
 import type { HostRules } from '../../ruleset/host-rules.ts';
 import {
   blockNames,
@@ -9,7 +8,14 @@ import {
 } from '../../ruleset/statement.ts';
 import { dropChains } from './drop-chains.ts';
 import { blockChain } from './names.ts';
-import { allMarks, type Chain, type Hook, type Rule, type TableName } from './rule.ts';
+import {
+  allMarks,
+  type Chain,
+  type Hook,
+  type RenderOptions,
+  type Rule,
+  type TableName,
+} from './rule.ts';
 import { isByBytecode, renderHostRule } from './statements.ts';
 
 /** The host's rules of one table: chains, and the hooks that jump to them. */
@@ -65,10 +71,10 @@ const tables = ['raw', 'filter', 'nat'] as const;
 /** Returns the chains and hooks of the host's rules, by table. */
 export function renderHostRules(
   { hooks, blocks }: HostRules,
-  family: IpFamily,
+  options: RenderOptions,
 ): readonly TableRules[] {
   const hooked = hookPurposes.flatMap((purpose) => {
-    const rules = hooks[purpose]?.flatMap((rule) => renderHostRule(rule, family));
+    const rules = hooks[purpose]?.flatMap((rule) => renderHostRule(rule, options));
     return rules === undefined ? [] : [{ place: places[purpose], rules }];
   });
   return tables.map((table) => {
@@ -80,9 +86,9 @@ export function renderHostRules(
         ...blockNames.flatMap((block): readonly Chain[] => {
           const rules = blocks[block];
           const isHere = (block === 'natOutgoing' ? 'nat' : 'filter') === table;
-          return isHere && rules !== undefined ? [renderBlock(block, rules, family)] : [];
+          return isHere && rules !== undefined ? [renderBlock(block, rules, options)] : [];
         }),
-        ...(table === 'nat' ? [] : dropChains(table, family)),
+        ...(table === 'nat' ? [] : dropChains(table, options)),
       ],
       hooks: kernelHooks(here),
     };
@@ -116,10 +122,10 @@ function kernelHooks(hooked: readonly Hooked[]): readonly Hook[] {
 }
 
 /** A kernel without the bpf match gets the block without the rules that need it. */
-function renderBlock(block: Block, rules: readonly HostRule[], family: IpFamily): Chain {
+function renderBlock(block: Block, rules: readonly HostRule[], options: RenderOptions): Chain {
   const name = blockChain(block);
   const render = (some: readonly HostRule[]) =>
-    some.flatMap((rule) => renderHostRule(rule, family));
+    some.flatMap((rule) => renderHostRule(rule, options));
   if (!rules.some(isByBytecode)) return { name, rules: render(rules) };
   const what =
     block === 'vxlanToHost'

@@ -1,11 +1,12 @@
 import type { IpFamily } from '../../ip/address.ts';
+import type { DenyAction } from '../../ruleset/drop-reasons.ts';
 import type { PolicyOutput } from '../../ruleset/renderer.ts';
 import type { IpsetSpec } from './ipset.ts';
 import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
 import { countingSets, filledSet, restMembers } from './drop-chains.ts';
 import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
 import { policyChainNames, renderPolicy, type RuleCounter } from './policy-chains.ts';
-import type { Chain } from './rule.ts';
+import type { Chain, RenderOptions } from './rule.ts';
 import {
   bucketChainNames,
   renderBucket,
@@ -32,6 +33,7 @@ export interface ChainOutput {
 export class IptablesPolicies implements PolicyOutput {
   readonly #families: readonly IpFamily[];
   readonly #output: ChainOutput;
+  readonly #denyAction: DenyAction;
   /** By family and policy. */
   readonly #counters = new Map<string, readonly RuleCounter[]>();
   /** The stacks of a bucket, by family and bucket. */
@@ -39,9 +41,10 @@ export class IptablesPolicies implements PolicyOutput {
   /** Number of dispatches with a member, by set and member. */
   readonly #uses = new Map<string, number>();
 
-  constructor(families: readonly IpFamily[], output: ChainOutput) {
+  constructor(families: readonly IpFamily[], output: ChainOutput, denyAction: DenyAction = 'drop') {
     this.#families = families;
     this.#output = output;
+    this.#denyAction = denyAction;
   }
 
   /** Writes the sets that exist without any policy. */
@@ -57,7 +60,7 @@ export class IptablesPolicies implements PolicyOutput {
   setPolicy(family: IpFamily, policy: Policy): void {
     const key = `${family} ${policy.name}`;
     const before = this.#counters.get(key) ?? [];
-    const { chains, counters } = renderPolicy(policy, family);
+    const { chains, counters } = renderPolicy(policy, this.#options(family));
     this.#counters.set(key, counters);
     for (const { set } of counters) this.#output.addSet(filledSet(set, family));
     this.#emit(family, chains);
@@ -78,7 +81,7 @@ export class IptablesPolicies implements PolicyOutput {
     const bucket = bucketOf(name);
     this.#output.addSet(endpointsSet(stackSet(family, name), family));
     this.#output.addSet(endpointsSet(bucketSet(family, bucket), family));
-    this.#emit(family, renderStack(stack, family));
+    this.#emit(family, renderStack(stack, this.#options(family)));
     this.#changeBucket(family, bucket, (stacks) => stacks.add(name));
   }
 
@@ -140,7 +143,7 @@ export class IptablesPolicies implements PolicyOutput {
     change(stacks);
     if (stacks.size > 0) {
       this.#buckets.set(key, stacks);
-      this.#emit(family, renderBucket(bucket, [...stacks].toSorted(), family));
+      this.#emit(family, renderBucket(bucket, [...stacks].toSorted(), this.#options(family)));
     } else {
       this.#buckets.delete(key);
       this.#remove(family, bucketChainNames(bucket));
@@ -154,7 +157,11 @@ export class IptablesPolicies implements PolicyOutput {
     const buckets = [...this.#buckets.keys()].flatMap((key) =>
       key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
     );
-    this.#emit(family, renderDispatch(buckets.toSorted(), family));
+    this.#emit(family, renderDispatch(buckets.toSorted(), this.#options(family)));
+  }
+
+  #options(family: IpFamily): RenderOptions {
+    return { family, denyAction: this.#denyAction };
   }
 
   #emit(family: IpFamily, chains: readonly Chain[]): void {

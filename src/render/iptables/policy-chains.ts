@@ -4,7 +4,7 @@ import { noMatch } from '../../ruleset/drop-reasons.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { profileChain, reasonSet } from './names.ts';
 import { renderPolicyRule } from './policy-rule.ts';
-import { dropsIfRefused, type Chain, type Rule } from './rule.ts';
+import { dropsIfRefused, type Chain, type RenderOptions, type Rule } from './rule.ts';
 
 const inWords = { ingress: 'inbound', egress: 'outbound' } as const;
 
@@ -22,15 +22,16 @@ export interface RenderedPolicy {
 }
 
 /** Renders the two chains of a policy: `cali-pri-` (inbound) and `cali-pro-` (outbound). */
-export function renderPolicy(policy: Policy, family: IpFamily): RenderedPolicy {
+export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPolicy {
+  const { family } = options;
   const counters = new Map<string, RuleCounter>();
   const chains = directions.map((direction): Chain => {
     const chain = profileChain(direction, policy.name);
     if (policy.problem !== undefined) {
-      return { name: chain, rules: denyRules(direction, family, policy.problem) };
+      return { name: chain, rules: denyRules(direction, policy.problem, options) };
     }
     const rules = policy[direction].flatMap((rule) => {
-      const rendered = renderPolicyRule(rule, family, chain);
+      const rendered = renderPolicyRule(rule, options, chain);
       const set = rendered.dropsSet;
       // Rules with the same content share a counter, which has the name of the first.
       if (set !== undefined && !counters.has(set)) {
@@ -49,9 +50,19 @@ export function policyChainNames(policy: string): readonly string[] {
   return directions.map((direction) => profileChain(direction, policy));
 }
 
-function denyRules(direction: Direction, family: IpFamily, problem: string): readonly Rule[] {
+function denyRules(
+  direction: Direction,
+  problem: string,
+  { family, denyAction }: RenderOptions,
+): readonly Rule[] {
   const reason = noMatch(direction);
-  const [first, ...rest] = countAndDrop(direction, family, reasonSet(family, reason), []);
+  const [first, ...rest] = countAndDrop(
+    direction,
+    family,
+    reasonSet(family, reason),
+    [],
+    denyAction,
+  );
   return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
 }
 

@@ -11,7 +11,7 @@ import type {
 } from '../../ruleset/policy.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { ruleDropsSet } from './names.ts';
-import { markBits, type Action, type Match, type Rule } from './rule.ts';
+import { markBits, type Action, type Match, type RenderOptions, type Rule } from './rule.ts';
 
 /** A policy rule as rules of a chain, and the set that counts what it drops. */
 export interface RenderedPolicyRule {
@@ -23,15 +23,16 @@ const portSlots = 15;
 
 /**
  * Renders one rule for one family; nothing if the rule cannot match the family. Allow sets the accept mark and
- * returns; Deny counts and drops; Pass leaves the Profile. Criteria that iptables cannot express in one rule (several
+ * returns; Deny counts, and drops or rejects; Pass leaves the Profile. Criteria that iptables cannot express in one rule (several
  * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that work on
  * two scratch marks. Source of the scheme: Calico, felix/rules.
  */
 export function renderPolicyRule(
   rule: PacketRule,
-  family: IpFamily,
+  options: RenderOptions,
   chain: string,
 ): RenderedPolicyRule {
+  const { family } = options;
   const plan = planMatches(rule, family);
   if (plan === undefined) return { rules: [], dropsSet: undefined };
   const { plain, blocks, exclusions } = plan;
@@ -40,7 +41,7 @@ export function renderPolicyRule(
     ? [...plain, { kind: 'markSet', bits: markBits.scratch0 }]
     : plain;
   const prepared = isBlocked ? blockRules(blocks, exclusions) : [];
-  const verdict = verdictRules(rule, matches, { family, chain });
+  const verdict = verdictRules(rule, matches, { ...options, chain });
   return { rules: [...prepared, ...verdict.rules], dropsSet: verdict.dropsSet };
 }
 
@@ -180,7 +181,7 @@ function blockRules(
 function verdictRules(
   rule: PacketRule,
   matches: readonly Match[],
-  { family, chain }: { readonly family: IpFamily; readonly chain: string },
+  { family, chain, denyAction }: RenderOptions & { readonly chain: string },
 ): RenderedPolicyRule {
   const comment = commentOf(rule.name);
   switch (rule.action) {
@@ -205,7 +206,7 @@ function verdictRules(
       return {
         rules: [
           { matches, action: { kind: 'setMark', bits: markBits.drop }, comment },
-          ...countAndDrop(rule.name.direction, family, dropsSet, [denied]),
+          ...countAndDrop(rule.name.direction, family, dropsSet, [denied], denyAction),
         ],
         dropsSet,
       };

@@ -1,4 +1,5 @@
 import { familyOf, type IpFamily } from '../../ip/address.ts';
+import type { DenyAction } from '../../ruleset/drop-reasons.ts';
 import type { HostRules } from '../../ruleset/host-rules.ts';
 import type { Dispatch } from '../../ruleset/policy.ts';
 import type { PublishedPort } from '../../ruleset/published-port.ts';
@@ -7,7 +8,7 @@ import { DropCounts, type CountingSets } from './drop-counts.ts';
 import { HostPortChains } from './host-port-chains.ts';
 import { renderHostRules } from './host-rules.ts';
 import type { IpsetSpec } from './ipset.ts';
-import { IptablesPolicies, isDispatched } from './policies.ts';
+import { IptablesPolicies, isDispatched, type ChainOutput } from './policies.ts';
 import { connectionMarkBits, type Chain, type Hook, type TableName } from './rule.ts';
 
 /** The tables of a family. */
@@ -28,21 +29,28 @@ export class IptablesRenderer implements Renderer {
   readonly drops: DropCounts;
   readonly #tables: ReadonlyMap<IpFamily, Tables>;
   readonly #sets: Ipsets;
+  readonly #denyAction: DenyAction;
   readonly #ports: ReadonlyMap<IpFamily, HostPortChains>;
 
   /** For the families that have tables. */
-  constructor(tables: ReadonlyMap<IpFamily, Tables>, sets: Ipsets) {
+  constructor(
+    tables: ReadonlyMap<IpFamily, Tables>,
+    sets: Ipsets,
+    denyAction: DenyAction = 'drop',
+  ) {
     const families = [...tables.keys()];
     this.#tables = tables;
     this.#sets = sets;
-    this.policies = new IptablesPolicies(families, {
+    this.#denyAction = denyAction;
+    const output = {
       setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
       removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
       addSet: (spec) => sets.setDesired(spec),
       removeSet: (name) => sets.deleteDesired(name),
       addMember: (set, member) => sets.addMember(set, member),
       removeMember: (set, member) => sets.removeMember(set, member),
-    });
+    } satisfies ChainOutput;
+    this.policies = new IptablesPolicies(families, output, denyAction);
     this.drops = new DropCounts(families, sets, () => this.policies.counters());
     this.#ports = new Map(
       [...tables].map(([family, ofFamily]) => [
@@ -62,7 +70,10 @@ export class IptablesRenderer implements Renderer {
 
   setHostRules(family: IpFamily, rules: HostRules): void {
     const tables = this.#tables.get(family);
-    for (const { table, chains, hooks } of renderHostRules(rules, family)) {
+    for (const { table, chains, hooks } of renderHostRules(rules, {
+      family,
+      denyAction: this.#denyAction,
+    })) {
       for (const chain of chains) tables?.setChain(table, chain);
       for (const hook of hooks) tables?.setHook(table, hook);
     }

@@ -44,6 +44,7 @@ const matches: Kinds<Match> = {
 const actions: Kinds<Action> = {
   accept: () => '--jump ACCEPT',
   drop: () => '--jump DROP',
+  reject: () => '--jump REJECT',
   return: () => '--jump RETURN',
   jump: ({ chain }) => `--jump ${chain}`,
   goto: ({ chain }) => `--goto ${chain}`,

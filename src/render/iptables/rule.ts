@@ -1,5 +1,6 @@
 import type { Cidr } from '../../ip/cidr.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
+import type { DenyAction } from '../../ruleset/drop-reasons.ts';
 
 /**
  * The iptables model as immutable data: tables, chains, hooks, marks and matches with their limits. The renderer
@@ -97,6 +98,8 @@ export type ConnectionState = 'NEW' | 'ESTABLISHED' | 'RELATED' | 'INVALID';
 export type Action =
   | { readonly kind: 'accept' }
   | { readonly kind: 'drop' }
+  /** Drops the packet and answers with the ICMP error *port unreachable*; not in the raw table. */
+  | { readonly kind: 'reject' }
   | { readonly kind: 'return' }
   | { readonly kind: 'jump'; readonly chain: string }
   /** Like jump, but the end of the chain does not return. */
@@ -120,6 +123,12 @@ export interface Rule {
   readonly action: Action;
   /** Why the rule exists, as text in rule listings. */
   readonly comment?: string;
+}
+
+/** The family that rules are rendered for, and what they do with packets that policy denies. */
+export interface RenderOptions {
+  readonly family: IpFamily;
+  readonly denyAction: DenyAction;
 }
 
 /** A chain of ours. */

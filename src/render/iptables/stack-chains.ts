@@ -1,13 +1,12 @@
-import type { IpFamily } from '../../ip/address.ts';
 import { judging, stackRules } from '../../ruleset/judging.ts';
 import { directions, type Direction, type Stack } from '../../ruleset/policy.ts';
 import type { HostRule } from '../../ruleset/statement.ts';
 import { blockChain, bucketChain, bucketSet, stackChain, stackSet } from './names.ts';
-import { dropsIfRefused, markBits, type Chain, type Rule } from './rule.ts';
+import { dropsIfRefused, markBits, type Chain, type RenderOptions, type Rule } from './rule.ts';
 import { renderHostRule } from './statements.ts';
 
 /** The two chains of a stack: packets to its endpoints, and from them. */
-export function renderStack(stack: Stack, family: IpFamily): readonly Chain[] {
+export function renderStack(stack: Stack, options: RenderOptions): readonly Chain[] {
   const { name } = stack;
   return directions.map((direction) => ({
     name: stackChain(direction, name),
@@ -19,7 +18,7 @@ export function renderStack(stack: Stack, family: IpFamily): readonly Chain[] {
         matches: [],
         action: { kind: 'clearMark', bits: markBits.accept },
       },
-      ...render(stackRules(stack, direction), family),
+      ...render(stackRules(stack, direction), options),
     ],
   }));
 }
@@ -28,7 +27,7 @@ export function renderStack(stack: Stack, family: IpFamily): readonly Chain[] {
 export function renderBucket(
   bucket: string,
   stacks: readonly string[],
-  family: IpFamily,
+  options: RenderOptions,
 ): readonly Chain[] {
   return directions.map((direction) => ({
     name: bucketChain(direction, bucket),
@@ -37,22 +36,28 @@ export function renderBucket(
     ),
     rules: [
       ...stacks.map((stack): Rule => ({
-        matches: [ownEndpoint(direction, stackSet(family, stack))],
+        matches: [ownEndpoint(direction, stackSet(options.family, stack))],
         action: { kind: 'goto', chain: stackChain(direction, stack) },
       })),
-      ...render(behindDispatch(direction), family),
+      ...render(behindDispatch(direction), options),
     ],
   }));
 }
 
 /** Returns the two root chains, given the buckets that have stacks, in order. */
-export function renderDispatch(buckets: readonly string[], family: IpFamily): readonly Chain[] {
+export function renderDispatch(
+  buckets: readonly string[],
+  options: RenderOptions,
+): readonly Chain[] {
   return directions.map((direction) => {
     const dispatch = buckets.map((bucket): Rule => ({
-      matches: [ownEndpoint(direction, bucketSet(family, bucket))],
+      matches: [ownEndpoint(direction, bucketSet(options.family, bucket))],
       action: { kind: 'goto', chain: bucketChain(direction, bucket) },
     }));
-    return { name: blockChain(direction), rules: render(judging(direction), family, dispatch) };
+    return {
+      name: blockChain(direction),
+      rules: render(judging(direction), options, dispatch),
+    };
   });
 }
 
@@ -73,10 +78,10 @@ function behindDispatch(direction: Direction): readonly HostRule[] {
 
 function render(
   rules: readonly HostRule[],
-  family: IpFamily,
+  options: RenderOptions,
   dispatch?: readonly Rule[],
 ): readonly Rule[] {
-  return rules.flatMap((rule) => renderHostRule(rule, family, dispatch));
+  return rules.flatMap((rule) => renderHostRule(rule, options, dispatch));
 }
 
 function ownEndpoint(direction: Direction, set: string): Rule['matches'][number] {

@@ -10,17 +10,24 @@ import {
   reasonSet,
   workloadsSet,
 } from './names.ts';
-import { connectionMarkBits, markBits, type Action, type Match, type Rule } from './rule.ts';
+import {
+  connectionMarkBits,
+  markBits,
+  type Action,
+  type Match,
+  type RenderOptions,
+  type Rule,
+} from './rule.ts';
 
 /** Renders a rule of the host as rules of a chain; a dispatch becomes the rules that look up the stack. */
 export function renderHostRule(
   { when, action, comment }: HostRule,
-  family: IpFamily,
+  options: RenderOptions,
   dispatch: readonly Rule[] = [],
 ): readonly Rule[] {
   if (action.kind === 'dispatch') return dispatch;
-  const matches = when.map((condition) => renderCondition(condition, family));
-  const [first, ...rest] = renderStatement(action, matches, family);
+  const matches = when.map((condition) => renderCondition(condition, options.family));
+  const [first, ...rest] = renderStatement(action, matches, options);
   if (first === undefined) return [];
   return [comment === undefined ? first : { ...first, comment }, ...rest];
 }
@@ -98,7 +105,7 @@ function pattern(interfaces: Interfaces): string {
 function renderStatement(
   statement: Exclude<Statement, { readonly kind: 'dispatch' }>,
   matches: readonly Match[],
-  family: IpFamily,
+  { family, denyAction }: RenderOptions,
 ): readonly Rule[] {
   const act = (action: Action): Rule => ({ matches, action });
   switch (statement.kind) {
@@ -110,7 +117,8 @@ function renderStatement(
       const { reason } = statement;
       if (reason === undefined) return [act({ kind: 'drop' })];
       if (reason.at !== 'stack') return [act({ kind: 'goto', chain: dropChain(reason) })];
-      return countAndDrop(reason.direction, family, reasonSet(family, reason), matches);
+      const set = reasonSet(family, reason);
+      return countAndDrop(reason.direction, family, set, matches, denyAction);
     }
     case 'block': {
       const { block } = statement;
