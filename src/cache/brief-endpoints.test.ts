@@ -162,3 +162,22 @@ test('texts that are empty or not JSON objects are rejected', () => {
     );
   }
 });
+
+test('labels with a key or value that Calico forbids are rejected', () => {
+  const briefs = new BriefEndpoints();
+  const decode = (labels: Readonly<Record<string, string>>) =>
+    outcome(() =>
+      briefs.decode(
+        '/key',
+        JSON.stringify({
+          kind: 'WorkloadEndpoint',
+          apiVersion: 'projectcalico.org/v3',
+          metadata: { name: 'e1', namespace: 'libnetwork', labels },
+          spec: { orchestrator: 'k8s', node: 'host-a', endpoint: 'e1', interfaceName: 'cali1' },
+        }),
+      ),
+    );
+  assert.notEqual(decode({ role: 'web', empty: '' }), 'unreadable');
+  for (const labels of [{ role: '-no' }, { role: 'x'.repeat(64) }, { 'bad key': 'web' }])
+    assert.equal(decode(labels), 'unreadable');
+});

@@ -181,3 +181,23 @@ test('a set that cannot be read or emptied is reported with the command that rec
   poll();
   assert.deepEqual([counters.checks(), sets.size(counted)], [[], 0]);
 });
+
+test('only the removal of an interface causes a sweep', () => {
+  const { sets, counters, ofHost, poll, gone } = lab();
+  ofHost.add('cali3');
+  sets.count(counted, '10.0.0.1,cali3', 5n);
+  poll();
+  poll();
+  const { reads } = sets;
+  for (const event of [
+    { kind: 'link', isGone: false, link: linkOf('cali9') },
+    { kind: 'linkMade', name: 'cali9', hasIpv6: false },
+  ] as const) {
+    assert.equal(counters.onEvent(event), false);
+    poll();
+    assert.equal(sets.reads, reads, event.kind);
+  }
+  gone('cali9');
+  poll();
+  assert.ok(sets.reads > reads);
+});

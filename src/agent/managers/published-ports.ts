@@ -55,6 +55,12 @@ export interface Undelivered {
   readonly packets: number;
 }
 
+/** An endpoint that reserves a port: its ID in the datastore, and Docker's. */
+interface PortOwner {
+  readonly id: string;
+  readonly owner: string;
+}
+
 const retryMs = 2000;
 
 const nothing: Published = { owner: '', rules: [], bindings: [], loopbackInterface: undefined };
@@ -127,7 +133,8 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.#changeRules(this.#removed.splice(0), this.#added.splice(0));
     for (const binding of missing(before.bindings, now.bindings))
       this.#release(before.owner, binding);
-    for (const binding of missing(now.bindings, before.bindings)) void this.#reserve(id, binding);
+    for (const binding of missing(now.bindings, before.bindings))
+      void this.#reserve({ id, owner: now.owner }, binding);
     this.#loopbackInterfaces.set(
       id,
       now.loopbackInterface === undefined ? [] : [now.loopbackInterface],
@@ -232,9 +239,9 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
     this.#deps.hostPorts.release(owner, binding);
   }
 
-  async #reserve(id: string, binding: ReservedPort): Promise<void> {
+  async #reserve(of: PortOwner, binding: ReservedPort): Promise<void> {
     const { hostPorts, log } = this.#deps;
-    const owner = this.#published.get(id)?.owner ?? '';
+    const { id, owner } = of;
     const key = JSON.stringify(binding);
     try {
       await hostPorts.reserve(owner, binding);
@@ -248,13 +255,13 @@ export class PublishedPorts implements Manager<'WorkloadEndpoint'> {
         log.warn('published port not reserved', { endpoint: owner, why });
         this.#problems.set(key, why);
       }
-      setTimeout(() => void this.#retryReservation(id, binding), retryMs).unref();
+      setTimeout(() => void this.#retryReservation(of, binding), retryMs).unref();
     }
   }
 
   /** Retries what is still desired. */
-  async #retryReservation(id: string, binding: ReservedPort): Promise<void> {
-    if (this.#problems.has(JSON.stringify(binding))) await this.#reserve(id, binding);
+  async #retryReservation(of: PortOwner, binding: ReservedPort): Promise<void> {
+    if (this.#problems.has(JSON.stringify(binding))) await this.#reserve(of, binding);
   }
 }
 

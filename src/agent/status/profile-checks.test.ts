@@ -91,3 +91,9 @@ test('a Profile that cannot be enforced is reported with the reason if a contain
     ],
   );
 });
+
+test('a container on a network that is not stored is named without the network', async () => {
+  assert.deepEqual(await checksOf((draft) => addContainer(draft, 'app', 'web', ['gone'])), [
+    'Profile gone does not exist; all traffic of container app is denied. Add it: calico-cnm profile add gone',
+  ]);
+});

@@ -3,8 +3,16 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Draft } from '../../datastore/writer.ts';
 import { addressFromNumber } from '../../ip/address.ts';
-import { cidrFamily, cidrOf, cidrSize, addressAt, cidrsOverlap, type Cidr } from '../../ip/cidr.ts';
-import { expectNoOverlap } from './claim.ts';
+import {
+  cidrFamily,
+  cidrOf,
+  cidrSize,
+  addressAt,
+  cidrsOverlap,
+  parseCidr,
+  type Cidr,
+} from '../../ip/cidr.ts';
+import { expectBlocksWithin, expectNoOverlap } from './claim.ts';
 
 /** Few bits are set, so that runs of zeros of every length are written as `::`. */
 const blocks = fc
@@ -58,3 +66,30 @@ function isNoticed(own: Cidr, other: Cidr): boolean {
   assert.deepEqual([...kinds], [cidrFamily(own) === 4 ? 'Block4' : 'Block6']);
   return ids.includes(other) || prefixes.some((prefix) => other.startsWith(prefix));
 }
+
+test('a network is compared with all blocks inside it, and with few others', () => {
+  const prefixesOf = (network: string) => {
+    const prefixes: string[] = [];
+    expectBlocksWithin(
+      { expectNoNew: (_, prefix) => void prefixes.push(prefix) },
+      parseCidr(network),
+    );
+    return prefixes;
+  };
+  const compares = (network: string, block: string) =>
+    prefixesOf(network).some((prefix) => parseCidr(block).startsWith(prefix));
+  for (const [network, inside] of [
+    ['10.65.0.0/16', '10.65.255.192/26'],
+    ['10.64.0.0/12', '10.79.255.192/26'],
+    ['fd00:65::/48', 'fd00:65:0:1::/122'],
+    ['fd00:65::/64', 'fd00:65::1:0:0:40/122'],
+    ['fd00:65::40:0/112', 'fd00:65::40:40/122'],
+  ] as const)
+    assert.ok(compares(network, inside), `${inside} in ${network}`);
+  for (const [network, elsewhere] of [
+    ['10.65.0.0/16', '10.66.0.0/26'],
+    ['fd00:65::40:0/112', 'fd00:65::41:40/122'],
+    ['fd00:65::40:0/112', 'fd00:66::40:40/122'],
+  ] as const)
+    assert.ok(!compares(network, elsewhere), `${elsewhere} beside ${network}`);
+});

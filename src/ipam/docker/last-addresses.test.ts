@@ -204,3 +204,13 @@ test('kept addresses are allocated if the host has no others', () =>
       'the one that has been free for longest',
     );
   }));
+
+test('a repeated release does not make a stopped container one that stopped just now', () => {
+  const { clock, starts, stops, unnamed, address } = memory();
+  for (const container of ['a', 'b']) starts(container);
+  stops('a');
+  clock.ms += 60_000;
+  stops('b');
+  stops('a');
+  assert.equal(unnamed(), address('b'));
+});

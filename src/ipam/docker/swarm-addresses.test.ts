@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { parseAddress } from '../../ip/address.ts';
+import { parseCidr } from '../../ip/cidr.ts';
 import { allocatedAddresses } from '../records/block.ts';
 import { reclaim, findLeaks, type SwarmFacts } from '../maintenance/reclaim.ts';
 import { gatewayOf, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
@@ -329,4 +331,50 @@ test('outside a swarm a network of scope global has addresses like any other', (
     await lab.disconnect('host-a', 'endpoint1');
     await lab.release('host-a', poolId, address);
     assert.equal(lab.mirror.list('Handle').size, 0);
+  }));
+
+test('a network with two subnets has addresses of both; a full one leaves the other, on no other network', () =>
+  withIpam(async (lab) => {
+    const small = ['10.99.0.0/30', '10.99.1.0/30', '10.99.2.0/30'] as const;
+    const pools: string[] = [];
+    for (const subnet of small) {
+      const pool = await lab.pool('host-a', subnet, undefined, swarmAddressSpace);
+      pools.push(String(pool['PoolID']));
+    }
+    const [first = '', second = '', foreign = ''] = pools;
+    for (const [networkId, subnets] of [
+      [network, small.slice(0, 2)],
+      ['another-network', small.slice(2)],
+    ] as const) {
+      const request = {
+        node: 'host-a',
+        networkId,
+        subnets: subnets.map((subnet) => ({
+          family: 4 as const,
+          cidr: parseCidr(subnet),
+          gateway: parseAddress(subnet.replace('.0/30', '.1')),
+          addressSpace: swarmAddressSpace,
+          auxiliary: {},
+        })),
+      };
+      await lab.plan((draft) => lab.plans.allocateNetwork(draft, request));
+    }
+    assert.equal(await lab.address('host-a', first, '10.99.1.2'), '10.99.1.2');
+    await assert.rejects(lab.address('host-a', first, '10.99.1.2'), isTaken);
+    await assert.rejects(lab.address('host-a', first, '10.99.2.2'), {
+      code: 'ipam/address-outside',
+    });
+    const taken = new Set(['10.99.1.2']);
+    for (;;) {
+      const address = await lab.address('host-a', second).catch(() => undefined);
+      if (address === undefined) break;
+      taken.add(address);
+    }
+    const ofNetwork = [...taken].filter((one) => /^10\.99\.[01]\./.test(one));
+    assert.equal(ofNetwork.length, taken.size);
+    assert.ok(
+      ofNetwork.some((one) => one.startsWith('10.99.0.')),
+      'the other subnet is used too',
+    );
+    assert.equal(await lab.address('host-a', foreign, '10.99.2.2'), '10.99.2.2');
   }));

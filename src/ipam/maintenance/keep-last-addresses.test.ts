@@ -61,6 +61,8 @@ test('addresses of local endpoints are restored when the daemon starts, and a da
     await writer.write((draft) => draft.remove('WorkloadEndpoint', 'libnetwork/host-1'), signal);
     stop.abort();
     await keeping;
+    const unnamed = { family: 4, network: 'net1', container: undefined } as const;
+    assert.equal(last.addressFor(unnamed), address, 'its container has stopped');
     const next = new LastAddresses();
     next.restore(await read());
     assert.deepEqual(

@@ -85,3 +85,13 @@ test('two hosts that start at the same time create one identity and one pool; a 
     await start(mirror, 'host-a');
     assert.equal((await listAll(mirror.datastore, '/calico/', signal)).revision, revision);
   }));
+
+test('if the host uses all ranges, the error says how to set one', () =>
+  withMirror(async (mirror) => {
+    const all = [used('0.0.0.0/0', 'a route of this host')];
+    await assert.rejects(
+      new GroupWriter(mirror).write((draft) => makePool(draft, all), signal),
+      { code: 'ipam/no-default-range' },
+    );
+    assert.equal(mirror.list('IPPool').size, 0);
+  }));
