@@ -198,7 +198,7 @@ export const settingsSchema = z.object({
     }),
   filterDenyAction: choice(['Drop', 'Reject']).prefault('Drop').register(settingMeanings, {
     name: 'CALICO_IPTABLES_FILTER_DENY_ACTION',
-    help: 'action for packets that policy denies: Drop, or Reject (ICMP port unreachable: clients fail at once)',
+    help: 'action for packets that policy denies: Drop, or Reject (with ICMP port unreachable)',
   }),
   removedRuleFlows: choice(['keep', 'end']).prefault('keep').register(settingMeanings, {
     name: 'CALICO_REMOVED_RULE_FLOWS',

@@ -22,7 +22,7 @@ export interface DropReason {
 
 /**
  * What happens to packets that policy denies: they are dropped silently, or rejected with the ICMP error
- * *port unreachable*, so that clients fail at once. Source: Felix, `IptablesFilterDenyAction`.
+ * *port unreachable*, so that clients do not wait for a timeout. Source: Felix, `IptablesFilterDenyAction`.
  */
 export type DenyAction = 'drop' | 'reject';
 

@@ -58,7 +58,7 @@ function rejects(backend: Backend): void {
       ['client', 'choosy', /^endpoint choosy: inbound: Profile denying, rule 1$/],
       ['quarantined', 'client', /^endpoint quarantined: outbound: no matching rule$/],
     ] as const) {
-      test(`a connection is refused at once, and counted: ${from} to ${to}, IPv${family}`, async () => {
+      test(`a connection is refused, and counted: ${from} to ${to}, IPv${family}`, async () => {
         const count = () =>
           lab
             .status()
