@@ -7,7 +7,7 @@ function mirror(revision: bigint, keys: Readonly<Record<string, bigint>>) {
   return {
     isLive: true,
     revision,
-    isHeld: (key: string) => key in keys,
+    isCached: (key: string) => key in keys,
     modRevisionOf: (key: string) => keys[key] ?? 0n,
   };
 }
