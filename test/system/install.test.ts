@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { checkout } from '../lab/built.ts';
 import { bareRoot } from '../lab/engine.ts';
 import { ensureBusyboxImage, ensureTestImage } from '../lab/image.ts';
 import { copyCheckout } from '../lab/installation.ts';
@@ -13,6 +14,15 @@ import { unlessLong } from '../lab/long.ts';
 
 const source = '/root/calico-cnm';
 const certificates = '/etc/ssl/certs/ca-certificates.crt';
+
+test('the progress of a step that ends at once stops with it', async () => {
+  const install = readFileSync(`${checkout}/plugin/install`, 'utf8');
+  const parts = [/^trap .*TERM$/m, /^begin\(\) \{\n[^]*?^\}/m, /^end_dots\(\) \{\n[^]*?^\}/m];
+  const steps = 'n=0; while [ $n -lt 1000 ]; do begin step; end_dots; n=$((n + 1)); done';
+  const script = [...parts.map((part) => part.exec(install)?.[0] ?? assert.fail()), steps];
+  const output = await outputOf(['sh', '-c', script.join('\n')], { timeoutMs: 120_000 });
+  assert.equal(output.trim().split('\n').length, 1000);
+});
 
 describe('a bare Debian 12', { timeout: 900_000 }, () => whatMustBeTrueOf('bookworm'));
 describe('a bare Debian 13', { timeout: 900_000, skip: unlessLong() }, () =>
