@@ -62,6 +62,7 @@ function startAgent(until: AbortSignal, followed = mirror): Agent {
     families: [4, 6],
     statics: { endpointToHostAction: 'Return' },
     ipv6Forwarding: new Ipv6Forwarding('/run/calico-bench/control.sock'),
+    resolvesNames: true,
     endsForbiddenFlows: false,
   });
   agent.start(until);

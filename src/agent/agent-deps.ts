@@ -4,8 +4,8 @@ import type { Drivers } from './kernel.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 
 /** Dependencies of the agent. */
-export interface AgentDeps extends Omit<ManagerDeps, 'kernel'> {
-  readonly mirror: Pick<Mirror, 'subscribe' | 'inSync'>;
+export interface AgentDeps extends Omit<ManagerDeps, 'kernel' | 'mirror'> {
+  readonly mirror: Pick<Mirror, 'subscribe' | 'inSync' | 'cachedInBrief'>;
   readonly supervisor: Supervisor;
   readonly drivers: Drivers;
 }

@@ -24,6 +24,7 @@ class Lab {
       this.#listener = listener;
       return () => (this.#listener = () => undefined);
     },
+    cachedInBrief: () => new Map(),
   };
   readonly agent: Agent;
   #listener: (changes: EntryChanges) => void = () => undefined;
@@ -45,6 +46,7 @@ class Lab {
         keepAdvertisements: () => undefined,
       },
       statics: { endpointToHostAction: 'Return' },
+      resolvesNames: true,
       endsForbiddenFlows: options.endsForbiddenFlows ?? true,
       log: silent,
     });

@@ -2,6 +2,7 @@ import { FakeSets } from '../dataplane/address-sets.fixture.ts';
 import { AddressSets } from '../dataplane/address-sets.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { Flow } from '../dataplane/conntrack.ts';
+import type { AnswerDns } from '../dataplane/container-dns.ts';
 import type { ContainerRoutes } from '../dataplane/container-routes.ts';
 import { Links } from '../dataplane/links.ts';
 import { Neighbours } from '../dataplane/neighbours.ts';
@@ -36,6 +37,8 @@ export class FakeKernel implements Drivers {
   readonly uplinks = new Map<IpAddress, Link>();
   readonly routeLocalnet = new Map<string, boolean>();
   readonly containerRoutes = new Map<string, ContainerRoutes>();
+  /** The response to DNS queries of each container that is served. */
+  readonly containerDns = new Map<string, AnswerDns>();
   flows: Flow[] = [];
   hostAddresses: readonly Cidr[] = [parseNet('127.0.0.0/8'), parseNet('192.0.2.1/32')];
   /** Items to reject: `phase tables`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
@@ -135,6 +138,11 @@ export class FakeKernel implements Drivers {
         if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);
         this.containerRoutes.set(path, routes);
         return [];
+      },
+      openContainerDns: (path, answer) => {
+        if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);
+        this.containerDns.set(path, answer);
+        return { isCurrent: () => true, close: () => void this.containerDns.delete(path) };
       },
       losses: () => this.lost,
     };

@@ -1,4 +1,10 @@
 import { AddressSets } from '../dataplane/address-sets.ts';
+import {
+  ForwardedQueries,
+  openContainerDns,
+  type AnswerDns,
+  type ServedContainer,
+} from '../dataplane/container-dns.ts';
 import { conntrackOf, type Conntrack } from '../dataplane/conntrack.ts';
 import { applyContainerRoutes, type ContainerRoutes } from '../dataplane/container-routes.ts';
 import { staleConntrackFlusher } from '../dataplane/stale-conntrack-flusher.ts';
@@ -48,6 +54,11 @@ export interface Kernel {
     namespacePath: string,
     routes: ContainerRoutes,
   ) => readonly ApplyFailure[];
+  /** See `openContainerDns` in dataplane/container-dns.ts. */
+  readonly openContainerDns: (
+    namespacePath: string,
+    answer: AnswerDns,
+  ) => ServedContainer | undefined;
   /** How often programmed rules were found missing: until they were restored, packets bypassed the policy. */
   readonly losses: () => number;
 }
@@ -95,6 +106,7 @@ export function openDrivers(options: {
     names: [...ownLinks.keys()],
     indexOf: (name) => links.indexOf(name),
   });
+  const forwarded = new ForwardedQueries();
   const kernel: Kernel = {
     sets,
     rules: new IptablesRenderer(firewall.tables, sets, options.denyAction),
@@ -105,6 +117,8 @@ export function openDrivers(options: {
     conntrack,
     addresses: hostAddressesOf(rtnetlink),
     applyContainerRoutes: (path, wanted) => applyContainerRoutes(libc, path, wanted),
+    openContainerDns: (namespacePath, answer) =>
+      openContainerDns({ libc, namespacePath, answer, forwarded }),
     losses: () => firewall.losses,
   };
   const all = [

@@ -1,3 +1,4 @@
+import type { Mirror } from '../cache/mirror.ts';
 import type { HostPortReservations } from '../dataplane/host-port-reservations.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { IpFamily } from '../ip/address.ts';
@@ -10,10 +11,13 @@ export interface ManagerDeps {
   readonly node: string;
   readonly families: readonly IpFamily[];
   readonly kernel: Kernel;
+  readonly mirror: Pick<Mirror, 'cachedInBrief'>;
   readonly hostPorts: Pick<HostPortReservations, 'reserve' | 'release' | 'undeliveredAt'>;
   readonly ipv6Forwarding: Pick<Ipv6Forwarding, 'isOwn' | 'switchOn' | 'keepAdvertisements'>;
   readonly statics: Pick<HostRuleOptions, 'endpointToHostAction'>;
   /** Whether connections are flushed when the rule that allowed them is removed. */
   readonly endsForbiddenFlows: boolean;
+  /** Whether containers resolve names of containers on other hosts. */
+  readonly resolvesNames: boolean;
   readonly log: Logger;
 }

@@ -3,6 +3,7 @@ import type { Manager } from './manager.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 import { BlockRoutesManager } from './managers/block-routes.ts';
 import { SandboxRoutes } from './managers/sandbox-routes.ts';
+import { ContainerNames } from './managers/container-names.ts';
 import { DropCounterUpkeep } from './managers/drop-counters.ts';
 import { EndpointRoutes } from './managers/endpoint-routes.ts';
 import { ConntrackPolicyFlusher } from './managers/conntrack-policy-flusher.ts';
@@ -46,6 +47,7 @@ export function createManagers(deps: ManagerDeps): Managers {
     routes,
     blockRoutes,
     containers,
+    new ContainerNames(deps),
   ];
   return { policy, ports, routes, blockRoutes, containers, counters, all };
 }

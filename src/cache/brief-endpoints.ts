@@ -2,6 +2,7 @@ import { parseNet, type Cidr } from '../ip/cidr.ts';
 import { briefEndpoint, type BriefEndpoint, type NamedPort, type Scope } from '../model/briefs.ts';
 import { isLabelKey, isLabelValue, isResourceName } from '../model/fields.ts';
 import {
+  endpointAnnotations,
   orchestrator,
   workloadEndpointType,
   type WorkloadEndpoint,
@@ -34,6 +35,7 @@ export class BriefEndpoints {
   readonly #scopes = new Remembered<Scope>(maxSets);
   readonly #profiles = new Remembered<readonly string[]>(maxSets);
   readonly #ports = new Remembered<readonly NamedPort[]>(maxSets);
+  readonly #aliases = new Remembered<readonly string[]>(maxSets);
 
   /** Returns the brief of a stored text; throws `datastore/corrupt`. */
   decode(key: string, text: string): BriefEndpoint {
@@ -54,7 +56,7 @@ export class BriefEndpoints {
     return names && rest && this.#shared({ ...names, ...rest, prefixes: noPrefixes, ports: [] });
   }
 
-  #usualMetadata(fields: Fields): Pick<BriefEndpoint, 'scope' | 'labels'> | undefined {
+  #usualMetadata(fields: Fields): Pick<BriefEndpoint, 'scope' | 'labels' | 'aliases'> | undefined {
     const { name, namespace, uid, creationTimestamp, resourceVersion, labels, annotations } =
       fields;
     const isUsual =
@@ -68,7 +70,9 @@ export class BriefEndpoints {
       areTextsOrAbsent(annotations) &&
       areTextsOrAbsent(labels) &&
       this.#areLabels(labels ?? {});
-    return isUsual ? { scope: { namespace }, labels: labels ?? {} } : undefined;
+    if (!isUsual) return undefined;
+    const aliases = annotations?.[endpointAnnotations.aliases]?.split(',') ?? noAliases;
+    return { scope: { namespace }, labels: labels ?? {}, aliases };
   }
 
   #usualSpec(fields: Fields): Pick<BriefEndpoint, 'node' | 'nets' | 'profiles'> | undefined {
@@ -107,7 +111,8 @@ export class BriefEndpoints {
     return true;
   }
 
-  #shared({ scope, node, nets, prefixes, labels, profiles, ports }: BriefEndpoint): BriefEndpoint {
+  #shared(brief: BriefEndpoint): BriefEndpoint {
+    const { scope, node, nets, prefixes, labels, profiles, ports, aliases } = brief;
     return {
       scope: this.#scopes.get(scope.namespace ?? '', () => scope),
       node: this.#text(node),
@@ -120,6 +125,8 @@ export class BriefEndpoints {
       }),
       profiles: this.#profiles.get(JSON.stringify(profiles), () => profiles),
       ports: ports.length === 0 ? noPorts : this.#ports.get(JSON.stringify(ports), () => ports),
+      aliases:
+        aliases.length === 0 ? noAliases : this.#aliases.get(aliases.join(','), () => aliases),
     };
   }
 
@@ -129,6 +136,7 @@ export class BriefEndpoints {
 }
 
 const noPorts: readonly NamedPort[] = [];
+const noAliases: readonly string[] = [];
 const noPrefixes: readonly Cidr[] = [];
 
 /** Recently created values, by the text they were created from. */
@@ -162,7 +170,7 @@ function networksOf(texts: readonly string[]): readonly Cidr[] | undefined {
 
 /** Returns the text of an endpoint with this brief; fields that a brief does not have are empty. */
 export function encodeBriefEndpoint(id: string, brief: BriefEndpoint): string {
-  const { scope, node, nets, prefixes, labels, profiles, ports } = brief;
+  const { scope, node, nets, prefixes, labels, profiles, ports, aliases } = brief;
   const { namespace } = scope;
   const endpoint = {
     kind: 'WorkloadEndpoint',
@@ -171,6 +179,9 @@ export function encodeBriefEndpoint(id: string, brief: BriefEndpoint): string {
       name: id.slice(id.lastIndexOf('/') + 1),
       ...(namespace === undefined ? {} : { namespace }),
       labels,
+      ...(aliases.length === 0
+        ? {}
+        : { annotations: { [endpointAnnotations.aliases]: aliases.join(',') } }),
     },
     spec: {
       orchestrator: prefixes.length === 0 ? '' : orchestrator,

@@ -77,6 +77,7 @@ test('a node caches the policy fields of endpoints of other hosts; the whole end
       labels: { role: 'web' },
       profiles: ['web'],
       ports: [],
+      aliases: [],
     });
     assert.deepEqual([...there.briefs('WorkloadEndpoint')].length, 1);
     assert.throws(() => there.list('WorkloadEndpoint'), MustRead);

@@ -121,6 +121,7 @@ const examples: { readonly [K in SettingKey]: Example } = {
   startFailedContainers: flag,
   createProfiles: flag,
   removedRuleFlows: words('keep', 'end'),
+  namesAcrossHosts: flag,
   noDefaultPools: flag,
   ipv4PoolCidr: network,
   ipv4PoolBlockSize: whole(20, 32),

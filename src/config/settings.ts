@@ -204,6 +204,10 @@ export const settingsSchema = z.object({
     name: 'CALICO_REMOVED_RULE_FLOWS',
     help: 'connections allowed by a rule that is removed: keep or end',
   }),
+  namesAcrossHosts: flag.prefault('true').register(settingMeanings, {
+    name: 'CALICO_NAMES_ACROSS_HOSTS',
+    help: 'true: containers resolve names of containers on other hosts; false: only those on their own host',
+  }),
   noDefaultPools: flag.prefault('false').register(settingMeanings, {
     name: 'NO_DEFAULT_POOLS',
     help: 'true: create no IP pools at first start',

@@ -44,6 +44,7 @@ export function createAgentComponent(
     families,
     statics: { endpointToHostAction: settings.endpointToHostAction },
     ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, (text) => log.warn(text)),
+    resolvesNames: settings.namesAcrossHosts,
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });

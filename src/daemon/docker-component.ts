@@ -6,6 +6,7 @@ import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
 import { followContainers } from '../driver/container-lives.ts';
 import { createDockerApi, type DockerApi } from '../driver/docker/docker-api.ts';
 import type { Engine } from '../driver/docker/messages.ts';
+import { AliasLearner } from '../driver/endpoints/aliases.ts';
 import { createEndpoints } from '../driver/endpoints/endpoints.ts';
 import { withoutPolicyLabels } from '../driver/endpoints/policy-labels.ts';
 import { FailedStarts } from '../driver/failed-starts.ts';
@@ -109,9 +110,18 @@ export function createDockerComponent(
     if (problem !== undefined) log.error(problem);
   };
   const { containers } = agent.managers;
+  const aliases = settings.namesAcrossHosts ? new AliasLearner(base) : undefined;
   const follow = () => {
     const onNetworksChanged = (sandbox: string) => containers.changed(sandbox);
-    const following = { ...base, addresses, networks, supervisor, onNetworksChanged, onEngine };
+    const following = {
+      ...base,
+      addresses,
+      networks,
+      supervisor,
+      aliases,
+      onNetworksChanged,
+      onEngine,
+    };
     return Promise.all([
       keepInSyncWithDocker(following, signal),
       common.keep('containers', (lives) =>
@@ -127,6 +137,9 @@ export function createDockerComponent(
       common.keep('tunnel addresses', (tunnels) =>
         keepTunnelAddresses({ ...base, families, now, work: tunnels }, signal),
       ),
+      ...(aliases === undefined
+        ? []
+        : [common.keep('container aliases', (work) => aliases.run(work, signal))]),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),

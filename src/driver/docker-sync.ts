@@ -18,6 +18,7 @@ import {
   type DockerEvent,
   type Engine,
 } from './docker/messages.ts';
+import type { AliasLearner } from './endpoints/aliases.ts';
 import { describeEndpoint, type DescribeOptions } from './endpoints/endpoint-description.ts';
 import type { LocalEndpoints } from './endpoints/local-endpoints.ts';
 import type { AddressPlans } from './networks/address-plans.ts';
@@ -35,6 +36,8 @@ export interface DockerSyncDeps {
   readonly stamp: Stamp;
   readonly log: Logger;
   readonly supervisor: Supervisor;
+  /** Learns aliases of containers, which other hosts need to resolve them; without it they stay unknown. */
+  readonly aliases?: Pick<AliasLearner, 'changed'> | undefined;
   /** Called when a container was connected to or disconnected from any network, also one of another driver. */
   readonly onNetworksChanged: (sandbox: string) => void;
   /** Called with the engine whenever a connection to Docker is established. */
@@ -95,6 +98,7 @@ async function compareAll(deps: DockerSyncDeps, signal: AbortSignal): Promise<vo
       await networks.learnName(Id, Name, signal);
   }
   for (const container of containers) await describeContainer(deps, container, signal);
+  for (const { Id } of containers) deps.aliases?.changed(Id);
 }
 
 /**
@@ -113,8 +117,11 @@ async function onEvent(
   }
   const isRename = Type === 'container' && Action === 'rename';
   const isConnect = Type === 'network' && (Action === 'connect' || Action === 'disconnect');
-  const containerId = isRename ? ID : isConnect ? Attributes['container'] : undefined;
+  const isStart = Type === 'container' && Action === 'start';
+  const containerId = isRename || isStart ? ID : isConnect ? Attributes['container'] : undefined;
   if (containerId === undefined || deps.local.ofContainer(containerId).length === 0) return;
+  if (!isRename) deps.aliases?.changed(containerId);
+  if (isStart) return;
   const containers = await deps.docker.containers(withDeadline(signal, answerMs));
   const container = containers.find(({ Id }) => Id === containerId);
   if (container === undefined) return;

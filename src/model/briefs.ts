@@ -2,7 +2,11 @@ import { addressAt, type Cidr } from '../ip/cidr.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { blockHost, hasFree, type AllocationAttributes, type Block } from './kinds/block.ts';
 import type { EntryKind, EntryValue } from './kinds/index.ts';
-import { endpointPrefixes, type WorkloadEndpoint } from './kinds/workload-endpoint.ts';
+import {
+  endpointAliases,
+  endpointPrefixes,
+  type WorkloadEndpoint,
+} from './kinds/workload-endpoint.ts';
 
 /**
  * What every host has to know of the objects of others, of which there may be hundreds of thousands: types of their own,
@@ -33,6 +37,8 @@ export interface BriefEndpoint {
   readonly labels: Readonly<Record<string, string>>;
   readonly profiles: readonly string[];
   readonly ports: readonly NamedPort[];
+  /** See `endpointAliases`; mostly none. */
+  readonly aliases: readonly string[];
 }
 
 /** An address that another host has than its block's. */
@@ -122,6 +128,7 @@ export function briefEndpoint(endpoint: WorkloadEndpoint): BriefEndpoint {
     labels,
     profiles,
     ports: ports.map(({ name, protocol, port }) => ({ name, protocol, port })),
+    aliases: endpointAliases(endpoint),
   };
 }
 

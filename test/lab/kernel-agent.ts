@@ -87,6 +87,7 @@ export class KernelAgent implements AsyncDisposable {
       families: [4, 6],
       statics: { endpointToHostAction: 'Return' },
       ipv6Forwarding: new Ipv6Forwarding(join(folder, 'control.sock')),
+      resolvesNames: true,
       endsForbiddenFlows: true,
     });
     const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));

@@ -70,6 +70,7 @@ async function withStatus(
       keepAdvertisements: () => undefined,
     },
     statics: { endpointToHostAction: 'Return' },
+    resolvesNames: true,
     endsForbiddenFlows: true,
     log: silent,
   });

@@ -4,6 +4,7 @@ import koffi, { type KoffiFunc } from 'koffi';
 export interface Libc {
   socket(domain: number, type: number, protocol: number): number;
   bind(fd: number, address: Buffer, length: number): number;
+  connect(fd: number, address: Buffer, length: number): number;
   getsockname(fd: number, address: Buffer, length: Buffer): number;
   setsockopt(fd: number, level: number, name: number, value: Buffer, length: number): number;
   getsockopt(fd: number, level: number, name: number, value: Buffer, length: Buffer): number;
@@ -31,6 +32,8 @@ export interface Libc {
   alarm(seconds: number): number;
   /** The number of the last error, to be read immediately after the failed call. */
   errno(): number;
+  /** `close` on a thread of the pool, for sockets whose end is slow in the kernel. */
+  closeOffThread(fd: number): Promise<void>;
   /** `send` on a thread of the pool, for requests that are slow in the kernel. */
   sendOffThread(fd: number, data: Buffer): Promise<number>;
   /** `recv` on a thread of the pool: the kernel may have to look for the next part of a long list. */
@@ -46,12 +49,14 @@ export function loadLibc(): Libc {
     library.func('int send(int fd, const void *data, size_t length, int flags)');
   const recv: KoffiFunc<(fd: number, data: Buffer, length: number, flags: number) => number> =
     library.func('int recv(int fd, void *data, size_t length, int flags)');
+  const close: KoffiFunc<(fd: number) => number> = library.func('int close(int fd)');
   const poll: KoffiFunc<(fds: Buffer, count: number, timeout: number) => number> = library.func(
     'int poll(void *fds, unsigned long count, int timeout)',
   );
   return {
     socket: library.func('int socket(int domain, int type, int protocol)'),
     bind: library.func('int bind(int fd, const void *address, uint length)'),
+    connect: library.func('int connect(int fd, const void *address, uint length)'),
     getsockname: library.func('int getsockname(int fd, void *address, void *length)'),
     setsockopt: library.func(
       'int setsockopt(int fd, int level, int name, const void *value, uint length)',
@@ -65,7 +70,7 @@ export function loadLibc(): Libc {
       'long sendto(int fd, const void *data, size_t length, int flags, const void *address, uint address_length)',
     ),
     open: library.func('int open(const char *path, int flags)'),
-    close: library.func('int close(int fd)'),
+    close,
     setns: library.func('int setns(int fd, int kind)'),
     eventfd: library.func('int eventfd(uint initial, int flags)'),
     write: library.func('int write(int fd, const void *data, size_t length)'),
@@ -77,6 +82,10 @@ export function loadLibc(): Libc {
     exit: library.func('void _exit(int status)'),
     alarm: library.func('uint alarm(uint seconds)'),
     errno: () => koffi.errno(),
+    closeOffThread: (fd) =>
+      new Promise((resolve) => {
+        close.async(fd, () => resolve());
+      }),
     sendOffThread: (fd, data) =>
       new Promise((resolve, reject) => {
         send.async(fd, data, data.length, 0, (error: unknown, sent) => {

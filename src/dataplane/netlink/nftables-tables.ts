@@ -49,7 +49,7 @@ function remove(netfilter: NetlinkSocket, request: Request): void {
   try {
     netfilter.enclosed({
       begin: edge(batchBegin),
-      request: { ...request, flags: onlyIfEmpty },
+      requests: [{ ...request, flags: onlyIfEmpty }],
       end: edge(batchEnd),
     });
   } catch (error) {

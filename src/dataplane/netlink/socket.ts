@@ -52,10 +52,10 @@ export interface Request {
   readonly what: string;
 }
 
-/** A request between two messages that begin and end a transaction. */
+/** Requests between two messages that begin and end a transaction: the kernel executes all of them, or none. */
 export interface Enclosed {
   readonly begin: Request;
-  readonly request: Request;
+  readonly requests: readonly Request[];
   readonly end: Request;
 }
 
@@ -101,15 +101,33 @@ export class NetlinkSocket {
     return this.#readAnswers(request);
   }
 
-  /** Sends a request between two messages that open and close a transaction; throws `kernel/refused`. */
-  enclosed({ begin, request, end }: Enclosed): void {
-    // The request is numbered last, because its response is awaited.
+  /**
+   * Sends requests between two messages that open and close a transaction; throws `kernel/refused` for the first
+   * request that the kernel rejects.
+   */
+  enclosed({ begin, requests, end }: Enclosed): void {
     const [first, last] = [this.#encode(begin, 0), this.#encode(end, 0)];
-    const bytes = Buffer.concat([first, this.#encode(request, requestFlags.acknowledge), last]);
+    // They are numbered last and in order, because their responses are awaited.
+    const encoded = requests.map((one) => this.#encode(one, requestFlags.acknowledge));
+    const bytes = Buffer.concat([first, ...encoded, last]);
+    const what = requests[0]?.what ?? begin.what;
     if (this.#libc.send(this.fd, bytes, bytes.length, 0) < 0) {
-      throw refused(request.what, this.#libc.errno());
+      throw refused(what, this.#libc.errno());
     }
-    this.#readAnswers(request);
+    let failure: Error | undefined;
+    let left = requests.length;
+    while (left > 0) {
+      const length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
+      if (length < 0) throw failure ?? refused(what, this.#libc.errno(), 'no response');
+      for (const message of decodeMessages(Buffer.from(this.#answer.subarray(0, length)))) {
+        const index = message.sequence - (this.#sequence - requests.length + 1);
+        const request = requests[index];
+        if (message.type !== typeError || request === undefined) continue;
+        left--;
+        failure ??= errorOf(message, request.what);
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   /** Returns all objects that match; a dump that the kernel marks as inconsistent is repeated. */
@@ -145,6 +163,11 @@ export class NetlinkSocket {
 
   close(): void {
     this.#libc.close(this.fd);
+  }
+
+  /** Like `close`, but does not hold the event loop while the kernel removes what belongs to the socket. */
+  closeOffThread(): Promise<void> {
+    return this.#libc.closeOffThread(this.fd);
   }
 
   #encode(request: Request, flags: number): Buffer {
@@ -183,7 +206,8 @@ export class NetlinkSocket {
     for (const message of decodeMessages(Buffer.from(this.#answer.subarray(0, length)))) {
       if (message.sequence !== this.#sequence) continue;
       if (message.type === typeError) {
-        checkError(message, request.what);
+        const error = errorOf(message, request.what);
+        if (error !== undefined) throw error;
         return true;
       }
       if (message.type === typeDone) return true;
@@ -236,16 +260,16 @@ function changedAllTheWhile({ what }: Request): Error {
   return refused(what, errnoInterrupted, 'dump interrupted by changes');
 }
 
-function checkError({ payload, flags }: Message, what: string): void {
+function errorOf({ payload, flags }: Message, what: string): Error | undefined {
   const errno = -payload.readInt32LE(0);
-  if (errno === 0) return;
+  if (errno === 0) return undefined;
   const words =
     (flags & flagAckTlvs) === 0
       ? undefined
       : [...attributesOf(payload.subarray(4 + messageHeaderBytes))].find(
           ([type]) => type === messageAttribute,
         );
-  throw refused(what, errno, words === undefined ? '' : readText(words[1]));
+  return refused(what, errno, words === undefined ? '' : readText(words[1]));
 }
 
 function setFlag(libc: Libc, fd: number, option: number): void {

@@ -15,6 +15,7 @@ export const emptyDocker: DockerApi = {
   containerNamed: async () => undefined,
   enabledPlugins: async () => [],
   lastStart: async () => undefined,
+  endpointNames: async () => new Map(),
   start: async () => undefined,
   events: () => Promise.reject(new Error('no events')),
 };

@@ -11,6 +11,7 @@ import { firstIssue } from '../../model/issues.ts';
 import { EngineProcess } from './engine-process.ts';
 import {
   containerList,
+  containerNames,
   containerStart,
   engineInfo,
   event,
@@ -60,6 +61,12 @@ export interface DockerApi {
    * lock: do not use in plugin calls.
    */
   lastStart(id: string, signal: AbortSignal): Promise<LastStart | undefined>;
+
+  /**
+   * The names of a container on each of its networks, by endpoint ID; none if it does not exist. May wait for the
+   * container's lock, as `lastStart`.
+   */
+  endpointNames(id: string, signal: AbortSignal): Promise<ReadonlyMap<string, readonly string[]>>;
 
   /** Starts a container; no-op if it is running. */
   start(id: string, signal: AbortSignal): Promise<void>;
@@ -172,6 +179,22 @@ export function createDockerApi(address: string): DockerApi {
             error: found.State.Error,
             hasRestartPolicy: !['', 'no'].includes(found.HostConfig.RestartPolicy.Name),
           };
+    },
+    endpointNames: async (id, signal) => {
+      const found = await ask(
+        {
+          what: `names of container ${id}`,
+          schema: containerNames.optional(),
+          send: async () => (idForm.test(id) ? docker.getContainer(id).inspect() : undefined),
+        },
+        signal,
+      );
+      const networks = Object.values(found?.NetworkSettings.Networks ?? {});
+      return new Map(
+        networks.flatMap(({ EndpointID: endpoint = '', DNSNames, Aliases }) =>
+          endpoint === '' ? [] : [[endpoint, DNSNames ?? Aliases ?? []] as const],
+        ),
+      );
     },
     start: async (id, signal) => {
       checkEngine();

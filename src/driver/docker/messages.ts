@@ -117,6 +117,19 @@ export const containerStart = z.object({
   HostConfig: z.object({ RestartPolicy: z.object({ Name: z.string() }) }),
 });
 
+/** A container's names on its networks. Docker 25 and later list all of them in `DNSNames`. */
+export const containerNames = z.object({
+  NetworkSettings: z.object({
+    Networks: mapOf(
+      z.object({
+        EndpointID: z.string().optional(),
+        Aliases: z.union([z.array(z.string()), z.null()]).optional(),
+        DNSNames: z.union([z.array(z.string()), z.null()]).optional(),
+      }),
+    ),
+  }),
+});
+
 export const event = z.object({
   Type: z.string().optional(),
   Action: z.string().optional(),

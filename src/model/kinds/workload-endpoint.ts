@@ -112,6 +112,14 @@ export function containerName({ spec }: WorkloadEndpoint): string | undefined {
   return (spec.containerID ?? '') === '' ? undefined : dockerNameOf(spec.workload ?? '');
 }
 
+/**
+ * Returns the names that a container has on its network in addition to its own: aliases of `docker run` and Compose,
+ * which include Compose's service name. They resolve on all hosts.
+ */
+export function endpointAliases(endpoint: WorkloadEndpoint): readonly string[] {
+  return annotation(endpoint, 'aliases')?.split(',') ?? [];
+}
+
 /** Returns the name of an endpoint for users: its container, or the beginning of its own ID. */
 export function endpointTitle(endpoint: WorkloadEndpoint): string {
   return containerName(endpoint) ?? `endpoint ${endpoint.spec.endpoint.slice(0, 12)}`;
@@ -148,6 +156,8 @@ export const endpointAnnotations = {
   sharedTags: 'docker.projectcalico.org/shared-tags',
   /** Comma-separated addresses of `spec.ipNetworks` that the container requested in addition to Docker's. */
   extraAddresses: 'docker.projectcalico.org/extra-addresses',
+  /** Comma-separated names of the container on its network in addition to its own; see `endpointAliases`. */
+  aliases: 'docker.projectcalico.org/aliases',
   /** `true` or `false` if the network overrides the pool's outgoing NAT. */
   natOutgoing: 'docker.projectcalico.org/nat-outgoing',
   /** `policy` if the network leaves published ports to the rules alone. */

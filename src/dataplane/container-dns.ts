@@ -1,0 +1,304 @@
+import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
+import { statSync } from 'node:fs';
+import { createServer, Socket, type Server } from 'node:net';
+import { parseAddress, addressToBytes } from '../ip/address.ts';
+import { DnsFrames, frame } from './dns-frames.ts';
+import { errnoName, refused } from './netlink/errno.ts';
+import type { Libc } from './netlink/libc.ts';
+import { inNetworkNamespace } from './netlink/network-namespace.ts';
+import { redirectDns } from './netlink/nftables-redirect.ts';
+import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
+
+/** Docker's name server in every container on a network other than the default bridge. */
+const server = parseAddress('127.0.0.11');
+const dnsPort = 53;
+const table = 'calico-names';
+/** Marks the queries that this process forwards. Any other value would do; only our own rule reads it. */
+const forwardedMark = 0x0ca11c0;
+
+/** Docker gives up after 4 s for each of at most three servers. */
+const answerMs = 12_000;
+const idleMs = 10_000;
+/** As many as Docker's own name server processes at a time, at most. */
+const maxForwarded = 1024;
+const maxConnections = 64;
+
+/** Returns the response to a query; `undefined`: Docker's name server shall respond. */
+export type AnswerDns = (query: Buffer, transport: 'udp' | 'tcp') => Buffer | undefined;
+
+/** The queries of all containers that wait for Docker's response, limited in number because each has a socket. */
+export class ForwardedQueries {
+  #count = 0;
+
+  /** Returns whether there may be one more; then `end` must follow. */
+  begin(): boolean {
+    if (this.#count >= maxForwarded) return false;
+    this.#count++;
+    return true;
+  }
+
+  end(): void {
+    this.#count--;
+  }
+}
+
+/** A container whose queries are received. */
+export interface ServedContainer {
+  /** Reports whether the namespace at the path is still the one that is served. */
+  isCurrent(): boolean;
+  /** Ends the redirect, then the sockets, which also keep the namespace. */
+  close(): void;
+}
+
+export interface ContainerDnsOptions {
+  readonly libc: Libc;
+  /** The container's network namespace: Docker's SandboxKey. */
+  readonly namespacePath: string;
+  readonly answer: AnswerDns;
+  readonly forwarded: ForwardedQueries;
+}
+
+/**
+ * Receives the queries of a container; `undefined` if its namespace does not exist. Throws `kernel/refused`, such as
+ * for a kernel before Linux 5.12.
+ */
+export function openContainerDns(options: ContainerDnsOptions): ServedContainer | undefined {
+  const namespace = namespaceAt(options);
+  return namespace === undefined ? undefined : new ContainerDns(options, namespace);
+}
+
+/** Identifies the namespace at the path; `undefined` if there is none. */
+function namespaceAt({ libc, namespacePath }: ContainerDnsOptions): number | undefined {
+  try {
+    inNetworkNamespace(libc, namespacePath, () => undefined);
+  } catch (error) {
+    if (isRefusal(error, 'ENOENT', 'EINVAL')) return undefined;
+    throw error;
+  }
+  return inodeOf(namespacePath);
+}
+
+function inodeOf(path: string): number | undefined {
+  return statSync(path, { throwIfNoEntry: false })?.ino;
+}
+
+/**
+ * Receives the DNS queries of a container to Docker's name server, over UDP and TCP, and forwards those that `answer`
+ * leaves to Docker. All sockets are in the container's network namespace, so a query says whose it is.
+ *
+ * The redirect ends with its socket, also when this process is killed: from then on queries reach Docker again.
+ */
+class ContainerDns implements ServedContainer {
+  readonly #options: ContainerDnsOptions;
+  readonly #namespace: number;
+  readonly #datagrams: DatagramSocket;
+  readonly #listener: Server;
+  readonly #redirect: NetlinkSocket;
+
+  constructor(options: ContainerDnsOptions, namespace: number) {
+    this.#options = options;
+    this.#namespace = namespace;
+    const { libc, namespacePath } = options;
+    const opened = inNetworkNamespace(libc, namespacePath, () => openSockets(libc));
+    this.#redirect = opened.redirect;
+    this.#datagrams = this.#serveDatagrams(opened.udp);
+    this.#listener = this.#serveConnections(opened.tcp);
+  }
+
+  isCurrent(): boolean {
+    return inodeOf(this.#options.namespacePath) === this.#namespace;
+  }
+
+  close(): void {
+    void this.#end();
+  }
+
+  async #end(): Promise<void> {
+    await this.#redirect.closeOffThread();
+    this.#datagrams.close();
+    this.#listener.close();
+  }
+
+  #serveDatagrams(fd: number): DatagramSocket {
+    const socket = createSocket('udp4');
+    socket.on('error', () => undefined);
+    socket.on('message', (query, client) => {
+      const respond = (response: Buffer) => socket.send(response, client.port, client.address);
+      const response = this.#options.answer(query, 'udp');
+      if (response === undefined) this.#forward(query, respond);
+      else respond(response);
+    });
+    socket.bind({ fd });
+    socket.unref();
+    return socket;
+  }
+
+  /** Sends a query to Docker's name server; calls back with the response if there is one. */
+  #forward(query: Buffer, respond: (response: Buffer) => void): void {
+    const { forwarded } = this.#options;
+    if (!forwarded.begin()) return;
+    const fd = this.#connect(datagramSocket);
+    if (fd === undefined) return forwarded.end();
+    const upstream = createSocket('udp4');
+    const end = () => upstream.close();
+    const timer = setTimeout(end, answerMs).unref();
+    upstream.once('close', () => {
+      clearTimeout(timer);
+      forwarded.end();
+    });
+    upstream.on('error', end);
+    upstream.on('message', (response) => {
+      // Others in the container can send to the socket only from the server's own address and port.
+      if (response.length < 2 || response.readUInt16BE(0) !== query.readUInt16BE(0)) return;
+      respond(response);
+      end();
+    });
+    upstream.bind({ fd });
+    upstream.unref();
+    this.#options.libc.send(fd, query, query.length, doNotSignal);
+  }
+
+  #serveConnections(fd: number): Server {
+    const listener = createServer((client) => this.#serveConnection(client));
+    listener.maxConnections = maxConnections;
+    listener.on('error', () => undefined);
+    listener.listen({ fd });
+    listener.unref();
+    return listener;
+  }
+
+  #serveConnection(client: Socket): void {
+    let upstream: Socket | undefined;
+    const end = () => {
+      client.destroy();
+      upstream?.destroy();
+    };
+    const queries = new DnsFrames();
+    const forward = (query: Buffer) => {
+      upstream ??= this.#upstream(client, end);
+      if (upstream === undefined) end();
+      else upstream.write(frame(query));
+    };
+    client.setTimeout(idleMs, end);
+    client.on('error', end);
+    client.once('close', end);
+    client.unref();
+    client.on('data', (data) => {
+      for (const query of queries.push(data)) {
+        const response = this.#options.answer(query, 'tcp');
+        if (response === undefined) forward(query);
+        else client.write(frame(response));
+      }
+    });
+  }
+
+  /** Connects to Docker's name server, and passes its responses on. */
+  #upstream(client: Socket, end: () => void): Socket | undefined {
+    const fd = this.#connect(streamSocket);
+    if (fd === undefined) return undefined;
+    const upstream = new Socket({ fd, readable: true, writable: true });
+    const responses = new DnsFrames();
+    upstream.setTimeout(answerMs, end);
+    upstream.on('error', end);
+    upstream.once('close', end);
+    upstream.unref();
+    upstream.on('data', (data) => {
+      for (const response of responses.push(data)) client.write(frame(response));
+    });
+    return upstream;
+  }
+
+  /** A socket to Docker's name server in the container, or `undefined` if it cannot be opened. */
+  #connect(type: number): number | undefined {
+    const { libc, namespacePath } = this.#options;
+    try {
+      return inNetworkNamespace(libc, namespacePath, () => {
+        const fd = openSocket(libc, type | nonBlocking);
+        const mark = int(forwardedMark);
+        libc.setsockopt(fd, socketLevel, markOption, mark, mark.length);
+        const name = socketName(dnsPort);
+        if (libc.connect(fd, name, name.length) < 0) {
+          const errno = libc.errno();
+          if (errnoName(errno) !== 'EINPROGRESS') {
+            libc.close(fd);
+            throw refused('connect to the name server', errno);
+          }
+        }
+        return fd;
+      });
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+interface Opened {
+  readonly udp: number;
+  readonly tcp: number;
+  readonly redirect: NetlinkSocket;
+}
+
+/** Opens the sockets in the namespace of the thread, and redirects queries to them. */
+function openSockets(libc: Libc): Opened {
+  const opened: { close: () => void }[] = [];
+  const bound = (type: number) => {
+    const fd = openSocket(libc, type);
+    opened.push({ close: () => libc.close(fd) });
+    // At Join, the loopback interface may not be up yet.
+    const one = int(1);
+    libc.setsockopt(fd, ipLevel, freeBind, one, one.length);
+    const name = socketName(0);
+    if (libc.bind(fd, name, name.length) < 0) throw refused('bind a DNS socket', libc.errno());
+    return fd;
+  };
+  try {
+    const [udp, tcp] = [bound(datagramSocket), bound(streamSocket)];
+    const redirect = NetlinkSocket.open(libc, netfilterFamily);
+    opened.push(redirect);
+    const ports = { udp: portOf(libc, udp), tcp: portOf(libc, tcp) };
+    redirectDns(redirect, { table, server, ports, exceptMark: forwardedMark });
+    return { udp, tcp, redirect };
+  } catch (error) {
+    for (const one of opened) one.close();
+    throw error;
+  }
+}
+
+const netfilterFamily = 12;
+const internetFamily = 2;
+const streamSocket = 1;
+const datagramSocket = 2;
+const closeOnExec = 0o2000000;
+const nonBlocking = 0o4000;
+const socketLevel = 1;
+const markOption = 36;
+const ipLevel = 0;
+const freeBind = 15;
+const doNotSignal = 0x4000;
+
+function openSocket(libc: Libc, type: number): number {
+  const fd = libc.socket(internetFamily, type | closeOnExec, 0);
+  if (fd < 0) throw refused('open a DNS socket', libc.errno());
+  return fd;
+}
+
+/** A `sockaddr_in` of the server. */
+function socketName(port: number): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeUInt16LE(internetFamily, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(addressToBytes(server), 4);
+  return bytes;
+}
+
+function portOf(libc: Libc, fd: number): number {
+  const name = Buffer.alloc(16);
+  libc.getsockname(fd, name, int(name.length));
+  return name.readUInt16BE(2);
+}
+
+function int(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeInt32LE(value, 0);
+  return bytes;
+}
