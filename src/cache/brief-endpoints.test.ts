@@ -53,7 +53,12 @@ const metadata = fc.record(
         maxKeys: 3,
       }),
     ),
-    annotations: oftenRight(fc.dictionary(fc.constantFrom('x', '__proto__'), fc.string())),
+    annotations: oftenRight(
+      fc.dictionary(
+        fc.constantFrom('x', '__proto__', 'docker.projectcalico.org/aliases'),
+        fc.oneof(fc.string(), fc.constantFrom('shop', 'shop,web')),
+      ),
+    ),
     other: odd,
   },
   { requiredKeys: ['name'] },

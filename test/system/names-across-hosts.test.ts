@@ -108,7 +108,7 @@ for (const kind of kinds) {
       const remote = (name: string, what: Remote) => remotes({ [name]: what });
 
       async function removeRemote(name: string): Promise<void> {
-        await lab.calico('delete', 'workloadendpoint', `libnetwork/${remoteName(name)}`);
+        await lab.calico('delete', 'workloadendpoint', remoteName(name), '-n', 'libnetwork');
       }
 
       /** The response that a process in the container gets. */
@@ -203,10 +203,11 @@ for (const kind of kinds) {
       });
 
       test('TCP and EDNS work; a large answer is truncated for others', async () => {
-        const many = Array.from({ length: 60 }, (_, n) => [
-          `many-${n}`,
-          { network: 'web', addresses: [`10.201.0.${n + 1}`], aliases: ['many'] },
-        ]);
+        const many = new Map<string, Remote>();
+        for (let n = 1; n <= 60; n++) {
+          const addresses = [`10.201.0.${n}`];
+          many.set(`many-${n}`, { network: 'web', addresses, aliases: ['many'] });
+        }
         await remotes(Object.fromEntries(many));
         const complete = async () => (await ask('asker', 'many', 'A', 'tcp')).data.length === 60;
         assert.ok(await lab.eventually(complete));

@@ -1,4 +1,5 @@
 import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
+import type { Stored } from '../../cache/view.ts';
 import type { ServedContainer } from '../../dataplane/container-dns.ts';
 import { describe } from '../../errors/error.ts';
 import { briefEndpoint, type BriefEndpoint } from '../../model/briefs.ts';
@@ -22,10 +23,12 @@ import { localNetwork } from './local-network.ts';
 
 type ContainerNamesKind = 'WorkloadEndpoint' | 'DockerNetwork';
 
-export interface ContainerNamesDeps extends Pick<
-  ManagerDeps,
-  'node' | 'log' | 'mirror' | 'resolvesNames'
-> {
+export interface ContainerNamesDeps extends Pick<ManagerDeps, 'node' | 'log' | 'resolvesNames'> {
+  readonly mirror: {
+    readonly cachedInBrief: (
+      kind: 'WorkloadEndpoint',
+    ) => ReadonlyMap<string, Stored<BriefEndpoint>>;
+  };
   readonly kernel: Pick<Kernel, 'openContainerDns'>;
 }
 

@@ -1,0 +1,241 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import packet from 'dns-packet';
+import type { EntryChange } from '../../cache/mirror.ts';
+import type { Stored } from '../../cache/view.ts';
+import type { AnswerDns } from '../../dataplane/container-dns.ts';
+import { parseNet } from '../../ip/cidr.ts';
+import { briefEndpoint, type BriefEndpoint } from '../../model/briefs.ts';
+import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import { ContainerNames } from './container-names.ts';
+
+interface Where {
+  readonly node?: string;
+  readonly network?: string;
+  readonly sandbox?: string;
+  readonly aliases?: string;
+  readonly address?: string;
+}
+
+function endpoint(name: string, where: Where = {}): WorkloadEndpoint {
+  const { node = 'here', network = 'web', sandbox, aliases, address = '10.0.0.1' } = where;
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: {
+      name,
+      namespace: 'libnetwork',
+      labels: { 'com.docker.network.name': network, 'com.docker.container.name': name },
+      annotations: {
+        ...(sandbox === undefined ? {} : { 'docker.projectcalico.org/sandbox': sandbox }),
+        ...(aliases === undefined ? {} : { 'docker.projectcalico.org/aliases': aliases }),
+      },
+    },
+    spec: {
+      orchestrator: 'libnetwork',
+      node,
+      endpoint: name,
+      ipNetworks: [parseNet(address)],
+      interfaceName: `cali${name}`,
+    },
+  };
+}
+
+/** A host whose containers' queries are answered without a kernel. */
+class Lab {
+  readonly served = new Map<string, AnswerDns>();
+  /** Namespaces that do not exist yet. */
+  readonly missing = new Set<string>();
+  readonly broken = new Set<string>();
+  readonly replaced = new Set<string>();
+  opened = 0;
+  readonly #briefs = new Map<string, Stored<BriefEndpoint>>();
+  readonly names: ContainerNames;
+
+  constructor(resolvesNames = true) {
+    const silent = () => undefined;
+    this.names = new ContainerNames({
+      node: 'here',
+      resolvesNames,
+      log: { error: silent, warn: silent, info: silent, debug: silent },
+      mirror: {
+        cachedInBrief: () => this.#briefs,
+      },
+      kernel: {
+        openContainerDns: (sandbox, answer) => {
+          this.opened++;
+          if (this.broken.has(sandbox)) throw new Error('EOPNOTSUPP');
+          if (this.missing.has(sandbox)) return undefined;
+          this.served.set(sandbox, answer);
+          this.replaced.delete(sandbox);
+          return {
+            isCurrent: () => !this.replaced.has(sandbox),
+            close: () => void this.served.delete(sandbox),
+          };
+        },
+      },
+    });
+  }
+
+  network(id: string, name: string | undefined): void {
+    const value: DockerNetwork | undefined =
+      name === undefined
+        ? undefined
+        : {
+            id,
+            node: 'here',
+            name,
+            ipam: 'calico',
+            internal: false,
+            ipv4: true,
+            ipv6: false,
+            subnets: [],
+            options: {},
+          };
+    this.#tell({
+      kind: 'DockerNetwork',
+      id: `here/${id}`,
+      before: undefined,
+      now: value && { id, value, modRevision: 1n },
+    });
+  }
+
+  local(name: string, now: WorkloadEndpoint | undefined): void {
+    const stored = now && { id: name, value: now, modRevision: 1n };
+    this.#tell({ kind: 'WorkloadEndpoint', id: name, before: undefined, now: stored });
+  }
+
+  remote(name: string, now: WorkloadEndpoint | undefined): void {
+    const brief = now && briefEndpoint(now);
+    if (brief === undefined) this.#briefs.delete(name);
+    else this.#briefs.set(name, { id: name, value: brief, modRevision: 1n });
+    this.names.onBrief({ kind: 'WorkloadEndpoint', id: name, brief });
+    this.names.apply('routes');
+  }
+
+  linkIsUp(name: string): void {
+    this.names.onEvent({
+      kind: 'link',
+      isGone: false,
+      link: {
+        index: 1,
+        name,
+        mac: 'ee:ee:ee:ee:ee:ee',
+        mtuBytes: 1500,
+        isUp: true,
+        hasCarrier: true,
+        leadsOut: true,
+      },
+    });
+  }
+
+  ask(sandbox: string, name: string): readonly unknown[] | undefined {
+    const answer = this.served.get(sandbox) ?? assert.fail(`${sandbox} is not served`);
+    const query = packet.encode({ type: 'query', id: 1, questions: [{ name, type: 'A' }] });
+    const response = answer(query, 'udp');
+    return (
+      response &&
+      packet.decode(response).answers?.map((one) => (one.type === 'A' ? one.data : one.type))
+    );
+  }
+
+  #tell(change: EntryChange<'WorkloadEndpoint' | 'DockerNetwork'>): void {
+    this.names.onChange(change);
+    this.names.apply('routes');
+  }
+}
+
+test('queries of a container are received from when another host is on one of its networks, until it is gone', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.equal(lab.served.size, 0, 'on a single host, Docker alone responds');
+  lab.remote('far', endpoint('far', { node: 'there', network: 'other' }));
+  assert.equal(lab.served.size, 0);
+  lab.remote('api', endpoint('api', { node: 'there', address: '10.0.0.9' }));
+  assert.deepEqual(lab.ask('ns1', 'api'), ['10.0.0.9']);
+  assert.equal(lab.ask('ns1', 'app'), undefined);
+  assert.equal(lab.ask('ns1', 'far'), undefined);
+  lab.remote('api', undefined);
+  assert.equal(lab.ask('ns1', 'api'), undefined);
+  lab.local('late', endpoint('late', { sandbox: 'ns2' }));
+  assert.ok(!lab.served.has('ns2'));
+  lab.local('app', undefined);
+  assert.equal(lab.served.size, 0);
+});
+
+test('a network that is created later has the names that were there before', () => {
+  const lab = new Lab();
+  lab.remote('api', endpoint('api', { node: 'there', aliases: 'shop', address: '10.0.0.9' }));
+  lab.network('n1', 'web');
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.deepEqual(lab.ask('ns1', 'shop'), ['10.0.0.9']);
+  lab.network('n1', undefined);
+  assert.equal(lab.ask('ns1', 'shop'), undefined);
+});
+
+test('a container that joins another network resolves its names from then on, and no longer when it leaves', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.network('n2', 'other');
+  lab.remote('api', endpoint('api', { node: 'there', address: '10.0.0.9' }));
+  lab.remote('far', endpoint('far', { node: 'there', network: 'other', address: '10.0.0.8' }));
+  lab.local('e1', endpoint('e1', { sandbox: 'ns1' }));
+  assert.equal(lab.ask('ns1', 'far'), undefined);
+  lab.local('e2', endpoint('e2', { sandbox: 'ns1', network: 'other' }));
+  assert.deepEqual(lab.ask('ns1', 'far'), ['10.0.0.8']);
+  lab.local('e2', undefined);
+  assert.equal(lab.ask('ns1', 'far'), undefined);
+  assert.deepEqual(lab.ask('ns1', 'api'), ['10.0.0.9']);
+});
+
+test('where the namespace appears after Join, it is served as soon as its interface is up', () => {
+  const lab = new Lab();
+  lab.missing.add('ns1');
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.equal(lab.served.size, 0);
+  assert.deepEqual(lab.names.checks(), []);
+  lab.missing.delete('ns1');
+  lab.linkIsUp('caliapp');
+  assert.ok(lab.served.has('ns1'));
+  const { opened } = lab;
+  lab.linkIsUp('caliapp');
+  assert.equal(lab.opened, opened, 'it is served already');
+  lab.replaced.add('ns1');
+  lab.linkIsUp('caliapp');
+  assert.equal(lab.opened, opened + 1, 'another namespace at the same path');
+});
+
+test('a container that cannot be served is reported, does not stop others, and is not tried again at once', () => {
+  const lab = new Lab();
+  lab.broken.add('ns1');
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  lab.local('db', endpoint('db', { sandbox: 'ns2' }));
+  assert.ok(lab.served.has('ns2'));
+  const [check] = lab.names.checks();
+  assert.match(
+    check?.detail ?? '',
+    /container endpoint app cannot resolve names of other hosts: .*EOPNOTSUPP/,
+  );
+  const { opened } = lab;
+  lab.names.poll();
+  assert.equal(lab.opened, opened);
+  lab.broken.clear();
+  lab.names.resync();
+  lab.names.poll();
+  assert.ok(lab.served.has('ns1'));
+  assert.deepEqual(lab.names.checks(), []);
+});
+
+test('without the setting, no container is served', () => {
+  const lab = new Lab(false);
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.equal(lab.opened, 0);
+});
