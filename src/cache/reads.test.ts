@@ -123,6 +123,19 @@ test('a plan that depends on the absence of other entries of a kind is run again
     assert.deepEqual([result, watched.commits], [1, 2]);
   }));
 
+test('a value that cannot be read is named with its own kind only', () =>
+  withUncachedView(async (writer, _, put) => {
+    await put('IPReservation', 'r', { kind: 'IPReservation' });
+    await put('Handle', 'h', { block: 3 });
+    const { result } = await writer.write((draft) => {
+      const read = [...draft.entries('IPReservation'), ...draft.entries('Handle')].length;
+      const of = (kind: 'IPReservation' | 'Handle') =>
+        [...draft.unreadable(kind)].map(([id]) => id);
+      return { read, reservations: of('IPReservation'), handles: of('Handle') };
+    }, signal);
+    assert.deepEqual(result, { read: 0, reservations: ['r'], handles: ['h'] });
+  }));
+
 function reservation(name: string): object {
   return {
     kind: 'IPReservation',
