@@ -6,7 +6,7 @@ const isSmall = process.execArgv.includes(growsSlowly);
 
 /**
  * Lets the heap grow faster while it fills, and slowly again afterwards: a listing of a large datastore would otherwise
- * take more than half of its time, and its longest pauses, for collections that free nothing. No-op in a process that
+ * take about half of its time, and its longest pauses, for collections that free nothing. No-op in a process that
  * was not started to stay small.
  */
 export function growHeap(isFilling: boolean): void {
