@@ -260,9 +260,11 @@ export class GroupDraft implements Draft, WrittenValues {
       compares.push({ key, modRevision: seenRevision });
       // A key that the group both created and removed never existed: compare only, do not write.
       if (!isWritten || (value === undefined && seenRevision === 0n)) continue;
+      const lease = value && entryTypeOf[kind].leaseOf(value);
       writes.push({
         key,
         value: value === undefined ? undefined : entryTypeOf[kind].encode(value),
+        ...(lease === undefined ? {} : { lease }),
       });
     }
   }

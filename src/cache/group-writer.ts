@@ -39,6 +39,7 @@ export class GroupWriter implements RetryingWriter {
   /** The view that plans read: the base, and the entries read from the datastore for the group in progress. */
   readonly view: Reads;
   readonly #readableMs: number;
+  readonly #guard: (draft: Draft) => void;
   #queue: Queued[] = [];
   /** Plans that wait to be committed with another plan, and the timer that ends the wait. */
   readonly #waiting: Queued[] = [];
@@ -49,11 +50,15 @@ export class GroupWriter implements RetryingWriter {
   /** Transactions committed or attempted since the start. */
   transactions = 0;
 
-  /** `readableMs`: how long a group waits until the mirror has the writes of the previous group. */
-  constructor(base: Base, readableMs = 5000) {
+  /**
+   * `readableMs`: how long a group waits until the mirror has the writes of the previous group. `guard` is called for
+   * every plan that writes; the plan fails if it throws.
+   */
+  constructor(base: Base, readableMs = 5000, guard: (draft: Draft) => void = () => undefined) {
     this.#base = base;
     this.view = new Reads(base);
     this.#readableMs = readableMs;
+    this.#guard = guard;
   }
 
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>> {
@@ -195,6 +200,7 @@ export class GroupWriter implements RetryingWriter {
       if (wasLocked && draft.writtenKeys > before && isLocked(draft)) {
         throw lockedError(this.#base.datastore.endpoint);
       }
+      if (draft.writtenKeys > before) this.#guard(draft);
       return outcome;
     } catch (error) {
       draft.restore(savepoint);

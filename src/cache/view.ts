@@ -75,6 +75,7 @@ const groupedById: ReadonlySet<EntryKind> = new Set([
   'Affinity6',
   'DockerNetwork',
   'DockerPool',
+  'NodeReport',
 ]);
 
 /** Returns the key or the key prefix of a request. */

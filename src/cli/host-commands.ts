@@ -51,7 +51,7 @@ async function clean(context: CliContext, keep: readonly string[]): Promise<void
 }
 
 async function listNetworks(context: CliContext): Promise<void> {
-  const node = nodeName(context.settings().nodeName);
+  const node = nodeName(context.settings());
   const networks = await context.withStore(({ look }) =>
     look((view) => [...view.list('DockerNetwork', `${node}/`).values()]),
   );

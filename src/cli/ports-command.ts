@@ -21,7 +21,7 @@ export function addPortsCommand(program: Command, context: CliContext): void {
       'list published ports of containers on Calico networks (docker port cannot show them)',
     )
     .action(async (name: string | undefined) => {
-      const node = nodeName(context.settings().nodeName);
+      const node = nodeName(context.settings());
       const endpoints = await context.withStore(({ look }) =>
         look((view) =>
           [...view.list('WorkloadEndpoint', endpointIdsOf(node)).values()]

@@ -16,6 +16,7 @@ import { writeInSteps, type Failed } from '../datastore/steps.ts';
 import type { View } from '../cache/view.ts';
 import type { Draft } from '../datastore/writer.ts';
 import type { CliContext } from './context.ts';
+import { deleteNodes } from './node-commands.ts';
 import { unenforcedNotes } from './unenforced-notes.ts';
 import { applyResource, deleteResource, idsInDraft } from './resource-plans.ts';
 import { formatResources, readResource, readResources } from './resource-table.ts';
@@ -131,10 +132,12 @@ function keysOf(targets: readonly Target[]): readonly Target[] {
 
 /** Like `applyAll`. Returns the resources that do not exist. */
 async function deleteAll(
-  { readAhead, writeAll, rehearse }: Store,
+  store: Store,
   targets: readonly Target[],
-  { out }: CliContext,
+  context: CliContext,
 ): Promise<readonly Target[]> {
+  const { readAhead, writeAll, rehearse } = store;
+  const { out } = context;
   const isThere = (draft: Draft, { kind, id }: Target) =>
     resourceTypeOf[kind].protection(id) !== undefined || idsInDraft(draft, kind, id).length > 0;
   const plan = (some: readonly Target[]) => (draft: Draft) => {
@@ -149,12 +152,16 @@ async function deleteAll(
     for (const { kind, id } of found) deleteResource(draft, kind, id);
     return found;
   });
-  const failed = await writeInSteps(present, async (step) => {
+  // A Node goes with everything that belongs to it, as with calicoctl.
+  const nodes = present.flatMap(({ kind, id }) => (kind === 'Node' ? [id] : []));
+  await deleteNodes(context, store, { names: nodes, isForced: false });
+  const others = present.filter(({ kind }) => kind !== 'Node');
+  const failed = await writeInSteps(others, async (step) => {
     await readAhead(keysOf(step));
     await writeAll(plan(step));
     for (const { kind, id } of step) out(`${kind} ${id} deleted\n`);
   });
-  throwFailed(failed, present.length, ({ kind, id }) => [kind, id]);
+  throwFailed(failed, others.length, ({ kind, id }) => [kind, id]);
   return targets.filter((target) => !present.includes(target));
 }
 

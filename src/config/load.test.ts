@@ -62,6 +62,22 @@ const network: Example = {
   ],
 };
 
+const detection: Example = {
+  taken: [
+    ['can-reach=example.com', { by: 'can-reach', destination: 'example.com' }],
+    ['cidr=10.0.0.0/8, fd00::/8', { by: 'cidr', cidrs: ['10.0.0.0/8', 'fd00::/8'] }],
+    ['interface=eth.*,ens3', { by: 'interface', pattern: /(?:eth.*)|(?:ens3)/ }],
+    ['skip-interface=wg', { by: 'skip-interface', pattern: /(?:wg)/ }],
+  ],
+  refused: [
+    ['first', /must be first-found, can-reach=HOST/],
+    ['can-reach=', /must be first-found, can-reach=HOST/],
+    ['kubernetes-internal-ip', /must be first-found, can-reach=HOST/],
+    ['interface=(', /regular expression/i],
+    ['cidr=10.0.0.1/8', /host bits/],
+  ],
+};
+
 const examples: { readonly [K in SettingKey]: Example } = {
   nodeName: {
     taken: [
@@ -73,6 +89,28 @@ const examples: { readonly [K in SettingKey]: Example } = {
       ['a_b', /lower-case DNS name/],
     ],
   },
+  nodeNameFile: anyText('/tmp/a', '/tmp/b'),
+  ip: {
+    taken: [
+      ['autodetect', 'autodetect'],
+      ['none', 'none'],
+      ['172.16.0.11/24', { address: '172.16.0.11', prefixLength: 24 }],
+      ['172.16.0.11', { address: '172.16.0.11', prefixLength: undefined }],
+    ],
+    refused: [
+      ['fd00::1/64', /must be autodetect, none, or an IPv4 address/],
+      ['host-1', /must be autodetect, none, or an IPv4 address/],
+    ],
+  },
+  ip6: {
+    taken: [
+      ['none', 'none'],
+      ['FD00::1/64', { address: 'fd00::1', prefixLength: 64 }],
+    ],
+    refused: [['172.16.0.11/24', /must be autodetect, none, or an IPv6 address/]],
+  },
+  ipDetection: detection,
+  ip6Detection: detection,
   etcdEndpoints: {
     taken: [
       ['http://10.0.0.1:2379', ['http://10.0.0.1:2379']],

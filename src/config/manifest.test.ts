@@ -17,7 +17,11 @@ const manifest = z
   .parse(JSON.parse(readFileSync('config.json', 'utf8')));
 
 /** A path on the host: in the managed plugin it is the manifest that says where the host's is. */
-const placesOnly = new Set(['CALICO_DATASTORE_FILE', 'CALICO_SNAPSHOT_FILE']);
+const placesOnly = new Set([
+  'CALICO_DATASTORE_FILE',
+  'CALICO_NODENAME_FILE',
+  'CALICO_SNAPSHOT_FILE',
+]);
 
 test('the manifest of the managed plugin offers every setting, and no other', () => {
   const known = Object.values(settingsSchema.shape).map(

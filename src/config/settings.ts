@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { describe } from '../errors/error.ts';
-import { parseCidr, type Cidr } from '../ip/cidr.ts';
+import { parseCidr, parseInterfaceAddress, type Cidr } from '../ip/cidr.ts';
+import { familyOf, tryParseAddress, type IpAddress, type IpFamily } from '../ip/address.ts';
 
 /**
  * All settings: name in the environment and in the settings file, schema, default, and help. Names that Calico or the
@@ -97,12 +98,93 @@ const nodeName = z
     'must be a lower-case DNS name such as host-1 or host-1.example.com',
   );
 
+/** How the address of this host is chosen. Source: calico/node, `IP_AUTODETECTION_METHOD`. */
+export type DetectionMethod =
+  | { readonly by: 'first-found' }
+  /** The source address of packets to a host. */
+  | { readonly by: 'can-reach'; readonly destination: string }
+  | { readonly by: 'interface' | 'skip-interface'; readonly pattern: RegExp }
+  | { readonly by: 'cidr'; readonly cidrs: readonly Cidr[] };
+
+const detectionMethod = z.string().transform((value, context): DetectionMethod => {
+  const [, by = '', argument] = /^([a-z-]+)(?:=(.+))?$/.exec(value) ?? [];
+  const parts = (argument ?? '').split(/\s*,\s*/).filter((part) => part !== '');
+  try {
+    if (by === 'first-found' && argument === undefined) return { by };
+    if (parts.length > 0) {
+      if (by === 'can-reach') return { by, destination: argument ?? '' };
+      if (by === 'cidr') return { by, cidrs: parts.map(parseCidr) };
+      if (by === 'interface' || by === 'skip-interface') {
+        return { by, pattern: new RegExp(parts.map((part) => `(?:${part})`).join('|')) };
+      }
+    }
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: describe(error) });
+    return z.NEVER;
+  }
+  context.addIssue({
+    code: 'custom',
+    message:
+      'must be first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR',
+  });
+  return z.NEVER;
+});
+
+/** The address of this host in one family: detected, none, or given; without a prefix length that of the interface. */
+export type HostAddress =
+  | 'autodetect'
+  | 'none'
+  | { readonly address: IpAddress; readonly prefixLength: number | undefined };
+
+function addressFrom(text: string): Exclude<HostAddress, string> | undefined {
+  const address = tryParseAddress(text);
+  if (address !== undefined) return { address, prefixLength: undefined };
+  try {
+    return parseInterfaceAddress(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function hostAddress(family: IpFamily) {
+  return z.string().transform((value, context): HostAddress => {
+    if (value === 'autodetect' || value === 'none') return value;
+    const given = addressFrom(value);
+    if (given !== undefined && familyOf(given.address) === family) return given;
+    context.addIssue({
+      code: 'custom',
+      message: `must be autodetect, none, or an IPv${family} address such as ${family === 4 ? '172.16.0.11/24' : 'fd00::11/64'}`,
+    });
+    return z.NEVER;
+  });
+}
+
 /** Schema of all settings: parses strings to values. */
 export const settingsSchema = z.object({
   nodeName: nodeName.optional().register(settingMeanings, {
     name: 'NODENAME',
-    help: 'name of this host in the datastore; default: /var/lib/calico/nodename, else the host name in lower case',
+    help: 'name of this host in the datastore; default: the name in CALICO_NODENAME_FILE, else the host name in lower case',
     formerName: 'CALICO_LIBNETWORK_HOSTNAME',
+  }),
+  nodeNameFile: text.prefault('/var/lib/calico/nodename').register(settingMeanings, {
+    name: 'CALICO_NODENAME_FILE',
+    help: 'file that keeps the name of this host, so that renaming the host does not make it another node',
+  }),
+  ip: hostAddress(4).prefault('autodetect').register(settingMeanings, {
+    name: 'IP',
+    help: 'IPv4 address of this host for other hosts: autodetect, none, or an address such as 172.16.0.11/24',
+  }),
+  ip6: hostAddress(6).prefault('autodetect').register(settingMeanings, {
+    name: 'IP6',
+    help: 'IPv6 address of this host for other hosts: autodetect, none, or an address such as fd00::11/64',
+  }),
+  ipDetection: detectionMethod.prefault('first-found').register(settingMeanings, {
+    name: 'IP_AUTODETECTION_METHOD',
+    help: 'how to choose the IPv4 address: first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR',
+  }),
+  ip6Detection: detectionMethod.prefault('first-found').register(settingMeanings, {
+    name: 'IP6_AUTODETECTION_METHOD',
+    help: 'how to choose the IPv6 address: first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR',
   }),
   etcdEndpoints: endpoints.optional().register(settingMeanings, {
     name: 'ETCD_ENDPOINTS',

@@ -17,6 +17,8 @@ export interface AgentComponent {
   readonly agent: Agent;
   readonly hostPorts: HostPortReservations;
   readonly links: Links;
+  /** Calls the function when addresses of the host change; returns a function that unsubscribes. */
+  readonly onAddresses: (changed: () => void) => () => void;
   /** Follows datastore and kernel until the daemon's signal is aborted. */
   run(): Promise<void>;
   close(): void;
@@ -48,11 +50,21 @@ export function createAgentComponent(
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
-  const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
+  const onAddresses = new Set<() => void>();
+  const monitor = new KernelMonitor(sockets.libc, (events) => {
+    if (events.some(({ kind }) => kind === 'address' || kind === 'overrun')) {
+      for (const changed of onAddresses) changed();
+    }
+    agent.onKernelEvents(events);
+  });
   return {
     agent,
     hostPorts,
     links,
+    onAddresses: (changed) => {
+      onAddresses.add(changed);
+      return () => onAddresses.delete(changed);
+    },
     run: () => {
       const monitoring = keep(
         'kernel monitor',

@@ -4,7 +4,7 @@ import type { Settings } from '../config/settings.ts';
 import { openKernelSockets, type KernelSockets } from '../dataplane/kernel-sockets.ts';
 import { ToolRunner } from '../dataplane/process.ts';
 import { hasIpv6 } from '../host/networks.ts';
-import { nodeName } from '../host/node-name.ts';
+import { keepName } from '../host/node-name.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { createStamp, type Stamp } from '../model/stamp.ts';
 import { createLogger, type Logger } from '../telemetry/log.ts';
@@ -17,6 +17,8 @@ export interface Common {
   /** Aborted when the daemon must stop. */
   readonly signal: AbortSignal;
   readonly node: string;
+  /** Sentences on the choice of the name. */
+  readonly nameWarnings: readonly string[];
   readonly families: readonly IpFamily[];
   readonly now: () => Date;
   readonly startedAt: Date;
@@ -46,10 +48,13 @@ export function createCommon(options: {
   const log = createLogger({ level: settings.logLevel, write, now });
   const metrics = createMetrics();
   const supervisor = createSupervisor({ log, metrics, isDatastoreAway });
+  const { name: node, warnings: nameWarnings } = keepName(settings);
+  for (const warning of nameWarnings) log.warn(warning);
   return {
     settings,
     signal,
-    node: nodeName(settings.nodeName, (text) => log.warn(text)),
+    node,
+    nameWarnings,
     families: settings.ipv6 === 'auto' && hasIpv6() ? [4, 6] : [4],
     now,
     startedAt: now(),

@@ -58,6 +58,7 @@ export function startControlComponent(
         dockerPools: dockerAddressPools,
         hostProblems: parts.docker.problems(),
         moreChecks: [
+          ...parts.docker.nodeChecks(),
           backgroundCheck(supervisor.reports()),
           ...installChecks(lastConflict(dirname(settings.controlSocket))),
           ...otherChainChecks((isRequested) => listFilterChains(sockets.netfilter, isRequested)),

@@ -10,27 +10,25 @@ import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from '../ipam/maintenance/keep-last-addresses.ts';
+import { hostIdentity } from '../host/node-identity.ts';
+import { hostInterfaces } from '../host/node-addresses.ts';
 import type { Common } from './common.ts';
+import { NodePresence } from './node-presence.ts';
 
 /** The datastore and its copy in memory. */
 export interface DatastoreComponent {
   readonly datastore: Datastore;
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
+  readonly presence: NodePresence;
   readonly local: LocalEndpoints;
   readonly last: LastAddresses;
   /** Follows it until the daemon's signal is aborted. */
   run(): Promise<unknown>;
 }
 
-export async function openDatastoreComponent({
-  settings,
-  node,
-  log,
-  supervisor,
-  keep,
-  signal,
-}: Common): Promise<DatastoreComponent> {
+export async function openDatastoreComponent(common: Common): Promise<DatastoreComponent> {
+  const { settings, node, log, supervisor, keep, signal, sockets } = common;
   const datastore = await openDatastore(datastoreOptions(settings));
   const { snapshotFile: file } = settings;
   const warn = (text: string) => log.warn(text);
@@ -43,7 +41,13 @@ export async function openDatastoreComponent({
     undefined,
     nodeScope(node),
   );
-  const writer = new GroupWriter(mirror);
+  const presence = new NodePresence({
+    ...common,
+    nodeNameFile: settings.nodeNameFile,
+    leases: datastore.leases,
+    identity: () => hostIdentity(hostInterfaces(sockets.rtnetlink)),
+  });
+  const writer = new GroupWriter(mirror, undefined, (draft) => presence.guard(draft));
   const local = indexLocalEndpoints(mirror, node);
   const last = new LastAddresses();
   const lastFile = join(dirname(file), 'last-addresses.json');
@@ -52,6 +56,7 @@ export async function openDatastoreComponent({
     datastore,
     mirror,
     writer,
+    presence,
     local,
     last,
     run: () =>

@@ -16,17 +16,18 @@ import type { PluginServer } from '../driver/plugin/plugin-server.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
 import { CalicoError } from '../errors/error.ts';
 import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.ts';
-import { hostInterfaces } from '../host/node-addresses.ts';
+import { detectAddresses } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
 import { orphanedVeths } from '../workload/links.ts';
 import type { AgentComponent } from './agent-component.ts';
 import { initializeDatastore } from './initialize-datastore.ts';
-import { followNodeAddress } from './node-address.ts';
+import { NodeAddress } from './node-address.ts';
 import { mtuOfContainer } from './container-mtu.ts';
 import { keepTunnelAddresses } from './tunnel-addresses.ts';
 import type { Common } from './common.ts';
 import { pluginServers } from './plugin-servers.ts';
+import type { Check } from '../telemetry/status-report.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
 
 const reclaimIntervalMs = 30_000;
@@ -38,14 +39,16 @@ export interface DockerComponent {
   readonly serverWith: (scope: 'local' | 'global') => Promise<PluginServer>;
   /** Returns why this engine cannot be served, as sentences. */
   problems(): readonly string[];
+  /** Returns the status checks of this host as a node. */
+  nodeChecks(): readonly Check[];
   /** Initializes the datastore, then follows Docker until the daemon's signal is aborted. */
   run(): Promise<unknown>;
 }
 
 export function createDockerComponent(
   common: Common,
-  { datastore, mirror, writer, local, last }: DatastoreComponent,
-  { agent, hostPorts, links }: AgentComponent,
+  { datastore, mirror, writer, presence, local, last }: DatastoreComponent,
+  { agent, hostPorts, links, onAddresses }: AgentComponent,
 ): DockerComponent {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
   const engine = createDockerApi(settings.dockerHost);
@@ -99,9 +102,18 @@ export function createDockerComponent(
   const work = supervisor.work('datastore initialization');
   const ranges = () => rangesInUse(sockets.rtnetlink);
   const initialised = initializeDatastore(
-    { node, settings, families, mirror, writer, stamp, work, rangesInUse: ranges },
+    { node, settings, families, mirror, writer, presence, stamp, work, rangesInUse: ranges },
     signal,
   );
+  const choices = {
+    4: { address: settings.ip, method: settings.ipDetection },
+    6: { address: settings.ip6, method: settings.ip6Detection },
+  };
+  const nodeAddress = new NodeAddress({
+    ...base,
+    detect: () => detectAddresses(sockets.rtnetlink, choices),
+    onAddresses,
+  });
   let problem: string | undefined;
   const onEngine = ({ isRootless }: Engine) => {
     problem = isRootless
@@ -127,19 +139,14 @@ export function createDockerComponent(
       common.keep('containers', (lives) =>
         followContainers({ docker, listener: last }, lives, signal),
       ),
-      common.keep('node address', (work) =>
-        followNodeAddress(
-          { ...base, interfaces: () => hostInterfaces(sockets.rtnetlink) },
-          work,
-          signal,
-        ),
-      ),
       common.keep('tunnel addresses', (tunnels) =>
         keepTunnelAddresses({ ...base, families, now, work: tunnels }, signal),
       ),
       ...(aliases === undefined
         ? []
         : [common.keep('container aliases', (work) => aliases.run(work, signal))]),
+      common.keep('node address', (following) => nodeAddress.run(following, signal)),
+      common.keep('node report', (reporting) => presence.run(writer, reporting, signal)),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),
@@ -162,13 +169,15 @@ export function createDockerComponent(
   return {
     docker,
     problems: () => (problem === undefined ? [] : [problem]),
+    nodeChecks: () => [...presence.checks(), ...nodeAddress.checks()],
     serverWith: pluginServers({
       network: networkDriverMethods({ networks, endpoints, gateways: containers, connectivity }),
       ipam,
       initialised,
       isAway: () => work.report().last !== undefined || mirror.health.lastError !== undefined,
       whyNotReady: () =>
-        isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync(),
+        presence.problem ??
+        (isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync()),
       log,
       metrics: common.metrics,
       onActivated: () => connectivity.engineBegan(),

@@ -4,6 +4,7 @@ import { Work } from '../async/supervise.ts';
 import { loadSettings } from '../config/load.ts';
 import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { initializeDatastore } from './initialize-datastore.ts';
+import { presenceOf } from './node-presence.fixture.ts';
 
 const signal = AbortSignal.timeout(600_000);
 const resources = '/calico/resources/v3/projectcalico.org/';
@@ -27,6 +28,7 @@ async function startedWith(unreadable: string) {
       families: [4],
       mirror,
       writer,
+      presence: presenceOf('host-a'),
       stamp: (resource) => resource,
       work: new Work('datastore initialization', { onFailure }),
       rangesInUse: () => [],

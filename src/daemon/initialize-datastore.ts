@@ -9,6 +9,7 @@ import type { Draft, Writer } from '../datastore/writer.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { createDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
+import type { NodePresence } from './node-presence.ts';
 
 export interface InitializeDeps {
   readonly node: string;
@@ -16,6 +17,7 @@ export interface InitializeDeps {
   readonly families: readonly IpFamily[];
   readonly mirror: LiveMirror;
   readonly writer: Writer;
+  readonly presence: NodePresence;
   readonly stamp: Stamp;
   readonly work: Work;
   /** Ranges that a default pool must not overlap. */
@@ -23,19 +25,19 @@ export interface InitializeDeps {
 }
 
 /**
- * Creates the basic objects as soon as the datastore can be read: cluster, tier and Node, and the default pools if
- * there is no pool. Retries until it succeeds or the signal is aborted.
+ * Claims this host's name and creates the basic objects as soon as the datastore can be read: cluster, tier and Node,
+ * and the default pools if there is no pool. Retries until it succeeds or the signal is aborted.
  */
 export async function initializeDatastore(
   deps: InitializeDeps,
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, writer, work } = deps;
+  const { mirror, writer, presence, work } = deps;
   const delays = backoffMs(100, 2000);
   while (!signal.aborted) {
     try {
       await mirror.reached(0n, signal);
-      await writer.write((draft) => createContents(draft, deps), signal);
+      await presence.claim(writer, (draft) => createContents(draft, deps), signal);
       work.succeeded();
       return;
     } catch (error) {

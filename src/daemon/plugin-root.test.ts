@@ -7,7 +7,7 @@ const checkout = join(import.meta.dirname, '../..');
 
 test("what the program reads below /etc is the host's in the managed plugin's root as well", () => {
   const build = readFileSync(join(checkout, 'plugin/build'), 'utf8');
-  const linked = /for name in ([a-z ]+); do ln -s "\/host\/etc\/\$name"/
+  const linked = /for name in ([a-z -]+); do ln -s "\/host\/etc\/\$name"/
     .exec(build)?.[1]
     ?.split(' ');
   const sources = globSync('src/**/*.ts', { cwd: checkout }).filter(

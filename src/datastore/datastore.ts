@@ -37,6 +37,23 @@ export interface RangeCompare {
 export interface Write {
   readonly key: string;
   readonly value: string | undefined;
+  /** The key is removed when this lease expires. */
+  readonly lease?: string;
+}
+
+/**
+ * Leases, which expire unless they are renewed: their keys exist while a process lives. All methods throw
+ * `datastore/unavailable`.
+ */
+export interface Leases {
+  /** Returns a lease that expires after so many seconds. */
+  grant(seconds: number): Promise<string>;
+  /** Renews a lease for its whole time; returns whether it still existed. */
+  renew(lease: string): Promise<boolean>;
+  /** Returns the seconds since a lease was granted or renewed; `undefined`: it has expired. */
+  ageSeconds(lease: string): Promise<number | undefined>;
+  /** Ends a lease and removes its keys. */
+  revoke(lease: string): Promise<void>;
 }
 
 /** All writes, or none if one comparison fails. A key may be written once; removing an absent key is no error. */
@@ -82,6 +99,9 @@ export interface ChangeBatch {
 export interface Datastore {
   /** Location for messages: a URL list or a file. */
   readonly endpoint: string;
+
+  /** Absent in a store of one host. */
+  readonly leases?: Leases;
 
   /**
    * Returns the values of some keys at one revision; absent keys are not among the items. Throws

@@ -1,6 +1,7 @@
 import { ConstantBackoff, noop } from 'cockatiel';
 import {
   Etcd3,
+  LeaseClient,
   WatchClient,
   type ICompare,
   type IOptions,
@@ -19,6 +20,7 @@ import type {
   Transaction,
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
+import { EtcdLeases } from './etcd-leases.ts';
 import { watchEtcd } from './etcd-watch.ts';
 import { maxOperations } from './transaction-size.ts';
 
@@ -55,6 +57,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
 
 class Client extends Etcd3 {
   readonly watches = new WatchClient(this.pool);
+  readonly leases = new LeaseClient(this.pool);
 }
 
 /**
@@ -81,12 +84,14 @@ function tunedPolicies(): Omit<IOptions, 'hosts'> {
 
 class EtcdStore implements Datastore {
   readonly endpoint: string;
+  readonly leases: EtcdLeases;
   readonly #client: Client;
   readonly #closing = new AbortController();
 
   constructor(client: Client, endpoint: string) {
     this.#client = client;
     this.endpoint = endpoint;
+    this.leases = new EtcdLeases(client.leases, (send) => this.#call(send), callMs);
   }
 
   async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
@@ -165,10 +170,10 @@ class EtcdStore implements Datastore {
     try {
       const response = await this.#client.kv.txn({
         compare: [...compares.map(toCompare), ...ranges.map(toRangeCompare)],
-        success: writes.map(({ key, value }) =>
+        success: writes.map(({ key, value, lease = '0' }) =>
           value === undefined
             ? { request_delete_range: { key: Buffer.from(key) } }
-            : { request_put: { key: Buffer.from(key), value: Buffer.from(value) } },
+            : { request_put: { key: Buffer.from(key), value: Buffer.from(value), lease } },
         ),
         failure: [
           ...compares.map(({ key }) => ({ request_range: { key: Buffer.from(key) } })),

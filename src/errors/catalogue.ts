@@ -6,6 +6,7 @@ import { driverErrors } from './driver.ts';
 import { ipamErrors } from './ipam.ts';
 import { kernelErrors } from './kernel.ts';
 import { modelErrors } from './model.ts';
+import { nodeErrors } from './node.ts';
 import { portErrors } from './ports.ts';
 import { entry } from './spec.ts';
 
@@ -20,5 +21,6 @@ export const catalogue = {
   ...ipamErrors,
   ...kernelErrors,
   ...modelErrors,
+  ...nodeErrors,
   ...portErrors,
 } as const;

@@ -30,6 +30,8 @@ export interface EntryType<Value> {
    * their group.
    */
   readonly isObserved: boolean;
+  /** Returns the lease with which the store removes the entry, if it does. */
+  readonly leaseOf: (value: Value) => string | undefined;
 }
 
 /** Writes and parses the part of a key after the prefix; `undefined` for the key of another kind. */
@@ -46,6 +48,7 @@ export interface EntryOptions<Value> {
   readonly segment?: Segment;
   readonly groups?: (id: string, value: Value) => readonly string[];
   readonly isObserved?: boolean;
+  readonly leaseOf?: (value: Value) => string | undefined;
 }
 
 /** Creates the type of an internal record; its key is a prefix followed by the ID. */
@@ -62,6 +65,7 @@ export function entryType<Value>(options: EntryOptions<Value>): EntryType<Value>
     encode: formatJson,
     groups: options.groups ?? (() => []),
     isObserved: options.isObserved ?? false,
+    leaseOf: options.leaseOf ?? (() => undefined),
   };
 }
 

@@ -61,7 +61,12 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
   Block6: { madeBy: 'as Block4', goes: 'as Block4', reclaimedBy: 'as Block4' },
   Affinity4: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
   Affinity6: { madeBy: 'with its block', goes: 'with its block', reclaimedBy: 'with its block' },
-  Node: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
+  Node: { madeBy: 'the first start', goes: 'node delete', reclaimedBy: 'node delete' },
+  NodeReport: {
+    madeBy: 'the start, in etcd',
+    goes: 'the live one with the daemon, the last one by node delete',
+    reclaimedBy: 'the live one by its lease',
+  },
   ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
   Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
   IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nothing' },

@@ -18,6 +18,7 @@ import { felixConfigurationType } from './felix-configuration.ts';
 import { globalNetworkPolicyType } from './global-network-policy.ts';
 import { networkPolicyType } from './network-policy.ts';
 import { globalNetworkSetType, networkSetType } from './network-set.ts';
+import { nodeReportType } from './node-report.ts';
 import { nodeType } from './node.ts';
 import { otherResourceType } from './other-resource.ts';
 import { profileType } from './profile.ts';
@@ -61,6 +62,7 @@ export const entryTypes = {
   IpamConfig: ipamConfigType,
   DockerNetwork: dockerNetworkType,
   DockerPool: dockerPoolType,
+  NodeReport: nodeReportType,
 } as const;
 
 type EntryTypes = typeof entryTypes;

@@ -268,6 +268,11 @@ const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = 
   Block6: block,
   Affinity4: affinity,
   Affinity6: affinity,
+  NodeReport: object(
+    { time: fc.string(), uptime: byte, first_update: fc.boolean() },
+    { lease: fc.string() },
+    ['time', 'uptime', 'first_update', 'lease'],
+  ),
   Handle: object(
     {},
     {

@@ -187,7 +187,7 @@ test('keys of other kinds are ignored', () => {
     '/calico/ipam/v2/host/host-a',
     '/calico/ipam/v2/virtual/lb/ipv4/block/10.0.0.0-26',
     '/calico/ipam/v2/handle/a/b',
-    '/calico/felix/v2/no-region/host/host-a/status',
+    '/calico/felix/v2/no-region/host/host-a/workload/libnetwork/w/endpoint/e',
   ]) {
     assert.equal(parseKey(key), undefined, key);
   }

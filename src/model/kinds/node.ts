@@ -52,6 +52,7 @@ export const nodeType: ResourceType<Node> = resourceType({
   kind: 'Node',
   plural: 'nodes',
   meaning: 'Docker host, with labels and addresses',
+  isObserved: true,
   schema: node,
   columns: [
     nameColumn,
