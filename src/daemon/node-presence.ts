@@ -118,7 +118,7 @@ export class NodePresence {
     const { node, nameWarnings } = this.#options;
     const problem = this.#problem;
     return [
-      ...nameWarnings.map((detail) => ({ name: 'node name', ok: false, detail })),
+      ...nameWarnings.map((detail) => ({ name: 'node name', ok: true, detail })),
       ...(problem === undefined
         ? []
         : [{ name: `node ${node}`, ok: false, detail: problem.message }]),

@@ -334,6 +334,8 @@ test('help of the program and its commands', async () => {
       'container --help',
       'ipam --help',
       'ipam show --help',
+      'node --help',
+      'node delete --help',
     ),
   );
 });

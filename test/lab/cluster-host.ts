@@ -141,9 +141,9 @@ export class ClusterHost implements Peer, AsyncDisposable {
     await Promise.all(starting);
   }
 
-  /** Starts calico-cnm after it was stopped or killed. */
-  startCalico(): Promise<void> {
-    return this.#host.startCalico(this.#known.settings);
+  /** Starts calico-cnm after it was stopped or killed, with changes to its settings. */
+  startCalico(changes: Readonly<Record<string, string>> = {}): Promise<void> {
+    return this.#host.startCalico({ ...this.#known.settings, ...changes });
   }
 
   /** Kills everything that runs on it at the same moment, as a power cut does. */

@@ -111,8 +111,8 @@ export class Fabric implements AsyncDisposable {
     for (const { name } of hosts) await this.#cables.get(name)?.[Symbol.asyncDispose]();
     const { pid } = this.machine;
     const veths = hosts.map(
-      ({ host, name }) =>
-        `link add name eth0 netns ${host.machine.pid} type veth peer name ${name} netns ${pid}`,
+      ({ host, name, place }) =>
+        `link add name eth0 address ${macOf(place)} netns ${host.machine.pid} type veth peer name ${name} netns ${pid}`,
     );
     await outputOf(['ip', '-batch', '-'], { input: `${veths.join('\n')}\n`, env: { PATH: path } });
     const ports = hosts.flatMap(({ name, place }) => [
@@ -147,6 +147,12 @@ const path = '/usr/sbin:/usr/bin:/sbin:/bin';
 
 function routersOf(topology: Topology): readonly string[] {
   return [...new Set(topology.map(({ router }) => router))];
+}
+
+/** A host keeps its network card, and with it the MAC address, when it is switched off and on. */
+function macOf({ address }: Place): string {
+  const bytes = address.split('.').map((byte) => Number(byte).toString(16).padStart(2, '0'));
+  return ['02:00', ...bytes].join(':');
 }
 
 function uplinkBatch({ segment, address, address6 }: Place): string {
