@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Flow } from '../../dataplane/conntrack.ts';
 import type { DesiredRoute } from '../../dataplane/routes.ts';
 import { parseAddress, type IpFamily } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
@@ -14,6 +15,7 @@ class Lab {
   readonly written = new Map<string, string>();
   readonly interfaces = new Map<string, string>();
   readonly manager: BlockRoutesManager;
+  flows: Flow[] = [];
 
   constructor(families: readonly IpFamily[] = [4, 6]) {
     this.manager = new BlockRoutesManager({
@@ -24,6 +26,13 @@ class Lab {
           linkOf: (address) => {
             const name = this.interfaces.get(address);
             return name === undefined ? undefined : { ...link, name };
+          },
+        },
+        conntrack: {
+          flush: (_, isToFlush) => {
+            const before = this.flows.length;
+            this.flows = this.flows.filter((flow) => !isToFlush(flow));
+            return before - this.flows.length;
           },
         },
         routes: {
@@ -49,9 +58,9 @@ class Lab {
     this.manager.onChange({ kind: 'Node', id: name, before: undefined, now });
   }
 
-  setBrief(cidr: string, host: string, borrowed: BriefBlock['borrowed'] = []): void {
+  setBrief(cidr: string, host: string, borrowed: BriefBlock['borrowed'] = [], held = 0n): void {
     const kind = cidr.includes(':') ? 'Block6' : 'Block4';
-    const rest = { claimedAt: undefined, held: 0n, hasFree: true, isShared: false };
+    const rest = { claimedAt: undefined, held, hasFree: true, isShared: false };
     const brief = { cidr: parseCidr(cidr), host, borrowed, ...rest };
     this.manager.onBrief({ kind, id: cidr, brief });
   }
@@ -150,4 +159,34 @@ test('an address family that this host does not serve has no routes', () => {
   lab.setBrief('fd65::40/122', 'here');
   assert.deepEqual(lab.round(), []);
   assert.deepEqual(lab.manager.failures(), []);
+});
+
+test('connections of the former owner of an address are flushed when another host uses it', () => {
+  const lab = new Lab();
+  const flow = (source: string, answerer: string): Flow => ({
+    family: 4,
+    source: parseAddress(source),
+    destination: parseAddress('192.0.2.9'),
+    protocol: 17,
+    sourcePort: 1,
+    destinationPort: 2,
+    answerer: parseAddress(answerer),
+    answeringPort: 2,
+    mark: 0,
+    tuple: Buffer.alloc(0),
+  });
+  const all = [
+    flow('10.65.0.1', '10.65.0.64'),
+    flow('10.65.0.64', '10.65.0.1'),
+    flow('10.65.0.1', '10.65.0.65'),
+  ];
+  lab.flows = all;
+  for (const held of [3n, 2n]) {
+    lab.setBrief('10.65.0.64/26', 'there', [], held);
+    lab.round();
+    assert.equal(lab.flows.length, 3);
+  }
+  lab.setBrief('10.65.0.64/26', 'there', [], 3n);
+  lab.round();
+  assert.deepEqual(lab.flows, all.slice(2));
 });

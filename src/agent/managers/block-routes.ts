@@ -1,12 +1,14 @@
 import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
 import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
+import type { Conntrack } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import { routeTables } from '../../dataplane/netlink/route.ts';
 import type { Routes } from '../../dataplane/routes.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
-import { briefTypeOf } from '../../model/briefs.ts';
+import { briefTypeOf, type BriefBlock } from '../../model/briefs.ts';
 import { BlockRoutes, type BlockRoute, type PeerReach } from '../../routing/block-routes.ts';
+import { ReusedAddresses } from '../../routing/reused-addresses.ts';
 import { vxlanDevices } from '../../routing/peers.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
@@ -17,6 +19,7 @@ interface BlockRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
   readonly kernel: {
     readonly routes: Pick<Routes, 'setDesired' | 'deleteDesired'>;
     readonly addresses: Pick<HostAddresses, 'linkOf'>;
+    readonly conntrack: Pick<Conntrack, 'flush'>;
   };
 }
 
@@ -31,6 +34,7 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
   readonly #families: readonly IpFamily[];
   readonly #kernel: BlockRoutesDeps['kernel'];
   readonly #plan: BlockRoutes;
+  readonly #reused: ReusedAddresses;
   /** The interfaces with this host's addresses. */
   readonly #uplinks = new Map<IpFamily, string>();
   /** Whether to find the interfaces again. */
@@ -40,6 +44,7 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     this.#node = node;
     this.#families = families;
     this.#kernel = kernel;
+    this.#reused = new ReusedAddresses(node);
     this.#plan = new BlockRoutes(node, {
       setDesired: (route) => this.#setDesired(route),
       deleteDesired: (destination) => this.#deleteDesired(destination),
@@ -55,12 +60,12 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
       if (id === this.#node) this.#mustFind = true;
     } else {
       const block = change.now?.value;
-      this.#plan.setBlock(id, block && briefTypeOf.Block4.of(block));
+      this.#setBlock(id, block && briefTypeOf.Block4.of(block));
     }
   }
 
   onBrief(change: BriefChange): void {
-    if (change.kind !== 'WorkloadEndpoint') this.#plan.setBlock(change.id, change.brief);
+    if (change.kind !== 'WorkloadEndpoint') this.#setBlock(change.id, change.brief);
   }
 
   onEvent(event: HostEvent): boolean {
@@ -75,6 +80,8 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
 
   apply(phase: Phase): void {
     if (phase === 'reading' && this.#mustFind) this.#findUplinks();
+    // The sets of members, by which packets of the new owners are judged, are written.
+    if (phase === 'routes') this.#flushReused();
   }
 
   /** Reports direct routes that have no interface. */
@@ -98,6 +105,22 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
   /** Returns how the other hosts are reached, by IP pool. */
   reaches(): readonly PeerReach[] {
     return this.#plan.reaches();
+  }
+
+  #setBlock(id: string, block: BriefBlock | undefined): void {
+    this.#plan.setBlock(id, block);
+    this.#reused.setBlock(id, block);
+  }
+
+  /** Flushes the connections of former owners of addresses that other hosts use now. */
+  #flushReused(): void {
+    const reused = this.#reused.addresses;
+    if (reused.size === 0) return;
+    this.#kernel.conntrack.flush(
+      this.#families,
+      ({ source, answerer }) => reused.has(source) || reused.has(answerer),
+    );
+    this.#reused.clear();
   }
 
   /** The kernel reports an address of the host as a route of the table `local`. */

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseAddress } from '../ip/address.ts';
+import { parseCidr } from '../ip/cidr.ts';
+import type { BriefBlock } from '../model/briefs.ts';
+import { ReusedAddresses } from './reused-addresses.ts';
+
+function block(
+  held: bigint,
+  borrowed: Readonly<Record<string, string>> = {},
+  host = 'there',
+): BriefBlock {
+  return {
+    cidr: parseCidr('10.65.0.0/26'),
+    host,
+    claimedAt: undefined,
+    held,
+    hasFree: true,
+    isShared: false,
+    borrowed: Object.entries(borrowed).map(([address, node]) => ({
+      address: parseAddress(address),
+      node,
+    })),
+  };
+}
+
+function after(...states: readonly (BriefBlock | undefined)[]): readonly string[] {
+  const reused = new ReusedAddresses('here');
+  for (const state of states) reused.setBlock('b', state);
+  return [...reused.addresses].toSorted();
+}
+
+test('an address is reused when it is allocated again after a release', () => {
+  assert.deepEqual(after(block(0b11n), block(0b111n)), []);
+  assert.deepEqual(after(block(0b11n), block(0b01n)), []);
+  assert.deepEqual(after(block(0b11n), block(0b01n), block(0b11n)), ['10.65.0.1']);
+  assert.deepEqual(after(block(0b11n), block(0b01n), block(0b101n), block(0b111n)), ['10.65.0.1']);
+});
+
+test('a block that is cached in another way, or deleted, reuses nothing by that', () => {
+  assert.deepEqual(after(block(0b11n), undefined, block(0b11n)), []);
+  assert.deepEqual(after(block(0b11n), block(0n), undefined, block(0b1n)), ['10.65.0.0']);
+});
+
+test('an address that moves to another node without a release is reused there', () => {
+  const mine = { '10.65.0.1': 'here' };
+  const other = { '10.65.0.1': 'third' };
+  assert.deepEqual(after(block(0b11n), block(0b11n, other)), ['10.65.0.1']);
+  assert.deepEqual(after(block(0b11n, mine), block(0b11n)), ['10.65.0.1']);
+  assert.deepEqual(after(block(0b11n, other), block(0b11n, other)), []);
+});
+
+test('an address of this node is left to the routes to its containers', () => {
+  assert.deepEqual(after(block(1n, {}, 'here'), block(0n, {}, 'here'), block(1n, {}, 'here')), []);
+  const mine = { '10.65.0.0': 'here' };
+  assert.deepEqual(after(block(1n), block(0n), block(1n, mine)), []);
+  assert.deepEqual(after(block(1n), block(1n, mine)), []);
+});

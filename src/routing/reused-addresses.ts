@@ -1,0 +1,72 @@
+import type { IpAddress } from '../ip/address.ts';
+import { addressAt, offsetIn } from '../ip/cidr.ts';
+import type { BriefBlock } from '../model/briefs.ts';
+
+interface Known {
+  readonly block: BriefBlock;
+  /** Addresses released since the start and not allocated again: the first one's is the lowest bit. */
+  readonly released: bigint;
+}
+
+/**
+ * Addresses that another node uses after a former owner, on any node, released them. To the kernel the connections of
+ * the former owner are established, so that packets of the new one could continue them without policy. Follows from
+ * the allocations of the blocks: memory per block, not per address or endpoint.
+ */
+export class ReusedAddresses {
+  readonly #node: string;
+  /** Kept when a block is deleted: it is deleted when it is empty, and its addresses may be used again. */
+  readonly #known = new Map<string, Known>();
+  readonly #reused = new Set<IpAddress>();
+
+  constructor(node: string) {
+    this.#node = node;
+  }
+
+  /** Sets the current state of a block; a block that is deleted says nothing of its addresses. */
+  setBlock(id: string, block: BriefBlock | undefined): void {
+    if (block === undefined) return;
+    const before = this.#known.get(id);
+    if (before === undefined) {
+      this.#known.set(id, { block, released: 0n });
+      return;
+    }
+    const released = before.released | (before.block.held & ~block.held);
+    const again = released & block.held;
+    this.#known.set(id, { block, released: released & ~again });
+    for (const ordinal of ordinalsIn(again)) this.#take(block, addressAt(block.cidr, ordinal));
+    const borrowed = [...before.block.borrowed, ...block.borrowed].map(({ address }) => address);
+    for (const address of new Set(borrowed)) {
+      const owner = ownerIn(block, address);
+      if (owner !== undefined && owner !== (ownerIn(before.block, address) ?? owner)) {
+        this.#take(block, address);
+      }
+    }
+  }
+
+  /** The addresses since the last call of `clear`; live. */
+  get addresses(): ReadonlySet<IpAddress> {
+    return this.#reused;
+  }
+
+  clear(): void {
+    this.#reused.clear();
+  }
+
+  /** Routes to containers of this node are handed over (`dataplane/routes.ts`). */
+  #take(block: BriefBlock, address: IpAddress): void {
+    if (ownerIn(block, address) !== this.#node) this.#reused.add(address);
+  }
+}
+
+/** Returns the node that uses an address; `undefined` if none does. */
+function ownerIn({ cidr, host, held, borrowed }: BriefBlock, address: IpAddress) {
+  if (((held >> offsetIn(cidr, address)) & 1n) === 0n) return undefined;
+  return borrowed.find((one) => one.address === address)?.node ?? host;
+}
+
+function* ordinalsIn(bits: bigint): Generator<bigint> {
+  for (let [left, ordinal] = [bits, 0n]; left > 0n; left >>= 1n, ordinal++) {
+    if ((left & 1n) === 1n) yield ordinal;
+  }
+}
