@@ -144,7 +144,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       '$(id)',
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
-      ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Deny' })), rejecting).chains,
+      ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), rejecting).chains,
       ...renderStack({ name, policies: [name] }, rejecting),
     ]);
     const sets = new AddressSets(ipset);
