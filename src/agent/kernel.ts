@@ -101,7 +101,7 @@ export function openDrivers(options: {
   const changes = firewallChanges({ backend, families, sockets });
   const firewall = new Firewall({ families, backend, runner, changes });
   const routes = new Routes(rtnetlink, staleConntrackFlusher(conntrack));
-  const links = new Links(linkCalls(rtnetlink), ownLinks);
+  const links = new Links(linkCalls(rtnetlink, sockets.libc), ownLinks);
   const neighbours = new Neighbours(neighbourCalls(rtnetlink), {
     names: [...ownLinks.keys()],
     indexOf: (name) => links.indexOf(name),

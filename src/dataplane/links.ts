@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { IpAddress } from '../ip/address.ts';
 import { Refusals, type ApplyFailure } from './apply-failure.ts';
+import { isChecksumOffloadBroken, stopChecksumOffload } from './checksum-offload.ts';
 import { DeltaTracker } from './delta-tracker.ts';
 import {
   addHostAddress,
@@ -9,6 +10,7 @@ import {
   type InterfaceAddress,
 } from './netlink/address.ts';
 import { configureTunnel, deleteLink, listLinks, makeLink, type Link } from './netlink/link.ts';
+import type { Libc } from './netlink/libc.ts';
 import type { ToldKind } from './netlink/link-kinds.ts';
 import type { NetlinkSocket } from './netlink/socket.ts';
 
@@ -198,14 +200,21 @@ export class Links {
   }
 }
 
-/** Returns the calls for the network namespace of a socket. */
-export function linkCalls(socket: NetlinkSocket): LinkCalls {
+/** Returns the calls for the network namespace of a socket and of the process. */
+export function linkCalls(
+  socket: NetlinkSocket,
+  libc: Libc,
+  isOffloadBroken = isChecksumOffloadBroken(),
+): LinkCalls {
   return {
     list: () => listLinks(socket),
     addresses: () => listAddresses(socket),
     make: ({ name, is, mac }) =>
       makeLink(socket, { name, is, ...(mac === undefined ? {} : { mac }) }),
-    configure: (link) => configureTunnel(socket, link),
+    configure: (link) => {
+      configureTunnel(socket, link);
+      if (isOffloadBroken && link.is.kind === 'vxlan') stopChecksumOffload(libc, link.name);
+    },
     remove: (name) => deleteLink(socket, name),
     addAddress: (linkIndex, address) => addHostAddress(socket, { linkIndex, address }),
     removeAddress: (linkIndex, address) => removeHostAddress(socket, { linkIndex, address }),

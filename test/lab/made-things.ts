@@ -49,8 +49,8 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
     reclaimedBy: 'leak reclamation: created by the driver, not edited, not used, in two checks',
   },
   Handle: {
-    madeBy: 'RequestAddress',
-    goes: 'ReleaseAddress, in one transaction with the address',
+    madeBy: 'RequestAddress; the daemon, of its tunnel addresses',
+    goes: 'in one transaction with the address: by ReleaseAddress, or when no pool needs a tunnel',
     reclaimedBy: 'with its address',
   },
   Block4: {
@@ -68,12 +68,22 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
     reclaimedBy: 'the live one by its lease',
   },
   ClusterInformation: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
+  FelixConfiguration: {
+    madeBy: 'the first tunnel address of the cluster: its VNI',
+    goes: 'never',
+    reclaimedBy: 'nothing',
+  },
   Tier: { madeBy: 'the first start', goes: 'never', reclaimedBy: 'nothing' },
   IpamConfig: { madeBy: 'people', goes: 'by people', reclaimedBy: 'nothing' },
 };
 
 /** Objects in the kernel and on the disk. */
 const onHost = {
+  tunnel: {
+    madeBy: 'the agent: VXLAN interfaces, with neighbours and forwarding entries',
+    goes: 'with the last pool that needs them',
+    reclaimedBy: 'the agent: those of our names and kind that are not desired',
+  },
   interface: {
     madeBy: 'Join',
     goes: 'Leave or DeleteEndpoint',
@@ -122,6 +132,7 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
   };
   const things = new Map<ThingKind, Set<string>>([
     ['interface', await lines(`ip -o link | sed -nE 's/^[0-9]+: ((cali|temp)[^:@]*).*/\\1/p'`)],
+    ['tunnel', await lines(`ip -o link | sed -nE 's/^[0-9]+: (vxlan(-v6)?\\.calico):.*/\\1/p'`)],
     [
       'route',
       await lines(

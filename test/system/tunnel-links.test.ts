@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, describe, test } from 'node:test';
+import { offloadsChecksums } from '../../src/dataplane/checksum-offload.ts';
 import { Links, linkCalls, type DesiredLink } from '../../src/dataplane/links.ts';
 import { Neighbours, neighbourCalls } from '../../src/dataplane/neighbours.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
@@ -59,7 +60,7 @@ const cases = [
 
 describe('tunnel interfaces and their neighbours, as ip and bridge see them', () => {
   const own = new Map(cases.map(({ link }) => [link.name, 'vxlan'] as const));
-  const links = new Links(linkCalls(socket), own);
+  const links = new Links(linkCalls(socket, libc, true), own);
   const neighbours = new Neighbours(neighbourCalls(socket), {
     names: [...own.keys()],
     indexOf: (name) => links.indexOf(name),
@@ -135,6 +136,7 @@ describe('tunnel interfaces and their neighbours, as ip and bridge see them', ()
       const index = links.indexOf(name);
       apply();
       assert.equal(links.indexOf(name), index, 'it was recognized');
+      assert.equal(offloadsChecksums(libc, name), false, 'as on a kernel up to 5.7');
       assert.ok(isRight(), JSON.stringify(shown(), undefined, 1));
     });
 

@@ -223,7 +223,8 @@ describe('VXLAN tunnels', () => {
       round();
       assert.equal(kernel.links.has('vxlan.calico'), isNeeded);
       assert.equal(kernel.shown('vxlan.calico').length, isNeeded ? 2 : 0);
-      assert.equal(sets.has('cali40all-vxlan-net'), isNeeded);
+      const members = sets.get('cali40all-vxlan-net');
+      assert.deepEqual(members && [...members], isNeeded ? ['192.0.2.2/32'] : undefined);
       assert.equal(rules.get(4) !== undefined, isNeeded);
     }
     put.pool('four', undefined);

@@ -71,7 +71,7 @@ export async function cleanThisHost(
     ),
     sets: new AddressSets(ipset),
     routes: new Routes(rtnetlink, async () => undefined),
-    tunnels: new Links(linkCalls(rtnetlink), ownLinks),
+    tunnels: new Links(linkCalls(rtnetlink, sockets.libc), ownLinks),
     links: () => listLinks(rtnetlink),
     deleteLink: (name) => deleteLinkOffThread(removals, name),
     ipv6Forwarding,

@@ -25,6 +25,9 @@ export interface Libc {
   write(fd: number, data: Buffer, length: number): number;
   if_nametoindex(name: string): number;
   flock(fd: number, operation: number): number;
+  ioctl(fd: number, request: number, data: Buffer): number;
+  /** The address of a buffer, valid as long as something refers to the buffer. */
+  addressOf(data: Buffer): bigint;
   mount(source: string, target: string, type: string, flags: number, data: string): number;
   /** Ends the process immediately, whatever its threads do. */
   exit(status: number): void;
@@ -76,6 +79,8 @@ export function loadLibc(): Libc {
     write: library.func('int write(int fd, const void *data, size_t length)'),
     if_nametoindex: library.func('uint if_nametoindex(const char *name)'),
     flock: library.func('int flock(int fd, int operation)'),
+    ioctl: library.func('int ioctl(int fd, unsigned long request, void *data)'),
+    addressOf: (data) => koffi.address(data),
     mount: library.func(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
     ),

@@ -139,7 +139,7 @@ test('an address that is outside the pools, not allocated, or of another user is
 test('only enabled pools for tunnels that select the node are used, and reserved addresses are not', async () => {
   const { store, keep, write } = await lab([
     pool('disabled', '10.61.0.0/24', { disabled: true }),
-    pool('workloads', '10.62.0.0/24', { allowedUses: ['Workload'] }),
+    pool('for-workloads', '10.62.0.0/24', { allowedUses: ['Workload'] }),
     pool('elsewhere', '10.63.0.0/24', { nodeSelector: 'rack == "host-b"' }),
     pool('plain', '10.64.0.0/24', { vxlanMode: 'Never' }),
     pool('tunnels', '10.65.0.0/26', { allowedUses: ['Tunnel'] }),
