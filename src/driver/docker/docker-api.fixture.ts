@@ -12,6 +12,7 @@ export const emptyDocker: DockerApi = {
   networks: async () => [],
   services: async () => [],
   containers: async () => [],
+  newContainers: async () => [],
   containerNamed: async () => undefined,
   enabledPlugins: async () => [],
   lastStart: async () => undefined,

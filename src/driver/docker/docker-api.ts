@@ -53,6 +53,9 @@ export interface DockerApi {
   /** All containers, running or not. */
   containers(signal: AbortSignal): Promise<readonly ContainerInfo[]>;
 
+  /** The containers that have never started, or are starting for the first time. */
+  newContainers(signal: AbortSignal): Promise<readonly ContainerInfo[]>;
+
   /** The container of exactly this name. */
   containerNamed(name: string, signal: AbortSignal): Promise<ContainerInfo | undefined>;
 
@@ -158,6 +161,7 @@ export function createDockerApi(address: string): DockerApi {
     services: (signal) =>
       ask({ what: 'services', schema: serviceList, send: () => docker.listServices() }, signal),
     containers: (signal) => listContainers({}, signal),
+    newContainers: (signal) => listContainers({ status: ['created'] }, signal),
     containerNamed: async (name, signal) => {
       const pattern = `^/${name.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`)}$`;
       const found = await listContainers({ name: [pattern] }, signal);

@@ -14,7 +14,8 @@ const lookupMs = 2000;
 
 /**
  * Queries Docker for the container of an endpoint: the network lists its endpoints with the names of their containers,
- * even during Join, and the list of containers has ID and labels. Never throws.
+ * even during Join, and the list of containers has ID and labels. Both are requested at once, because the container is
+ * usually a new one; only one that starts again is looked up by its name afterwards. Never throws.
  */
 export async function lookUpContainer(
   docker: DockerApi,
@@ -23,14 +24,19 @@ export async function lookUpContainer(
 ): Promise<ContainerLookup> {
   const deadline = withDeadline(signal, lookupMs);
   try {
-    const network = await docker.network(endpoint.networkId, deadline);
+    const [network, fresh] = await Promise.all([
+      docker.network(endpoint.networkId, deadline),
+      docker.newContainers(deadline),
+    ]);
     const entry = Object.values(network?.Containers ?? {}).find(
       ({ EndpointID }) => EndpointID === endpoint.endpointId,
     );
     if (network === undefined || entry === undefined) {
       return { kind: 'unknown', why: 'Docker does not list the endpoint yet' };
     }
-    const container = await docker.containerNamed(entry.Name, deadline);
+    const container =
+      fresh.find(({ Names }) => Names.includes(`/${entry.Name}`)) ??
+      (await docker.containerNamed(entry.Name, deadline));
     if (container === undefined) {
       return { kind: 'unknown', why: `Docker does not list the container ${entry.Name}` };
     }

@@ -19,6 +19,7 @@ const container: ContainerInfo = {
 const engine: DockerApi = {
   ...emptyDocker,
   containers: async () => [container],
+  newContainers: async () => [container],
   containerNamed: async (name) => (name === 'app' ? container : undefined),
 };
 
@@ -27,6 +28,7 @@ test('labels that select policy are hidden, others are visible', async () => {
   const docker = withoutPolicyLabels(engine);
   const seen = { ...container, Labels: { 'com.docker.compose.project': 'shop' } };
   assert.deepEqual(await docker.containers(signal), [seen]);
+  assert.deepEqual(await docker.newContainers(signal), [seen]);
   assert.deepEqual(await docker.containerNamed('app', signal), seen);
   assert.equal(await docker.containerNamed('other', signal), undefined);
   assert.deepEqual(await docker.engine(signal), await engine.engine(signal));

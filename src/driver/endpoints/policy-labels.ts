@@ -7,6 +7,7 @@ export function withoutPolicyLabels(docker: DockerApi): DockerApi {
   return {
     ...docker,
     containers: async (signal) => (await docker.containers(signal)).map(stripped),
+    newContainers: async (signal) => (await docker.newContainers(signal)).map(stripped),
     containerNamed: async (name, signal) => {
       const container = await docker.containerNamed(name, signal);
       return container === undefined ? undefined : stripped(container);
