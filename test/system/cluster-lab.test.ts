@@ -99,15 +99,16 @@ describe('hosts on one segment, without Docker', { timeout: 300_000 }, () => {
     ['to host', true],
   ] as const) {
     test(`with the way ${way} cut, its requests ${arrives ? 'arrive' : 'do not arrive'}`, async () => {
-      const { cluster, first, third } = lab();
+      const { first, third } = lab();
+      // Without a neighbour entry nothing would be sent.
+      await ping(third, first);
       await third.cable.cut({ way });
-      await reachability(cluster.hosts, isAlone(third));
       const received = await pingsReceived(first);
-      // Neighbour entries, without which nothing would be sent, are still known.
-      await third.exec(['ping', '-c', '1', '-w', '2', first.place.address]);
+      const { status } = await third.exec(['ping', '-c', '1', '-w', '1', first.place.address]);
+      assert.notEqual(status, 0);
       assert.equal((await pingsReceived(first)) > received, arrives);
       await third.cable.mend();
-      await reachability(cluster.hosts, 'all');
+      assert.equal((await ping(third, first)).ttl, 64);
     });
   }
 
@@ -217,17 +218,10 @@ describe('hosts in two racks with Docker', { timeout: 300_000 }, () => {
     }
   });
 
-  test('containers on one host reach each other, also after dockerd was killed', async () => {
+  test('containers on one host reach each other', async () => {
     const { cluster, first } = lab();
     await cluster.network('web', { subnet: '10.50.0.0/16', ipv6: false });
     await Promise.all(['one', 'two'].map((name) => first.run(name, { network: 'web' })));
-    await reachability(first.containers, 'all');
-    await first.host.killDocker();
-    await reachability(first.containers, 'all');
-    await first.host.startDocker();
-    // Docker ended them, as it found them without --live-restore.
-    await Promise.all(['one', 'two'].map((name) => first.remove(name)));
-    await Promise.all(['three', 'four'].map((name) => first.run(name, { network: 'web' })));
     await reachability(first.containers, 'all');
   });
 });
