@@ -14,6 +14,8 @@ export interface NetworkSpec {
 export interface ContainerSpec {
   readonly network: string;
   readonly labels?: Readonly<Record<string, string>>;
+  /** The IPv4 address, as of `docker run --ip`; by default any. */
+  readonly address?: string;
 }
 
 /** Creates networks and endpoints on one host: Docker, or the stand-in without containers (namespace-engine.ts). */

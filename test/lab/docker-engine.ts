@@ -29,9 +29,10 @@ export class DockerEngine implements ContainerEngine {
       '--label',
       `${key}=${value}`,
     ]);
+    const ip = spec.address === undefined ? [] : ['--ip', spec.address];
     const serve = `mkdir -p /tmp/www; echo ${name} >/tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www`;
     await this.#host.docker(
-      ...words`run -d --name ${name} --net ${spec.network} ${labels} calico-test sh -c ${serve}`,
+      ...words`run -d --name ${name} --net ${spec.network} ${ip} ${labels} calico-test sh -c ${serve}`,
     );
     const network = `(index .NetworkSettings.Networks "${spec.network}")`;
     const format = `{{.State.Pid}} {{${network}.IPAddress}} {{${network}.GlobalIPv6Address}}`;

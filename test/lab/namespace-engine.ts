@@ -69,6 +69,8 @@ export class NamespaceEngine implements ContainerEngine, AsyncDisposable {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     engine.#server.once('error', reject).listen(machine.path('/run/docker.sock'), resolve);
     await promise;
+    // Docker does this when it starts.
+    await machine.run(['sh', '-c', 'echo 1 >/proc/sys/net/ipv4/ip_forward']);
     return engine;
   }
 
@@ -114,7 +116,7 @@ export class NamespaceEngine implements ContainerEngine, AsyncDisposable {
     for (const pool of network.pools) {
       const answer = await this.#call('IpamDriver.RequestAddress', {
         PoolID: pool.id,
-        Address: '',
+        Address: pool.subnet.includes(':') ? '' : (spec.address ?? ''),
         Options: null,
       });
       addresses.push(addressAnswer.parse(answer).Address);
