@@ -61,6 +61,7 @@ export function describeAllocation(
   const container = (user && containerName(user)) ?? secondary['container'];
   const on = node === undefined ? '' : ` on host ${node}`;
   if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
+  if (type?.endsWith('TunnelAddress') === true) return `a tunnel interface (${type})${on}`;
   if (type !== undefined) return `the network as its ${type} address${on}`;
   const where = networkName ?? network?.slice(0, 12);
   const of = where === undefined ? '' : ` of network ${where}`;

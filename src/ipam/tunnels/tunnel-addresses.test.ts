@@ -5,7 +5,7 @@ import type { Draft } from '../../datastore/writer.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { findAllocation } from '../records/allocation.ts';
+import { describeAllocation, findAllocation } from '../records/allocation.ts';
 import { checkIpam } from '../maintenance/report.ts';
 import { findLeaks } from '../maintenance/reclaim.ts';
 import { keepTunnelAddress, vxlanTunnels } from './tunnel-addresses.ts';
@@ -72,6 +72,11 @@ test('the address, its handle and its attributes are as Calico writes them, and 
   assert.notEqual(await keep('host-b'), four);
   assert.deepEqual(checkIpam(store.mirror), [], 'no leak to ipam check');
   assert.deepEqual(await write((draft) => findLeaks(draft, node)), []);
+  const holder = await write((draft) => findAllocation(draft, four)?.holder);
+  assert.equal(
+    describeAllocation(holder ?? assert.fail(), undefined),
+    'a tunnel interface (vxlanTunnelAddress) on host host-a',
+  );
 });
 
 test('it is released when no pool needs it, with its handle', async () => {
