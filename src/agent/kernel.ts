@@ -58,6 +58,7 @@ export interface Kernel {
   readonly openContainerDns: (
     namespacePath: string,
     answer: AnswerDns,
+    onFlood: () => void,
   ) => ServedContainer | undefined;
   /** How often programmed rules were found missing: until they were restored, packets bypassed the policy. */
   readonly losses: () => number;
@@ -117,8 +118,8 @@ export function openDrivers(options: {
     conntrack,
     addresses: hostAddressesOf(rtnetlink),
     applyContainerRoutes: (path, wanted) => applyContainerRoutes(libc, path, wanted),
-    openContainerDns: (namespacePath, answer) =>
-      openContainerDns({ libc, namespacePath, answer, forwarded }),
+    openContainerDns: (namespacePath, answer, onFlood) =>
+      openContainerDns({ libc, namespacePath, answer, onFlood, forwarded }),
     losses: () => firewall.losses,
   };
   const all = [

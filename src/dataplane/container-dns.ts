@@ -22,6 +22,8 @@ const idleMs = 10_000;
 /** As many as Docker's own name server processes at a time, at most. */
 const maxForwarded = 1024;
 const maxConnections = 64;
+/** Many times what programs send. More would take this process away from its other work. */
+export const maxQueriesPerSecond = 5000;
 
 /** Returns the response to a query; `undefined`: Docker's name server shall respond. */
 export type AnswerDns = (query: Buffer, transport: 'udp' | 'tcp') => Buffer | undefined;
@@ -55,6 +57,8 @@ export interface ContainerDnsOptions {
   /** The container's network namespace: Docker's SandboxKey. */
   readonly namespacePath: string;
   readonly answer: AnswerDns;
+  /** Called when the container sends too many queries; it is to be closed, so that they reach Docker. */
+  readonly onFlood: () => void;
   readonly forwarded: ForwardedQueries;
 }
 
@@ -93,7 +97,10 @@ class ContainerDns implements ServedContainer {
   readonly #namespace: number;
   readonly #datagrams: DatagramSocket;
   readonly #listener: Server;
-  readonly #redirect: NetlinkSocket;
+  /** The netlink socket that owns the redirect. */
+  readonly #redirect: number;
+  #second = 0;
+  #queries = 0;
 
   constructor(options: ContainerDnsOptions, namespace: number) {
     this.#options = options;
@@ -114,7 +121,7 @@ class ContainerDns implements ServedContainer {
   }
 
   async #end(): Promise<void> {
-    await this.#redirect.closeOffThread();
+    await this.#options.libc.closeOffThread(this.#redirect);
     this.#datagrams.close();
     this.#listener.close();
   }
@@ -123,6 +130,7 @@ class ContainerDns implements ServedContainer {
     const socket = createSocket('udp4');
     socket.on('error', () => undefined);
     socket.on('message', (query, client) => {
+      if (this.#isFlood()) return;
       const respond = (response: Buffer) => socket.send(response, client.port, client.address);
       const response = this.#options.answer(query, 'udp');
       if (response === undefined) this.#forward(query, respond);
@@ -131,6 +139,15 @@ class ContainerDns implements ServedContainer {
     socket.bind({ fd });
     socket.unref();
     return socket;
+  }
+
+  /** Counts a query; reports whether it is one too many in this second. */
+  #isFlood(): boolean {
+    const second = Math.floor(performance.now() / 1000);
+    if (second !== this.#second) [this.#second, this.#queries] = [second, 0];
+    this.#queries++;
+    if (this.#queries === maxQueriesPerSecond + 1) this.#options.onFlood();
+    return this.#queries > maxQueriesPerSecond;
   }
 
   /** Sends a query to Docker's name server; calls back with the response if there is one. */
@@ -185,6 +202,7 @@ class ContainerDns implements ServedContainer {
     client.unref();
     client.on('data', (data) => {
       for (const query of queries.push(data)) {
+        if (this.#isFlood()) return;
         const response = this.#options.answer(query, 'tcp');
         if (response === undefined) forward(query);
         else client.write(frame(response));
@@ -235,7 +253,7 @@ class ContainerDns implements ServedContainer {
 interface Opened {
   readonly udp: number;
   readonly tcp: number;
-  readonly redirect: NetlinkSocket;
+  readonly redirect: number;
 }
 
 /** Opens the sockets in the namespace of the thread, and redirects queries to them. */
@@ -257,7 +275,8 @@ function openSockets(libc: Libc): Opened {
     opened.push(redirect);
     const ports = { udp: portOf(libc, udp), tcp: portOf(libc, tcp) };
     redirectDns(redirect, { table, server, ports, exceptMark: forwardedMark });
-    return { udp, tcp, redirect };
+    // Only its descriptor is kept: the object has a large buffer for responses.
+    return { udp, tcp, redirect: redirect.fd };
   } catch (error) {
     for (const one of opened) one.close();
     throw error;

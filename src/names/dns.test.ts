@@ -56,7 +56,7 @@ test('a datagram is not larger than the client accepts, and marked if records ar
       fc.integer({ min: 1, max: 65535 }),
       fc.integer({ max: 300, min: 1 }),
       (size, count) => {
-        const limit = Math.max(512, size);
+        const limit = Math.min(4096, Math.max(512, size));
         const sent = response(query({ additionals: [extension(size)] }), count);
         assert.ok(sent.bytes <= limit);
         const found = sent.answers?.length ?? 0;
@@ -68,6 +68,13 @@ test('a datagram is not larger than the client accepts, and marked if records ar
   );
   assert.equal(response(query(), 300).flag_tc, true);
   assert.deepEqual(response(query(), 1).additionals, []);
+});
+
+test('a message over TCP is never larger than its length can tell', () => {
+  const name = Array.from({ length: 4 }, (_, n) => String(n).repeat(60)).join('.');
+  const long = query({ questions: [{ ...question, name }] });
+  const { bytes, answers = [] } = response(long, 5000, 'tcp');
+  assert.ok(bytes <= 65535 && answers.length > 100);
 });
 
 test('other messages than a single question of class IN are left to Docker', () => {

@@ -25,6 +25,12 @@ export interface NameRecords {
 const ttlSeconds = 1;
 /** RFC 1035, 4.2.1. */
 const leastBytes = 512;
+/** The length of a message over TCP is a number of two bytes. */
+const mostBytes = 0xffff;
+/** Larger datagrams are fragmented on most links. */
+const mostDatagramBytes = 4096;
+/** More records than any client uses. */
+const mostRecords = 1024;
 /** What this resolver accepts in a datagram; larger than any query. */
 const acceptedBytes = 1232;
 const standardQuery = 0;
@@ -44,26 +50,27 @@ export function decodeQuery(bytes: Buffer): Query | undefined {
     id,
     question,
     isRecursionDesired: message.flag_rd,
-    maxBytes: Math.max(leastBytes, offered),
+    maxBytes: Math.min(mostDatagramBytes, Math.max(leastBytes, offered)),
     hasExtension: extension !== undefined,
   };
 }
 
 /**
- * Returns the response to a query, over UDP with as many records as the client accepts; it is marked as truncated if
- * there are more.
+ * Returns the response to a query with as many records as fit: over UDP what the client accepts; it is marked as
+ * truncated if there are more.
  */
 export function encodeResponse(
   query: Query,
   records: NameRecords,
   transport: 'udp' | 'tcp',
 ): Buffer {
-  const answers = answersOf(query.question, records);
+  const answers = answersOf(query.question, records).slice(0, mostRecords);
+  const limit = transport === 'tcp' ? mostBytes : query.maxBytes;
   const whole = encode(query, answers, false);
-  if (transport === 'tcp' || whole.length <= query.maxBytes) return whole;
+  if (whole.length <= limit) return whole;
   const perAnswer = (whole.length - encode(query, [], false).length) / answers.length;
-  const room = query.maxBytes - encode(query, [], false).length;
-  return encode(query, answers.slice(0, Math.floor(room / perAnswer)), true);
+  const room = limit - encode(query, [], false).length;
+  return encode(query, answers.slice(0, Math.floor(room / perAnswer)), transport === 'udp');
 }
 
 /** Returns the address of the name of a PTR query; `undefined` for other names. */

@@ -55,7 +55,7 @@ export class NameIndex {
     return (this.#networks.get(network)?.remote ?? 0) > 0;
   }
 
-  /** Returns the endpoints of a network that have a name or alias. */
+  /** Returns the endpoints of a network that have a name or alias, in any order. */
   named(network: string, name: string): readonly NamedEndpoint[] {
     return this.#found(this.#networks.get(network)?.byName.ids(name.toLowerCase()));
   }
@@ -66,7 +66,7 @@ export class NameIndex {
   }
 
   #found(ids: ReadonlySet<string> | undefined): readonly NamedEndpoint[] {
-    return [...(ids ?? [])].toSorted().flatMap((id) => this.#endpoints.get(id) ?? []);
+    return [...(ids ?? [])].flatMap((id) => this.#endpoints.get(id) ?? []);
   }
 
   #remove(id: string, endpoint: NamedEndpoint): void {

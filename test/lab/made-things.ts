@@ -109,6 +109,11 @@ const onHost = {
     goes: 'a minute after its last endpoint',
     reclaimedBy: 'the agent: chains by our prefix that are not desired',
   },
+  redirect: {
+    madeBy: 'the agent, in network namespaces of containers, for DNS queries',
+    goes: 'with the last endpoint of the container',
+    reclaimedBy: 'the kernel, with the socket of the daemon that it belongs to',
+  },
   file: {
     madeBy: 'the daemon: sockets, lock, snapshot, IPv6 settings',
     goes: 'with the daemon, or is replaced',

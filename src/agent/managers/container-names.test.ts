@@ -49,6 +49,7 @@ class Lab {
   readonly missing = new Set<string>();
   readonly broken = new Set<string>();
   readonly replaced = new Set<string>();
+  readonly floods = new Map<string, () => void>();
   opened = 0;
   readonly #briefs = new Map<string, Stored<BriefEndpoint>>();
   readonly names: ContainerNames;
@@ -63,7 +64,8 @@ class Lab {
         cachedInBrief: () => this.#briefs,
       },
       kernel: {
-        openContainerDns: (sandbox, answer) => {
+        openContainerDns: (sandbox, answer, onFlood) => {
+          this.floods.set(sandbox, onFlood);
           this.opened++;
           if (this.broken.has(sandbox)) throw new Error('EOPNOTSUPP');
           if (this.missing.has(sandbox)) return undefined;
@@ -230,6 +232,17 @@ test('a container that cannot be served is reported, does not stop others, and i
   lab.names.poll();
   assert.ok(lab.served.has('ns1'));
   assert.deepEqual(lab.names.checks(), []);
+});
+
+test('a container that sends too many queries is left to Docker for some time', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  lab.floods.get('ns1')?.();
+  lab.names.poll();
+  assert.ok(!lab.served.has('ns1'));
+  assert.match(lab.names.checks()[0]?.detail ?? '', /DNS queries in a second/);
 });
 
 test('without the setting, no container is served', () => {

@@ -1,6 +1,6 @@
 import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
 import type { Stored } from '../../cache/view.ts';
-import type { ServedContainer } from '../../dataplane/container-dns.ts';
+import { maxQueriesPerSecond, type ServedContainer } from '../../dataplane/container-dns.ts';
 import { describe } from '../../errors/error.ts';
 import { briefEndpoint, type BriefEndpoint } from '../../model/briefs.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
@@ -12,7 +12,6 @@ import {
 } from '../../model/kinds/workload-endpoint.ts';
 import { NameIndex } from '../../names/name-index.ts';
 import { nameInLabels, namedEndpoint, networkNameOf } from '../../names/named-endpoint.ts';
-import type { Asker } from '../../names/resolve.ts';
 import { respond } from '../../names/resolver.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
@@ -122,7 +121,7 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
         ok: false,
         detail: `container ${this.#titleOf(sandbox)}${others} cannot resolve names of other hosts: ${why}`,
         remedy:
-          'Update the kernel to Linux 5.12 or later. If it is, the daemon retries automatically. To disable names of other hosts, set CALICO_NAMES_ACROSS_HOSTS=false.',
+          'The daemon retries automatically; Docker resolves names of this host meanwhile. A kernel before Linux 5.12 must be updated; to do without names of other hosts, set CALICO_NAMES_ACROSS_HOSTS=false.',
       },
     ];
   }
@@ -199,14 +198,34 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
     const isNeeded = this.#networksOf(sandbox).some((network) => this.#index.hasRemote(network));
     if (!isNeeded) return void this.#failed.delete(sandbox);
     try {
-      const opened = this.#deps.kernel.openContainerDns(sandbox, (query, transport) =>
-        respond(this.#index, this.#askerOf(sandbox), { query, transport, random: Math.random }),
+      const opened = this.#deps.kernel.openContainerDns(
+        sandbox,
+        (query, transport) => this.#respond(sandbox, query, transport),
+        () => this.#flooded(sandbox),
       );
       if (opened !== undefined) this.#served.set(sandbox, opened);
       this.#failed.delete(sandbox);
     } catch (error) {
       this.#failure(sandbox, describe(error));
     }
+  }
+
+  /** A query that cannot be answered is left to Docker, whatever is in it. */
+  #respond(sandbox: string, query: Buffer, transport: 'udp' | 'tcp'): Buffer | undefined {
+    const asker = { node: this.#deps.node, networks: this.#networksOf(sandbox) };
+    try {
+      return respond(this.#index, asker, { query, transport, random: Math.random });
+    } catch (error) {
+      this.#deps.log.error('DNS query failed', { why: describe(error) });
+      return undefined;
+    }
+  }
+
+  /** Leaves a container that sends too many queries to Docker for some time. */
+  #flooded(sandbox: string): void {
+    this.#served.get(sandbox)?.close();
+    this.#served.delete(sandbox);
+    this.#failure(sandbox, `more than ${maxQueriesPerSecond} DNS queries in a second`);
   }
 
   #failure(sandbox: string, why: string): void {
@@ -223,10 +242,6 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
     const [id = ''] = this.#bySandbox.ids(sandbox);
     const endpoint = this.#endpoints.get(id);
     return endpoint === undefined ? sandbox : endpointTitle(endpoint);
-  }
-
-  #askerOf(sandbox: string): Asker {
-    return { node: this.#deps.node, networks: this.#networksOf(sandbox) };
   }
 
   #networksOf(sandbox: string): readonly string[] {

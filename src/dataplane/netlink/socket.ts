@@ -165,11 +165,6 @@ export class NetlinkSocket {
     this.#libc.close(this.fd);
   }
 
-  /** Like `close`, but does not hold the event loop while the kernel removes what belongs to the socket. */
-  closeOffThread(): Promise<void> {
-    return this.#libc.closeOffThread(this.fd);
-  }
-
   #encode(request: Request, flags: number): Buffer {
     this.#sequence = (this.#sequence + 1) >>> 0;
     this.requests++;
