@@ -1,7 +1,7 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { statSync } from 'node:fs';
 import { createServer, Socket, type Server } from 'node:net';
-import { parseAddress, addressToBytes } from '../ip/address.ts';
+import { addressToBytes, parseAddress, type IpAddress } from '../ip/address.ts';
 import { DnsFrames, frame } from './dns-frames.ts';
 import { errnoName, refused } from './netlink/errno.ts';
 import type { Libc } from './netlink/libc.ts';
@@ -12,6 +12,14 @@ import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
 /** Docker's name server in every container on a network other than the default bridge. */
 const server = parseAddress('127.0.0.11');
 const dnsPort = 53;
+/**
+ * The source of forwarded queries. With 127.0.0.1, the source of clients, a query could have the source port of a
+ * recent one, and the kernel would treat it as the same connection: redirected or not, as that one was.
+ */
+const forwardedFrom = parseAddress('127.0.0.12');
+/** Ports of our sockets: from this one on, so many. */
+const firstPort = 20_000;
+const portCount = 10_000;
 const table = 'calico-names';
 /** Marks the queries that this process forwards. Any other value would do; only our own rule reads it. */
 const forwardedMark = 0x0ca11c0;
@@ -106,7 +114,9 @@ class ContainerDns implements ServedContainer {
     this.#options = options;
     this.#namespace = namespace;
     const { libc, namespacePath } = options;
-    const opened = inNetworkNamespace(libc, namespacePath, () => openSockets(libc));
+    // The daemon's next process has the same port: connections that the kernel still redirects reach it.
+    const port = firstPort + (namespace % portCount);
+    const opened = inNetworkNamespace(libc, namespacePath, () => openSockets(libc, port));
     this.#redirect = opened.redirect;
     this.#datagrams = this.#serveDatagrams(opened.udp);
     this.#listener = this.#serveConnections(opened.tcp);
@@ -234,7 +244,9 @@ class ContainerDns implements ServedContainer {
         const fd = openSocket(libc, type | nonBlocking);
         const mark = int(forwardedMark);
         libc.setsockopt(fd, socketLevel, markOption, mark, mark.length);
-        const name = socketName(dnsPort);
+        const source = socketName(forwardedFrom, 0);
+        libc.bind(fd, source, source.length);
+        const name = socketName(server, dnsPort);
         if (libc.connect(fd, name, name.length) < 0) {
           const errno = libc.errno();
           if (errnoName(errno) !== 'EINPROGRESS') {
@@ -256,8 +268,10 @@ interface Opened {
   readonly redirect: number;
 }
 
-/** Opens the sockets in the namespace of the thread, and redirects queries to them. */
-function openSockets(libc: Libc): Opened {
+/**
+ * Opens the sockets in the namespace of the thread, with the port if it is free, and redirects queries to them.
+ */
+function openSockets(libc: Libc, port: number): Opened {
   const opened: { close: () => void }[] = [];
   const bound = (type: number) => {
     const fd = openSocket(libc, type);
@@ -265,9 +279,10 @@ function openSockets(libc: Libc): Opened {
     // At Join, the loopback interface may not be up yet.
     const one = int(1);
     libc.setsockopt(fd, ipLevel, freeBind, one, one.length);
-    const name = socketName(0);
-    if (libc.bind(fd, name, name.length) < 0) throw refused('bind a DNS socket', libc.errno());
-    return fd;
+    for (const name of [socketName(server, port), socketName(server, 0)]) {
+      if (libc.bind(fd, name, name.length) === 0) return fd;
+    }
+    throw refused('bind a DNS socket', libc.errno());
   };
   try {
     const [udp, tcp] = [bound(datagramSocket), bound(streamSocket)];
@@ -301,12 +316,12 @@ function openSocket(libc: Libc, type: number): number {
   return fd;
 }
 
-/** A `sockaddr_in` of the server. */
-function socketName(port: number): Buffer {
+/** A `sockaddr_in`. */
+function socketName(address: IpAddress, port: number): Buffer {
   const bytes = Buffer.alloc(16);
   bytes.writeUInt16LE(internetFamily, 0);
   bytes.writeUInt16BE(port, 2);
-  bytes.set(addressToBytes(server), 4);
+  bytes.set(addressToBytes(address), 4);
   return bytes;
 }
 

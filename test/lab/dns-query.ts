@@ -1,84 +1,84 @@
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
+import { createInterface } from 'node:readline';
 import packet from 'dns-packet';
 import { z } from 'zod';
 import { DnsFrames, frame } from '../../src/dataplane/dns-frames.ts';
+import type { DnsResponse } from './dns-client.ts';
 
 /**
- * Sends one DNS query to 127.0.0.11 from the network namespace of this process and prints the response:
- * `node dns-query.ts NAME TYPE udp|tcp|edns`.
+ * Sends DNS queries to 127.0.0.11 from the network namespace of this process, one for each line of input
+ * (`NAME TYPE udp|tcp|edns`), and prints the responses as JSON, in that order.
  */
 
 const server = { host: '127.0.0.11', port: 53 };
-const [name = '', type = '', transport = ''] = process.argv.slice(2);
 const patienceMs = 6000;
+const types = z.enum(['A', 'AAAA', 'PTR', 'MX']);
 
-const query = packet.encode({
-  type: 'query',
-  id: 4711,
-  flags: packet.RECURSION_DESIRED,
-  questions: [{ name, type: z.enum(['A', 'AAAA', 'PTR', 'MX']).parse(type) }],
-  additionals:
-    transport === 'edns'
-      ? [
-          {
-            type: 'OPT',
-            name: '.',
-            udpPayloadSize: 4096,
-            extendedRcode: 0,
-            ednsVersion: 0,
-            flags: 0,
-            flag_do: false,
-            options: [],
-          },
-        ]
-      : [],
-});
+function encode(name: string, type: string, isExtended: boolean): Buffer {
+  const none = { extendedRcode: 0, ednsVersion: 0, flags: 0, flag_do: false, options: [] };
+  return packet.encode({
+    type: 'query',
+    id: 4711,
+    flags: packet.RECURSION_DESIRED,
+    questions: [{ name, type: types.parse(type) }],
+    additionals: isExtended ? [{ type: 'OPT', name: '.', udpPayloadSize: 4096, ...none }] : [],
+  });
+}
 
-const started = performance.now();
+function overUdp(query: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket('udp4');
+    const timer = setTimeout(() => socket.close(), patienceMs);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      reject(new Error('no response'));
+    });
+    socket.on('error', reject);
+    socket.on('message', (response) => {
+      resolve(response);
+      socket.close();
+    });
+    socket.connect(server.port, server.host, () => socket.send(query));
+  });
+}
 
-function print(response: Buffer): void {
-  const {
-    answers = [],
-    additionals = [],
-    flags = 0,
-    flag_tc: isTruncated,
-  } = packet.decode(response);
-  const code = flags & 0xf;
+function overTcp(query: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const frames = new DnsFrames();
+    const socket = connect(server, () => socket.write(frame(query)));
+    socket.setTimeout(patienceMs, () => socket.destroy(new Error('no response')));
+    socket.on('error', reject);
+    socket.on('data', (data) => {
+      const [response] = frames.push(data);
+      if (response === undefined) return;
+      resolve(response);
+      socket.destroy();
+    });
+  });
+}
+
+function read(response: Buffer): Omit<DnsResponse, 'ms'> {
+  const { answers = [], additionals = [], flags = 0, flag_tc } = packet.decode(response);
   const records = answers.flatMap((one) =>
-    one.type === 'A' || one.type === 'AAAA' || one.type === 'PTR'
-      ? [{ data: one.data, ttl: one.ttl }]
-      : [],
+    one.type === 'A' || one.type === 'AAAA' || one.type === 'PTR' ? [one] : [],
   );
-  process.stdout.write(
-    JSON.stringify({
-      code,
-      data: records.map((one) => one.data),
-      ttl: Math.max(-1, ...records.map((one) => one.ttl ?? -1)),
-      isTruncated,
-      hasExtension: additionals.some((one) => one.type === 'OPT'),
-      ms: performance.now() - started,
-    }),
-    () => process.exit(0),
-  );
+  return {
+    code: flags & 0xf,
+    data: records.map(({ data }) => data),
+    ttl: Math.max(0, ...records.map(({ ttl = 0 }) => ttl)),
+    isTruncated: flag_tc,
+    hasExtension: additionals.some((one) => one.type === 'OPT'),
+  };
 }
 
-function fail(why: string): void {
-  process.stdout.write(
-    JSON.stringify({ code: why, data: [], ttl: -1, ms: performance.now() - started }),
-    () => process.exit(0),
+for await (const line of createInterface({ input: process.stdin })) {
+  const [name = '', type = '', transport = ''] = line.split(' ');
+  const started = performance.now();
+  const query = encode(name, type, transport === 'edns');
+  const response = await (transport === 'tcp' ? overTcp(query) : overUdp(query)).then(
+    read,
+    (error: unknown) => ({ code: String(error), data: [], ttl: 0 }),
   );
-}
-
-setTimeout(() => fail('timeout'), patienceMs);
-if (transport === 'tcp') {
-  const frames = new DnsFrames();
-  const socket = connect(server, () => socket.write(frame(query)));
-  socket.on('error', ({ message }) => fail(message));
-  socket.on('data', (data) => frames.push(data).forEach(print));
-} else {
-  const socket = createSocket('udp4');
-  socket.on('error', ({ message }) => fail(message));
-  socket.on('message', print);
-  socket.connect(server.port, server.host, () => socket.send(query));
+  process.stdout.write(`${JSON.stringify({ ...response, ms: performance.now() - started })}\n`);
 }

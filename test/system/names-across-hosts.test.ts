@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { z } from 'zod';
-import { checkout } from '../lab/built.ts';
+import {
+  startDnsClient,
+  type DnsClient,
+  type DnsResponse,
+  type DnsTransport,
+} from '../lab/dns-client.ts';
 import { startNameServer, type NameServer } from '../lab/name-server.ts';
 import { startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
-import { runCommand } from '../lab/process.ts';
 import { words } from '../lab/words.ts';
 
 /** A container on another host: what that host's daemon writes to the datastore. */
@@ -13,16 +16,6 @@ interface Remote {
   readonly addresses: readonly string[];
   readonly aliases?: readonly string[];
 }
-
-const response = z.object({
-  code: z.union([z.number(), z.string()]),
-  data: z.array(z.string()),
-  ttl: z.number(),
-  isTruncated: z.boolean().optional(),
-  hasExtension: z.boolean().optional(),
-  ms: z.number(),
-});
-type Response = z.infer<typeof response>;
 
 const noError = 0;
 const noSuchName = 3;
@@ -69,6 +62,7 @@ for (const kind of kinds) {
     () => {
       let lab: NetworkLab;
       let server: NameServer;
+      const clients = new Map<string, DnsClient>();
       before(async () => {
         lab = await startLab(kind);
         server = await startNameServer(lab.host.machine.enterNetwork, '203.0.113.2', {
@@ -92,6 +86,7 @@ for (const kind of kinds) {
         await lab.client('stranger', '--net', 'other');
       });
       after(async () => {
+        for (const client of clients.values()) await client[Symbol.asyncDispose]();
         await server[Symbol.asyncDispose]();
         await lab[Symbol.asyncDispose]();
       });
@@ -116,20 +111,16 @@ for (const kind of kinds) {
         container: string,
         name: string,
         type = 'A',
-        transport = 'udp',
-      ): Promise<Response> {
+        transport: DnsTransport = 'udp',
+      ): Promise<DnsResponse> {
+        const client = clients.get(container) ?? (await startClient(container));
+        clients.set(container, client);
+        return client.ask(name, type, transport);
+      }
+
+      async function startClient(container: string): Promise<DnsClient> {
         const key = await lab.docker('inspect', '-f', '{{.NetworkSettings.SandboxKey}}', container);
-        const namespace = lab.host.path(key.trim().replace(/^\/var\/run/, '/run'));
-        const { stdout } = await runCommand([
-          'nsenter',
-          `--net=${namespace}`,
-          process.execPath,
-          `${checkout}/test/lab/dns-query.ts`,
-          name,
-          type,
-          transport,
-        ]);
-        return response.parse(JSON.parse(stdout));
+        return startDnsClient(lab.host.path(key.trim().replace(/^\/var\/run/, '/run')));
       }
 
       async function addresses(...question: Parameters<typeof ask>): Promise<readonly string[]> {
@@ -222,7 +213,7 @@ for (const kind of kinds) {
 
       test('names that Docker knows, and names outside, are as before', async () => {
         const app = await lab.address('app', 'web');
-        for (const transport of ['udp', 'tcp']) {
+        for (const transport of ['udp', 'tcp'] as const) {
           assert.deepEqual(await addresses('asker', 'app', 'A', transport), [app], transport);
         }
         assert.deepEqual(await addresses('asker', 'outside.test'), ['198.51.100.7']);
