@@ -1,16 +1,12 @@
 import type { Command } from 'commander';
-import type { View } from '../cache/view.ts';
 import { CalicoError } from '../errors/error.ts';
 import { deleteNode } from '../host/delete-node.ts';
-import { nodeIps, livenessOf, startOf, type Liveness } from '../host/node-liveness.ts';
+import type { Liveness } from '../host/node-liveness.ts';
 import { nodeName } from '../host/node-name.ts';
-import { poolIsEnabled, type IpPool } from '../model/kinds/ip-pool.ts';
-import type { Node } from '../model/kinds/node.ts';
-import { peerOf, reachOf, type Reach } from '../routing/peers.ts';
 import type { CliContext } from './context.ts';
 import { fetchStatus, isRunning } from './control-client.ts';
+import { formatPeers, peerRows } from './node-status.ts';
 import type { Store } from './store.ts';
-import { formatTable } from './table.ts';
 
 /** `node status` and `node delete`. */
 export function addNodeCommands(program: Command, context: CliContext): void {
@@ -84,80 +80,13 @@ async function ownLines(context: CliContext, name: string): Promise<string> {
   }
 }
 
-/** A peer with what the commands know of it. */
-interface PeerRow {
-  readonly node: Node;
-  readonly liveness: Liveness;
-  readonly reaches: readonly Reach[];
-}
-
 async function peersText({ look, view }: Store, own: string, now: Date): Promise<string> {
   const rows = await look((stored) => peerRows(stored, own));
-  if (rows.length === 0) return 'No other nodes\n';
   const seen = new Map<string, string>();
   for (const { node, liveness } of rows) {
     seen.set(node.metadata.name, await lastSeen(liveness, view.datastore.leases, now));
   }
-  const table = formatTable(
-    ['node', 'address', 'reachable by', 'since', 'last seen'],
-    rows.map(({ node, liveness, reaches }) => [
-      node.metadata.name,
-      nodeIps(node).join(' '),
-      reachText(reaches),
-      liveness.state === 'live' ? (startOf(liveness.report)?.toISOString() ?? '') : '',
-      seen.get(node.metadata.name) ?? '',
-    ]),
-  );
-  return `${table}${rows.map(notes).join('')}`;
-}
-
-function peerRows(view: View, own: string): readonly PeerRow[] {
-  const pools = [...view.list('IPPool').values()].map(({ value }) => value).filter(poolIsEnabled);
-  const nodes = view.list('Node');
-  view.list('NodeReport');
-  const ownNode = nodes.get(own)?.value;
-  const ownPeer = ownNode && peerOf(ownNode);
-  const stored = { get: getter(view) };
-  return [...nodes.values()].flatMap(({ value: node }) => {
-    if (node.metadata.name === own) return [];
-    const peer = peerOf(node);
-    const reaches = pools
-      .filter((pool) => isOfFamilies(pool, node))
-      .map((pool) => reachOf(pool, ownPeer, peer));
-    return [{ node, liveness: livenessOf(stored, node.metadata.name), reaches }];
-  });
-}
-
-function getter(view: View): Parameters<typeof livenessOf>[0]['get'] {
-  return (kind, id) => view.get(kind, id)?.value;
-}
-
-/** Pools of a family that the peer does not have matter only if it has no address at all. */
-function isOfFamilies({ spec }: IpPool, node: Node): boolean {
-  const addresses = nodeIps(node);
-  const isSix = spec.cidr.includes(':');
-  return addresses.length === 0 || addresses.some((address) => address.includes(':') === isSix);
-}
-
-function reachText(reaches: readonly Reach[]): string {
-  const words = reaches.map(({ by }) =>
-    by === 'direct' ? 'route' : by === 'vxlan' ? 'VXLAN' : by,
-  );
-  return [...new Set(words)].join(', ');
-}
-
-function notes({ node, liveness, reaches }: PeerRow): string {
-  const { name } = node.metadata;
-  const stopped =
-    liveness.state === 'gone'
-      ? [`${name}: its daemon has stopped or cannot reach the datastore\n`]
-      : [];
-  const unreachable = new Map(
-    reaches.flatMap((reach) =>
-      reach.by === 'none' ? [[`${name}: ${reach.why}\n  ${reach.remedy}\n`, true] as const] : [],
-    ),
-  );
-  return [...stopped, ...unreachable.keys()].map((line) => `\n${line}`).join('');
+  return formatPeers(rows, seen);
 }
 
 async function lastSeen(

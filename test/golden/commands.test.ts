@@ -1,5 +1,9 @@
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startCommandLine, type CommandLine } from '../../src/cli/command-line.fixture.ts';
+import { formatPeers, peerRows } from '../../src/cli/node-status.ts';
+import { withStore } from '../../src/cli/store.ts';
+import { lastReportId, liveReportId } from '../../src/model/kinds/node-report.ts';
 import { formatStatus } from '../../src/cli/status-text.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
 import { networkProfile } from '../../src/driver/networks/network-profile.ts';
@@ -339,6 +343,40 @@ test('help of the program and its commands', async () => {
     ),
   );
 });
+
+test('the table of the other nodes', async () => {
+  using cluster = startCommandLine();
+  await cluster.write(contents);
+  await cluster.write(otherNodes);
+  const rows = await withStore(
+    { kind: 'sqlite', file: join(cluster.folder, 'calico.db') },
+    ({ look }) => look((view) => peerRows(view, 'host-1')),
+  );
+  const seen = new Map([
+    ['host-2', '12 s ago'],
+    ['host-3', '4 s ago'],
+    ['host-4', '2026-11-24T11:29:58.000Z'],
+    ['k8s-1', 'never reported'],
+  ]);
+  golden('node-status', formatPeers(rows, seen));
+});
+
+function otherNodes(draft: Draft): void {
+  const addresses = {
+    'host-1': '172.16.0.11/24',
+    'host-2': '172.16.0.12/24',
+    'host-3': '172.16.9.13/24',
+    'host-4': '172.16.0.14/24',
+    'k8s-1': undefined,
+  };
+  for (const [name, ipv4Address] of Object.entries(addresses)) {
+    const spec = ipv4Address === undefined ? {} : { bgp: { ipv4Address } };
+    draft.put('Node', name, { kind: 'Node', apiVersion, metadata: { name }, spec });
+  }
+  const report = { time: now.toISOString(), uptime: 60, first_update: true };
+  for (const name of ['host-2', 'host-3']) draft.put('NodeReport', liveReportId(name), report);
+  draft.put('NodeReport', lastReportId('host-4'), report);
+}
 
 const healthy: StatusReport = {
   version: '0.1.0',

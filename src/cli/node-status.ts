@@ -1,0 +1,81 @@
+import type { View } from '../cache/view.ts';
+import { livenessOf, nodeIps, startOf, type Liveness } from '../host/node-liveness.ts';
+import { poolIsEnabled, type IpPool } from '../model/kinds/ip-pool.ts';
+import type { Node } from '../model/kinds/node.ts';
+import { peerOf, reachOf, type Reach } from '../routing/peers.ts';
+import { formatTable } from './table.ts';
+
+/** The other nodes as `node status` shows them. */
+
+/** A peer with what the commands know of it. */
+export interface PeerRow {
+  readonly node: Node;
+  readonly liveness: Liveness;
+  readonly reaches: readonly Reach[];
+}
+
+/** Formats the table of peers, and below it why a peer is not reached; `seen`: when each was seen last. */
+export function formatPeers(rows: readonly PeerRow[], seen: ReadonlyMap<string, string>): string {
+  if (rows.length === 0) return 'No other nodes\n';
+  const table = formatTable(
+    ['node', 'address', 'reachable by', 'since', 'last seen'],
+    rows.map(({ node, liveness, reaches }) => [
+      node.metadata.name,
+      nodeIps(node).join(' '),
+      reachText(reaches),
+      liveness.state === 'live' ? (startOf(liveness.report)?.toISOString() ?? '') : '',
+      seen.get(node.metadata.name) ?? '',
+    ]),
+  );
+  return `${table}${rows.map(notes).join('')}`;
+}
+
+/** Returns the other nodes, and how this one reaches the addresses of each pool on them. */
+export function peerRows(view: View, own: string): readonly PeerRow[] {
+  const pools = [...view.list('IPPool').values()].map(({ value }) => value).filter(poolIsEnabled);
+  const nodes = view.list('Node');
+  view.list('NodeReport');
+  const ownNode = nodes.get(own)?.value;
+  const ownPeer = ownNode && peerOf(ownNode);
+  const stored = { get: getter(view) };
+  return [...nodes.values()].flatMap(({ value: node }) => {
+    if (node.metadata.name === own) return [];
+    const peer = peerOf(node);
+    const reaches = pools
+      .filter((pool) => isOfFamilies(pool, node))
+      .map((pool) => reachOf(pool, ownPeer, peer));
+    return [{ node, liveness: livenessOf(stored, node.metadata.name), reaches }];
+  });
+}
+
+function getter(view: View): Parameters<typeof livenessOf>[0]['get'] {
+  return (kind, id) => view.get(kind, id)?.value;
+}
+
+/** Pools of a family that the peer does not have matter only if it has no address at all. */
+function isOfFamilies({ spec }: IpPool, node: Node): boolean {
+  const addresses = nodeIps(node);
+  const isSix = spec.cidr.includes(':');
+  return addresses.length === 0 || addresses.some((address) => address.includes(':') === isSix);
+}
+
+function reachText(reaches: readonly Reach[]): string {
+  const words = reaches.map(({ by }) =>
+    by === 'direct' ? 'route' : by === 'vxlan' ? 'VXLAN' : by,
+  );
+  return [...new Set(words)].join(', ');
+}
+
+function notes({ node, liveness, reaches }: PeerRow): string {
+  const { name } = node.metadata;
+  const stopped =
+    liveness.state === 'gone'
+      ? [`${name}: its daemon has stopped or cannot reach the datastore\n`]
+      : [];
+  const unreachable = new Map(
+    reaches.flatMap((reach) =>
+      reach.by === 'none' ? [[`${name}: ${reach.why}\n  ${reach.remedy}\n`, true] as const] : [],
+    ),
+  );
+  return [...stopped, ...unreachable.keys()].map((line) => `\n${line}`).join('');
+}
