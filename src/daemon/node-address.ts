@@ -18,6 +18,7 @@ import type { Check } from '../telemetry/status-report.ts';
 
 /** Interval of reading the host's addresses without an event of the kernel, as in calico/node. */
 const intervalMs = 60_000;
+const retryMs = 2000;
 /** Several addresses are often added at once. */
 const settleMs = 200;
 
@@ -55,13 +56,16 @@ export class NodeAddress {
     try {
       while (!signal.aborted) {
         wake = new AbortController();
+        let waitMs = intervalMs;
         try {
           await this.#follow(signal);
           work.succeeded();
         } catch (error) {
           if (!signal.aborted) work.failed(error);
+          // A new address ends the connection to etcd that the former one had.
+          waitMs = retryMs;
         }
-        await pause(intervalMs, AbortSignal.any([signal, wake.signal]));
+        await pause(waitMs, AbortSignal.any([signal, wake.signal]));
         await pause(settleMs, signal);
       }
     } finally {

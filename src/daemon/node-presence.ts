@@ -4,7 +4,7 @@ import { isLocked } from '../cache/lock.ts';
 import type { Leases } from '../datastore/datastore.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../errors/error.ts';
-import { claimName, isBeingDeleted, rejectOtherHost, type Claim } from '../host/node-liveness.ts';
+import { isBeingDeleted, putReports, rejectOtherHost, type Claim } from '../host/node-liveness.ts';
 import {
   lastReportId,
   liveReportId,
@@ -74,14 +74,14 @@ export class NodePresence {
 
   /** Claims the name and runs a plan in one transaction. Throws `node/name-taken`, `node/being-deleted`. */
   async claim(writer: Writer, plan: (draft: Draft) => void, signal: AbortSignal): Promise<void> {
-    const { leases } = this.#options;
+    const { node, leases } = this.#options;
     try {
       await writer.write((draft) => this.#check(draft), signal);
       const lease = await leases?.grant(ttlSeconds);
       const { result } = await writer.write((draft) => {
         this.#check(draft);
         const isClaimed = lease !== undefined && !isLocked(draft);
-        if (isClaimed) claimName(draft, { ...this.#claimBy(), report: this.#report(lease) });
+        if (isClaimed) putReports(draft, node, this.#report(lease));
         plan(draft);
         this.#hasClaimed = isClaimed;
         return isClaimed;
@@ -186,7 +186,7 @@ export class NodePresence {
     if (leases !== undefined) rejectOtherHost(draft, this.#claimBy());
   }
 
-  #claimBy(): Omit<Claim, 'report'> {
+  #claimBy(): Claim {
     const { node, nodeNameFile, identity } = this.#options;
     return { node, nodeNameFile, host: identity() };
   }

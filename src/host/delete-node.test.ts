@@ -88,7 +88,8 @@ function put(draft: Draft, node: string, index: number): void {
   for (const [number, kind] of ['ipip', 'vxlan', 'wireguard'].entries()) {
     hold(draft, `10.65.${index}.${130 + number}`, {
       handle_id: `${kind}-tunnel-addr-${node}`,
-      secondary: { node, type: `${kind}TunnelAddress` },
+      // Calico 2 wrote no attributes.
+      ...(kind === 'ipip' ? {} : { secondary: { node, type: `${kind}TunnelAddress` } }),
     });
   }
   draft.put('DockerNetwork', `${node}/web`, {

@@ -132,8 +132,6 @@ export function beginDeletion(
       throw new CalicoError('node/runs', { node, since });
     }
     if (liveness.state === 'unknown') throw new CalicoError('node/may-run', { node });
-    // A daemon that starts now reports first: the deletion then conflicts.
-    draft.expect('NodeReport', liveReportId(node));
   }
   if (present !== undefined && !isBegun) draft.put('Node', node, beingDeleted(present, now));
 }
@@ -263,6 +261,9 @@ export interface DeletionStore {
   readonly write: <Result>(plan: (draft: Draft) => Result) => Promise<Result>;
 }
 
+/** Another tool that runs on the node may write again and again. */
+const maxRounds = 5;
+
 /**
  * Deletes a node with everything that belongs to it. `report` gets a line for each step. Throws as `beginDeletion`, and
  * the errors of the datastore; start it again to continue.
@@ -278,7 +279,12 @@ export async function deleteNode(
   const hasBelongings = count(await look(all)) > 0;
   await write((draft) => beginDeletion(draft, { ...request, hasBelongings }));
   // What its daemon wrote before it saw the mark is found by looking again.
+  let rounds = 0;
   for (let found = await look(all); count(found) > 0; found = await look(all)) {
+    if (rounds++ === maxRounds) {
+      const what = `deletion of node ${node}`;
+      throw new CalicoError('datastore/contended', { what, attempts: maxRounds });
+    }
     for (const [title, items] of found) await deleteAll(title, items);
   }
   await write((draft) => finishDeletion(draft, node));

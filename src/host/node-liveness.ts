@@ -32,31 +32,26 @@ export function startOf({ time, uptime }: NodeReport): Date | undefined {
   return Number.isNaN(started.getTime()) ? undefined : started;
 }
 
-/** A host, and how its node reports. */
-export interface Claim {
-  readonly node: string;
-  readonly host: HostIdentity;
-  readonly report: NodeReport;
-  /** The file that keeps the name, for the message. */
-  readonly nodeNameFile: string;
-}
-
-/**
- * Writes a host's reports. Throws `node/name-taken` if another host that lives has the name; a restart or a reboot of
- * the same host takes over its own report at once.
- */
-export function claimName(draft: Draft, { node, host, report, nodeNameFile }: Claim): void {
-  rejectOtherHost(draft, { node, host, nodeNameFile });
+/** Writes the reports of a node: the live one, and the one that stays. */
+export function putReports(draft: Draft, node: string, report: NodeReport): void {
   draft.put('NodeReport', liveReportId(node), report);
   const { lease: _, ...last } = report;
   draft.put('NodeReport', lastReportId(node), last);
 }
 
-/** Throws `node/name-taken`; see `claimName`. */
-export function rejectOtherHost(
-  draft: Draft,
-  { node, host, nodeNameFile: file }: Omit<Claim, 'report'>,
-): void {
+/** A host that claims a node name. */
+export interface Claim {
+  readonly node: string;
+  readonly host: HostIdentity;
+  /** The file that keeps the name, for the message. */
+  readonly nodeNameFile: string;
+}
+
+/**
+ * Throws `node/name-taken` if another host that lives has the name. A restart or a reboot of the same host takes over its
+ * own report at once. The commit holds only if the report stays the same.
+ */
+export function rejectOtherHost(draft: Draft, { node, host, nodeNameFile: file }: Claim): void {
   const present = draft.get('NodeReport', liveReportId(node));
   if (present === undefined) return;
   if (present.host !== undefined && isSameHost(present.host, host)) return;

@@ -78,12 +78,20 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     assert.match(await stored(), /198\.18\.1\.77\/24/);
     await restartWith(second, {});
     await becomes(stored, /198\.18\.1\.12\/24/);
-    // Without a restart, by the kernel's event.
-    await second.host.run(['ip', 'address', 'add', '198.18.1.78/24', 'dev', 'eth0']);
-    for (const address of ['198.18.1.12', '198.18.1.77']) {
-      await second.host.run(['ip', 'address', 'del', `${address}/24`, 'dev', 'eth0']);
-    }
+    // Without a restart, by the kernel's event; as a DHCP client does it.
+    const moveTo = (address: string) => {
+      const commands = [
+        'address flush dev eth0 scope global',
+        `address add ${address}/24 dev eth0`,
+        `address add ${second.place.address6}/64 dev eth0 nodad`,
+        'route replace default via 198.18.1.1',
+      ];
+      return second.host.run(['ip', '-batch', '-'], { input: `${commands.join('\n')}\n` });
+    };
+    await moveTo('198.18.1.78');
     await becomes(stored, /198\.18\.1\.78\/24/);
+    await moveTo(second.place.address);
+    await becomes(stored, /198\.18\.1\.12\/24/);
   });
 
   test('a second host with the name of one that runs is refused, and starts when that one stops', async () => {
