@@ -111,6 +111,7 @@ export function createDockerComponent(
   };
   const nodeAddress = new NodeAddress({
     ...base,
+    isShared: settings.etcdEndpoints !== undefined,
     detect: () => detectAddresses(sockets.rtnetlink, choices),
     onAddresses,
   });

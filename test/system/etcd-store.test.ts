@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inBackground } from '../../src/async/background.fixture.ts';
 import { datastoreContract } from '../../src/datastore/contract.fixture.ts';
 import { listAll, type Datastore } from '../../src/datastore/datastore.ts';
@@ -34,6 +35,26 @@ describe('etcd', () => {
   lockContract(() => {
     etcd.etcdctl('del', '--prefix', '/');
     return open();
+  });
+
+  test('a key with a lease exists until the lease is ended or expires', async () => {
+    const store = await open();
+    const leases = store.leases ?? assert.fail('etcd has leases');
+    const key = '/calico/leased';
+    const isThere = async () => (await store.read([key], signal)).items.length === 1;
+    const put = (lease: string) =>
+      store.commit({ compares: [], writes: [{ key, value: 'x', lease }] }, signal);
+    const ended = await leases.grant(90);
+    await put(ended);
+    assert.equal(await leases.renew(ended), true);
+    assert.ok(((await leases.ageSeconds(ended)) ?? 90) < 30);
+    await leases.revoke(ended);
+    assert.equal(await isThere(), false);
+    assert.equal(await leases.renew(ended), false);
+    assert.equal(await leases.ageSeconds(ended), undefined);
+    await put(await leases.grant(1));
+    while (await isThere()) await sleep(100);
+    await store.close();
   });
 
   test('a stopped etcd is told by its address soon, and is used again when it is back', async () => {
