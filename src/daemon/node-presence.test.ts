@@ -107,6 +107,23 @@ test('a restart, a reboot and a change of addresses take the name over without w
     await assert.rejects(start('host-a', inNamespace).claim(), { code: 'node/name-taken' });
   }));
 
+test('the name of a node of Kubernetes is refused', () =>
+  withCluster(async ({ start, write }) => {
+    const orchRefs = [{ nodeName: 'worker-1', orchestrator: 'k8s' }];
+    const metadata = { name: 'host-a' };
+    const apiVersion = 'projectcalico.org/v3';
+    await write(
+      (draft) =>
+        draft.put('Node', 'host-a', { kind: 'Node', apiVersion, metadata, spec: { orchRefs } }),
+      signal,
+    );
+    await assert.rejects(start('host-a').claim(), {
+      code: 'node/name-taken',
+      message: /node worker-1 of k8s/,
+    });
+    await start('host-b').claim();
+  }));
+
 test('two hosts that start at once: one gets the name', () =>
   withCluster(async ({ start }) => {
     const hosts = ['a', 'b', 'c', 'd'].map((name) => start('host', hostCalled(name)));

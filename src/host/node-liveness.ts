@@ -48,12 +48,18 @@ export interface Claim {
 }
 
 /**
- * Throws `node/name-taken` if another host that lives has the name. A restart or a reboot of the same host takes over its
+ * Throws `node/name-taken` if another host that lives has the name, or a node of Kubernetes, which never reports. A restart or a reboot of the same host takes over its
  * own report at once. The commit holds only if the report stays the same.
  */
 export function rejectOtherHost(draft: Draft, { node, host, nodeNameFile: file }: Claim): void {
   const present = draft.get('NodeReport', liveReportId(node));
-  if (present === undefined) return;
+  if (present === undefined) {
+    const value = draft.isUnreadable('Node', node) ? undefined : draft.get('Node', node);
+    const [of] = value?.spec.orchRefs ?? [];
+    if (of === undefined || livenessOf(draft, node).state !== 'unknown') return;
+    const other = printable(`node ${of.nodeName ?? node} of ${of.orchestrator ?? 'k8s'}`);
+    throw new CalicoError('node/name-taken', { node, other, file });
+  }
   if (present.host !== undefined && isSameHost(present.host, host)) return;
   throw new CalicoError('node/name-taken', { node, other: describeHost(present), file });
 }
