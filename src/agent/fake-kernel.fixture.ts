@@ -142,7 +142,11 @@ export class FakeKernel implements Drivers {
       openContainerDns: (path, answer) => {
         if (this.refuses.has(path)) throw new Error(`no namespace ${path}`);
         this.containerDns.set(path, answer);
-        return { isCurrent: () => true, close: () => void this.containerDns.delete(path) };
+        return {
+          isCurrent: () => true,
+          close: () => void this.containerDns.delete(path),
+          endRedirect: async () => undefined,
+        };
       },
       losses: () => this.lost,
     };

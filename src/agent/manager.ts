@@ -69,6 +69,8 @@ export interface Manager<Kind extends EntryKind = EntryKind> extends Participant
   onBrief?(change: BriefChange): void;
   /** Does what has to follow when the drivers are through with a phase. */
   apply?(phase: Phase): void;
+  /** The daemon is stopping: ends what must not outlast it. */
+  stop?(): void;
   /** The checks that `status` shows. */
   checks?(): readonly Check[];
 }

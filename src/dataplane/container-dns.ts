@@ -56,6 +56,8 @@ export class ForwardedQueries {
 export interface ServedContainer {
   /** Reports whether the namespace at the path is still the one that is served. */
   isCurrent(): boolean;
+  /** Ends the redirect only: queries that were received are still answered. */
+  endRedirect(): Promise<void>;
   /** Ends the redirect, then the sockets, which also keep the namespace. */
   close(): void;
 }
@@ -106,7 +108,7 @@ class ContainerDns implements ServedContainer {
   readonly #datagrams: DatagramSocket;
   readonly #listener: Server;
   /** The netlink socket that owns the redirect. */
-  readonly #redirect: number;
+  #redirect: number | undefined;
   #second = 0;
   #queries = 0;
 
@@ -130,8 +132,15 @@ class ContainerDns implements ServedContainer {
     void this.#end();
   }
 
+  async endRedirect(): Promise<void> {
+    const redirect = this.#redirect;
+    this.#redirect = undefined;
+    // The kernel takes some milliseconds to remove the table.
+    if (redirect !== undefined) await this.#options.libc.closeOffThread(redirect);
+  }
+
   async #end(): Promise<void> {
-    await this.#options.libc.closeOffThread(this.#redirect);
+    await this.endRedirect();
     this.#datagrams.close();
     this.#listener.close();
   }

@@ -49,6 +49,7 @@ class Lab {
   readonly missing = new Set<string>();
   readonly broken = new Set<string>();
   readonly replaced = new Set<string>();
+  readonly ended: string[] = [];
   readonly floods = new Map<string, () => void>();
   opened = 0;
   readonly #briefs = new Map<string, Stored<BriefEndpoint>>();
@@ -73,6 +74,7 @@ class Lab {
           this.replaced.delete(sandbox);
           return {
             isCurrent: () => !this.replaced.has(sandbox),
+            endRedirect: async () => void this.ended.push(sandbox),
             close: () => void this.served.delete(sandbox),
           };
         },
@@ -243,6 +245,16 @@ test('a container that sends too many queries is left to Docker for some time', 
   lab.names.poll();
   assert.ok(!lab.served.has('ns1'));
   assert.match(lab.names.checks()[0]?.detail ?? '', /DNS queries in a second/);
+});
+
+test('when the daemon stops, queries reach Docker again, and those that were received are still answered', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there', address: '10.0.0.9' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  lab.names.stop();
+  assert.deepEqual(lab.ended, ['ns1']);
+  assert.deepEqual(lab.ask('ns1', 'api'), ['10.0.0.9']);
 });
 
 test('without the setting, no container is served', () => {

@@ -110,6 +110,11 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
     if (phase === 'routes') this.#step();
   }
 
+  /** Queries reach Docker from now on, so that none is lost when the process ends. */
+  stop(): void {
+    for (const served of this.#served.values()) void served.endRedirect();
+  }
+
   checks(): readonly Check[] {
     const [first] = this.#failed;
     if (first === undefined) return [];
