@@ -147,7 +147,9 @@ export function createDockerComponent(
         ? []
         : [common.keep('container aliases', (work) => aliases.run(work, signal))]),
       common.keep('node address', (following) => nodeAddress.run(following, signal)),
-      common.keep('node report', (reporting) => presence.run(writer, reporting, signal)),
+      ...(datastore.leases === undefined
+        ? []
+        : [common.keep('node report', (reporting) => presence.run(writer, reporting, signal))]),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),

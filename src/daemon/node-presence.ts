@@ -96,10 +96,8 @@ export class NodePresence {
     }
   }
 
-  /** Reports that this node lives until the signal is aborted, then that it does not. */
+  /** Reports that this node lives until the signal is aborted, then that it does not; for a store with leases. */
   async run(writer: Writer, work: Work, signal: AbortSignal): Promise<void> {
-    const { leases } = this.#options;
-    if (leases === undefined) return;
     while (!signal.aborted) {
       await pause(intervalMs, signal);
       if (signal.aborted) break;

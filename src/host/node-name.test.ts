@@ -44,7 +44,11 @@ test('NODENAME takes precedence over the file, and the sentence says what that m
 test('a file without a valid name is replaced, and one that cannot be written is a warning', () =>
   inFolder((nodeNameFile) => {
     keepName({ nodeName: 'host-a', nodeNameFile });
-    writeFileSync(nodeNameFile, '-- broken\n');
+    for (const broken of ['', '-- broken\n']) {
+      writeFileSync(nodeNameFile, broken);
+      const { warnings } = chooseName({ nodeName: undefined, nodeNameFile }, 'host-c');
+      assert.match(warnings.join(), /contains no valid node name; using host-c/);
+    }
     const chosen = keepName({ nodeName: 'host-c', nodeNameFile });
     assert.match(chosen.warnings.join(), /contains no valid node name; using host-c/);
     assert.equal(readFileSync(nodeNameFile, 'utf8'), 'host-c');

@@ -65,8 +65,7 @@ export function renamed(former: string, name: string): string {
 
 function readName(file: string): string | undefined {
   try {
-    const text = readFileSync(file, 'utf8').trim();
-    return text === '' ? undefined : text;
+    return readFileSync(file, 'utf8').trim();
   } catch {
     return undefined;
   }
