@@ -52,7 +52,7 @@ for (const backend of backends) {
     /** Polls a command on a host until its output matches. */
     async function eventually(peer: Pick<Peer, 'exec'>, command: string, wanted: RegExp) {
       let last = '';
-      for (let look = 0; look < 300; look++) {
+      for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
         last = (await peer.exec(['sh', '-c', command])).stdout;
         if (wanted.test(last)) return last;
         await sleep(100);
