@@ -73,7 +73,7 @@ test('a mirror uses the last snapshot while its datastore is unavailable, and th
 
     let isBack = false;
     const sometimes = awayUntil(store, () => isBack);
-    const mirror = new LiveMirror(sometimes, () => readSnapshot(file, store.endpoint));
+    const mirror = new LiveMirror(sometimes, () => readSnapshot(file, store));
     assert.throws(() => mirror.list('Handle'), { code: 'datastore/not-in-sync' });
     const batches: EntryChanges[] = [];
     mirror.subscribe((changes) => batches.push(changes));
@@ -124,18 +124,42 @@ test('changes in quick succession are saved once, and nothing is written while n
     await store.close();
   }));
 
-test('a snapshot of another datastore, of a newer format, or truncated is ignored', () =>
+test('a snapshot is that of a cluster, whatever its endpoints; one without a cluster is that of its endpoints', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const at = (endpoint: string, cluster?: string): Datastore => ({
+      ...awayUntil(store, () => true),
+      endpoint,
+      cluster,
+    });
+    const isUsed = async (datastore: Datastore) =>
+      (await readSnapshot(file, datastore)) !== undefined;
+    const [two, three] = ['https://a:2379,https://b:2379', 'https://a:2379,https://c:2379'];
+
+    await saveHandles(at(two, '17'), file, ['a']);
+    assert.ok(await isUsed(at(two)));
+    assert.ok(await isUsed(at(three)), 'another member');
+    assert.ok(await isUsed(at('https://192.0.2.1:2379', '17')), 'moved');
+    assert.ok(!(await isUsed(at(two, '18'))), 'another cluster responded');
+
+    await saveHandles(at(two), file, ['a']);
+    assert.ok(await isUsed(at(two, '17')));
+    assert.ok(!(await isUsed(at(three, '17'))));
+    await store.close();
+  }));
+
+test('a snapshot of a newer format, or truncated, is ignored', () =>
   inFolder(async (folder) => {
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
     await saveHandles(store, file, ['a']);
-    assert.equal((await readSnapshot(file, store.endpoint))?.entries.length, 1);
-    assert.equal(await readSnapshot(file, 'http://192.0.2.1:2379'), undefined);
+    assert.equal((await readSnapshot(file, store))?.entries.length, 1);
     const text = await readFile(file, 'utf8');
     await writeFile(file, text.replace('"format":1', '"format":2'));
-    assert.equal(await readSnapshot(file, store.endpoint), undefined);
+    assert.equal(await readSnapshot(file, store), undefined);
     await writeFile(file, text.slice(0, -20));
-    assert.equal(await readSnapshot(file, store.endpoint), undefined);
+    assert.equal(await readSnapshot(file, store), undefined);
     await store.close();
   }));
 
@@ -144,7 +168,7 @@ test('a damaged snapshot is ignored with a warning; a missing one without', () =
     const store = await openSqliteStore(join(folder, 'calico.db'));
     const file = join(folder, 'snapshot.json');
     const warnings: string[] = [];
-    const read = () => readSnapshot(file, store.endpoint, (warning) => warnings.push(warning));
+    const read = () => readSnapshot(file, store, (warning) => warnings.push(warning));
     assert.equal(await read(), undefined);
     assert.deepEqual(warnings, []);
     await saveHandles(store, file, ['a', 'b']);
@@ -175,7 +199,7 @@ test('changes since the last snapshot survive a kill, except an incomplete line'
       keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
     );
     const keys = async () =>
-      (await readSnapshot(file, store.endpoint))?.entries.map(([key]) => key.split('/').at(-1));
+      (await readSnapshot(file, store))?.entries.map(([key]) => key.split('/').at(-1));
     while ((await keys())?.join() !== 'a,b') await wait();
     const { ino } = await stat(file);
     await writer.write((draft) => {
@@ -217,13 +241,7 @@ test('changes by another host of its endpoints and blocks since the last snapsho
     const commit = (writes: readonly Write[]) => store.commit({ compares: [], writes }, signal);
     await commit([endpointWrite('e1', 'old'), endpointWrite('e2', 'old'), blockWrite('there')]);
     const nodeMirror = (of: Datastore) =>
-      new LiveMirror(
-        of,
-        () => readSnapshot(file, store.endpoint),
-        undefined,
-        undefined,
-        nodeScope('here'),
-      );
+      new LiveMirror(of, () => readSnapshot(file, store), undefined, undefined, nodeScope('here'));
     const mirror = nodeMirror(store);
     await using running = inBackground((stop) => mirror.run(stop));
     await mirror.reached(0n, signal);
@@ -232,7 +250,7 @@ test('changes by another host of its endpoints and blocks since the last snapsho
       keepSnapshot({ mirror, file, work, settleMs: 600_000 }, stop),
     );
     const isSaved = async (key: string) =>
-      (await readSnapshot(file, store.endpoint))?.entries.some(([saved]) => saved === key) === true;
+      (await readSnapshot(file, store))?.entries.some(([saved]) => saved === key) === true;
     const saved = async (key: string) => {
       while (!(await isSaved(key))) await new Promise((resolve) => setTimeout(resolve, 5));
     };

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { saveOnChange } from '../async/save-on-change.ts';
 import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
+import type { Datastore } from '../datastore/datastore.ts';
 import { describe, hasErrorCode } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
 import { encodeBrief } from './cache-scope.ts';
@@ -23,8 +24,9 @@ const snapshotFormat = 1;
 
 const head = z.object({
   format: z.literal(snapshotFormat),
-  /** The datastore of the snapshot; a snapshot of another datastore is ignored. */
   endpoint: z.string(),
+  /** The cluster that the snapshot is of. Earlier versions did not save it. */
+  cluster: z.string().optional(),
   savedAt: z.iso.datetime().transform((text) => new Date(text)),
 });
 
@@ -34,17 +36,18 @@ const entry = z.tuple([z.string(), z.string()]);
 const [beforeEntries, afterEntries] = [',"entries":[', ']}'];
 
 /**
- * Reads the snapshot of a datastore; `undefined` if it is missing, belongs to another datastore, or cannot be read,
- * which is reported to `warn`.
+ * Reads the snapshot of a datastore; `undefined` if it is missing, belongs to another cluster, or cannot be read,
+ * which is reported to `warn`. The endpoints do not matter: members are added, replaced and moved. While none of them
+ * has responded, the cluster is unknown, and the last state of this host is used.
  */
 export async function readSnapshot(
   file: string,
-  endpoint: string,
+  datastore: Pick<Datastore, 'cluster' | 'endpoint'>,
   warn: (text: string) => void = () => undefined,
 ): Promise<Snapshot | undefined> {
   try {
     const snapshot = await readLines(file);
-    if (snapshot.endpoint !== endpoint) return undefined;
+    if (!isOf(datastore, snapshot)) return undefined;
     const changes = await readChanges(file, snapshot.savedAt.toISOString());
     const entries = new Map<string, string | null>([...snapshot.entries, ...changes]);
     return { ...snapshot, entries: [...entries].flatMap(presentOf) };
@@ -53,6 +56,14 @@ export async function readSnapshot(
       warn(`ignoring damaged snapshot ${file} (${describe(error)})`);
     return undefined;
   }
+}
+
+function isOf(
+  { cluster, endpoint }: Pick<Datastore, 'cluster' | 'endpoint'>,
+  saved: z.infer<typeof head>,
+): boolean {
+  if (saved.cluster === undefined) return saved.endpoint === endpoint;
+  return cluster === undefined || cluster === saved.cluster;
 }
 
 function presentOf([key, text]: readonly [string, string | null]): Snapshot['entries'] {
@@ -147,6 +158,7 @@ async function saveSnapshot(
     const saved = {
       format: snapshotFormat,
       endpoint: mirror.datastore.endpoint,
+      cluster: mirror.datastore.cluster,
       savedAt,
     };
     await target.write(`${JSON.stringify(saved).slice(0, -1)}${beforeEntries}`);

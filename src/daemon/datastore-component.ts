@@ -36,7 +36,7 @@ export async function openDatastoreComponent(common: Common): Promise<DatastoreC
   const isRemote = settings.etcdEndpoints !== undefined;
   const mirror = new LiveMirror(
     datastore,
-    async () => (isRemote ? readSnapshot(file, datastore.endpoint, warn) : undefined),
+    async () => (isRemote ? readSnapshot(file, datastore, warn) : undefined),
     supervisor.work('mirror listeners'),
     undefined,
     nodeScope(node),

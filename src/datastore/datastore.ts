@@ -100,12 +100,15 @@ export interface Datastore {
   /** Location for messages: a URL list or a file. */
   readonly endpoint: string;
 
+  /** The identity of the cluster, whatever its endpoints; `undefined` until it has responded, and in a store of one host. */
+  readonly cluster?: string | undefined;
+
   /** Absent in a store of one host. */
   readonly leases?: Leases;
 
   /**
    * Returns the values of some keys at one revision; absent keys are not among the items. Throws
-   * `datastore/unavailable` within the store's deadline (2 s for etcd) if there is no response.
+   * `datastore/unavailable` within the store's deadline (2 s for etcd, 4 s with several endpoints) if there is no response.
    */
   read(keys: readonly string[], signal: AbortSignal): Promise<Listing>;
 
@@ -118,7 +121,7 @@ export interface Datastore {
 
   /**
    * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the connection was
-   * lost and reading back did not determine the outcome. The store never repeats it.
+   * lost and reading back did not determine the outcome. The store never applies it twice.
    */
   commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult>;
 

@@ -1,36 +1,35 @@
-import type { LeaseClient } from 'etcd3';
+import { GRPCUnavailableError, type LeaseClient } from 'etcd3';
+import type { Attempt } from './etcd-endpoints.ts';
 import type { Leases } from './datastore.ts';
+
+/** Makes a call at one endpoint after the other; throws its error as `datastore/…`. */
+type Call = <T>(send: (client: LeaseClient, attempt: Attempt) => Promise<T>) => Promise<T>;
 
 /** Leases of etcd. Source: etcd API v3, Lease. */
 export class EtcdLeases implements Leases {
-  readonly #client: LeaseClient;
-  /** Runs a call; throws its error as `datastore/…`. */
-  readonly #call: <T>(send: () => Promise<T>) => Promise<T>;
-  readonly #callMs: number;
+  readonly #call: Call;
 
-  constructor(
-    client: LeaseClient,
-    call: <T>(send: () => Promise<T>) => Promise<T>,
-    callMs: number,
-  ) {
-    this.#client = client;
+  constructor(call: Call) {
     this.#call = call;
-    this.#callMs = callMs;
   }
 
+  /** A lease that was granted without a response expires unused. */
   async grant(seconds: number): Promise<string> {
-    const { ID } = await this.#call(() => this.#client.leaseGrant({ TTL: seconds }));
+    const { ID } = await this.#call((client, { deadline }) =>
+      client.leaseGrant({ TTL: seconds }, { deadline }),
+    );
     return ID;
   }
 
   renew(lease: string): Promise<boolean> {
-    return this.#call(async () => {
-      const stream = await this.#client.leaseKeepAlive();
+    return this.#call(async (client, { deadline }) => {
+      const stream = await client.leaseKeepAlive();
       const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-      const timer = setTimeout(() => reject(new Error('no answer')), this.#callMs);
+      const lost = (why: string) => reject(new GRPCUnavailableError(why));
+      const timer = setTimeout(() => lost('no answer'), deadline - Date.now());
       stream.on('data', ({ TTL }) => resolve(Number(TTL) > 0));
-      stream.on('error', reject);
-      stream.on('end', () => reject(new Error('etcd ended the stream')));
+      stream.on('error', (error: Error) => lost(error.message));
+      stream.on('end', () => lost('etcd ended the stream'));
       try {
         stream.write({ ID: lease });
         return await promise;
@@ -42,11 +41,13 @@ export class EtcdLeases implements Leases {
   }
 
   async ageSeconds(lease: string): Promise<number | undefined> {
-    const { TTL, grantedTTL } = await this.#call(() => this.#client.leaseTimeToLive({ ID: lease }));
+    const { TTL, grantedTTL } = await this.#call((client, { deadline }) =>
+      client.leaseTimeToLive({ ID: lease }, { deadline }),
+    );
     return Number(TTL) < 0 ? undefined : Math.max(0, Number(grantedTTL) - Number(TTL));
   }
 
   async revoke(lease: string): Promise<void> {
-    await this.#call(() => this.#client.leaseRevoke({ ID: lease }));
+    await this.#call((client, { deadline }) => client.leaseRevoke({ ID: lease }, { deadline }));
   }
 }

@@ -1,30 +1,29 @@
 import { ConstantBackoff, noop } from 'cockatiel';
-import {
-  Etcd3,
-  LeaseClient,
-  WatchClient,
-  type ICompare,
-  type IOptions,
-  type IRangeRequest,
-  type IRangeResponse,
-} from 'etcd3';
+import { Etcd3, LeaseClient, WatchClient, type IOptions, type IRangeResponse } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
   CommitResult,
-  Compare,
   Datastore,
   KeyValue,
   Listing,
-  RangeCompare,
   Transaction,
 } from './datastore.ts';
 import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
+import { EtcdEndpoints, isNeverSent } from './etcd-endpoints.ts';
 import { EtcdLeases } from './etcd-leases.ts';
-import { watchEtcd } from './etcd-watch.ts';
+import {
+  endOfPrefix,
+  newestOf,
+  rangesOf,
+  toKeyValue,
+  toRequest,
+  type KeyRange,
+} from './etcd-messages.ts';
+import { WatchCancelled, watchEtcd } from './etcd-watch.ts';
 import { maxOperations } from './transaction-size.ts';
 
-const callMs = 2000;
+const limits = { attemptMs: 2000, pauseMs: 100 };
 /**
  * etcd closes a connection, with all its calls, if it is pinged more often than every 5 s
  * (`--grpc-keepalive-min-time`). Calls do not depend on pings: they have a deadline.
@@ -46,14 +45,26 @@ export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
   const endpoint = options.endpoints.join(',');
   const credentials = await readCredentials(options);
   const { username, password } = options;
-  const client = new Client({
-    hosts: [...options.endpoints],
-    ...credentials,
-    ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
-    ...tunedPolicies(),
-  });
-  return new EtcdStore(client, endpoint);
+  const clients = shuffled(options.endpoints).map(
+    (host) =>
+      new Client({
+        hosts: [host],
+        ...credentials,
+        ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
+        ...tunedPolicies(),
+      }),
+  );
+  return new EtcdStore(clients, endpoint);
 }
+
+function shuffled<T>(all: readonly T[]): readonly T[] {
+  return all
+    .map((one) => ({ one, at: Math.random() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ one }) => one);
+}
+
+/** A client of one endpoint. */
 
 class Client extends Etcd3 {
   readonly watches = new WatchClient(this.pool);
@@ -61,8 +72,8 @@ class Client extends Etcd3 {
 }
 
 /**
- * The library's default policies repeat a compare-and-swap that may have been applied, and block every call for
- * seconds after one slow response; here a call is made once, with a deadline.
+ * The library's default policies repeat a compare-and-swap that may have been applied, block every call for seconds
+ * after one slow response, and go on choosing endpoints that have failed; EtcdEndpoints has its own rules.
  */
 function tunedPolicies(): Omit<IOptions, 'hosts'> {
   return {
@@ -71,7 +82,8 @@ function tunedPolicies(): Omit<IOptions, 'hosts'> {
       global: noop,
       watchBackoff: new ConstantBackoff(250).next(),
     },
-    defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + callMs }),
+    defaultCallOptions: (context) =>
+      context.isStream ? {} : { deadline: Date.now() + limits.attemptMs },
     grpcOptions: {
       'grpc.keepalive_time_ms': keepaliveMs,
       'grpc.keepalive_timeout_ms': 1500,
@@ -85,13 +97,22 @@ function tunedPolicies(): Omit<IOptions, 'hosts'> {
 class EtcdStore implements Datastore {
   readonly endpoint: string;
   readonly leases: EtcdLeases;
-  readonly #client: Client;
+  readonly #clients: readonly Client[];
+  readonly #endpoints: EtcdEndpoints<Client>;
+  #cluster: string | undefined;
   readonly #closing = new AbortController();
 
-  constructor(client: Client, endpoint: string) {
-    this.#client = client;
+  constructor(clients: readonly Client[], endpoint: string) {
+    this.#clients = clients;
+    this.#endpoints = new EtcdEndpoints(clients, limits);
     this.endpoint = endpoint;
-    this.leases = new EtcdLeases(client.leases, (send) => this.#call(send), callMs);
+    this.leases = new EtcdLeases((send) =>
+      this.#call(() => this.#endpoints.call(({ leases }, attempt) => send(leases, attempt))),
+    );
+  }
+
+  get cluster(): string | undefined {
+    return this.#cluster;
   }
 
   async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
@@ -153,7 +174,11 @@ class EtcdStore implements Datastore {
     for (let { limit } = rest; ;) {
       try {
         const asked = { key, range_end: end, limit, revision: revision.toString() };
-        return await this.#client.kv.range(asked);
+        const page = await this.#endpoints.call(({ kv }, { deadline }) =>
+          kv.range(asked, { deadline }),
+        );
+        this.#cluster = page.header.cluster_id;
+        return page;
       } catch (error) {
         const isTooLarge = limit > 1 && isTooLargeAnswer(error);
         // One slow response must not restart a long listing.
@@ -166,20 +191,18 @@ class EtcdStore implements Datastore {
 
   async commit(transaction: Transaction, signal: AbortSignal): Promise<CommitResult> {
     signal.throwIfAborted();
-    const { compares, ranges = [], writes } = transaction;
+    const { compares } = transaction;
+    const request = toRequest(transaction);
+    let isMaybeApplied = false;
     try {
-      const response = await this.#client.kv.txn({
-        compare: [...compares.map(toCompare), ...ranges.map(toRangeCompare)],
-        success: writes.map(({ key, value, lease = '0' }) =>
-          value === undefined
-            ? { request_delete_range: { key: Buffer.from(key) } }
-            : { request_put: { key: Buffer.from(key), value: Buffer.from(value), lease } },
-        ),
-        failure: [
-          ...compares.map(({ key }) => ({ request_range: { key: Buffer.from(key) } })),
-          ...ranges.map((range) => ({ request_range: newestWrite(range) })),
-        ],
-      });
+      const response = await this.#endpoints.call(
+        ({ kv }, { deadline, failures }) => {
+          isMaybeApplied = !failures.every(isNeverSent);
+          return kv.txn(request, { deadline });
+        },
+        { isRepeatable: isAppliedOnce(transaction) },
+      );
+      this.#cluster = response.header.cluster_id;
       const revision = BigInt(response.header.revision);
       if (response.succeeded) return { kind: 'committed', revision };
       const found = response.responses.map(({ response_range }) =>
@@ -187,6 +210,9 @@ class EtcdStore implements Datastore {
       );
       const kvs = found.slice(0, compares.length).flat();
       const current = new Map(kvs.map((kv) => [kv.key, kv]));
+      // An earlier attempt may have been applied without a response; then this one conflicts with it.
+      const applied = isMaybeApplied ? appliedAt(transaction, current, revision) : undefined;
+      if (applied !== undefined) return { kind: 'committed', revision: applied };
       return { kind: 'conflict', revision, current, ...newestOf(found.slice(compares.length)) };
     } catch (error) {
       return this.#outcomeOf(transaction, error);
@@ -194,7 +220,8 @@ class EtcdStore implements Datastore {
   }
 
   /** Determines the outcome of a transaction whose response was lost. */
-  async #outcomeOf({ compares, writes }: Transaction, error: unknown): Promise<CommitResult> {
+  async #outcomeOf(transaction: Transaction, error: unknown): Promise<CommitResult> {
+    const { compares, writes } = transaction;
     const why = describe(error);
     if (isTooLarge(why)) {
       const what = `${this.endpoint} says: ${why}; its --max-txn-ops and --max-request-bytes say how much it takes`;
@@ -207,7 +234,7 @@ class EtcdStore implements Datastore {
         ...new Set([...compares, ...writes].map(({ key }) => key)),
       ]));
     } catch (cause) {
-      if (isRefused(error)) throw this.#unavailable(error);
+      if (isNeverSent(error)) throw this.#unavailable(error);
       const { endpoint } = this;
       throw new CalicoError('datastore/outcome-unknown', { endpoint, why }, { cause });
     }
@@ -215,11 +242,9 @@ class EtcdStore implements Datastore {
       ({ key, modRevision }) => (present.get(key)?.modRevision ?? 0n) === modRevision,
     );
     if (untouched) throw this.#unavailable(error);
-    const applied = writes.every(({ key, value }) => present.get(key)?.value === value);
-    if (!applied) return { kind: 'conflict', revision, current: present };
-    const [written] = writes.flatMap(({ key }) => present.get(key)?.modRevision ?? []);
-    // Removals have no revision of their own; it is at the latest that of this read.
-    return { kind: 'committed', revision: written ?? revision };
+    const applied = appliedAt(transaction, present, revision);
+    if (applied === undefined) return { kind: 'conflict', revision, current: present };
+    return { kind: 'committed', revision: applied };
   }
 
   /** `revision`: revision to read at; 0: the present one. */
@@ -227,11 +252,15 @@ class EtcdStore implements Datastore {
     keys: readonly string[],
     revision = 0n,
   ): Promise<{ readonly present: ReadonlyMap<string, KeyValue>; readonly revision: bigint }> {
-    const { header, responses } = await this.#client.kv.txn({
+    const request = {
       success: keys.map((key) => ({
         request_range: { key: Buffer.from(key), revision: revision.toString() },
       })),
-    });
+    };
+    const { header, responses } = await this.#endpoints.call(({ kv }, { deadline }) =>
+      kv.txn(request, { deadline }),
+    );
+    this.#cluster = header.cluster_id;
     const kvs = responses.flatMap(({ response_range }) => response_range.kvs.map(toKeyValue));
     return {
       present: new Map(kvs.map((kv) => [kv.key, kv])),
@@ -245,19 +274,47 @@ class EtcdStore implements Datastore {
     signal: AbortSignal,
   ): AsyncGenerator<ChangeBatch> {
     const stop = AbortSignal.any([signal, this.#closing.signal]);
-    const range = { key: Buffer.from(prefix), rangeEnd: endOfPrefix(prefix), afterRevision };
-    try {
-      yield* watchEtcd(this.#client.watches, range, stop);
-    } catch (cause) {
-      const { endpoint } = this;
+    const range = { key: Buffer.from(prefix), rangeEnd: endOfPrefix(prefix) };
+    let seen = afterRevision;
+    for (;;) {
+      const { client, left } = this.#endpoints.preferred;
+      try {
+        const moved = AbortSignal.any([stop, left]);
+        for await (const batch of watchEtcd(
+          client.watches,
+          { ...range, afterRevision: seen },
+          moved,
+        )) {
+          seen = batch.revision;
+          yield batch;
+        }
+      } catch (cause) {
+        if (!stop.aborted && !(await this.#hasOther(client, cause))) {
+          const { endpoint } = this;
+          const why = describe(cause);
+          throw new CalicoError('datastore/watch-lost', { endpoint, why }, { cause });
+        }
+      }
       if (stop.aborted) return;
-      throw new CalicoError('datastore/watch-lost', { endpoint, why: describe(cause) }, { cause });
+    }
+  }
+
+  /** Reports whether a watch that was lost can be continued at another endpoint. */
+  async #hasOther(client: Client, cause: unknown): Promise<boolean> {
+    if (cause instanceof WatchCancelled || this.#clients.length === 1) return false;
+    this.#endpoints.avoid(client);
+    try {
+      // Every member responds to this only if it is connected to the leader.
+      await this.#readTogether(['/']);
+      return true;
+    } catch {
+      return false;
     }
   }
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#client.close();
+    for (const client of this.#clients) client.close();
   }
 
   async #call<T>(send: () => Promise<T>): Promise<T> {
@@ -285,64 +342,24 @@ function isTooLarge(why: string): boolean {
   );
 }
 
-/** Reports whether the call was never accepted, so nothing can have been applied. */
-function isRefused(error: unknown): boolean {
-  if (refusalOf(describe(error)) !== undefined) return true;
-  return /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH/.test(describe(error));
+/** Reports whether a transaction conflicts with itself, so that it is applied once even if it is sent twice. */
+function isAppliedOnce({ compares, writes }: Transaction): boolean {
+  const compared = new Set(compares.map(({ key }) => key));
+  return writes.every(({ key }) => compared.has(key));
 }
 
-function toCompare({ key, modRevision }: Compare): ICompare {
-  return {
-    key: Buffer.from(key),
-    result: 'Equal',
-    target: 'Mod',
-    mod_revision: modRevision.toString(),
-  };
-}
-
-/** A comparison with `range_end` holds if it holds for every key of the range. Source: etcd API v3, Compare. */
-function toRangeCompare({ prefix, afterRevision, isOfNewKeys }: RangeCompare): ICompare {
-  const revision = (afterRevision + 1n).toString();
-  return {
-    key: Buffer.from(prefix),
-    range_end: endOfPrefix(prefix),
-    result: 'Less',
-    ...(isOfNewKeys === true
-      ? { target: 'Create', create_revision: revision }
-      : { target: 'Mod', mod_revision: revision }),
-  };
-}
-
-/** Returns a request for the last written key of the range, if it was written after the revision. */
-function newestWrite({ prefix, afterRevision, isOfNewKeys }: RangeCompare): IRangeRequest {
-  const revision = (afterRevision + 1n).toString();
-  return {
-    key: Buffer.from(prefix),
-    range_end: endOfPrefix(prefix),
-    ...(isOfNewKeys === true ? { min_create_revision: revision } : { min_mod_revision: revision }),
-    sort_target: 'Mod',
-    sort_order: 'Descend',
-    limit: 1,
-    keys_only: true,
-  };
-}
-
-function newestOf(found: readonly (readonly KeyValue[])[]): { readonly newestInRanges?: bigint } {
-  const [first, ...others] = found.flat().map(({ modRevision }) => modRevision);
-  if (first === undefined) return {};
-  return { newestInRanges: others.reduce((a, b) => (a > b ? a : b), first) };
-}
-
-function toKeyValue(kv: {
-  readonly key: Buffer;
-  readonly value: Buffer;
-  readonly mod_revision: string;
-}): KeyValue {
-  return {
-    key: kv.key.toString('utf8'),
-    value: kv.value.toString('utf8'),
-    modRevision: BigInt(kv.mod_revision),
-  };
+/**
+ * Returns the revision at which a transaction was applied, given the values of its keys; `undefined` if it was not.
+ * Removals have no revision of their own; it is at the latest that of the values.
+ */
+function appliedAt(
+  { writes }: Transaction,
+  current: ReadonlyMap<string, KeyValue>,
+  revision: bigint,
+): bigint | undefined {
+  if (!writes.every(({ key, value }) => current.get(key)?.value === value)) return undefined;
+  const [written] = writes.flatMap(({ key }) => current.get(key)?.modRevision ?? []);
+  return written ?? revision;
 }
 
 /** Returns the number of keys per page for the intended page size, if further values are of similar size. */
@@ -357,34 +374,10 @@ function isTooLargeAnswer(error: unknown): boolean {
   return /Received message larger than max/.test(describe(error));
 }
 
-/** Keys from `key` to before `end`. */
-interface KeyRange {
-  readonly key: Buffer;
-  readonly end: Buffer;
-}
-
 /** What is still to be listed of a range. */
 interface RestOfListing extends KeyRange {
   readonly revision: bigint;
   readonly limit: number;
   /** How many slow responses are still tolerated. */
   slow: number;
-}
-
-/** Returns the ranges below a prefix that are not below the excluded ones. */
-function rangesOf(prefix: string, without: readonly string[]): readonly KeyRange[] {
-  const ranges: KeyRange[] = [];
-  let key: Buffer = Buffer.from(prefix);
-  for (const inner of without.toSorted()) {
-    ranges.push({ key, end: Buffer.from(inner) });
-    key = endOfPrefix(inner);
-  }
-  return [...ranges, { key, end: endOfPrefix(prefix) }];
-}
-
-function endOfPrefix(prefix: string): Buffer {
-  const end = Buffer.from(prefix);
-  const last = end.length - 1;
-  end[last] = (end[last] ?? 0) + 1;
-  return end;
 }

@@ -8,6 +8,9 @@ export interface WatchedRange {
   readonly afterRevision: bigint;
 }
 
+/** etcd ended a watch for a reason that every member has. */
+export class WatchCancelled extends Error {}
+
 /**
  * Yields the changes of a range from its own watch, until the signal is aborted. Throws the error that ended the
  * watch. Large responses arrive in fragments (`fragment`): a backlog would otherwise be one message of any size.
@@ -99,6 +102,6 @@ function toChange({ type, kv }: IWatchResponse['events'][number]): KeyChange {
 }
 
 function cancelled({ cancel_reason: reason, compact_revision: compacted }: IWatchResponse): Error {
-  if (compacted !== '0') return new Error('the revision has been compacted');
-  return new Error(reason === '' ? 'the watch was cancelled' : reason);
+  if (compacted !== '0') return new WatchCancelled('the revision has been compacted');
+  return new WatchCancelled(reason === '' ? 'the watch was cancelled' : reason);
 }

@@ -1,0 +1,111 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isRecoverableError } from 'etcd3';
+import { describe } from '../errors/error.ts';
+import { refusalOf } from './etcd-credentials.ts';
+
+/** Time limits of calls, in milliseconds. */
+export interface CallLimits {
+  /** Of one attempt at one endpoint. */
+  readonly attemptMs: number;
+  /** Between two rounds over all endpoints, for instance while a new leader is elected. */
+  readonly pauseMs: number;
+}
+
+/** An attempt of a call: until when to wait for the response (milliseconds since 1970), and the failures before it. */
+export interface Attempt {
+  readonly deadline: number;
+  readonly failures: readonly unknown[];
+}
+
+interface Endpoint<Client> {
+  readonly client: Client;
+  /** Aborted when calls have failed here and succeeded elsewhere. */
+  left: AbortController;
+}
+
+/**
+ * The endpoints of one etcd. Calls use the endpoint that responded last; if it fails, they are repeated at another one,
+ * and later calls begin there. Therefore a lost member costs one attempt, not one of three calls for as long as it is
+ * lost. With more than one endpoint a call may take two attempts' time.
+ */
+export class EtcdEndpoints<Client> {
+  readonly #limits: CallLimits;
+  /** In order of preference. */
+  readonly #order: Endpoint<Client>[];
+
+  /** Hosts begin with different endpoints if the clients are in random order. */
+  constructor(clients: readonly Client[], limits: CallLimits) {
+    this.#order = clients.map((client) => ({ client, left: new AbortController() }));
+    this.#limits = limits;
+  }
+
+  /** The endpoint for a stream, with a signal that is aborted when calls have moved from it to another one. */
+  get preferred(): { readonly client: Client; readonly left: AbortSignal } {
+    const [first] = this.#order;
+    if (first === undefined) throw new Error('etcd has no endpoint');
+    return { client: first.client, left: first.left.signal };
+  }
+
+  /** Prefers the other endpoints to this one from now on. */
+  avoid(client: Client): void {
+    const at = this.#order.findIndex((one) => one.client === client);
+    this.#order.push(...this.#order.splice(at, 1));
+  }
+
+  /**
+   * Makes a call, at other endpoints if it fails for a reason that another endpoint may not have, until the time is
+   * over or no endpoint accepts a connection. Throws the last error. Only calls that may be applied more than once are
+   * `repeatable`; others are repeated only if they were never sent.
+   */
+  async call<T>(
+    send: (client: Client, attempt: Attempt) => Promise<T>,
+    { isRepeatable = true }: { readonly isRepeatable?: boolean } = {},
+  ): Promise<T> {
+    const { attemptMs, pauseMs } = this.#limits;
+    const end = Date.now() + attemptMs * Math.min(this.#order.length, 2);
+    const failures: unknown[] = [];
+    let failed = new Set<Endpoint<Client>>();
+    for (let isAnyConnected = false; ;) {
+      const endpoint = this.#order.find((one) => !failed.has(one));
+      if (endpoint === undefined) {
+        if (!isAnyConnected || Date.now() + pauseMs >= end) throw failures.at(-1);
+        await sleep(pauseMs);
+        failed = new Set();
+        isAnyConnected = false;
+        continue;
+      }
+      const deadline = Math.min(Date.now() + attemptMs, end);
+      try {
+        const result = await send(endpoint.client, { deadline, failures });
+        for (const one of failed) leave(one);
+        return result;
+      } catch (error) {
+        if (!isOfEndpoint(error)) throw error;
+        failures.push(error);
+        failed.add(endpoint);
+        this.avoid(endpoint.client);
+        const isSent = !isNeverSent(error);
+        isAnyConnected ||= isSent;
+        if ((isSent && !isRepeatable) || Date.now() >= end) throw error;
+      }
+    }
+  }
+}
+
+function leave<Client>(endpoint: Endpoint<Client>): void {
+  endpoint.left.abort();
+  endpoint.left = new AbortController();
+}
+
+/** Reports whether another endpoint may respond although this one has not. */
+function isOfEndpoint(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  // gRPC's code for it is that of a member that has too much to do.
+  return isRecoverableError(error) && !/larger than max/.test(error.message);
+}
+
+/** Reports whether the call was never accepted, so nothing can have been applied. */
+export function isNeverSent(error: unknown): boolean {
+  const why = describe(error);
+  return refusalOf(why) !== undefined || /ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH/.test(why);
+}
