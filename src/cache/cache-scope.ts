@@ -35,7 +35,7 @@ export const encodeBrief: {
 export const fullScope: CacheScope = { uncached: new Set(), briefs: {} };
 
 /**
- * Returns the scope of a node: everything except handles and reports of nodes, which only plans read; endpoints of other hosts only with
+ * Returns the scope of a node: everything except handles and the reports of hosts, which only plans read; endpoints of other hosts only with
  * the fields for policy and IPAM, and their blocks only with the fields for routes.
  */
 export function nodeScope(node: string): CacheScope {
@@ -46,7 +46,7 @@ export function nodeScope(node: string): CacheScope {
     decode: decodeBriefBlock,
   };
   return {
-    uncached: new Set(['Handle', 'NodeReport']),
+    uncached: new Set(['Handle', 'NetworkReport', 'NodeReport']),
     briefs: {
       WorkloadEndpoint: {
         isEnough: (brief) => brief.node !== node,

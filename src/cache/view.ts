@@ -76,6 +76,7 @@ const groupedById: ReadonlySet<EntryKind> = new Set([
   'DockerNetwork',
   'DockerPool',
   'NodeReport',
+  'NetworkReport',
 ]);
 
 /** Returns the key or the key prefix of a request. */

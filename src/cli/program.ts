@@ -12,6 +12,7 @@ import { fetchStatus } from './control-client.ts';
 import { addDatastoreCommands } from './datastore-commands.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
+import { addNetworkCommands } from './network-commands.ts';
 import { addNodeCommands } from './node-commands.ts';
 import { addPortsCommand } from './ports-command.ts';
 import { asPermission } from './permission.ts';
@@ -74,6 +75,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   addResourceCommands(program, context);
   addProfileCommands(program, context);
   addContainerCommands(program, context);
+  addNetworkCommands(program, context);
   addIpamCommands(program, context);
   addNodeCommands(program, context);
   addPortsCommand(program, context);

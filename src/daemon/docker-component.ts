@@ -11,6 +11,7 @@ import { createEndpoints } from '../driver/endpoints/endpoints.ts';
 import { withoutPolicyLabels } from '../driver/endpoints/policy-labels.ts';
 import { FailedStarts } from '../driver/failed-starts.ts';
 import { networkDriverMethods } from '../driver/network-driver.ts';
+import { DefinedNetworks } from '../driver/networks/keep-defined-networks.ts';
 import { createNetworks } from '../driver/networks/networks.ts';
 import type { PluginServer } from '../driver/plugin/plugin-server.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
@@ -124,6 +125,12 @@ export function createDockerComponent(
   };
   const { containers } = agent.managers;
   const aliases = settings.namesAcrossHosts ? new AliasLearner(base) : undefined;
+  const defined = new DefinedNetworks({
+    ...base,
+    now,
+    // The plugin of scope global creates networks of a swarm only.
+    isManaged: settings.managedSocket !== undefined && settings.scope === 'local',
+  });
   const follow = () => {
     const onNetworksChanged = (sandbox: string) => containers.changed(sandbox);
     const following = {
@@ -133,10 +140,12 @@ export function createDockerComponent(
       supervisor,
       aliases,
       onNetworksChanged,
+      onNetworkList: defined.changed,
       onEngine,
     };
     return Promise.all([
       keepInSyncWithDocker(following, signal),
+      common.keep('defined networks', (work) => defined.run(work, signal)),
       common.keep('containers', (lives) =>
         followContainers({ docker, listener: last }, lives, signal),
       ),

@@ -40,6 +40,8 @@ export interface DockerSyncDeps {
   readonly aliases?: Pick<AliasLearner, 'changed'> | undefined;
   /** Called when a container was connected to or disconnected from any network, also one of another driver. */
   readonly onNetworksChanged: (sandbox: string) => void;
+  /** Called when networks were created or removed, or may have been while no events were received. */
+  readonly onNetworkList?: (() => void) | undefined;
   /** Called with the engine whenever a connection to Docker is established. */
   readonly onEngine: (engine: Engine) => void;
 }
@@ -74,6 +76,7 @@ async function followEvents(deps: DockerSyncDeps, work: Work, signal: AbortSigna
       const events = await deps.docker.events(signal);
       deps.onEngine(await deps.docker.engine(withDeadline(signal, answerMs)));
       await compareAll(deps, signal);
+      deps.onNetworkList?.();
       work.succeeded();
       delays = backoffMs(250, 5000);
       for await (const event of events) await onEvent(deps, event, signal);
@@ -115,6 +118,7 @@ async function onEvent(
   if (Type === 'network' && Action === 'create' && Attributes['name'] !== undefined) {
     await deps.networks.learnName(ID, Attributes['name'], signal);
   }
+  if (Type === 'network' && (Action === 'create' || Action === 'destroy')) deps.onNetworkList?.();
   const isRename = Type === 'container' && Action === 'rename';
   const isConnect = Type === 'network' && (Action === 'connect' || Action === 'disconnect');
   const isStart = Type === 'container' && Action === 'start';

@@ -11,6 +11,10 @@ export const dockerErrors = {
     (d: { address: string }) =>
       `Docker at ${d.address} is rootless; calico-cnm cannot reach its network namespace; use the system Docker`,
   ),
+  'docker/refused': entry(
+    'state',
+    (d: { what: string; why: string }) => `Docker rejected ${d.what}: ${d.why}`,
+  ),
   'docker/bad-answer': entry(
     'bug',
     (d: { what: string; why: string }) =>

@@ -49,6 +49,26 @@ export const driverErrors = {
     (d: { network: string }) =>
       `network ${d.network} already exists with other settings; remove it before creating it again`,
   ),
+  'driver/definition-differs': entry(
+    'state',
+    (d: { name: string }) =>
+      `network ${d.name} is defined with other settings (calico-cnm network inspect ${d.name}); remove it first: calico-cnm network rm ${d.name}`,
+  ),
+  'driver/definition-removing': entry(
+    'state',
+    (d: { name: string; hosts: string }) =>
+      `network ${d.name} with other settings is being removed, and is still on ${d.hosts}; start these hosts, or delete their nodes: calico-cnm node delete NAME`,
+  ),
+  'driver/definition-in-use': entry(
+    'state',
+    (d: { name: string; users: string }) =>
+      `network ${d.name} is in use by ${d.users}; stop or disconnect these containers first`,
+  ),
+  'driver/network-removing': entry(
+    'state',
+    (d: { name: string }) =>
+      `network ${d.name} is being removed on all hosts; create it again: calico-cnm network create ${d.name}`,
+  ),
   'driver/unknown-network': entry(
     'state',
     (d: { network: string }) =>

@@ -62,7 +62,9 @@ export function belongingsOf(view: View, node: string): Belongings {
     for (const [id, { value }] of view.list(kind)) if (value.spec.node === node) ids.push(id);
     return idsOf(kind, ids);
   };
-  const below = (kind: 'DockerNetwork' | 'DockerPool' | 'Affinity4' | 'Affinity6') =>
+  const below = (
+    kind: 'DockerNetwork' | 'DockerPool' | 'Affinity4' | 'Affinity6' | 'NetworkReport',
+  ) =>
     idsOf(
       kind,
       [...view.list(kind, `${node}/`).keys()].filter((id) => id.startsWith(`${node}/`)),
@@ -81,6 +83,7 @@ export function belongingsOf(view: View, node: string): Belongings {
   return [
     ['endpoints', endpointsOf(view, node)],
     ['networks', below('DockerNetwork')],
+    ['reports on networks of all hosts', below('NetworkReport')],
     ['address pools of networks', below('DockerPool')],
     ['blocks with addresses', blocks],
     ['block affinities', [...below('Affinity4'), ...below('Affinity6')]],

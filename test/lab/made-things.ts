@@ -38,6 +38,16 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
     goes: 'ReleasePool',
     reclaimedBy: 'leak reclamation: no network has it, in two checks',
   },
+  NetworkDefinition: {
+    madeBy: 'calico-cnm network create',
+    goes: 'calico-cnm network rm, when the last host has removed its network',
+    reclaimedBy: 'nothing: people made it',
+  },
+  NetworkReport: {
+    madeBy: 'the daemon, of each network definition',
+    goes: 'when the network was removed',
+    reclaimedBy: 'the next round of the daemon; of a deleted node, by network rm',
+  },
   IPPool: {
     madeBy: 'the first start (default pools); RequestPool or CreateNetwork for a subnet',
     goes: 'ReleasePool or DeleteNetwork of the last that has the subnet; default pools stay',

@@ -25,6 +25,11 @@ describe('docs/networks.md and docs/profiles.md', { timeout: 120_000 }, () => {
     assert.match(await policy(), /allow tcp from cidr 198\.51\.100\.0\/24 to ports 80\n.*deny tcp/);
   });
 
+  test('a network on all hosts', async () => {
+    await networks.run('A network on all hosts', shell);
+    assert.doesNotMatch(await lab.docker('network', 'ls'), /shop/);
+  });
+
   test('Profiles of a network, and of a running container', async () => {
     const before = await policy();
     await profiles.run('Commands', shell);

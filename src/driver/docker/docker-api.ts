@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
 import Docker from 'dockerode';
 import senders from 'docker-modem/lib/http.js';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { orAborted } from '../../async/deadline.ts';
 import { CalicoError, describe } from '../../errors/error.ts';
 import { firstIssue } from '../../model/issues.ts';
@@ -15,6 +15,7 @@ import {
   containerStart,
   engineInfo,
   event,
+  networkDetailsList,
   networkInfo,
   networkList,
   pluginList,
@@ -22,6 +23,7 @@ import {
   type ContainerInfo,
   type DockerEvent,
   type Engine,
+  type NetworkDetails,
   type NetworkInfo,
   type ServiceInfo,
 } from './messages.ts';
@@ -44,8 +46,23 @@ export interface DockerApi {
   /** All networks, without their endpoints. */
   networks(signal: AbortSignal): Promise<readonly NetworkInfo[]>;
 
+  /** All networks, with everything that was given when they were created. */
+  networkDetails(signal: AbortSignal): Promise<readonly NetworkDetails[]>;
+
+  /**
+   * Creates a network; returns its ID. It waits for the plugin: do not use in plugin calls. Docker up to 24 may create
+   * several of one name. Throws `docker/refused`, in Docker's words.
+   */
+  createNetwork(network: NewNetwork, signal: AbortSignal): Promise<string>;
+
+  /** Removes a network by its ID; no-op if it does not exist. Throws `docker/refused`, as while containers use it. */
+  removeNetwork(id: string, signal: AbortSignal): Promise<void>;
+
   /** Names of the enabled managed plugins, with their tags. */
   enabledPlugins(signal: AbortSignal): Promise<readonly string[]>;
+
+  /** The enabled managed plugins that are calico-cnm, by their description (config.json). */
+  calicoPlugins(signal: AbortSignal): Promise<readonly string[]>;
 
   /** The services of the swarm; an error unless this host is a manager. */
   services(signal: AbortSignal): Promise<readonly ServiceInfo[]>;
@@ -76,6 +93,17 @@ export interface DockerApi {
 
   /** Network and container events from the moment this resolves; ends when the connection does. */
   events(signal: AbortSignal): Promise<AsyncIterable<DockerEvent>>;
+}
+
+/** A network to create, in the terms of Docker's API. */
+export interface NewNetwork {
+  readonly Name: string;
+  readonly Driver: string;
+  readonly Internal: boolean;
+  readonly EnableIPv6: boolean;
+  readonly IPAM: Docker.IPAM;
+  readonly Options: Record<string, string>;
+  readonly Labels: Record<string, string>;
 }
 
 /** The result of a container's last start, as Docker reports it. */
@@ -127,6 +155,21 @@ export function createDockerApi(address: string): DockerApi {
     throw new CalicoError('docker/bad-answer', { what, why: `${field}: ${why}` });
   };
 
+  const plugins = async (signal: AbortSignal) => {
+    const question = { what: 'plugins', schema: pluginList, send: () => docker.listPlugins() };
+    return (await ask(question, signal)).filter(({ Enabled }) => Enabled);
+  };
+
+  const change = async <Answer>(what: string, send: () => Promise<Answer>): Promise<Answer> => {
+    checkEngine();
+    return send().catch((error: unknown) => {
+      const why = refusal(error);
+      throw why === undefined
+        ? new CalicoError('docker/unavailable', { address, why: describe(error) }, { cause: error })
+        : new CalicoError('docker/refused', { what, why }, { cause: error });
+    });
+  };
+
   const listContainers = (filters: Readonly<Record<string, string[]>>, signal: AbortSignal) =>
     ask(
       {
@@ -153,11 +196,29 @@ export function createDockerApi(address: string): DockerApi {
       ),
     networks: (signal) =>
       ask({ what: 'networks', schema: networkList, send: () => docker.listNetworks() }, signal),
-    enabledPlugins: async (signal) => {
-      const question = { what: 'plugins', schema: pluginList, send: () => docker.listPlugins() };
-      const plugins = await ask(question, signal);
-      return plugins.filter(({ Enabled }) => Enabled).map(({ Name }) => Name);
+    networkDetails: (signal) =>
+      ask(
+        { what: 'networks', schema: networkDetailsList, send: () => docker.listNetworks() },
+        signal,
+      ),
+    createNetwork: async (network, signal) => {
+      const what = `network ${network.Name}`;
+      const send = () =>
+        docker.createNetwork({ ...network, CheckDuplicate: true, abortSignal: signal });
+      return (await change(what, send)).id;
     },
+    removeNetwork: async (id, signal) => {
+      const ignored = (error: unknown) => {
+        if (!isNotFound(error)) throw error;
+      };
+      const send = () => docker.getNetwork(id).remove({ abortSignal: signal }).catch(ignored);
+      await change(`removal of network ${id.slice(0, 12)}`, send);
+    },
+    enabledPlugins: async (signal) => (await plugins(signal)).map(({ Name }) => Name),
+    calicoPlugins: async (signal) =>
+      (await plugins(signal))
+        .filter(({ Config }) => Config?.Description?.startsWith('calico-cnm:') === true)
+        .map(({ Name }) => Name),
     services: (signal) =>
       ask({ what: 'services', schema: serviceList, send: () => docker.listServices() }, signal),
     containers: (signal) => listContainers({}, signal),
@@ -256,6 +317,15 @@ async function* readEvents(
     stop();
   }
 }
+
+/** Returns Docker's own words if it has rejected a request. */
+function refusal(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('statusCode' in error)) return undefined;
+  const answer = refusalForm.safeParse(error);
+  return answer.success ? answer.data.json.message : describe(error);
+}
+
+const refusalForm = z.object({ json: z.object({ message: z.string() }) });
 
 function isNotFound(error: unknown): boolean {
   return error instanceof Error && 'statusCode' in error && error.statusCode === 404;

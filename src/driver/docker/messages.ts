@@ -61,8 +61,49 @@ export type NetworkInfo = z.infer<typeof networkInfo>;
 
 export const networkList = z.array(networkInfo);
 
+/** A network with everything that was given when it was created. */
+const networkDetails = z.object({
+  Id: z.string(),
+  Name: z.string(),
+  /** RFC 3339, with nanoseconds. */
+  Created: z.string(),
+  Driver: z.string(),
+  Internal: z.boolean(),
+  EnableIPv6: z.boolean(),
+  IPAM: z.object({
+    Driver: z.string().optional(),
+    Options: mapOf(z.string()),
+    Config: z
+      .union([
+        z.array(
+          z.object({
+            Subnet: z.string().optional(),
+            IPRange: z.string().optional(),
+            Gateway: z.string().optional(),
+            AuxiliaryAddresses: mapOf(z.string()),
+          }),
+        ),
+        z.null(),
+      ])
+      .optional()
+      .transform((value) => value ?? []),
+  }),
+  Options: mapOf(z.string()),
+  Labels: mapOf(z.string()),
+});
+
+export type NetworkDetails = z.infer<typeof networkDetails>;
+
+export const networkDetailsList = z.array(networkDetails);
+
 /** Managed plugins. */
-export const pluginList = z.array(z.object({ Name: z.string(), Enabled: z.boolean() }));
+export const pluginList = z.array(
+  z.object({
+    Name: z.string(),
+    Enabled: z.boolean(),
+    Config: z.object({ Description: z.string().optional() }).optional(),
+  }),
+);
 
 /** Services of a swarm, with their virtual addresses. */
 export const serviceList = z.array(

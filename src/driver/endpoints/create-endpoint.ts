@@ -5,6 +5,7 @@ import { parseInterfaceAddress } from '../../ip/cidr.ts';
 import { dockerAddresses } from '../../model/kinds/workload-endpoint.ts';
 import { macFor } from '../../workload/interfaces.ts';
 import type { CreateEndpointRequest } from '../plugin/messages.ts';
+import { checkNotRemoving } from '../networks/definition-plans.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
 import { endpointEntryId, newEndpoint } from './endpoint-record.ts';
 import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
@@ -56,6 +57,7 @@ function createPlan(
     if (held === asked.addresses.join()) return;
     throw new CalicoError('driver/endpoint-exists', { endpoint: endpointId, addresses: held });
   }
+  checkNotRemoving(draft, network.name);
   addresses.bindEndpoint(draft, { node, network, endpointId, addresses: asked.addresses });
   const policy = endpointPolicy(network, selectionFromOptions(asked.options), undefined);
   const endpoint = withExtras(draft, newEndpoint({ node, network, ...asked }, policy), {

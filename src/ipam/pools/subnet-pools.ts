@@ -62,9 +62,19 @@ export function poolForSubnet(draft: Draft, request: SubnetRequest): string {
   if (inUse !== undefined) {
     throw new CalicoError('ipam/subnet-in-use', { subnet, what: inUse.what, cidr: inUse.cidr });
   }
-  const pool = request.stamp(subnetPool(subnet, { [createdForSubnet]: subnet }));
+  const made = subnetPool(subnet, { [createdForSubnet]: subnet });
+  const vxlanMode = definedMode(draft, subnet);
+  const pool = request.stamp({ ...made, spec: { ...made.spec, vxlanMode } });
   draft.put('IPPool', pool.metadata.name, pool);
   return pool.metadata.name;
+}
+
+/** Returns the encapsulation for the pool of a subnet: as the definition of its network says, else none. */
+function definedMode(draft: Draft, subnet: Cidr): 'Always' | 'CrossSubnet' | 'Never' {
+  for (const [, { subnets, vxlanMode }] of draft.entries('NetworkDefinition')) {
+    if (vxlanMode !== undefined && subnets.some(({ cidr }) => cidr === subnet)) return vxlanMode;
+  }
+  return 'Never';
 }
 
 /** Returns the pool that contains a subnet, or the pools that such a pool was split into. */

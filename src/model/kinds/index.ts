@@ -16,7 +16,9 @@ import { ipReservationType } from './ip-reservation.ts';
 import { ipamConfigType } from './ipam-config.ts';
 import { felixConfigurationType } from './felix-configuration.ts';
 import { globalNetworkPolicyType } from './global-network-policy.ts';
+import { networkDefinitionType } from './network-definition.ts';
 import { networkPolicyType } from './network-policy.ts';
+import { networkReportType } from './network-report.ts';
 import { globalNetworkSetType, networkSetType } from './network-set.ts';
 import { nodeReportType } from './node-report.ts';
 import { nodeType } from './node.ts';
@@ -63,6 +65,8 @@ export const entryTypes = {
   DockerNetwork: dockerNetworkType,
   DockerPool: dockerPoolType,
   NodeReport: nodeReportType,
+  NetworkDefinition: networkDefinitionType,
+  NetworkReport: networkReportType,
 } as const;
 
 type EntryTypes = typeof entryTypes;

@@ -71,6 +71,8 @@ const network = fc.oneof(
   fc.constantFrom('fd80:24e2::/32', '0.0.0.0/0', '::/0'),
 );
 const blockSize = 4;
+const addressesByName = fc.dictionary(name, address4, { maxKeys: 2 });
+const textsByName = fc.dictionary(name, fc.string(), { maxKeys: 2 });
 const labels = fc.dictionary(
   fc.stringMatching(/^([a-z]{1,4}\.[a-z]{1,3}\/)?[A-Za-z]([A-Za-z0-9._-]{0,6}[a-z])?$/),
   fc.stringMatching(/^([A-Za-z0-9]([A-Za-z0-9._-]{0,6}[a-z])?)?$/),
@@ -319,6 +321,42 @@ const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = 
     },
     { subnet: network, range: network, ipPools: fc.array(name), ipPool: name, nextHop: address4 },
     ['poolId', 'node', 'family', 'subnet', 'range', 'ipPools', 'ipPool', 'nextHop', 'createdAt'],
+  ),
+  NetworkDefinition: object(
+    {
+      name,
+      uid: fc.string(),
+      createdAt: fc.constant('2026-08-22T10:00:00Z'),
+      internal: fc.boolean(),
+      ipv6: fc.boolean(),
+      subnets: fc.array(
+        object(
+          { cidr: network },
+          { range: network, gateway: address4, auxiliary: addressesByName },
+        ),
+        { maxLength: 2 },
+      ),
+      options: textsByName,
+      labels: textsByName,
+    },
+    {
+      isRemoving: fc.constant(true),
+      ipPools: fc.array(name),
+      vxlanMode: fc.constantFrom('Always', 'CrossSubnet', 'Never'),
+    },
+    [
+      'name',
+      'uid',
+      'createdAt',
+      'isRemoving',
+      'internal',
+      'ipv6',
+      'subnets',
+      'ipPools',
+      'vxlanMode',
+      'options',
+      'labels',
+    ],
   ),
 };
 
