@@ -11,19 +11,24 @@ import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseRuleExpression } from '../src/cli/rule-expression.ts';
 import { startEtcd } from '../test/lab/etcd.ts';
+import { manyNodes, nodeNumber } from '../test/lab/many-nodes.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { callPlugin } from '../test/lab/plugin-client.ts';
 import { percentile, table } from './measure.ts';
 
 /**
  * Measures the daemon of one host whose datastore, a real etcd, has the endpoints of many other hosts: memory, blocks of
- * its event loop, time to in sync, response times to Docker while other hosts write, and the time of a command.
+ * its event loop, time to in sync, response times to Docker while other hosts write, and the time of a command. With a
+ * number of hosts as third argument, these are Nodes reached by VXLAN, and have routes.
  */
 
 const remote = Number(process.argv[2] ?? 100_000);
 const calls = Number(process.argv[3] ?? 300);
-const perHost = 250;
+const hosts = process.argv[4] === undefined ? undefined : Number(process.argv[4]);
+const perHost = hosts === undefined ? 250 : Math.ceil(remote / hosts);
 const perBlock = 64;
+/** Addresses of a host: whole blocks. */
+const addressesPerHost = Math.ceil(perHost / perBlock) * perBlock;
 const node = 'here';
 const v3 = '/calico/resources/v3/projectcalico.org';
 const ipamKeys = '/calico/ipam/v2';
@@ -31,6 +36,14 @@ const signal = AbortSignal.timeout(1_800_000);
 
 const folder = mkdtempSync(join(tmpdir(), 'calico-cache-'));
 const namespace = enterNewNamespace();
+for (const command of [
+  'link add eth0 type veth peer name wire',
+  'link set wire up',
+  'link set eth0 up',
+  `addr add ${manyNodes.uplink} dev eth0`,
+]) {
+  execFileSync('ip', command.split(' '));
+}
 const children: ChildProcess[] = [];
 process.once('exit', () => {
   for (const child of children) child.kill('SIGKILL');
@@ -128,7 +141,7 @@ const commands = [0, 1, 2].map(() => {
 
 process.stdout.write(
   table(
-    [`one host, ${remote} endpoints on others, etcd`, ''],
+    [`one host, ${remote} endpoints on ${hosts ?? 'other'} hosts, etcd`, ''],
     [
       [
         'start to in sync (s), CPU time of the daemon',
@@ -211,9 +224,17 @@ async function fill(into: Datastore): Promise<void> {
     resource('ippools', {
       kind: 'IPPool',
       metadata: { name: 'many' },
-      spec: { cidr: '10.64.0.0/12', blockSize: 26, nodeSelector: 'all()' },
+      spec: {
+        cidr: manyNodes.pool,
+        blockSize: 26,
+        nodeSelector: 'all()',
+        vxlanMode: hosts === undefined ? 'Never' : 'Always',
+      },
     }),
     resource('profiles', { ...profile, spec }),
+    ...Array.from({ length: hosts ?? 0 }, (_, host) =>
+      resource('nodes', { ...nodeNumber(host + 1), metadata: { name: hostOf(host * perHost) } }),
+    ),
   ];
   const queue = writesOf(kinds);
   const worker = async () => {
@@ -236,7 +257,7 @@ function* writesOf(first: readonly Write[]): Generator<Write, undefined> {
     yield endpointWrite(n, 'old');
     const value = JSON.stringify({ block: { [blockOf(n)]: 1 }, deleted: false });
     yield { key: `${ipamKeys}/handle/${handleOf(n)}`, value };
-    if (n % perBlock === 0) yield* blockWrites(n);
+    if ((n % perHost) % perBlock === 0) yield* blockWrites(n);
   }
   return undefined;
 }
@@ -260,7 +281,7 @@ function hostOf(n: number): string {
 }
 
 function addressOf(n: number): string {
-  const at = n + (65 << 16);
+  const at = (65 << 16) + Math.floor(n / perHost) * addressesPerHost + (n % perHost);
   return `10.${at >> 16}.${(at >> 8) & 255}.${at & 255}`;
 }
 
@@ -273,7 +294,7 @@ function handleOf(n: number): string {
 }
 
 function blockOf(n: number): string {
-  return `${addressOf(n - (n % perBlock))}/26`;
+  return `${addressOf(n - ((n % perHost) % perBlock))}/26`;
 }
 
 /** Returns an endpoint of a Compose project in the form that the driver writes. */
@@ -326,7 +347,7 @@ function* blockWrites(from: number): Generator<Write> {
   const host = hostOf(from);
   const cidr = blockOf(from);
   const numbers = Array.from({ length: perBlock }, (_, at) => at);
-  const held = Math.min(perBlock, remote - from);
+  const held = Math.min(perBlock, remote - from, perHost - (from % perHost));
   yield {
     key: `${ipamKeys}/assignment/ipv4/block/${cidr.replace('/', '-')}`,
     value: JSON.stringify({
