@@ -12,6 +12,8 @@ import { isRefusal, NetlinkSocket } from './netlink/socket.ts';
 /** Docker's name server in every container on a network other than the default bridge. */
 const server = parseAddress('127.0.0.11');
 const dnsPort = 53;
+/** The least length of a DNS message. Source: RFC 1035, 4.1.1. */
+const headerBytes = 12;
 /**
  * The source of forwarded queries. With 127.0.0.1, the source of clients, a query could have the source port of a
  * recent one, and the kernel would treat it as the same connection: redirected or not, as that one was.
@@ -150,7 +152,15 @@ class ContainerDns implements ServedContainer {
     socket.on('error', () => undefined);
     socket.on('message', (query, client) => {
       if (this.#isFlood()) return;
-      const respond = (response: Buffer) => socket.send(response, client.port, client.address);
+      // Docker does not respond to it either.
+      if (query.length < headerBytes) return;
+      const respond = (response: Buffer) => {
+        try {
+          socket.send(response, client.port, client.address);
+        } catch {
+          // The socket is closed by now, or the query was sent from port 0, as raw sockets can.
+        }
+      };
       const response = this.#options.answer(query, 'udp');
       if (response === undefined) this.#forward(query, respond);
       else respond(response);
@@ -185,7 +195,8 @@ class ContainerDns implements ServedContainer {
     upstream.on('error', end);
     upstream.on('message', (response) => {
       // Others in the container can send to the socket only from the server's own address and port.
-      if (response.length < 2 || response.readUInt16BE(0) !== query.readUInt16BE(0)) return;
+      if (response.length < headerBytes || response.readUInt16BE(0) !== query.readUInt16BE(0))
+        return;
       respond(response);
       end();
     });

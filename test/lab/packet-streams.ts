@@ -44,7 +44,7 @@ function transport(
     bytes.writeUInt16BE(from, 4);
     return { number: family === 4 ? 1 : 58, bytes, sumAt: 2 };
   }
-  const bytes = Buffer.alloc(protocol === 'udp' ? 16 : 20);
+  const bytes = Buffer.alloc(20);
   bytes.writeUInt16BE(from, 0);
   bytes.writeUInt16BE(to, 2);
   if (protocol === 'udp') {
