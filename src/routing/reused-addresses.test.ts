@@ -24,9 +24,12 @@ function block(
   };
 }
 
-function after(...states: readonly (BriefBlock | undefined)[]): readonly string[] {
+function after(...states: readonly (BriefBlock | 'settled' | undefined)[]): readonly string[] {
   const reused = new ReusedAddresses('here');
-  for (const state of states) reused.setBlock('b', state);
+  for (const state of states) {
+    if (state === 'settled') reused.settle();
+    else reused.setBlock('b', state);
+  }
   return [...reused.addresses].toSorted();
 }
 
@@ -38,7 +41,8 @@ test('an address is reused when it is allocated again after a release', () => {
 });
 
 test('a block that is cached in another way, or deleted, reuses nothing by that', () => {
-  assert.deepEqual(after(block(0b11n), undefined, block(0b11n)), []);
+  assert.deepEqual(after(block(0b11n), undefined, block(0b11n), 'settled'), []);
+  assert.deepEqual(after(block(0b11n), undefined, 'settled', block(0b100n)), []);
   assert.deepEqual(after(block(0b11n), block(0n), undefined, block(0b1n)), ['10.65.0.0']);
 });
 
@@ -48,6 +52,18 @@ test('an address that moves to another node without a release is reused there', 
   assert.deepEqual(after(block(0b11n), block(0b11n, other)), ['10.65.0.1']);
   assert.deepEqual(after(block(0b11n, mine), block(0b11n)), ['10.65.0.1']);
   assert.deepEqual(after(block(0b11n, other), block(0b11n, other)), []);
+});
+
+test('a block that is deleted with its addresses has released them', () => {
+  assert.deepEqual(after(block(0b1n), undefined, 'settled', block(0b1n, {}, 'third')), [
+    '10.65.0.0',
+  ]);
+  const borrowed = { '10.65.0.0': 'third' };
+  assert.deepEqual(after(block(0b1n, borrowed), undefined, 'settled', block(0b1n, borrowed)), [
+    '10.65.0.0',
+  ]);
+  assert.deepEqual(after(block(0b1n), undefined, block(0b1n, {}, 'third')), ['10.65.0.0']);
+  assert.deepEqual(after(block(0b1n), undefined, 'settled', block(0b1n, {}, 'here')), []);
 });
 
 test('an address of this node is left to the routes to its containers', () => {

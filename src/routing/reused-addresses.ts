@@ -1,6 +1,6 @@
 import type { IpAddress } from '../ip/address.ts';
 import { addressAt, offsetIn } from '../ip/cidr.ts';
-import type { BriefBlock } from '../model/briefs.ts';
+import { heldOf, type BriefBlock } from '../model/briefs.ts';
 
 interface Known {
   readonly block: BriefBlock;
@@ -18,14 +18,17 @@ export class ReusedAddresses {
   /** Kept when a block is deleted: it is deleted when it is empty, and its addresses may be used again. */
   readonly #known = new Map<string, Known>();
   readonly #reused = new Set<IpAddress>();
+  /** Blocks without a value since the last call of `settle`. */
+  readonly #gone = new Set<string>();
 
   constructor(node: string) {
     this.#node = node;
   }
 
-  /** Sets the current state of a block; a block that is deleted says nothing of its addresses. */
+  /** Sets the current state of a block; `undefined`: deleted, unless another state follows before `settle`. */
   setBlock(id: string, block: BriefBlock | undefined): void {
-    if (block === undefined) return;
+    if (block === undefined) return void this.#gone.add(id);
+    this.#gone.delete(id);
     const before = this.#known.get(id);
     if (before === undefined) {
       this.#known.set(id, { block, released: 0n });
@@ -36,12 +39,24 @@ export class ReusedAddresses {
     this.#known.set(id, { block, released: released & ~again });
     for (const ordinal of ordinalsIn(again)) this.#take(block, addressAt(block.cidr, ordinal));
     const borrowed = [...before.block.borrowed, ...block.borrowed].map(({ address }) => address);
-    for (const address of new Set(borrowed)) {
+    const mayHaveMoved = before.block.host === block.host ? borrowed : heldOf(block);
+    for (const address of new Set(mayHaveMoved)) {
       const owner = ownerIn(block, address);
       if (owner !== undefined && owner !== (ownerIn(before.block, address) ?? owner)) {
         this.#take(block, address);
       }
     }
+  }
+
+  /** Ends a round of changes: blocks that are gone have released their addresses. */
+  settle(): void {
+    for (const id of this.#gone) {
+      const before = this.#known.get(id);
+      if (before === undefined) continue;
+      const block = { ...before.block, held: 0n, borrowed: [] };
+      this.#known.set(id, { block, released: before.released | before.block.held });
+    }
+    this.#gone.clear();
   }
 
   /** The addresses since the last call of `clear`; live. */

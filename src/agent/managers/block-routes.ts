@@ -114,6 +114,7 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
 
   /** Flushes the connections of former owners of addresses that other hosts use now. */
   #flushReused(): void {
+    this.#reused.settle();
     const reused = this.#reused.addresses;
     if (reused.size === 0) return;
     this.#kernel.conntrack.flush(
