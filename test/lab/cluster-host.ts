@@ -26,6 +26,7 @@ export interface ClusterHostOptions {
   readonly place: Place;
   readonly docker?: Engine;
   readonly backend?: IptablesBackend;
+  readonly furnished?: boolean;
   readonly disks?: boolean;
   /** The cluster's folder for temporary files. */
   readonly folder: string;
@@ -176,7 +177,14 @@ export class ClusterHost implements Peer, AsyncDisposable {
 
 function bootMachine(options: ClusterHostOptions): Promise<Host> {
   const { name, docker = '20.10', backend = 'nft', disks = false, folder } = options;
+  const { furnished = false } = options;
   const disk = `${folder}/${name}`;
   if (disks) mkdirSync(disk, { recursive: true });
-  return startHost({ engine: docker, backend, hostname: name, ...(disks ? { disk } : {}) });
+  return startHost({
+    engine: docker,
+    backend,
+    furnished,
+    hostname: name,
+    ...(disks ? { disk } : {}),
+  });
 }

@@ -18,6 +18,8 @@ export interface ClusterOptions {
    */
   readonly docker?: Engine;
   readonly backend?: IptablesBackend;
+  /** As of a host (host.ts). */
+  readonly furnished?: boolean;
   /** Members of etcd; by default 1. They use TLS. */
   readonly etcdMembers?: 1 | 3;
   /** Whether hosts keep their disks when they are switched off; otherwise they come back as new machines. */
