@@ -74,6 +74,8 @@ describe('a network of all hosts, Docker 28.5', { timeout: 400_000 }, () => {
     await third.remove('three');
     assert.equal((await second.calico('network', 'rm', 'web')).trim(), 'web');
     for (const host of [first, second, third]) await hasNetworks(host, 'web', 0);
+    // The last host deletes it, also if all remove the network at the same time.
+    assert.doesNotMatch(await first.calico('get', 'ippool'), /10\.50\./);
   });
 
   test('a host that was away creates and removes it when it is back', async () => {

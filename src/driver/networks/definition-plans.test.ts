@@ -4,6 +4,7 @@ import { openMirroredStore } from '../../cache/mirrored-store.fixture.ts';
 import { GroupWriter } from '../../cache/group-writer.ts';
 import { raced, type Race } from '../../cache/raced-store.fixture.ts';
 import { UncachedView } from '../../cache/uncached-view.ts';
+import type { Datastore } from '../../datastore/datastore.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { plainEndpoint, plainNetwork } from '../endpoints/endpoint.fixture.ts';
 import { endpointEntryId } from '../endpoints/endpoint-record.ts';
@@ -21,11 +22,13 @@ const now = new Date('2026-11-29T00:00:00Z');
 
 /** A datastore with two nodes, as two hosts and a command write it. */
 async function openCluster() {
-  const store = await openMirroredStore();
-  const { datastore } = store.mirror;
+  let inner: Datastore | undefined;
   const race: Race = { beforeCommit: undefined };
-  const racing = new GroupWriter(new UncachedView(raced(datastore, race)));
-  const command = new GroupWriter(new UncachedView(datastore));
+  const store = await openMirroredStore((opened) => {
+    inner = opened;
+    return raced(opened, race);
+  });
+  const command = new GroupWriter(new UncachedView(inner ?? assert.fail()));
   const write = <Result>(plan: (draft: Draft) => Result) =>
     command.write(plan, signal).then(({ result }) => result);
   await write((draft) => {
@@ -38,11 +41,16 @@ async function openCluster() {
       });
     }
     defineNetwork(draft, web);
+    draft.put('DockerNetwork', 'host-1/n1', { ...plainNetwork('host-1', 'n1'), name: 'web' });
   });
+  await store.mirror.reached(1n, signal);
   return {
     write,
     race,
-    racing,
+    /** The writer of a host's daemon, with a cache. */
+    daemon: store.writer,
+    /** A writer without a cache. */
+    racing: new GroupWriter(new UncachedView(store.mirror.datastore)),
     definition: () => write((draft) => draft.get('NetworkDefinition', 'web')),
     report: (node: string, definition = web) =>
       write((draft) => reportNetwork(draft, definition, { node, now, state: 'created' })),
@@ -52,7 +60,6 @@ async function openCluster() {
 
 function addEndpoint(draft: Draft, id: string): void {
   const network = { ...plainNetwork('host-1', 'n1'), name: 'web' };
-  draft.put('DockerNetwork', 'host-1/n1', network);
   draft.put(
     'WorkloadEndpoint',
     endpointEntryId('host-1', id),
@@ -92,7 +99,8 @@ test('of a removal and a new endpoint at the same time, one is rejected', async 
     const remove = (draft: Draft) => removeDefinition(draft, 'web');
     const [outer, inner] = isRemovalFirst ? [create, remove] : [remove, create];
     cluster.race.beforeCommit = () => cluster.write(inner);
-    await assert.rejects(cluster.racing.write(outer, signal), {
+    const writer = isRemovalFirst ? cluster.daemon : cluster.racing;
+    await assert.rejects(writer.write(outer, signal), {
       code: isRemovalFirst ? 'driver/network-removing' : 'driver/definition-in-use',
     });
     // Only the other one has committed.
@@ -121,6 +129,17 @@ test('a definition in removal stays while a host may have its network, and can b
   await cluster.write((draft) => networkIsGone(draft, removing, 'host-2'));
   assert.equal(await cluster.definition(), undefined);
   assert.equal(await cluster.report('host-1'), false);
+});
+
+test('two hosts that remove their networks at the same time leave no definition', async () => {
+  await using cluster = await openCluster();
+  for (const node of ['host-1', 'host-2']) await cluster.report(node);
+  await cluster.write((draft) => removeDefinition(draft, 'web'));
+  const removing = (await cluster.definition()) ?? assert.fail('no definition');
+  const gone = (node: string) => (draft: Draft) => networkIsGone(draft, removing, node);
+  cluster.race.beforeCommit = () => cluster.write(gone('host-2'));
+  await cluster.racing.write(gone('host-1'), signal);
+  assert.equal(await cluster.definition(), undefined);
 });
 
 test('a host whose Node was deleted does not keep a definition', async () => {

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { expectUser } from '../../datastore/expect-user.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { NetworkDefinition } from '../../model/kinds/network-definition.ts';
@@ -78,13 +79,18 @@ function usersOf(draft: Draft, name: string): readonly string[] {
 
 /**
  * Removes a definition that no host may have a network of any more. Hosts whose Node was deleted do not count. A report
- * written meanwhile makes the commit fail.
+ * written or removed meanwhile makes the commit fail. `own`: the host that has removed its report.
  */
-export function finishRemoval(draft: Draft, name: string): void {
+function finishRemoval(draft: Draft, name: string, own = ''): void {
   const definition = draft.get('NetworkDefinition', name);
   if (definition?.isRemoving !== true) return;
   const reports = reportsOf(draft, name);
-  if (reports.some(({ node }) => draft.get('Node', node) !== undefined)) return;
+  const waiting = reports.filter(({ node }) => draft.get('Node', node) !== undefined);
+  if (waiting.length > 0) {
+    const users = waiting.map(({ node }) => `${node}/${name}`);
+    expectUser(draft, 'NetworkReport', { own: `${own}/${name}`, users });
+    return;
+  }
   for (const { node } of reports) draft.remove('NetworkReport', `${node}/${name}`);
   draft.remove('NetworkDefinition', name);
 }
@@ -135,7 +141,7 @@ export function networkIsGone(draft: Draft, { name, uid }: NetworkDefinition, no
   const present = draft.get('NetworkDefinition', name);
   if (present?.uid !== uid || present.isRemoving !== true) return;
   draft.remove('NetworkReport', `${node}/${name}`);
-  finishRemoval(draft, name);
+  finishRemoval(draft, name, node);
 }
 
 /**

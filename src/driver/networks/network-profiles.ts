@@ -1,3 +1,4 @@
+import { expectUser } from '../../datastore/expect-user.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { resourceNameFor } from '../../model/names.ts';
@@ -7,7 +8,7 @@ import {
   isolationProfileName,
   networkProfile,
 } from './network-profile.ts';
-import { isProfileInUse, profilesOfNetwork } from './profile-users.ts';
+import { hasEndpointWithProfile, networksWithProfile, profilesOfNetwork } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
 
 /**
@@ -36,7 +37,10 @@ export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
   for (const name of [resourceNameFor(gone.name), isolationProfileName(gone.name)]) {
     const profile = draft.get('Profile', name);
     if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
-    if (!isProfileInUse(draft, name)) draft.remove('Profile', name);
+    const users = networksWithProfile(draft, name);
+    if (users.length > 0) {
+      expectUser(draft, 'DockerNetwork', { own: `${gone.node}/${gone.id}`, users });
+    } else if (!hasEndpointWithProfile(draft, name)) draft.remove('Profile', name);
   }
 }
 

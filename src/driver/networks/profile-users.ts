@@ -22,11 +22,17 @@ export function profileUsers(draft: Draft, profile: string): readonly string[] {
   return [...new Set(users)];
 }
 
-/** Whether anybody goes by a Profile, on whichever host. */
-export function isProfileInUse(draft: Draft, profile: string): boolean {
-  for (const [, network] of draft.entries('DockerNetwork')) {
-    if (profilesOfNetwork(network).includes(profile)) return true;
+/** Returns the IDs of the networks of all hosts that have a Profile. */
+export function networksWithProfile(draft: Draft, profile: string): readonly string[] {
+  const ids: string[] = [];
+  for (const [id, network] of draft.entries('DockerNetwork')) {
+    if (profilesOfNetwork(network).includes(profile)) ids.push(id);
   }
+  return ids;
+}
+
+/** Reports whether an endpoint of any host has a Profile. */
+export function hasEndpointWithProfile(draft: Draft, profile: string): boolean {
   for (const [, { profiles }] of draft.briefs('WorkloadEndpoint')) {
     if (profiles.includes(profile)) return true;
   }

@@ -1,3 +1,4 @@
+import { expectUser } from '../../datastore/expect-user.ts';
 import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
@@ -169,8 +170,7 @@ export function describeSource(
  * other records in it, whose own pool another tool has deleted or resized.
  */
 function dropUnusedPools(draft: Draft, id: string, record: DockerPool): Progress {
-  const others: DockerPool[] = [];
-  for (const [other, each] of draft.entries('DockerPool')) if (other !== id) others.push(each);
+  const others = [...draft.entries('DockerPool')].filter(([other]) => other !== id);
   for (const pool of allPools(draft)) {
     const subnet = pool.metadata.annotations?.[createdForSubnet];
     if (subnet === undefined) continue;
@@ -179,7 +179,12 @@ function dropUnusedPools(draft: Draft, id: string, record: DockerPool): Progress
     if (record.ipPool !== name && !overlaps(record, pool)) continue;
     const uses = (other: DockerPool) =>
       other.ipPool === name || (overlaps(other, pool) && isPoolLost(draft, other));
-    if (others.some(uses) || hasAddressesOf(draft, pool, others)) continue;
+    const using = others.filter(([, other]) => uses(other)).map(([other]) => other);
+    const users = using.length > 0 ? using : usersByAddress(draft, pool, others);
+    if (users.length > 0) {
+      expectUser(draft, 'DockerPool', { own: id, users });
+      continue;
+    }
     if (removePool(draft, pool) === 'more') return 'more';
   }
   return 'done';
@@ -194,19 +199,21 @@ function isPoolLost(draft: Draft, { ipPool }: DockerPool): boolean {
   return ipPool === undefined || draft.get('IPPool', ipPool) === undefined;
 }
 
-/** Reports whether an address of the pool was allocated for one of the records. */
-function hasAddressesOf(draft: Draft, pool: IpPool, records: readonly DockerPool[]): boolean {
+/** Returns a record for which an address of the pool was allocated, if there is one. */
+function usersByAddress(
+  draft: Draft,
+  pool: IpPool,
+  records: readonly (readonly [id: string, record: DockerPool])[],
+): readonly string[] {
   const kind = blockKind(poolFamily(pool));
-  const ids = new Set(
-    records.map(({ node, poolId }) => poolRecordId(node, parsePoolId(poolId).nonce)),
-  );
+  const ids = new Set(records.map(([id]) => id));
   for (const [id, { cidr, held }] of draft.briefs(kind)) {
     const block = held !== 0n && cidrsOverlap(cidr, pool.spec.cidr) && draft.get(kind, id);
     if (!block) continue;
     for (const [address, { secondary = {} }] of allocatedAddresses(block)) {
       const user = poolRecordId(secondary['node'] ?? '', secondary['pool'] ?? '');
-      if (ids.has(user) && cidrContains(pool.spec.cidr, address)) return true;
+      if (ids.has(user) && cidrContains(pool.spec.cidr, address)) return [user];
     }
   }
-  return false;
+  return [];
 }
