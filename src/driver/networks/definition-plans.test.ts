@@ -112,12 +112,12 @@ test('of a removal and a new endpoint at the same time, one is rejected', async 
 
 test('a definition in removal stays while a host may have its network, and can be created again', async () => {
   await using cluster = await openCluster();
-  for (const node of ['host-1', 'host-2']) assert.equal(await cluster.report(node), true);
+  for (const node of ['host-1', 'host-2']) assert.equal(await cluster.report(node), 'written');
   await cluster.write((draft) => removeDefinition(draft, 'web'));
   const removing = await cluster.definition();
   assert.ok(removing?.isRemoving);
   // A host that has not noticed yet must not create it.
-  assert.equal(await cluster.report('host-2'), false);
+  assert.equal(await cluster.report('host-2'), 'stale');
   await cluster.write((draft) => networkIsGone(draft, removing, 'host-1'));
   await assert.rejects(
     cluster.write((draft) => defineNetwork(draft, { ...web, internal: true })),
@@ -128,7 +128,7 @@ test('a definition in removal stays while a host may have its network, and can b
   await cluster.write((draft) => removeDefinition(draft, 'web'));
   await cluster.write((draft) => networkIsGone(draft, removing, 'host-2'));
   assert.equal(await cluster.definition(), undefined);
-  assert.equal(await cluster.report('host-1'), false);
+  assert.equal(await cluster.report('host-1'), 'stale');
 });
 
 test('two hosts that remove their networks at the same time leave no definition', async () => {

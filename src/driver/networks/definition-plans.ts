@@ -113,27 +113,27 @@ function hostsOf(draft: Draft, name: string): string {
 export type HostState = Pick<NetworkReport, 'state'> & { readonly why?: string };
 
 /**
- * Writes the report of a host if it changed; `creating` only if there is none. Returns whether the definition is still the same one, also in its removal;
- * otherwise nothing is written.
+ * Writes the report of a host if it changed; `creating` only if there is none. Returns `stale`, and writes nothing, if the
+ * definition is another one now, or in removal.
  */
 export function reportNetwork(
   draft: Draft,
   definition: NetworkDefinition,
   report: { readonly node: string; readonly now: Date } & HostState,
-): boolean {
+): 'written' | 'unchanged' | 'stale' {
   const { name, uid, isRemoving } = definition;
   const { node, state, why, now } = report;
   const present = draft.get('NetworkDefinition', name);
-  if (present?.uid !== uid || present.isRemoving !== isRemoving) return false;
+  if (present?.uid !== uid || present.isRemoving !== isRemoving) return 'stale';
   const id = `${node}/${name}`;
   const before = draft.get('NetworkReport', id);
   const isReported = before?.uid === uid;
   if (isReported && (state === 'creating' || (before.state === state && before.why === why)))
-    return true;
+    return 'unchanged';
   draft.expect('NetworkDefinition', name);
   const facts = { node, name, uid, state, since: now.toISOString() };
   draft.put('NetworkReport', id, why === undefined ? facts : { ...facts, why });
-  return true;
+  return 'written';
 }
 
 /** Removes the report of a host that has no network of a removed definition, and with the last one the definition. */

@@ -162,10 +162,10 @@ export class DefinedNetworks {
       (draft) => reportNetwork(draft, definition, report),
       signal,
     );
-    if (state.state === 'differs') {
+    if (result === 'written' && state.state === 'differs') {
       log.warn('network differs from its definition', { network: definition.name, how: state.why });
     }
-    return result;
+    return result !== 'stale';
   }
 
   async #gone(definition: NetworkDefinition, signal: AbortSignal): Promise<void> {
