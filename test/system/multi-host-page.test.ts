@@ -148,11 +148,32 @@ describe('docs/multi-host.md', { timeout: 300_000 }, () => {
     await on(third)('nft delete table inet filter');
   });
 
+  test('Clouds: a network that drops packets with container addresses', async () => {
+    const [first, second] = hosts;
+    const drop = `nft 'table ip cloud {
+      chain arriving {
+        type filter hook prerouting priority -400
+        iifname eth0 ip saddr 10.50.0.0/16 drop
+      }
+    }'`;
+    const [a, b] = [first.name, second.name];
+    await Promise.all([first, second].map((host) => on(host)(drop)));
+    const isDirect = (from: Peer, to: Peer) => from.on !== to.on && [a, b].includes(from.on);
+    await reachability(
+      cluster.containers,
+      (from, to) => !(isDirect(from, to) && isDirect(to, from)),
+    );
+    await page.run('Clouds', on(first));
+    await reachability(cluster.containers, 'all');
+    await Promise.all([first, second].map((host) => on(host)('nft delete table ip cloud')));
+  });
+
   test('etcd unavailable: the rows of the table', async () => {
     const [first, , third] = hosts;
     await cluster.etcd[0]?.stop();
     await reachability(cluster.containers, 'all');
     await until(first, 'calico-cnm status || true', /FAIL {2}datastore: /);
+    assert.notEqual((await first.exec(['calico-cnm', 'node', 'status'])).status, 0);
     const ask = 'docker run --rm --net web busybox wget -qO- api:8080';
     const refused = await first.exec(['sh', '-c', ask]);
     assert.notEqual(refused.status, 0);
@@ -161,6 +182,10 @@ describe('docs/multi-host.md', { timeout: 300_000 }, () => {
     assert.equal(await on(first)(byName), 'hello from host-3');
     await third.host.killCalico();
     await third.host.startCalico();
+    assert.match(
+      await until(third, 'calico-cnm status || true', /FAIL/),
+      /FAIL {2}datastore: from a snapshot of /,
+    );
     await reachability(cluster.containers, 'all');
     assert.equal(await until(first, byName, /hello/), 'hello from host-3');
     await cluster.etcd[0]?.start();
