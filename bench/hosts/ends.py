@@ -1,7 +1,7 @@
 """The two ends of a measured path. With fixed costs in both ends, paths are compared by their ratios and differences.
 
     ends.py serve                     TCP: counts bytes; UDP 5202: echoes; UDP 5203: counts datagrams
-    ends.py measure ADDRESS SECONDS   prints bits per second, microseconds per round trip, datagrams per second
+    ends.py measure ADDRESS SECONDS   prints the rates, and the CPU time of both ends
     ends.py echo                      per line "ADDRESS": requests until the first reply; prints "REQUESTS MILLISECONDS"
 """
 import json, select, socket, statistics, struct, sys, threading, time
@@ -15,10 +15,10 @@ def serve():
         listener = socket.create_server(('0.0.0.0', BULK), backlog=8)
         while True:
             connection, _ = listener.accept()
-            buffer, total = bytearray(1 << 20), 0
+            buffer, total, spent = bytearray(1 << 20), 0, time.thread_time()
             while count := connection.recv_into(buffer):
                 total += count
-            connection.sendall(b'%d' % total)
+            connection.sendall(b'%d %f' % (total, time.thread_time() - spent))
             connection.close()
 
     def echo():
@@ -28,14 +28,14 @@ def serve():
             s.sendto(data, peer)
 
     def count():
-        s, buffer, total = bound(COUNT), bytearray(2048), 0
+        s, buffer, total, spent = bound(COUNT), bytearray(2048), 0, time.thread_time()
         while True:
             size, peer = s.recvfrom_into(buffer)
             if size > 1:
                 total += 1
                 continue
-            s.sendto(b'%d' % total, peer)
-            total = 0
+            s.sendto(b'%d %f' % (total, time.thread_time() - spent), peer)
+            total, spent = 0, time.thread_time()
 
     for work in (bulk, echo, count):
         threading.Thread(target=work, daemon=True).start()
@@ -52,12 +52,13 @@ def bound(port):
 
 def measure(address, seconds):
     connection = socket.create_connection((address, BULK))
-    chunk, start = bytes(1 << 20), time.monotonic()
+    chunk, start, used = bytes(1 << 20), time.monotonic(), time.process_time()
     while time.monotonic() - start < seconds:
         connection.sendall(chunk)
     connection.shutdown(socket.SHUT_WR)
-    total = int(connection.recv(64))
-    rate = total * 8 / (time.monotonic() - start)
+    total, theirs = connection.recv(64).split()
+    bits = int(total) * 8
+    rate, bit_seconds = bits / (time.monotonic() - start), time.process_time() - used + float(theirs)
 
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(1)
@@ -71,21 +72,24 @@ def measure(address, seconds):
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(2)
     s.connect((address, COUNT))
-    small, start = b'x' * 64, time.monotonic()
+    small, start, used = b'x' * 64, time.monotonic(), time.process_time()
+    sent = 0
     while time.monotonic() - start < seconds:
         for _ in range(100):
-            try:
-                s.send(small)
-            except BlockingIOError:
-                pass
-    spent = time.monotonic() - start
+            s.send(small)
+        sent += 100
+    spent, mine = time.monotonic() - start, time.process_time() - used
     time.sleep(0.2)
     s.send(b'?')
-    received = int(s.recv(64))
+    received, theirs = s.recv(64).split()
+    received = max(1, int(received))
     print(json.dumps({
         'bitsPerSecond': rate,
         'roundTripUs': statistics.median(trips) * 1e6,
         'datagramsPerSecond': received / spent,
+        'nsPerKilobyte': bit_seconds / bits * 8e12,
+        # Datagrams that the receiver is too slow for are lost after they have cost the sender its part.
+        'usPerDatagram': (mine / sent + float(theirs) / received) * 1e6,
     }))
 
 

@@ -84,6 +84,7 @@ async function measure(mode: Mode): Promise<readonly string[][]> {
   await first.stop();
   const second = await start(store);
   await second.stop();
+  ip(`route flush proto ${blockProtocol}`);
   filling.abort();
   await store.close();
   const requests = more.map((one) => one.requests);

@@ -23,6 +23,9 @@ const measured = z.object({
   bitsPerSecond: z.number(),
   roundTripUs: z.number(),
   datagramsPerSecond: z.number(),
+  /** CPU time of both ends, with what the kernel does in their place. */
+  nsPerKilobyte: z.number(),
+  usPerDatagram: z.number(),
 });
 type Measured = z.infer<typeof measured>;
 
@@ -79,6 +82,8 @@ function print(results: ReadonlyMap<string, readonly Measured[]>): void {
       `${(of('bitsPerSecond') / 1e9).toFixed(2)} (${ratio('bitsPerSecond').toFixed(2)})`,
       `${of('roundTripUs').toFixed(1)} (${more.toFixed(1)} more)`,
       `${(of('datagramsPerSecond') / 1000).toFixed(0)} (${ratio('datagramsPerSecond').toFixed(2)})`,
+      `${of('nsPerKilobyte').toFixed(0)} (${ratio('nsPerKilobyte').toFixed(2)})`,
+      `${of('usPerDatagram').toFixed(1)} (${ratio('usPerDatagram').toFixed(2)})`,
     ];
   });
   process.stdout.write(
@@ -88,6 +93,8 @@ function print(results: ReadonlyMap<string, readonly Measured[]>): void {
         'TCP (Gbit/s)',
         'round trip (µs)',
         'datagrams of 64 bytes (1000/s)',
+        'CPU per kB of TCP (ns)',
+        'CPU per datagram (µs)',
       ],
       rows,
     ),
