@@ -22,7 +22,7 @@ if (argv.length === 1 && argv[0] === 'run') {
 } else {
   // The commands are loaded when one of them is wanted: a daemon starts faster without.
   const { runCommand } = await import('./cli/program.ts');
-  process.exitCode = await runCommand(argv, {
+  const status = await runCommand(argv, {
     environment: process.env,
     settingsFile,
     out: (written) => process.stdout.write(written),
@@ -30,4 +30,9 @@ if (argv.length === 1 && argv[0] === 'run') {
     readInput: () => text(process.stdin),
     run,
   });
+  // An unfinished TLS handshake with a member of etcd that has stalled would keep a command that is done.
+  for (const output of [process.stdout, process.stderr]) {
+    await new Promise((resolve) => output.write('', resolve));
+  }
+  process.exit(status);
 }

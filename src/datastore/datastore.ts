@@ -108,7 +108,7 @@ export interface Datastore {
 
   /**
    * Returns the values of some keys at one revision; absent keys are not among the items. Throws
-   * `datastore/unavailable` within the store's deadline (2 s for etcd, 4 s with several endpoints) if there is no response.
+   * `datastore/unavailable` within the store's deadline (for etcd 2 s per endpoint, at most 6 s) if there is no response.
    */
   read(keys: readonly string[], signal: AbortSignal): Promise<Listing>;
 

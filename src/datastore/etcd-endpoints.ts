@@ -26,7 +26,7 @@ interface Endpoint<Client> {
 /**
  * The endpoints of one etcd. Calls use the endpoint that responded last; if it fails, they are repeated at another one,
  * and later calls begin there. Therefore a lost member costs one attempt, not one of three calls for as long as it is
- * lost. With more than one endpoint a call may take two attempts' time.
+ * lost. A call may take three attempts' time: one at a lost leader, and one while a new leader is elected.
  */
 export class EtcdEndpoints<Client> {
   readonly #limits: CallLimits;
@@ -54,15 +54,18 @@ export class EtcdEndpoints<Client> {
 
   /**
    * Makes a call, at other endpoints if it fails for a reason that another endpoint may not have, until the time is
-   * over or no endpoint accepts a connection. Throws the last error. Only calls that may be applied more than once are
+   * over, that of so many attempts, or no endpoint accepts a connection. Throws the last error. Only calls that may be applied more than once are
    * `repeatable`; others are repeated only if they were never sent.
    */
   async call<T>(
     send: (client: Client, attempt: Attempt) => Promise<T>,
-    { isRepeatable = true }: { readonly isRepeatable?: boolean } = {},
+    {
+      isRepeatable = true,
+      attempts = 3,
+    }: { readonly isRepeatable?: boolean; readonly attempts?: number } = {},
   ): Promise<T> {
     const { attemptMs, pauseMs } = this.#limits;
-    const end = Date.now() + attemptMs * Math.min(this.#order.length, 2);
+    const end = Date.now() + attemptMs * Math.min(this.#order.length, attempts);
     const failures: unknown[] = [];
     let failed = new Set<Endpoint<Client>>();
     for (let isAnyConnected = false; ;) {

@@ -230,9 +230,10 @@ class EtcdStore implements Datastore {
     let present: ReadonlyMap<string, KeyValue>;
     let revision: bigint;
     try {
-      ({ present, revision } = await this.#readTogether([
-        ...new Set([...compares, ...writes].map(({ key }) => key)),
-      ]));
+      const keys = [...new Set([...compares, ...writes].map(({ key }) => key))];
+      // A repeated transaction has used its time.
+      const attempts = isAppliedOnce(transaction) ? 1 : undefined;
+      ({ present, revision } = await this.#readTogether(keys, 0n, attempts));
     } catch (cause) {
       if (isNeverSent(error)) throw this.#unavailable(error);
       const { endpoint } = this;
@@ -251,14 +252,16 @@ class EtcdStore implements Datastore {
   async #readTogether(
     keys: readonly string[],
     revision = 0n,
+    attempts?: number,
   ): Promise<{ readonly present: ReadonlyMap<string, KeyValue>; readonly revision: bigint }> {
     const request = {
       success: keys.map((key) => ({
         request_range: { key: Buffer.from(key), revision: revision.toString() },
       })),
     };
-    const { header, responses } = await this.#endpoints.call(({ kv }, { deadline }) =>
-      kv.txn(request, { deadline }),
+    const { header, responses } = await this.#endpoints.call(
+      ({ kv }, { deadline }) => kv.txn(request, { deadline }),
+      attempts === undefined ? {} : { attempts },
     );
     this.#cluster = header.cluster_id;
     const kvs = responses.flatMap(({ response_range }) => response_range.kvs.map(toKeyValue));

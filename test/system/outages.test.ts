@@ -116,13 +116,21 @@ describe('outages', { timeout: 400_000 }, () => {
   test('with one member of etcd lost, no command and no allocation fails, from the first on', async (context) => {
     const { first } = parts();
     const refused = churns.flatMap((churn) => churn.refused).length;
-    const lost = isLong ? cluster.etcd : cluster.etcd.slice(0, 1);
-    for (const [index, member] of lost.entries()) {
-      await member.stop();
-      const names = ['a', 'b'].map((name) => `${name}-${index}`);
-      await Promise.all(names.map((name) => first.calico('profile', 'add', name)));
+    const use = async (name: string) => {
+      await Promise.all(['a', 'b'].map((one) => first.calico('profile', 'add', `${name}-${one}`)));
       await Promise.all(churns.map((churn) => churn.allocates(5)));
-      await member.start();
+    };
+    for (const [index, member] of cluster.etcd.entries()) {
+      if (isLong || index === 0) {
+        await member.stop();
+        await use(`stopped-${index}`);
+        await member.start();
+      }
+      if (isLong || index === 1) {
+        member.stall();
+        await use(`stalled-${index}`);
+        member.resume();
+      }
     }
     assert.deepEqual(churns.flatMap((churn) => churn.refused).slice(refused), []);
     await isWell(context);
