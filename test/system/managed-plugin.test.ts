@@ -92,6 +92,15 @@ function suite(engine: '20.10' | '28.5'): void {
     assert.deepEqual(scopes.split('\n').toSorted(), ['own local', 'plain local']);
   });
 
+  test('a network of all hosts has the name of the plugin as its driver on this host', async () => {
+    assert.match(await lab.calico('network', 'create', 'shared'), / created$/m);
+    const format = '{{.Driver}} {{.IPAM.Driver}}';
+    const drivers = await lab.docker('network', 'inspect', '-f', format, 'shared');
+    assert.equal(drivers.trim(), `${pluginName} ${pluginName}`);
+    assert.match(await lab.calico('network', 'rm', 'shared'), /^shared$/m);
+    assert.doesNotMatch(await lab.docker('network', 'ls'), /shared/);
+  });
+
   test('the node has the name of the host', async () => {
     const host = await lab.host.run(['hostname']);
     assert.match(await lab.calico('status'), new RegExp(` on ${host}, up since`));
