@@ -5,9 +5,14 @@ import type { Host } from './host.ts';
 
 const pluginSocket = '/run/docker/plugins/calico.sock';
 const addressSpace = 'CalicoAddressSpace';
+/** One block: hosts allocate from it at the same time. */
+const subnet = '10.60.0.0/26';
 const maxHeld = 12;
 
-/** Requests and releases addresses of the default pool on a host as Docker does, one after the other, until it is stopped. */
+/**
+ * Requests and releases addresses on a host as Docker does, from a block that all hosts share, one after the other,
+ * until it is stopped.
+ */
 export class AddressChurn {
   /** The calls that succeeded, and releases that failed: their address may be free. */
   readonly calls: LoggedCall[] = [];
@@ -72,7 +77,7 @@ export class AddressChurn {
   async #requestPool(): Promise<void> {
     const asked = {
       AddressSpace: addressSpace,
-      Pool: '',
+      Pool: subnet,
       SubPool: '',
       Options: null,
       V6: false,
