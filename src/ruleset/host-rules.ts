@@ -1,7 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { dropReasons } from './drop-reasons.ts';
-import { defaultVxlanPort } from './judging.ts';
 import {
   workloads,
   type Block,
@@ -53,7 +52,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
         },
       ],
       forward: [
-        ...(vxlan === undefined ? [] : noTunnelOfContainers(vxlan)),
+        ...(vxlan === undefined ? [] : [noForwardedTunnel(vxlan)]),
         {
           name: 'from a container',
           when: [fromWorkload],
@@ -265,17 +264,24 @@ function vxlanToHost({ vni }: VxlanOptions): readonly HostRule[] {
   ];
 }
 
-/** On its default port a container sends no VXLAN packet, because the stacks deny it; here for any other port. */
-function noTunnelOfContainers({ port }: VxlanOptions): readonly HostRule[] {
-  if (port === defaultVxlanPort) return [];
-  return [
-    {
-      name: 'VXLAN of a container',
-      when: [fromWorkload, { kind: 'protocol', protocol: 17 }, { kind: 'destinationPort', port }],
-      action: { kind: 'drop', reason: dropReasons.tunnel },
-      comment: 'VXLAN packets of containers',
-    },
-  ];
+/**
+ * What this host forwards often has its own address as source from here on, by NAT: other nodes would take the tunnel
+ * packet of a container on Docker's bridge, or of a virtual machine, for one of this node. The kernel does not forward
+ * its own.
+ */
+function noForwardedTunnel({ port, vni }: VxlanOptions): HostRule {
+  return {
+    name: 'VXLAN of no node',
+    when: [
+      { kind: 'protocol', protocol: 17 },
+      { kind: 'destinationPort', port },
+      { kind: 'destinationIsVxlanNode' },
+      { kind: 'sourceIsVxlanNode', negated: true },
+      { kind: 'isOfVni', vni },
+    ],
+    action: { kind: 'drop', reason: dropReasons.vxlan },
+    comment: 'VXLAN packets of unknown hosts',
+  };
 }
 
 /** Loopback addresses of the host: only the host itself may use them. */

@@ -63,7 +63,7 @@ const publishedPorts: StackRule = {
 };
 
 /** The port of VXLAN. Source: RFC 7348. */
-export const defaultVxlanPort = 4789;
+const defaultVxlanPort = 4789;
 
 /** A container could otherwise send packets that claim to come from another host's tunnel. */
 const noTunnels: readonly StackRule[] = [

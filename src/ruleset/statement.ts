@@ -73,8 +73,8 @@ export type Condition =
       readonly negated?: true;
     }
   | { readonly kind: 'destinationIsHost'; readonly negated?: true }
-  /** The source is a node with a VXLAN tunnel. */
-  | { readonly kind: 'sourceIsVxlanNode' }
+  /** The source, or the destination, is a node with a VXLAN tunnel. */
+  | { readonly kind: 'sourceIsVxlanNode' | 'destinationIsVxlanNode'; readonly negated?: true }
   /** A VXLAN packet of this virtual network; other networks, such as Docker's, may use the same port. */
   | { readonly kind: 'isOfVni'; readonly vni: number }
   | { readonly kind: 'connection'; readonly is: 'new' | 'established' | 'related' | 'invalid' }

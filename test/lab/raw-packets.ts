@@ -21,9 +21,14 @@ export function openDatagrams(libc: Libc, { address, port }: End): number {
 }
 
 /** Returns whether the kernel accepted it. */
-export function sendDatagram(libc: Libc, fd: number, to: End, bytes = 100): boolean {
+export function sendDatagram(
+  libc: Libc,
+  fd: number,
+  to: End,
+  data: Buffer = Buffer.alloc(100),
+): boolean {
   const name = socketAddress(to);
-  return libc.sendto(fd, Buffer.alloc(bytes), bytes, 0, name, name.length) >= 0;
+  return libc.sendto(fd, data, data.length, 0, name, name.length) >= 0;
 }
 
 /** Sends a packet with its own IP header. */

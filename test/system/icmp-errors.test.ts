@@ -69,7 +69,7 @@ function obeysPolicy(backend: Backend): void {
     test(`a path is found that is narrow behind a router, IPv${family}`, async () => {
       const fd = inside('client', () => openDatagrams(libc, end(family, 'client')));
       const isFound = () => {
-        sendDatagram(libc, fd, { address: far[family], port: 9 }, 1400);
+        sendDatagram(libc, fd, { address: far[family], port: 9 }, Buffer.alloc(1400));
         return pathMtu(far[family]) === narrow;
       };
       assert.ok(await eventually(isFound), `path MTU ${pathMtu(far[family])}`);

@@ -2,12 +2,16 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
+import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
+import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
+import { parseAddress } from '../../src/ip/address.ts';
 import { startCluster, type Cluster } from '../lab/cluster.ts';
 import type { ClusterHost } from '../lab/cluster-host.ts';
 import { twoSubnets } from '../lab/fabric.ts';
 import { unlessLong } from '../lab/long.ts';
 import type { Peer } from '../lab/peer.ts';
 import { outputOrThrow } from '../lab/process.ts';
+import { openDatagrams, sendDatagram } from '../lab/raw-packets.ts';
 import { reachability } from '../lab/reachability.ts';
 
 /** The iptables variant of the hosts; both are tried. */
@@ -20,6 +24,7 @@ for (const backend of backends) {
   const skip = backend === 'legacy' && unlessLong();
   const title = `three hosts in two subnets, VXLAN, iptables-${backend}`;
   describe(title, { timeout: 300_000, skip }, () => {
+    const iptables = `iptables-${backend}`;
     let cluster: Cluster;
     let hosts: readonly [ClusterHost, ClusterHost, ClusterHost];
     before(async () => {
@@ -117,12 +122,8 @@ for (const backend of backends) {
       );
       const tunnelled = await Promise.all(devices.map((device) => received(third, device)));
       for (const to of [address, address6]) await sendTunnelled(to, ourVni);
-      const counted = await eventually(
-        third,
-        'calico-cnm status',
-        /VXLAN from an unknown host +2 /,
-      );
-      assert.ok(counted.length > 0);
+      sendWithExtensionHeader(address6);
+      await eventually(third, 'calico-cnm status', /VXLAN from an unknown host +3 /);
       // Nothing else is sent meanwhile.
       assert.deepEqual(
         await Promise.all(devices.map((device) => received(third, device))),
@@ -179,7 +180,7 @@ for (const backend of backends) {
         await eventually(host, 'ls /sys/class/net', /^(?!.*vxlan)/s);
         await eventually(
           host,
-          `${backend === 'nft' ? 'iptables-nft' : 'iptables-legacy'}-save`,
+          `${iptables}-save`,
           /^(?!.*jump? .*cali-vxlan-to-host|.*-j cali-vxlan-to-host)/s,
         );
       }
@@ -191,30 +192,77 @@ for (const backend of backends) {
       await reachability(cluster.containers, 'all');
     });
 
+    test('a container on a network of Docker itself cannot send into the tunnels by the address of its host', async () => {
+      const [first, , third] = hosts;
+      const { address } = third.place;
+      // As Docker does for its bridge.
+      await output(
+        first,
+        `ip netns add bridged && ip link add docker0 type veth peer eth0 netns bridged &&
+        ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up &&
+        ip -n bridged addr add 172.17.0.2/16 dev eth0 && ip -n bridged link set eth0 up &&
+        ip -n bridged route add default via 172.17.0.1 &&
+        ${iptables} -A FORWARD -i docker0 -j ACCEPT &&
+        ${iptables} -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE`,
+      );
+      await output(
+        third,
+        `ip link add swarm type vxlan id ${swarmVni} dstport 4789 local ${address} && ip link set swarm up`,
+      );
+      const [ours, swarm] = [await received(third, devices[0]), await received(third, 'swarm')];
+      for (const vni of [ourVni, swarmVni]) {
+        await output(first, `ip netns exec bridged bash -c "${command(address, vni)}"`);
+      }
+      await eventually(
+        third,
+        'cat /sys/class/net/swarm/statistics/rx_packets',
+        new RegExp(`^${swarm + 1}$`, 'm'),
+      );
+      assert.equal(await received(third, devices[0]), ours);
+      await eventually(first, 'calico-cnm status', /VXLAN from an unknown host +1 /);
+      await output(
+        first,
+        `ip netns del bridged && ${iptables} -D FORWARD -i docker0 -j ACCEPT &&
+        ${iptables} -t nat -D POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE`,
+      );
+      await output(third, 'ip link del swarm');
+    });
+
     /** Sends one tunnelled broadcast frame from a machine that is no node. */
     async function sendTunnelled(to: string, vni: number): Promise<void> {
-      const bytes = [8, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0];
-      const frame = [
-        255,
-        255,
-        255,
-        255,
-        255,
-        255,
-        2,
-        0,
-        0,
-        0,
-        0,
-        9,
-        0x88,
-        0xb5,
-        ...Array.from({ length: 46 }, () => 0),
-      ];
-      const text = [...bytes, ...frame]
-        .map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`)
-        .join('');
-      await cluster.fabric.machine.run(['bash', '-c', `printf '${text}' >/dev/udp/${to}/4789`]);
+      await cluster.fabric.machine.run(['bash', '-c', command(to, vni)]);
+    }
+
+    /** Sends one in a packet with a destination options header (RFC 8200, 4.6), from the same machine. */
+    function sendWithExtensionHeader(to: string): void {
+      const libc = loadLibc();
+      const padding = Buffer.from([0, 0, 1, 4, 0, 0, 0, 0]);
+      inNetworkNamespace(libc, `/proc/${cluster.fabric.machine.pid}/ns/net`, () => {
+        const fd = openDatagrams(libc, { address: parseAddress('::'), port: 0 });
+        const [ipv6Level, destinationOptions] = [41, 59];
+        assert.equal(
+          libc.setsockopt(fd, ipv6Level, destinationOptions, padding, padding.length),
+          0,
+        );
+        assert.ok(
+          sendDatagram(libc, fd, { address: parseAddress(to), port: 4789 }, tunnelled(ourVni)),
+        );
+        libc.close(fd);
+      });
     }
   });
+}
+
+/** A command that sends one tunnelled broadcast frame. */
+function command(to: string, vni: number): string {
+  const text = [...tunnelled(vni)]
+    .map((byte) => `\\x${byte.toString(16).padStart(2, '0')}`)
+    .join('');
+  return `printf '${text}' >/dev/udp/${to}/4789`;
+}
+
+function tunnelled(vni: number): Buffer {
+  const header = [8, 0, 0, 0, vni >> 16, (vni >> 8) & 255, vni & 255, 0];
+  const everybody = [255, 255, 255, 255, 255, 255];
+  return Buffer.from([...header, ...everybody, 2, 0, 0, 0, 0, 9, 0x88, 0xb5, ...Buffer.alloc(46)]);
 }

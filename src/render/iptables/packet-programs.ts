@@ -19,6 +19,7 @@ const matched: Instruction = [0x06, 0, 0, 1];
 const notMatched: Instruction = [0x06, 0, 0, 0];
 const icmpHeader = 8;
 const icmp6 = 58;
+const udp = 17;
 const ipv6Header = 40;
 
 /**
@@ -30,15 +31,16 @@ export function fromQuotedDestination(family: IpFamily): string {
 }
 
 /**
- * Matches a UDP packet that is a VXLAN packet of a virtual network. An IPv6 packet with extension headers does not
- * match, and the kernel sends none. Source of the format: RFC 7348.
+ * Matches a UDP packet that is a VXLAN packet of a virtual network. An IPv6 packet with extension headers matches
+ * whatever it is: its VNI is at another offset, the kernel accepts it as a tunnel packet all the same, and sends none.
+ * Source of the format: RFC 7348.
  */
 export function ofVni(family: IpFamily, vni: number): string {
-  const [udpHeader, toVni] = [8, 4];
+  const [udpHeader, toVni, nextHeader] = [8, 4, 6];
   const load: readonly Instruction[] =
     family === 4
       ? [headerLengthToX, loadWordPastHeader(udpHeader + toVni)]
-      : [loadWord(ipv6Header + udpHeader + toVni)];
+      : [loadByte(nextHeader), [0x15, 0, 3, udp], loadWord(ipv6Header + udpHeader + toVni)];
   // The last byte of the word is reserved.
   return text([...load, shiftRight(8), [0x15, 0, 1, vni], matched, notMatched]);
 }

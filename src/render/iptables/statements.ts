@@ -71,7 +71,12 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
     case 'destinationIsHost':
       return { kind: 'destinationIsLocal', ...onlyIf(condition.negated) };
     case 'sourceIsVxlanNode':
-      return { kind: 'sourceSet', set: vxlanNodesSet(family) };
+    case 'destinationIsVxlanNode':
+      return {
+        kind: condition.kind === 'sourceIsVxlanNode' ? 'sourceSet' : 'destinationSet',
+        set: vxlanNodesSet(family),
+        ...onlyIf(condition.negated),
+      };
     case 'isOfVni':
       return { kind: 'vni', family, vni: condition.vni };
     case 'connection':
