@@ -35,7 +35,10 @@ export function rangesInUse(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   return [...addresses, ...routes, ...dockerDefaultRanges, ...configuredDockerPools()];
 }
 
-/** Returns the networks of this host's interfaces, except containers' own: those with routes that need no gateway. */
+/** Calico's own interfaces: those of containers, and the tunnels, whose addresses are from the IP pools. */
+const ofCalico = /^(cali|(vxlan|vxlan-v6)\.calico$|tunl0$|wireguard\.cali$|wg-v6\.cali$)/;
+
+/** Returns the networks of this host's interfaces, except Calico's own: those with routes that need no gateway. */
 export function connectedRanges(rtnetlink: NetlinkSocket): readonly UsedRange[] {
   const names = new Map(listLinks(rtnetlink).map(({ index, name }) => [index, name]));
   return ([4, 6] as const).flatMap((family) =>
@@ -46,7 +49,7 @@ export function connectedRanges(rtnetlink: NetlinkSocket): readonly UsedRange[] 
       .flatMap(({ destination, linkIndex }) => {
         const name = names.get(linkIndex ?? 0) ?? '';
         const isOther = splitCidr(destination).prefixLength > 0 && !destination.startsWith('fe80:');
-        return isOther && name !== '' && !name.startsWith('cali')
+        return isOther && name !== '' && !ofCalico.test(name)
           ? [{ cidr: destination, what: `the network of interface ${name}` }]
           : [];
       }),

@@ -87,6 +87,7 @@ for (const backend of backends) {
         /vxlanVNI: 200/,
       );
       for (const host of hosts) {
+        assert.doesNotMatch((await host.tryCalico('status')).stdout, /overlaps/);
         for (const [device, mtu] of [
           [devices[0], 1450],
           [devices[1], 1430],
