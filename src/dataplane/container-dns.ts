@@ -29,8 +29,9 @@ const forwardedMark = 0x0ca11c0;
 /** Docker gives up after 4 s for each of at most three servers. */
 const answerMs = 12_000;
 const idleMs = 10_000;
-/** As many as Docker's own name server processes at a time, at most. */
-const maxForwarded = 1024;
+/** Queries that wait for Docker's response: those of one container must leave room for the others. */
+const maxForwarded = 4096;
+const maxForwardedOfContainer = 512;
 const maxConnections = 64;
 /** Many times what programs send. More would take this process away from its other work. */
 export const maxQueriesPerSecond = 5000;
@@ -113,6 +114,7 @@ class ContainerDns implements ServedContainer {
   #redirect: number | undefined;
   #second = 0;
   #queries = 0;
+  #waiting = 0;
 
   constructor(options: ContainerDnsOptions, namespace: number) {
     this.#options = options;
@@ -182,14 +184,16 @@ class ContainerDns implements ServedContainer {
   /** Sends a query to Docker's name server; calls back with the response if there is one. */
   #forward(query: Buffer, respond: (response: Buffer) => void): void {
     const { forwarded } = this.#options;
-    if (!forwarded.begin()) return;
+    if (this.#waiting >= maxForwardedOfContainer || !forwarded.begin()) return;
     const fd = this.#connect(datagramSocket);
     if (fd === undefined) return forwarded.end();
+    this.#waiting++;
     const upstream = createSocket('udp4');
     const end = () => upstream.close();
     const timer = setTimeout(end, answerMs).unref();
     upstream.once('close', () => {
       clearTimeout(timer);
+      this.#waiting--;
       forwarded.end();
     });
     upstream.on('error', end);

@@ -33,6 +33,7 @@ describe('queries of a container that are no DNS, in a network namespace with a 
   /** Serves the namespace, with Docker's name server in the hands of the test. */
   async function serving(answer: (query: Buffer) => Buffer | undefined = () => undefined) {
     const received: string[] = [];
+    const waiting = new ForwardedQueries();
     const served = openContainerDns({
       libc,
       namespacePath,
@@ -41,7 +42,7 @@ describe('queries of a container that are no DNS, in a network namespace with a 
         return answer(query);
       },
       onFlood: () => assert.fail('no flood'),
-      forwarded: new ForwardedQueries(),
+      forwarded: waiting,
     });
     assert.ok(served);
     const server = await bound(docker.address, docker.port);
@@ -63,6 +64,7 @@ describe('queries of a container that are no DNS, in a network namespace with a 
       close,
       server,
       received,
+      waiting,
       forwarded,
       responses,
       ask: (query: string) => client.send(query, docker.port, docker.address),
@@ -117,5 +119,20 @@ describe('queries of a container that are no DNS, in a network namespace with a 
     }
     lab.ask('a long query');
     assert.ok(await eventually(() => lab.responses.length > 0));
+  });
+
+  test('a container whose queries Docker does not answer leaves room for those of others', async () => {
+    await using lab = await serving();
+    const [most, more] = [512, 100];
+    // Few at a time, because a socket keeps only some.
+    for (let rounds = 0; rounds < 100 && lab.forwarded.length < most; rounds++) {
+      for (let n = 0; n < more; n++) lab.ask('a long query');
+      await sleep(50);
+    }
+    for (let n = 0; n < more; n++) lab.ask('a long query');
+    await sleep(patienceMs);
+    assert.equal(lab.forwarded.length, most);
+    assert.ok(lab.waiting.begin());
+    lab.waiting.end();
   });
 });
