@@ -192,8 +192,8 @@ describe('outages', { timeout: 400_000 }, () => {
     async (context) => {
       const { second } = parts();
       await stopAll();
-      died.push({ host: second.name, at: Date.now() });
       await second.switchOff();
+      died.push({ host: second.name, at: Date.now() });
       await second.switchOn();
       await becomes(
         () => said(second, 'node', 'status'),
@@ -210,10 +210,10 @@ describe('outages', { timeout: 400_000 }, () => {
 
   test('a host that is gone for good is deleted: its routes and addresses too', async (context) => {
     const { first, second, third } = parts();
-    died.push({ host: third.name, at: Date.now() });
     const addresses = containerOn(third).addresses;
     await churns[2]?.stop();
     await third.switchOff();
+    died.push({ host: third.name, at: Date.now() });
     churns = churns.slice(0, 2);
     // Its report expires 90 s after its last sign of life.
     const force = isLong ? [] : ['--force'];
