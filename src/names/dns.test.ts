@@ -116,3 +116,8 @@ test('reverse names have an address, others none', () => {
     assert.equal(reverseAddress(other), undefined);
   }
 });
+
+test('a query that is larger than any is left to Docker', () => {
+  assert.ok(decodeQuery(Buffer.concat([query(), Buffer.alloc(1000)])));
+  assert.equal(decodeQuery(Buffer.concat([query(), Buffer.alloc(1232)])), undefined);
+});

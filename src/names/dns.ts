@@ -39,6 +39,8 @@ const reverse6 = '.ip6.arpa';
 
 /** Returns a query; `undefined` for any other message, and for queries that are not answered here. */
 export function decodeQuery(bytes: Buffer): Query | undefined {
+  // Over TCP there may be thousands of questions, which take milliseconds.
+  if (bytes.length > acceptedBytes) return undefined;
   const message = decoded(bytes);
   if (message?.type !== 'query' || opcodeOf(bytes) !== standardQuery) return undefined;
   const { questions = [], additionals = [], id = 0 } = message;
