@@ -142,7 +142,8 @@ function tunnelMissing(whose: string, family: IpFamily): Reach {
   return {
     by: 'none',
     why: `${whose} has no IPv${family} VXLAN tunnel address yet`,
-    remedy: 'Its daemon allocates one when it runs; see calico-cnm status there.',
+    remedy:
+      'Its daemon allocates one when it runs, unless FelixConfiguration sets vxlanEnabled: false; see calico-cnm status there.',
   };
 }
 
