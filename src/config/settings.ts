@@ -242,7 +242,7 @@ export const settingsSchema = z.object({
   }),
   mtuBytes: integer(576, 65535).optional().register(settingMeanings, {
     name: 'CALICO_MTU',
-    help: 'MTU of containers, in bytes; default: MTU of the interface of the default route',
+    help: 'MTU of containers, in bytes; default: smallest MTU of the interfaces with the default route and with the node address',
     formerName: 'CALICO_LIBNETWORK_VETH_MTU',
   }),
   interfacePrefix: z

@@ -1,6 +1,7 @@
 import type { Mirror } from '../cache/mirror.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { cidrContains } from '../ip/cidr.ts';
+import { peerOf } from '../routing/peers.ts';
 import { containerMtuBytes, configurationsOf, vxlanSettings } from '../routing/vxlan-settings.ts';
 
 /**
@@ -22,4 +23,11 @@ export function mtuOfContainer(
     (name) => mirror.get('FelixConfiguration', name)?.value,
   );
   return containerMtuBytes(pools, vxlanSettings(ofNode, ofAll), uplinkBytes);
+}
+
+/** Returns the addresses of the Node of this host, by which other hosts reach it. */
+export function underlayAddresses(mirror: Pick<Mirror, 'get'>, node: string): readonly IpAddress[] {
+  const own = mirror.get('Node', node)?.value;
+  const { underlay } = own === undefined ? { underlay: undefined } : peerOf(own);
+  return [underlay?.[4]?.address, underlay?.[6]?.address].filter((one) => one !== undefined);
 }

@@ -24,7 +24,7 @@ import { orphanedVeths } from '../workload/links.ts';
 import type { AgentComponent } from './agent-component.ts';
 import { initializeDatastore } from './initialize-datastore.ts';
 import { NodeAddress } from './node-address.ts';
-import { mtuOfContainer } from './container-mtu.ts';
+import { mtuOfContainer, underlayAddresses } from './container-mtu.ts';
 import { keepTunnelAddresses } from './tunnel-addresses.ts';
 import type { Common } from './common.ts';
 import { pluginServers } from './plugin-servers.ts';
@@ -72,7 +72,7 @@ export function createDockerComponent(
       settings.mtuBytes ??
       mtuOfContainer(mirror, node, {
         addresses: ofContainer,
-        uplinkBytes: defaultMtuBytes(sockets.rtnetlink),
+        uplinkBytes: defaultMtuBytes(sockets.rtnetlink, underlayAddresses(mirror, node)),
       }),
     interfacePrefix: settings.interfacePrefix,
     programmed,

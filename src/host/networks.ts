@@ -3,6 +3,7 @@ import { listAddresses } from '../dataplane/netlink/address.ts';
 import { listLinks } from '../dataplane/netlink/link.ts';
 import { listRoutes } from '../dataplane/netlink/route.ts';
 import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
+import type { IpAddress } from '../ip/address.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { dockerDefaultRanges, type UsedRange } from '../ipam/pools/default-pools.ts';
 
@@ -12,13 +13,25 @@ const dockerConfig = '/etc/docker/daemon.json';
 const smallestMtu = 576;
 const usualMtu = 1500;
 
-/** Returns the MTU of the interface of the default route, in bytes; 1500 without one. */
-export function defaultMtuBytes(rtnetlink: NetlinkSocket): number {
+/**
+ * Returns the MTU for containers, in bytes: the smallest of the interface of the default route and of those with the
+ * addresses by which other hosts reach this one; 1500 without either.
+ */
+export function defaultMtuBytes(
+  rtnetlink: NetlinkSocket,
+  ownAddresses: readonly IpAddress[],
+): number {
   const route = listRoutes(rtnetlink, { family: 4 }).find(
     ({ destination, table }) => destination === '0.0.0.0/0' && table === 254,
   );
-  const link = listLinks(rtnetlink).find(({ index }) => index === route?.linkIndex);
-  return Math.max(smallestMtu, link?.mtuBytes ?? usualMtu);
+  const indexes = listAddresses(rtnetlink)
+    .filter(({ address }) => ownAddresses.includes(address))
+    .map(({ linkIndex }) => linkIndex);
+  const uplinks = new Set([route?.linkIndex, ...indexes]);
+  const sizes = listLinks(rtnetlink)
+    .filter(({ index }) => uplinks.has(index))
+    .map(({ mtuBytes }) => mtuBytes);
+  return Math.max(smallestMtu, Math.min(...(sizes.length === 0 ? [usualMtu] : sizes)));
 }
 
 /** Returns the ranges that a default pool must not overlap: the host's addresses and routes, and Docker's pools. */

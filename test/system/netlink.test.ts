@@ -9,6 +9,7 @@ import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { createVeth, deleteLinkOffThread, listLinks } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor, type KernelEvent } from '../../src/dataplane/netlink/monitor.ts';
+import { defaultMtuBytes } from '../../src/host/networks.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import {
   addPolicyRule,
@@ -55,6 +56,28 @@ describe('netlink against ip and ipset', () => {
     peerMac: 'ca:01:02:03:04:05',
     mtuBytes: 1400,
   };
+
+  test('the MTU of containers is the smallest of the interfaces with the default route and with the own addresses', () => {
+    const uplinks = [
+      { name: 'up0', mtu: 9000, net: '10.70.0.5/24' },
+      { name: 'up1', mtu: 1450, net: '10.71.0.5/24' },
+      { name: 'up2', mtu: 1400, net: '10.72.0.5/24' },
+    ];
+    try {
+      assert.equal(defaultMtuBytes(rtnetlink, []), 1500);
+      for (const { name, mtu, net } of uplinks) {
+        ip('link', 'add', name, 'mtu', String(mtu), 'type', 'veth', 'peer', 'name', `${name}p`);
+        ip('addr', 'add', net, 'dev', name);
+        ip('link', 'set', name, 'up');
+      }
+      ip('route', 'add', 'default', 'via', '10.70.0.1', 'dev', 'up0');
+      const own = parseAddress('10.71.0.5');
+      assert.equal(defaultMtuBytes(rtnetlink, []), 9000);
+      assert.equal(defaultMtuBytes(rtnetlink, [own]), 1450);
+    } finally {
+      for (const { name } of uplinks) ip('link', 'del', name);
+    }
+  });
 
   test('a veth has the names, addresses, MTU and settings that were asked for', () => {
     createVeth(rtnetlink, veth);

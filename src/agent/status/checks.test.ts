@@ -10,6 +10,14 @@ import { dockerChecks, installChecks } from './install-checks.ts';
 
 const signal = AbortSignal.timeout(600_000);
 
+const bridge = {
+  Id: 'b',
+  Name: 'bridge',
+  Driver: 'bridge',
+  IPAM: { Options: {}, Config: [] },
+  Containers: {},
+};
+
 test('the datastore check is ok while in sync and not locked; otherwise status shows the reason', async () => {
   await using store = await openNodeStore('here');
   const { mirror, writer } = store;
@@ -64,6 +72,16 @@ test('a duplicate installation, stranded networks and unreachable virtual addres
         IPAM: { Options: {}, Config: [] },
         Containers: {},
       },
+      ...(['local', 'swarm'] as const).map((Scope) => ({
+        Id: Scope,
+        Name: `unknown-${Scope}`,
+        Driver: 'calico',
+        Scope,
+        IPAM: { Options: {}, Config: [] },
+        Containers: {},
+      })),
+      // Of a driver that is not Calico's.
+      { ...bridge, Scope: 'local' },
     ],
     services: async () =>
       serviceList.parse([
@@ -79,6 +97,11 @@ test('a duplicate installation, stranded networks and unreachable virtual addres
     [
       ['network web', false, 'driver other/calico is not enabled'],
       [
+        'network unknown-local',
+        false,
+        'not in this datastore: its containers have no connectivity',
+      ],
+      [
         'service app',
         false,
         'virtual address 10.65.0.9 is unreachable: Docker implements service VIPs on overlay networks only',
@@ -86,5 +109,6 @@ test('a duplicate installation, stranded networks and unreachable virtual addres
     ],
   );
   assert.match(checks[0]?.remedy ?? '', /^Enable other\/calico, or .*--driver calico/);
-  assert.match(checks[1]?.remedy ?? '', /--endpoint-mode dnsrr, .*tasks\.app/);
+  assert.match(checks[1]?.remedy ?? '', /docker network rm unknown-local/);
+  assert.match(checks[2]?.remedy ?? '', /--endpoint-mode dnsrr, .*tasks\.app/);
 });

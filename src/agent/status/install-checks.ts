@@ -31,8 +31,16 @@ export async function dockerChecks(
   return [...stranded.map(strandedCheck), ...virtual.map(virtualAddressCheck)];
 }
 
-/** A network whose driver has another plugin name. */
-function strandedCheck({ name, driver }: StrandedNetwork): Check {
+/** A network whose driver has another plugin name, or that another datastore has. */
+function strandedCheck({ name, driver, problem }: StrandedNetwork): Check {
+  if (problem === 'not in datastore') {
+    return {
+      name: `network ${name}`,
+      ok: false,
+      detail: 'not in this datastore: its containers have no connectivity',
+      remedy: `Remove its containers and run docker network rm ${name}, then create both again.`,
+    };
+  }
   return {
     name: `network ${name}`,
     ok: false,

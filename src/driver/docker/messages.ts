@@ -37,6 +37,8 @@ export const networkInfo = z.object({
   Id: z.string(),
   Name: z.string(),
   Driver: z.string(),
+  /** `local`: of this host; `swarm`: of all hosts of a Swarm, whether they run a task of it or not. */
+  Scope: z.string().optional(),
   IPAM: z.object({
     Driver: z.string().optional(),
     Options: mapOf(z.string()),
