@@ -11,7 +11,7 @@ import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseRuleExpression } from '../src/cli/rule-expression.ts';
 import { startEtcd } from '../test/lab/etcd.ts';
-import { manyNodes, nodeNumber } from '../test/lab/many-nodes.ts';
+import { manyNodes, nodeNumber } from '../test/lab/cluster/many-nodes.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { callPlugin } from '../test/lab/plugin-client.ts';
 import { percentile, table } from './measure.ts';

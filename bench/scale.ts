@@ -4,7 +4,7 @@ import { Agent } from '../src/agent/agent.ts';
 import { openDrivers } from '../src/agent/kernel.ts';
 import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
 import { createLinks } from '../src/workload/links.ts';
-import { HostPortReservations } from '../src/dataplane/host-port-reservations.ts';
+import { HostPortReservations } from '../src/dataplane/host-ports/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../src/dataplane/host-settings.ts';
 import { KernelMonitor } from '../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../src/dataplane/process.ts';

@@ -6,7 +6,7 @@ import { GroupWriter } from '../../src/cache/group-writer.ts';
 import { LiveMirror } from '../../src/cache/live-mirror.ts';
 import { openDatastore } from '../../src/datastore/open-datastore.ts';
 import { startEtcd } from '../../test/lab/etcd.ts';
-import { manyNodesPool, nodeName, nodeNumber } from '../../test/lab/many-nodes.ts';
+import { manyNodesPool, nodeName, nodeNumber } from '../../test/lab/cluster/many-nodes.ts';
 import { percentile, table } from '../measure.ts';
 
 /** Measures allocations by several nodes, each a process with several callers, on one etcd. */

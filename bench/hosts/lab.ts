@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs';
-import type { ClusterHost } from '../../test/lab/cluster-host.ts';
+import type { ClusterHost } from '../../test/lab/cluster/cluster-host.ts';
 
 /** What the benchmarks of a cluster have in common. */
 

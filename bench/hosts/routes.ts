@@ -6,10 +6,10 @@ import { Supervisor } from '../../src/async/supervise.ts';
 import { nodeScope } from '../../src/cache/cache-scope.ts';
 import { GroupWriter } from '../../src/cache/group-writer.ts';
 import { LiveMirror } from '../../src/cache/live-mirror.ts';
-import { HostPortReservations } from '../../src/dataplane/host-port-reservations.ts';
+import { HostPortReservations } from '../../src/dataplane/host-ports/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
 import { listRoutes } from '../../src/dataplane/netlink/route.ts';
-import { blockProtocol } from '../../src/dataplane/route-classes.ts';
+import { blockProtocol } from '../../src/dataplane/routes/route-classes.ts';
 import { openKernelSockets } from '../../src/dataplane/kernel-sockets.ts';
 import { KernelMonitor } from '../../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
@@ -22,7 +22,7 @@ import {
   nodeName,
   putNode,
   type Mode,
-} from '../../test/lab/many-nodes.ts';
+} from '../../test/lab/cluster/many-nodes.ts';
 import { enterNewNamespace } from '../../test/lab/namespace.ts';
 import { percentile, table } from '../measure.ts';
 

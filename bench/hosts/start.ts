@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
-import { startCluster } from '../../test/lab/cluster.ts';
-import type { ClusterHost } from '../../test/lab/cluster-host.ts';
+import { startCluster } from '../../test/lab/cluster/cluster.ts';
+import type { ClusterHost } from '../../test/lab/cluster/cluster-host.ts';
 import { EngineApi } from '../../test/lab/engine-api.ts';
-import { oneSegment, twoSubnets } from '../../test/lab/fabric.ts';
+import { oneSegment, twoSubnets } from '../../test/lab/cluster/fabric.ts';
 import { percentile, table } from '../measure.ts';
 import { applyPool, namespaceOf } from './lab.ts';
 

@@ -6,7 +6,10 @@ import {
   type ServedContainer,
 } from '../dataplane/container-dns.ts';
 import { conntrackOf, type Conntrack } from '../dataplane/conntrack.ts';
-import { applyContainerRoutes, type ContainerRoutes } from '../dataplane/container-routes.ts';
+import {
+  applyContainerRoutes,
+  type ContainerRoutes,
+} from '../dataplane/routes/container-routes.ts';
 import { staleConntrackFlusher } from '../dataplane/stale-conntrack-flusher.ts';
 import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
@@ -14,9 +17,9 @@ import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 import { findLink, setRouteLocalnet, type Link } from '../dataplane/netlink/link.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
-import { Links, linkCalls } from '../dataplane/links.ts';
-import { Neighbours, neighbourCalls } from '../dataplane/neighbours.ts';
-import { Routes } from '../dataplane/routes.ts';
+import { Links, linkCalls } from '../dataplane/tunnels/links.ts';
+import { Neighbours, neighbourCalls } from '../dataplane/tunnels/neighbours.ts';
+import { Routes } from '../dataplane/routes/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { IptablesRenderer } from '../render/iptables/renderer.ts';
 import type { DenyAction } from '../ruleset/drop-reasons.ts';

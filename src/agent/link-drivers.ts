@@ -1,5 +1,5 @@
-import type { Links, OwnLinks } from '../dataplane/links.ts';
-import type { Neighbours } from '../dataplane/neighbours.ts';
+import type { Links, OwnLinks } from '../dataplane/tunnels/links.ts';
+import type { Neighbours } from '../dataplane/tunnels/neighbours.ts';
 import { vxlanDevices } from '../routing/peers.ts';
 import type { Driver } from './manager.ts';
 

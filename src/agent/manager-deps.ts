@@ -1,5 +1,5 @@
 import type { Mirror } from '../cache/mirror.ts';
-import type { HostPortReservations } from '../dataplane/host-port-reservations.ts';
+import type { HostPortReservations } from '../dataplane/host-ports/host-port-reservations.ts';
 import type { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { IpFamily } from '../ip/address.ts';
 import type { HostRuleOptions } from '../ruleset/host-rules.ts';

@@ -1,7 +1,7 @@
 import { Agent } from '../agent/agent.ts';
 import { openDrivers } from '../agent/kernel.ts';
 import { logUnenforced } from '../agent/status/unenforced.ts';
-import { HostPortReservations } from '../dataplane/host-port-reservations.ts';
+import { HostPortReservations } from '../dataplane/host-ports/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';

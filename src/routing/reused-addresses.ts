@@ -68,7 +68,7 @@ export class ReusedAddresses {
     this.#reused.clear();
   }
 
-  /** Routes to containers of this node are handed over (`dataplane/routes.ts`). */
+  /** Routes to containers of this node are handed over (`dataplane/routes/routes.ts`). */
   #take(block: BriefBlock, address: IpAddress): void {
     if (ownerIn(block, address) !== this.#node) this.#reused.add(address);
   }

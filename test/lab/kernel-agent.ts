@@ -15,7 +15,7 @@ import {
 } from '../../src/driver/endpoints/local-endpoints.ts';
 import type { StatusReport } from '../../src/telemetry/status-report.ts';
 import { openKernelSockets, type KernelSockets } from '../../src/dataplane/kernel-sockets.ts';
-import { HostPortReservations } from '../../src/dataplane/host-port-reservations.ts';
+import { HostPortReservations } from '../../src/dataplane/host-ports/host-port-reservations.ts';
 import { Ipv6Forwarding } from '../../src/dataplane/host-settings.ts';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { createVeth, deleteLinkOffThread } from '../../src/dataplane/netlink/link.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Engine } from './engine.ts';
 import { startEtcd, type Etcd } from './etcd.ts';
-import { coreAddress, oneSegment, placesIn, startFabric, type Fabric } from './fabric.ts';
+import { coreAddress, oneSegment, placesIn, startFabric, type Fabric } from './cluster/fabric.ts';
 import { startHost, type Host } from './host.ts';
 import { ManagedPluginLab } from './managed-plugin.ts';
 import { words } from './words.ts';

@@ -8,12 +8,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { builtProgram, checkout } from '../lab/built.ts';
 import { tracked } from '../lab/children.ts';
-import { startCluster, type Cluster, type ClusterOptions } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
-import { coreAddress, oneSegment, twoRacks, twoSubnets } from '../lab/fabric.ts';
-import type { Peer } from '../lab/peer.ts';
+import { startCluster, type Cluster, type ClusterOptions } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
+import { coreAddress, oneSegment, twoRacks, twoSubnets } from '../lab/cluster/fabric.ts';
+import type { Peer } from '../lab/cluster/peer.ts';
 import { outputOf, ownEnvironment } from '../lab/process.ts';
-import { differences, reachability, type Attempt } from '../lab/reachability.ts';
+import { differences, reachability, type Attempt } from '../lab/cluster/reachability.ts';
 
 /** A cluster of three hosts for the tests of a suite. */
 function threeHosts(options: ClusterOptions) {

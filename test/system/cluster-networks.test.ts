@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { builtProgram } from '../lab/built.ts';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
 import type { Engine } from '../lab/engine.ts';
-import { oneSegment, twoSubnets, type Topology } from '../lab/fabric.ts';
-import { reachability } from '../lab/reachability.ts';
+import { oneSegment, twoSubnets, type Topology } from '../lab/cluster/fabric.ts';
+import { reachability } from '../lab/cluster/reachability.ts';
 import { words } from '../lab/words.ts';
 
 /** Hosts with Docker for the tests of a suite. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
-import { blockProtocol } from '../../src/dataplane/route-classes.ts';
+import { blockProtocol } from '../../src/dataplane/routes/route-classes.ts';
 import { eventually, KernelAgent } from '../lab/kernel-agent.ts';
-import { manyNodes, manyNodesPool, putNode, type Mode } from '../lab/many-nodes.ts';
+import { manyNodes, manyNodesPool, putNode, type Mode } from '../lab/cluster/many-nodes.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();

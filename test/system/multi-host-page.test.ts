@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
-import { coreAddress, twoSubnets } from '../lab/fabric.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
+import { coreAddress, twoSubnets } from '../lab/cluster/fabric.ts';
 import { ensureBusyboxImage } from '../lab/image.ts';
 import { Page } from '../lab/page.ts';
-import type { Peer } from '../lab/peer.ts';
+import type { Peer } from '../lab/cluster/peer.ts';
 import { outputOrThrow } from '../lab/process.ts';
-import { reachability } from '../lab/reachability.ts';
+import { reachability } from '../lab/cluster/reachability.ts';
 
 /** Every command of docs/multi-host.md, in its order, on hosts as the page describes them. */
 describe('docs/multi-host.md', { timeout: 300_000 }, () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
 import { engines } from '../lab/engine.ts';
-import { oneSegment } from '../lab/fabric.ts';
+import { oneSegment } from '../lab/cluster/fabric.ts';
 import { words } from '../lab/words.ts';
 
 for (const engine of engines) {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import { oneSegment } from '../lab/fabric.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import { oneSegment } from '../lab/cluster/fabric.ts';
 
 /** Polls until a command's output matches, and returns the output; fails with the last one. */
 async function becomes(read: () => Promise<string>, pattern: RegExp): Promise<string> {

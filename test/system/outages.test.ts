@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { AddressChurn } from '../lab/address-churn.ts';
+import { AddressChurn } from '../lab/cluster/address-churn.ts';
 import { checkCalls, type LoggedCall } from '../lab/call-log.ts';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
-import { coreAddress, twoSubnets } from '../lab/fabric.ts';
-import { flowsDuring, pingFlow, tcpFlow } from '../lab/flows.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
+import { coreAddress, twoSubnets } from '../lab/cluster/fabric.ts';
+import { flowsDuring, pingFlow, tcpFlow } from '../lab/cluster/flows.ts';
 import { unlessLong } from '../lab/long.ts';
-import type { Peer } from '../lab/peer.ts';
-import { reachability } from '../lab/reachability.ts';
+import type { Peer } from '../lab/cluster/peer.ts';
+import { reachability } from '../lab/cluster/reachability.ts';
 
 const isLong = unlessLong() === false;
 

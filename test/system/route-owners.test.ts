@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { applyContainerRoutes } from '../../src/dataplane/container-routes.ts';
+import { applyContainerRoutes } from '../../src/dataplane/routes/container-routes.ts';
 import { findLink } from '../../src/dataplane/netlink/link.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { ourProtocol, routeTables, type Route } from '../../src/dataplane/netlink/route.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
-import { routeClasses, type RouteClass } from '../../src/dataplane/route-classes.ts';
-import { Routes } from '../../src/dataplane/routes.ts';
+import { routeClasses, type RouteClass } from '../../src/dataplane/routes/route-classes.ts';
+import { Routes } from '../../src/dataplane/routes/routes.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { cidrFamily, parseCidr } from '../../src/ip/cidr.ts';
 import { eventually, KernelAgent, profile } from '../lab/kernel-agent.ts';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
-import type { ClusterHost } from '../lab/cluster-host.ts';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import { oneSegment } from '../lab/fabric.ts';
-import type { Peer } from '../lab/peer.ts';
-import { reachability } from '../lab/reachability.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import { oneSegment } from '../lab/cluster/fabric.ts';
+import type { Peer } from '../lab/cluster/peer.ts';
+import { reachability } from '../lab/cluster/reachability.ts';
 
 describe('routes between hosts of one segment', { timeout: 300_000 }, () => {
   let cluster: Cluster;

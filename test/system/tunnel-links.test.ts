@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, describe, test } from 'node:test';
-import { offloadsChecksums } from '../../src/dataplane/checksum-offload.ts';
-import { Links, linkCalls, type DesiredLink } from '../../src/dataplane/links.ts';
-import { Neighbours, neighbourCalls } from '../../src/dataplane/neighbours.ts';
+import { offloadsChecksums } from '../../src/dataplane/tunnels/checksum-offload.ts';
+import { Links, linkCalls, type DesiredLink } from '../../src/dataplane/tunnels/links.ts';
+import { Neighbours, neighbourCalls } from '../../src/dataplane/tunnels/neighbours.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { listLinks } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor, type KernelEvent } from '../../src/dataplane/netlink/monitor.ts';

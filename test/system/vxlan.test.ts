@@ -5,14 +5,14 @@ import { after, before, describe, test } from 'node:test';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import { parseAddress } from '../../src/ip/address.ts';
-import { startCluster, type Cluster } from '../lab/cluster.ts';
-import type { ClusterHost } from '../lab/cluster-host.ts';
-import { twoSubnets } from '../lab/fabric.ts';
+import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
+import type { ClusterHost } from '../lab/cluster/cluster-host.ts';
+import { twoSubnets } from '../lab/cluster/fabric.ts';
 import { unlessLong } from '../lab/long.ts';
-import type { Peer } from '../lab/peer.ts';
+import type { Peer } from '../lab/cluster/peer.ts';
 import { outputOrThrow } from '../lab/process.ts';
 import { openDatagrams, sendDatagram } from '../lab/raw-packets.ts';
-import { reachability } from '../lab/reachability.ts';
+import { reachability } from '../lab/cluster/reachability.ts';
 
 /** The iptables variant of the hosts; both are tried. */
 const backends = ['nft', 'legacy'] as const;

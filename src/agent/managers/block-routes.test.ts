@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Flow } from '../../dataplane/conntrack.ts';
-import type { DesiredRoute } from '../../dataplane/routes.ts';
+import type { DesiredRoute } from '../../dataplane/routes/routes.ts';
 import { parseAddress, type IpFamily } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import type { BriefBlock } from '../../model/briefs.ts';

@@ -3,7 +3,7 @@ import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
 import type { Conntrack } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import { routeTables } from '../../dataplane/netlink/route.ts';
-import type { Routes } from '../../dataplane/routes.ts';
+import type { Routes } from '../../dataplane/routes/routes.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
 import { briefTypeOf, type BriefBlock } from '../../model/briefs.ts';

@@ -1,7 +1,7 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
-import type { Routes, DesiredAddress } from '../../dataplane/routes.ts';
+import type { Routes, DesiredAddress } from '../../dataplane/routes/routes.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily, hostCidr, isHostCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';

@@ -1,9 +1,9 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import { Refusals, type ApplyFailure } from '../../dataplane/apply-failure.ts';
 import { ReferenceCounts } from '../../dataplane/reference-counts.ts';
-import type { ReservedPort } from '../../dataplane/host-port-reservations.ts';
-import type { HostPort } from '../../dataplane/host-port-socket.ts';
-import { portTaken } from '../../dataplane/port-user.ts';
+import type { ReservedPort } from '../../dataplane/host-ports/host-port-reservations.ts';
+import type { HostPort } from '../../dataplane/host-ports/host-port-socket.ts';
+import { portTaken } from '../../dataplane/host-ports/port-user.ts';
 import { portBindings } from '../../driver/ports/port-bindings.ts';
 import { CalicoError, describe, isCalicoError } from '../../errors/error.ts';
 import {

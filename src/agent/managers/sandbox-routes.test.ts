@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'node:test';
-import type { ContainerRoutes } from '../../dataplane/container-routes.ts';
+import type { ContainerRoutes } from '../../dataplane/routes/container-routes.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';

@@ -1,5 +1,5 @@
 import type { EntryChange } from '../../cache/mirror.ts';
-import type { SandboxInterface } from '../../dataplane/container-routes.ts';
+import type { SandboxInterface } from '../../dataplane/routes/container-routes.ts';
 import { describe } from '../../errors/error.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrFamily, splitCidr, type Cidr } from '../../ip/cidr.ts';

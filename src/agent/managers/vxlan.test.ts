@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Links } from '../../dataplane/links.ts';
-import { Neighbours } from '../../dataplane/neighbours.ts';
-import { FakeTunnels } from '../../dataplane/tunnel-calls.fixture.ts';
+import { Links } from '../../dataplane/tunnels/links.ts';
+import { Neighbours } from '../../dataplane/tunnels/neighbours.ts';
+import { FakeTunnels } from '../../dataplane/tunnels/tunnel-calls.fixture.ts';
 import type { Link } from '../../dataplane/netlink/link.ts';
 import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';

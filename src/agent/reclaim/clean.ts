@@ -1,5 +1,5 @@
 import { AddressSets } from '../../dataplane/address-sets.ts';
-import { linkCalls, Links } from '../../dataplane/links.ts';
+import { linkCalls, Links } from '../../dataplane/tunnels/links.ts';
 import type { Ipv6Forwarding } from '../../dataplane/host-settings.ts';
 import { isLegacyLoaded } from '../../dataplane/iptables/backend.ts';
 import { idleChains } from '../../dataplane/iptables/save-parser.ts';
@@ -7,7 +7,7 @@ import { IptablesTables, type Backend } from '../../dataplane/iptables/tables.ts
 import { deleteLinkOffThread, listLinks, type Link } from '../../dataplane/netlink/link.ts';
 import { removeEmpty } from '../../dataplane/netlink/nftables-tables.ts';
 import { ToolRunner } from '../../dataplane/process.ts';
-import { Routes } from '../../dataplane/routes.ts';
+import { Routes } from '../../dataplane/routes/routes.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpFamily } from '../../ip/address.ts';
 import { openKernelSockets } from '../../dataplane/kernel-sockets.ts';

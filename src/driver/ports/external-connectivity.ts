@@ -1,8 +1,11 @@
 import { isDeepStrictEqual } from 'node:util';
 import { KeyedMutex } from '../../async/keyed-mutex.ts';
-import type { HostPortReservations, ReservedPort } from '../../dataplane/host-port-reservations.ts';
-import { hostPortKey } from '../../dataplane/host-port-socket.ts';
-import { portTaken } from '../../dataplane/port-user.ts';
+import type {
+  HostPortReservations,
+  ReservedPort,
+} from '../../dataplane/host-ports/host-port-reservations.ts';
+import { hostPortKey } from '../../dataplane/host-ports/host-port-socket.ts';
+import { portTaken } from '../../dataplane/host-ports/port-user.ts';
 import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../../errors/error.ts';

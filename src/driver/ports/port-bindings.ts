@@ -1,4 +1,4 @@
-import type { ReservedPort } from '../../dataplane/host-port-reservations.ts';
+import type { ReservedPort } from '../../dataplane/host-ports/host-port-reservations.ts';
 import {
   anyAddress4,
   anyAddress6,
