@@ -4,6 +4,7 @@ import { profileUsers } from '../driver/networks/profile-users.ts';
 import { CalicoError } from '../errors/error.ts';
 import { cidrCovers } from '../ip/cidr.ts';
 import { removePool } from '../ipam/pools/remove-pool.ts';
+import { isTunnelAddress } from '../ipam/records/allocation.ts';
 import { allocatedAddresses } from '../ipam/records/block.ts';
 import { blockKind } from '../ipam/records/records.ts';
 import {
@@ -232,10 +233,14 @@ function put<K extends ResourceKind>(
   return 'changed';
 }
 
+/** Counts addresses in use but for those of tunnels, which nodes replace by one of another pool. */
 function addressesInUse(draft: Draft, pool: IpPool): number {
   let used = 0;
   for (const [, block] of draft.entries(blockKind(poolFamily(pool)))) {
-    if (cidrCovers(pool.spec.cidr, block.cidr)) used += [...allocatedAddresses(block)].length;
+    if (!cidrCovers(pool.spec.cidr, block.cidr)) continue;
+    for (const [, { secondary }] of allocatedAddresses(block)) {
+      if (!isTunnelAddress(secondary)) used++;
+    }
   }
   return used;
 }

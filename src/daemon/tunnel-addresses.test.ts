@@ -8,6 +8,7 @@ import { parseAddress } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import type { FelixConfiguration } from '../model/kinds/felix-configuration.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
+import { deleteResource } from '../cli/resource-plans.ts';
 import { mtuOfContainer } from './container-mtu.ts';
 import { keepTunnelAddresses } from './tunnel-addresses.ts';
 
@@ -110,6 +111,18 @@ test('an address that somebody takes out of the Node comes back, and a full pool
   await host.write((draft) =>
     draft.put('IpamConfig', 'config', { strict_affinity: true, auto_allocate_blocks: true }),
   );
+  await host.until(() => host.spec().ipv4VXLANTunnelAddr?.startsWith('10.66.') === true);
+});
+
+test('a pool with no addresses but those of tunnels can be deleted; they move to another pool', async () => {
+  await using host = await lab((draft) => {
+    draft.put('IPPool', 'four', { ...pool('10.65.0.0/24', 'Always'), metadata: { name: 'four' } });
+  });
+  await host.until(() => host.spec().ipv4VXLANTunnelAddr?.startsWith('10.65.') === true);
+  await host.write((draft) => {
+    draft.put('IPPool', 'other', pool('10.66.0.0/24', 'Always'));
+    assert.equal(deleteResource(draft, 'IPPool', 'four'), 'done');
+  });
   await host.until(() => host.spec().ipv4VXLANTunnelAddr?.startsWith('10.66.') === true);
 });
 

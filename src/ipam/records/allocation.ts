@@ -51,6 +51,11 @@ export function addressTaken(
   return new CalicoError('ipam/address-taken', { address, holder: title });
 }
 
+/** Reports whether an allocation is the address of a tunnel interface, by Calico's attributes. */
+export function isTunnelAddress(attributes: AllocationAttributes['secondary']): boolean {
+  return attributes?.['type']?.endsWith('TunnelAddress') === true;
+}
+
 /** Describes a holder for messages; the endpoint that uses the address knows its container, the record may not. */
 export function describeAllocation(
   { handle_id, secondary = {} }: AllocationAttributes,
@@ -61,7 +66,7 @@ export function describeAllocation(
   const container = (user && containerName(user)) ?? secondary['container'];
   const on = node === undefined ? '' : ` on host ${node}`;
   if (pod !== undefined) return `pod ${namespace ?? ''}/${pod}${on}`;
-  if (type?.endsWith('TunnelAddress') === true) return `a tunnel interface (${type})${on}`;
+  if (isTunnelAddress(secondary)) return `a tunnel interface (${type})${on}`;
   if (type !== undefined) return `the network as its ${type} address${on}`;
   const where = networkName ?? network?.slice(0, 12);
   const of = where === undefined ? '' : ` of network ${where}`;
