@@ -30,9 +30,10 @@ if (argv.length === 1 && argv[0] === 'run') {
     readInput: () => text(process.stdin),
     run,
   });
-  // An unfinished TLS handshake with a member of etcd that has stalled would keep a command that is done.
+  // An unfinished TLS handshake with a member of etcd that has stalled would keep a command that is done, and so may
+  // Node's own exit, which joins V8's threads.
   for (const output of [process.stdout, process.stderr]) {
     await new Promise((resolve) => output.write('', resolve));
   }
-  process.exit(status);
+  exitImmediately(status);
 }

@@ -25,11 +25,11 @@ export const nodeErrors = {
   'node/runs': entry(
     'state',
     (d: { node: string; since: string }) =>
-      `node ${d.node} is running (since ${d.since}); stop its daemon first, or use --force: its containers then lose their network`,
+      `node ${d.node} is running (since ${d.since}); stop its daemon first, or run calico-cnm node delete ${d.node} --force: its containers then lose their network`,
   ),
   'node/may-run': entry(
     'state',
     (d: { node: string }) =>
-      `node ${d.node} has never reported whether it is running, like nodes of calico/node and of earlier versions; if its host is gone or stopped, use --force`,
+      `node ${d.node} has never reported whether it is running, like nodes of calico/node and of earlier versions; if its host is gone or stopped, run calico-cnm node delete ${d.node} --force`,
   ),
 } as const;

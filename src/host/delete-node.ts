@@ -134,7 +134,9 @@ export function beginDeletion(
       const since = startOf(liveness.report)?.toISOString() ?? liveness.report.time;
       throw new CalicoError('node/runs', { node, since });
     }
-    if (liveness.state === 'unknown') throw new CalicoError('node/may-run', { node });
+    // A Node to which nothing belongs, such as one made by hand, is no host.
+    if (liveness.state === 'unknown' && hasBelongings)
+      throw new CalicoError('node/may-run', { node });
   }
   if (present !== undefined && !isBegun) draft.put('Node', node, beingDeleted(present, now));
 }

@@ -266,8 +266,8 @@ test('the failure of a matrix names the pairs that differ, in both ways', () => 
 test('a test that is killed leaves nothing of its cluster', { timeout: 120_000 }, async () => {
   const folder = mkdtempSync(join(tmpdir(), 'calico-crash-'));
   const script = `
-    import { startCluster } from '${checkout}/test/lab/cluster.ts';
-    import { oneSegment } from '${checkout}/test/lab/fabric.ts';
+    import { startCluster } from '${checkout}/test/lab/cluster/cluster.ts';
+    import { oneSegment } from '${checkout}/test/lab/cluster/fabric.ts';
     const cluster = await startCluster({ topology: oneSegment(1), disks: true });
     await cluster.network('web');
     await cluster.hosts[0].run('app', { network: 'web' });
