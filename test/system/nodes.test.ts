@@ -125,7 +125,7 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     const refused = await first.tryCalico('node', 'delete', 'host-3');
     assert.match(
       refused.stderr,
-      /node host-3 is running \(since 20\S+\); stop its daemon first, or use --force/,
+      /node host-3 is running \(since 20\S+\); stop its daemon first, or run calico-cnm node delete host-3 --force/,
     );
     assert.equal(refused.status, 1);
     await third.host.stopCalico();
