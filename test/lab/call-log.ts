@@ -48,6 +48,8 @@ function unquoted(text: string): string {
 interface Hold {
   readonly host: string;
   readonly poolId: string;
+  /** When it was requested, in milliseconds since 1970: it may have been allocated long before the response. */
+  readonly since: number;
 }
 
 interface Event {
@@ -55,17 +57,22 @@ interface Event {
   readonly apply: () => void;
 }
 
+/** Two checks of leak reclamation are that far apart, in milliseconds. */
+const unusedMs = 30_000;
+
 /** How long claims of a former leader may still keep an address, in milliseconds. */
 const replacedMs = 25_000;
 
 /**
  * Replays the calls of all hosts against a model of address owners. An address is allocated from the response that
  * returned it until the call that releases it. Returns the problems, and the addresses that were never released. A host
- * whose Docker died owns nothing from then on.
+ * whose Docker died owns nothing from then on. An address of a `withoutEndpoint` pool is held for as long as the daemon
+ * certainly keeps one that Docker requested and did not use.
  */
 export function checkCalls(
   calls: readonly LoggedCall[],
   died: readonly { readonly host: string; readonly at: number }[] = [],
+  withoutEndpoint: (poolId: string) => boolean = () => false,
 ): {
   readonly problems: readonly string[];
   readonly left: readonly string[];
@@ -88,12 +95,16 @@ export function checkCalls(
     const poolId = String(call.asked['PoolID']);
     const address = String(call.answered['Address']).replace(/\/\d+$/, '');
     const isAny = (call.asked['Address'] ?? '') === '';
-    const hold = { host: call.host, poolId };
+    const hold = { host: call.host, poolId, since: call.from };
     const say = (what: string) =>
       problems.push(
         `${new Date(call.to).toISOString()} ${address} is given to ${poolId} on ${call.host}, but ${what}`,
       );
     const pool = managerPools.get(poolId);
+    const before = users.get(address);
+    if (before && withoutEndpoint(before.poolId) && call.to - before.since > unusedMs) {
+      users.delete(address);
+    }
     if (isAny && users.has(address)) say(`${users.get(address)?.host} has it`);
     if (isAny && isClaimed(address, call.to)) say(`${claims.get(address)?.poolId} claims it`);
     given++;
