@@ -1,5 +1,6 @@
 import { backoffMs, pause } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
+import { Waiters } from '../async/waiters.ts';
 import type { EntryChanges, Mirror } from '../cache/mirror.ts';
 import { isMirrorLocked } from '../cache/lock.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
@@ -43,26 +44,20 @@ export async function keepTunnelAddresses(
 ): Promise<void> {
   const { mirror, work, node } = deps;
   let isChanged = true;
-  let wake = (): void => undefined;
+  const waiters = new Waiters();
   const unsubscribe = mirror.subscribe(({ changes }: EntryChanges) => {
     const concerns = changes.some(
       ({ kind, id }) => kinds.has(kind) || (kind === 'Node' && id === node),
     );
     if (!concerns) return;
     isChanged = true;
-    wake();
+    waiters.settle();
   });
-  const onAbort = () => wake();
-  signal.addEventListener('abort', onAbort, { once: true });
   let delays = backoffMs(1000, 60_000);
   try {
     while (!signal.aborted) {
-      if (!isChanged) {
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-        continue;
-      }
+      await waiters.until(() => isChanged, signal).catch(() => undefined);
+      if (signal.aborted) return;
       isChanged = false;
       try {
         if (!isMirrorLocked(mirror)) await writeTunnelAddresses(deps, signal);
@@ -76,7 +71,6 @@ export async function keepTunnelAddresses(
       }
     }
   } finally {
-    signal.removeEventListener('abort', onAbort);
     unsubscribe();
   }
 }

@@ -7,6 +7,7 @@ import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespac
 import { parseAddress, type IpFamily } from '../../src/ip/address.ts';
 import { hostCidr, parseCidr } from '../../src/ip/cidr.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
+import { makeContainerNamespace } from '../lab/container-namespace.ts';
 import { KernelAgent, eventually, pool, profile } from '../lab/kernel-agent.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { openDatagrams, sendDatagram, sendRaw, tooBig, type TooBig } from '../lab/raw-packets.ts';
@@ -142,25 +143,13 @@ function obeysPolicy(backend: Backend): void {
     const networks = [4, 6].map((family) => hostCidr(addresses[family === 4 ? 4 : 6](name)));
     const profiles = [...containers[name].profiles];
     await lab.join({ name, networks, profiles, interfaceName });
-    const peer = `p${name}`;
-    const gateway = 'ee:ee:ee:ee:ee:ee';
-    const nextHop6 = 'fe80::ecee:eeff:feee:eeee';
-    const [v4, v6] = networks;
-    sh(`ip netns add ${netns(name)}
-        ip link set ${peer} netns ${netns(name)}
-        in="ip -n ${netns(name)}"
-        $in link set lo up
-        $in link set ${peer} name eth0 up
-        $in address add ${v4} dev eth0
-        $in -6 address add ${v6} dev eth0 nodad
-        $in neigh replace 169.254.1.1 lladdr ${gateway} dev eth0 nud permanent
-        $in neigh replace ${nextHop6} lladdr ${gateway} dev eth0 nud permanent
-        $in route add 169.254.1.1 dev eth0
-        $in route add default via 169.254.1.1
-        $in -6 route add default via ${nextHop6} dev eth0
-        mac=$($in -br link show eth0 | awk '{print $3}')
-        ip neigh replace ${addresses[4](name)} lladdr $mac dev ${interfaceName} nud permanent
-        ip neigh replace ${addresses[6](name)} lladdr $mac dev ${interfaceName} nud permanent`);
+    makeContainerNamespace({
+      name,
+      netns: netns(name),
+      interfaceName,
+      address4: addresses[4](name),
+      address6: addresses[6](name),
+    });
   }
 }
 

@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
+import { makeContainerNamespace } from '../lab/container-namespace.ts';
 import { KernelAgent, eventually, profile } from '../lab/kernel-agent.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
@@ -77,23 +78,13 @@ function rejects(backend: Backend): void {
     const interfaceName = `cali${name}`;
     const profiles = [...containers[name].profiles];
     await lab.join({ name, networks: [v4, v6], profiles, interfaceName });
-    const gateway = 'ee:ee:ee:ee:ee:ee';
-    const nextHop6 = 'fe80::ecee:eeff:feee:eeee';
-    sh(`ip netns add ${netns(name)}
-        ip link set p${name} netns ${netns(name)}
-        in="ip -n ${netns(name)}"
-        $in link set lo up
-        $in link set p${name} name eth0 up
-        $in address add ${v4} dev eth0
-        $in -6 address add ${v6} dev eth0 nodad
-        $in neigh replace 169.254.1.1 lladdr ${gateway} dev eth0 nud permanent
-        $in neigh replace ${nextHop6} lladdr ${gateway} dev eth0 nud permanent
-        $in route add 169.254.1.1 dev eth0
-        $in route add default via 169.254.1.1
-        $in -6 route add default via ${nextHop6} dev eth0
-        mac=$($in -br link show eth0 | awk '{print $3}')
-        ip neigh replace ${addressOf[4](name)} lladdr $mac dev ${interfaceName} nud permanent
-        ip neigh replace ${addressOf[6](name)} lladdr $mac dev ${interfaceName} nud permanent`);
+    makeContainerNamespace({
+      name,
+      netns: netns(name),
+      interfaceName,
+      address4: addressOf[4](name),
+      address6: addressOf[6](name),
+    });
   }
 }
 

@@ -32,6 +32,24 @@ export const engineInfo = z
 /** Identifies the engine: another ID is another engine. */
 export type Engine = z.infer<typeof engineInfo>;
 
+const ipamConfig = z.object({
+  Subnet: z.string().optional(),
+  IPRange: z.string().optional(),
+  Gateway: z.string().optional(),
+});
+
+/** The IPAM part of a network; a missing list of subnets is empty. */
+function ipamOf<Config extends typeof ipamConfig>(config: Config) {
+  return z.object({
+    Driver: z.string().optional(),
+    Options: mapOf(z.string()),
+    Config: z
+      .union([z.array(config), z.null()])
+      .optional()
+      .transform((value) => value ?? []),
+  });
+}
+
 /** Only inspect fills `Containers`: key `ep-<endpoint>` while a container is being connected. */
 export const networkInfo = z.object({
   Id: z.string(),
@@ -39,23 +57,7 @@ export const networkInfo = z.object({
   Driver: z.string(),
   /** `local`: of this host; `swarm`: of all hosts of a Swarm, whether they run a task of it or not. */
   Scope: z.string().optional(),
-  IPAM: z.object({
-    Driver: z.string().optional(),
-    Options: mapOf(z.string()),
-    Config: z
-      .union([
-        z.array(
-          z.object({
-            Subnet: z.string().optional(),
-            IPRange: z.string().optional(),
-            Gateway: z.string().optional(),
-          }),
-        ),
-        z.null(),
-      ])
-      .optional()
-      .transform((value) => value ?? []),
-  }),
+  IPAM: ipamOf(ipamConfig),
   Containers: mapOf(z.object({ Name: z.string(), EndpointID: z.string() })),
 });
 
@@ -72,24 +74,7 @@ const networkDetails = z.object({
   Driver: z.string(),
   Internal: z.boolean(),
   EnableIPv6: z.boolean(),
-  IPAM: z.object({
-    Driver: z.string().optional(),
-    Options: mapOf(z.string()),
-    Config: z
-      .union([
-        z.array(
-          z.object({
-            Subnet: z.string().optional(),
-            IPRange: z.string().optional(),
-            Gateway: z.string().optional(),
-            AuxiliaryAddresses: mapOf(z.string()),
-          }),
-        ),
-        z.null(),
-      ])
-      .optional()
-      .transform((value) => value ?? []),
-  }),
+  IPAM: ipamOf(ipamConfig.extend({ AuxiliaryAddresses: mapOf(z.string()) })),
   Options: mapOf(z.string()),
   Labels: mapOf(z.string()),
 });
