@@ -12,7 +12,7 @@ import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
-import { parseRuleExpression } from '../src/cli/rule-expression.ts';
+import { parseRuleExpression } from '../src/cli/profiles/rule-expression.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
 

@@ -15,7 +15,7 @@ import { hostInterfaceName, temporaryInterfaceName } from '../src/workload/inter
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
 import { parseCidr } from '../src/ip/cidr.ts';
 import type { WorkloadEndpoint } from '../src/model/kinds/workload-endpoint.ts';
-import { parseRuleExpression } from '../src/cli/rule-expression.ts';
+import { parseRuleExpression } from '../src/cli/profiles/rule-expression.ts';
 import { createLogger } from '../src/telemetry/log.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';

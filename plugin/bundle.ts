@@ -77,6 +77,7 @@ const { metafile } = await build({
   metafile: true,
   logLevel: 'warning',
 });
+for (const file of Object.keys(metafile.outputs)) if (file.endsWith('.js')) toAscii(file);
 // The etcd client reads its protocol files from ../proto, relative to its own file.
 mkdirSync(join(folder, 'proto'));
 for (const name of readdirSync('node_modules/etcd3/proto')) {
@@ -102,4 +103,17 @@ function writePackages(inputs: readonly string[]): void {
     );
   });
   writeFileSync(join(folder, 'licences.txt'), licences.join('\n'));
+}
+
+/**
+ * Escapes what is not ASCII; esbuild leaves it in comments. A single such character makes V8 keep the whole text of the
+ * file, which it needs as long as the process runs, in two bytes per character.
+ */
+function toAscii(file: string): void {
+  const text = readFileSync(file, 'utf8');
+  const escaped = text.replaceAll(
+    /[^\0-\x7f]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+  writeFileSync(file, escaped);
 }

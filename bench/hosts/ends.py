@@ -1,6 +1,7 @@
 """The two ends of a measured path. With fixed costs in both ends, paths are compared by their ratios and differences.
 
     ends.py serve                     TCP: counts bytes; UDP 5202: echoes; UDP 5203: counts datagrams
+                                      and answers those of two bytes
     ends.py measure ADDRESS SECONDS   prints the rates, and the CPU time of both ends
     ends.py echo                      per line "ADDRESS": requests until the first reply; prints "REQUESTS MILLISECONDS"
 """
@@ -31,8 +32,11 @@ def serve():
         s, buffer, total, spent = bound(COUNT), bytearray(2048), 0, time.thread_time()
         while True:
             size, peer = s.recvfrom_into(buffer)
-            if size > 1:
+            if size > 2:
                 total += 1
+                continue
+            if size == 2:
+                s.sendto(b'hi', peer)
                 continue
             s.sendto(b'%d %f' % (total, time.thread_time() - spent), peer)
             total, spent = 0, time.thread_time()
@@ -58,7 +62,7 @@ def measure(address, seconds):
     connection.shutdown(socket.SHUT_WR)
     total, theirs = connection.recv(64).split()
     bits = int(total) * 8
-    rate, bit_seconds = bits / (time.monotonic() - start), time.process_time() - used + float(theirs)
+    bit_rate, bit_seconds = bits / (time.monotonic() - start), time.process_time() - used + float(theirs)
 
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     s.settimeout(1)
@@ -69,9 +73,29 @@ def measure(address, seconds):
         s.recv(128)
         trips.append(time.monotonic() - began)
 
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    s.settimeout(2)
-    s.connect((address, COUNT))
+    def datagrams(answered):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(2)
+        s.connect((address, COUNT))
+        if answered:
+            s.send(b'hi')
+            s.recv(64)
+        return flood(s, seconds)
+
+    rate, cost = datagrams(answered=True)
+    _, unanswered = datagrams(answered=False)
+    print(json.dumps({
+        'bitsPerSecond': bit_rate,
+        'roundTripUs': statistics.median(trips) * 1e6,
+        'datagramsPerSecond': rate,
+        'nsPerKilobyte': bit_seconds / bits * 8e12,
+        'usPerDatagram': cost,
+        'usPerUnansweredDatagram': unanswered,
+    }))
+
+
+def flood(s, seconds):
+    """Returns datagrams received per second, and the CPU time for one in microseconds."""
     small, start, used = b'x' * 64, time.monotonic(), time.process_time()
     sent = 0
     while time.monotonic() - start < seconds:
@@ -83,14 +107,8 @@ def measure(address, seconds):
     s.send(b'?')
     received, theirs = s.recv(64).split()
     received = max(1, int(received))
-    print(json.dumps({
-        'bitsPerSecond': rate,
-        'roundTripUs': statistics.median(trips) * 1e6,
-        'datagramsPerSecond': received / spent,
-        'nsPerKilobyte': bit_seconds / bits * 8e12,
-        # Datagrams that the receiver is too slow for are lost after they have cost the sender its part.
-        'usPerDatagram': (mine / sent + float(theirs) / received) * 1e6,
-    }))
+    # Datagrams that the receiver is too slow for are lost after they have cost the sender its part.
+    return received / spent, (mine / sent + float(theirs) / received) * 1e6
 
 
 def echo():

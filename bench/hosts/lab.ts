@@ -6,19 +6,25 @@ import type { ClusterHost } from '../../test/lab/cluster/cluster-host.ts';
 interface PoolFacts {
   readonly name: string;
   readonly cidr: string;
-  readonly mode: 'direct' | 'vxlan';
+  readonly mode: 'direct' | 'vxlan' | 'ipip';
   readonly blockSize?: number;
 }
 
 /** Creates an IP pool. */
 export async function applyPool(host: ClusterHost, facts: PoolFacts): Promise<void> {
   const { name, cidr, mode, blockSize = 26 } = facts;
-  const vxlanMode = mode === 'vxlan' ? 'Always' : 'Never';
+  const modeOf = (encapsulation: typeof mode) => (mode === encapsulation ? 'Always' : 'Never');
   const pool = {
     apiVersion: 'projectcalico.org/v3',
     kind: 'IPPool',
     metadata: { name },
-    spec: { cidr, blockSize, vxlanMode, natOutgoing: true },
+    spec: {
+      cidr,
+      blockSize,
+      vxlanMode: modeOf('vxlan'),
+      ipipMode: modeOf('ipip'),
+      natOutgoing: true,
+    },
   };
   writeFileSync(host.host.path(`/run/${name}.json`), JSON.stringify(pool));
   await host.calico('apply', '-f', `/run/${name}.json`);

@@ -4,8 +4,11 @@ import type { Drivers } from './kernel.ts';
 import type { ManagerDeps } from './manager-deps.ts';
 
 /** Dependencies of the agent. */
-export interface AgentDeps extends Omit<ManagerDeps, 'kernel' | 'mirror'> {
-  readonly mirror: Pick<Mirror, 'subscribe' | 'inSync' | 'cachedInBrief'>;
+export interface AgentDeps extends Omit<ManagerDeps, 'kernel' | 'mirror' | 'programmed'> {
+  readonly mirror: Pick<
+    Mirror,
+    'subscribe' | 'inSync' | 'get' | 'cachedInBrief' | 'unreadable' | 'allUnreadable'
+  >;
   readonly supervisor: Supervisor;
   readonly drivers: Drivers;
 }

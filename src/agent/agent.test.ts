@@ -1,141 +1,26 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { looseSupervisor } from '../async/supervise.fixture.ts';
-import type { EntryChange, EntryChanges } from '../cache/mirror.ts';
+import type { EntryChange } from '../cache/mirror.ts';
 import { parseAddress } from '../ip/address.ts';
-import { parseNet } from '../ip/cidr.ts';
-import type { Profile } from '../model/kinds/profile.ts';
+import { parseCidr, parseNet } from '../ip/cidr.ts';
+import type { GlobalNetworkPolicy } from '../model/kinds/global-network-policy.ts';
+import type { NetworkSet } from '../model/kinds/network-set.ts';
+import type { IpPool } from '../model/kinds/ip-pool.ts';
+import type { Tier } from '../model/kinds/tier.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
-import { Agent } from './agent.ts';
-import { FakeKernel } from './fake-kernel.fixture.ts';
-
-const apiVersion = 'projectcalico.org/v3';
-const silent = { error: () => 0, warn: () => 0, info: () => 0, debug: () => 0 };
-const networkId = 'n'.repeat(64);
-
-/** The agent of host `here`, with a kernel in memory and a datastore filled by the test. */
-class Lab {
-  readonly kernel = new FakeKernel();
-  readonly stop = new AbortController();
-  readonly mirror = {
-    inSync: true,
-    subscribe: (listener: (changes: EntryChanges) => void) => {
-      this.#listener = listener;
-      return () => (this.#listener = () => undefined);
-    },
-    cachedInBrief: () => new Map(),
-  };
-  readonly agent: Agent;
-  #listener: (changes: EntryChanges) => void = () => undefined;
-
-  constructor(
-    options: { readonly isInSync?: boolean; readonly endsForbiddenFlows?: boolean } = {},
-  ) {
-    this.mirror.inSync = options.isInSync ?? true;
-    this.agent = new Agent({
-      node: 'here',
-      families: [4, 6],
-      drivers: this.kernel,
-      mirror: this.mirror,
-      supervisor: looseSupervisor(),
-      hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
-      ipv6Forwarding: {
-        isOwn: false,
-        switchOn: () => undefined,
-        keepAdvertisements: () => undefined,
-      },
-      statics: { endpointToHostAction: 'Return' },
-      resolvesNames: true,
-      endsForbiddenFlows: options.endsForbiddenFlows ?? true,
-      log: silent,
-    });
-  }
-
-  tell(revision: bigint, ...changes: readonly EntryChange[]): void {
-    this.#listener({ revision, isLive: true, changes, briefs: [] });
-  }
-
-  /** Returns the journal from a change to the end of the next apply round. */
-  async written(change: () => void): Promise<readonly string[]> {
-    const { journal, rounds } = this.kernel;
-    const from = journal.length;
-    change();
-    await until(() => this.kernel.rounds > rounds);
-    return journal.slice(from);
-  }
-
-  /** Returns the state after a datastore change and one apply round. */
-  async told(revision: bigint, ...changes: readonly EntryChange[]): Promise<readonly string[]> {
-    return this.written(() => this.tell(revision, ...changes));
-  }
-}
-
-async function until(isMet: () => boolean): Promise<void> {
-  for (let tries = 0; !isMet(); tries++) {
-    assert.ok(tries < 3000, 'it does not come');
-    await pause(1);
-  }
-}
-
-async function withAgent(
-  use: (lab: Lab) => Promise<void>,
-  options: ConstructorParameters<typeof Lab>[0] = {},
-): Promise<void> {
-  const lab = new Lab(options);
-  try {
-    lab.agent.start(lab.stop.signal);
-    await use(lab);
-  } finally {
-    lab.stop.abort();
-  }
-}
-
-function stored<Value>(id: string, value: Value) {
-  return { id, value, modRevision: 1n };
-}
-
-function endpoint(id: string, address = '10.0.0.1/32', node = 'here'): WorkloadEndpoint {
-  return {
-    kind: 'WorkloadEndpoint',
-    apiVersion,
-    metadata: {
-      name: id,
-      namespace: 'libnetwork',
-      annotations: { [endpointAnnotations.network]: networkId },
-    },
-    spec: {
-      orchestrator: 'libnetwork',
-      node,
-      endpoint: id,
-      interfaceName: `cali${id}`,
-      ipNetworks: [parseNet(address)],
-      profiles: ['web'],
-    },
-  };
-}
-
-function comes(value: WorkloadEndpoint): EntryChange {
-  const id = value.metadata.name;
-  return { kind: 'WorkloadEndpoint', id, before: undefined, now: stored(id, value) };
-}
-
-function goes(value: WorkloadEndpoint): EntryChange {
-  const id = value.metadata.name;
-  return { kind: 'WorkloadEndpoint', id, before: stored(id, value), now: undefined };
-}
-
-function profile(ingress: NonNullable<Profile['spec']['ingress']>): EntryChange {
-  const value: Profile = {
-    kind: 'Profile',
-    apiVersion,
-    metadata: { name: 'web' },
-    spec: { labelsToApply: { web: '' }, ingress, egress: [{ action: 'Allow' }] },
-  };
-  return { kind: 'Profile', id: 'web', before: undefined, now: stored('web', value) };
-}
-
-const fromWeb = profile([{ action: 'Allow', source: { selector: 'has(web)' } }]);
+import {
+  apiVersion,
+  comes,
+  endpoint,
+  fromWeb,
+  goes,
+  Lab,
+  profile,
+  stored,
+  until,
+  withAgent,
+} from './agent-lab.fixture.ts';
 
 test('nothing is written before the first listing, then everything is written', () =>
   withAgent(
@@ -153,7 +38,7 @@ test('nothing is written before the first listing, then everything is written', 
     { isInSync: false },
   ));
 
-test('a new container: sets and members, then chains, then its route; each written once', () =>
+test('a new container: selector sets, then chains, then its dispatch, then its route; each written once', () =>
   withAgent(async (lab) => {
     await lab.told(1n, fromWeb);
     const journal = await lab.told(2n, comes(endpoint('e1')));
@@ -164,7 +49,11 @@ test('a new container: sets and members, then chains, then its route; each writt
     };
     const last = (pattern: RegExp) => journal.findLastIndex((what) => pattern.test(what));
     assert.ok(first(/^make set/) < first(/^chain 4 filter/), 'rules name sets that are there');
-    assert.ok(last(/^add 10\.0\.0\.1/) < first(/^chain 4 filter/), 'and are full');
+    assert.ok(first(/^add 10\.0\.0\.1\/32(?!,)/) < first(/^chain 4 filter/), 'and are full');
+    assert.ok(
+      first(/^add 10\.0\.0\.1\/32,cali/) > last(/^chain/),
+      'a packet meets complete chains, or none',
+    );
     assert.ok(
       last(/^chain/) < first(/^route endpoint 10\.0\.0\.1\/32/),
       'policy is there before packets',
@@ -234,55 +123,110 @@ test('a failed Join names the reason: not received, rejected, or the apply round
     lab.tell(4n, comes(endpoint('e1', '10.0.0.5/32')));
     await until(() => lab.agent.health.lastError !== undefined);
     assert.match(await refusalOf(4n), /tables failed/);
-  }));
-
-test('a failed apply round is repeated from the actual kernel state', () =>
-  withAgent(async (lab) => {
-    await lab.told(1n, fromWeb);
-    lab.kernel.refuses.add('phase tables');
-    lab.tell(2n, comes(endpoint('e1')));
-    await until(() => lab.agent.health.inSyncSince === undefined);
-    assert.match(lab.agent.health.lastError?.what ?? '', /tables failed/);
-    assert.equal(lab.kernel.routes.size, 0, 'no packets come where policy is not in force');
-    const from = lab.kernel.journal.length;
     lab.kernel.refuses.clear();
     await until(() => lab.agent.health.inSyncSince !== undefined);
-    assert.ok(lab.kernel.journal.slice(from).includes('resync'));
-    assert.ok(lab.agent.isProgrammed(endpoint('e1')));
+    lab.mirror.inSync = false;
+    lab.tell(5n, comes(endpoint('e1', '10.0.0.6/32')));
+    assert.match(await refusalOf(5n), /endpoint e1.*: tables failed/);
   }));
 
-test('the failure of one manager does not stop the others, and is reported', () =>
+test('a Join that nothing failed for says that it takes too long', () =>
+  withAgent(
+    async (lab) => {
+      lab.tell(1n, comes(endpoint('e1')));
+      const answer = lab.agent.programmed('e1', 1n, AbortSignal.abort());
+      await assert.rejects(answer, /it takes too long/);
+    },
+    { isInSync: false },
+  ));
+
+test('each kind of resource reaches what it decides', () =>
   withAgent(async (lab) => {
-    lab.kernel.refuses.add('flows');
-    await lab.told(1n, fromWeb, comes(endpoint('e1')));
-    assert.ok(lab.agent.isProgrammed(endpoint('e1')));
-    assert.deepEqual(lab.agent.health.failures, [
-      { what: 'end of flows that no rule allows', why: 'flows cannot be listed' },
+    const metadata = (name: string, labels = {}) => ({ name, labels });
+    const of = <Value extends { readonly metadata: { readonly name: string } }>(value: Value) => {
+      const { name: id } = value.metadata;
+      return { id, before: undefined, now: stored(id, value) };
+    };
+    const withNat = (id: string, address: string, node = 'here') => {
+      const plain = endpoint(id, address, node);
+      const annotations = {
+        ...plain.metadata.annotations,
+        [endpointAnnotations.natOutgoing]: 'true',
+      };
+      return comes({ ...plain, metadata: { ...plain.metadata, annotations } });
+    };
+    await lab.told(
+      1n,
+      fromWeb,
+      withNat('e1', '10.0.0.1/32'),
+      withNat('e2', '10.0.0.2/32', 'there'),
+      {
+        kind: 'IPPool',
+        ...of<IpPool>({
+          kind: 'IPPool',
+          apiVersion,
+          metadata: metadata('p'),
+          spec: { cidr: parseCidr('10.0.0.0/16'), natOutgoing: true },
+        }),
+      },
+      {
+        kind: 'GlobalNetworkSet',
+        ...of<Extract<NetworkSet, { kind: 'GlobalNetworkSet' }>>({
+          kind: 'GlobalNetworkSet',
+          apiVersion,
+          metadata: metadata('s', { web: '' }),
+          spec: { nets: [parseNet('192.0.2.0/24')] },
+        }),
+      },
+    );
+    const sets = (member: string) =>
+      [...lab.kernel.ipset.sets].flatMap(([name, { members }]) =>
+        members.has(member) ? [name] : [],
+      );
+    assert.deepEqual(sets('10.0.0.0/16').toSorted(), [
+      'cali40all-ipam-pools',
+      'cali40masq-ipam-pools',
     ]);
-    assert.notEqual(lab.agent.health.inSyncSince, undefined);
-    lab.kernel.refuses.clear();
-    await until(() => lab.agent.health.failures.length === 0);
+    assert.ok(sets('10.0.0.1/32').includes('cali40masq-endpoints'));
+    assert.ok(!sets('10.0.0.2/32').includes('cali40masq-endpoints'), 'of another host');
+    assert.deepEqual(sets('192.0.2.0/24'), sets('10.0.0.2/32'), 'has(web)');
+    const value: GlobalNetworkPolicy = {
+      kind: 'GlobalNetworkPolicy',
+      apiVersion,
+      metadata: metadata('g'),
+      spec: { tier: 'late', selector: 'all()', ingress: [{ action: 'Deny' }] },
+    };
+    const policy = { kind: 'GlobalNetworkPolicy' as const, ...of(value) };
+    const tier = (defaultAction: 'Pass' | 'Deny'): EntryChange => ({
+      kind: 'Tier',
+      ...of<Tier>({
+        kind: 'Tier',
+        apiVersion,
+        metadata: metadata('late'),
+        spec: { order: 5, defaultAction },
+      }),
+    });
+    const state = () => [...lab.kernel.chains].map((chain) => chain.join(' ')).toSorted();
+    const without = state();
+    await lab.told(2n, policy, tier('Deny'));
+    const denying = state();
+    assert.notDeepEqual(denying, without);
+    await lab.told(3n, tier('Pass'));
+    assert.notDeepEqual(state(), denying);
+    // Its rules and its tier at once take two rounds, and Join waits for both.
+    lab.tell(4n, {
+      ...policy,
+      now: stored('g', { ...value, spec: { ...value.spec, tier: 'next', ingress: [] } }),
+    });
+    await lab.agent.programmed('e1', 4n, lab.stop.signal);
+    assert.doesNotMatch(state().join('\n'), /is being replaced/);
   }));
 
-test('a lost event, or one that a handler failed on, causes a full resync', () =>
-  withAgent(async (lab) => {
-    assert.ok(
-      (await lab.told(1n, fromWeb, comes(endpoint('e1')))).includes('resync'),
-      'the first round reads all',
-    );
-    assert.ok(
-      !(await lab.told(2n, comes(endpoint('e2', '10.0.0.2/32')))).includes('resync'),
-      'the next ones do not',
-    );
-    const overrun = () => lab.agent.onKernelEvents([{ kind: 'overrun' }]);
-    assert.ok((await lab.written(overrun)).includes('resync'));
-    lab.kernel.nextEventFails = true;
-    const before = lab.kernel.events.length;
-    const event = { kind: 'nftables' as const, processId: 1 };
-    const two = () => lab.agent.onKernelEvents([event, event]);
-    assert.ok((await lab.written(two)).includes('resync'));
-    assert.ok(lab.kernel.events.length > before, 'the other event was taken');
-  }));
+test('each manager has a name of its own, by which its failures are reported', () => {
+  const names = new Lab().agent.managers.all.map(({ name }) => name);
+  assert.equal(new Set(names).size, names.length);
+  assert.ok(!names.includes(''), names.join(', '));
+});
 
 test('connections that a changed Profile forbids are flushed once its rules are programmed, and only if the setting asks for it', async () => {
   const flow = (source: string, destination: string) => ({
@@ -329,27 +273,6 @@ test('connections that a changed Profile forbids are flushed once its rules are 
     );
   }
 });
-
-test('changes that the kernel does not report are found by polling and repaired', () =>
-  withAgent(async (lab) => {
-    await lab.told(1n, fromWeb, comes(endpoint('e1')));
-    const [name, set] =
-      [...lab.kernel.ipset.sets].find(([, { members }]) => members.has('10.0.0.1/32')) ??
-      assert.fail();
-    set.members.clear();
-    await until(() => lab.kernel.members(name).length > 0);
-    assert.deepEqual(lab.kernel.members(name), ['10.0.0.1/32']);
-    // The kernel rejected chains that named a set which could not be created.
-    const { create } = lab.kernel.ipset;
-    lab.kernel.ipset.create = () => {
-      throw new Error('no memory');
-    };
-    await lab.told(2n, profile([{ action: 'Allow', source: { selector: 'has(other)' } }]));
-    assert.equal(lab.agent.health.failures.length > 0, true);
-    lab.kernel.ipset.create = create;
-    await until(() => lab.kernel.journal.includes('retry refused chains'));
-    await until(() => lab.agent.health.failures.length === 0);
-  }));
 
 test('connections that an endpoint change forbids are flushed: a change of Profiles, and of labels', () =>
   withAgent(async (lab) => {

@@ -11,6 +11,8 @@ import type { AgentDeps } from './agent-deps.ts';
 import { ApplyFailures } from './apply-failures.ts';
 import { phases, type HostEvent, type Manager, type Participant, type Phase } from './manager.ts';
 import { createManagers, type Managers } from './managers.ts';
+import type { BgpListener } from './managers/bgp-guard.ts';
+import type { BgpState } from '../routing/bgp/bgp-state.ts';
 
 /** State of the agent. */
 export interface AgentHealth {
@@ -28,6 +30,8 @@ const pollMs = 500;
 /** A resync finds changes that a poll cannot see. */
 const resyncMs = 600_000;
 const programmedMs = 8000;
+/** How long an answer of a name server may be held back. */
+const nameServerMs = 3000;
 /** Longer than any apply round: its tools time out after 30 s each. */
 const longestRoundMs = 300_000;
 const longestPollMs = 120_000;
@@ -62,7 +66,9 @@ export class Agent {
     this.#applying = supervisor.work('dataplane apply', { maxSilentMs: longestRoundMs });
     this.#listening = supervisor.work('dataplane events');
     this.#failures = new ApplyFailures(deps.log);
-    this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel });
+    const programmed = () =>
+      this.nextRound(AbortSignal.any([this.#signal, AbortSignal.timeout(nameServerMs)]));
+    this.managers = createManagers({ ...deps, kernel: deps.drivers.kernel, programmed });
     this.#participants = [...deps.drivers.all, ...this.managers.all];
     this.#byKind = managersByKind(this.managers.all);
   }
@@ -123,6 +129,26 @@ export class Agent {
         { cause: error },
       );
     }
+  }
+
+  /** Sets whether BGP provides routes between hosts. */
+  setBgp(bgp: BgpState): void {
+    if (this.managers.blockRoutes.setBgp(bgp)) this.#kick();
+  }
+
+  /** Sets who may connect to this host's BGP speaker; `undefined`: there is none. */
+  setBgpListener(listener: BgpListener | undefined): void {
+    this.managers.bgpGuard.setListener(listener);
+    this.#kick();
+  }
+
+  /** Resolves when the kernel has been in sync after this call; rejects with the signal's reason. */
+  async nextRound(signal: AbortSignal): Promise<void> {
+    const { rounds } = this.health;
+    // A round that is under way may have passed the routes.
+    const isMet = () => this.#rounds > rounds && this.#inSyncSince !== undefined;
+    this.#kick();
+    await this.#waiters.until(isMet, withDeadline(signal, longestRoundMs));
   }
 
   /** Reports whether the kernel has the routes of a local endpoint. */
@@ -203,6 +229,8 @@ export class Agent {
       for (const participant of this.#participants) participant.resync?.();
       this.#mustResync = false;
     }
+    const preparing = this.managers.all.flatMap((one) => one.prepare?.() ?? []);
+    if (preparing.length > 0) await Promise.all(preparing);
     let revision = this.#seen;
     for (const phase of phases) {
       // Later changes belong to the next round.
@@ -212,6 +240,10 @@ export class Agent {
       this.#follow(phase);
     }
     this.#failures.finish(this.#participants.flatMap((one) => one.failures?.() ?? []));
+    if (this.managers.all.some(({ isUnfinished }) => isUnfinished === true)) {
+      this.#isRequested = true;
+      return;
+    }
     this.#applied = revision;
     this.#inSyncSince ??= new Date();
     this.#waiters.settle();

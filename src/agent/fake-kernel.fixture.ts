@@ -3,6 +3,7 @@ import { AddressSets } from '../dataplane/address-sets.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { Flow } from '../dataplane/conntrack.ts';
 import type { AnswerDns } from '../dataplane/container-dns.ts';
+import type { HostInterface } from '../dataplane/host-addresses.ts';
 import type { ContainerRoutes } from '../dataplane/routes/container-routes.ts';
 import { Links } from '../dataplane/tunnels/links.ts';
 import { Neighbours } from '../dataplane/tunnels/neighbours.ts';
@@ -11,7 +12,12 @@ import { FakeTunnels } from '../dataplane/tunnels/tunnel-calls.fixture.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { parseNet, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { IptablesRenderer, type Tables } from '../render/iptables/renderer.ts';
-import { linksInRounds, neighboursInRounds, ownLinks } from './link-drivers.ts';
+import {
+  linksInRounds,
+  linksWithNeighbours,
+  neighboursInRounds,
+  ownLinks,
+} from './link-drivers.ts';
 import { setsInRounds, type Drivers, type Kernel } from './kernel.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
@@ -35,13 +41,14 @@ export class FakeKernel implements Drivers {
   readonly tunnels = new FakeTunnels();
   /** The interfaces that have addresses of the host. */
   readonly uplinks = new Map<IpAddress, Link>();
+  interfaces: readonly HostInterface[] = [{ name: 'lo', addresses: [] }];
   readonly routeLocalnet = new Map<string, boolean>();
   readonly containerRoutes = new Map<string, ContainerRoutes>();
   /** The response to DNS queries of each container that is served. */
   readonly containerDns = new Map<string, AnswerDns>();
   flows: Flow[] = [];
   hostAddresses: readonly Cidr[] = [parseNet('127.0.0.0/8'), parseNet('192.0.2.1/32')];
-  /** Items to reject: `phase tables`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
+  /** Items to reject: `phase tables`, `poll`, `route 10.0.0.1/32`, `flows`, `route_localnet cali1`, a network namespace. */
   readonly refuses = new Set<string>();
   lost = 0;
   readonly events: HostEvent[] = [];
@@ -49,6 +56,10 @@ export class FakeKernel implements Drivers {
   rounds = 0;
   /** The return value for the next event. */
   nextEventFails = false;
+  /** Another program has changed tables during a round. */
+  tablesWereChanged = false;
+  /** The states of the polls so far. */
+  readonly polls: boolean[] = [];
   readonly kernel: Kernel;
   readonly all: readonly Driver[];
   readonly #pending: { readonly phase: Phase; readonly write: () => void }[] = [];
@@ -79,10 +90,13 @@ export class FakeKernel implements Drivers {
     });
     const tunnels = new Links(this.tunnels, ownLinks);
     const neighbours = new Neighbours(this.tunnels.neighbours, {
-      names: [...ownLinks.keys()],
+      names: linksWithNeighbours,
       indexOf: (name) => tunnels.indexOf(name),
     });
     this.kernel = {
+      dockerPorts: () => [],
+      savedHostRules: () => ({ backend: 'nft', sets: [], scripts: [] }),
+      birdRoutes: () => [],
       sets: this.sets,
       rules: new IptablesRenderer(
         new Map(families.map((family) => [family, tables(family)])),
@@ -132,6 +146,7 @@ export class FakeKernel implements Drivers {
       addresses: {
         ofInterfaces: () => new Set(this.hostAddresses.map((one) => splitCidr(one).address)),
         answeredFor: () => this.hostAddresses,
+        byInterface: () => this.interfaces,
         linkOf: (address) => this.uplinks.get(address),
       },
       applyContainerRoutes: (path, routes) => {
@@ -160,11 +175,21 @@ export class FakeKernel implements Drivers {
             throw new Error(`cannot take ${event.kind}`);
           }
           this.events.push(event);
+          if (event.kind === 'nftables') {
+            const wereChanged = this.tablesWereChanged;
+            this.tablesWereChanged = false;
+            return wereChanged;
+          }
           return event.kind === 'routeGone' || event.kind === 'linkMade';
         },
         apply: async (phase) => {
           if (this.refuses.has(`phase ${phase}`)) throw new Error(`${phase} failed`);
           if (phase === 'tables') this.#write(phase);
+        },
+        poll: ({ isInSync }) => {
+          this.polls.push(isInSync);
+          if (this.refuses.has('poll')) throw new Error('poll failed');
+          return false;
         },
         failures: () => [],
       },

@@ -78,6 +78,26 @@ test('rules removed by another program are found by polling and by kernel events
   }
 });
 
+test('any of our first rules in FORWARD that is missing is a loss, and one that is not written yet is none', async () => {
+  const { iptables, firewall, round } = lab('nft');
+  const accept: Rule = { matches: [], action: { kind: 'accept' } };
+  for (const tables of firewall.tables.values()) {
+    tables.setHook('filter', { chain: 'FORWARD', inserted: [accept, jump], appended: [] });
+  }
+  await round();
+  const first = iptables.chains.get('4 filter FORWARD')?.slice(0, 1) ?? [];
+  iptables.chains.set('4 filter FORWARD', first);
+  firewall.resync();
+  await round();
+  assert.equal(firewall.losses, 1, 'the second rule');
+  for (const tables of firewall.tables.values()) {
+    tables.setHook('filter', { chain: 'FORWARD', inserted: [drop, accept, jump], appended: [] });
+  }
+  firewall.resync();
+  await round();
+  assert.equal(firewall.losses, 1);
+});
+
 test('legacy tables are read again after each write, because others may have written at the same time', async () => {
   const { iptables, firewall, round } = lab('legacy');
   await round();
@@ -118,5 +138,8 @@ test('a rejected chain is reported until the kernel accepts it; a retry happens 
   firewall.retryRefused();
   await round();
   assert.deepEqual(firewall.failures(), []);
-  assert.match(iptables.chains.get('4 filter cali-sctp')?.[0] ?? '', /-p 132 --jump ACCEPT$/);
+  assert.match(
+    iptables.chains.get('4 filter cali-sctp')?.[0] ?? '',
+    /-p 132 -m comment .*--jump ACCEPT$/,
+  );
 });

@@ -15,7 +15,7 @@ export class Firewall implements Driver {
   constructor(options: {
     readonly families: readonly IpFamily[];
     readonly backend: Backend;
-    readonly runner: Pick<ToolRunner, 'run'>;
+    readonly runner: Pick<ToolRunner, 'run' | 'feed'>;
     readonly changes: FirewallChanges;
   }) {
     const { families, backend, runner, changes } = options;

@@ -3,7 +3,10 @@ import { hostRules, type HostRuleOptions } from '../ruleset/host-rules.ts';
 import type { Renderer } from '../ruleset/renderer.ts';
 
 /** The options of the host's rules that managers change while the daemon runs. */
-type ChangingOptions = Pick<HostRuleOptions, 'guardsForwarding' | 'vxlan'>;
+type ChangingOptions = Pick<
+  HostRuleOptions,
+  'guardsForwarding' | 'vxlan' | 'ipip' | 'bgpPort' | 'hostEndpoints'
+>;
 
 /** The host's rules: several managers change their options, each its own, and the rules follow. */
 export class HostRuleSettings {

@@ -4,6 +4,7 @@ import { FakeSets } from '../dataplane/address-sets.fixture.ts';
 import { AddressSets } from '../dataplane/address-sets.ts';
 import type { Link } from '../dataplane/netlink/link.ts';
 import type { KernelRoute } from '../dataplane/netlink/route.ts';
+import { parseAddress } from '../ip/address.ts';
 import { parseNet } from '../ip/cidr.ts';
 import { routesInRounds, setsInRounds } from './kernel.ts';
 import { phases, type HostEvent } from './manager.ts';
@@ -23,6 +24,10 @@ function routeLab(present: ReadonlyMap<string, Link>) {
       },
       routeMade: ({ destination }, place) => {
         told.push(`made ${destination} ${place}`);
+        return answer;
+      },
+      addressGone: ({ address }) => {
+        told.push(`gone ${address}`);
         return answer;
       },
       linkChanged: (name, link) => {
@@ -47,7 +52,7 @@ function link(name: string): Link {
   return { index: 7, name, ...rest };
 }
 
-test('routes receive each route and interface event, and a round follows if an event may concern our routes', () => {
+test('routes receive each route, address and interface event, and a round follows if an event may concern our routes', () => {
   const { tell } = routeLab(new Map());
   const route: KernelRoute = {
     destination: parseNet('10.0.0.1/32'),
@@ -72,6 +77,9 @@ test('routes receive each route and interface event, and a round follows if an e
   }
   assert.deepEqual(tell({ kind: 'link', link: link('cali1'), isGone: true }), [true, 'cali1 gone']);
   assert.deepEqual(tell({ kind: 'link', link: link('eth0'), isGone: false }), [false, 'eth0 7']);
+  const address = { linkIndex: 7, address: parseAddress('10.0.0.9'), prefixLength: 24 };
+  assert.deepEqual(tell({ kind: 'address', address, isGone: true }), [true, 'gone 10.0.0.9']);
+  assert.deepEqual(tell({ kind: 'address', address, isGone: false }), [false]);
   assert.deepEqual(tell({ kind: 'nftables', processId: 1 }), [false]);
 });
 

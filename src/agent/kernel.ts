@@ -11,22 +11,32 @@ import {
   type ContainerRoutes,
 } from '../dataplane/routes/container-routes.ts';
 import { staleConntrackFlusher } from '../dataplane/stale-conntrack-flusher.ts';
+import { dockerApiPorts } from '../dataplane/docker-api-ports.ts';
 import { hostAddressesOf, type HostAddresses } from '../dataplane/host-addresses.ts';
 import type { ApplyFailure } from '../dataplane/apply-failure.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import type { KernelSockets } from '../dataplane/kernel-sockets.ts';
 import { findLink, setRouteLocalnet, type Link } from '../dataplane/netlink/link.ts';
+import { birdProtocol, listKernelRoutes, routeTables } from '../dataplane/netlink/route.ts';
+import { savedHostRules, type SavedHostRules } from '../dataplane/host-rules-file.ts';
 import type { ToolRunner } from '../dataplane/process.ts';
 import { Links, linkCalls } from '../dataplane/tunnels/links.ts';
 import { Neighbours, neighbourCalls } from '../dataplane/tunnels/neighbours.ts';
 import { Routes } from '../dataplane/routes/routes.ts';
 import type { IpFamily } from '../ip/address.ts';
+import type { Cidr } from '../ip/cidr.ts';
 import { IptablesRenderer } from '../render/iptables/renderer.ts';
+import type { GuardedStages } from '../ruleset/host-endpoint.ts';
 import type { DenyAction } from '../ruleset/drop-reasons.ts';
 import type { Renderer } from '../ruleset/renderer.ts';
 import { Firewall } from './firewall.ts';
 import { firewallChanges } from './firewall-watch.ts';
-import { linksInRounds, neighboursInRounds, ownLinks } from './link-drivers.ts';
+import {
+  linksInRounds,
+  linksWithNeighbours,
+  neighboursInRounds,
+  ownLinks,
+} from './link-drivers.ts';
 import type { Driver, HostEvent, Phase } from './manager.ts';
 
 /** This host's kernel as seen by managers: the calls of each driver that they may use. Tests replace it. */
@@ -40,6 +50,7 @@ export interface Kernel {
     | 'holds'
     | 'faults'
     | 'applyAdditions'
+    | 'applyAlone'
   >;
   readonly rules: Renderer;
   readonly routes: Pick<
@@ -52,6 +63,12 @@ export interface Kernel {
   readonly links: LinkSettings;
   readonly conntrack: Conntrack;
   readonly addresses: HostAddresses;
+  /** Returns the rules of host endpoints for the next boot; see `host-rules-file.ts`. */
+  readonly savedHostRules: (stages: GuardedStages) => SavedHostRules;
+  /** Returns the ports on which dockerd listens; see `dockerApiPorts`. */
+  readonly dockerPorts: () => readonly number[];
+  /** Returns the destinations of BIRD's routes in the main table. */
+  readonly birdRoutes: () => readonly Cidr[];
   /** Returns the items that the kernel rejected; throws `kernel/refused` if the sandbox cannot be read. */
   readonly applyContainerRoutes: (
     namespacePath: string,
@@ -104,22 +121,35 @@ export function openDrivers(options: {
   const { backend } = options.chosen;
   const changes = firewallChanges({ backend, families, sockets });
   const firewall = new Firewall({ families, backend, runner, changes });
-  const routes = new Routes(rtnetlink, staleConntrackFlusher(conntrack));
+  const routes = new Routes(rtnetlink, staleConntrackFlusher(conntrack), undefined, ownLinks);
   const links = new Links(linkCalls(rtnetlink, sockets.libc), ownLinks);
   const neighbours = new Neighbours(neighbourCalls(rtnetlink), {
-    names: [...ownLinks.keys()],
+    names: linksWithNeighbours,
     indexOf: (name) => links.indexOf(name),
   });
   const forwarded = new ForwardedQueries();
+  const renderer = new IptablesRenderer(firewall.tables, sets, options.denyAction);
   const kernel: Kernel = {
     sets,
-    rules: new IptablesRenderer(firewall.tables, sets, options.denyAction),
+    rules: renderer,
     routes,
     tunnels: links,
     neighbours,
     links: { setRouteLocalnet: (name, isOn) => setRouteLocalnet(rtnetlink, name, isOn) },
     conntrack,
     addresses: hostAddressesOf(rtnetlink),
+    dockerPorts: () => dockerApiPorts(),
+    savedHostRules: (stages) =>
+      savedHostRules(
+        options.chosen.backend,
+        new Map(families.map((family) => [family, renderer.guardTables(family, stages)])),
+        (name) => sets.content(name),
+      ),
+    birdRoutes: () =>
+      families
+        .flatMap((family) => listKernelRoutes(rtnetlink, family))
+        .filter(({ protocol, table }) => protocol === birdProtocol && table === routeTables.main)
+        .map(({ destination }) => destination),
     applyContainerRoutes: (path, wanted) => applyContainerRoutes(libc, path, wanted),
     openContainerDns: (namespacePath, answer, onFlood) =>
       openContainerDns({ libc, namespacePath, answer, onFlood, forwarded }),
@@ -167,7 +197,14 @@ export function setsInRounds(sets: AddressSets, firewall: Pick<Firewall, 'retryR
 export function routesInRounds(
   routes: Pick<
     Routes,
-    'resync' | 'routeGone' | 'routeMade' | 'linkChanged' | 'apply' | 'hasDue' | 'failures'
+    | 'resync'
+    | 'routeGone'
+    | 'routeMade'
+    | 'addressGone'
+    | 'linkChanged'
+    | 'apply'
+    | 'hasDue'
+    | 'failures'
   >,
   find: (name: string) => Link | undefined,
 ): Driver {
@@ -176,6 +213,7 @@ export function routesInRounds(
     onEvent: (event: HostEvent): boolean => {
       if (event.kind === 'routeGone') return routes.routeGone(event.route);
       if (event.kind === 'routeMade') return routes.routeMade(event.route, event.place);
+      if (event.kind === 'address') return event.isGone && routes.addressGone(event.address);
       if (event.kind === 'link') {
         const { link, isGone } = event;
         const isUsed = routes.linkChanged(link.name, isGone ? undefined : link);

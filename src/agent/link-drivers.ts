@@ -1,13 +1,17 @@
 import type { Links, OwnLinks } from '../dataplane/tunnels/links.ts';
 import type { Neighbours } from '../dataplane/tunnels/neighbours.ts';
-import { vxlanDevices } from '../routing/peers.ts';
+import { allTunnels } from '../routing/tunnels.ts';
 import type { Driver } from './manager.ts';
 
 /** The links that belong to us. */
-export const ownLinks: OwnLinks = new Map([
-  [vxlanDevices[4], 'vxlan'],
-  [vxlanDevices[6], 'vxlan'],
-]);
+export const ownLinks: OwnLinks = new Map(
+  allTunnels.map(({ device, encapsulation }) => [device, encapsulation]),
+);
+
+/** Those of our links on which neighbours and forwarding entries belong to us. */
+export const linksWithNeighbours: readonly string[] = allTunnels
+  .filter(({ encapsulation }) => encapsulation === 'vxlan')
+  .map(({ device }) => device);
 
 /** Wraps the tunnel interfaces as a driver. */
 export function linksInRounds(

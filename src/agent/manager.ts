@@ -67,8 +67,12 @@ export interface Manager<Kind extends EntryKind = EntryKind> extends Participant
   onChange?(change: EntryChange<Kind>): void;
   /** What is held in brief, of objects of other hosts and of its kinds, as it is now; as `onChange`. */
   onBrief?(change: BriefChange): void;
+  /** Computes in advance, with pauses for other work, what the round will write. */
+  prepare?(): Promise<void> | undefined;
   /** Does what has to follow when the drivers are through with a phase. */
   apply?(phase: Phase): void;
+  /** Whether what it set in the last round is a step only, and another round must follow. */
+  readonly isUnfinished?: boolean;
   /** The daemon is stopping: ends what must not outlast it. */
   stop?(): void;
   /** The checks that `status` shows. */

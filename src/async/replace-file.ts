@@ -3,12 +3,14 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { hasErrorCode } from '../errors/error.ts';
 
 /**
  * Files are written to a temporary file next to the target, synced and renamed: a reader, even after a crash of the
@@ -30,6 +32,16 @@ export function replaceFileSync(file: string, content: string, mode = 0o644): vo
     renameSync(unfinished, file);
   } catch (error) {
     rmSync(unfinished, { force: true });
+    throw error;
+  }
+}
+
+/** Returns the contents of a small file; `undefined` if it does not exist. */
+export function readIfPresent(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (hasErrorCode(error, 'ENOENT')) return undefined;
     throw error;
   }
 }

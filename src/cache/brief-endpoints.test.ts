@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
 import fc from 'fast-check';
 import { briefEndpoint } from '../model/briefs.ts';
 import { workloadEndpointType } from '../model/kinds/workload-endpoint.ts';
@@ -135,26 +135,86 @@ test('for any stored endpoint, the quick decoder returns the same brief as the s
   assert.ok(readable > 300, `${readable} of them could be read`);
 });
 
-test('briefs of endpoints share equal parts', () => {
+/** An endpoint as calico-cnm writes it. */
+function usual(ip: string, of: { readonly node: string; readonly role: string }) {
+  return {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: {
+      name: 'e1',
+      namespace: 'libnetwork',
+      uid: 'u',
+      creationTimestamp: '2026-01-01T00:00:00Z',
+      labels: { role: of.role },
+      annotations: { 'docker.projectcalico.org/aliases': `${of.role},shop` },
+    },
+    spec: {
+      orchestrator: 'libnetwork',
+      workload: 'web-1',
+      node: of.node,
+      containerID: 'c'.repeat(64),
+      endpoint: 'e1',
+      ipNetworks: [ip],
+      profiles: [of.role],
+      interfaceName: 'cali0123_-.x',
+      mac: 'ee:ee:ee:ee:ee:ee',
+    },
+  };
+}
+
+test('briefs of endpoints share equal parts, also among different endpoints', () => {
   const briefs = new BriefEndpoints();
-  const text = (ip: string) =>
-    JSON.stringify({
-      kind: 'WorkloadEndpoint',
-      apiVersion: 'projectcalico.org/v3',
-      metadata: { name: 'e1', namespace: 'libnetwork', labels: { role: 'web' } },
-      spec: {
-        orchestrator: 'libnetwork',
-        node: 'host-a',
-        endpoint: 'e1',
-        ipNetworks: [ip],
-        profiles: ['web'],
-        interfaceName: 'cali1',
-      },
-    });
-  const [one, other] = ['10.0.0.1', '10.0.0.2'].map((ip) => briefs.decode('/key', text(ip)));
-  assert.notDeepEqual(one?.nets, other?.nets);
-  for (const part of ['scope', 'labels', 'profiles', 'ports'] as const) {
-    assert.equal(one?.[part], other?.[part]);
+  const decode = (ip: string, node: string, role: string) =>
+    briefs.decode('/key', JSON.stringify(usual(ip, { node, role })));
+  const one = decode('10.0.0.1', 'host-a', 'web');
+  decode('10.0.0.2', 'host-b', 'db');
+  const other = decode('10.0.0.3', 'host-a', 'web');
+  assert.notDeepEqual(one.nets, other.nets);
+  for (const part of ['scope', 'labels', 'profiles', 'ports', 'prefixes', 'aliases'] as const) {
+    assert.equal(one[part], other[part], part);
+  }
+});
+
+test('an endpoint of the usual form with any one field of another form is read as by the schema', () => {
+  const briefs = new BriefEndpoints();
+  const endpoint = usual('10.0.0.1/32', { node: 'host-a', role: 'web' });
+  const others = [undefined, null, 3, '', 'x y', 'a,b', [], ['x'], [3], {}, { x: '-' }, { x: 3 }];
+  const compare = (value: object) => {
+    const text = JSON.stringify(value);
+    const expected = outcome(() => briefEndpoint(workloadEndpointType.decode('/key', text)));
+    const brief = outcome(() => briefs.decode('/key', text));
+    assert.deepEqual(brief, expected, text);
+  };
+  for (const other of others) {
+    for (const field of Object.keys(endpoint)) compare({ ...endpoint, [field]: other });
+    for (const field of [...Object.keys(endpoint.metadata), 'resourceVersion']) {
+      compare({ ...endpoint, metadata: { ...endpoint.metadata, [field]: other } });
+    }
+    for (const field of [...Object.keys(endpoint.spec), 'ports', 'allowSpoofedSourcePrefixes']) {
+      compare({ ...endpoint, spec: { ...endpoint.spec, [field]: other } });
+    }
+  }
+});
+
+test('endpoints of the usual form, of which there may be hundreds of thousands, are decoded without the schema', () => {
+  const schema = mock.method(workloadEndpointType, 'decode');
+  try {
+    const briefs = new BriefEndpoints();
+    const endpoint = usual('10.0.0.1/32', { node: 'host-a', role: 'web' });
+    const brief = briefs.decode('/key', JSON.stringify(endpoint));
+    assert.deepEqual(brief.aliases, ['web', 'shop']);
+    assert.deepEqual(briefs.decode('/key', encodeBriefEndpoint('libnetwork/e1', brief)), brief);
+    const { labels: _, annotations: __, namespace: ___, ...metadata } = endpoint.metadata;
+    const { ipNetworks, profiles, ...spec } = endpoint.spec;
+    const twice = { ...spec, ipNetworks: [...ipNetworks, '10.0.0.1', 'fd00::1/128'] };
+    const least = briefs.decode('/key', JSON.stringify({ ...endpoint, metadata, spec: twice }));
+    assert.deepEqual(least.nets, ['10.0.0.1/32', 'fd00::1/128']);
+    assert.deepEqual([least.labels, least.profiles, profiles], [{}, [], ['web']]);
+    assert.equal(schema.mock.callCount(), 0);
+    briefs.decode('/key', JSON.stringify({ ...endpoint, spec: { ...endpoint.spec, ports: [] } }));
+    assert.equal(schema.mock.callCount(), 1, 'named ports are rare');
+  } finally {
+    schema.mock.restore();
   }
 });
 
@@ -166,6 +226,18 @@ test('texts that are empty or not JSON objects are rejected', () => {
       'unreadable',
     );
   }
+});
+
+test('labels of a namespace or service account, which are inherited, are no labels of an endpoint itself', () => {
+  const labels = { role: 'web', 'pcns.team': 'a', 'pcsa.role': 'b' };
+  const endpoint = {
+    kind: 'WorkloadEndpoint',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'e1', namespace: 'shop', labels },
+    spec: { orchestrator: 'x', node: 'a', endpoint: 'e1', interfaceName: 'cali1' },
+  };
+  const brief = new BriefEndpoints().decode('key', JSON.stringify(endpoint));
+  assert.deepEqual(brief.labels, { role: 'web' });
 });
 
 test('labels with a key or value that Calico forbids are rejected', () => {

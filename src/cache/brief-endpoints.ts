@@ -1,6 +1,6 @@
 import { parseNet, type Cidr } from '../ip/cidr.ts';
 import { briefEndpoint, type BriefEndpoint, type NamedPort, type Scope } from '../model/briefs.ts';
-import { isLabelKey, isLabelValue, isResourceName } from '../model/fields.ts';
+import { isInheritedLabel, isLabelKey, isLabelValue, isResourceName } from '../model/fields.ts';
 import {
   endpointAnnotations,
   orchestrator,
@@ -104,9 +104,8 @@ export class BriefEndpoints {
   #areLabels(labels: Labels): boolean {
     for (const key in labels) {
       const value = labels[key] ?? '';
-      if (!this.#legalNames.get(`key ${key}`, () => isLabelKey(key)) || !isLabelValue(value)) {
-        return false;
-      }
+      const isUsual = () => isLabelKey(key) && !isInheritedLabel(key);
+      if (!this.#legalNames.get(`key ${key}`, isUsual) || !isLabelValue(value)) return false;
     }
     return true;
   }

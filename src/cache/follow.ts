@@ -1,15 +1,20 @@
 import { backoffMs, pause } from '../async/deadline.ts';
-import type { ChangeBatch, Datastore, Listing } from '../datastore/datastore.ts';
+import type { ChangeBatch, Datastore, KeyValue, Listing } from '../datastore/datastore.ts';
 
-/** An event of `follow`: a listing of the prefix, then its changes, and a new listing after an interruption. */
+/** An event of `follow`: a listing of the prefix, then its changes, and after an interruption those since. */
 export type Followed =
   /** A page of a listing, the first or a later one. */
   | { readonly kind: 'page'; readonly page: Listing; readonly isFirst: boolean }
   /** The listing is complete at this revision. */
   | { readonly kind: 'listed'; readonly revision: bigint }
   | { readonly kind: 'changes'; readonly batch: ChangeBatch }
-  /** The datastore is unavailable or the watch failed; a listing follows when it is available again. */
-  | { readonly kind: 'broken'; readonly error: unknown };
+  /**
+   * The datastore is unavailable or the watch failed. When it is available again, the changes since follow, or a new
+   * listing if its history does not have them.
+   */
+  | { readonly kind: 'broken'; readonly error: unknown }
+  /** The datastore is available again, and the changes since follow. */
+  | { readonly kind: 'resumed' };
 
 const firstRetryMs = 100;
 const longestRetryMs = 1000;
@@ -24,22 +29,64 @@ export async function* follow(
   signal: AbortSignal,
 ): AsyncGenerator<Followed> {
   let delays = backoffMs(firstRetryMs, longestRetryMs);
+  let last: KeyValue | undefined;
+  let revision: bigint | undefined;
   while (!signal.aborted) {
     try {
-      let revision: bigint | undefined;
-      for await (const page of datastore.pages(prefix, signal, uncached)) {
-        yield { kind: 'page', page, isFirst: revision === undefined };
-        ({ revision } = page);
+      if (
+        revision !== undefined &&
+        last !== undefined &&
+        (await isHistoryOf(datastore, last, signal))
+      ) {
+        // Removals after the last write are repeated.
+        revision = last.modRevision;
+        yield { kind: 'resumed' };
+      } else {
+        [last, revision] = [undefined, undefined];
+        let listed: bigint | undefined;
+        for await (const page of datastore.pages(prefix, signal, uncached)) {
+          yield { kind: 'page', page, isFirst: listed === undefined };
+          last = newestWrite(last, page.items);
+          listed = page.revision;
+        }
+        if (listed === undefined) continue;
+        revision = listed;
+        yield { kind: 'listed', revision };
       }
-      if (revision === undefined) continue;
       delays = backoffMs(firstRetryMs, longestRetryMs);
-      yield { kind: 'listed', revision };
       for await (const batch of datastore.watch(prefix, revision, signal)) {
         yield { kind: 'changes', batch };
+        last = newestWrite(last, batch.changes.flatMap(writtenBy));
       }
     } catch (error) {
       if (!signal.aborted) yield { kind: 'broken', error };
     }
     await pause(delays.next().value, signal);
   }
+}
+
+async function isHistoryOf(
+  datastore: Datastore,
+  last: KeyValue,
+  signal: AbortSignal,
+): Promise<boolean> {
+  return (await datastore.hasWritten?.(last, signal)) ?? false;
+}
+
+function writtenBy({
+  key,
+  value,
+  modRevision,
+}: ChangeBatch['changes'][number]): readonly KeyValue[] {
+  return value === undefined ? [] : [{ key, value, modRevision }];
+}
+
+function newestWrite(
+  last: KeyValue | undefined,
+  writes: readonly KeyValue[],
+): KeyValue | undefined {
+  return writes.reduce(
+    (newest, one) => (newest === undefined || one.modRevision > newest.modRevision ? one : newest),
+    last,
+  );
 }

@@ -2,10 +2,15 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
+import { CalicoError, isCalicoError } from '../errors/error.ts';
 import type { Handle } from '../model/kinds/handle.ts';
+import { nodeScope } from './cache-scope.ts';
 import { GroupWriter } from './group-writer.ts';
 import { LiveMirror } from './live-mirror.ts';
+import { followed } from './mirrored-store.fixture.ts';
+import { raced, type Race } from './raced-store.fixture.ts';
+import { UncachedView } from './uncached-view.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import type { Draft } from '../datastore/writer.ts';
 
@@ -152,4 +157,115 @@ test('a plan of writeWithNext is committed with the next plan, before it, or alo
     assert.deepEqual(order, ['waits', 'comes']);
     await writer.writeWithNext(note('alone'), signal, 1);
     assert.equal(writer.transactions, before + 2);
+  }));
+
+test('a writer that loses to faster ones again and again is not refused within seconds', () =>
+  withWriters(1, async ([fast = assert.fail()], [mirror = assert.fail()]) => {
+    const race: Race = { beforeCommit: undefined };
+    const slow = new GroupWriter(new UncachedView(raced(mirror.datastore, race)));
+    let tried = 0;
+    const { result } = await slow.write((draft) => {
+      if (++tried <= 50) race.beforeCommit = () => fast.write(increment, signal);
+      return increment(draft);
+    }, signal);
+    assert.equal(result, tried - 1);
+  }));
+
+for (const [what, prefix, plan, race] of [
+  ['a key', '/calico/ipam/v2/handle/counter', increment, increment],
+  [
+    'the absence of new keys',
+    '/calico/resources/v3/projectcalico.org/ipreservations/',
+    (draft: Draft) => {
+      draft.put('Handle', 'h', {
+        block: { '10.0.0.0/26': [...draft.entries('IPReservation')].length },
+      });
+    },
+    (draft: Draft) => {
+      const name = `r${[...draft.entries('IPReservation')].length}`;
+      draft.put('IPReservation', name, {
+        kind: 'IPReservation',
+        apiVersion: 'projectcalico.org/v3',
+        metadata: { name },
+        spec: { reservedCIDRs: [] },
+      });
+    },
+  ],
+] as const) {
+  test(`a write that depends on ${what} and has lost for ten seconds, thirty times at least, fails and names it`, () =>
+    withWriters(1, async ([fast = assert.fail()], [mirror = assert.fail()]) => {
+      let seconds = 0;
+      const clock = mock.method(performance, 'now', () => 1000 * seconds);
+      try {
+        const raceOf: Race = { beforeCommit: undefined };
+        const slow = new GroupWriter(new UncachedView(raced(mirror.datastore, raceOf)));
+        let tried = 0;
+        const lost = slow.write((draft) => {
+          // The plan runs once more after each read.
+          raceOf.beforeCommit = () => {
+            tried++;
+            seconds += tried === 1 ? 0 : 0.3;
+            return fast.write<unknown>(race, signal);
+          };
+          plan(draft);
+        }, signal);
+        await assert.rejects(lost, (error: unknown) => {
+          assert.ok(isCalicoError(error, 'datastore/contended'), String(error));
+          assert.match(String(error), new RegExp(`write ${prefix}`));
+          return true;
+        });
+        assert.ok(tried >= 30 && seconds >= 10, `${tried} times, ${seconds} s`);
+        assert.equal(mirror.get('Handle', 'h'), undefined);
+      } finally {
+        clock.mock.restore();
+      }
+    }));
+}
+
+test('plans that cannot be read for fail, and those of the same group that need no reading succeed', () =>
+  withWriters(1, async (_, [mirror = assert.fail()]) => {
+    const { datastore } = mirror;
+    await using node = await followed(
+      {
+        ...raced(datastore, { beforeCommit: undefined }),
+        read: async () => {
+          throw new CalicoError('datastore/unavailable', { endpoint: 'x', why: 'broken' });
+        },
+        close: async () => undefined,
+      },
+      undefined,
+      nodeScope('here'),
+    );
+    const writer = new GroupWriter(node.mirror);
+    const [failed, good] = await Promise.allSettled([
+      writer.write(increment, signal),
+      writer.write((draft) => [...draft.entries('IPPool')].length, signal),
+    ]);
+    assert.equal(failed.status, 'rejected');
+    assert.match(String(failed.status === 'rejected' && failed.reason), /broken/);
+    assert.deepEqual(good.status === 'fulfilled' && good.value.result, 0);
+  }));
+
+test('plans wait while the writer is paused, after those in progress', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const first = writer.write(increment, signal);
+    await new Promise(setImmediate);
+    const resume = await writer.pause();
+    assert.equal(countOf(mirror.get('Handle', 'counter')?.value), 1);
+    let isWritten = false;
+    const second = writer.write(increment, signal).then(() => (isWritten = true));
+    await first;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(isWritten, false);
+    resume();
+    await second;
+    await mirror.reached((await writer.write(() => undefined, signal)).revision, signal);
+    assert.equal(countOf(mirror.get('Handle', 'counter')?.value), 2);
+  }));
+
+test('a caller that has given up writes nothing', () =>
+  withWriters(1, async ([writer = assert.fail()], [mirror = assert.fail()]) => {
+    const reason = new Error('it took too long');
+    await assert.rejects(writer.write(increment, AbortSignal.abort(reason)), reason);
+    assert.equal(mirror.get('Handle', 'counter'), undefined);
   }));

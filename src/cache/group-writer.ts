@@ -1,7 +1,8 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { within } from '../async/deadline.ts';
-import { CalicoError, toCalicoError } from '../errors/error.ts';
-import type { Transaction } from '../datastore/datastore.ts';
-import { expectLock, isLocked, lockedError } from './lock.ts';
+import { CalicoError, isCalicoError, toCalicoError } from '../errors/error.ts';
+import type { CommitResult, Transaction } from '../datastore/datastore.ts';
+import { expectLock, isLocked, lockedError, lockMark } from './lock.ts';
 import type { Base } from './mirror.ts';
 import { Reads } from './reads.ts';
 import { GroupDraft } from './group-draft.ts';
@@ -11,12 +12,21 @@ import type { Draft, RetryingWriter, Written } from '../datastore/writer.ts';
 
 /** A group takes no more plans once it touches this many keys; its last plan may exceed the number. */
 const enoughKeys = 100;
-const maxAttempts = 30;
+/** A plan that conflicts is tried at least this often, and for at least this long: a busy host loses to faster ones. */
+const minAttempts = 30;
+const minTriedMs = 10_000;
+/** The longest pause before a plan that conflicts is tried again grows by this with each attempt, up to the maximum. */
+const pauseStepMs = 2;
+const maxPauseMs = 20;
 
 interface Queued {
   readonly run: (draft: GroupDraft) => Outcome;
   readonly reject: (error: unknown) => void;
   attempts: number;
+  /** When it first conflicted, by the monotonic clock. */
+  conflictedAt: number | undefined;
+  /** A transaction with it and other plans was denied, so it gets one of its own. */
+  isAlone: boolean;
 }
 
 /** Resolves the caller's promise when the group is committed. */
@@ -40,11 +50,16 @@ export class GroupWriter implements RetryingWriter {
   readonly view: Reads;
   readonly #readableMs: number;
   readonly #guard: (draft: Draft) => void;
+  readonly #isRepair: boolean;
   #queue: Queued[] = [];
   /** Plans that wait to be committed with another plan, and the timer that ends the wait. */
   readonly #waiting: Queued[] = [];
   #waitTimer: NodeJS.Timeout | undefined;
   #running = false;
+  /** The group in progress. */
+  #committing: Promise<void> = Promise.resolve();
+  /** Resolves when plans may run; set while the writer is paused. */
+  #resumed: Promise<void> | undefined;
   /** Resolves when the mirror has the outcome of the last transaction; set if the mirror did not have it in time. */
   #whenHere: ((signal: AbortSignal) => Promise<void>) | undefined;
   /** Transactions committed or attempted since the start. */
@@ -52,13 +67,19 @@ export class GroupWriter implements RetryingWriter {
 
   /**
    * `readableMs`: how long a group waits until the mirror has the writes of the previous group. `guard` is called for
-   * every plan that writes; the plan fails if it throws.
+   * every plan that writes; the plan fails if it throws. A repair is also written while the datastore is locked.
    */
-  constructor(base: Base, readableMs = 5000, guard: (draft: Draft) => void = () => undefined) {
+  constructor(
+    base: Base,
+    readableMs = 5000,
+    guard: (draft: Draft) => void = () => undefined,
+    isRepair = false,
+  ) {
     this.#base = base;
     this.view = new Reads(base);
     this.#readableMs = readableMs;
     this.#guard = guard;
+    this.#isRepair = isRepair;
   }
 
   write<Result>(plan: (draft: Draft) => Result, signal: AbortSignal): Promise<Written<Result>> {
@@ -78,6 +99,20 @@ export class GroupWriter implements RetryingWriter {
     return written;
   }
 
+  /**
+   * Keeps plans waiting until the function returned is called; resolves when none is in progress any more. One pause at
+   * a time.
+   */
+  async pause(): Promise<() => void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#resumed = promise;
+    await this.#committing;
+    return () => {
+      this.#resumed = undefined;
+      resolve();
+    };
+  }
+
   /** Waiting plans come first because they were submitted earlier. */
   #enqueue(queued: readonly Queued[]): void {
     clearTimeout(this.#waitTimer);
@@ -90,7 +125,11 @@ export class GroupWriter implements RetryingWriter {
   }
 
   async #drain(): Promise<void> {
-    while (this.#queue.length > 0) await this.#commitGroup();
+    while (this.#queue.length > 0) {
+      while (this.#resumed !== undefined) await this.#resumed;
+      this.#committing = this.#commitGroup();
+      await this.#committing;
+    }
     this.#running = false;
   }
 
@@ -102,7 +141,13 @@ export class GroupWriter implements RetryingWriter {
       await this.#commit(draft, accepted);
     } catch (error) {
       const known = toCalicoError(error);
-      for (const { queued } of accepted) queued.reject(known);
+      const plans = accepted.map(({ queued }) => queued);
+      if (plans.length > 1 && isCalicoError(known, 'datastore/denied')) {
+        for (const queued of plans) queued.isAlone = true;
+        this.#queue.unshift(...plans);
+      } else {
+        for (const queued of plans) queued.reject(known);
+      }
     }
   }
 
@@ -115,9 +160,11 @@ export class GroupWriter implements RetryingWriter {
       const draft = new GroupDraft(this.view);
       const group: Queued[] = [];
       const missing = new Map<Queued, readonly ReadRequest[]>();
-      while (this.#queue.length > 0 && draft.touchedKeys < enoughKeys) {
-        const queued = this.#queue.shift();
-        if (queued === undefined) break;
+      while (draft.touchedKeys < enoughKeys) {
+        const [queued] = this.#queue;
+        const isAlone = queued?.isAlone === true || group[0]?.isAlone === true;
+        if (queued === undefined || (isAlone && group.length > 0)) break;
+        this.#queue.shift();
         const savepoint = draft.save();
         const outcome = this.#try(draft, queued);
         if (outcome === undefined) continue;
@@ -164,7 +211,10 @@ export class GroupWriter implements RetryingWriter {
       if (result.kind === 'conflict') {
         await this.view.forget({ transaction, result });
         if (result.whenHere !== undefined) throw this.#behind();
-        return this.#again(accepted.map(({ queued }) => queued));
+        return await this.#again(
+          accepted.map(({ queued }) => queued),
+          conflictOf(transaction, result),
+        );
       }
       revision = result.revision;
     }
@@ -195,10 +245,10 @@ export class GroupWriter implements RetryingWriter {
     const savepoint = draft.save();
     const before = draft.writtenKeys;
     try {
-      const wasLocked = isLocked(draft);
+      const wasLocked = isLocked(draft) && !this.#isRepair;
       const outcome = queued.run(draft);
       if (wasLocked && draft.writtenKeys > before && isLocked(draft)) {
-        throw lockedError(this.#base.datastore.endpoint);
+        throw lockedError(this.#base.datastore.endpoint, lockMark(draft));
       }
       if (draft.writtenKeys > before) this.#guard(draft);
       return outcome;
@@ -217,18 +267,35 @@ export class GroupWriter implements RetryingWriter {
     return new CalicoError('datastore/unavailable', { endpoint, why });
   }
 
-  /** Queues plans again, ahead of all others, once the mirror has the writes that conflicted with them. */
-  #again(group: readonly Queued[]): void {
+  /**
+   * Queues plans again, ahead of all others, once the mirror has the writes that conflicted with them, after a random
+   * pause: writers of one key that try again at the same moment conflict again.
+   */
+  async #again(group: readonly Queued[], key: string): Promise<void> {
+    const now = performance.now();
     const retried = group.filter((queued) => {
       queued.attempts++;
-      if (queued.attempts < maxAttempts) return true;
-      queued.reject(
-        new CalicoError('datastore/contended', { what: 'write', attempts: maxAttempts }),
-      );
+      queued.conflictedAt ??= now;
+      if (queued.attempts < minAttempts || now < queued.conflictedAt + minTriedMs) return true;
+      const { attempts } = queued;
+      queued.reject(new CalicoError('datastore/contended', { what: `write ${key}`, attempts }));
       return false;
     });
     this.#queue = [...retried, ...this.#queue];
+    const most = Math.max(0, ...retried.map(({ attempts }) => attempts));
+    if (most > 1) await sleep(Math.random() * Math.min(most * pauseStepMs, maxPauseMs));
   }
+}
+
+/** Returns a key that another writer has changed, or the prefix that it has written in. */
+function conflictOf(
+  { compares, ranges }: Transaction,
+  { current }: CommitResult & { readonly kind: 'conflict' },
+): string {
+  const changed = compares.find(
+    ({ key, modRevision }) => (current.get(key)?.modRevision ?? 0n) !== modRevision,
+  );
+  return changed?.key ?? ranges?.[0]?.prefix ?? '';
 }
 
 function queue<Result>(
@@ -241,7 +308,7 @@ function queue<Result>(
     const result = plan(draft);
     return (revision) => resolve({ result, revision });
   };
-  return { queued: { run, reject, attempts: 0 }, written };
+  return { queued: { run, reject, attempts: 0, conflictedAt: undefined, isAlone: false }, written };
 }
 
 /** Time limit for a commit, in milliseconds. */

@@ -103,6 +103,9 @@ export class LiveMirror implements Mirror {
         case 'changes':
           await this.#apply(followed.batch.revision, followed.batch.changes);
           break;
+        case 'resumed':
+          this.#inSyncSince = new Date();
+          break;
         case 'broken':
           this.#inSyncSince = undefined;
           this.#lastError = followed.error;
@@ -320,7 +323,8 @@ export class LiveMirror implements Mirror {
 
   /** All changes up to the revision have been applied. */
   #reach(revision: bigint): void {
-    this.#revision = revision;
+    // Removals that are repeated after an interruption are of earlier revisions.
+    if (revision > this.#revision) this.#revision = revision;
     this.#isWhole = true;
     this.#notify(this.#isLive, true);
     this.#waiters.settle();

@@ -2,6 +2,12 @@ import { CalicoError } from '../errors/error.ts';
 import type { Mirror } from './mirror.ts';
 import type { View } from './view.ts';
 import type { Draft } from '../datastore/writer.ts';
+import {
+  moveMarkOf,
+  withMoveMark,
+  type ClusterInformation,
+  type MoveMark,
+} from '../model/kinds/cluster-information.ts';
 
 /**
  * Calico's datastore lock, as `calicoctl datastore migrate` sets it: `datastoreReady: false` in the ClusterInformation
@@ -21,9 +27,27 @@ export function isMirrorLocked(mirror: Mirror): boolean {
   return mirror.get('ClusterInformation', lock)?.value.spec.datastoreReady === false;
 }
 
-/** Returns the error for writes to a locked datastore. */
-export function lockedError(endpoint: string): CalicoError {
-  return new CalicoError('datastore/locked', { endpoint });
+/** Returns the error for writes to a locked datastore, by the mark of the move that locked it, if any. */
+export function lockedError(endpoint: string, mark?: MoveMark): CalicoError {
+  if (mark === undefined) return new CalicoError('datastore/locked', { endpoint });
+  if (mark.state === 'moved') return new CalicoError('datastore/moved', { endpoint, to: mark.to });
+  const { node, from, to, since } = mark;
+  if (mark.state === 'restored') {
+    return new CalicoError('datastore/restoring', { endpoint, from, since });
+  }
+  if (mark.state === 'arriving') return new CalicoError('datastore/incomplete', { endpoint, from });
+  return new CalicoError('datastore/moving', { node, from, to, since });
+}
+
+/** Returns the mark of the move that locked the datastore, if one did. */
+export function lockMark(draft: Pick<Draft, 'get'>): MoveMark | undefined {
+  const present = draft.get('ClusterInformation', lock);
+  return present && moveMarkOf(present);
+}
+
+/** As `lockMark`, for a mirror. */
+export function mirrorLockMark(mirror: Mirror): MoveMark | undefined {
+  return mirror.inSync ? lockMark({ get: (kind, id) => mirror.get(kind, id)?.value }) : undefined;
 }
 
 /** Makes the commit fail if the datastore has been locked meanwhile; an unreadable lock counts as unlocked. */
@@ -34,8 +58,9 @@ export function expectLock(draft: Draft, view: View): void {
 }
 
 /**
- * Locks or unlocks the datastore; returns whether that changed anything. Throws `datastore/not-found` for a new
- * datastore.
+ * Locks or unlocks the datastore; returns whether that changed anything. Unlocking ends the lock of a move that was
+ * interrupted; one that still runs fails. Throws `datastore/not-found` for a new datastore, `datastore/moved` for one
+ * whose data was moved.
  */
 export function setLocked(draft: Draft, locked: boolean): boolean {
   const present = draft.get('ClusterInformation', lock);
@@ -43,7 +68,14 @@ export function setLocked(draft: Draft, locked: boolean): boolean {
     throw new CalicoError('datastore/not-found', { kind: 'ClusterInformation', name: lock });
   }
   if (isLocked(draft) === locked) return false;
-  const spec = { ...present.spec, datastoreReady: !locked };
-  draft.put('ClusterInformation', lock, { ...present, spec });
+  const mark = moveMarkOf(present);
+  if (mark?.state === 'moved') throw lockedError(mark.from, mark);
+  if (mark?.state === 'arriving') throw lockedError(mark.to, mark);
+  draft.put('ClusterInformation', lock, lockedForm(present, locked));
   return true;
+}
+
+function lockedForm(present: ClusterInformation, locked: boolean): ClusterInformation {
+  if (!locked) return withMoveMark(present, undefined);
+  return { ...present, spec: { ...present.spec, datastoreReady: false } };
 }

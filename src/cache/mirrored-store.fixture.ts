@@ -35,6 +35,8 @@ export async function followed(
 /** An empty datastore in memory with a mirror that follows it until it is disposed of. */
 export interface MirroredStore extends Followed {
   readonly writer: GroupWriter;
+  /** Below the mirror: it accepts values of any form. */
+  readonly datastore: Datastore;
 }
 
 /**
@@ -45,8 +47,10 @@ export async function openMirroredStore(
   seen: (store: Datastore) => Datastore = (store) => store,
   waitMs?: number,
 ): Promise<MirroredStore> {
-  const following = await followed(seen(await openSqliteStore(':memory:')), waitMs);
+  const datastore = seen(await openSqliteStore(':memory:'));
+  const following = await followed(datastore, waitMs);
   return {
+    datastore,
     mirror: following.mirror,
     writer: new GroupWriter(following.mirror, waitMs),
     [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),
@@ -71,6 +75,7 @@ export async function openNodeStore(node: string): Promise<MirroredStore> {
   await store.commit({ compares: [], writes }, AbortSignal.timeout(600_000));
   const following = await followed(store, undefined, nodeScope(node));
   return {
+    datastore: store,
     mirror: following.mirror,
     writer: new GroupWriter(following.mirror),
     [Symbol.asyncDispose]: () => following[Symbol.asyncDispose](),

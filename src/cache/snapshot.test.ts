@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -121,6 +122,51 @@ test('changes in quick succession are saved once, and nothing is written while n
     assert.deepEqual([(await stat(file)).ino, (await stat(file)).mtimeMs], [ino, mtimeMs]);
     await Promise.all([running.stop(), saving.stop()]);
     assert.equal((await stat(file)).ino, ino, 'nothing is written at the end');
+    await store.close();
+  }));
+
+test('a policy that cannot be read is in the snapshot, or in the changes since, and is as unreadable from there', () =>
+  inFolder(async (folder) => {
+    const store = await openSqliteStore(join(folder, 'calico.db'));
+    const file = join(folder, 'snapshot.json');
+    const kind = 'GlobalNetworkPolicy';
+    const key = (id: string) =>
+      `/calico/resources/v3/projectcalico.org/globalnetworkpolicies/${id}`;
+    const write = (id: string, value: string | undefined) =>
+      store.commit({ compares: [], writes: [{ key: key(id), value }] }, signal);
+    await write('before', '{"spec": 1}');
+    const mirror = new LiveMirror(store);
+    await using running = inBackground((stop) => mirror.run(stop));
+    // Later changes are in the second file only.
+    const options = { mirror, file, work, settleMs: 600_000 };
+    await using saving = inBackground((stop) => keepSnapshot(options, stop));
+    /** What a daemon that starts without the datastore knows. */
+    const known = async () => {
+      const later = new LiveMirror(
+        awayUntil(store, () => false),
+        () => readSnapshot(file, store),
+      );
+      await using reading = inBackground((stop) => later.run(stop));
+      while (!later.inSync) await new Promise((resolve) => setTimeout(resolve, 5));
+      await reading.stop();
+      return [...later.allUnreadable(kind)].map(([id, { text }]) => `${id} ${text}`).toSorted();
+    };
+    const becomes = async (...expected: readonly string[]) => {
+      while ((await known()).join('\n') !== expected.join('\n')) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    };
+    await mirror.reached(0n, signal);
+    while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 5));
+    await becomes('before {"spec": 1}');
+    await write('later', '{"spec": 2}');
+    await becomes('before {"spec": 1}', 'later {"spec": 2}');
+    await write('later', '{"spec": 3}');
+    await becomes('before {"spec": 1}', 'later {"spec": 3}');
+    await write('before', undefined);
+    await becomes('later {"spec": 3}');
+    await Promise.all([running.stop(), saving.stop()]);
+    await becomes('later {"spec": 3}');
     await store.close();
   }));
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { saveOnChange } from '../async/save-on-change.ts';
 import { replaceFile } from '../async/replace-file.ts';
 import type { Work } from '../async/supervise.ts';
-import type { Datastore } from '../datastore/datastore.ts';
+import type { Datastore, KnownCluster } from '../datastore/datastore.ts';
 import { describe, hasErrorCode } from '../errors/error.ts';
 import { entryKinds, entryTypeOf, type EntryKind } from '../model/kinds/index.ts';
 import { encodeBrief } from './cache-scope.ts';
@@ -27,6 +27,8 @@ const head = z.object({
   endpoint: z.string(),
   /** The cluster that the snapshot is of. Earlier versions did not save it. */
   cluster: z.string().optional(),
+  /** The revision that the cluster had reached. Earlier versions did not save it. */
+  reached: z.string().regex(/^\d+$/).transform(BigInt).optional(),
   savedAt: z.iso.datetime().transform((text) => new Date(text)),
 });
 
@@ -58,6 +60,25 @@ export async function readSnapshot(
   }
 }
 
+/** Returns the cluster that a snapshot is of; `undefined` without a snapshot or an ID. */
+export async function snapshotCluster(file: string): Promise<KnownCluster | undefined> {
+  try {
+    await using handle = await open(file);
+    for await (const line of handle.readLines()) {
+      const { cluster, reached = 0n } = parseHead(line);
+      return cluster === undefined ? undefined : { cluster, reached };
+    }
+  } catch {
+    // Whoever reads all of it reports what is wrong.
+  }
+  return undefined;
+}
+
+function parseHead(line: string): z.infer<typeof head> {
+  if (!line.endsWith(beforeEntries)) throw new Error('not a snapshot');
+  return head.parse(JSON.parse(`${line.slice(0, -beforeEntries.length)}}`));
+}
+
 function isOf(
   { cluster, endpoint }: Pick<Datastore, 'cluster' | 'endpoint'>,
   saved: z.infer<typeof head>,
@@ -83,8 +104,7 @@ async function readLines(file: string): Promise<Snapshot & z.infer<typeof head>>
   for await (const line of handle.readLines()) {
     last = line;
     if (found === undefined) {
-      if (!line.endsWith(beforeEntries)) throw new Error('not a snapshot');
-      found = head.parse(JSON.parse(`${line.slice(0, -beforeEntries.length)}}`));
+      found = parseHead(line);
     } else if (line !== afterEntries && line !== '') {
       entries.push(entry.parse(JSON.parse(line.replace(/,$/, ''))));
     }
@@ -104,13 +124,16 @@ export async function keepSnapshot(
     readonly mirror: Mirror;
     readonly file: string;
     readonly work: Work;
+    /** Reports whether the datastore may be unavailable when the daemon starts; without it, nothing is saved. */
+    readonly isNeeded?: () => boolean;
     /** Delay between a change and the save, in which more changes are collected; in milliseconds. */
     readonly settleMs?: number;
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, file, work, settleMs = usualSettleMs } = options;
+  const { mirror, file, work, isNeeded = () => true, settleMs = usualSettleMs } = options;
   const since = new SnapshotChanges(file);
+  let unreadable: ReadonlyMap<string, string> = new Map();
   try {
     await saveOnChange(
       {
@@ -120,13 +143,24 @@ export async function keepSnapshot(
         settleMs,
         subscribe: (changed) =>
           mirror.subscribe(({ changes, briefs, isLive }) => {
-            if (!isLive || changes.length + briefs.length === 0) return;
+            if (!isLive || !isNeeded()) return;
+            // Values that cannot be read are not reported as changes.
+            const [before, now] = [unreadable, unreadableTexts(mirror)];
+            unreadable = now;
+            const texts = [...now].filter(([key, text]) => before.get(key) !== text);
+            const isGone = [...before.keys()].some((key) => !now.has(key));
+            if (changes.length + briefs.length + texts.length === 0 && !isGone) return;
             // The slices of a listing are too many, and useless one by one.
-            if (mirror.isWhole) since.note(textsOf(mirror, [...changes, ...briefs]));
-            else since.stop();
+            if (mirror.isWhole) {
+              const gone = [...before.keys()].map((key) => [key, null] as const);
+              const changed = textsOf(mirror, [...changes, ...briefs]);
+              since.note(new Map([...gone, ...changed, ...now]));
+            } else since.stop();
             changed();
           }),
-        save: (stopped) => saveSnapshot({ mirror, file, since }, stopped),
+        save: async (stopped) => {
+          if (isNeeded()) await saveSnapshot({ mirror, file, since }, stopped);
+        },
         work,
       },
       signal,
@@ -159,6 +193,7 @@ async function saveSnapshot(
       format: snapshotFormat,
       endpoint: mirror.datastore.endpoint,
       cluster: mirror.datastore.cluster,
+      reached: mirror.datastore.reached?.toString(),
       savedAt,
     };
     await target.write(`${JSON.stringify(saved).slice(0, -1)}${beforeEntries}`);
@@ -182,16 +217,23 @@ function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
   const wholes = [...mirror.cached(kind).values()];
   const briefs = [...mirror.cachedInBrief(kind).values()];
   const encodeInBrief = encodeBrief[kind];
+  const unreadable = [...mirror.allUnreadable(kind)];
   return {
-    count: wholes.length + briefs.length,
+    count: wholes.length + briefs.length + unreadable.length,
     /** Returns a slice of the entries as lines. */
     lines: (from: number, count: number) => {
-      const later = Math.max(from - wholes.length, 0);
+      const slice = <T>(list: readonly T[], before: number) =>
+        list.slice(Math.max(from - before, 0), Math.max(from + count - before, 0));
       return [
-        ...wholes.slice(from, from + count).map(({ id, value }) => [key(id), encode(value)]),
-        ...briefs
-          .slice(later, Math.max(from + count - wholes.length, 0))
-          .map(({ id, value }) => [key(id), encodeInBrief?.(id, value)]),
+        ...slice(wholes, 0).map(({ id, value }) => [key(id), encode(value)]),
+        ...slice(briefs, wholes.length).map(({ id, value }) => [
+          key(id),
+          encodeInBrief?.(id, value),
+        ]),
+        ...slice(unreadable, wholes.length + briefs.length).map(([id, { text }]) => [
+          key(id),
+          text,
+        ]),
       ]
         .map((line) => JSON.stringify(line))
         .join(',\n');
@@ -206,6 +248,20 @@ function textsOf(
 ): ReadonlyMap<string, string | null> {
   return new Map(
     changes.map(({ kind, id }) => [entryTypeOf[kind].key(id), textOf(mirror, kind, id) ?? null]),
+  );
+}
+
+/**
+ * Returns the texts that cannot be read, by key. They are saved like all others: a policy that is invalid denies what it
+ * selects, which it must also do after a boot without the datastore.
+ */
+function unreadableTexts(mirror: Mirror): ReadonlyMap<string, string> {
+  return new Map(
+    entryKinds.flatMap((kind) =>
+      [...mirror.allUnreadable(kind)].map(
+        ([id, { text }]) => [entryTypeOf[kind].key(id), text] as const,
+      ),
+    ),
   );
 }
 

@@ -35,6 +35,6 @@ export function decodeEntry<Value>(
     return { id, value: decode(key, value), modRevision };
   } catch (error) {
     const isKnown = isCalicoError(error, 'datastore/corrupt');
-    return { why: isKnown ? error.detail.why : describe(error), modRevision };
+    return { why: isKnown ? error.detail.why : describe(error), text: value, modRevision };
   }
 }

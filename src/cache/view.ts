@@ -12,6 +12,8 @@ export interface Stored<Value> {
 /** A stored value that cannot be read. */
 export interface Unreadable {
   readonly why: string;
+  /** The stored text. */
+  readonly text: string;
   readonly modRevision: bigint;
 }
 

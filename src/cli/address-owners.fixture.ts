@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { applyResource, deleteResource } from './resource-plans.ts';
+import { applyResource, deleteResource } from './resources/resource-plans.ts';
 import type { Datastore } from '../datastore/datastore.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import { raced, type Race } from '../cache/raced-store.fixture.ts';

@@ -5,6 +5,8 @@ import type { Store } from './store.ts';
 /** The context of every command. */
 export interface CliContext {
   readonly out: (text: string) => void;
+  /** Reports the progress of a command that takes time, a line at a time, on standard error. */
+  readonly progress: (line: string) => void;
   readonly readInput: () => Promise<string>;
   /** Reads the settings from environment and file; throws `config/…`. */
   readonly settings: () => Settings;

@@ -6,10 +6,20 @@ const answerMs = 5000;
 
 /** Requests the status of the running daemon. Throws `cli/not-running`. */
 export async function fetchStatus(socket: string): Promise<StatusReport> {
+  const report = await fetchReport(socket, '/status');
   try {
-    const { status, text } = await get(socket, '/status');
+    return statusReport.parse(report);
+  } catch (error) {
+    throw new CalicoError('cli/not-running', { socket, why: describe(error) }, { cause: error });
+  }
+}
+
+/** Requests another report of the running daemon, as JSON. Throws `cli/not-running`. */
+export async function fetchReport(socket: string, path: string): Promise<unknown> {
+  try {
+    const { status, text } = await get(socket, path);
     if (status !== 200) throw new Error(`HTTP status ${status}: ${text}`);
-    return statusReport.parse(JSON.parse(text));
+    return JSON.parse(text);
   } catch (error) {
     throw new CalicoError('cli/not-running', { socket, why: describe(error) }, { cause: error });
   }

@@ -1,5 +1,12 @@
+import { rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { cleanThisHost } from '../agent/reclaim/clean.ts';
+import { datastoreAccess } from '../cluster/datastore-access.ts';
+import { Bird, birdFolder } from '../bird/bird.ts';
+import { emptyConfigText } from '../bird/config-text.ts';
+import { hostRulesFile, readHostRules, restoreHostRules } from '../dataplane/host-rules-file.ts';
+import { openKernelSockets } from '../dataplane/kernel-sockets.ts';
+import { ToolRunner } from '../dataplane/process.ts';
 import { checkStart } from '../host/check-start.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import { CalicoError } from '../errors/error.ts';
@@ -8,13 +15,14 @@ import type { CliContext } from './context.ts';
 import { isRunning } from './control-client.ts';
 
 const cleanMs = 60_000;
+const restoreMs = 20_000;
 
 interface CleanOptions {
   readonly list?: true;
   readonly keep?: string;
 }
 
-/** `run` and `clean`. */
+/** `run`, `clean` and `restore-host-rules`, which a unit runs at boot. */
 export function addHostCommands(
   program: Command,
   context: CliContext,
@@ -25,7 +33,7 @@ export function addHostCommands(
     .description('run the daemon: Docker plugin and node agent')
     .option('--check', 'validate settings and datastore, and exit')
     .action(async ({ check }: { readonly check?: true }) => {
-      if (check) await checkStart(context.settings());
+      if (check) await checkStart(datastoreAccess(context.settings(), 'node'));
       else await run();
     });
   program
@@ -38,6 +46,21 @@ export function addHostCommands(
     .action(({ list, keep }: CleanOptions) =>
       list ? listNetworks(context) : clean(context, (keep ?? '').split(',')),
     );
+  program
+    .command('restore-host-rules', { hidden: true })
+    .description('write the saved rules of host endpoints to the kernel, unless it has rules')
+    .action(async () => {
+      const saved = readHostRules(hostRulesFile(context.settings()));
+      if (saved === undefined) return;
+      const sockets = openKernelSockets();
+      try {
+        const { ipset } = sockets;
+        const signal = AbortSignal.timeout(restoreMs);
+        await restoreHostRules(saved, { ipset, runner: new ToolRunner() }, signal);
+      } finally {
+        sockets.close();
+      }
+    });
 }
 
 async function clean(context: CliContext, keep: readonly string[]): Promise<void> {
@@ -46,6 +69,10 @@ async function clean(context: CliContext, keep: readonly string[]): Promise<void
     const why = 'the daemon is running; stop it first: systemctl stop calico-cnm';
     throw new CalicoError('cli/bad-argument', { what: 'clean', why });
   }
+  const bird = new Bird(birdFolder(controlSocket), new ToolRunner());
+  await bird.stop(emptyConfigText(bird.logFile), AbortSignal.timeout(cleanMs));
+  rmSync(birdFolder(controlSocket), { recursive: true, force: true });
+  rmSync(hostRulesFile(context.settings()), { force: true });
   const forwarding = new Ipv6Forwarding(controlSocket);
   await cleanThisHost(forwarding, new Set(keep), AbortSignal.timeout(cleanMs));
 }

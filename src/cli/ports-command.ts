@@ -1,7 +1,10 @@
 import type { Command } from 'commander';
+import type { View } from '../cache/view.ts';
 import { CalicoError } from '../errors/error.ts';
 import { nodeName } from '../host/node-name.ts';
 import { addressAndPort } from '../ip/address.ts';
+import { namespaceOfNetwork } from '../model/kinds/docker-network.ts';
+import { defaultNamespace } from '../model/namespaces.ts';
 import { publishedPorts } from '../model/published-port.ts';
 import {
   endpointIdsOf,
@@ -24,13 +27,23 @@ export function addPortsCommand(program: Command, context: CliContext): void {
       const node = nodeName(context.settings());
       const endpoints = await context.withStore(({ look }) =>
         look((view) =>
-          [...view.list('WorkloadEndpoint', endpointIdsOf(node)).values()]
+          namespacesOf(view, node)
+            .flatMap((name) => [
+              ...view.list('WorkloadEndpoint', endpointIdsOf(node, name)).values(),
+            ])
             .map(({ value }) => value)
             .filter(({ spec }) => spec.node === node),
         ),
       );
       context.out(name === undefined ? formatAll(endpoints) : formatOne(endpoints, name));
     });
+}
+
+/** Returns the namespaces of the endpoints of a host: those of its networks. */
+function namespacesOf(view: View, node: string): readonly string[] {
+  const networks = [...view.list('DockerNetwork', `${node}/`).values()].map(({ value }) => value);
+  const own = networks.filter((network) => network.node === node).map(namespaceOfNetwork);
+  return [...new Set([defaultNamespace, ...own])];
 }
 
 function formatOne(endpoints: readonly WorkloadEndpoint[], name: string): string {

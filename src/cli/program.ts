@@ -1,23 +1,26 @@
 import { randomUUID } from 'node:crypto';
 import { Command, CommanderError, Option } from 'commander';
 import { loadSettings } from '../config/load.ts';
-import { datastoreOptions } from '../host/from-settings.ts';
+import { datastoreAccess } from '../cluster/datastore-access.ts';
 import { createStamp } from '../model/stamp.ts';
 import { describe } from '../errors/error.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { version } from '../version.ts';
-import { addContainerCommands } from './container-commands.ts';
+import { addClusterCommands } from './cluster/cluster-commands.ts';
+import { addBgpCommands } from './bgp/bgp-commands.ts';
+import { addContainerCommands } from './profiles/container-commands.ts';
 import type { CliContext } from './context.ts';
 import { fetchStatus } from './control-client.ts';
 import { addDatastoreCommands } from './datastore-commands.ts';
 import { addHostCommands } from './host-commands.ts';
 import { addIpamCommands } from './ipam-commands.ts';
-import { addNetworkCommands } from './network-commands.ts';
-import { addNodeCommands } from './node-commands.ts';
+import { addNetworkCommands } from './networks/network-commands.ts';
+import { addNodeCommands } from './nodes/node-commands.ts';
+import { addPolicyCommands } from './policy/policy-commands.ts';
 import { addPortsCommand } from './ports-command.ts';
 import { asPermission } from './permission.ts';
-import { addProfileCommands } from './profile-commands.ts';
-import { addResourceCommands } from './resource-commands.ts';
+import { addProfileCommands } from './profiles/profile-commands.ts';
+import { addResourceCommands } from './resources/resource-commands.ts';
 import { formatStatus } from './status-text.ts';
 import { withStore } from './store.ts';
 
@@ -39,9 +42,10 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
   const settings = () => loadSettings(world.environment, world.settingsFile).settings;
   const context: CliContext = {
     out: world.out,
+    progress: (line) => world.error(`${line}\n`),
     readInput: world.readInput,
     settings,
-    withStore: (use) => withStore(datastoreOptions(settings()), use),
+    withStore: (use) => withStore(datastoreAccess(settings(), 'admin'), use),
     stamp: createStamp({ now: () => new Date(), uuid: randomUUID }),
     setStatus: (changed) => {
       status = changed;
@@ -74,12 +78,15 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     });
   addResourceCommands(program, context);
   addProfileCommands(program, context);
+  addPolicyCommands(program, context);
   addContainerCommands(program, context);
   addNetworkCommands(program, context);
   addIpamCommands(program, context);
   addNodeCommands(program, context);
+  addBgpCommands(program, context);
   addPortsCommand(program, context);
   addDatastoreCommands(program, context);
+  addClusterCommands(program, context);
   program
     .command('version')
     .description('print the version')

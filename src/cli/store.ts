@@ -24,13 +24,16 @@ export interface Store {
 
 /** Timeout for all datastore operations of one command; reading all resources of a large kind takes time. */
 const longestMs = 120_000;
+/** The only member of a cluster restarts within 2 s, on a slow host within some more. */
+export const refusedMs = 6000;
 
 /** Opens the datastore and closes it after use; throws `datastore/…`. */
 export async function withStore<T>(
   options: DatastoreOptions,
   use: (store: Store) => Promise<T>,
 ): Promise<T> {
-  const datastore = await openDatastore(options);
+  const patient = options.kind === 'etcd' ? { ...options, refusedMs } : options;
+  const datastore = await openDatastore(patient);
   const signal = AbortSignal.timeout(longestMs);
   try {
     const writer = new GroupWriter(new UncachedView(datastore));

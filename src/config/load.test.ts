@@ -89,6 +89,23 @@ const examples: { readonly [K in SettingKey]: Example } = {
       ['a_b', /lower-case DNS name/],
     ],
   },
+  labels: {
+    taken: [
+      ['*', ['*']],
+      ['com.example.*, role', ['com.example.*', 'role']],
+    ],
+    refused: [
+      ['a,,b', /must be a list of label keys/],
+      ['*.role', /"\*\.role" is none/],
+    ],
+  },
+  dnsTrustedServers: {
+    taken: [
+      ['192.0.2.53', ['192.0.2.53']],
+      ['192.0.2.53, 2001:db8::53', ['192.0.2.53', '2001:db8::53']],
+    ],
+    refused: [['dns.example.com', /"dns\.example\.com" is none/]],
+  },
   nodeNameFile: anyText('/tmp/a', '/tmp/b'),
   ip: {
     taken: [
@@ -159,6 +176,14 @@ const examples: { readonly [K in SettingKey]: Example } = {
   startFailedContainers: flag,
   createProfiles: flag,
   removedRuleFlows: words('keep', 'end'),
+  bgp: {
+    taken: [
+      ['auto', 'auto'],
+      ['OFF', 'off'],
+    ],
+    refused: [['on', /must be one of auto, off/]],
+  },
+  bgpPasswordDirectory: anyText('/etc/a', '/etc/b'),
   namesAcrossHosts: flag,
   noDefaultPools: flag,
   ipv4PoolCidr: network,

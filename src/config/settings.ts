@@ -259,6 +259,31 @@ export const settingsSchema = z.object({
     help: 'true: read Profiles and labels from Docker labels of containers; false: from networks and endpoint options only',
     formerName: 'CALICO_LIBNETWORK_LABEL_ENDPOINTS',
   }),
+  labels: z
+    .string()
+    .transform((value, context): readonly string[] => {
+      const patterns = value.split(',').map((one) => one.trim());
+      const bad = patterns.find((one) => one === '' || one.slice(0, -1).includes('*'));
+      if (bad === undefined) return patterns;
+      context.addIssue({
+        code: 'custom',
+        message: `must be a list of label keys, each with a * at the end at most; "${bad}" is none`,
+      });
+      return z.NEVER;
+    })
+    .prefault(
+      [
+        'org.projectcalico.label.*',
+        'com.docker.compose.project',
+        'com.docker.compose.service',
+        'com.docker.network.name',
+        'com.docker.container.name',
+      ].join(','),
+    )
+    .register(settingMeanings, {
+      name: 'CALICO_LABELS',
+      help: 'labels of containers that selectors of policies match: keys, separated by commas; a * at the end is any text, * alone takes all',
+    }),
   createProfiles: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_CREATE_PROFILES',
     help: 'true: create a Profile for every new network; false: containers have only the Profiles assigned to them',
@@ -286,10 +311,38 @@ export const settingsSchema = z.object({
     name: 'CALICO_REMOVED_RULE_FLOWS',
     help: 'connections allowed by a rule that is removed: keep or end',
   }),
+  bgp: choice(['auto', 'off']).prefault('auto').register(settingMeanings, {
+    name: 'CALICO_BGP',
+    help: 'auto: BGP by BIRD if it is enabled in the datastore (calico-cnm bgp enable); off: never on this host',
+  }),
+  bgpPasswordDirectory: text.prefault('/etc/calico/bgp-passwords').register(settingMeanings, {
+    name: 'CALICO_BGP_PASSWORD_DIR',
+    help: 'directory of the password files of BGP peers, NAME/KEY for a secretKeyRef with this name and key',
+  }),
   namesAcrossHosts: flag.prefault('true').register(settingMeanings, {
     name: 'CALICO_NAMES_ACROSS_HOSTS',
     help: 'true: containers resolve names of containers on other hosts; false: only those on their own host',
   }),
+  dnsTrustedServers: z
+    .string()
+    .transform((value, context): readonly string[] => {
+      const servers = value
+        .split(',')
+        .map((one) => one.trim())
+        .filter((one) => one !== '');
+      const bad = servers.find((one) => tryParseAddress(one) === undefined);
+      if (bad === undefined) return servers;
+      context.addIssue({
+        code: 'custom',
+        message: `must be addresses of name servers; "${bad}" is none`,
+      });
+      return z.NEVER;
+    })
+    .prefault('')
+    .register(settingMeanings, {
+      name: 'CALICO_DNS_TRUSTED_SERVERS',
+      help: 'name servers that resolve the domain names of network sets, separated by commas; without it those of /etc/resolv.conf',
+    }),
   noDefaultPools: flag.prefault('false').register(settingMeanings, {
     name: 'NO_DEFAULT_POOLS',
     help: 'true: create no IP pools at first start',
@@ -333,7 +386,7 @@ export const retiredSettings: ReadonlyMap<string, string> = new Map([
   ['CALICO_LIBNETWORK_LABEL_POLL_TIMEOUT', 'labels are read before the first packet'],
   [
     'CALICO_LIBNETWORK_NAMESPACE',
-    'endpoints are written to namespace libnetwork; other namespaces are read',
+    'networks choose the namespace of their endpoints (-o namespace=NAME); other namespaces are read',
   ],
   ['CALICO_LIBNETWORK_ENABLED', 'the driver is always enabled'],
 ]);

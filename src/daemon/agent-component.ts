@@ -1,7 +1,9 @@
 import { Agent } from '../agent/agent.ts';
+import { trustedResolver } from '../agent/trusted-resolver.ts';
 import { openDrivers } from '../agent/kernel.ts';
 import { logUnenforced } from '../agent/status/unenforced.ts';
 import { HostPortReservations } from '../dataplane/host-ports/host-port-reservations.ts';
+import { hostRulesFile } from '../dataplane/host-rules-file.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
@@ -47,7 +49,9 @@ export function createAgentComponent(
     statics: { endpointToHostAction: settings.endpointToHostAction },
     ipv6Forwarding: new Ipv6Forwarding(settings.controlSocket, (text) => log.warn(text)),
     resolvesNames: settings.namesAcrossHosts,
+    resolveTrusted: trustedResolver(settings.dnsTrustedServers),
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
+    hostRulesFile: hostRulesFile(settings),
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
   const onAddresses = new Set<() => void>();

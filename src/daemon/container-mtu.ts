@@ -2,7 +2,8 @@ import type { Mirror } from '../cache/mirror.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { cidrContains } from '../ip/cidr.ts';
 import { peerOf } from '../routing/peers.ts';
-import { containerMtuBytes, configurationsOf, vxlanSettings } from '../routing/vxlan-settings.ts';
+import { configurationsOf } from '../model/kinds/felix-configuration.ts';
+import { containerMtuBytes, tunnelSettings } from '../routing/tunnels.ts';
 
 /**
  * Returns the MTU in bytes for a container with these addresses, on a host whose uplink has this MTU: less if one of
@@ -22,7 +23,7 @@ export function mtuOfContainer(
   const [ofNode, ofAll] = configurationsOf(node).map(
     (name) => mirror.get('FelixConfiguration', name)?.value,
   );
-  return containerMtuBytes(pools, vxlanSettings(ofNode, ofAll), uplinkBytes);
+  return containerMtuBytes(pools, tunnelSettings(ofNode, ofAll), uplinkBytes);
 }
 
 /** Returns the addresses of the Node of this host, by which other hosts reach it. */

@@ -3,6 +3,7 @@ import { hostRoutingChecks, hostRoutingOf } from '../agent/status/host-routing.t
 import { otherChainChecks } from '../agent/status/other-chains.ts';
 import { statusReport } from '../agent/status/status.ts';
 import { dockerChecks, installChecks } from '../agent/status/install-checks.ts';
+import { movePath, moveRequest } from '../cluster/moving/request.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
 import { prefixRanges } from '../driver/endpoints/extra-addresses.ts';
@@ -10,10 +11,12 @@ import { connectedRanges, dockerAddressPools } from '../host/networks.ts';
 import { startControlServer, type ControlServer } from '../telemetry/control-server.ts';
 import { version } from '../version.ts';
 import type { AgentComponent } from './agent-component.ts';
+import type { BgpComponent } from './bgp-component.ts';
 import type { DockerComponent } from './docker-component.ts';
 import type { Common } from './common.ts';
 import { lastConflict } from './host-lock.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
+import type { DataMover } from './data-mover.ts';
 import { backgroundCheck } from './supervision.ts';
 
 /** Starts the server for `calico-cnm status` and for metrics. */
@@ -22,7 +25,9 @@ export function startControlComponent(
   parts: {
     readonly store: DatastoreComponent;
     readonly agent: AgentComponent;
+    readonly bgp: BgpComponent;
     readonly docker: DockerComponent;
+    readonly mover: DataMover;
     readonly firewall: ChosenBackend;
     readonly socketFiles: readonly string[];
   },
@@ -41,6 +46,7 @@ export function startControlComponent(
   return startControlServer({
     file: settings.controlSocket,
     metrics,
+    reports: { '/bgp': parts.bgp.report },
     status: async () => {
       metrics.quarantined.set(local.quarantined().length);
       return statusReport({
@@ -59,6 +65,10 @@ export function startControlComponent(
         hostProblems: parts.docker.problems(),
         moreChecks: [
           ...parts.docker.nodeChecks(),
+          ...parts.docker.networkChecks(),
+          ...parts.mover.checks(),
+          ...(await parts.bgp.checks()),
+          ...parts.store.restored.checks(),
           backgroundCheck(supervisor.reports()),
           ...installChecks(lastConflict(dirname(settings.controlSocket))),
           ...otherChainChecks((isRequested) => listFilterChains(sockets.netfilter, isRequested)),
@@ -66,6 +76,9 @@ export function startControlComponent(
           ...(await dockerChecks({ docker, mirror, node }, signal)),
         ],
       });
+    },
+    commands: {
+      [movePath]: async (body, progress) => parts.mover.move(moveRequest.parse(body), progress),
     },
     work: () => ({
       forks: runner.forks,

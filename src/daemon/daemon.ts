@@ -6,8 +6,11 @@ import type { SocketFile } from '../driver/plugin/socket-file.ts';
 import { version } from '../version.ts';
 import { createAgentComponent } from './agent-component.ts';
 import { startControlComponent } from './control-component.ts';
+import { createClusterComponent } from './cluster-component.ts';
 import { createDockerComponent } from './docker-component.ts';
+import { createBgpComponent } from './bgp-component.ts';
 import { createCommon } from './common.ts';
+import { DataMover } from './data-mover.ts';
 import { ServiceManager } from './service-manager.ts';
 import { openDatastoreComponent, type DatastoreComponent } from './datastore-component.ts';
 import { startWatchdog } from './watchdog.ts';
@@ -41,8 +44,17 @@ export async function runDaemon(
   const store = await openDatastoreComponent(common);
   opened.store = store;
   const agent = createAgentComponent(common, { mirror: store.mirror, firewall });
-  const docker = createDockerComponent(common, store, agent);
-  const working = [agent.run(), store.run()];
+  const bgp = createBgpComponent(common, { mirror: store.mirror, writer: store.writer, agent });
+  const mover = new DataMover(common, store);
+  const docker = createDockerComponent(common, store, agent, (stop) => mover.settleFirst(stop));
+  const cluster = createClusterComponent(common, store);
+  const working = [
+    agent.run(),
+    store.run(),
+    cluster.run(),
+    bgp.run(),
+    common.keep('interrupted moves', (work) => mover.settle(work, signal)),
+  ];
   const socketFiles = ['calico.sock', 'calico-ipam.sock'].map((file) =>
     join(settings.pluginDirectory, file),
   );
@@ -50,7 +62,9 @@ export async function runDaemon(
   const control = await startControlComponent(common, {
     store,
     agent,
+    bgp,
     docker,
+    mover,
     firewall,
     socketFiles,
   });

@@ -2,25 +2,27 @@ import { dirname, join } from 'node:path';
 import { GroupWriter } from '../cache/group-writer.ts';
 import { nodeScope } from '../cache/cache-scope.ts';
 import { LiveMirror } from '../cache/live-mirror.ts';
-import { keepSnapshot, readSnapshot } from '../cache/snapshot.ts';
-import type { Datastore } from '../datastore/datastore.ts';
+import { keepSnapshot, readSnapshot, snapshotCluster } from '../cache/snapshot.ts';
+import { MovableDatastore } from '../datastore/movable-datastore.ts';
 import { openDatastore } from '../datastore/open-datastore.ts';
 import { indexLocalEndpoints, type LocalEndpoints } from '../driver/endpoints/local-endpoints.ts';
 import { keepTagsShared } from '../driver/endpoints/shared-tags.ts';
-import { datastoreOptions } from '../host/from-settings.ts';
+import { datastoreAccess } from '../cluster/datastore-access.ts';
 import { LastAddresses } from '../ipam/docker/last-addresses.ts';
 import { keepLastAddresses, readLastAddresses } from '../ipam/maintenance/keep-last-addresses.ts';
 import { hostIdentity } from '../host/node-identity.ts';
 import { hostInterfaces } from '../host/node-addresses.ts';
 import type { Common } from './common.ts';
 import { NodePresence } from './node-presence.ts';
+import { RestoredDatastore } from './restored-datastore.ts';
 
 /** The datastore and its copy in memory. */
 export interface DatastoreComponent {
-  readonly datastore: Datastore;
+  readonly datastore: MovableDatastore;
   readonly mirror: LiveMirror;
   readonly writer: GroupWriter;
   readonly presence: NodePresence;
+  readonly restored: RestoredDatastore;
   readonly local: LocalEndpoints;
   readonly last: LastAddresses;
   /** Follows it until the daemon's signal is aborted. */
@@ -29,14 +31,20 @@ export interface DatastoreComponent {
 
 export async function openDatastoreComponent(common: Common): Promise<DatastoreComponent> {
   const { settings, node, log, supervisor, keep, signal, sockets } = common;
-  const datastore = await openDatastore(datastoreOptions(settings));
+  const opened: { restored?: RestoredDatastore } = {};
+  const datastore = new MovableDatastore(
+    await openDatastore(datastoreAccess(settings, 'node')),
+    async (after) => opened.restored?.takeUp(after),
+  );
   const { snapshotFile: file } = settings;
   const warn = (text: string) => log.warn(text);
   // The SQLite file of one host is always available; a shared datastore may not be.
-  const isRemote = settings.etcdEndpoints !== undefined;
+  const isRemote = () => datastore.leases !== undefined;
+  const known = isRemote() ? await snapshotCluster(file) : undefined;
+  if (known !== undefined) datastore.store.expectCluster?.(known);
   const mirror = new LiveMirror(
     datastore,
-    async () => (isRemote ? readSnapshot(file, datastore, warn) : undefined),
+    async () => (isRemote() ? readSnapshot(file, datastore, warn) : undefined),
     supervisor.work('mirror listeners'),
     undefined,
     nodeScope(node),
@@ -44,10 +52,18 @@ export async function openDatastoreComponent(common: Common): Promise<DatastoreC
   const presence = new NodePresence({
     ...common,
     nodeNameFile: settings.nodeNameFile,
-    leases: datastore.leases,
+    leases: () => datastore.leases,
     identity: () => hostIdentity(hostInterfaces(sockets.rtnetlink)),
   });
   const writer = new GroupWriter(mirror, undefined, (draft) => presence.guard(draft));
+  const restored = new RestoredDatastore({
+    ...common,
+    datastore,
+    mirror,
+    writer,
+    readLast: () => readSnapshot(file, { cluster: undefined, endpoint: datastore.endpoint }, warn),
+  });
+  opened.restored = restored;
   const local = indexLocalEndpoints(mirror, node);
   const last = new LastAddresses();
   const lastFile = join(dirname(file), 'last-addresses.json');
@@ -57,6 +73,7 @@ export async function openDatastoreComponent(common: Common): Promise<DatastoreC
     mirror,
     writer,
     presence,
+    restored,
     local,
     last,
     run: () =>
@@ -66,9 +83,10 @@ export async function openDatastoreComponent(common: Common): Promise<DatastoreC
         ),
         keep('shared tags', (work) => keepTagsShared({ mirror, writer, local, work }, signal)),
         keep('datastore mirror', () => mirror.run(signal)),
-        ...(isRemote
-          ? [keep('snapshot', (work) => keepSnapshot({ mirror, file, work }, signal))]
-          : []),
+        keep('restored datastore', (work) => restored.run(work, signal)),
+        keep('snapshot', (work) =>
+          keepSnapshot({ mirror, file, work, isNeeded: isRemote }, signal),
+        ),
       ]),
   };
 }

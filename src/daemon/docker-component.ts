@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { reclaimLeaks } from '../agent/reclaim/reclaim-leaks.ts';
-import { isMirrorLocked, lockedError } from '../cache/lock.ts';
+import { isMirrorLocked, lockedError, mirrorLockMark } from '../cache/lock.ts';
 import { isNamespaceInUse } from '../dataplane/namespace-use.ts';
 import { keepInSyncWithDocker } from '../driver/docker-sync.ts';
 import { followContainers } from '../driver/container-lives.ts';
@@ -8,6 +8,7 @@ import { createDockerApi, type DockerApi } from '../driver/docker/docker-api.ts'
 import type { Engine } from '../driver/docker/messages.ts';
 import { AliasLearner } from '../driver/endpoints/aliases.ts';
 import { createEndpoints } from '../driver/endpoints/endpoints.ts';
+import { labelFilter } from '../driver/endpoints/container-labels.ts';
 import { withoutPolicyLabels } from '../driver/endpoints/policy-labels.ts';
 import { FailedStarts } from '../driver/failed-starts.ts';
 import { networkDriverMethods } from '../driver/network-driver.ts';
@@ -15,11 +16,14 @@ import { DefinedNetworks } from '../driver/networks/keep-defined-networks.ts';
 import { createNetworks } from '../driver/networks/networks.ts';
 import type { PluginServer } from '../driver/plugin/plugin-server.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
+import { canWrite } from '../datastore/can-write.ts';
 import { CalicoError } from '../errors/error.ts';
 import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.ts';
 import { detectAddresses } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
+import { entryTypeOf } from '../model/kinds/index.ts';
+import { endpointIdsOf } from '../model/kinds/workload-endpoint.ts';
 import { orphanedVeths } from '../workload/links.ts';
 import type { AgentComponent } from './agent-component.ts';
 import { initializeDatastore } from './initialize-datastore.ts';
@@ -42,6 +46,7 @@ export interface DockerComponent {
   problems(): readonly string[];
   /** Returns the status checks of this host as a node. */
   nodeChecks(): readonly Check[];
+  networkChecks(): readonly Check[];
   /** Initializes the datastore, then follows Docker until the daemon's signal is aborted. */
   run(): Promise<unknown>;
 }
@@ -50,18 +55,29 @@ export function createDockerComponent(
   common: Common,
   { datastore, mirror, writer, presence, local, last }: DatastoreComponent,
   { agent, hostPorts, links, onAddresses }: AgentComponent,
+  settle: (signal: AbortSignal) => Promise<void>,
 ): DockerComponent {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
   const engine = createDockerApi(settings.dockerHost);
   const docker = settings.labelEndpoints ? engine : withoutPolicyLabels(engine);
-  const base = { node, mirror, writer, docker, local, stamp, log };
+  const isTaken = labelFilter(settings.labels);
+  const base = { node, mirror, writer, docker, local, stamp, log, isTaken };
   const addresses = createNetworkAddresses({
     now,
     stamp,
     usedRanges: () => connectedRanges(sockets.rtnetlink),
   });
   const { createProfiles } = settings;
-  const networks = createNetworks({ node, writer, addresses, stamp, createProfiles });
+  const mayUseNamespace = (namespace: string, stop: AbortSignal) =>
+    canWrite(datastore, entryTypeOf.WorkloadEndpoint.key(endpointIdsOf(node, namespace)), stop);
+  const networks = createNetworks({
+    node,
+    writer,
+    addresses,
+    stamp,
+    createProfiles,
+    mayUseNamespace,
+  });
   const programmed = (endpointId: string, revision: bigint, stop: AbortSignal) =>
     agent.programmed(endpointId, revision, stop);
   const endpoints = createEndpoints({
@@ -103,7 +119,18 @@ export function createDockerComponent(
   const work = supervisor.work('datastore initialization');
   const ranges = () => rangesInUse(sockets.rtnetlink);
   const initialised = initializeDatastore(
-    { node, settings, families, mirror, writer, presence, stamp, work, rangesInUse: ranges },
+    {
+      node,
+      settings,
+      families,
+      mirror,
+      writer,
+      presence,
+      stamp,
+      work,
+      settle,
+      rangesInUse: ranges,
+    },
     signal,
   );
   const choices = {
@@ -112,7 +139,7 @@ export function createDockerComponent(
   };
   const nodeAddress = new NodeAddress({
     ...base,
-    isShared: settings.etcdEndpoints !== undefined,
+    isShared: () => datastore.leases !== undefined,
     detect: () => detectAddresses(sockets.rtnetlink, choices),
     onAddresses,
   });
@@ -156,9 +183,7 @@ export function createDockerComponent(
         ? []
         : [common.keep('container aliases', (work) => aliases.run(work, signal))]),
       common.keep('node address', (following) => nodeAddress.run(following, signal)),
-      ...(datastore.leases === undefined
-        ? []
-        : [common.keep('node report', (reporting) => presence.run(writer, reporting, signal))]),
+      common.keep('node report', (reporting) => presence.run(writer, reporting, signal)),
       ...(settings.startFailedContainers
         ? [common.keep('failed starts', (starts) => failedStarts.run(starts, signal))]
         : []),
@@ -182,6 +207,7 @@ export function createDockerComponent(
     docker,
     problems: () => (problem === undefined ? [] : [problem]),
     nodeChecks: () => [...presence.checks(), ...nodeAddress.checks()],
+    networkChecks: () => defined.checks(),
     serverWith: pluginServers({
       network: networkDriverMethods({ networks, endpoints, gateways: containers, connectivity }),
       ipam,
@@ -189,7 +215,9 @@ export function createDockerComponent(
       isAway: () => work.report().last !== undefined || mirror.health.lastError !== undefined,
       whyNotReady: () =>
         presence.problem ??
-        (isMirrorLocked(mirror) ? lockedError(datastore.endpoint) : mirror.whyNotInSync()),
+        (isMirrorLocked(mirror)
+          ? lockedError(datastore.endpoint, mirrorLockMark(mirror))
+          : mirror.whyNotInSync()),
       log,
       metrics: common.metrics,
       onActivated: () => connectivity.engineBegan(),

@@ -31,6 +31,7 @@ async function startedWith(unreadable: string) {
       presence: presenceOf('host-a'),
       stamp: (resource) => resource,
       work: new Work('datastore initialization', { onFailure }),
+      settle: () => Promise.resolve(),
       rangesInUse: () => [],
     },
     AbortSignal.any([stop.signal, signal]),

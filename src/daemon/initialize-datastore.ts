@@ -3,9 +3,10 @@ import { backoffMs, pause } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import type { Settings } from '../config/settings.ts';
 import { defaultPools } from '../host/from-settings.ts';
-import { bootstrap } from '../datastore/bootstrap.ts';
+import { bootstrap, bootstrapNode } from '../datastore/bootstrap.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
+import { isCalicoError } from '../errors/error.ts';
 import type { IpFamily } from '../ip/address.ts';
 import { createDefaultPool, type UsedRange } from '../ipam/pools/default-pools.ts';
 import type { Stamp } from '../model/stamp.ts';
@@ -20,6 +21,8 @@ export interface InitializeDeps {
   readonly presence: NodePresence;
   readonly stamp: Stamp;
   readonly work: Work;
+  /** Ends what an interrupted move of this host has left; may throw. */
+  readonly settle: (signal: AbortSignal) => Promise<void>;
   /** Ranges that a default pool must not overlap. */
   readonly rangesInUse: () => readonly UsedRange[];
 }
@@ -32,12 +35,13 @@ export async function initializeDatastore(
   deps: InitializeDeps,
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, writer, presence, work } = deps;
+  const { mirror, work } = deps;
   const delays = backoffMs(100, 2000);
   while (!signal.aborted) {
     try {
       await mirror.reached(0n, signal);
-      await presence.claim(writer, (draft) => createContents(draft, deps), signal);
+      await deps.settle(signal);
+      await claimAndCreate(deps, signal);
       work.succeeded();
       return;
     } catch (error) {
@@ -48,7 +52,25 @@ export async function initializeDatastore(
   }
 }
 
-function createContents(draft: Draft, deps: InitializeDeps): void {
+/**
+ * A node of a cluster cannot create what all nodes share: there `cluster init` has. If some of it was deleted since, the
+ * node still claims its name.
+ */
+async function claimAndCreate(deps: InitializeDeps, signal: AbortSignal): Promise<void> {
+  const { presence, writer, node: nodeName, stamp } = deps;
+  try {
+    await presence.claim(writer, (draft) => createContents(draft, deps), signal);
+  } catch (error) {
+    if (!isCalicoError(error, 'datastore/denied')) throw error;
+    await presence.claim(writer, (draft) => bootstrapNode(draft, { nodeName, stamp }), signal);
+  }
+}
+
+/** Creates the basic objects that are missing, in a new datastore all of them. */
+export function createContents(
+  draft: Draft,
+  deps: Pick<InitializeDeps, 'node' | 'settings' | 'families' | 'stamp' | 'rangesInUse'>,
+): void {
   const { node, settings, families, stamp } = deps;
   bootstrap(draft, { nodeName: node, stamp });
   // An unreadable pool may have any range.

@@ -28,7 +28,7 @@ export interface NodeAddressDeps {
   readonly writer: Writer;
   readonly log: Logger;
   /** Whether other hosts use the datastore, and with it the address. */
-  readonly isShared: boolean;
+  readonly isShared: () => boolean;
   readonly detect: () => Promise<{
     readonly detected: DetectedAddresses;
     readonly addresses: NodeAddresses;
@@ -81,7 +81,7 @@ export class NodeAddress {
     const name = 'node address';
     if (this.#conflict !== undefined) return [{ name, ok: false, detail: this.#conflict }];
     const detected = this.#detected;
-    if (detected === undefined || !this.#deps.isShared) return [];
+    if (detected === undefined || !this.#deps.isShared()) return [];
     const all = ([4, 6] as const).map((family) => detected[family]);
     const stored = this.#stored();
     const found = all.flatMap(({ address, why }) =>

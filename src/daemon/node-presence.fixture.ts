@@ -57,7 +57,7 @@ export function presenceOf(
     node,
     nameWarnings: [],
     nodeNameFile: '/var/lib/calico/nodename',
-    leases,
+    leases: () => leases,
     identity: () => host,
     startedAt: now(),
     now,

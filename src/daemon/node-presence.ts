@@ -26,8 +26,8 @@ export interface NodePresenceOptions {
   /** Sentences on the choice of the name. */
   readonly nameWarnings: readonly string[];
   readonly nodeNameFile: string;
-  /** Absent: the store serves one host, and no other can have its name. */
-  readonly leases: Leases | undefined;
+  /** Returns the leases of the store; `undefined`: it serves one host, and no other can have its name. */
+  readonly leases: () => Leases | undefined;
   readonly identity: () => HostIdentity;
   readonly startedAt: Date;
   readonly now: () => Date;
@@ -74,10 +74,10 @@ export class NodePresence {
 
   /** Claims the name and runs a plan in one transaction. Throws `node/name-taken`, `node/being-deleted`. */
   async claim(writer: Writer, plan: (draft: Draft) => void, signal: AbortSignal): Promise<void> {
-    const { node, leases } = this.#options;
+    const { node } = this.#options;
     try {
       await writer.write((draft) => this.#check(draft), signal);
-      const lease = await leases?.grant(ttlSeconds);
+      const lease = await this.#options.leases()?.grant(ttlSeconds);
       const { result } = await writer.write((draft) => {
         this.#check(draft);
         const isClaimed = lease !== undefined && !isLocked(draft);
@@ -96,11 +96,12 @@ export class NodePresence {
     }
   }
 
-  /** Reports that this node lives until the signal is aborted, then that it does not; for a store with leases. */
+  /** Reports that this node lives, while the store has leases, until the signal is aborted; then that it does not. */
   async run(writer: Writer, work: Work, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await pause(intervalMs, signal);
       if (signal.aborted) break;
+      if (this.#options.leases() === undefined) continue;
       try {
         await this.renew(writer, signal);
         work.succeeded();
@@ -128,9 +129,9 @@ export class NodePresence {
    * `node/name-taken`.
    */
   async renew(writer: Writer, signal: AbortSignal): Promise<void> {
-    const { node, now, leases } = this.#options;
+    const { node, now } = this.#options;
     const lease = this.#lease;
-    const isRenewed = lease !== undefined && (await leases?.renew(lease)) === true;
+    const isRenewed = lease !== undefined && (await this.#options.leases()?.renew(lease)) === true;
     const { result } = await writer.write(
       (draft) => ({
         report: draft.get('NodeReport', liveReportId(node)),
@@ -150,10 +151,12 @@ export class NodePresence {
     this.#lastReportAt = now().getTime();
   }
 
-  /** Removes the report, so that the name is free at once. */
+  /** Removes the report, so that the name is free at once; `renew` claims it again. */
   async leave(writer: Writer): Promise<void> {
-    const { node, leases } = this.#options;
+    const { node } = this.#options;
+    const leases = this.#options.leases();
     const lease = this.#lease;
+    this.#lease = undefined;
     if (lease === undefined || this.#problem !== undefined) return;
     try {
       await within(leaveMs, async (signal) => {
@@ -181,7 +184,7 @@ export class NodePresence {
     if (present !== undefined && isBeingDeleted(present)) {
       throw new CalicoError('node/being-deleted', { node });
     }
-    if (leases !== undefined) rejectOtherHost(draft, this.#claimBy());
+    if (leases() !== undefined) rejectOtherHost(draft, this.#claimBy());
   }
 
   #claimBy(): Claim {

@@ -5,6 +5,9 @@ import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { listenOnSocketFile } from '../driver/plugin/socket-file.ts';
 import { describe, isCalicoError, type CalicoError } from '../errors/error.ts';
+import type { DatastoreOptions } from '../datastore/open-datastore.ts';
+import { clusterPaths, readClusterFile } from '../cluster/cluster-file.ts';
+import { datastoreOptions } from '../host/from-settings.ts';
 import { checkStart } from '../host/check-start.ts';
 import { makeSysctlWritable, writeCommand } from './managed-plugin.ts';
 import { requireNetworkRoot } from './network-root.ts';
@@ -37,7 +40,7 @@ export async function startDaemon({ environment, signal, error }: DaemonWorld): 
     const { settings, notes } = loadSettings(environment, settingsFile);
     for (const note of notes) error(`calico-cnm: ${note}\n`);
     requireNetworkRoot(readFileSync('/proc/self/status', 'utf8'));
-    await checkStart(settings);
+    await checkStart(await datastoreOf(settings));
     const managed = await startManaged(settings, environment, error);
     const { runDaemon } = await import('./daemon.ts');
     await runDaemon(settings, { signal, managed });
@@ -47,6 +50,13 @@ export async function startDaemon({ environment, signal, error }: DaemonWorld): 
     if ((environment['CALICO_MANAGED_SOCKET'] ?? '') !== '') await pause(lingerMs, signal);
     return isCalicoError(thrown) ? statusOf(thrown) : 1;
   }
+}
+
+/** Hosts of a cluster alone load what they need for it. */
+async function datastoreOf(settings: Settings): Promise<DatastoreOptions> {
+  if (readClusterFile(clusterPaths(settings)) === undefined) return datastoreOptions(settings);
+  const { datastoreAccess } = await import('../cluster/datastore-access.ts');
+  return datastoreAccess(settings, 'node');
 }
 
 function statusOf({ code }: CalicoError): number {

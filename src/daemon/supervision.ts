@@ -17,7 +17,13 @@ export function createSupervisor(options: {
   return new Supervisor({
     // Each of these has its own line in the log or in status.
     waits: (error) =>
-      isCalicoError(error, 'docker/unavailable', 'datastore/locked') ||
+      isCalicoError(
+        error,
+        'docker/unavailable',
+        'datastore/locked',
+        'datastore/moving',
+        'datastore/restoring',
+      ) ||
       (isDatastoreAway() && isCalicoError(error) && error.code.startsWith('datastore/')),
     onFailure: ({ name, error, inARow, waits }) => {
       const facts = { work: name, why: describe(error), ...stackOf(error) };

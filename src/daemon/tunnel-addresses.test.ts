@@ -8,7 +8,7 @@ import { parseAddress } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import type { FelixConfiguration } from '../model/kinds/felix-configuration.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
-import { deleteResource } from '../cli/resource-plans.ts';
+import { deleteResource } from '../cli/resources/resource-plans.ts';
 import { mtuOfContainer } from './container-mtu.ts';
 import { keepTunnelAddresses } from './tunnel-addresses.ts';
 

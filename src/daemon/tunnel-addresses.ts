@@ -3,17 +3,21 @@ import type { Work } from '../async/supervise.ts';
 import { Waiters } from '../async/waiters.ts';
 import type { EntryChanges, Mirror } from '../cache/mirror.ts';
 import { isMirrorLocked } from '../cache/lock.ts';
+import { chooseVni, hasTunnels } from '../datastore/choose-vni.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
+import { isCalicoError } from '../errors/error.ts';
 import type { IpAddress, IpFamily } from '../ip/address.ts';
-import { keepTunnelAddress, vxlanTunnels } from '../ipam/tunnels/tunnel-addresses.ts';
+import { keepTunnelAddress, tunnelTypes } from '../ipam/tunnels/tunnel-addresses.ts';
+import { configurationsOf } from '../model/kinds/felix-configuration.ts';
 import type { EntryKind } from '../model/kinds/index.ts';
 import type { Stamp } from '../model/stamp.ts';
 import {
-  chosenVni,
-  configurationsOf,
-  vxlanFamily,
-  vxlanSettings,
-} from '../routing/vxlan-settings.ts';
+  allTunnels,
+  encapsulationTexts,
+  tunnelOf,
+  tunnelSettings,
+  type Tunnel,
+} from '../routing/tunnels.ts';
 import type { Logger } from '../telemetry/log.ts';
 
 export interface TunnelAddressDeps {
@@ -77,71 +81,55 @@ export async function keepTunnelAddresses(
 
 async function writeTunnelAddresses(deps: TunnelAddressDeps, signal: AbortSignal): Promise<void> {
   const { node, families, writer, log } = deps;
-  const writing = families.map(async (family) => {
-    const { result } = await writer.write((draft) => planTunnel(draft, deps, family), signal);
+  const own = allTunnels.filter(({ family }) => families.includes(family));
+  const writing = own.map(async (tunnel) => {
+    const write = (choosesVni: boolean) =>
+      writer.write((draft) => planTunnel(draft, { ...deps, choosesVni }, tunnel), signal);
+    const { result } = await write(true).catch((error: unknown) => {
+      // A node of a cluster cannot write settings of all nodes; without a VNI there, all use Felix's default.
+      if (isCalicoError(error, 'datastore/denied')) return write(false);
+      throw error;
+    });
     const { before, address } = result;
     if (address === before) return;
     const what = address === undefined ? 'released' : 'allocated';
-    log.info(`VXLAN tunnel address ${what}`, { node, address: address ?? before });
+    log.info(`${encapsulationTexts[tunnel.encapsulation]} tunnel address ${what}`, {
+      node,
+      address: address ?? before,
+    });
   });
-  // The failure of one family does not stop the other.
+  // The failure of one does not stop the others.
   await Promise.allSettled(writing);
   await Promise.all(writing);
 }
 
-/** A plan for the address of one family, and for the VNI of the cluster before the first tunnel. */
+/** A plan for the address of one tunnel, and for the VNI of the cluster before the first tunnel of VXLAN. */
 export function planTunnel(
   draft: Draft,
-  { node, now, stamp }: Pick<TunnelAddressDeps, 'node' | 'now' | 'stamp'>,
-  family: IpFamily,
+  {
+    node,
+    now,
+    stamp,
+    choosesVni = true,
+  }: Pick<TunnelAddressDeps, 'node' | 'now' | 'stamp'> & { readonly choosesVni?: boolean },
+  { name, encapsulation }: Tunnel,
 ): { readonly before: string | undefined; readonly address: IpAddress | undefined } {
-  const tunnel = vxlanTunnels[family];
-  const stored = draft.get('Node', node)?.spec[tunnel.field];
+  const tunnel = tunnelTypes[name];
+  const found = draft.get('Node', node);
+  const stored = found && tunnel.recorded(found);
   const before = stored === '' ? undefined : stored;
   const [ofNode, ofAll] = configurationsOf(node);
-  const { isAllowed } = vxlanSettings(
+  const { isAllowed } = tunnelSettings(
     draft.get('FelixConfiguration', ofNode),
     draft.get('FelixConfiguration', ofAll),
   );
-  const isFirst = !hasTunnels(draft);
+  const isFirst = encapsulation === 'vxlan' && choosesVni && !hasTunnels(draft);
   const address = keepTunnelAddress(draft, {
     node,
     tunnel,
-    isForPool: (pool) => isAllowed && vxlanFamily(pool) === family,
+    isForPool: (pool) => isAllowed[encapsulation] && tunnelOf(pool)?.name === name,
     now: now(),
   });
   if (address !== undefined && isFirst) chooseVni(draft, stamp);
   return { before, address };
-}
-
-/**
- * Chooses the VNI before the cluster has a tunnel; all nodes, also those of Felix, read it. A cluster that names one
- * keeps it, and one that has tunnels keeps Felix's default.
- */
-function chooseVni(draft: Draft, stamp: Stamp): void {
-  const [, name] = configurationsOf('');
-  if (draft.isUnreadable('FelixConfiguration', name)) return;
-  const stored = draft.get('FelixConfiguration', name);
-  if (stored?.spec.vxlanVNI !== undefined) return;
-  const spec = { ...stored?.spec, vxlanVNI: chosenVni };
-  draft.put(
-    'FelixConfiguration',
-    name,
-    stored === undefined
-      ? stamp({
-          kind: 'FelixConfiguration',
-          apiVersion: 'projectcalico.org/v3',
-          metadata: { name },
-          spec,
-        })
-      : { ...stored, spec },
-  );
-}
-
-function hasTunnels(draft: Draft): boolean {
-  const fields = Object.values(vxlanTunnels).map(({ field }) => field);
-  for (const [, { spec }] of draft.entries('Node')) {
-    if (fields.some((field) => (spec[field] ?? '') !== '')) return true;
-  }
-  return false;
 }

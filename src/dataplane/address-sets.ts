@@ -15,6 +15,12 @@ export type SetOperations = Pick<
   'create' | 'destroy' | 'swap' | 'add' | 'remove' | 'list' | 'members'
 >;
 
+/** A set with its members. */
+export interface SetContent {
+  readonly spec: IpsetSpec;
+  readonly members: readonly string[];
+}
+
 /** A set that rules fill. */
 export interface FilledSet {
   readonly name: string;
@@ -85,6 +91,12 @@ export class AddressSets {
   /** Reports whether a desired member is in the kernel. */
   holds(name: string, member: string): boolean {
     return this.#sets.get(name)?.holds(member) === true;
+  }
+
+  /** Returns a desired set with its desired members; `undefined` if there is none of that name. */
+  content(name: string): SetContent | undefined {
+    const desired = this.#sets.get(name);
+    return desired && { spec: desired.spec, members: desired.members() };
   }
 
   /** Returns the failures of the last attempts. */
@@ -174,6 +186,20 @@ export class AddressSets {
   /** Creates sets, adds members, and records which members and sets to remove after the rules have changed. */
   applyAdditions(): void {
     this.#retryDue();
+    this.#applyChanged();
+    this.#goingSets = new Set(this.#undesired);
+  }
+
+  /** Applies a change as `applyAdditions` does; earlier changes of other sets wait for that. */
+  applyAlone(change: () => void): void {
+    const waiting = [...this.#changed];
+    this.#changed.clear();
+    change();
+    this.#applyChanged();
+    for (const name of waiting) this.#changed.add(name);
+  }
+
+  #applyChanged(): void {
     for (const name of this.#changed) {
       const desired = this.#sets.get(name);
       if (desired !== undefined && this.#isMade(desired)) this.#fill(desired);
@@ -185,7 +211,6 @@ export class AddressSets {
       this.#removable.push(() => this.#removeMembers(desired, surplus));
     }
     this.#changed.clear();
-    this.#goingSets = new Set(this.#undesired);
   }
 
   /**

@@ -36,8 +36,10 @@ const maxConnections = 64;
 /** Many times what programs send. More would take this process away from its other work. */
 export const maxQueriesPerSecond = 5000;
 
-/** Returns the response to a query; `undefined`: Docker's name server shall respond. */
-export type AnswerDns = (query: Buffer, transport: 'udp' | 'tcp') => Buffer | undefined;
+type Answer = Buffer | undefined;
+
+/** Returns the response to a query, perhaps later; `undefined`: Docker's name server shall respond. Never rejects. */
+export type AnswerDns = (query: Buffer, transport: 'udp' | 'tcp') => Answer | Promise<Answer>;
 
 /** The queries of all containers that wait for Docker's response, limited in number because each has a socket. */
 export class ForwardedQueries {
@@ -163,13 +165,20 @@ class ContainerDns implements ServedContainer {
           // The socket is closed by now, or the query was sent from port 0, as raw sockets can.
         }
       };
-      const response = this.#options.answer(query, 'udp');
-      if (response === undefined) this.#forward(query, respond);
-      else respond(response);
+      this.#answer(query, 'udp', (response) => {
+        if (response === undefined) this.#forward(query, respond);
+        else respond(response);
+      });
     });
     socket.bind({ fd });
     socket.unref();
     return socket;
+  }
+
+  #answer(query: Buffer, transport: 'udp' | 'tcp', then: (answer: Answer) => void): void {
+    const answer = this.#options.answer(query, transport);
+    if (answer instanceof Promise) void answer.then(then);
+    else then(answer);
   }
 
   /** Counts a query; reports whether it is one too many in this second. */
@@ -237,9 +246,11 @@ class ContainerDns implements ServedContainer {
     client.on('data', (data) => {
       for (const query of queries.push(data)) {
         if (this.#isFlood()) return;
-        const response = this.#options.answer(query, 'tcp');
-        if (response === undefined) forward(query);
-        else client.write(frame(response));
+        this.#answer(query, 'tcp', (response) => {
+          if (client.destroyed) return;
+          if (response === undefined) forward(query);
+          else client.write(frame(response));
+        });
       }
     });
   }

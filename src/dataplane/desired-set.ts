@@ -51,6 +51,11 @@ export class DesiredSet {
     return this.#members.actual.size;
   }
 
+  /** Returns the desired members. */
+  members(): readonly string[] {
+    return [...this.#members.desired.keys()];
+  }
+
   get isInTrouble(): boolean {
     return this.refused.size + this.kept.size > 0;
   }

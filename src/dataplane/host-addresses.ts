@@ -11,8 +11,16 @@ export interface HostAddresses {
   ofInterfaces(): ReadonlySet<IpAddress>;
   /** Returns all addresses that it answers for, including whole networks such as 127.0.0.0/8. */
   answeredFor(families: readonly IpFamily[]): readonly Cidr[];
+  /** Returns all interfaces, with their addresses. */
+  byInterface(): readonly HostInterface[];
   /** Returns the interface that has an address; `undefined` if none has. */
   linkOf(address: IpAddress): Link | undefined;
+}
+
+/** An interface of the host. */
+export interface HostInterface {
+  readonly name: string;
+  readonly addresses: readonly IpAddress[];
 }
 
 /** Returns the addresses of a socket's network namespace. */
@@ -24,6 +32,13 @@ export function hostAddressesOf(rtnetlink: NetlinkSocket): HostAddresses {
         .flatMap((family) => listRoutes(rtnetlink, { family }))
         .filter(({ type, table }) => type === 'local' && table === routeTables.local)
         .map(({ destination }) => destination),
+    byInterface: () => {
+      const all = listAddresses(rtnetlink);
+      return listLinks(rtnetlink).map(({ name, index }) => ({
+        name,
+        addresses: all.filter((one) => one.linkIndex === index).map(({ address }) => address),
+      }));
+    },
     linkOf: (address) => {
       const found = listAddresses(rtnetlink).find((one) => one.address === address);
       return listLinks(rtnetlink).find(({ index }) => index === found?.linkIndex);

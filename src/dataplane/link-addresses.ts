@@ -46,6 +46,12 @@ export class LinkAddresses {
     for (const key of this.#present) if (key.startsWith(`${name} `)) this.#present.delete(key);
   }
 
+  /** Handles an address removed from the kernel; returns whether it is to be added again. */
+  gone(address: DesiredAddress): boolean {
+    const key = keyOf(address);
+    return this.#present.delete(key) && this.#desired.has(key);
+  }
+
   /** Reads them from the kernel. Throws `kernel/refused`. */
   resync(): void {
     const nameOf = new Map([...this.#links.values()].map(({ index, name }) => [index, name]));

@@ -77,6 +77,12 @@ export type CommitResult =
       readonly newestInRanges?: bigint;
     };
 
+/** A cluster by its ID, and a revision that it had reached. */
+export interface KnownCluster {
+  readonly cluster: string;
+  readonly reached: bigint;
+}
+
 /** The existing keys among some, or below a prefix, at one revision. */
 export interface Listing {
   readonly revision: bigint;
@@ -102,9 +108,17 @@ export interface Datastore {
 
   /** The identity of the cluster, whatever its endpoints; `undefined` until it has responded, and in a store of one host. */
   readonly cluster?: string | undefined;
+  /** A revision of the cluster's own counter that it has certainly reached; absent in a store of one host. */
+  readonly reached?: bigint;
+
+  /**
+   * Calls the listener when the store turns out to be another one than before: an etcd that was restored from a backup,
+   * or a cluster that replaced it. Its revisions do not continue those before; watches end.
+   */
+  readonly onReplaced?: ((listener: () => void) => void) | undefined;
 
   /** Absent in a store of one host. */
-  readonly leases?: Leases;
+  readonly leases?: Leases | undefined;
 
   /**
    * Returns the values of some keys at one revision; absent keys are not among the items. Throws
@@ -130,6 +144,22 @@ export interface Datastore {
    * (compaction) or the connection is lost; returns when the signal is aborted.
    */
   watch(prefix: string, afterRevision: bigint, signal: AbortSignal): AsyncIterable<ChangeBatch>;
+
+  /**
+   * Reports whether the store still has a write in its history: a watch after its revision then misses nothing. False
+   * after a compaction, and in a store that was restored or replaced. Absent in a store whose watch ends for no other
+   * reason. Throws `datastore/unavailable`.
+   */
+  hasWritten?(write: KeyValue, signal: AbortSignal): Promise<boolean>;
+
+  /** What this host knew of the cluster before it started, so that a replacement is recognized. */
+  expectCluster?(known: KnownCluster): void;
+
+  /**
+   * Connects anew to these endpoints of the same etcd, with the present contents of the certificate files; watches go
+   * on without a new listing. Absent in a store without endpoints. Throws `datastore/bad-file`; nothing has changed then.
+   */
+  reconnect?(endpoints: readonly string[]): Promise<void>;
 
   /** Ends watches and connections; idempotent. */
   close(): Promise<void>;

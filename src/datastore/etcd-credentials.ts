@@ -13,6 +13,20 @@ export interface EtcdOptions {
   readonly keyFile?: string;
   readonly username?: string;
   readonly password?: string;
+  readonly role?: EtcdRole;
+  /** How long calls wait while all endpoints refuse connections, in milliseconds; default: 0. */
+  readonly refusedMs?: number;
+}
+
+/** What is known of the rights of the user, for errors. */
+export interface EtcdRole {
+  readonly mayWrite: (key: string) => boolean;
+  /** What to do if a write is denied, as the end of a sentence. */
+  readonly remedy: string;
+  /** Why etcd denies reading, with the remedy. */
+  readonly denied: string;
+  /** Why etcd rejects the certificate of the user, with the remedy. */
+  readonly rejected: string;
 }
 
 /**
@@ -75,13 +89,23 @@ function badFile(file: string, why: string, cause?: unknown): CalicoError {
   return new CalicoError('datastore/bad-file', { file, why }, { cause });
 }
 
+/** Reports whether etcd denied a request because of the role of its user. */
+export function isDenied(message: string): boolean {
+  return /PERMISSION_DENIED|permission denied/.test(message);
+}
+
 /**
  * Returns why etcd rejected the connection although it is reachable, with the remedy; `undefined` for other errors. The
  * library has no codes for these, so they are recognised by the messages of OpenSSL, Node and etcd.
  */
-export function refusalOf(message: string): string | undefined {
+export function refusalOf(message: string, role?: EtcdRole): string | undefined {
+  if (role !== undefined && isDenied(message)) return role.denied;
+  if (role !== undefined && rejected.test(message)) return role.rejected;
   return refusals.find(([pattern]) => pattern.test(message))?.[1];
 }
+
+/** The server has rejected the client's certificate. */
+const rejected = /tls alert|ssl alert/i;
 
 const refusals: readonly (readonly [RegExp, string])[] = [
   [
@@ -92,7 +116,7 @@ const refusals: readonly (readonly [RegExp, string])[] = [
     /PERMISSION_DENIED|permission denied/,
     'permission denied on /calico/; check the role of ETCD_USERNAME',
   ],
-  [/tls alert|ssl alert/i, 'client certificate rejected; check ETCD_CERT_FILE and ETCD_KEY_FILE'],
+  [rejected, 'client certificate rejected; check ETCD_CERT_FILE and ETCD_KEY_FILE'],
   [
     /unable to verify|self-signed certificate|unable to get (local )?issuer/i,
     'server certificate not signed by a trusted CA; check ETCD_CA_CERT_FILE',

@@ -50,11 +50,52 @@ describe('endpoints of etcd', () => {
     assert.ok(asked.length > 9, 'a new leader is waited for');
   });
 
+  test('while the only member restarts, a call waits if its caller has the time', async () => {
+    const refusals = async (count: number, error: Error, refusedMs: number) => {
+      const endpoints = new EtcdEndpoints(['a'], { attemptMs: 5000, pauseMs: 5, refusedMs });
+      let asked = 0;
+      return endpoints.call(async (name, { deadline }) => {
+        if (++asked <= count) throw error;
+        assert.ok(deadline > Date.now(), 'there is time for the response');
+        return name;
+      });
+    };
+    assert.equal(await refusals(20, refused(), 60_000), 'a');
+    await assert.rejects(refusals(20, refused(), 0), /ECONNREFUSED/);
+    await assert.rejects(refusals(Infinity, refused(), 50), /ECONNREFUSED/);
+    const unknown = new GRPCUnavailableError('14 UNAVAILABLE: getaddrinfo ENOTFOUND etcd');
+    await assert.rejects(refusals(2, unknown, 60_000), /ENOTFOUND/);
+  });
+
   test('an error that every member would return is not repeated', async () => {
     const { errors, asked, call } = threeMembers();
     errors.set('a', new Error('etcdserver: permission denied'));
     await assert.rejects(call(), /permission denied/);
     assert.deepEqual(asked, ['a']);
+  });
+
+  test('a member that is shutting down is left for another one', async () => {
+    const { errors, asked, call } = threeMembers();
+    errors.set('a', new Error('2 UNKNOWN: Received HTTP status code 200'));
+    assert.equal(await call(), 'b');
+    assert.deepEqual(asked, ['a', 'b']);
+  });
+
+  test('a call that a change of users has overtaken is sent again, at the same endpoint', async () => {
+    const { endpoints } = threeMembers();
+    const asked: string[] = [];
+    const errors = ['etcdserver: revision of auth store is old', 'auth: revision in header is old'];
+    const answer = await endpoints.call(
+      async (name) => {
+        asked.push(name);
+        const error = errors[asked.length - 1];
+        if (error !== undefined) throw new Error(error);
+        return name;
+      },
+      { isRepeatable: false },
+    );
+    assert.equal(answer, 'a');
+    assert.deepEqual(asked, ['a', 'a', 'a']);
   });
 
   test('a stream is told that calls have moved to another endpoint', async () => {

@@ -1,16 +1,20 @@
-import { ConstantBackoff, noop } from 'cockatiel';
-import { Etcd3, LeaseClient, WatchClient, type IOptions, type IRangeResponse } from 'etcd3';
+import { isDeepStrictEqual } from 'node:util';
+import type { IRangeResponse } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
   CommitResult,
   Datastore,
   KeyValue,
+  KnownCluster,
   Listing,
   Transaction,
 } from './datastore.ts';
-import { readCredentials, refusalOf, type EtcdOptions } from './etcd-credentials.ts';
+import { clientsOf, closeAll, limits, type Client } from './etcd-client.ts';
+import { isDenied, refusalOf, type EtcdOptions, type EtcdRole } from './etcd-credentials.ts';
+import { EtcdHistory } from './etcd-history.ts';
 import { EtcdEndpoints, isNeverSent } from './etcd-endpoints.ts';
+import { appliedAt, deniedWrite, isAppliedOnce, isTooLarge } from './commit-outcome.ts';
 import { EtcdLeases } from './etcd-leases.ts';
 import {
   endOfPrefix,
@@ -23,12 +27,6 @@ import {
 import { WatchCancelled, watchEtcd } from './etcd-watch.ts';
 import { maxOperations } from './transaction-size.ts';
 
-const limits = { attemptMs: 2000, pauseMs: 100 };
-/**
- * etcd closes a connection, with all its calls, if it is pinged more often than every 5 s
- * (`--grpc-keepalive-min-time`). Calls do not depend on pings: they have a deadline.
- */
-const keepaliveMs = 6000;
 /**
  * Keys per page of a listing, first and maximum. The size follows the values of the previous page: a call has a
  * deadline, and etcd counts the keys of all later pages with each call.
@@ -37,82 +35,63 @@ const pageBytes = 2 << 20;
 const [firstPageKeys, maxPageKeys] = [500, 5000];
 /** Maximum of retries per listing, each with a smaller page. */
 const maxSlowPages = 5;
-/** Maximum size of a response in bytes; the library's default is 4 MiB. */
-const maxReceivedBytes = 64 << 20;
 
 /** Opens etcd without sending a request. Throws `datastore/bad-file`. */
 export async function openEtcdStore(options: EtcdOptions): Promise<Datastore> {
-  const endpoint = options.endpoints.join(',');
-  const credentials = await readCredentials(options);
-  const { username, password } = options;
-  const clients = shuffled(options.endpoints).map(
-    (host) =>
-      new Client({
-        hosts: [host],
-        ...credentials,
-        ...(username === undefined ? {} : { auth: { username, password: password ?? '' } }),
-        ...tunedPolicies(),
-      }),
-  );
-  return new EtcdStore(clients, endpoint);
-}
-
-function shuffled<T>(all: readonly T[]): readonly T[] {
-  return all
-    .map((one) => ({ one, at: Math.random() }))
-    .toSorted((a, b) => a.at - b.at)
-    .map(({ one }) => one);
-}
-
-/** A client of one endpoint. */
-
-class Client extends Etcd3 {
-  readonly watches = new WatchClient(this.pool);
-  readonly leases = new LeaseClient(this.pool);
-}
-
-/**
- * The library's default policies repeat a compare-and-swap that may have been applied, block every call for seconds
- * after one slow response, and go on choosing endpoints that have failed; EtcdEndpoints has its own rules.
- */
-function tunedPolicies(): Omit<IOptions, 'hosts'> {
-  return {
-    faultHandling: {
-      host: () => noop,
-      global: noop,
-      watchBackoff: new ConstantBackoff(250).next(),
-    },
-    defaultCallOptions: (context) =>
-      context.isStream ? {} : { deadline: Date.now() + limits.attemptMs },
-    grpcOptions: {
-      'grpc.keepalive_time_ms': keepaliveMs,
-      'grpc.keepalive_timeout_ms': 1500,
-      'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 500,
-      'grpc.max_receive_message_length': maxReceivedBytes,
-    },
-  };
+  return new EtcdStore(options, await clientsOf(options));
 }
 
 class EtcdStore implements Datastore {
-  readonly endpoint: string;
   readonly leases: EtcdLeases;
-  readonly #clients: readonly Client[];
+  #options: EtcdOptions;
+  #clients: readonly Client[];
   readonly #endpoints: EtcdEndpoints<Client>;
-  #cluster: string | undefined;
+  readonly #history = new EtcdHistory();
   readonly #closing = new AbortController();
 
-  constructor(clients: readonly Client[], endpoint: string) {
+  constructor(options: EtcdOptions, clients: readonly Client[]) {
+    this.#options = options;
     this.#clients = clients;
-    this.#endpoints = new EtcdEndpoints(clients, limits);
-    this.endpoint = endpoint;
+    this.#endpoints = new EtcdEndpoints(clients, { ...limits, refusedMs: options.refusedMs ?? 0 });
     this.leases = new EtcdLeases((send) =>
       this.#call(() => this.#endpoints.call(({ leases }, attempt) => send(leases, attempt))),
     );
   }
 
   get cluster(): string | undefined {
-    return this.#cluster;
+    return this.#history.cluster;
+  }
+
+  onReplaced(listener: () => void): void {
+    this.#history.onReplaced(listener);
+  }
+
+  get reached(): bigint {
+    return this.#history.revision;
+  }
+
+  expectCluster(known: KnownCluster): void {
+    this.#history.expect(known);
+  }
+
+  get endpoint(): string {
+    return this.#options.endpoints.join(',');
+  }
+
+  get #role(): EtcdRole | undefined {
+    return this.#options.role;
+  }
+
+  async reconnect(endpoints: readonly string[]): Promise<void> {
+    const options = { ...this.#options, endpoints };
+    const clients = await clientsOf(options);
+    if (this.#closing.signal.aborted) return closeAll(clients);
+    const former = this.#clients;
+    this.#options = options;
+    this.#clients = clients;
+    // Watches continue at the new endpoints; calls under way may still be answered.
+    this.#endpoints.replace(clients);
+    setTimeout(() => closeAll(former), limits.attemptMs).unref();
   }
 
   async read(keys: readonly string[], signal: AbortSignal): Promise<Listing> {
@@ -174,10 +153,11 @@ class EtcdStore implements Datastore {
     for (let { limit } = rest; ;) {
       try {
         const asked = { key, range_end: end, limit, revision: revision.toString() };
+        const known = this.#history.revision;
         const page = await this.#endpoints.call(({ kv }, { deadline }) =>
           kv.range(asked, { deadline }),
         );
-        this.#cluster = page.header.cluster_id;
+        this.#history.saw(page.header, known);
         return page;
       } catch (error) {
         const isTooLarge = limit > 1 && isTooLargeAnswer(error);
@@ -193,6 +173,7 @@ class EtcdStore implements Datastore {
     signal.throwIfAborted();
     const { compares } = transaction;
     const request = toRequest(transaction);
+    const known = this.#history.revision;
     let isMaybeApplied = false;
     try {
       const response = await this.#endpoints.call(
@@ -202,7 +183,7 @@ class EtcdStore implements Datastore {
         },
         { isRepeatable: isAppliedOnce(transaction) },
       );
-      this.#cluster = response.header.cluster_id;
+      this.#history.saw(response.header, known);
       const revision = BigInt(response.header.revision);
       if (response.succeeded) return { kind: 'committed', revision };
       const found = response.responses.map(({ response_range }) =>
@@ -223,6 +204,7 @@ class EtcdStore implements Datastore {
   async #outcomeOf(transaction: Transaction, error: unknown): Promise<CommitResult> {
     const { compares, writes } = transaction;
     const why = describe(error);
+    if (isDenied(why)) throw deniedWrite(writes, this.endpoint, this.#role, error);
     if (isTooLarge(why)) {
       const what = `${this.endpoint} says: ${why}; its --max-txn-ops and --max-request-bytes say how much it takes`;
       throw new CalicoError('datastore/too-large', { what }, { cause: error });
@@ -259,11 +241,12 @@ class EtcdStore implements Datastore {
         request_range: { key: Buffer.from(key), revision: revision.toString() },
       })),
     };
+    const known = this.#history.revision;
     const { header, responses } = await this.#endpoints.call(
       ({ kv }, { deadline }) => kv.txn(request, { deadline }),
       attempts === undefined ? {} : { attempts },
     );
-    this.#cluster = header.cluster_id;
+    this.#history.saw(header, known);
     const kvs = responses.flatMap(({ response_range }) => response_range.kvs.map(toKeyValue));
     return {
       present: new Map(kvs.map((kv) => [kv.key, kv])),
@@ -289,10 +272,11 @@ class EtcdStore implements Datastore {
           moved,
         )) {
           seen = batch.revision;
+          this.#history.heard(seen);
           yield batch;
         }
       } catch (cause) {
-        if (!stop.aborted && !(await this.#hasOther(client, cause))) {
+        if (!stop.aborted && !(await this.#hasOther(client, prefix, cause))) {
           const { endpoint } = this;
           const why = describe(cause);
           throw new CalicoError('datastore/watch-lost', { endpoint, why }, { cause });
@@ -303,21 +287,37 @@ class EtcdStore implements Datastore {
   }
 
   /** Reports whether a watch that was lost can be continued at another endpoint. */
-  async #hasOther(client: Client, cause: unknown): Promise<boolean> {
+  async #hasOther(client: Client, watched: string, cause: unknown): Promise<boolean> {
     if (cause instanceof WatchCancelled || this.#clients.length === 1) return false;
     this.#endpoints.avoid(client);
     try {
       // Every member responds to this only if it is connected to the leader.
-      await this.#readTogether(['/']);
+      await this.#readTogether([watched]);
       return true;
     } catch {
       return false;
     }
   }
 
+  async hasWritten(write: KeyValue, signal: AbortSignal): Promise<boolean> {
+    signal.throwIfAborted();
+    const known = this.#history.revision;
+    const asked = { key: Buffer.from(write.key), revision: write.modRevision.toString() };
+    try {
+      const { header, kvs } = await this.#endpoints.call(({ kv }, { deadline }) =>
+        kv.range(asked, { deadline }),
+      );
+      this.#history.saw(header, known);
+      return isDeepStrictEqual(kvs.map(toKeyValue), [write]);
+    } catch (error) {
+      if (isNoRevision(error)) return false;
+      throw this.#unavailable(error);
+    }
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
-    for (const client of this.#clients) client.close();
+    closeAll(this.#clients);
   }
 
   async #call<T>(send: () => Promise<T>): Promise<T> {
@@ -330,39 +330,12 @@ class EtcdStore implements Datastore {
 
   #unavailable(cause: unknown): CalicoError {
     const { endpoint } = this;
-    const refusal = refusalOf(describe(cause));
+    const refusal = refusalOf(describe(cause), this.#role);
     if (refusal !== undefined) {
       return new CalicoError('datastore/refused', { endpoint, why: refusal }, { cause });
     }
     return new CalicoError('datastore/unavailable', { endpoint, why: describe(cause) }, { cause });
   }
-}
-
-/** Reports whether etcd rejected a transaction because of its size, without applying any of it. */
-function isTooLarge(why: string): boolean {
-  return /too many operations|request is too large|grpc: received message larger than max/.test(
-    why,
-  );
-}
-
-/** Reports whether a transaction conflicts with itself, so that it is applied once even if it is sent twice. */
-function isAppliedOnce({ compares, writes }: Transaction): boolean {
-  const compared = new Set(compares.map(({ key }) => key));
-  return writes.every(({ key }) => compared.has(key));
-}
-
-/**
- * Returns the revision at which a transaction was applied, given the values of its keys; `undefined` if it was not.
- * Removals have no revision of their own; it is at the latest that of the values.
- */
-function appliedAt(
-  { writes }: Transaction,
-  current: ReadonlyMap<string, KeyValue>,
-  revision: bigint,
-): bigint | undefined {
-  if (!writes.every(({ key, value }) => current.get(key)?.value === value)) return undefined;
-  const [written] = writes.flatMap(({ key }) => current.get(key)?.modRevision ?? []);
-  return written ?? revision;
 }
 
 /** Returns the number of keys per page for the intended page size, if further values are of similar size. */
@@ -375,6 +348,11 @@ function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: B
 /** Reports whether the response exceeded the client's limit. */
 function isTooLargeAnswer(error: unknown): boolean {
   return /Received message larger than max/.test(describe(error));
+}
+
+/** The revision was compacted, or the store has not reached it. */
+function isNoRevision(error: unknown): boolean {
+  return /required revision/.test(describe(error));
 }
 
 /** What is still to be listed of a range. */

@@ -66,5 +66,8 @@ function isOutage(error: unknown): boolean {
     'datastore/outcome-unknown',
     'datastore/not-in-sync',
     'datastore/locked',
+    'datastore/moving',
+    'datastore/restoring',
+    'datastore/moved',
   );
 }

@@ -10,8 +10,10 @@ import type { DockerApi } from './docker/docker-api.ts';
 import type { ContainerInfo, DockerEvent } from './docker/messages.ts';
 import { keepInSyncWithDocker } from './docker-sync.ts';
 import { plainEndpoint, plainNetwork } from './endpoints/endpoint.fixture.ts';
-import { endpointEntryId, withContainer } from './endpoints/endpoint-record.ts';
+import { withContainer } from './endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from './endpoints/local-endpoints.ts';
+import { endpointEntryId } from '../model/kinds/workload-endpoint.ts';
+import { defaultNamespace } from '../model/namespaces.ts';
 
 const patience = AbortSignal.timeout(600_000);
 const networkId = 'a'.repeat(64);
@@ -48,7 +50,7 @@ async function withContainerInSync(
     const container = { id: 'c1', name: 'app', labels: {}, hasSeveralNetworks: false };
     draft.put(
       'WorkloadEndpoint',
-      endpointEntryId('host', endpointId),
+      endpointEntryId('host', endpointId, defaultNamespace),
       withContainer(endpoint, container),
     );
   }, patience);
@@ -64,6 +66,7 @@ async function withContainerInSync(
   const syncing = keepInSyncWithDocker(
     {
       node: 'host',
+      isTaken: () => true,
       docker: fakeDocker(world),
       mirror,
       writer: refusing,
@@ -87,7 +90,8 @@ async function withContainerInSync(
   try {
     await use(async (name) => {
       const workload = () =>
-        mirror.get('WorkloadEndpoint', endpointEntryId('host', endpointId))?.value.spec.workload;
+        mirror.get('WorkloadEndpoint', endpointEntryId('host', endpointId, defaultNamespace))?.value
+          .spec.workload;
       await until(() => workload() === name);
       assert.equal(workload(), name);
     });

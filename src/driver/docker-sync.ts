@@ -20,6 +20,7 @@ import {
 } from './docker/messages.ts';
 import type { AliasLearner } from './endpoints/aliases.ts';
 import { describeEndpoint, type DescribeOptions } from './endpoints/endpoint-description.ts';
+import type { LabelFilter } from './endpoints/container-labels.ts';
 import type { LocalEndpoints } from './endpoints/local-endpoints.ts';
 import type { AddressPlans } from './networks/address-plans.ts';
 import { networkEntryId, type Networks } from './networks/networks.ts';
@@ -33,6 +34,8 @@ export interface DockerSyncDeps {
   readonly networks: Networks;
   readonly addresses: Pick<AddressPlans, 'claimExtra' | 'claimPrefixes'>;
   readonly local: LocalEndpoints;
+  /** The labels of containers that their endpoints get. */
+  readonly isTaken: LabelFilter;
   readonly stamp: Stamp;
   readonly log: Logger;
   readonly supervisor: Supervisor;
@@ -153,7 +156,14 @@ async function describeContainer(
     } catch (error) {
       // An endpoint removed meanwhile needs no description; after other errors the caller starts over.
       if (isCalicoError(error, 'driver/unknown-endpoint', 'driver/unknown-network')) continue;
-      const level = isCalicoError(error, 'datastore/locked') ? 'debug' : 'warn';
+      const level = isCalicoError(
+        error,
+        'datastore/locked',
+        'datastore/moving',
+        'datastore/restoring',
+      )
+        ? 'debug'
+        : 'warn';
       deps.log[level]('container could not be described', {
         container: name,
         why: describe(error),
@@ -208,9 +218,9 @@ async function writeDescription(
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { mirror, writer, local, stamp } = deps;
+  const { mirror, writer, local, stamp, isTaken } = deps;
   await writer.write(
-    (draft) => describeEndpoint(draft, { ...what, ofSandbox: local.ofSandbox, stamp }),
+    (draft) => describeEndpoint(draft, { ...what, ofSandbox: local.ofSandbox, stamp, isTaken }),
     signal,
   );
   const endpoint = mirror.get('WorkloadEndpoint', what.id)?.value;

@@ -45,6 +45,8 @@ const withoutAdvice: ReadonlySet<string> = new Set([
   // The reason includes the remedy, or describes the problem of the file.
   'datastore/refused',
   'datastore/bad-file',
+  'datastore/not-moved',
+  'datastore/move-failed',
   'docker/refused',
   // Docker's wording, which people and programs know.
   'port/taken',

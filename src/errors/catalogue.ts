@@ -1,4 +1,5 @@
 import { cliErrors } from './cli.ts';
+import { clusterErrors } from './cluster.ts';
 import { configErrors } from './config.ts';
 import { datastoreErrors } from './datastore.ts';
 import { dockerErrors } from './docker.ts';
@@ -14,6 +15,7 @@ import { entry } from './spec.ts';
 export const catalogue = {
   'internal/unexpected': entry('bug', (d: { what: string }) => `unexpected error: ${d.what}`),
   ...cliErrors,
+  ...clusterErrors,
   ...configErrors,
   ...datastoreErrors,
   ...dockerErrors,

@@ -23,6 +23,16 @@ export const cliErrors = {
     (d: { profile: string; users: string; advice: string }) =>
       `Profile ${d.profile} is in use by ${d.users}; remove these first, ${d.advice}`,
   ),
+  'cli/not-created-by-policy': entry(
+    'state',
+    (d: { resource: string; word: string; id: string }) =>
+      `${d.resource} already exists, and calico-cnm policy did not create it; choose another name, or delete it: calico-cnm delete ${d.word} ${d.id}`,
+  ),
+  'cli/created-by-another': entry(
+    'state',
+    (d: { resource: string; command: string }) =>
+      `${d.resource} already exists with other rules (${d.command}); choose another name with --name`,
+  ),
   'cli/no-such-container': entry(
     'state',
     (d: { container: string }) =>

@@ -11,6 +11,11 @@ export const datastoreErrors = {
     'unavailable',
     (d: { endpoint: string; why: string }) => `cannot connect to datastore ${d.endpoint}: ${d.why}`,
   ),
+  'datastore/denied': entry(
+    'state',
+    (d: { endpoint: string; what: string; remedy: string }) =>
+      `permission denied on datastore ${d.endpoint}: this host cannot write ${d.what}; ${d.remedy}`,
+  ),
   'datastore/bad-file': entry(
     'state',
     (d: { file: string; why: string }) => `cannot use file ${d.file} for etcd: ${d.why}`,
@@ -30,6 +35,52 @@ export const datastoreErrors = {
     (d: { endpoint: string }) =>
       `datastore ${d.endpoint} is locked for maintenance (datastoreReady: false); unlock it: calico-cnm datastore unlock`,
   ),
+  'datastore/moving': entry(
+    'unavailable',
+    (d: { node: string; from: string; to: string; since: string }) =>
+      `the data of ${d.from} is being moved to ${d.to} by the daemon of node ${d.node} (since ${d.since}); wait, or end an interrupted move: calico-cnm datastore unlock`,
+  ),
+  'datastore/moved': entry(
+    'state',
+    (d: { endpoint: string; to: string }) =>
+      `the data of ${d.endpoint} was moved to ${d.to}; to use it, ${settingFor(d.to)} in /etc/calico/calico-cnm.env`,
+  ),
+  'datastore/restoring': entry(
+    'unavailable',
+    (d: { endpoint: string; from: string; since: string }) =>
+      `datastore ${d.endpoint} was restored from ${d.from} (${d.since}), and its hosts are writing what is newer; wait, or end an interrupted restore: calico-cnm datastore unlock`,
+  ),
+  'datastore/incomplete': entry(
+    'state',
+    (d: { endpoint: string; from: string }) =>
+      `datastore ${d.endpoint} has an incomplete copy of ${d.from}; use ${d.from}, and run calico-cnm datastore migrate again`,
+  ),
+  'datastore/changed': entry(
+    'unavailable',
+    (d: { endpoint: string }) =>
+      `datastore ${d.endpoint} was changed by another program meanwhile; try again`,
+  ),
+  'datastore/has-data': entry(
+    'state',
+    (d: { endpoint: string; what: string }) =>
+      `datastore ${d.endpoint} has other data (${d.what}), nothing was moved; choose an empty one, or join its cluster: calico-cnm cluster join`,
+  ),
+  'datastore/has-nodes': entry(
+    'state',
+    (d: { endpoint: string; nodes: string }) =>
+      `datastore ${d.endpoint} has other nodes (${d.nodes}), nothing was moved; a file serves one host: delete nodes that are gone (calico-cnm node delete), or keep the etcd`,
+  ),
+  'datastore/collision': entry(
+    'state',
+    (d: { endpoint: string; what: string }) =>
+      `datastore ${d.endpoint} has other values for ${d.what}, nothing was moved; rename or delete these on one side`,
+  ),
+  'datastore/move-failed': entry(
+    'state',
+    (d: { from: string; to: string; why: string }) =>
+      `the data of ${d.from} was not moved to ${d.to}, and this host continues with ${d.from}: ${d.why}`,
+  ),
+  'datastore/not-moved': entry('state', (d: { why: string }) => d.why),
   'datastore/watch-lost': entry(
     'unavailable',
     (d: { endpoint: string; why: string }) =>
@@ -69,3 +120,8 @@ export const datastoreErrors = {
       `${d.what}: too many conflicts with concurrent writers (${d.attempts} attempts)`,
   ),
 } as const;
+
+/** The change of the settings that selects a datastore. */
+function settingFor(endpoint: string): string {
+  return endpoint.includes('://') ? `write ETCD_ENDPOINTS=${endpoint}` : 'remove ETCD_ENDPOINTS';
+}

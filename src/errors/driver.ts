@@ -20,6 +20,11 @@ export const driverErrors = {
     (d: { key: string; value: string; why: string }) =>
       `network option "${d.key}=${d.value}": ${d.why}`,
   ),
+  'driver/namespace-denied': entry(
+    'state',
+    (d: { namespace: string; node: string }) =>
+      `permission denied on the endpoints of host ${d.node} in namespace ${d.namespace}: no member of the cluster has granted it; check calico-cnm cluster status, or the role of the etcd user`,
+  ),
   'driver/no-such-profile': entry(
     'input',
     (d: { profile: string }) =>

@@ -17,6 +17,15 @@ export const kernelErrors = {
     (d: { tool: string; package: string }) =>
       `${d.tool} is not installed; install it (apt install ${d.package})`,
   ),
+  'bgp/config-refused': entry(
+    'bug',
+    (d: { why: string }) => `BIRD refuses its configuration, and keeps the one before: ${d.why}`,
+  ),
+  'kernel/bad-host-rules': entry(
+    'state',
+    (d: { file: string; why: string }) =>
+      `the saved rules of host endpoints in ${d.file} cannot be read: ${d.why}; delete the file`,
+  ),
   'kernel/not-cleaned': entry(
     'kernel',
     (d: { what: string; why: string }) => `cleanup incomplete: ${d.what}: ${d.why}`,

@@ -26,7 +26,7 @@ export const modelErrors = {
   'model/not-enforced': entry(
     'input',
     (d: { kind: string }) =>
-      `${d.kind} is not enforced by calico-cnm: only Profiles apply to containers`,
+      `${d.kind} is not enforced by calico-cnm: it has a meaning only for other hosts`,
   ),
   'model/unknown-kind': entry(
     'input',

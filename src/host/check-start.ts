@@ -1,5 +1,4 @@
-import type { Settings } from '../config/settings.ts';
-import { datastoreOptions } from './from-settings.ts';
+import type { DatastoreOptions } from '../datastore/open-datastore.ts';
 import { refuseNewer } from '../datastore/sqlite-format.ts';
 
 /**
@@ -7,8 +6,7 @@ import { refuseNewer } from '../datastore/sqlite-format.ts';
  * version, `datastore/unavailable` for a damaged one, `datastore/bad-file` for a certificate of etcd. Writes nothing,
  * and loads little.
  */
-export async function checkStart(settings: Settings): Promise<void> {
-  const datastore = datastoreOptions(settings);
+export async function checkStart(datastore: DatastoreOptions): Promise<void> {
   if (datastore.kind === 'sqlite') {
     refuseNewer(datastore.file);
   } else {

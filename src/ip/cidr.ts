@@ -48,6 +48,15 @@ export function parseNet(text: string): Cidr {
   return address === undefined ? parseCidr(text) : hostCidr(address);
 }
 
+/** As `parseNet`, but returns `undefined` for what is neither. */
+export function tryParseNet(text: string): Cidr | undefined {
+  try {
+    return parseNet(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Returns the network of the given length that contains the address; host bits are cleared. */
 export function cidrOf(address: IpAddress, prefixLength: number): Cidr {
   const family = familyOf(address);

@@ -4,17 +4,21 @@ import type { GroupWriter } from '../cache/group-writer.ts';
 import type { LiveMirror } from '../cache/live-mirror.ts';
 import { openMirroredStore } from '../cache/mirrored-store.fixture.ts';
 import { writeAll } from '../datastore/steps.ts';
-import type { Draft } from '../datastore/writer.ts';
+import type { Draft, Writer } from '../datastore/writer.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseInterfaceAddress } from '../ip/cidr.ts';
 import type { DockerNetwork } from '../model/kinds/docker-network.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
-import { endpointName, endpointNamespace } from '../model/kinds/workload-endpoint.ts';
+import type { EntryKind } from '../model/kinds/index.ts';
+import { endpointIdsOf, endpointName } from '../model/kinds/workload-endpoint.ts';
 import type { AllocationAttributes } from '../model/kinds/block.ts';
 import { createDockerIpam } from './docker/docker-ipam.ts';
 import { LastAddresses } from './docker/last-addresses.ts';
 import { addressSpace, createNetworkAddresses } from './docker/network-addresses.ts';
 import { findAllocation } from './records/allocation.ts';
+
+/** Not the default one: address management finds endpoints in any namespace. */
+export const labNamespace = 'shop';
 
 export const signal = AbortSignal.timeout(600_000);
 export const nodes = ['host-a', 'host-b'] as const;
@@ -66,11 +70,36 @@ export class Lab {
     this.writer = writer;
   }
 
+  /** Writes as a host does, which may not write records of another host (cluster/roles.ts). */
+  on(node: string): Pick<Writer, 'write'> {
+    const own: readonly (readonly [EntryKind, string])[] = [
+      ['DockerPool', `${node}/`],
+      ['DockerNetwork', `${node}/`],
+      ['WorkloadEndpoint', endpointIdsOf(node, labNamespace)],
+    ];
+    const check = (kind: EntryKind, id: string) => {
+      const prefix = own.find(([of]) => of === kind)?.[1] ?? '';
+      assert.ok(id.startsWith(prefix), `${node} writes ${kind} ${id}`);
+    };
+    const checked = (draft: Draft): Draft => ({
+      ...bound(draft),
+      put: (kind, id, value) => {
+        check(kind, id);
+        draft.put(kind, id, value);
+      },
+      remove: (kind, id) => {
+        check(kind, id);
+        draft.remove(kind, id);
+      },
+    });
+    return { write: (plan, until) => this.writer.write((draft) => plan(checked(draft)), until) };
+  }
+
   ipam(node: string) {
     return createDockerIpam({
       usedRanges: () => [],
       node,
-      writer: this.writer,
+      writer: this.on(node),
       now: () => this.now(),
       nonce: () => `n${this.#made++}`,
       stamp: (pool) => pool,
@@ -147,7 +176,7 @@ export class Lab {
       gateway: parseInterfaceAddress(gatewayOf(pool)).address,
       auxiliary: {},
     }));
-    await this.writer.write((draft) => {
+    await this.on(node).write((draft) => {
       const adopted = this.plans.adoptSubnets(draft, { node, networkId: id, subnets });
       const network: DockerNetwork = {
         id,
@@ -167,12 +196,16 @@ export class Lab {
   async allocate(node: string, networkId: string, cidr: string, gateway: string): Promise<void> {
     const subnet = { family: 4 as const, cidr: parseCidr(cidr), gateway: parseAddress(gateway) };
     const request = { node, networkId, subnets: [{ ...subnet, addressSpace, auxiliary: {} }] };
-    await this.writer.write((draft) => this.plans.allocateNetwork(draft, request), signal);
+    await this.on(node).write((draft) => this.plans.allocateNetwork(draft, request), signal);
   }
 
   /** FreeNetwork of a Swarm manager. */
-  async free(networkId: string): Promise<void> {
-    await writeAll(this.writer, (draft) => this.plans.freeNetwork(draft, networkId), signal);
+  async free(node: string, networkId: string): Promise<void> {
+    await writeAll(
+      this.on(node),
+      (draft) => this.plans.freeNetwork(draft, node, networkId),
+      signal,
+    );
   }
 
   /** DeleteNetwork. */
@@ -182,7 +215,7 @@ export class Lab {
 
   /** DeleteEndpoint. */
   async disconnect(node: string, endpointId: string): Promise<void> {
-    const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
+    const id = `${labNamespace}/${endpointName(node, endpointId)}`;
     await this.writer.write((draft) => draft.remove('WorkloadEndpoint', id), signal);
   }
 
@@ -192,20 +225,38 @@ export class Lab {
     networkId: string,
     { endpointId, address: given }: { readonly endpointId: string; readonly address: string },
   ): Promise<void> {
-    await this.writer.write((draft) => {
+    await this.on(node).write((draft) => {
       const network = draft.get('DockerNetwork', `${node}/${networkId}`);
       assert.ok(network);
       const addresses = [parseAddress(given)];
       this.plans.bindEndpoint(draft, { node, network, endpointId, addresses });
       const name = endpointName(node, endpointId);
-      draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+      draft.put('WorkloadEndpoint', `${labNamespace}/${name}`, {
         kind: 'WorkloadEndpoint',
         apiVersion: 'projectcalico.org/v3',
-        metadata: { name, namespace: endpointNamespace },
+        metadata: { name, namespace: labNamespace },
         spec: { node, endpoint: endpointId, interfaceName: 'cali0', orchestrator: 'libnetwork' },
       });
     }, signal);
   }
+}
+
+/** The methods of a draft, apart from those that write. */
+function bound(draft: Draft): Omit<Draft, 'put' | 'remove'> {
+  return {
+    get: (kind, id) => draft.get(kind, id),
+    getLikelyNew: (kind, id) => draft.getLikelyNew(kind, id),
+    readAhead: (kind, ids) => draft.readAhead(kind, ids),
+    entries: (kind) => draft.entries(kind),
+    brief: (kind, id) => draft.brief(kind, id),
+    briefs: (kind) => draft.briefs(kind),
+    group: (kind, group) => draft.group(kind, group),
+    unreadable: (kind) => draft.unreadable(kind),
+    isUnreadable: (kind, id) => draft.isUnreadable(kind, id),
+    discardUnreadable: (kind, id) => draft.discardUnreadable(kind, id),
+    expect: (kind, id) => draft.expect(kind, id),
+    expectNoNew: (kind, idPrefix) => draft.expectNoNew(kind, idPrefix),
+  };
 }
 
 export function gatewayOf(pool: Record<string, unknown>): string {

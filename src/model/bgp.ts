@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { tryParseAddress } from '../ip/address.ts';
+import { tryParseAddress, type IpAddress } from '../ip/address.ts';
 
 /** Common fields of the BGP kinds and Node. Source: Calico v3 API; api/pkg/lib/numorstring. */
 
@@ -20,21 +20,107 @@ export const asNumber = z.union([z.number(), z.string()]).transform((given, cont
   return z.NEVER;
 });
 
-/** A reference to a Kubernetes secret; kept unchanged. */
+/** A reference to a Kubernetes Secret; without Kubernetes its name and key are those of a file on each node. */
 export const password = z.looseObject({ secretKeyRef: z.exactOptional(z.unknown()) });
 
-/** Reports whether a text is a community, `aa:nn` of 16 bits each or `aa:nn:mm` of 32 bits each. */
-export function isCommunity(text: string): boolean {
-  const parts = text.split(':');
-  const most = parts.length === 2 ? 2 ** 16 : 2 ** 32;
-  const isPart = (part: string) => /^\d+$/.test(part) && Number(part) < most;
-  return (parts.length === 2 || parts.length === 3) && parts.every(isPart);
+/** A password by name; its text is not in the datastore. */
+export interface PasswordReference {
+  readonly name: string;
+  readonly key: string;
 }
 
-/** Reports whether a text is an address, optionally with a port: `192.0.2.1`, `192.0.2.1:179`, `[2001:db8::1]:179`. */
-export function isPeerAddress(text: string): boolean {
+const part = z.string().regex(/^[A-Za-z0-9_][-A-Za-z0-9_.]*$/);
+const secretKeyRef = z.looseObject({ name: part, key: part });
+
+/** Returns the name and key of a reference; `undefined` if it lacks one, or if they are no file names. */
+export function passwordReference({
+  secretKeyRef: reference,
+}: z.infer<typeof password>): PasswordReference | undefined {
+  const parsed = secretKeyRef.safeParse(reference);
+  return parsed.success ? { name: parsed.data.name, key: parsed.data.key } : undefined;
+}
+
+/** A community of two numbers of 16 bits (RFC 1997), or a large one of three of 32 bits (RFC 8092). */
+export type Community = readonly [number, number] | readonly [number, number, number];
+
+/** Returns a community `aa:nn` or `aa:nn:mm`; `undefined` if the text is none. */
+export function parseCommunity(text: string): Community | undefined {
+  const parts = text.split(':');
+  const most = parts.length === 2 ? 2 ** 16 : 2 ** 32;
+  if (!parts.every((part) => /^\d+$/.test(part) && Number(part) < most)) return undefined;
+  const [first, second, third, ...more] = parts.map(Number);
+  if (first === undefined || second === undefined || more.length > 0) return undefined;
+  return third === undefined ? [first, second] : [first, second, third];
+}
+
+export function isCommunity(text: string): boolean {
+  return parseCommunity(text) !== undefined;
+}
+
+/** Returns the seconds of a duration as Go writes it, such as `90s`, `1m30s` or `1h`; `undefined` if it is none. */
+export function parseDurationSeconds(text: string): number | undefined {
+  const [all, hours = '0', minutes = '0', seconds = '0'] =
+    /^(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?$/.exec(text) ?? [];
+  if (all === undefined || all === '') return undefined;
+  return Number(hours) * 3600 + Number(minutes) * 60 + Number(seconds);
+}
+
+/** What BIRD, and BGP itself, accept; the timers are those of a hold time of 240 s. Source: RFC 4724; BIRD 2 user's guide. */
+export const bgpLimits = {
+  restartSeconds: [0, 4095],
+  keepaliveSeconds: [1, 240],
+  allowedLocalAs: [0, 255],
+  ttlHops: [1, 255],
+  maxPrefixes: [1, 2 ** 32 - 1],
+  /** Of metrics, as Calico. */
+  priority: [1, 2_147_483_646],
+} as const;
+
+/** Returns why a number is none between limits; `undefined` if it is, or is missing. */
+export function rangeProblem(
+  value: number | undefined,
+  [least, greatest]: readonly [number, number],
+): string | undefined {
+  const isIn =
+    value === undefined || (Number.isInteger(value) && value >= least && value <= greatest);
+  return isIn ? undefined : `must be an integer from ${least} to ${greatest}`;
+}
+
+/** Returns why a text is none of some words; `undefined` if it is, or is missing or empty. */
+export function wordProblem(
+  text: string | undefined,
+  words: readonly string[],
+): string | undefined {
+  if (text === undefined || text === '' || words.includes(text)) return undefined;
+  return `"${text}" is none of ${words.join(', ')}`;
+}
+
+/** Returns why a text is no duration between limits in seconds; `undefined` if it is, or is missing or empty. */
+export function durationProblem(
+  text: string | undefined,
+  [least, greatest]: readonly [number, number],
+): string | undefined {
+  if (text === undefined || text === '') return undefined;
+  const seconds = parseDurationSeconds(text);
+  if (seconds === undefined) return `"${text}" is not a duration such as 120s`;
+  const isIn = Math.ceil(seconds) >= least && seconds <= greatest;
+  return isIn ? undefined : `must be from ${least}s to ${greatest}s`;
+}
+
+/** The AS number of nodes without one. The first of those for private use. Source: RFC 6996. */
+export const defaultAsNumber = 64_512;
+
+/** Returns an address, optionally with a port: `192.0.2.1`, `192.0.2.1:179`, `[2001:db8::1]:179`. */
+export function parsePeerAddress(
+  text: string,
+): { readonly address: IpAddress; readonly port: number | undefined } | undefined {
   const [, bracketed, plain, port] = /^(?:\[(.+)\]|([^:]+)):(\d+)$/.exec(text) ?? [];
-  const address = bracketed ?? plain ?? text;
-  const hasPort = port === undefined || (Number(port) > 0 && Number(port) < 65_536);
-  return hasPort && tryParseAddress(address) !== undefined;
+  const address = tryParseAddress(bracketed ?? plain ?? text);
+  const isPort = port === undefined || (Number(port) > 0 && Number(port) < 65_536);
+  if (!isPort || address === undefined) return undefined;
+  return { address, port: port === undefined ? undefined : Number(port) };
+}
+
+export function isPeerAddress(text: string): boolean {
+  return parsePeerAddress(text) !== undefined;
 }

@@ -1,5 +1,6 @@
 import { addressAt, type Cidr } from '../ip/cidr.ts';
 import type { IpAddress } from '../ip/address.ts';
+import { isInheritedLabel } from './fields.ts';
 import { blockHost, hasFree, type AllocationAttributes, type Block } from './kinds/block.ts';
 import type { EntryKind, EntryValue } from './kinds/index.ts';
 import {
@@ -125,11 +126,19 @@ export function briefEndpoint(endpoint: WorkloadEndpoint): BriefEndpoint {
     node,
     nets: [...new Set(ipNetworks)],
     prefixes: [...new Set(endpointPrefixes(endpoint))],
-    labels,
+    labels: ownLabels(labels),
     profiles,
     ports: ports.map(({ name, protocol, port }) => ({ name, protocol, port })),
     aliases: endpointAliases(endpoint),
   };
+}
+
+/** Returns the labels that an endpoint may have of its own. */
+function ownLabels(labels: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const all = Object.entries(labels);
+  return all.some(([key]) => isInheritedLabel(key))
+    ? Object.fromEntries(all.filter(([key]) => !isInheritedLabel(key)))
+    : labels;
 }
 
 export function briefBlock(block: Block): BriefBlock {

@@ -34,6 +34,22 @@ export function isLabelValue(text: string): boolean {
   return text === '' || (text.length <= 63 && labelName.test(text));
 }
 
+/**
+ * Reports whether only Calico's own data may set a label: namespaces and service accounts are identified by it, so a
+ * container that chose it could pose as one of another namespace.
+ */
+export function isReservedLabel(key: string): boolean {
+  return key.startsWith('projectcalico.org/') || isInheritedLabel(key);
+}
+
+/**
+ * Reports whether a label is that of a namespace or service account, which endpoints inherit from a Profile; one of an
+ * endpoint's own is ignored. Source: libcalico-go/lib/backend/syncersv1/updateprocessors/workloadendpointprocessor.go.
+ */
+export function isInheritedLabel(key: string): boolean {
+  return key.startsWith('pcns.') || key.startsWith('pcsa.');
+}
+
 /** A canonical IP address. */
 export const address = parsed(parseAddress);
 

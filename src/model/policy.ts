@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Metadata } from './fields.ts';
 import { policyRule } from './policy-rule.ts';
-import { rulesProblem } from './rule-problem.ts';
+import { rulesProblem, unenforceableProblem } from './rule-problem.ts';
 import {
   nameColumn,
   namespaceColumn,
@@ -53,20 +53,22 @@ export const stagedFields = {
 
 const allFields = z.looseObject(globalPolicyFields);
 
-interface Policy {
+/** The fields of all kinds of policy. */
+export interface PolicyResource {
   readonly metadata: Metadata;
   readonly spec: z.infer<typeof allFields>;
 }
 
 /** The columns after those of the name, as in calicoctl's wide table. */
-const policyColumns: readonly Column<Policy>[] = [
+const policyColumns: readonly Column<PolicyResource>[] = [
   nameColumn,
   { header: 'tier', cell: (policy) => tierOf(policy) },
   { header: 'order', cell: ({ spec }) => String(spec.order ?? '') },
   { header: 'selector', cell: ({ spec }) => spec.selector ?? '' },
 ];
 
-function tierOf({ spec }: Policy): string {
+/** Returns the tier of a policy. */
+export function tierOf({ spec }: PolicyResource): string {
   return (spec.tier ?? '') === '' ? 'default' : (spec.tier ?? '');
 }
 
@@ -84,13 +86,13 @@ interface PolicyOptions<P> extends Pick<
 }
 
 /** Declares a kind of policy. */
-export function policyType<P extends Policy>({
+export function policyType<P extends PolicyResource>({
   isStaged,
   ...options
 }: PolicyOptions<P>): ResourceType<P> {
   return resourceType({
     ...options,
-    unenforced: { isPolicy: !isStaged },
+    isUnenforced: isStaged,
     columns: [...(options.isNamespaced ? [namespaceColumn] : []), ...policyColumns],
     validate: policyProblem,
     withDefaults: isStaged ? withStagedAction : storedPolicy,
@@ -103,7 +105,7 @@ export function policyType<P extends Policy>({
  * Returns a policy as Calico's client stores it: with tier, types, the label of its tier and its name as an
  * annotation. A policy without rules and types applies to ingress, which it then denies.
  */
-function storedPolicy<P extends Policy>(policy: P): P {
+function storedPolicy<P extends PolicyResource>(policy: P): P {
   const { metadata, spec } = policy;
   const tier = tierOf(policy);
   const { types = [], ingress = [], egress = [] } = spec;
@@ -129,17 +131,25 @@ function storedPolicy<P extends Policy>(policy: P): P {
   };
 }
 
-/** Like `storedPolicy`, for a staged policy: the default action is to set it. */
-function withStagedAction<P extends Policy>(policy: P): P {
+/** Like `storedPolicy`, for a staged policy: the default action is to set it, and a deletion has no types. */
+function withStagedAction<P extends PolicyResource>(policy: P): P {
   const stored = storedPolicy(policy);
-  return { ...stored, spec: { stagedAction: 'Set', ...stored.spec } };
+  const spec = { stagedAction: 'Set', ...stored.spec };
+  if (!isDeletion(policy)) return { ...stored, spec };
+  const { types: _, ...others } = spec;
+  return { ...stored, spec: others };
+}
+
+/** Reports whether a staged policy stands for the deletion of the policy of its name. */
+export function isDeletion({ spec }: PolicyResource): boolean {
+  return spec['stagedAction'] === 'Delete';
 }
 
 /**
  * Returns a policy with the name given by its user: that of its annotation; without one, that of its key without the
  * prefix `default.`, which releases before v3.32 added.
  */
-function shownPolicy<P extends Policy>(policy: P): P {
+function shownPolicy<P extends PolicyResource>(policy: P): P {
   const { annotations: all = {}, ...metadata } = policy.metadata;
   const { [nameAnnotation]: _, ...annotations } = all;
   return {
@@ -152,7 +162,8 @@ function shownPolicy<P extends Policy>(policy: P): P {
   };
 }
 
-function shownName(policy: Policy): string {
+/** Returns the name of a policy as its user gave it. */
+export function shownName(policy: PolicyResource): string {
   const { name, annotations = {} } = policy.metadata;
   const given = givenName.safeParse(annotations[nameAnnotation]);
   if (given.success) return given.data.name;
@@ -181,7 +192,7 @@ const label = '[a-z0-9]([-a-z0-9]*[a-z0-9])?';
 const policyName = new RegExp(`^${label}(\\.${label})?$`);
 
 /** Returns why a policy given by a user is rejected. Rules: libcalico-go/lib/validator/v3. */
-function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefined {
+function policyProblem(policy: PolicyResource, stored: StoredEntries): Problem | undefined {
   const { spec } = policy;
   if (!policyName.test(shownName(policy))) {
     return { field: 'metadata.name', why: 'must be a name such as "web" or "security.web"' };
@@ -194,11 +205,35 @@ function policyProblem(policy: Policy, stored: StoredEntries): Problem | undefin
     const why = selectorProblem(spec[field]);
     if (why !== undefined) return { field: `spec.${field}`, why };
   }
-  return hostProblem(spec) ?? rulesProblem(spec);
+  return (
+    deletionProblem(policy) ?? hostProblem(spec) ?? rulesProblem(spec) ?? kubernetesProblem(spec)
+  );
+}
+
+/** Returns a field that only Kubernetes gives a meaning: a policy with it would deny all that it selects. */
+function kubernetesProblem(spec: PolicyResource['spec']): Problem | undefined {
+  if ((spec.serviceAccountSelector ?? '') !== '') {
+    return { field: 'spec.serviceAccountSelector', why: 'is not enforced: it needs Kubernetes' };
+  }
+  return unenforceableProblem(spec);
+}
+
+function isEmptyArray(value: unknown): boolean {
+  return Array.isArray(value) && value.length === 0;
+}
+
+/** A deletion says which policy it means, and nothing else. */
+function deletionProblem(policy: PolicyResource): Problem | undefined {
+  if (!isDeletion(policy)) return undefined;
+  const isEmpty = (value: unknown) => value === '' || value === false || isEmptyArray(value);
+  const other = Object.entries(policy.spec).find(
+    ([field, value]) => !['stagedAction', 'tier'].includes(field) && !isEmpty(value),
+  );
+  return other && { field: `spec.${other[0]}`, why: 'must be absent if stagedAction is Delete' };
 }
 
 /** Fields that GlobalNetworkPolicies on host endpoints must not combine. */
-function hostProblem(spec: Policy['spec']): Problem | undefined {
+function hostProblem(spec: PolicyResource['spec']): Problem | undefined {
   const { doNotTrack = false, preDNAT = false, applyOnForward = false } = spec;
   if (preDNAT && doNotTrack) {
     return { field: 'spec.preDNAT', why: 'cannot be combined with doNotTrack' };

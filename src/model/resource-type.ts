@@ -24,8 +24,8 @@ export interface ResourceType<Value> extends EntryType<Value> {
   readonly columns: readonly Column<Value>[];
   /** The display order of resources; equal ones are sorted by name. */
   readonly compare: (a: Value, b: Value) => number;
-  /** For a kind that is stored and shown but not enforced yet: the consequence. */
-  readonly unenforced: Unenforced | undefined;
+  /** Whether it is stored and shown but has no effect yet. */
+  readonly isUnenforced: boolean;
   /** The paths of fields of a resource that are stored without effect, although its kind has one. */
   readonly fieldsWithoutEffect: (resource: Value) => readonly string[];
   /** Returns the stored form of a resource given by a user: with defaults, and the additions of Calico's client. */
@@ -40,13 +40,6 @@ export interface ResourceType<Value> extends EntryType<Value> {
 
 /** `fixed` is neither applied nor deleted, `permanent` is not deleted. */
 export type Protection = 'fixed' | 'permanent';
-
-export interface Unenforced {
-  /** Whether Felix enforces it: users who rely on it must be warned that it has no effect here. */
-  readonly isPolicy: boolean;
-  /** Reports whether an object of the kind exists in every datastore and has no meaning by itself. */
-  readonly isPreset?: (id: string) => boolean;
-}
 
 export interface Column<Value> {
   readonly header: string;
@@ -72,7 +65,7 @@ type ResourceOptions<Value> = Pick<EntryOptions<Value>, 'groups' | 'isObserved'>
       | 'compare'
       | 'implicit'
       | 'protection'
-      | 'unenforced'
+      | 'isUnenforced'
       | 'fieldsWithoutEffect'
       | 'withDefaults'
       | 'shown'
@@ -105,7 +98,7 @@ export function resourceType<Value extends { readonly metadata: Metadata }>(
     protection: options.protection ?? (() => undefined),
     columns: options.columns,
     compare: options.compare ?? (() => 0),
-    unenforced: options.unenforced,
+    isUnenforced: options.isUnenforced ?? false,
     fieldsWithoutEffect: options.fieldsWithoutEffect ?? (() => []),
     shown: options.shown ?? ((resource) => resource),
     storedIds: options.storedIds ?? ((id) => [id]),

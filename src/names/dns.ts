@@ -19,6 +19,8 @@ export interface NameRecords {
   readonly addresses: readonly IpAddress[];
   /** The name of an address. */
   readonly name?: string;
+  /** How long clients may cache them, in seconds. */
+  readonly ttl?: number;
 }
 
 /** Short, so that names follow containers, and not 0, which some resolvers take for an error. */
@@ -109,11 +111,10 @@ function answersOf(question: packet.Question, records: NameRecords): readonly pa
       ? []
       : [{ type: 'PTR', name, ttl: ttlSeconds, data: records.name }];
   }
+  const { ttl = ttlSeconds } = records;
   return records.addresses.flatMap((address): packet.Answer[] => {
     const family = familyOf(address) === 4 ? 'A' : 'AAAA';
-    return type === family || type === 'ANY'
-      ? [{ type: family, name, ttl: ttlSeconds, data: address }]
-      : [];
+    return type === family || type === 'ANY' ? [{ type: family, name, ttl, data: address }] : [];
   });
 }
 

@@ -13,6 +13,7 @@ const output: PolicyOutput = {
   removeStack: ignored,
   addDispatch: ignored,
   removeDispatch: ignored,
+  setHostGuards: ignored,
   addSet: ignored,
   removeSet: ignored,
   addMember: ignored,
@@ -38,6 +39,23 @@ function endpointOf(id: string, address: string, sandbox: string): WorkloadEndpo
     },
   };
 }
+
+test('of two endpoints with one interface, the first by name has it until that is removed', () => {
+  const engine = new PolicyEngine({ node: 'here', families: [4], output });
+  const [one, other] = ['a', 'b'].map((id) => {
+    const endpoint = endpointOf(id, id === 'a' ? '10.65.0.1' : '10.65.0.2', `s-${id}`);
+    return { ...endpoint, spec: { ...endpoint.spec, interfaceName: 'cali1' } };
+  });
+  assert.ok(one !== undefined && other !== undefined);
+  const addresses = (of: WorkloadEndpoint) =>
+    engine.dispatchesOf(of)?.map(({ address }) => address);
+  engine.setEndpoint('b', other);
+  assert.deepEqual(addresses(other), ['10.65.0.2/32']);
+  engine.setEndpoint('a', one);
+  assert.deepEqual([addresses(one), addresses(other)], [['10.65.0.1/32'], undefined]);
+  engine.setEndpoint('a', undefined);
+  assert.deepEqual([addresses(one), addresses(other)], [undefined, ['10.65.0.2/32']]);
+});
 
 test('each address of a container may be used on each of its interfaces, until it leaves a network', () => {
   const engine = new PolicyEngine({ node: 'here', families: [4], output });

@@ -5,7 +5,7 @@ import { parseAddress, type IpFamily } from '../ip/address.ts';
 import { hostCidr, parseCidr } from '../ip/cidr.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import { namedPortSet } from '../ruleset/names.ts';
-import { compileProfile, namedPortsOf } from './compile/compiled-profile.ts';
+import { compileProfile, namedPortsOf } from './compile/compiled-policy.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 const apiVersion = 'projectcalico.org/v3';
@@ -73,6 +73,7 @@ class Room {
         removeStack: nothing,
         addDispatch: nothing,
         removeDispatch: nothing,
+        setHostGuards: nothing,
         addSet: ({ name, type, family }) => {
           if (type !== 'address,port') return;
           assert.equal(name.startsWith(`cali${family}0n:`), true);

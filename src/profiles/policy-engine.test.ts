@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/kinds/profile.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import type { HostGuards } from '../ruleset/host-endpoint.ts';
 import type { PolicyOutput } from '../ruleset/renderer.ts';
 import { selectorSet } from '../ruleset/names.ts';
-import type { Dispatch } from '../ruleset/policy.ts';
+import { policyKey, profilePolicy, type Dispatch } from '../ruleset/policy.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** Records the output to a renderer. */
@@ -15,6 +17,7 @@ class Recorder implements PolicyOutput {
   readonly policies = new Map<string, string>();
   readonly stacks = new Map<string, readonly string[]>();
   readonly sets = new Map<string, Set<string>>();
+  readonly guards = new Map<IpFamily, HostGuards>();
   readonly #dispatches = new Map<string, number>();
 
   setPolicy: PolicyOutput['setPolicy'] = (family, policy) => {
@@ -26,16 +29,19 @@ class Recorder implements PolicyOutput {
         }
       }
     }
-    this.policies.set(`${family} ${policy.name}`, JSON.stringify(policy));
+    this.policies.set(`${family} ${policyKey(policy.id)}`, JSON.stringify(policy));
   };
-  removePolicy: PolicyOutput['removePolicy'] = (family, name) => {
+  removePolicy: PolicyOutput['removePolicy'] = (family, id) => {
     for (const [stack, policies] of this.stacks) {
-      const leads = stack.startsWith(`${family} `) && policies.includes(name);
+      const leads = stack.startsWith(`${family} `) && policies.includes(policyKey(id));
       assert.ok(!leads, `${stack} leads to no policy`);
     }
-    this.policies.delete(`${family} ${name}`);
+    this.policies.delete(`${family} ${policyKey(id)}`);
   };
-  setStack: PolicyOutput['setStack'] = (family, { name, policies }) => {
+  setStack: PolicyOutput['setStack'] = (family, { name, tiers }) => {
+    const policies = tiers.flatMap(({ ingress, egress }) =>
+      [...new Set([...ingress, ...egress])].map(policyKey),
+    );
     for (const policy of policies) {
       assert.ok(this.policies.has(`${family} ${policy}`), `${name} leads to no ${policy}`);
     }
@@ -58,6 +64,15 @@ class Recorder implements PolicyOutput {
     const uses = this.#dispatches.get(key) ?? assert.fail(`never added: ${key}`);
     if (uses > 1) this.#dispatches.set(key, uses - 1);
     else this.#dispatches.delete(key);
+  };
+  setHostGuards: PolicyOutput['setHostGuards'] = (family, guards) => {
+    for (const one of guards.interfaces) {
+      const tiers = [...one.untracked, ...one.preDnat, ...one.local, ...one.forwarded];
+      for (const id of tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress])) {
+        assert.ok(this.policies.has(`${family} ${policyKey(id)}`), `no policy ${policyKey(id)}`);
+      }
+    }
+    this.guards.set(family, guards);
   };
   addSet: PolicyOutput['addSet'] = ({ name }) => {
     if (!this.sets.has(name)) this.sets.set(name, new Set());
@@ -114,6 +129,7 @@ interface EndpointFacts {
   readonly node: string;
   readonly address: string;
   readonly profiles: readonly string[];
+  readonly labels?: Readonly<Record<string, string>>;
   readonly interface: string;
   readonly sandbox?: string;
 }
@@ -125,6 +141,7 @@ function endpoint(facts: EndpointFacts): WorkloadEndpoint {
     metadata: {
       name: facts.id,
       namespace: 'libnetwork',
+      labels: { 'projectcalico.org/namespace': 'libnetwork', ...facts.labels },
       ...(facts.sandbox === undefined
         ? {}
         : { annotations: { [endpointAnnotations.sandbox]: facts.sandbox } }),
@@ -150,7 +167,37 @@ const rule: fc.Arbitrary<PolicyRule> = fc.record(
   { noNullPrototype: true },
 );
 
+const policyFacts = fc.record({
+  tier: fc.constantFrom('t1', 't2', 'default'),
+  order: fc.option(fc.constantFrom(1, 2), { nil: undefined }),
+  selector: fc.constantFrom('', 'all()', 'has(p1)', "role == 'db'", "role != 'db'", 'broken ('),
+  types: fc.constantFrom<('Ingress' | 'Egress')[]>(
+    ['Ingress'],
+    ['Egress'],
+    ['Ingress', 'Egress'],
+    [],
+  ),
+  doNotTrack: fc.constantFrom(false, false, false, true),
+  rules: fc.array(rule, { maxLength: 2 }),
+});
+
 const change = fc.oneof(
+  fc.record({
+    kind: fc.constant('policy' as const),
+    id: fc.constantFrom('a', 'default.a', 'libnetwork/a', 'shop/a'),
+    value: fc.option(policyFacts, { nil: undefined }),
+  }),
+  fc.record({
+    kind: fc.constant('tier' as const),
+    name: fc.constantFrom('t1', 't2'),
+    value: fc.option(
+      fc.record({
+        order: fc.constantFrom(1, 2),
+        defaultAction: fc.constantFrom<'Deny' | 'Pass'>('Deny', 'Pass'),
+      }),
+      { nil: undefined },
+    ),
+  }),
   fc.record({
     kind: fc.constant('profile' as const),
     name: profileName,
@@ -167,6 +214,7 @@ const change = fc.oneof(
         node: fc.constantFrom('here', 'here', 'there'),
         address: fc.constantFrom('10.0.0.1', '10.0.0.2', 'fd00::3'),
         profiles: fc.uniqueArray(profileName, { maxLength: 2 }),
+        labels: fc.constantFrom({}, { role: 'db' }, { role: 'app' }),
         interface: fc.constantFrom('cali1', 'cali2', 'cali3'),
         sandbox: fc.option(fc.constantFrom('s1', 's2'), { nil: undefined }),
       }),
@@ -175,58 +223,124 @@ const change = fc.oneof(
   }),
 );
 
+type Change = typeof change extends fc.Arbitrary<infer T> ? T : never;
+
+function policyOf(id: string, facts: typeof policyFacts extends fc.Arbitrary<infer T> ? T : never) {
+  const { rules, order, ...spec } = facts;
+  return {
+    metadata: { name: id.slice(id.indexOf('/') + 1) },
+    spec: { ...spec, ...(order === undefined ? {} : { order }), ingress: rules, egress: rules },
+  };
+}
+
+/** Applies a change; of two with one key the last one counts. */
+function apply(engine: PolicyEngine, one: Change): void {
+  switch (one.kind) {
+    case 'profile':
+      return engine.setProfile(
+        one.name,
+        one.value && profile(one.name, one.value.tags, one.value.rules),
+      );
+    case 'policy': {
+      const kind = one.id.includes('/') ? 'NetworkPolicy' : 'GlobalNetworkPolicy';
+      return engine.setPolicy(kind, one.id, one.value && policyOf(one.id, one.value));
+    }
+    case 'tier':
+      return engine.setTier(
+        one.name,
+        one.value && {
+          kind: 'Tier',
+          apiVersion: 'projectcalico.org/v3',
+          metadata: { name: one.name },
+          spec: one.value,
+        },
+      );
+    default: {
+      if (one.value === undefined) return engine.setEndpoint(one.id, undefined);
+      const { sandbox, ...facts } = one.value;
+      const made = { id: one.id, ...facts, ...(sandbox === undefined ? {} : { sandbox }) };
+      return engine.setEndpoint(one.id, endpoint(made));
+    }
+  }
+}
+
+function keyOf(one: Change): string {
+  return `${one.kind} ${'id' in one ? one.id : one.name}`;
+}
+
+/** A round. */
+function settle(engine: PolicyEngine): void {
+  engine.beforeRound();
+  engine.beforeTables();
+  engine.moveEndpoints();
+  engine.releaseHeld();
+  engine.dropIdle();
+}
+
 test('the output depends on the present state alone', () => {
   fc.assert(
-    fc.property(fc.array(change, { maxLength: 30 }), fc.boolean(), (changes, isReversed) => {
-      const lived = newEngine();
-      const profiles = new Map<string, Profile>();
-      const endpoints = new Map<string, WorkloadEndpoint>();
-      for (const one of changes) {
-        if (one.kind === 'profile') {
-          const made =
-            one.value === undefined
-              ? undefined
-              : profile(one.name, one.value.tags, one.value.rules);
-          if (made === undefined) profiles.delete(one.name);
-          else profiles.set(one.name, made);
-          lived.engine.setProfile(one.name, made);
-        } else {
-          const { sandbox, ...facts } = one.value ?? {
-            sandbox: undefined,
-            node: '',
-            address: '10.0.0.9',
-            profiles: [],
-            interface: 'cali9',
-          };
-          const made =
-            one.value === undefined
-              ? undefined
-              : endpoint({ id: one.id, ...facts, ...(sandbox === undefined ? {} : { sandbox }) });
-          if (made === undefined) endpoints.delete(one.id);
-          else endpoints.set(one.id, made);
-          lived.engine.setEndpoint(one.id, made);
+    fc.property(
+      fc.array(change, { maxLength: 40 }),
+      fc.array(fc.nat(), { minLength: 40, maxLength: 40 }),
+      (changes, places) => {
+        const lived = newEngine();
+        for (const one of changes) apply(lived.engine, one);
+        settle(lived.engine);
+        const last = [...new Map(changes.map((one) => [keyOf(one), one])).values()];
+        const shuffled = last
+          .map((one, index) => ({ one, at: places[index] ?? 0 }))
+          .toSorted((a, b) => a.at - b.at);
+        const fresh = newEngine();
+        for (const { one } of shuffled) apply(fresh.engine, one);
+        settle(fresh.engine);
+        assert.deepEqual(lived.output.state(), fresh.output.state());
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+test('changes that take effect together, in steps between which others come, lead to the same output', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(change, fc.nat(5)), { maxLength: 40 }), (changes) => {
+      const [together, singly] = [newEngine(), newEngine()];
+      let steps = together.engine.settleInSteps()[Symbol.iterator]();
+      for (const [one, advance] of changes) {
+        apply(singly.engine, one);
+        together.engine.collect();
+        apply(together.engine, one);
+        for (let n = 0; n < advance; n++) {
+          if (steps.next().done === true) {
+            steps = together.engine.settleInSteps()[Symbol.iterator]();
+          }
         }
       }
-      lived.engine.dropIdle();
-      const fresh = newEngine();
-      const steps = [
-        ...[...profiles].map(
-          ([name, value]) =>
-            () =>
-              fresh.engine.setProfile(name, value),
-        ),
-        ...[...endpoints].map(
-          ([id, value]) =>
-            () =>
-              fresh.engine.setEndpoint(id, value),
-        ),
-      ];
-      for (const step of isReversed ? steps.toReversed() : steps) step();
-      fresh.engine.dropIdle();
-      assert.deepEqual(lived.output.state(), fresh.output.state());
+      // It was left in the middle.
+      steps.return?.();
+      for (const { engine } of [together, singly]) settle(engine);
+      assert.deepEqual(together.output.state(), singly.output.state());
     }),
-    { numRuns: 300 },
+    { numRuns: 500 },
   );
+});
+
+test('many policies that come together change the stack of an endpoint once', async () => {
+  const { engine, output } = newEngine();
+  const facts = { id: 'e1', node: 'here', address: '10.0.0.1', interface: 'cali1' };
+  engine.setEndpoint('e1', endpoint({ ...facts, profiles: ['p1'] }));
+  const before = engine.work.policiesEmitted;
+  engine.collect();
+  for (let n = 0; n < 100; n++) {
+    engine.setPolicy('GlobalNetworkPolicy', `p${n}`, {
+      metadata: { name: `p${n}` },
+      spec: { selector: 'all()', ingress: [{ action: 'Allow' }] },
+    });
+  }
+  await engine.settle();
+  settle(engine);
+  assert.equal(output.stacks.size, 1);
+  // Each policy, and one stack.
+  assert.equal(engine.work.policiesEmitted - before, 101);
 });
 
 test('networks of network sets are members of selectors in use, with inherited labels, until the network set is deleted', () => {
@@ -258,7 +372,7 @@ test('policies exist only in the address families of their endpoints', () => {
   engine.setProfile('web', profile('web', ['web'], [{ action: 'Allow' }]));
   const families = () =>
     [...output.policies.keys()].flatMap((name) =>
-      name.endsWith(' web') ? [name.slice(0, 1)] : [],
+      name.endsWith(' pro/web') ? [name.slice(0, 1)] : [],
     );
   const place = { node: 'here', profiles: ['web'] };
   engine.setEndpoint(
@@ -283,7 +397,7 @@ test('Profiles are evaluated in the order of the endpoint, and the same order is
     const facts = { node: 'here', address: `10.0.0.${n}`, interface: `cali${n}` };
     engine.setEndpoint(`e${n}`, endpoint({ ...facts, id: `e${n}`, profiles }));
   }
-  assert.deepEqual([...output.stacks.values()], [['p1', 'p2'], ['p2', 'p1'], []]);
+  assert.deepEqual([...output.stacks.values()], [['pro/p1', 'pro/p2'], ['pro/p2', 'pro/p1'], []]);
   const stackOf = (n: number) =>
     engine
       .dispatchesOf(
@@ -384,7 +498,7 @@ test('the Profile that allows everything exists without being stored, whatever i
   const engine = new PolicyEngine({ node: 'here', families: [4], output: new Recorder() });
   const name = 'projectcalico-default-allow';
   const isOpen = () => {
-    const { problem, ingress, egress } = engine.compiled(4, name);
+    const { problem, ingress, egress } = engine.compiled(4, profilePolicy(name));
     const actions = [...ingress, ...egress].map(({ action }) => action);
     return problem === undefined && actions.join() === 'Allow,Allow';
   };

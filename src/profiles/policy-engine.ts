@@ -1,21 +1,39 @@
-import type { IpFamily } from '../ip/address.ts';
-import { cidrFamily, isHostCidr, type Cidr } from '../ip/cidr.ts';
-import { briefEndpoint, type BriefEndpoint } from '../model/briefs.ts';
-import { IdsByKey } from '../model/ids-by-key.ts';
+import { isDeepStrictEqual } from 'node:util';
+import { inSlices } from '../async/slices.ts';
+import { tryParseAddress, type IpFamily } from '../ip/address.ts';
+import { hostCidr, type Cidr } from '../ip/cidr.ts';
+import { briefEndpoint, type BriefEndpoint, type NamedPort } from '../model/briefs.ts';
+import type { HostEndpoint } from '../model/kinds/host-endpoint.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
 import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
-import {
-  endpointAnnotations,
-  endpointPrefixes,
-  type WorkloadEndpoint,
-} from '../model/kinds/workload-endpoint.ts';
+import { annotation, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
-import type { Dispatch, Stack } from '../ruleset/policy.ts';
+import type { Failsafes, GuardedStages } from '../ruleset/host-endpoint.ts';
+import {
+  isStaged,
+  policyKey,
+  profilePolicy,
+  type Dispatch,
+  type EnforcedKind,
+  type PolicyId,
+  type Stack,
+} from '../ruleset/policy.ts';
+import type { StoredPolicy } from './select/active-policies.ts';
 import { ActiveStacks } from './select/active-stacks.ts';
-import { isWorkloadInterface } from '../ruleset/names.ts';
+import { SelectedPolicies, type HostTiers } from './select/selected-policies.ts';
+import type { Tier } from '../model/kinds/tier.ts';
 import type { PolicyOutput } from '../ruleset/renderer.ts';
+import { HostEndpoints } from './host-endpoints.ts';
+import { Placements } from './placements.ts';
 import { noWork } from './work-count.ts';
-import { compileProfile, type CompiledProfile } from './compile/compiled-profile.ts';
+import { type CompiledPolicy, compilePolicy } from './compile/compiled-policy.ts';
+import {
+  readPolicy,
+  readUnreadablePolicy,
+  type SelectingKind,
+  type SelectingPolicy,
+  type SelectingResource,
+} from './compile/policy-source.ts';
 import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
 import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
@@ -24,40 +42,35 @@ export interface PolicyEngineOptions {
   readonly node: string;
   readonly families: readonly IpFamily[];
   readonly output: PolicyOutput;
-}
-
-interface LocalEndpoint {
-  readonly endpoint: WorkloadEndpoint;
-  /** Its present place; `undefined` while another endpoint has its interface. */
-  placed: Placed | undefined;
-}
-
-interface Placed {
-  readonly stack: Stack;
-  readonly dispatches: readonly Dispatch[];
+  /** Notified when other rules of the host are needed for host endpoints. */
+  readonly onGuardedStages?: (stages: GuardedStages | undefined) => void;
 }
 
 /**
- * Turns Profiles and endpoints into policies, stacks and address sets, incrementally: the cost of a change does not
- * depend on the number of other objects. Its output depends on the present state alone, except that unused stacks stay
- * until `dropIdle`, so that a restarted container finds them.
+ * Turns Profiles, policies, tiers and endpoints into stacks of policies and address sets, incrementally: the cost of a
+ * change does not depend on the number of other objects. Its output depends on the present state alone, except that
+ * unused stacks stay until `dropIdle`, so that a restarted container finds them.
  */
 export class PolicyEngine {
   readonly work = noWork();
   readonly #node: string;
-  readonly #families: readonly IpFamily[];
-  readonly #output: PolicyOutput;
   readonly #selectorSets: SelectorSets;
   readonly #namedPorts: NamedPorts;
   readonly #stacks: ReadonlyMap<IpFamily, ActiveStacks>;
-  readonly #local = new Map<string, LocalEndpoint>();
-  readonly #bySandbox = new IdsByKey();
-  readonly #byInterface = new IdsByKey();
+  readonly #selected: SelectedPolicies;
+  /** By `policyKey`. */
+  readonly #stored = new Map<string, StoredPolicy>();
+  readonly #placements: Placements;
+  readonly #hosts: HostEndpoints;
+  /** Policies whose rules changed since chains were written; of those, the ones that are being written. */
+  readonly #changed = new Set<string>();
+  readonly #changing = new Set<string>();
+  readonly #held = new Set<string>();
+  /** Whether changes wait for `#place`. */
+  #isCollecting = false;
 
-  constructor({ node, families, output }: PolicyEngineOptions) {
+  constructor({ node, families, output, onGuardedStages }: PolicyEngineOptions) {
     this.#node = node;
-    this.#families = families;
-    this.#output = output;
     this.#selectorSets = new SelectorSets(families, output, this.work);
     this.#namedPorts = new NamedPorts(families, output, this.work);
     const shared = {
@@ -65,37 +78,156 @@ export class PolicyEngine {
       selectorSets: this.#selectorSets,
       namedPorts: this.#namedPorts,
       work: this.work,
+      stored: this.#stored,
     };
     this.#stacks = new Map(
       families.map((family) => [family, new ActiveStacks({ ...shared, family })]),
     );
+    this.#selected = new SelectedPolicies((id) => {
+      if (id.startsWith(hostPrefix)) this.#hosts.touch();
+      else this.#placements.touch(id);
+    }, this.work);
+    this.#hosts = new HostEndpoints({
+      output,
+      policies: new Map([...this.#stacks].map(([family, { policies }]) => [family, policies])),
+      tiersOf: (id) => this.#selected.hostTiersOf(`${hostPrefix}${id}`),
+      onStages: onGuardedStages ?? (() => undefined),
+    });
+    this.#placements = new Placements({
+      families,
+      output,
+      stacks: this.#stacks,
+      stackOf: (id, endpoint) => this.#desiredStack(id, endpoint),
+      work: this.work,
+    });
     this.setProfile(defaultAllowProfile.metadata.name, defaultAllowProfile);
   }
 
   /** Sets a Profile; `undefined`: it was deleted. */
   setProfile(name: string, stored: Profile | undefined): void {
     const profile = isDefaultAllow(name) ? defaultAllowProfile : stored;
-    this.#selectorSets.setProfileLabels(name, profile?.spec.labelsToApply);
-    for (const stacks of this.#stacks.values()) stacks.profiles.set(name, profile);
+    const { labelsToApply } = profile?.spec ?? {};
+    this.#selectorSets.setProfileLabels(name, labelsToApply);
+    this.#selected.setProfileLabels(name, labelsToApply);
+    const id = profilePolicy(name);
+    this.#store(policyKey(id), profile && { id, rules: profile.spec });
+    this.#placeUnlessCollecting();
+  }
+
+  /**
+   * Changes from here on take effect together, with the next round or the next question: a listing, or a file of many
+   * policies, changes the stack of an endpoint once, not once for each policy.
+   */
+  collect(): void {
+    this.#isCollecting = true;
+  }
+
+  /** Makes the changes so far take effect, with pauses for other work; `undefined`: there are none. */
+  settle(): Promise<void> | undefined {
+    if (this.#placements.isPlaced) return undefined;
+    return inSlices(this.settleInSteps(), { atOnce: 1, act: () => undefined });
+  }
+
+  /** Likewise: changes may come between two steps, and belong to what remains. */
+  settleInSteps(): Iterable<undefined> {
+    return this.#placements.placeInSteps();
+  }
+
+  #placeUnlessCollecting(): void {
+    if (!this.#isCollecting) this.#place();
+  }
+
+  #place(): void {
+    this.#isCollecting = false;
+    this.#placements.place();
+    this.#hosts.place();
+  }
+
+  /** Sets a tier; `undefined`: it was deleted. */
+  setTier(name: string, tier: Tier | undefined): void {
+    this.#selected.setTier(name, tier?.spec);
+    this.#placeUnlessCollecting();
+  }
+
+  /** Sets a policy, by the ID under which it is stored; `undefined`: it was deleted. */
+  setPolicy(kind: SelectingKind, id: string, resource: SelectingResource | undefined): void {
+    const { key, policy } = readPolicy(kind, id, resource);
+    this.#setSelecting(key, policy);
+  }
+
+  /** Sets a stored policy that cannot be read: it denies what it selects, as far as that can be read. */
+  setUnreadablePolicy(
+    kind: EnforcedKind,
+    id: string,
+    unreadable: { readonly why: string; readonly text: string },
+  ): void {
+    const { key, policy } = readUnreadablePolicy(kind, id, unreadable);
+    this.#setSelecting(key, policy);
+  }
+
+  #setSelecting(key: string, policy: SelectingPolicy | undefined): void {
+    if (policy === undefined) {
+      this.#selected.removePolicy(key);
+      // No endpoint will have it any more; its chains stay as they are until the kernel has no packet for them.
+      this.#stored.delete(key);
+      this.#placeUnlessCollecting();
+      return;
+    }
+    // Staged policies are not compiled.
+    if (!isStaged(policy.id)) this.#store(key, policy);
+    this.#selected.setPolicy(key, policy);
+    this.#placeUnlessCollecting();
   }
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     this.setRemote(id, endpoint && briefEndpoint(endpoint));
     const local = endpoint?.spec.node === this.#node ? endpoint : undefined;
-    const before = this.#local.get(id);
-    if (local === undefined && before === undefined) return;
-    const touched = new Set([id, ...this.#neighbours(before?.endpoint)]);
-    if (before !== undefined) this.#unlist(id, before.endpoint);
-    if (local === undefined) {
-      if (before?.placed !== undefined) this.#leave(id, before.placed);
-      this.#local.delete(id);
-    } else {
-      this.#local.set(id, { endpoint: local, placed: before?.placed });
-      this.#list(id, local);
-    }
-    for (const neighbour of this.#neighbours(local)) touched.add(neighbour);
-    for (const neighbour of touched) this.#place(neighbour);
+    if (local === undefined && !this.#placements.has(id)) return;
+    if (local === undefined) this.#selected.removeEndpoint(id);
+    else this.#selected.setEndpoint(id, briefEndpoint(local));
+    this.#placements.set(id, local);
+    this.#placeUnlessCollecting();
+  }
+
+  /** Sets a host endpoint of any host; `undefined`: it is gone. Its addresses are those that it expects. */
+  setHostEndpoint(id: string, endpoint: HostEndpoint | undefined): void {
+    const key = `${hostPrefix}${id}`;
+    const item = endpoint && hostItem(endpoint);
+    if (item === undefined) this.#selectorSets.removeMember(key);
+    else this.#selectorSets.setMember(key, item);
+    this.#namedPorts.setEndpoint(key, item);
+    const isLocal = item !== undefined && endpoint?.spec.node === this.#node;
+    if (!isLocal && !this.#hosts.has(id)) return;
+    if (isLocal) this.#selected.setEndpoint(key, item);
+    else this.#selected.removeEndpoint(key);
+    this.#hosts.set(id, isLocal ? item.profiles : undefined);
+    this.#hosts.place();
+  }
+
+  /** Sets which host endpoint each interface of this host has; `*` stands for all others. */
+  setCoveredInterfaces(covered: ReadonlyMap<string, string>): void {
+    this.#hosts.cover(covered);
+    this.#hosts.place();
+  }
+
+  setFailsafes(failsafes: Failsafes): void {
+    this.#hosts.setFailsafes(failsafes);
+  }
+
+  /** Returns the host endpoints of this host. */
+  hostEndpoints(): readonly string[] {
+    return this.#hosts.ids();
+  }
+
+  /** Returns the tiers of a host endpoint of this host, Profiles excepted. */
+  hostTiersOf(id: string): HostTiers {
+    return this.#selected.hostTiersOf(`${hostPrefix}${id}`);
+  }
+
+  /** Returns the staged policies that select containers or host endpoints of this host. */
+  stagedHere(): readonly PolicyId[] {
+    return this.#selected.stagedHere();
   }
 
   /** An endpoint of another host as it is now; `undefined`: it is gone. */
@@ -106,18 +238,23 @@ export class PolicyEngine {
   }
 
   /** What leads to an endpoint's policy; `undefined` while it has no place here. */
-  dispatchesOf({ spec }: WorkloadEndpoint): readonly Dispatch[] | undefined {
-    return [...this.#byInterface.ids(spec.interfaceName)]
-      .map((id) => this.#local.get(id))
-      .find((local) => local?.endpoint.spec.endpoint === spec.endpoint)?.placed?.dispatches;
+  dispatchesOf(endpoint: WorkloadEndpoint): readonly Dispatch[] | undefined {
+    this.#place();
+    return this.#placements.dispatchesOf(endpoint);
+  }
+
+  /** Returns the stack of a local endpoint, staged policies included; without a place here that of its Profiles alone. */
+  stackOf(endpoint: WorkloadEndpoint): Stack {
+    this.#place();
+    return this.#placements.stackOf(endpoint) ?? stackOf([], endpoint.spec.profiles ?? []);
   }
 
   /**
-   * Sets the kernel sets that are out of sync, by name: Profiles that would allow more because of them deny
+   * Sets the kernel sets that are out of sync, by name: policies that would allow more because of them deny
    * everything. Returns whether a policy has changed.
    */
   setFaults(faults: ReadonlyMap<string, SetFault>): boolean {
-    const changed = [...this.#stacks.values()].map(({ profiles }) => profiles.setFaults(faults));
+    const changed = [...this.#stacks.values()].map(({ policies }) => policies.setFaults(faults));
     return changed.includes(true);
   }
 
@@ -127,129 +264,127 @@ export class PolicyEngine {
     else this.#selectorSets.setMember(id, networkSetMember(set));
   }
 
+  /**
+   * Call before chains are written. Until then packets meet the former state, then the former stack of their endpoint,
+   * and after `moveEndpoints` the present one. A policy whose rules changed, and which a former stack contains, would
+   * be a mixture there: it denies everything meanwhile.
+   */
+  beforeTables(): void {
+    this.#hosts.beforeTables();
+    for (const key of this.#changed) this.#changing.add(key);
+    this.#changed.clear();
+    for (const { tiers } of this.#placements.beforeTables()) {
+      for (const policy of tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress])) {
+        const key = policyKey(policy);
+        if (this.#changing.has(key)) this.#held.add(key);
+      }
+    }
+    for (const key of this.#held) this.#hold(key, true);
+  }
+
+  /** Call before sets are written: later changes are for the next round. */
+  beforeRound(): void {
+    this.#place();
+    this.#hosts.beforeRound();
+  }
+
+  /** Call when the chains are written; reports whether rules of host endpoints must still be written. */
+  afterTables(): boolean {
+    return this.#hosts.afterTables();
+  }
+
+  /** Call when the chains are written: new and moved endpoints get their members in sets. */
+  moveEndpoints(): void {
+    this.#changing.clear();
+    this.#placements.move();
+  }
+
+  /** Call when the sets are written; returns whether policies that were held have to be written. */
+  releaseHeld(): boolean {
+    const hasHeld = this.#held.size > 0;
+    for (const key of this.#held) this.#hold(key, false);
+    this.#held.clear();
+    return hasHeld;
+  }
+
+  #hold(key: string, isHeld: boolean): void {
+    for (const { policies } of this.#stacks.values()) policies.hold(key, isHeld);
+  }
+
   /** Removes stacks and policies that no endpoint uses. */
-  dropIdle(): void {
-    for (const stacks of this.#stacks.values()) stacks.dropIdle();
+  dropIdle(maxMs = Infinity): void {
+    this.#place();
+    const until = performance.now() + maxMs;
+    for (const stacks of this.#stacks.values()) stacks.dropIdle(until);
   }
 
   /** Reports whether `dropIdle` has something to remove. */
   get hasIdle(): boolean {
+    this.#place();
     return [...this.#stacks.values()].some(({ hasIdle }) => hasIdle);
   }
 
-  /** Returns the Profiles in use that deny everything, with the reason, by name. */
-  problems(): ReadonlyMap<string, string> {
-    return new Map([...this.#stacks.values()].flatMap(({ profiles }) => [...profiles.problems()]));
+  /** Returns the policies in use that deny everything, by `policyKey`. */
+  problems(): ReadonlyMap<string, CompiledPolicy> {
+    this.#place();
+    const all = [...this.#stacks.values()].flatMap(({ policies }) => policies.problems());
+    return new Map(all.map((policy) => [policyKey(policy.id), policy]));
   }
 
-  /** Returns a Profile as enforced in a family; without the family everything is denied. */
-  compiled(family: IpFamily, name: string): CompiledProfile {
-    const stacks = this.#stacks.get(family);
-    return stacks?.profiles.compiled(name) ?? compileProfile(name, undefined);
+  /** Returns a policy as enforced in a family; without the family everything is denied. */
+  compiled(family: IpFamily, id: PolicyId): CompiledPolicy {
+    this.#place();
+    return this.#stacks.get(family)?.policies.compiled(id) ?? compilePolicy(id, undefined);
   }
 
   /** Reports whether a selector in use matches an endpoint with the address. */
   selectorContains(selectorId: string, network: Cidr): boolean {
+    this.#place();
     return this.#selectorSets.contains(selectorId, network);
   }
 
   /** Reports whether an endpoint has a port of a name in use. */
   hasNamedPort(name: string, address: Cidr, port: NumberedPort): boolean {
+    this.#place();
     return this.#namedPorts.contains(name, address, port);
   }
 
-  /** Returns the endpoints that share a container or an interface with one. */
-  #neighbours(endpoint: WorkloadEndpoint | undefined): readonly string[] {
-    if (endpoint === undefined) return [];
-    return [
-      ...this.#bySandbox.ids(sandboxOf(endpoint)),
-      ...this.#byInterface.ids(endpoint.spec.interfaceName),
-    ];
+  #store(key: string, policy: StoredPolicy | undefined): void {
+    const before = this.#stored.get(key);
+    if (policy === undefined) this.#stored.delete(key);
+    else this.#stored.set(key, policy);
+    const hasSameRules = isDeepStrictEqual(before?.rules, policy?.rules);
+    const hasSameName = isDeepStrictEqual(before?.id, policy?.id);
+    if (hasSameRules && hasSameName && before?.stage === policy?.stage) return;
+    if (!hasSameRules) this.#changed.add(key);
+    for (const { policies } of this.#stacks.values()) policies.changed(key);
   }
 
-  #list(id: string, endpoint: WorkloadEndpoint): void {
-    this.#byInterface.add(endpoint.spec.interfaceName, id);
-    this.#bySandbox.add(sandboxOf(endpoint), id);
+  #desiredStack(id: string, endpoint: WorkloadEndpoint): Stack {
+    const { profiles = [] } = endpoint.spec;
+    // Labels of a container that Docker has not described are unknown: no policy may allow its traffic by them.
+    const isUnknown = profiles.length === 0 && annotation(endpoint, 'quarantine') !== undefined;
+    return stackOf(isUnknown ? [] : this.#selected.tiersOf(id), profiles);
   }
+}
 
-  #unlist(id: string, endpoint: WorkloadEndpoint): void {
-    this.#byInterface.remove(endpoint.spec.interfaceName, id);
-    this.#bySandbox.remove(sandboxOf(endpoint), id);
-  }
+/** Begins the key of a host endpoint, which is none of a container's. */
+const hostPrefix = 'host endpoint ';
 
-  /** Updates the stack and dispatches of a local endpoint. */
-  #place(id: string): void {
-    const local = this.#local.get(id);
-    if (local === undefined) return;
-    this.work.endpointsVisited++;
-    const desired = this.#desiredPlace(id, local.endpoint);
-    const before = local.placed;
-    if (isSamePlace(before, desired)) return;
-    local.placed = desired;
-    if (desired !== undefined) this.#enter(id, desired, before);
-    if (before !== undefined) this.#leave(id, before, desired);
-  }
+interface HostItem extends SelectorMember {
+  readonly ports: readonly NamedPort[];
+}
 
-  #desiredPlace(id: string, endpoint: WorkloadEndpoint): Placed | undefined {
-    const { interfaceName, profiles = [] } = endpoint.spec;
-    // Our chains do not match interfaces of other programs.
-    if (!isWorkloadInterface(interfaceName)) return undefined;
-    const rivals = [...this.#byInterface.ids(interfaceName)];
-    // Of two endpoints with one interface only one can be right; the same one is chosen on every start.
-    if (rivals.some((rival) => rival < id)) return undefined;
-    const networks = this.#networksOfContainer(endpoint);
-    const stack = stackOf(profiles);
-    return {
-      stack,
-      dispatches: networks.map((address) => ({
-        family: cidrFamily(address),
-        address,
-        interface: interfaceName,
-        stack: stack.name,
-      })),
-    };
-  }
-
-  /**
-   * A container's packets may have any of its addresses as source, on any of its interfaces, and addresses of the
-   * prefixes behind it. Another network in `ipNetworks` would let it use addresses of others.
-   */
-  #networksOfContainer(endpoint: WorkloadEndpoint): readonly Cidr[] {
-    const siblings = [...this.#bySandbox.ids(sandboxOf(endpoint))];
-    const networks = [
-      ...(endpoint.spec.ipNetworks ?? []),
-      ...siblings.flatMap((id) => this.#local.get(id)?.endpoint.spec.ipNetworks ?? []),
-    ].filter(isHostCidr);
-    const prefixes = [endpoint, ...siblings.map((id) => this.#local.get(id)?.endpoint)].flatMap(
-      endpointPrefixes,
-    );
-    return [...new Set([...networks, ...prefixes])]
-      .filter((network) => this.#families.includes(cidrFamily(network)))
-      .toSorted();
-  }
-
-  #enter(id: string, { stack, dispatches }: Placed, before: Placed | undefined): void {
-    for (const family of familiesOf(dispatches)) {
-      this.#stacks.get(family)?.enter(stack, id);
-    }
-    for (const dispatch of dispatches) {
-      if (has(before, dispatch)) continue;
-      this.work.membersEmitted++;
-      this.#output.addDispatch(dispatch);
-    }
-  }
-
-  #leave(id: string, { stack, dispatches }: Placed, now?: Placed): void {
-    const staysIn = now?.stack.name === stack.name ? familiesOf(now.dispatches) : new Set();
-    for (const family of familiesOf(dispatches)) {
-      if (!staysIn.has(family)) this.#stacks.get(family)?.leave(stack.name, id);
-    }
-    for (const dispatch of dispatches) {
-      if (has(now, dispatch)) continue;
-      this.work.membersEmitted++;
-      this.#output.removeDispatch(dispatch);
-    }
-  }
+/** Returns what policy goes by of a host endpoint. */
+function hostItem({ metadata, spec }: HostEndpoint): HostItem {
+  const { expectedIPs = [], profiles = [], ports = [] } = spec;
+  const addresses = expectedIPs.flatMap((text) => tryParseAddress(text) ?? []);
+  return {
+    labels: metadata.labels ?? {},
+    profiles,
+    nets: [...new Set(addresses.map(hostCidr))],
+    ports,
+  };
 }
 
 /** Returns the member of selector sets: an endpoint with the prefixes behind it, so a tag means both. */
@@ -258,29 +393,4 @@ function memberOf(endpoint: BriefEndpoint): SelectorMember {
   return prefixes.length === 0
     ? endpoint
     : { ...endpoint, nets: [...new Set([...nets, ...prefixes])] };
-}
-
-function familiesOf(dispatches: readonly Dispatch[]): ReadonlySet<IpFamily> {
-  return new Set(dispatches.map(({ family }) => family));
-}
-
-function has(placed: Placed | undefined, { address, interface: name, stack }: Dispatch): boolean {
-  return (
-    placed?.dispatches.some(
-      (one) => one.address === address && one.interface === name && one.stack === stack,
-    ) ?? false
-  );
-}
-
-function sandboxOf(endpoint: WorkloadEndpoint): string | undefined {
-  return endpoint.metadata.annotations?.[endpointAnnotations.sandbox];
-}
-
-function isSamePlace(a: Placed | undefined, b: Placed | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  return (
-    a.stack.name === b.stack.name &&
-    a.dispatches.length === b.dispatches.length &&
-    a.dispatches.every((dispatch) => has(b, dispatch))
-  );
 }

@@ -36,6 +36,7 @@ class Room {
       removeStack: () => undefined,
       addDispatch: () => undefined,
       removeDispatch: () => undefined,
+      setHostGuards: () => undefined,
       addSet: ({ name }) => {
         if (!this.members.has(name)) this.members.set(name, new Set());
       },

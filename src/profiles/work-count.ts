@@ -2,6 +2,8 @@
 export interface WorkCount {
   endpointsVisited: number;
   selectorsEvaluated: number;
+  /** Policies looked at because their tier or place changed. */
+  policiesVisited: number;
   selectorsMoved: number;
   /** Policies and stacks. */
   policiesEmitted: number;
@@ -13,6 +15,7 @@ export function noWork(): WorkCount {
   return {
     endpointsVisited: 0,
     selectorsEvaluated: 0,
+    policiesVisited: 0,
     selectorsMoved: 0,
     policiesEmitted: 0,
     membersEmitted: 0,

@@ -7,7 +7,8 @@ import type { BriefBlock } from '../model/briefs.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
 import type { Node } from '../model/kinds/node.ts';
 import { BlockRoutes, type BlockRoute } from './block-routes.ts';
-import { peerOf, reachOf } from './peers.ts';
+import { peerOf, reachOf, withoutDisabledTunnels } from './peers.ts';
+import { encapsulationOf, type Encapsulation } from './tunnels.ts';
 
 const apiVersion = 'projectcalico.org/v3';
 
@@ -128,11 +129,38 @@ describe('block routes', () => {
     assert.deepEqual(shown(written), []);
   });
 
+  test('use no tunnel that FelixConfiguration disables; those of its own subnet are direct ones', () => {
+    const { routes, written } = newRoutes();
+    routes.setBlock('a', block('10.65.0.0/26', 'near'));
+    routes.setBlock('b', block('10.65.0.64/26', 'far'));
+    routes.setBlock('c', block('fd65::/122', 'far'));
+    routes.setPool('four', pool('four', '10.65.0.0/16', { ipipMode: 'CrossSubnet' }));
+    routes.setPool('six', pool('six', 'fd65::/64', { vxlanMode: 'Always' }));
+    for (const one of [node('own', 1, 1), node('near', 1, 2), node('far', 2, 3)]) {
+      routes.setNode(one.metadata.name, one);
+    }
+    const direct = '10.65.0.0/26 direct 172.16.1.2';
+    const ipip = '10.65.0.64/26 ipip 172.16.2.3';
+    const vxlan = 'fd65::/122 vxlan fd65::2:3';
+    assert.deepEqual(shown(written), [direct, ipip, vxlan]);
+    routes.setAllowed({ vxlan: true, ipip: false });
+    assert.deepEqual(shown(written), [direct, vxlan]);
+    routes.setAllowed({ vxlan: false, ipip: true });
+    assert.deepEqual(shown(written), [direct, ipip]);
+    routes.setAllowed({ vxlan: true, ipip: true });
+    assert.deepEqual(shown(written), [direct, ipip, vxlan]);
+  });
+
   test('depend only on the current state, in whatever order it came about', () => {
     fc.assert(
       fc.property(fc.array(anyChange, { maxLength: 60 }), (changes) => {
         const { routes, written } = newRoutes();
-        const state: State = { pools: new Map(), nodes: new Map(), blocks: new Map() };
+        const state: State = {
+          pools: new Map(),
+          nodes: new Map(),
+          blocks: new Map(),
+          disabled: new Map(),
+        };
         for (const change of changes) {
           change(routes, state);
           assert.deepEqual(shown(written), expected(state));
@@ -178,6 +206,8 @@ interface State {
   readonly pools: Map<string, IpPool>;
   readonly nodes: Map<string, Node>;
   readonly blocks: Map<string, BriefBlock>;
+  /** Encapsulations that FelixConfiguration disables. */
+  readonly disabled: Map<Encapsulation, true>;
 }
 
 type Change = (routes: BlockRoutes, state: State) => void;
@@ -195,10 +225,11 @@ const poolChange: fc.Arbitrary<Change> = fc
   .record({
     name: fc.constantFrom('p', 'q', 'r'),
     cidr: fc.constantFrom(...poolCidrs),
-    vxlanMode: fc.constantFrom('Never', 'CrossSubnet', 'Always', undefined),
+    by: fc.constantFrom('vxlanMode', 'ipipMode'),
+    mode: fc.constantFrom('Never', 'CrossSubnet', 'Always', undefined),
   })
-  .map(({ name, cidr, vxlanMode }) => (routes, { pools }) => {
-    const now = vxlanMode === undefined ? undefined : pool(name, cidr, { vxlanMode });
+  .map(({ name, cidr, by, mode }) => (routes, { pools }) => {
+    const now = mode === undefined ? undefined : pool(name, cidr, { [by]: mode });
     setIn(pools, name, now);
     routes.setPool(name, now);
   });
@@ -234,16 +265,29 @@ const blockChange: fc.Arbitrary<Change> = fc
     routes.setBlock(cidr, now);
   });
 
-const anyChange = fc.oneof(poolChange, nodeChange, blockChange);
+const allowedChange: fc.Arbitrary<Change> = fc
+  .record({ encapsulation: fc.constantFrom('vxlan', 'ipip'), isAllowed: fc.boolean() })
+  .map(({ encapsulation, isAllowed }) => (routes, { disabled }) => {
+    setIn(disabled, encapsulation, isAllowed ? undefined : true);
+    routes.setAllowed(allowedBut(disabled));
+  });
+
+const allowedBut = (disabled: State['disabled']) => ({
+  vxlan: !disabled.has('vxlan'),
+  ipip: !disabled.has('ipip'),
+});
+
+const anyChange = fc.oneof(poolChange, nodeChange, blockChange, allowedChange);
 
 /** The routes of a state, from scratch. */
-function expected({ pools, nodes, blocks }: State): readonly string[] {
+function expected({ pools, nodes, blocks, disabled }: State): readonly string[] {
   const holders = new Map<Cidr, string>();
   for (const [, { cidr, host, borrowed }] of [...blocks].toSorted(([a], [b]) => (a < b ? 1 : -1))) {
     if (host !== undefined) holders.set(cidr, host);
     for (const one of borrowed) holders.set(hostCidr(one.address), one.node);
   }
-  const own = nodes.get('own');
+  const stored = nodes.get('own');
+  const own = stored && withoutDisabledTunnels(peerOf(stored), { isAllowed: allowedBut(disabled) });
   const written = new Map<string, BlockRoute>();
   for (const [destination, holder] of holders) {
     const [inside] = [...pools.values()]
@@ -257,9 +301,14 @@ function expected({ pools, nodes, blocks }: State): readonly string[] {
     const peer = nodes.get(holder);
     if (holder === 'own') written.set(destination, { by: 'blackhole', destination });
     else if (peer !== undefined) {
-      const reach = reachOf(inside, own && peerOf(own), peerOf(peer));
+      const reach = reachOf(inside, own, peerOf(peer));
       if (reach.by !== 'none')
-        written.set(destination, { by: reach.by, destination, gateway: reach.gateway });
+        written.set(destination, {
+          by: reach.by,
+          destination,
+          gateway: reach.gateway,
+          isPlain: encapsulationOf(inside).mode === 'Never',
+        });
     }
   }
   return shown(written);

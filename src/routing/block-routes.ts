@@ -6,14 +6,17 @@ import type { BriefBlock } from '../model/briefs.ts';
 import { IdsByKey } from '../model/ids-by-key.ts';
 import { poolIsEnabled, type IpPool } from '../model/kinds/ip-pool.ts';
 import type { Node } from '../model/kinds/node.ts';
-import { peerOf, reachOf, type Peer, type Reach } from './peers.ts';
+import { peerOf, reachOf, withoutDisabledTunnels, type Peer, type Reach } from './peers.ts';
+import { encapsulationOf, type Encapsulation, type TunnelSettings } from './tunnels.ts';
 
 /** A route to a block, or to one address that another node than its block's uses. */
 export type BlockRoute =
   | {
-      readonly by: 'direct' | 'vxlan';
+      readonly by: 'direct' | Encapsulation;
       readonly destination: Cidr;
       readonly gateway: IpAddress;
+      /** Whether its pool never uses a tunnel, so that BGP may have a route instead. */
+      readonly isPlain: boolean;
     }
   /** This node's own addresses: without a container, packets to them go nowhere. */
   | { readonly by: 'blackhole'; readonly destination: Cidr };
@@ -28,7 +31,8 @@ export interface BlockRouteOutput {
 export interface PeerReach {
   readonly peer: string;
   readonly pool: string;
-  readonly reach: Reach;
+  /** `bgp`: by routes that routers announce. */
+  readonly reach: Reach | { readonly by: 'bgp' };
 }
 
 /**
@@ -51,6 +55,7 @@ export class BlockRoutes {
   readonly #ofNode = new Map<string, Set<Cidr>>();
   readonly #destinations = new NetworkIndex();
   readonly #routes = new Map<Cidr, BlockRoute>();
+  #allowed: TunnelSettings['isAllowed'] = { vxlan: true, ipip: true };
   #evaluated = 0;
 
   constructor(node: string, output: BlockRouteOutput) {
@@ -87,6 +92,13 @@ export class BlockRoutes {
     for (const destination of affected ?? []) this.#evaluate(destination);
   }
 
+  /** Sets which tunnels FelixConfiguration allows on this node; at first all. */
+  setAllowed(allowed: TunnelSettings['isAllowed']): void {
+    if (isDeepStrictEqual(allowed, this.#allowed)) return;
+    this.#allowed = allowed;
+    for (const destination of this.#claims.keys()) this.#evaluate(destination);
+  }
+
   /** Sets the current state of a block; `undefined`: deleted. */
   setBlock(id: string, block: BriefBlock | undefined): void {
     const before = this.#blocks.get(id) ?? nothing;
@@ -106,9 +118,15 @@ export class BlockRoutes {
     return [...this.#routes.values()];
   }
 
+  /** Returns the present route to a destination. */
+  routeTo(destination: Cidr): BlockRoute | undefined {
+    return this.#routes.get(destination);
+  }
+
   /** Returns this node's addresses; `undefined` without a Node. */
   get own(): Peer | undefined {
-    return this.#peers.get(this.#node);
+    const peer = this.#peers.get(this.#node);
+    return peer && withoutDisabledTunnels(peer, { isAllowed: this.#allowed });
   }
 
   /** Returns how each other node is reached, by enabled pool. */
@@ -123,6 +141,12 @@ export class BlockRoutes {
           reach: reachOf(pool, this.own, peer),
         })),
       );
+  }
+
+  /** Returns the destinations of a pool that another node has. */
+  destinationsOf(node: string, pool: string): readonly Cidr[] {
+    const all = [...(this.#ofNode.get(node) ?? [])];
+    return all.filter((destination) => this.#poolOf(destination)?.metadata.name === pool);
   }
 
   #claim(destination: Cidr, block: string, node: string | undefined): void {
@@ -169,7 +193,8 @@ export class BlockRoutes {
     if (peer === undefined) return undefined;
     const reach = reachOf(pool, this.own, peer);
     if (reach.by === 'none') return undefined;
-    return { by: reach.by, destination, gateway: reach.gateway };
+    const isPlain = encapsulationOf(pool).mode === 'Never';
+    return { by: reach.by, destination, gateway: reach.gateway, isPlain };
   }
 
   /** Returns the smallest pool that contains a network. */

@@ -22,36 +22,44 @@ function pool(cidr: string, modes: Pick<IpPool['spec'], 'vxlanMode' | 'ipipMode'
 
 describe('peer', () => {
   test('has the addresses of its Node, and a subnet of one address without a prefix length', () => {
-    const { underlay, vtep } = peerOf(
+    const { underlay, ends } = peerOf(
       node('a', { bgp: { ipv4Address: '172.16.0.11/24', ipv6Address: 'fd00::11' } }),
     );
     assert.deepEqual(underlay[4], { address: '172.16.0.11', subnet: '172.16.0.0/24' });
     assert.deepEqual(underlay[6], { address: 'fd00::11', subnet: 'fd00::11/128' });
-    assert.deepEqual(vtep, { 4: undefined, 6: undefined });
+    assert.deepEqual(ends, {
+      vxlan4: undefined,
+      vxlan6: undefined,
+      // Packets of IP-in-IP are sent to the node's own address, whether it has a tunnel address or not.
+      ipip4: { underlay: '172.16.0.11' },
+    });
   });
 
   test('has no address where the Node has a wrong one', () => {
     for (const ipv4Address of ['', 'x', 'fd00::1/64', '10.0.0.1/33', '10.0.0.1/x']) {
-      const { underlay, vtep } = peerOf(
-        node('a', { bgp: { ipv4Address }, ipv4VXLANTunnelAddr: '10.65.0.1' }),
+      const { underlay, ends } = peerOf(
+        node('a', {
+          bgp: { ipv4Address, ipv4IPIPTunnelAddr: '10.65.0.2' },
+          ipv4VXLANTunnelAddr: '10.65.0.1',
+        }),
       );
       assert.equal(underlay[4], undefined, ipv4Address);
-      assert.equal(vtep[4], undefined, ipv4Address);
+      assert.deepEqual([ends.vxlan4, ends.ipip4], [undefined, undefined], ipv4Address);
     }
   });
 
   test('has the MAC address of its Node, or the one that Felix derives from the name', () => {
     const bgp = { ipv4Address: '172.16.0.11/24', ipv6Address: 'fd00::11/64' };
     const tunnels = { ipv4VXLANTunnelAddr: '10.65.0.1', ipv6VXLANTunnelAddr: 'fd65::1' };
-    const { vtep } = peerOf(
+    const { ends } = peerOf(
       node('remotehostname', { bgp, ...tunnels, vxlanTunnelMACAddrV6: '66:AA:00:00:00:01' }),
     );
-    assert.deepEqual(vtep[4], {
+    assert.deepEqual(ends.vxlan4, {
       address: '10.65.0.1',
       mac: '66:3e:ca:a4:db:65',
       underlay: '172.16.0.11',
     });
-    assert.deepEqual(vtep[6], {
+    assert.deepEqual(ends.vxlan6, {
       address: 'fd65::1',
       mac: '66:aa:00:00:00:01',
       underlay: 'fd00::11',
@@ -60,8 +68,15 @@ describe('peer', () => {
     assert.equal(vtepMac('remotehostname2', 4), '66:40:18:59:1f:16');
     assert.notEqual(vtepMac('remotehostname2', 6), '66:40:18:59:1f:16');
     const wrong = peerOf(node('a', { bgp, ...tunnels, vxlanTunnelMACAddr: 'none' }));
-    assert.equal(wrong.vtep[4], undefined);
+    assert.equal(wrong.ends.vxlan4, undefined);
   });
+});
+
+test('a peer has the IPIP tunnel address of its Node', () => {
+  const of = (ipv4IPIPTunnelAddr: string) =>
+    peerOf(node('a', { bgp: { ipv4Address: '172.16.0.11/24', ipv4IPIPTunnelAddr } })).ends.ipip4;
+  assert.deepEqual(of('10.65.0.1'), { underlay: '172.16.0.11', address: '10.65.0.1' });
+  for (const none of ['', 'x', 'fd00::1']) assert.deepEqual(of(none), { underlay: '172.16.0.11' });
 });
 
 describe('reach', () => {
@@ -124,6 +139,13 @@ describe('reach', () => {
     }
   });
 
+  test('with IP-in-IP is by the address of the node itself, and needs no tunnel address of it', () => {
+    const always = pool('10.65.0.0/16', { ipipMode: 'Always' });
+    assert.deepEqual(reachOf(always, own, near), { by: 'ipip', gateway: '172.16.0.2' });
+    const across = pool('10.65.0.0/16', { ipipMode: 'CrossSubnet', vxlanMode: 'Never' });
+    assert.deepEqual(reachOf(across, own, far), { by: 'ipip', gateway: '172.16.9.2' });
+  });
+
   test('is missing for a reason, and with a remedy', () => {
     const plain = pool('10.65.0.0/16');
     const tunneled = pool('10.65.0.0/16', { vxlanMode: 'CrossSubnet' });
@@ -133,7 +155,10 @@ describe('reach', () => {
       why(plain, own, far),
       'IP pool p has no encapsulation, and node far (172.16.9.2) is outside the subnet of this host, 172.16.0.0/24. Set vxlanMode of IP pool p to CrossSubnet, or route it on your routers.',
     );
-    assert.match(why(pool('10.65.0.0/16', { ipipMode: 'Always' }), own, near), /IP-in-IP .*Always/);
+    assert.equal(
+      why(pool('fd65::/48', { ipipMode: 'Always' }), own, near),
+      'IP pool p has ipipMode Always, and IP-in-IP carries IPv4 only. Set ipipMode of IP pool p to Never and vxlanMode to Always.',
+    );
     assert.match(why(plain, own, bare), /^node bare has no IPv4 address\./);
     assert.match(why(plain, bare, far), /^this host has no IPv4 address\./);
     assert.match(why(plain, undefined, far), /^this host has no IPv4 address\./);

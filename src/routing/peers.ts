@@ -4,6 +4,15 @@ import type { IpAddress, IpFamily } from '../ip/address.ts';
 import { cidrContains, cidrOf, type Cidr } from '../ip/cidr.ts';
 import { poolFamily, type IpPool } from '../model/kinds/ip-pool.ts';
 import type { Node } from '../model/kinds/node.ts';
+import {
+  encapsulationOf,
+  encapsulationTexts,
+  tunnelBy,
+  type Encapsulation,
+  type Tunnel,
+  type TunnelName,
+  type TunnelSettings,
+} from './tunnels.ts';
 
 /** Nodes as routes and tunnels see them, and how the containers of one node reach those of another. */
 
@@ -14,14 +23,14 @@ export interface Underlay {
   readonly subnet: Cidr;
 }
 
-/** A node's VXLAN tunnel endpoint in one address family. */
-export interface Vtep {
-  /** The address of the VXLAN interface, from an IP pool: next hop of the routes through the tunnel. */
-  readonly address: IpAddress;
-  /** The MAC address of the VXLAN interface, in lower case. */
-  readonly mac: string;
+/** A node's end of a tunnel. */
+export interface TunnelEnd {
   /** The node's own address, to which the packets of the tunnel are sent. */
   readonly underlay: IpAddress;
+  /** The address of its interface, from an IP pool. VXLAN: next hop of the routes through the tunnel. */
+  readonly address?: IpAddress;
+  /** The MAC address of its interface, in lower case; VXLAN only. */
+  readonly mac?: string;
 }
 
 type ByFamily<Value> = Readonly<Record<IpFamily, Value | undefined>>;
@@ -30,16 +39,16 @@ type ByFamily<Value> = Readonly<Record<IpFamily, Value | undefined>>;
 export interface Peer {
   readonly name: string;
   readonly underlay: ByFamily<Underlay>;
-  /** Only with an address on the network between the nodes. */
-  readonly vtep: ByFamily<Vtep>;
+  /** Only with an address on the network between the nodes, and for VXLAN with a tunnel address. */
+  readonly ends: Readonly<Record<TunnelName, TunnelEnd | undefined>>;
 }
 
 /** How packets to addresses of a pool get from one node to another. */
 export type Reach =
   /** By a route to the peer's own address. */
   | { readonly by: 'direct'; readonly gateway: IpAddress }
-  /** Through the VXLAN tunnel, by a route to the peer's tunnel address. */
-  | { readonly by: 'vxlan'; readonly gateway: IpAddress }
+  /** Through a tunnel: by a route to the peer's tunnel address (VXLAN), or to its own address (IP-in-IP). */
+  | { readonly by: Encapsulation; readonly gateway: IpAddress }
   /** Not by a route of ours; `isRoutable` if routers between the nodes may know the pool. */
   | {
       readonly by: 'none';
@@ -48,12 +57,6 @@ export type Reach =
       readonly isRoutable?: true;
     };
 
-/** The VXLAN interface of each address family, named as in Felix. */
-export const vxlanDevices: Readonly<Record<IpFamily, string>> = {
-  4: 'vxlan.calico',
-  6: 'vxlan-v6.calico',
-};
-
 /** Returns a node's addresses. Source: `spec.bgp` and the tunnel fields of the Node, as Felix reads them. */
 export function peerOf({ metadata: { name }, spec }: Node): Peer {
   const four = underlayOf(spec.bgp?.ipv4Address, 4);
@@ -61,9 +64,35 @@ export function peerOf({ metadata: { name }, spec }: Node): Peer {
   return {
     name,
     underlay: { 4: four, 6: six },
-    vtep: {
-      4: vtepOf(spec.ipv4VXLANTunnelAddr, spec.vxlanTunnelMACAddr, { name, family: 4, on: four }),
-      6: vtepOf(spec.ipv6VXLANTunnelAddr, spec.vxlanTunnelMACAddrV6, { name, family: 6, on: six }),
+    ends: {
+      vxlan4: vtepOf(spec.ipv4VXLANTunnelAddr, spec.vxlanTunnelMACAddr, {
+        name,
+        family: 4,
+        on: four,
+      }),
+      vxlan6: vtepOf(spec.ipv6VXLANTunnelAddr, spec.vxlanTunnelMACAddrV6, {
+        name,
+        family: 6,
+        on: six,
+      }),
+      ipip4: ipipEndOf(spec.bgp?.ipv4IPIPTunnelAddr, four),
+    },
+  };
+}
+
+/** Returns a node without its ends of tunnels that FelixConfiguration disables on it: it neither sends nor receives. */
+export function withoutDisabledTunnels(
+  peer: Peer,
+  { isAllowed }: Pick<TunnelSettings, 'isAllowed'>,
+): Peer {
+  const { vxlan, ipip } = isAllowed;
+  const { vxlan4, vxlan6, ipip4 } = peer.ends;
+  return {
+    ...peer,
+    ends: {
+      vxlan4: vxlan ? vxlan4 : undefined,
+      vxlan6: vxlan ? vxlan6 : undefined,
+      ipip4: ipip ? ipip4 : undefined,
     },
   };
 }
@@ -94,18 +123,11 @@ export function reachOf(pool: IpPool, own: Peer | undefined, peer: Peer): Reach 
       remedy: `Correct spec.bgp.ipv${family}Address of one of the two Nodes.`,
     };
   }
-  const { isIpip, mode } = encapsulationOf(pool);
+  const { by, mode } = encapsulationOf(pool);
   if (mode !== 'Always' && cidrContains(from.subnet, to.address)) {
     return { by: 'direct', gateway: to.address };
   }
   const name = `IP pool ${pool.metadata.name}`;
-  if (isIpip) {
-    return {
-      by: 'none',
-      why: `${name} has ipipMode ${mode}, and calico-cnm does not create IP-in-IP tunnels yet`,
-      remedy: `Set ipipMode of ${name} to Never and vxlanMode to ${mode}.`,
-    };
-  }
   if (mode === 'Never') {
     return {
       by: 'none',
@@ -114,20 +136,18 @@ export function reachOf(pool: IpPool, own: Peer | undefined, peer: Peer): Reach 
       isRoutable: true,
     };
   }
-  if (own.vtep[family] === undefined) return tunnelMissing('this host', family);
-  const vtep = peer.vtep[family];
-  if (vtep === undefined) return tunnelMissing(`node ${peer.name}`, family);
-  return { by: 'vxlan', gateway: vtep.address };
-}
-
-/** Returns the encapsulation of a pool. */
-export function encapsulationOf({ spec }: IpPool): {
-  readonly isIpip: boolean;
-  readonly mode: 'Never' | 'Always' | 'CrossSubnet';
-} {
-  const ipip = spec.ipipMode === undefined || spec.ipipMode === '' ? 'Never' : spec.ipipMode;
-  const vxlan = spec.vxlanMode === undefined || spec.vxlanMode === '' ? 'Never' : spec.vxlanMode;
-  return ipip === 'Never' ? { isIpip: false, mode: vxlan } : { isIpip: true, mode: ipip };
+  const tunnel = tunnelBy(by, family);
+  if (tunnel === undefined) {
+    return {
+      by: 'none',
+      why: `${name} has ipipMode ${mode}, and IP-in-IP carries IPv4 only`,
+      remedy: `Set ipipMode of ${name} to Never and vxlanMode to ${mode}.`,
+    };
+  }
+  if (own.ends[tunnel.name] === undefined) return tunnelMissing('this host', tunnel);
+  const end = peer.ends[tunnel.name];
+  if (end === undefined) return tunnelMissing(`node ${peer.name}`, tunnel);
+  return { by, gateway: by === 'vxlan' ? (end.address ?? end.underlay) : end.underlay };
 }
 
 function addressMissing(whose: string, family: IpFamily): Reach {
@@ -138,16 +158,16 @@ function addressMissing(whose: string, family: IpFamily): Reach {
   };
 }
 
-function tunnelMissing(whose: string, family: IpFamily): Reach {
+function tunnelMissing(whose: string, { encapsulation, family }: Tunnel): Reach {
   return {
     by: 'none',
-    why: `${whose} has no IPv${family} VXLAN tunnel address yet`,
-    remedy:
-      'Its daemon allocates one when it runs, unless FelixConfiguration sets vxlanEnabled: false; see calico-cnm status there.',
+    why: `${whose} has no IPv${family} ${encapsulationTexts[encapsulation]} tunnel address yet`,
+    remedy: `Its daemon allocates one when it runs, unless FelixConfiguration sets ${encapsulation}Enabled: false; see calico-cnm status there.`,
   };
 }
 
-function underlayOf(stored: string | undefined, family: IpFamily): Underlay | undefined {
+/** Returns an address with its subnet, as in `spec.bgp` of a Node; `undefined` if it is missing or invalid. */
+export function underlayOf(stored: string | undefined, family: IpFamily): Underlay | undefined {
   const [text = '', length] = (stored ?? '').split('/');
   const address = tryParseAddress(text);
   if (address === undefined || familyOf(address) !== family) return undefined;
@@ -164,10 +184,18 @@ function vtepOf(
     family,
     on,
   }: { readonly name: string; readonly family: IpFamily; readonly on: Underlay | undefined },
-): Vtep | undefined {
+): TunnelEnd | undefined {
   const address = tryParseAddress(stored ?? '');
   if (on === undefined || address === undefined || familyOf(address) !== family) return undefined;
   const chosen = mac === undefined || mac === '' ? vtepMac(name, family) : mac.toLowerCase();
   if (!/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/.test(chosen)) return undefined;
   return { address, mac: chosen, underlay: on.address };
+}
+
+/** A node without a tunnel address has an end all the same: packets are sent to the node's own address. */
+function ipipEndOf(stored: string | undefined, on: Underlay | undefined): TunnelEnd | undefined {
+  if (on === undefined) return undefined;
+  const address = tryParseAddress(stored ?? '');
+  const isAddress = address !== undefined && familyOf(address) === 4;
+  return { underlay: on.address, ...(isAddress ? { address } : {}) };
 }

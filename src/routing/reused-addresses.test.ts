@@ -72,3 +72,30 @@ test('an address of this node is left to the routes to its containers', () => {
   assert.deepEqual(after(block(1n), block(0n), block(1n, mine)), []);
   assert.deepEqual(after(block(1n), block(1n, mine)), []);
 });
+
+test('an address of a deleted block is reused in a block of another size', () => {
+  const reused = new ReusedAddresses('here');
+  const small = (first: string, held: bigint): BriefBlock => ({
+    ...block(held),
+    cidr: parseCidr(`${first}/28`),
+  });
+  reused.setBlock('large', block((1n << 17n) | 0b11n));
+  // In one batch of changes, in any order that the keys have.
+  reused.setBlock('large', undefined);
+  reused.setBlock('second', small('10.65.0.16', 0b11n));
+  reused.settle();
+  assert.deepEqual([...reused.addresses], ['10.65.0.17']);
+  reused.setBlock('first', small('10.65.0.0', 0n));
+  reused.setBlock('first', small('10.65.0.0', 0b110n));
+  assert.deepEqual([...reused.addresses], ['10.65.0.17', '10.65.0.1']);
+});
+
+test('the addresses of small blocks are reused in a large one', () => {
+  const reused = new ReusedAddresses('here');
+  reused.setBlock('small', { ...block(0b10n), cidr: parseCidr('10.65.0.16/28') });
+  reused.setBlock('small', undefined);
+  reused.settle();
+  reused.setBlock('other', { ...block(0b1n), cidr: parseCidr('10.66.0.0/26') });
+  reused.setBlock('large', block(1n << 17n));
+  assert.deepEqual([...reused.addresses], ['10.65.0.17']);
+});

@@ -1,5 +1,5 @@
 import type { IpAddress } from '../ip/address.ts';
-import { addressAt, offsetIn } from '../ip/cidr.ts';
+import { addressAt, cidrContains, cidrsOverlap, offsetIn } from '../ip/cidr.ts';
 import { heldOf, type BriefBlock } from '../model/briefs.ts';
 
 interface Known {
@@ -20,6 +20,8 @@ export class ReusedAddresses {
   readonly #reused = new Set<IpAddress>();
   /** Blocks without a value since the last call of `settle`. */
   readonly #gone = new Set<string>();
+  /** Blocks that are deleted, with addresses that were released. */
+  readonly #deleted = new Set<string>();
 
   constructor(node: string) {
     this.#node = node;
@@ -29,7 +31,8 @@ export class ReusedAddresses {
   setBlock(id: string, block: BriefBlock | undefined): void {
     if (block === undefined) return void this.#gone.add(id);
     this.#gone.delete(id);
-    const before = this.#known.get(id);
+    this.#deleted.delete(id);
+    const before = this.#known.get(id) ?? this.#inherited(block);
     if (before === undefined) {
       this.#known.set(id, { block, released: 0n });
       return;
@@ -50,13 +53,40 @@ export class ReusedAddresses {
 
   /** Ends a round of changes: blocks that are gone have released their addresses. */
   settle(): void {
-    for (const id of this.#gone) {
-      const before = this.#known.get(id);
-      if (before === undefined) continue;
-      const block = { ...before.block, held: 0n, borrowed: [] };
-      this.#known.set(id, { block, released: before.released | before.block.held });
+    for (const id of this.#gone) this.#delete(id);
+  }
+
+  #delete(id: string): void {
+    this.#gone.delete(id);
+    const before = this.#known.get(id);
+    if (before === undefined) return;
+    const block = { ...before.block, held: 0n, borrowed: [] };
+    this.#known.set(id, { block, released: before.released | before.block.held });
+    this.#deleted.add(id);
+  }
+
+  /**
+   * Returns what a new block has of deleted ones with other bounds, after a pool was created again with another block
+   * size; `undefined`: nothing.
+   */
+  #inherited(block: BriefBlock): Known | undefined {
+    const overlaps = (id: string) => {
+      const known = this.#known.get(id);
+      return known !== undefined && cidrsOverlap(known.block.cidr, block.cidr);
+    };
+    // Blocks of one pool do not overlap: one that overlaps a new block is not coming back.
+    for (const id of this.#gone) if (overlaps(id)) this.#delete(id);
+    let released = 0n;
+    for (const id of this.#deleted) {
+      const known = this.#known.get(id);
+      if (known === undefined || !overlaps(id)) continue;
+      for (const ordinal of ordinalsIn(known.released)) {
+        const address = addressAt(known.block.cidr, ordinal);
+        if (cidrContains(block.cidr, address)) released |= 1n << offsetIn(block.cidr, address);
+      }
     }
-    this.#gone.clear();
+    if (released === 0n) return undefined;
+    return { block: { ...block, held: 0n, borrowed: [] }, released };
   }
 
   /** The addresses since the last call of `clear`; live. */

@@ -107,6 +107,14 @@ const reasons = {
     isChosen: true,
     isDenial: false,
   },
+  ipip: {
+    name: 'ipip',
+    at: 'policy',
+    direction: 'egress',
+    text: 'IPIP from an unknown host',
+    isChosen: true,
+    isDenial: false,
+  },
   toHost: {
     name: 'to-host',
     at: 'policy',

@@ -1,6 +1,25 @@
 import type { IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { dropReasons } from './drop-reasons.ts';
+import type { GuardedStages } from './host-endpoint.ts';
+import {
+  beginVerdicts,
+  fromHostHooks,
+  hostEndpointHooks,
+  localHooks,
+  untracked,
+} from './host-endpoint-hooks.ts';
+import {
+  ipipToHost,
+  ipipToNode,
+  forwardedToVxlanPort,
+  forwardedVxlan,
+  noForwardedIpip,
+  toVxlanPort,
+  vxlanToHost,
+  vxlanToNode,
+  type VxlanOptions,
+} from './tunnel-rules.ts';
 import {
   workloads,
   type Block,
@@ -17,11 +36,12 @@ export interface HostRuleOptions {
   readonly guardsForwarding: boolean;
   /** Port and virtual network of the VXLAN tunnels between nodes; absent if there are none in this family. */
   readonly vxlan?: VxlanOptions | undefined;
-}
-
-export interface VxlanOptions {
-  readonly port: number;
-  readonly vni: number;
+  /** Whether there are IP-in-IP tunnels between nodes. */
+  readonly ipip?: boolean | undefined;
+  /** Port of this host's BGP speaker; absent if it has none. */
+  readonly bgpPort?: number | undefined;
+  /** Which rules host endpoints of this host need; absent if there are none. */
+  readonly hostEndpoints?: GuardedStages | undefined;
 }
 
 /** The rules of hooks and blocks; a hook contains rules of other programs as well. */
@@ -33,26 +53,52 @@ export interface HostRules {
 const fromWorkload: Condition = { kind: 'from', interfaces: workloads };
 const toWorkload: Condition = { kind: 'to', interfaces: workloads };
 
+/** Only the first packet of a connection, and ICMP errors, are judged by stacks. */
+const ofConnection: readonly HostRule[] = (['from', 'to'] as const).map((kind) => ({
+  name: `of a connection, ${kind} a container`,
+  when: [
+    { kind, interfaces: workloads },
+    { kind: 'connection', is: 'established' },
+  ],
+  action: { kind: 'accept' },
+}));
+
 /**
  * The rules that do not depend on resources. The packet flow is Calico's: a forwarded packet is judged by the stack of
  * its source container and by that of its destination container; a packet that both allow is accepted if Docker's
  * rules allow it too. The host can always reach its own containers.
  */
 export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules {
-  const { vxlan } = options;
+  const { vxlan, ipip = false, bgpPort, hostEndpoints } = options;
   return {
     hooks: {
-      arrival: arrival(family),
+      ...(hostEndpoints === undefined ? {} : hostEndpointHooks(hostEndpoints)),
+      arrival: [
+        ...(hostEndpoints === undefined ? [] : [beginVerdicts]),
+        ...arrival(family),
+        ...(hostEndpoints?.isUntracked === true ? untracked.from : []),
+      ],
       toHost: [
         ...(vxlan === undefined ? [] : [toVxlanPort(vxlan)]),
+        ...(ipip ? ipipToHost : []),
+        ...(bgpPort === undefined ? [] : [noBgpStranger(bgpPort)]),
         {
           name: 'from a container',
           when: [fromWorkload],
           action: { kind: 'block', block: 'workloadToHost' },
         },
+        ...(hostEndpoints === undefined
+          ? []
+          : localHooks('fromHostEndpoint', hostEndpoints.isUntracked || hostEndpoints.isPreDnat)),
+      ],
+      // What a tunnel must not carry it must not carry in a connection either, which may be older than the tunnel.
+      firstForward: [
+        ...(vxlan === undefined ? [] : [forwardedToVxlanPort(vxlan)]),
+        ...(ipip ? [noForwardedIpip] : []),
+        ...ofConnection,
       ],
       forward: [
-        ...(vxlan === undefined ? [] : [noForwardedTunnel(vxlan)]),
+        beginVerdicts,
         {
           name: 'from a container',
           when: [fromWorkload],
@@ -61,7 +107,16 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
         { name: 'to a container', when: [toWorkload], action: { kind: 'block', block: 'ingress' } },
       ],
       afterForward: [allowedByPolicy, ...(options.guardsForwarding ? [toForwardingGuard] : [])],
-      fromHost: [{ name: 'to a container', when: [toWorkload], action: { kind: 'return' } }],
+      ...(hostEndpoints === undefined
+        ? {}
+        : {
+            fromHost: [
+              { name: 'to a container', when: [toWorkload], action: { kind: 'return' } },
+              ...(vxlan === undefined ? [] : [vxlanToNode(vxlan)]),
+              ...(ipip ? [ipipToNode] : []),
+              ...fromHostHooks(hostEndpoints),
+            ],
+          }),
       redirectArriving: [
         // It comes from a neighbour that sends it to us; the kernel drops it.
         { name: 'to a loopback address', when: [loopback(family)], action: { kind: 'return' } },
@@ -88,7 +143,9 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
       relatedIngress: [...related(family), ...relatedOnTheWay],
       natOutgoing,
       ...(options.guardsForwarding ? { forwardingGuard } : {}),
-      ...(vxlan === undefined ? {} : { vxlanToHost: vxlanToHost(vxlan) }),
+      ...(vxlan === undefined
+        ? {}
+        : { vxlanToHost: vxlanToHost(vxlan), forwardedVxlan: forwardedVxlan(vxlan) }),
     },
   };
 }
@@ -153,6 +210,7 @@ function workloadToHost(
   } as const;
   return [
     ...(family === 6 ? discovery : []),
+    beginVerdicts,
     { name: 'policy', when: [], action: { kind: 'block', block: 'egress' } },
     {
       name: 'allowed by policy',
@@ -231,56 +289,18 @@ const forwardingGuard: readonly HostRule[] = [
   },
 ];
 
-function toVxlanPort({ port }: VxlanOptions): HostRule {
+/** Whoever may speak BGP to this host takes part in its routing, and any connection costs the speaker work. */
+function noBgpStranger(port: number): HostRule {
   return {
-    name: 'VXLAN',
+    name: 'BGP of no peer',
     when: [
-      { kind: 'protocol', protocol: 17 },
+      { kind: 'protocol', protocol: 6 },
       { kind: 'destinationPort', port },
       { kind: 'destinationIsHost' },
+      { kind: 'sourceIsBgpPeer', negated: true },
     ],
-    action: { kind: 'block', block: 'vxlanToHost' },
-  };
-}
-
-/**
- * Tunnel packets of our virtual network come from nodes only: anyone else could send packets into it that claim to be
- * from any container. Packets of other virtual networks on the same port are not ours to judge.
- */
-function vxlanToHost({ vni }: VxlanOptions): readonly HostRule[] {
-  return [
-    {
-      name: 'of a node',
-      when: [{ kind: 'sourceIsVxlanNode' }, { kind: 'isOfVni', vni }],
-      action: { kind: 'accept' },
-      comment: 'VXLAN packets of nodes',
-    },
-    {
-      name: 'of an unknown host',
-      when: [{ kind: 'isOfVni', vni }],
-      action: { kind: 'drop', reason: dropReasons.vxlan },
-      comment: 'VXLAN packets of unknown hosts',
-    },
-  ];
-}
-
-/**
- * What this host forwards often has its own address as source from here on, by NAT: other nodes would take the tunnel
- * packet of a container on Docker's bridge, or of a virtual machine, for one of this node. The kernel does not forward
- * its own.
- */
-function noForwardedTunnel({ port, vni }: VxlanOptions): HostRule {
-  return {
-    name: 'VXLAN of no node',
-    when: [
-      { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port },
-      { kind: 'destinationIsVxlanNode' },
-      { kind: 'sourceIsVxlanNode', negated: true },
-      { kind: 'isOfVni', vni },
-    ],
-    action: { kind: 'drop', reason: dropReasons.vxlan },
-    comment: 'VXLAN packets of unknown hosts',
+    action: { kind: 'drop' },
+    comment: 'BGP connections of hosts that are no peers',
   };
 }
 

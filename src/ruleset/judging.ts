@@ -1,5 +1,5 @@
 import { dropReasons, noMatch } from './drop-reasons.ts';
-import type { Direction, Stack } from './policy.ts';
+import { profileTier, type Direction, type Stack } from './policy.ts';
 import type { HostRule, StackRule } from './statement.ts';
 
 /** Returns the rules that dispatch packets from endpoints of this host (`egress`), or to them, to their stacks. */
@@ -33,16 +33,19 @@ export function judging(direction: Direction): readonly HostRule[] {
 }
 
 /** Returns the rules of a stack; packets that it does not allow are denied. */
-export function stackRules({ policies }: Stack, direction: Direction): readonly StackRule[] {
+export function stackRules({ tiers }: Stack, direction: Direction): readonly StackRule[] {
+  const hasProfiles = tiers.some((tier) => tier.name === profileTier && tier[direction].length > 0);
   return [
     ...(direction === 'egress' ? noTunnels : []),
-    ...policies.map((policy): StackRule => ({
-      name: `policy ${policy}`,
-      when: [],
-      action: { kind: 'policy', policy, direction },
-    })),
+    ...tiers
+      .filter((tier) => tier[direction].length > 0)
+      .map((tier): StackRule => ({
+        name: `tier ${tier.name}`,
+        when: [],
+        action: { kind: 'tier', tier, direction },
+      })),
     // Endpoints in quarantine have no policies.
-    ...(direction === 'ingress' && policies.length > 0 ? [publishedPorts] : []),
+    ...(direction === 'ingress' && hasProfiles ? [publishedPorts] : []),
     {
       name: 'otherwise',
       when: [],
@@ -52,7 +55,7 @@ export function stackRules({ policies }: Stack, direction: Direction): readonly 
 }
 
 /**
- * After all policies: connections to a published port are allowed, because the user published it; connections to the
+ * After all tiers: connections to a published port are allowed, because the user published it; connections to the
  * container's own address are not. An ICMP error has the mark of the connection that it quotes, but starts none.
  */
 const publishedPorts: StackRule = {

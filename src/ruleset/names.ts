@@ -33,9 +33,17 @@ export const natSets = {
   plainEndpoints: (family: IpFamily) => `${addressSetPrefix(family)}no-masq-endpoints`,
 } as const;
 
-/** Set of the hosts whose VXLAN packets are accepted: nodes with a tunnel address, named as in Calico. */
-export function vxlanNodesSet(family: IpFamily): string {
-  return `${addressSetPrefix(family)}all-vxlan-net`;
+/** Set of the BGP peers of this host: nobody else may connect to its BGP port. */
+export function bgpPeersSet(family: IpFamily): string {
+  return `${addressSetPrefix(family)}bgp-peers`;
+}
+
+/**
+ * Set of the hosts whose tunnel packets are accepted, named as in Calico: nodes with a VXLAN tunnel address; for
+ * IP-in-IP, all nodes.
+ */
+export function tunnelNodesSet(family: IpFamily, encapsulation: 'vxlan' | 'ipip'): string {
+  return `${addressSetPrefix(family)}${encapsulation === 'vxlan' ? 'all-vxlan-net' : 'all-hosts-net'}`;
 }
 
 /** Returns the prefix of the names of all sets of a family. */

@@ -3,7 +3,7 @@ import type { Cidr } from '../ip/cidr.ts';
 
 /**
  * Policy as data, independent of the kernel's mechanisms: the criteria of rules, in lists of any length, and the
- * policies that judge the packets of an endpoint. A renderer (`render/`) turns it into chains, marks, sets or maps.
+ * tiers of policies that judge the packets of an endpoint. A renderer (`render/`) turns it into chains, marks, sets or maps.
  */
 
 /** Seen from the endpoint: `ingress` packets go to it, `egress` packets come from it. */
@@ -11,14 +11,62 @@ export type Direction = 'ingress' | 'egress';
 
 export const directions: readonly Direction[] = ['ingress', 'egress'];
 
-/** The tier of Profiles: the last one of each endpoint. */
-export const profileTier = 'profiles';
+/** The kinds of policies. */
+export type PolicyKind = 'Profile' | EnforcedKind | StagedKind;
+export type EnforcedKind = 'NetworkPolicy' | 'GlobalNetworkPolicy';
+/** Policies that are tried out: they are part of a stack, and have no effect on packets. */
+export type StagedKind = 'StagedNetworkPolicy' | 'StagedGlobalNetworkPolicy';
+
+/**
+ * Where a policy judges packets of host endpoints: packets to the host and from it, and forwarded ones; arriving packets
+ * before destination NAT; or all packets before connection tracking.
+ */
+export type HostStage = 'host' | 'preDnat' | 'untracked';
+
+/** Identity of a policy; that of its resource is `resourceKey`. */
+export interface PolicyId {
+  readonly tier: string;
+  readonly kind: PolicyKind;
+  /** Only of kinds that have namespaces. */
+  readonly namespace?: string;
+  /** As it is stored. */
+  readonly name: string;
+  /** For host endpoints; absent for containers. */
+  readonly stage?: HostStage;
+}
+
+/** The tier of Profiles: the last one of each endpoint. Calico's tiers have names without `/`. */
+export const profileTier = '/profiles';
+
+/** Returns the identity of a Profile as a policy. */
+export function profilePolicy(name: string): PolicyId {
+  return { tier: profileTier, kind: 'Profile', name };
+}
+
+const shortKinds = {
+  Profile: 'pro',
+  NetworkPolicy: 'np',
+  GlobalNetworkPolicy: 'gnp',
+  StagedNetworkPolicy: 'snp',
+  StagedGlobalNetworkPolicy: 'sgnp',
+} as const satisfies Readonly<Record<PolicyKind, string>>;
+
+/**
+ * Returns a text that is unique to the policy's resource, whatever its tier: `gnp/web`, `np/shop/web`, `pro/web`.
+ * Source of the form: Calico, felix/types/policy_id.go.
+ */
+export function resourceKey({ kind, namespace, name }: PolicyId): string {
+  return [shortKinds[kind], ...(namespace === undefined ? [] : [namespace]), name].join('/');
+}
+
+/** Returns a text that is unique to the policy's resource and its stage. */
+export function policyKey(id: PolicyId): string {
+  return id.stage === undefined ? resourceKey(id) : `${resourceKey(id)} ${id.stage}`;
+}
 
 /** Identity of a rule, by the place where users find it. Counters and explanations refer to rules so. */
 export interface RuleName {
-  readonly tier: string;
-  /** A Profile's or policy's name. */
-  readonly policy: string;
+  readonly policy: PolicyId;
   readonly direction: Direction;
   /** From 1. */
   readonly index: number;
@@ -59,7 +107,7 @@ export interface SelectedAddresses {
   readonly id: string;
 }
 
-/** What a rule does: `Pass` leaves its policy, `Log` continues with the next rule. */
+/** What a rule does: `Pass` leaves its tier (of Profiles: its Profile), `Log` continues with the next rule. */
 export type RuleAction = 'Allow' | 'Deny' | 'Pass' | 'Log';
 
 /** A rule: a packet must match all of its criteria. */
@@ -79,20 +127,51 @@ export interface PacketRule {
 
 /** Rules that are evaluated in order, until one decides. */
 export interface Policy {
-  readonly name: string;
+  readonly id: PolicyId;
   readonly ingress: readonly PacketRule[];
   readonly egress: readonly PacketRule[];
   /** Why it denies everything; its rules are ignored then. */
   readonly problem: string | undefined;
 }
 
+/** Policies that judge the packets of an endpoint together. */
+export interface StackTier {
+  readonly name: string;
+  /** In order, those that apply to packets of a direction. If there are none but staged ones, the tier is skipped. */
+  readonly ingress: readonly PolicyId[];
+  readonly egress: readonly PolicyId[];
+  /** What happens to packets that no policy of the tier decides: `Pass` is the next tier. */
+  readonly defaultAction: 'Deny' | 'Pass';
+  /** What the action `Pass` of a rule leaves. */
+  readonly passLeaves: 'tier' | 'policy';
+}
+
 /**
- * The ordered policies that judge the packets of an endpoint; packets without a matching rule are denied, except
- * connections to a published port. Endpoints with equal policies share a stack.
+ * The tiers that judge the packets of an endpoint, in order, Profiles last; packets that none of them decides are
+ * denied, except connections to a published port. Endpoints with equal tiers share a stack.
  */
 export interface Stack {
   readonly name: string;
-  readonly policies: readonly string[];
+  /** Without tiers that have no policies. Staged ones are among the others, in their order. */
+  readonly tiers: readonly StackTier[];
+}
+
+/** Reports whether a policy is only tried out. */
+export function isStaged({ kind }: Pick<PolicyId, 'kind'>): boolean {
+  return kind === 'StagedNetworkPolicy' || kind === 'StagedGlobalNetworkPolicy';
+}
+
+/** Returns the part of a stack that has an effect on packets: a renderer gets no staged policies. */
+export function enforcedStack({ name, tiers }: Stack): Stack {
+  return { name, tiers: enforcedTiers(tiers) };
+}
+
+/** Returns tiers without staged policies, and without the tiers that have no others. */
+export function enforcedTiers(tiers: readonly StackTier[]): readonly StackTier[] {
+  const enforced = (ids: readonly PolicyId[]) => ids.filter((id) => !isStaged(id));
+  return tiers
+    .map((tier) => ({ ...tier, ingress: enforced(tier.ingress), egress: enforced(tier.egress) }))
+    .filter(({ ingress, egress }) => ingress.length + egress.length > 0);
 }
 
 /** An address of an endpoint behind an interface of this host; its stack judges its packets. */

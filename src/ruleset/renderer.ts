@@ -1,8 +1,9 @@
 import type { IpFamily } from '../ip/address.ts';
 import type { AddressSetSpec } from './address-set.ts';
 import type { DropCounters } from './drop-counters.ts';
+import type { HostGuards } from './host-endpoint.ts';
 import type { HostRules } from './host-rules.ts';
-import type { Dispatch, Policy, Stack } from './policy.ts';
+import type { Dispatch, Policy, PolicyId, Stack } from './policy.ts';
 import type { PublishedPort } from './published-port.ts';
 
 /** Output of address sets. */
@@ -19,12 +20,14 @@ export interface SetOutput {
  */
 export interface PolicyOutput extends SetOutput {
   setPolicy(family: IpFamily, policy: Policy): void;
-  removePolicy(family: IpFamily, name: string): void;
+  removePolicy(family: IpFamily, id: PolicyId): void;
   setStack(family: IpFamily, stack: Stack): void;
   removeStack(family: IpFamily, name: string): void;
   /** Reference counted: stays until it is removed as often. */
   addDispatch(dispatch: Dispatch): void;
   removeDispatch(dispatch: Dispatch): void;
+  /** Sets the host endpoints in a family, after their policies are set and before former ones are removed. */
+  setHostGuards(family: IpFamily, guards: HostGuards): void;
 }
 
 /** Programs the ruleset on this host, with one of the kernel's firewalls. */
@@ -33,7 +36,7 @@ export interface Renderer {
   readonly drops: DropCounters;
   /** Writes the static chains and sets; call it first. */
   start(): void;
-  /** Sets the host's rules in a family; earlier rules that are not among them stay. */
+  /** Sets the host's rules in a family; hooks and blocks that are not among them are removed. */
   setHostRules(family: IpFamily, rules: HostRules): void;
   /** Removes and adds published ports. */
   changePublished(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void;

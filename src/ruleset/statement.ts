@@ -1,7 +1,7 @@
 import type { Cidr } from '../ip/cidr.ts';
 import type { DropReason } from './drop-reasons.ts';
 import { workloadInterfacePrefix, type natSets } from './names.ts';
-import type { Direction } from './policy.ts';
+import type { Direction, StackTier } from './policy.ts';
 
 /**
  * The rules of this host other than policies, as data: criteria and actions. Like `policy.ts`, independent of the
@@ -23,10 +23,19 @@ export const hookPurposes = [
   'arrival',
   /** Packets to the host itself. */
   'toHost',
-  /** Forwarded packets, before all other rules; and after these have allowed them. */
+  /** Forwarded packets, before all other rules: most are of a connection, and need no further rule. */
+  'firstForward',
+  /**
+   * For host endpoints: forwarded packets, before the rules of containers; arriving packets, before destination NAT;
+   * packets from the host itself, before all other rules.
+   */
+  'forwardHostEndpoints',
+  'beforeDnat',
+  'departure',
+  /** The other forwarded packets, before all rules of other programs; and after these have allowed them. */
   'forward',
   'afterForward',
-  /** Packets from the host itself. */
+  /** Packets from the host itself, for host endpoints. */
   'fromHost',
   /** Destination NAT of connections that arrive, or that the host starts. */
   'redirectArriving',
@@ -50,14 +59,30 @@ export const blockNames = [
   /** Endpoints with source NAT for packets that leave the pools. */
   'natOutgoing',
   'forwardingGuard',
-  /** UDP packets to the VXLAN port of this host. */
+  /** UDP packets to the VXLAN port of this host; and those that it forwards to the VXLAN port of a node. */
   'vxlanToHost',
+  'forwardedVxlan',
+  /** Host endpoints, by interface: packets to the host, from it, and forwarded ones. */
+  'fromHostEndpoint',
+  'toHostEndpoint',
+  'forwardedFromHostEndpoint',
+  'forwardedToHostEndpoint',
+  /** Arriving packets before destination NAT; all packets before connection tracking. */
+  'preDnatFromHostEndpoint',
+  'untrackedFromHostEndpoint',
+  'untrackedToHostEndpoint',
+  /** Ports that host endpoints never close, by direction; and the same without connection tracking. */
+  'failsafeInbound',
+  'failsafeOutbound',
+  'preDnatFailsafeInbound',
+  'untrackedFailsafeInbound',
+  'untrackedFailsafeOutbound',
 ] as const;
 
 export type Block = (typeof blockNames)[number];
 
 export type Condition =
-  | { readonly kind: 'from'; readonly interfaces: Interfaces }
+  | { readonly kind: 'from'; readonly interfaces: Interfaces; readonly negated?: true }
   | { readonly kind: 'to'; readonly interfaces: Interfaces }
   /** The source address belongs to the incoming interface. */
   | { readonly kind: 'isOwnSource'; readonly negated?: true }
@@ -65,6 +90,7 @@ export type Condition =
   | { readonly kind: 'goesBack' }
   | { readonly kind: 'protocol'; readonly protocol: number; readonly negated?: true }
   | { readonly kind: 'icmpType'; readonly type: number }
+  | { readonly kind: 'sourcePort'; readonly port: number }
   | { readonly kind: 'destinationPort'; readonly port: number }
   | { readonly kind: 'source' | 'destination'; readonly net: Cidr }
   | {
@@ -73,8 +99,13 @@ export type Condition =
       readonly negated?: true;
     }
   | { readonly kind: 'destinationIsHost'; readonly negated?: true }
-  /** The source, or the destination, is a node with a VXLAN tunnel. */
-  | { readonly kind: 'sourceIsVxlanNode' | 'destinationIsVxlanNode'; readonly negated?: true }
+  /** The source, or the destination, is a node with a tunnel of this encapsulation. */
+  | {
+      readonly kind: 'sourceIsTunnelNode' | 'destinationIsTunnelNode';
+      readonly encapsulation: 'vxlan' | 'ipip';
+      readonly negated?: true;
+    }
+  | { readonly kind: 'sourceIsBgpPeer'; readonly negated?: true }
   /** A VXLAN packet of this virtual network; other networks, such as Docker's, may use the same port. */
   | { readonly kind: 'isOfVni'; readonly vni: number }
   | { readonly kind: 'connection'; readonly is: 'new' | 'established' | 'related' | 'invalid' }
@@ -83,7 +114,7 @@ export type Condition =
   /** The connection was started through a published port that allows connections. */
   | { readonly kind: 'cameByPublishedPort' }
   /** Allowed by the stacks of its endpoints on this host. */
-  | { readonly kind: 'isAllowed' };
+  | { readonly kind: 'isAllowed'; readonly negated?: true };
 
 /** A rule of a stack: its criteria are in the first packet of a connection, or known of the connection. */
 export interface StackRule extends HostRule {
@@ -91,7 +122,7 @@ export interface StackRule extends HostRule {
     Condition,
     { readonly kind: 'protocol' | 'destinationPort' | 'connection' | 'cameByPublishedPort' }
   >[];
-  readonly action: Extract<Statement, { readonly kind: 'policy' | 'allow' | 'drop' }>;
+  readonly action: Extract<Statement, { readonly kind: 'tier' | 'allow' | 'drop' }>;
 }
 
 /** An interface, or all with a common name prefix. */
@@ -105,16 +136,30 @@ export type Statement =
   | { readonly kind: 'accept' }
   /** Dropped, and counted by reason. */
   | { readonly kind: 'drop'; readonly reason?: DropReason }
+  /** Dropped, or rejected if this host rejects denied packets; not counted. */
+  | { readonly kind: 'deny' }
   /** Returns to the calling rule. */
   | { readonly kind: 'return' }
   /** Jumps to the block; undecided packets continue here. */
   | { readonly kind: 'block'; readonly block: Block }
   /** Judged by the stack of the sending, or receiving, endpoint; packets of no endpoint continue here. */
   | { readonly kind: 'dispatch'; readonly direction: Direction }
-  /** Judged by a policy of the stack; undecided packets continue here. */
-  | { readonly kind: 'policy'; readonly policy: string; readonly direction: Direction }
+  /** Judged by a tier of the stack; packets that it passes on continue here. */
+  | {
+      readonly kind: 'tier';
+      readonly tier: StackTier;
+      readonly direction: Direction;
+      /** Denied packets are counted by container only. */
+      readonly isUncounted?: true;
+    }
   /** The stack allows it. */
   | { readonly kind: 'allow' }
+  /** Not allowed any more: the verdict of rules before this one does not count for those after it. */
+  | { readonly kind: 'reconsider' }
+  /** Nothing is decided yet: not by us, and what other programs left where we keep verdicts does not count. */
+  | { readonly kind: 'begin' }
+  /** The kernel does not track the packet's connection. */
+  | { readonly kind: 'untrack' }
   /**
    * A connection to a published port goes to the container. If `remembered`, it is marked, so that the container's
    * stack can distinguish it from one to the container's own address.

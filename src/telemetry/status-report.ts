@@ -61,6 +61,8 @@ export const statusReport = z.object({
       bytes: z.int().optional(),
     }),
   ),
+  /** Nodes with the IP pools whose addresses on them are reached by routes that routers announce in BGP. */
+  reachedByBgp: z.array(z.object({ node: z.string(), pool: z.string() })).default([]),
   lastError: z.object({ at: z.string(), what: z.string(), remedy: z.string() }).optional(),
 });
 

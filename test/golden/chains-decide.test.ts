@@ -17,9 +17,14 @@ import { renderPolicy } from '../../src/render/iptables/policy-chains.ts';
 import { renderStack } from '../../src/render/iptables/stack-chains.ts';
 import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
 import { crowdedSet, stackChain, restSet } from '../../src/render/iptables/names.ts';
-import { stackOf } from '../../src/profiles/compile/stack.ts';
+import { judged } from '../../src/profiles/evaluate/evaluate.fixture.ts';
+import { profilePolicy, type Direction } from '../../src/ruleset/policy.ts';
 import { dropChains } from '../../src/render/iptables/drop-chains.ts';
-import { compileProfile, namedPortsOf } from '../../src/profiles/compile/compiled-profile.ts';
+import {
+  compilePolicy,
+  compileProfile,
+  namedPortsOf,
+} from '../../src/profiles/compile/compiled-policy.ts';
 
 const addresses = ['10.0.0.1', '10.0.1.1', '192.0.2.1'].map(parseAddress);
 /** The addresses that each selector matches. */
@@ -119,38 +124,75 @@ const packet: fc.Arbitrary<Packet> = fc.record(
   { noNullPrototype: true },
 );
 
-test('the rendered chains allow and deny every packet as the rules do', () => {
+const rules = fc.array(rule, { maxLength: 4 });
+
+/** Tiers with policies that apply to both directions, or to one. */
+const tiers = fc.array(
+  fc.record({
+    defaultAction: fc.constantFrom('Deny' as const, 'Pass' as const),
+    policies: fc.array(
+      fc.record({
+        rules,
+        directions: fc.constantFrom<readonly Direction[]>(
+          ['ingress'],
+          ['egress'],
+          ['ingress', 'egress'],
+        ),
+        isBroken: fc.constantFrom(false, false, false, true),
+      }),
+      { minLength: 1, maxLength: 3 },
+    ),
+  }),
+  { maxLength: 2 },
+);
+
+test('the rendered chains allow and deny every packet as the policies of all tiers do', () => {
   fc.assert(
     fc.property(
-      fc.array(fc.array(rule, { maxLength: 4 }), { maxLength: 2 }),
+      tiers,
+      fc.array(rules, { maxLength: 2 }),
       packet,
       fc.constantFrom('ingress' as const, 'egress' as const),
       fc.constantFrom('drop' as const, 'reject' as const),
-      (rulesOfProfiles, of, direction, denyAction) => {
-        const compiled = rulesOfProfiles.map((rules, index) =>
-          compileProfile(`p${index}`, {
-            kind: 'Profile',
-            apiVersion: 'projectcalico.org/v3',
-            metadata: { name: `p${index}` },
-            spec: { ingress: rules, egress: rules },
-          }),
+      (ofTiers, rulesOfProfiles, of, direction, denyAction) => {
+        const profiles = rulesOfProfiles.map((ingress, index) =>
+          compilePolicy(profilePolicy(`p${index}`), { ingress, egress: ingress }),
         );
-        for (const { problem } of compiled) assert.equal(problem, undefined);
-        const names = compiled.map(({ name }) => name);
+        const made = ofTiers.map(({ defaultAction, policies }, tier) => {
+          const all = policies.map((policy, index) => {
+            const place = { tier: `t${tier}`, kind: 'GlobalNetworkPolicy' } as const;
+            return { id: { ...place, name: `t${tier}-${index}` }, ...policy };
+          });
+          const applying = (one: Direction) =>
+            all.flatMap(({ id, directions }) => (directions.includes(one) ? [id] : []));
+          const order = { ingress: applying('ingress'), egress: applying('egress') };
+          return {
+            tier: { name: `t${tier}`, ...order, defaultAction, passLeaves: 'tier' } as const,
+            policies: all.map(({ id, rules: ingress, isBroken }) =>
+              compilePolicy(id, {
+                ingress,
+                egress: ingress,
+                ...(isBroken ? { problem: 'broken' } : {}),
+              }),
+            ),
+          };
+        });
+        const policies = made.flatMap((one) => one.policies);
+        const all = judged(
+          profiles,
+          made.map(({ tier }) => tier),
+          policies,
+        );
         const options = { family: 4, denyAction } as const;
         const chains = new Map(
           [
-            ...renderStack(stackOf(names), options),
+            ...renderStack(all.stack, options),
             ...dropChains('filter', options),
-            ...compiled.flatMap((one) => renderPolicy(one, options).chains),
-          ].map(({ name, rules }) => [name, rules]),
+            ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
+          ].map(({ name, rules: ofChain }) => [name, ofChain]),
         );
-        const verdict = evaluateStack(compiled, direction, {
-          packet: of,
-          isMember,
-          hasNamedPort,
-        });
-        const chain = stackChain(direction, stackOf(names).name);
+        const verdict = evaluateStack(all, direction, { packet: of, isMember, hasNamedPort });
+        const chain = stackChain(direction, all.stack.name);
         assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
       },
     ),
@@ -224,6 +266,10 @@ class Interpreter {
           return inRanges(match.ports, of.sourcePort);
         case 'destinationPorts':
           return inRanges(match.ports, of.destinationPort);
+        case 'sourcePort':
+          return of.sourcePort === match.port;
+        case 'destinationPort':
+          return of.destinationPort === match.port;
         case 'icmp':
           return (
             of.icmpType === match.type && (match.code === undefined || of.icmpCode === match.code)

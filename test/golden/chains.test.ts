@@ -10,7 +10,7 @@ import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.t
 import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { IptablesPolicies } from '../../src/render/iptables/policies.ts';
 import { PolicyEngine } from '../../src/profiles/policy-engine.ts';
-import { parseRuleExpression } from '../../src/cli/rule-expression.ts';
+import { parseRuleExpression } from '../../src/cli/profiles/rule-expression.ts';
 import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
 import { hostRules } from '../../src/ruleset/host-rules.ts';
 import type { Rule } from '../../src/render/iptables/rule.ts';
@@ -64,6 +64,8 @@ function outputFor(options: {
   const engine = new PolicyEngine({ node: 'host-a', families, output });
   for (const profile of options.profiles) engine.setProfile(profile.metadata.name, profile);
   for (const endpoint of options.endpoints) engine.setEndpoint(endpoint.metadata.name, endpoint);
+  engine.beforeTables();
+  engine.moveEndpoints();
   leadsSomewhere([...chains.values()], {
     chains: new Set(chains.keys()),
     sets: new Set(sets.keys()),

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { startCommandLine, type CommandLine } from '../../src/cli/command-line.fixture.ts';
-import { formatPeers, peerRows } from '../../src/cli/node-status.ts';
+import { formatPeers, peerRows } from '../../src/cli/nodes/node-status.ts';
 import { withStore } from '../../src/cli/store.ts';
 import { lastReportId, liveReportId } from '../../src/model/kinds/node-report.ts';
 import { formatStatus } from '../../src/cli/status-text.ts';
@@ -335,6 +335,11 @@ test('help of the program and its commands', async () => {
     await session(
       '--help',
       'profile --help',
+      'policy --help',
+      'policy allow --help',
+      'policy isolate --help',
+      'policy template --help',
+      'policy template apply --help',
       'container --help',
       'network --help',
       'network create --help',
@@ -353,7 +358,7 @@ test('the table of the other nodes', async () => {
   await cluster.write(otherNodes);
   const rows = await withStore(
     { kind: 'sqlite', file: join(cluster.folder, 'calico.db') },
-    ({ look }) => look((view) => peerRows(view, 'host-1')),
+    ({ look }) => look((view) => peerRows(view, 'host-1', [])),
   );
   const seen = new Map([
     ['host-2', '12 s ago'],
@@ -457,6 +462,7 @@ const healthy: StatusReport = {
       total: '1208925819614629174706176',
     },
   ],
+  reachedByBgp: [],
   drops: [
     { container: 'app', rule: 'inbound: no matching rule', packets: 2, bytes: 120 },
     { container: 'cache', rule: 'inbound: Profile db, rule 1', packets: 10_432, bytes: 888_120 },

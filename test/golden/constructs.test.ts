@@ -7,22 +7,39 @@ import { HostPortChains } from '../../src/render/iptables/host-port-chains.ts';
 import { IptablesPolicies, type ChainOutput } from '../../src/render/iptables/policies.ts';
 import { countingSets, dropChains } from '../../src/render/iptables/drop-chains.ts';
 import { renderHostRules } from '../../src/render/iptables/host-rules.ts';
+import { renderHostGuards } from '../../src/render/iptables/host-guards.ts';
 import { renderPolicyRule } from '../../src/render/iptables/policy-rule.ts';
 import type { Chain, Rule } from '../../src/render/iptables/rule.ts';
 import { renderRule } from '../../src/render/iptables/rule-text.ts';
 import { dropReasons, type DenyAction } from '../../src/ruleset/drop-reasons.ts';
+import {
+  anyInterface,
+  guardedStages,
+  type GuardedInterface,
+  type HostGuards,
+} from '../../src/ruleset/host-endpoint.ts';
 import { hostRules, type HostRules } from '../../src/ruleset/host-rules.ts';
 import { judging, stackRules } from '../../src/ruleset/judging.ts';
-import { blockNames, hookPurposes, type HostRule } from '../../src/ruleset/statement.ts';
+import {
+  blockNames,
+  hookPurposes,
+  type HookPurpose,
+  type HostRule,
+} from '../../src/ruleset/statement.ts';
 import {
   directions,
+  profilePolicy,
   type Direction,
   type Dispatch,
+  type HostStage,
   type PacketEnd,
   type PacketRule,
   type Policy,
+  type PolicyId,
   type Stack,
+  type StackTier,
 } from '../../src/ruleset/policy.ts';
+import { profilesTier, stackOf } from '../../src/profiles/compile/stack.ts';
 import type { PublishedPort } from '../../src/ruleset/published-port.ts';
 import { golden } from './golden.ts';
 
@@ -37,6 +54,7 @@ const renderers = {
     ports: iptablesPorts,
     host: iptablesHost,
     reasons: iptablesReasons,
+    guards: iptablesGuards,
   },
 } as const;
 
@@ -51,7 +69,7 @@ const anyEnd: PacketEnd = {
   notSelected: undefined,
 };
 const anyPacket: PacketRule = {
-  name: { tier: 'profiles', policy: 'web', direction: 'ingress', index: 1 },
+  name: { policy: profilePolicy('web'), direction: 'ingress', index: 1 },
   content: 'its content',
   action: 'Allow',
   ipVersion: undefined,
@@ -110,9 +128,19 @@ for (const [name, rule] of Object.entries(rules)) {
   });
 }
 
-const web: Policy = { name: 'web', ingress: [anyPacket], egress: [], problem: undefined };
-const broken: Policy = { name: 'gone', ingress: [], egress: [], problem: 'it does not exist' };
-const stack: Stack = { name: 'web,gone', policies: ['web', 'gone'] };
+const web: Policy = {
+  id: profilePolicy('web'),
+  ingress: [anyPacket],
+  egress: [],
+  problem: undefined,
+};
+const broken: Policy = {
+  id: profilePolicy('gone'),
+  ingress: [],
+  egress: [],
+  problem: 'it does not exist',
+};
+const stack = stackOf([], ['web', 'gone']);
 const dispatch: Dispatch = {
   family: 4,
   address: parseCidr('10.65.0.1/32'),
@@ -137,13 +165,53 @@ test('a stack of policies, and the dispatch of an endpoint to it, in each render
   );
 });
 
+test('tiers of policies before the Profiles, in each renderer', () => {
+  const id = (tier: string, name: string): PolicyId => ({
+    tier,
+    kind: 'GlobalNetworkPolicy',
+    name,
+  });
+  const shop = {
+    tier: 'default',
+    kind: 'NetworkPolicy',
+    namespace: 'shop',
+    name: 'a-name-too-long-for-a-chain',
+  } as const;
+  const rule = (policy: PolicyId, action: PacketRule['action'], index = 1): PacketRule => ({
+    ...anyPacket,
+    name: { policy, direction: 'ingress', index },
+    action,
+  });
+  const guard = id('security', 'guard');
+  const out = id('security', 'out');
+  const policies: readonly Policy[] = [
+    { id: guard, ingress: [rule(guard, 'Pass')], egress: [], problem: undefined },
+    { id: out, ingress: [], egress: [], problem: undefined },
+    { id: shop, ingress: [rule(shop, 'Allow')], egress: [], problem: undefined },
+    web,
+  ];
+  const tiers: readonly StackTier[] = [
+    {
+      name: 'security',
+      ingress: [guard],
+      egress: [guard, out],
+      defaultAction: 'Pass',
+      passLeaves: 'tier',
+    },
+    { name: 'default', ingress: [shop], egress: [], defaultAction: 'Deny', passLeaves: 'tier' },
+  ];
+  const of = stackOf(tiers, ['web']);
+  golden(
+    'construct-tiers',
+    page({ policies, stack: of }, (renderer) => renderer.policies({ policies, stack: of })),
+  );
+});
+
 test('a stack without policies', () => {
-  const rules = stackRules({ name: '', policies: [] }, 'ingress');
+  const rules = stackRules(stackOf([], []), 'ingress');
   golden(
     'construct-quarantine',
-    page(rules, (renderer) =>
-      renderer.policies({ policies: [], stack: { name: '', policies: [] } }),
-    ),
+    page(rules, (renderer) => renderer.policies({ policies: [], stack: stackOf([], []) })),
   );
 });
 
@@ -152,6 +220,7 @@ const options = { endpointToHostAction: 'Return', guardsForwarding: true } as co
 const withVxlan = { ...options, vxlan: { port: 4789, vni: 200 } } as const;
 
 for (const purpose of hookPurposes) {
+  if (hostRules(4, options).hooks[purpose] === undefined) continue;
   test(`the rules of the host in each renderer: hook ${purpose}`, () => {
     ofHost(`hook-${purpose}`, (family) => ({
       hooks: { [purpose]: hostRules(family, options).hooks[purpose] ?? [] },
@@ -161,7 +230,7 @@ for (const purpose of hookPurposes) {
 }
 
 for (const block of blockNames) {
-  if (block === 'ingress' || block === 'egress' || block === 'vxlanToHost') continue;
+  if (hostRules(4, options).blocks[block] === undefined) continue;
   test(`the rules of the host in each renderer: block ${block}`, () => {
     ofHost(`block-${block}`, (family) => ({
       hooks: {},
@@ -182,15 +251,86 @@ for (const endpointToHostAction of ['Accept', 'Drop'] as const) {
 test('VXLAN packets: those to this host, and those that it forwards', () => {
   ofHost('vxlan', (family) => {
     const { hooks, blocks } = hostRules(family, withVxlan);
-    const { vxlanToHost } = blocks;
+    const { vxlanToHost, forwardedVxlan } = blocks;
+    const isOfVxlan = ({ name }: HostRule) => name.startsWith('VXLAN');
     return {
-      hooks: {
-        toHost: hooks.toHost?.slice(0, 1) ?? [],
-        forward: hooks.forward?.slice(0, 1) ?? [],
+      hooks: Object.fromEntries(
+        Object.entries(hooks)
+          .map(([purpose, rules]) => [purpose, rules.filter(isOfVxlan)] as const)
+          .filter(([, rules]) => rules.length > 0),
+      ),
+      blocks: {
+        vxlanToHost: vxlanToHost ?? assert.fail(),
+        forwardedVxlan: forwardedVxlan ?? assert.fail(),
       },
-      blocks: { vxlanToHost: vxlanToHost ?? assert.fail() },
     };
   });
+});
+
+test('IP-in-IP packets: those to this host, and those that it forwards', () => {
+  ofHost('ipip', (family) => {
+    const { hooks } = hostRules(family, { ...options, ipip: true });
+    return {
+      hooks: {
+        toHost: hooks.toHost?.slice(0, 2) ?? [],
+        firstForward: hooks.firstForward?.slice(0, 1) ?? [],
+      },
+      blocks: {},
+    };
+  });
+});
+
+test('host endpoints: the hooks that they need, and the chains of each interface', () => {
+  const id = (name: string, stage: HostStage): PolicyId => ({
+    tier: 'default',
+    kind: 'GlobalNetworkPolicy',
+    name,
+    stage,
+  });
+  const tier = (ingress: readonly PolicyId[], egress = ingress): StackTier => ({
+    name: 'default',
+    ingress,
+    egress,
+    defaultAction: 'Deny',
+    passLeaves: 'tier',
+  });
+  const passing = (of: StackTier): StackTier => ({ ...of, defaultAction: 'Pass' });
+  const named: GuardedInterface = {
+    interface: 'eth0',
+    untracked: [passing(tier([id('fast', 'untracked')]))],
+    preDnat: [passing(tier([id('before', 'preDnat')], []))],
+    local: [tier([id('web', 'host')]), profilesTier(['open'], 'host')],
+    forwarded: [tier([id('web', 'host')], [])],
+  };
+  const others: GuardedInterface = {
+    interface: anyInterface,
+    untracked: [],
+    preDnat: [],
+    local: [],
+    forwarded: [],
+  };
+  const guards: HostGuards = {
+    interfaces: [named, { ...named, interface: 'eth1', isHeld: true }, others],
+    failsafes: {
+      inbound: [{ protocol: 6, port: 22 }],
+      outbound: [{ protocol: 17, port: 53, net: parseCidr('192.0.2.53/32') }],
+    },
+  };
+  const hostEndpoints = guardedStages(guards);
+  ofHost('host-endpoint-hooks', (family) => {
+    const before = hostRules(family, withVxlan).hooks;
+    const now = hostRules(family, { ...withVxlan, hostEndpoints }).hooks;
+    const hooks: Partial<Record<HookPurpose, readonly HostRule[]>> = {};
+    for (const purpose of hookPurposes) {
+      const isNew = ({ name }: HostRule) => !before[purpose]?.some((one) => one.name === name);
+      hooks[purpose] = now[purpose]?.filter(isNew) ?? [];
+    }
+    return { hooks, blocks: {} };
+  });
+  golden(
+    'construct-host-endpoints',
+    page(guards, (renderer) => families.map((family) => renderer.guards(guards, family)).join('')),
+  );
 });
 
 test('drop counters by reason, in each renderer', () => {
@@ -202,7 +342,12 @@ test('drop counters by reason, in each renderer', () => {
 
 test('denied packets are rejected, in each renderer', () => {
   const denial: PacketRule = { ...anyPacket, action: 'Deny' };
-  const policy: Policy = { name: 'web', ingress: [denial], egress: [], problem: undefined };
+  const policy: Policy = {
+    id: profilePolicy('web'),
+    ingress: [denial],
+    egress: [],
+    problem: undefined,
+  };
   golden(
     'construct-reject',
     page({ denyAction: 'reject' }, (renderer) =>
@@ -356,6 +501,13 @@ function iptablesHost(rules: HostRules, family: IpFamily): string {
     ])
     .join('')
     .replace(/^/, `  IPv${family}\n`);
+}
+
+function iptablesGuards(guards: HostGuards, family: IpFamily): string {
+  const chains = renderHostGuards(guards, { family, denyAction: 'reject' }).map(
+    ({ table, chain: { name, rules: of } }) => `    ${table} ${name}\n${ruleLines(of)}`,
+  );
+  return `  IPv${family}\n${chains.join('')}`;
 }
 
 function iptablesReasons(denyAction: DenyAction = 'drop'): string {

@@ -3,7 +3,14 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 import { retiredSettings, settingMeanings, settingsSchema } from '../../src/config/settings.ts';
-import { resourceKinds, resourceTypeOf } from '../../src/model/kinds/index.ts';
+import { clusterPaths } from '../../src/cluster/cluster-file.ts';
+import { nodeAccess } from '../../src/cluster/roles.ts';
+import {
+  entryKinds,
+  entryTypeOf,
+  resourceKinds,
+  resourceTypeOf,
+} from '../../src/model/kinds/index.ts';
 import { networkOptionKeys } from '../../src/driver/networks/network-options.ts';
 
 /** Compares the documents with the program. */
@@ -63,17 +70,38 @@ test('docs/networks.md lists every network option, and no other', () => {
   assert.deepEqual(new Set(rows.map(([key = '']) => quoted(key)[0])), new Set(networkOptionKeys));
 });
 
+test('docs/cluster.md lists what a node of a cluster may write of every kind of data', () => {
+  const rows = new Map(
+    entryKinds.map((kind) => {
+      const { label } = entryTypeOf[kind];
+      const { writes, why } = nodeAccess(kind);
+      assert.notEqual(why, '', `src/cluster/roles.ts must say what a node may write of ${kind}`);
+      return [label, [label, writes, why]];
+    }),
+  );
+  assert.deepEqual(table(read('docs/cluster.md'), 'data'), [...rows.values()]);
+});
+
+test('docs/cluster.md lists every file of a host of a cluster', () => {
+  const { folder, etcd, ...files } = clusterPaths({ datastoreFile: '/var/lib/calico/calico.db' });
+  const text = read('docs/cluster.md');
+  assert.ok(text.includes(`\`${folder}\``) && etcd.startsWith(`${folder}/`));
+  const listed = table(text, 'file').flatMap(([file = '']) => quoted(file));
+  const own = Object.values(files).map((file) => file.slice(folder.length + 1));
+  assert.deepEqual(new Set(listed), new Set([...own, 'etcd/etcd.yaml', 'etcd/data']));
+});
+
 test('docs/resources.md lists every kind of resource, and no other', () => {
   assert.deepEqual(
     table(read('docs/resources.md'), 'kind'),
     resourceKinds.map((kind) => {
-      const { aliases, isNamespaced, meaning, unenforced } = resourceTypeOf[kind];
+      const { aliases, isNamespaced, meaning, isUnenforced } = resourceTypeOf[kind];
       const words = aliases.map((word) => `\`${word}\``).join(' ');
       return [
         `\`${kind}\``,
         words,
         isNamespaced ? 'yes' : 'no',
-        unenforced === undefined ? 'yes' : 'not yet',
+        isUnenforced ? 'no' : 'yes',
         meaning,
       ];
     }),

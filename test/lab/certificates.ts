@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { outputOf } from './process.ts';
 import type { CertificateFiles } from './etcd.ts';
@@ -5,6 +6,7 @@ import type { CertificateFiles } from './etcd.ts';
 /** A certificate authority in a folder, created with openssl. */
 export interface Authority {
   readonly ca: string;
+  readonly key: string;
   /**
    * Creates a certificate for server and client, by default for 127.0.0.1; the name distinguishes its files.
    */
@@ -18,13 +20,16 @@ export async function makeAuthority(folder: string, name: string): Promise<Autho
   await openssl('req', '-x509', '-days', '2', ...newKey(caKey), '-subj', `/CN=${name}`, '-out', ca);
   return {
     ca,
+    key: caKey,
     issue: async (of, addresses = ['127.0.0.1']) => {
       const [cert, key, request] = [file(`-${of}.pem`), file(`-${of}.key`), file(`-${of}.csr`)];
       const names = addresses.map((address) => `IP:${address}`).join(',');
       const subject = ['-subj', `/CN=${of}`, '-addext', `subjectAltName=${names}`];
       await openssl('req', ...newKey(key), ...subject, '-out', request);
       const signed = ['-in', request, '-out', cert, '-copy_extensions', 'copy', '-days', '2'];
-      const signer = ['-CA', ca, '-CAkey', caKey, '-CAcreateserial'];
+      // A file of serial numbers would be one for certificates that are issued at the same time.
+      const serial = `0x${randomBytes(8).toString('hex')}`;
+      const signer = ['-CA', ca, '-CAkey', caKey, '-set_serial', serial];
       await openssl('x509', '-req', ...signed, ...signer);
       return { ca, cert, key };
     },

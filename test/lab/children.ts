@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { after } from 'node:test';
 
 /** Default time limit for a child to end, and again after it is killed. */
-const patienceMs = 20_000;
+const patienceMs = 60_000;
 
 const running = new Map<ChildProcess, string>();
 

@@ -1,5 +1,6 @@
 import { request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { patienceMs } from './poll.ts';
 import type { Machine } from './machine.ts';
 import type { BackgroundProcess } from './process.ts';
 
@@ -11,7 +12,7 @@ export async function startCalicoDaemon(
   env: Readonly<Record<string, string>> = {},
 ): Promise<BackgroundProcess> {
   const daemon = machine.spawn(['calico-cnm', 'run'], env);
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + patienceMs;
   while (!(await activates(machine.path(socket)))) {
     if (daemon.status !== undefined || Date.now() > deadline) {
       const status = await daemon.end('SIGKILL');

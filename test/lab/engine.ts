@@ -69,6 +69,15 @@ export async function furnishedRoot(): Promise<string> {
   return debianRoot({ suite, packages: [...packages, ...besideDocker], options });
 }
 
+/** Routers of several makes, for tests of BGP. */
+const routers = ['bird2', 'frr', 'gobgpd', 'tcpdump'];
+
+/** Returns the folder of a Debian 12 with Docker, BIRD 2, FRR and GoBGP. */
+export async function routingRoot(): Promise<string> {
+  const { suite, packages, options } = releases['20.10'];
+  return debianRoot({ suite, packages: [...packages, ...routers], options });
+}
+
 /** Returns the folder of a minimal Debian (12 or 13). */
 export async function bareRoot(suite: 'bookworm' | 'trixie'): Promise<string> {
   return debianRoot({ suite, packages: [], options: [] });

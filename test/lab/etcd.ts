@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ended, tracked } from './children.ts';
+import { patienceMs } from './poll.ts';
 import { ownEnvironment, runCommand } from './process.ts';
 
 /** A real etcd with its own data folder, which is removed with it. */
@@ -14,6 +15,8 @@ export interface Etcd extends AsyncDisposable {
   stop(): Promise<void>;
   /** Resolves when it is healthy, so the members of a stopped cluster must be started at the same time. */
   start(): Promise<void>;
+  /** Stops it, replaces its data by that of a snapshot, as another cluster, and starts it; for a single member. */
+  restore(snapshot: string): Promise<void>;
   /** Stops the process (SIGSTOP); its connections stay open. */
   stall(): void;
   resume(): void;
@@ -36,6 +39,8 @@ export interface EtcdSettings {
   readonly address?: string;
   /** Serves TLS with this certificate and requires client certificates of the same CA. */
   readonly tls?: CertificateFiles;
+  /** The client certificate of etcdctl; by default that of the server. */
+  readonly admin?: CertificateFiles;
   /** The folder in which it creates its data folder; by default the one for temporary files. */
   readonly folder?: string;
 }
@@ -76,23 +81,24 @@ function urlOf({ tls }: EtcdSettings, address: string, port: number): string {
   return `${tls === undefined ? 'http' : 'https'}://${address}:${port}`;
 }
 
+interface EtcdMember {
+  readonly name: string;
+  readonly client: string;
+  readonly peer: string;
+  readonly members: string;
+}
+
 class EtcdProcess implements Etcd {
+  readonly #member: EtcdMember;
   readonly endpoint: string;
   readonly #settings: EtcdSettings;
   readonly #command: readonly string[];
   readonly #folder: string;
   #child: ChildProcess | undefined;
 
-  constructor(
-    settings: EtcdSettings,
-    member: {
-      readonly name: string;
-      readonly client: string;
-      readonly peer: string;
-      readonly members: string;
-    },
-  ) {
+  constructor(settings: EtcdSettings, member: EtcdMember) {
     const { tls, enter = [] } = settings;
+    this.#member = member;
     this.#settings = settings;
     this.#folder = mkdtempSync(join(settings.folder ?? tmpdir(), 'calico-etcd-'));
     this.endpoint = member.client;
@@ -121,7 +127,7 @@ class EtcdProcess implements Etcd {
     const [command = '', ...rest] = this.#command;
     this.#child = tracked('etcd', spawn(command, rest, { stdio: 'ignore' }));
     const health = this.#etcdctlCommand(['endpoint', 'health']);
-    const deadline = Date.now() + 30_000;
+    const deadline = Date.now() + patienceMs;
     for (;;) {
       const { status, stderr } = await runCommand(health, { env: etcdctlEnvironment() });
       if (status === 0) return;
@@ -137,6 +143,24 @@ class EtcdProcess implements Etcd {
     stopping.kill('SIGCONT');
     stopping.kill('SIGTERM');
     await ended('etcd', stopping);
+  }
+
+  async restore(snapshot: string): Promise<void> {
+    await this.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+    const restored = this.#etcdctlCommand([
+      'snapshot',
+      'restore',
+      snapshot,
+      `--data-dir=${this.#folder}`,
+      '--name=default',
+      `--initial-cluster=${this.#member.members}`,
+      `--initial-advertise-peer-urls=${this.#member.peer}`,
+      '--initial-cluster-token=restored',
+    ]);
+    const { status, stderr } = await runCommand(restored, { env: etcdctlEnvironment() });
+    if (status !== 0) throw new Error(`etcdctl snapshot restore: ${stderr}`);
+    await this.start();
   }
 
   stall(): void {
@@ -155,9 +179,11 @@ class EtcdProcess implements Etcd {
   }
 
   #etcdctlCommand(argv: readonly string[]): readonly string[] {
-    const { tls, enter = [] } = this.#settings;
+    const { enter = [], tls, admin: client = tls } = this.#settings;
     const access =
-      tls === undefined ? [] : [`--cacert=${tls.ca}`, `--cert=${tls.cert}`, `--key=${tls.key}`];
+      client === undefined
+        ? []
+        : [`--cacert=${client.ca}`, `--cert=${client.cert}`, `--key=${client.key}`];
     return [...enter, 'etcdctl', `--endpoints=${this.endpoint}`, ...access, ...argv];
   }
 

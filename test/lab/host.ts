@@ -1,5 +1,5 @@
 import { startCalicoDaemon } from './daemon.ts';
-import { engineRoot, furnishedRoot, startDockerd, type Engine } from './engine.ts';
+import { engineRoot, furnishedRoot, routingRoot, startDockerd, type Engine } from './engine.ts';
 import { ensureTestImage } from './image.ts';
 import { startMachine, type IptablesBackend, type Machine } from './machine.ts';
 import type { BackgroundProcess, CommandOptions, CommandResult } from './process.ts';
@@ -18,6 +18,8 @@ export interface HostOptions {
    * engine only.
    */
   readonly furnished?: boolean;
+  /** Whether BIRD 2 and other routers are installed; on the older engine only. */
+  readonly routers?: boolean;
   /** A folder that keeps the disk from one host to the next, which is then the same host after a reboot. */
   readonly disk?: string;
   /** As of a machine (machine.ts). */
@@ -31,7 +33,7 @@ export interface HostOptions {
 export async function startHost(options: HostOptions): Promise<Host> {
   const machine = await startMachine({
     ...options,
-    root: options.furnished === true ? await furnishedRoot() : await engineRoot(options.engine),
+    root: await rootOf(options),
     backend: options.backend ?? 'nft',
     uplink: options.uplink ?? false,
   });
@@ -134,6 +136,11 @@ export class Host implements AsyncDisposable {
     await this.#calico?.end('SIGKILL');
   }
 
+  /** The running calico-cnm; `undefined` if it is stopped or was killed. */
+  get calicoProcess(): BackgroundProcess | undefined {
+    return running(this.#calico) ? this.#calico : undefined;
+  }
+
   /** Returns the log of calico-cnm since its last start. */
   calicoLog(): string {
     return this.#calico?.output() ?? '';
@@ -142,6 +149,11 @@ export class Host implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.machine[Symbol.asyncDispose]();
   }
+}
+
+function rootOf({ engine, furnished, routers }: HostOptions): Promise<string> {
+  if (furnished === true) return furnishedRoot();
+  return routers === true ? routingRoot() : engineRoot(engine);
 }
 
 function running(process: BackgroundProcess | undefined): boolean {

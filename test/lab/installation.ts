@@ -32,7 +32,7 @@ export async function breakDaemon(
 ): Promise<() => Promise<unknown>> {
   const file = `${checkoutCopy}/src/daemon/datastore-component.ts`;
   const before = await machine.run(['cat', file]);
-  await machine.run(['sed', '-i', '/const datastore = await/a process.exit(7);', file]);
+  await machine.run(['sed', '-i', '/const mirror = new LiveMirror/i process.exit(7);', file]);
   assert.match(await machine.run(['cat', file]), /process\.exit\(7\)/);
   return () => machine.run(['sh', '-c', 'cat >"$0"', file], { input: before });
 }

@@ -3,7 +3,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Supervisor } from '../../src/async/supervise.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { openDrivers, type Kernel } from '../../src/agent/kernel.ts';
@@ -21,6 +20,10 @@ import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { createVeth, deleteLinkOffThread } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor } from '../../src/dataplane/netlink/monitor.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
+import { inBackground, type Background } from '../../src/async/background.fixture.ts';
+import { GroupWriter } from '../../src/cache/group-writer.ts';
+import { LiveMirror } from '../../src/cache/live-mirror.ts';
+import type { Datastore } from '../../src/datastore/datastore.ts';
 import { openMirroredStore, type MirroredStore } from '../../src/cache/mirrored-store.fixture.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
 import { parseNet, type Cidr } from '../../src/ip/cidr.ts';
@@ -35,6 +38,14 @@ const apiVersion = 'projectcalico.org/v3';
 
 /** The agent's host. */
 export const here = 'here';
+
+export interface KernelAgentOptions {
+  readonly node?: string;
+  /** Whether connections that policy no longer allows are ended. */
+  readonly endsForbiddenFlows?: boolean;
+  /** A datastore that outlives the agent; the agent reads what is in it, like a daemon that starts. */
+  readonly datastore?: Datastore;
+}
 
 /** An agent over a datastore in memory and the kernel of this process's network namespace, without Docker. */
 export class KernelAgent implements AsyncDisposable {
@@ -67,18 +78,20 @@ export class KernelAgent implements AsyncDisposable {
     backend: Backend,
     runner = new ToolRunner(),
     denyAction: DenyAction = 'drop',
+    { node = here, endsForbiddenFlows = true, datastore }: KernelAgentOptions = {},
   ): Promise<KernelAgent> {
     const folder = mkdtempSync(join(tmpdir(), 'calico-agent-'));
     // Docker does this when it starts.
     writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
-    const store = await openMirroredStore();
+    const started = datastore === undefined ? undefined : mirrorOf(datastore);
+    const store = started?.store ?? (await openMirroredStore());
     const sockets = openKernelSockets();
     const stop = new AbortController();
     const log: string[] = [];
     const chosen = { backend, why: 'the test says' };
     const drivers = openDrivers({ sockets, runner, chosen, families: [4, 6], denyAction });
     const agent = new Agent({
-      node: here,
+      node,
       mirror: store.mirror,
       log: createLogger({ level: 'info', write: (line) => log.push(line), now: () => new Date() }),
       supervisor: new Supervisor({ onFailure: ({ error }) => log.push(String(error)) }),
@@ -88,11 +101,13 @@ export class KernelAgent implements AsyncDisposable {
       statics: { endpointToHostAction: 'Return' },
       ipv6Forwarding: new Ipv6Forwarding(join(folder, 'control.sock')),
       resolvesNames: true,
-      endsForbiddenFlows: true,
+      endsForbiddenFlows,
     });
     const monitor = new KernelMonitor(sockets.libc, (events) => agent.onKernelEvents(events));
     const monitoring = monitor.run(stop.signal);
     agent.start(stop.signal);
+    // The agent is told of what the first listing contains.
+    await started?.run();
     return new KernelAgent(
       { agent, kernel: drivers.kernel, store, sockets, log, backend },
       async () => {
@@ -107,7 +122,7 @@ export class KernelAgent implements AsyncDisposable {
 
   /** Writes to the datastore; returns the revision. */
   async write(plan: (draft: Draft) => void): Promise<bigint> {
-    return (await this.store.writer.write(plan, AbortSignal.timeout(20_000))).revision;
+    return (await this.store.writer.write(plan, AbortSignal.timeout(120_000))).revision;
   }
 
   /**
@@ -115,22 +130,27 @@ export class KernelAgent implements AsyncDisposable {
    * programmed.
    */
   async join(facts: EndpointFacts): Promise<number> {
-    const { name, interfaceName } = facts;
-    const { sockets, agent } = this;
-    createVeth(sockets.rtnetlink, {
+    const { name } = facts;
+    const { agent } = this;
+    this.makeLink(facts.interfaceName);
+    const revision = await this.write((draft) =>
+      draft.put('WorkloadEndpoint', endpointId(name), endpoint(facts)),
+    );
+    const started = performance.now();
+    await agent.programmed(name, revision, AbortSignal.timeout(120_000));
+    return performance.now() - started;
+  }
+
+  /** Creates the interface of a container; its peer is `p` and the rest of the name. */
+  makeLink(interfaceName: string): void {
+    createVeth(this.sockets.rtnetlink, {
       hostName: interfaceName,
       hostMac: 'ee:ee:ee:ee:ee:ee',
       peerName: `p${interfaceName.slice(4)}`,
       peerMac: 'ca:00:00:00:00:01',
       mtuBytes: 1500,
     });
-    agent.linkMade(interfaceName, { hasIpv6: false });
-    const revision = await this.write((draft) =>
-      draft.put('WorkloadEndpoint', endpointId(name), endpoint(facts)),
-    );
-    const started = performance.now();
-    await agent.programmed(name, revision, AbortSignal.timeout(20_000));
-    return performance.now() - started;
+    this.agent.linkMade(interfaceName, { hasIpv6: false });
   }
 
   async leave({ name, interfaceName }: EndpointFacts): Promise<void> {
@@ -174,20 +194,39 @@ export class KernelAgent implements AsyncDisposable {
 
   /** Waits until the agent has programmed the present state of the datastore. */
   async settled(): Promise<void> {
+    // Of a kind that no manager receives.
     const revision = await this.write((draft) =>
-      draft.put('Tier', 'default', {
-        kind: 'Tier',
+      draft.put('IPReservation', 'settled', {
+        kind: 'IPReservation',
         apiVersion,
-        metadata: { name: 'default' },
-        spec: { order: Math.random() },
+        metadata: { name: 'settled', annotations: { at: String(Math.random()) } },
+        spec: {},
       }),
     );
-    await this.agent.programmed('none', revision, AbortSignal.timeout(20_000));
+    await this.agent.programmed('none', revision, AbortSignal.timeout(120_000));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#end();
   }
+}
+
+/** Returns a mirror that follows a datastore when it runs; disposal leaves the datastore open. */
+function mirrorOf(datastore: Datastore) {
+  const mirror = new LiveMirror(datastore);
+  let running: Background | undefined;
+  return {
+    store: {
+      datastore,
+      mirror,
+      writer: new GroupWriter(mirror),
+      [Symbol.asyncDispose]: async () => running?.stop(),
+    },
+    run: async () => {
+      running = inBackground((signal) => mirror.run(signal));
+      await mirror.reached(0n, AbortSignal.timeout(120_000));
+    },
+  };
 }
 
 export interface EndpointFacts {
@@ -231,13 +270,4 @@ export function profile(name: string, ingress: readonly PolicyRule[]): Profile {
     metadata: { name },
     spec: { ingress: [...ingress], egress: [{ action: 'Allow' }] },
   };
-}
-
-/** Polls until the condition is true. */
-export async function eventually(isSo: () => boolean): Promise<boolean> {
-  for (let look = 0; look < 400; look++) {
-    if (isSo()) return true;
-    await sleep(50);
-  }
-  return isSo();
 }

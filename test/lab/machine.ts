@@ -82,7 +82,7 @@ export async function startMachine(options: MachineOptions): Promise<Machine> {
   const errors: Buffer[] = [];
   holder.stderr.on('data', (chunk: Buffer) => errors.push(chunk));
   // Its output ends with it.
-  const timer = setTimeout(() => holder.kill('SIGKILL'), 60_000);
+  const timer = setTimeout(() => holder.kill('SIGKILL'), 120_000);
   for await (const line of createInterface({ input: holder.stdout })) {
     const pid = /^ready (\d+)$/.exec(line)?.[1];
     if (pid === undefined) continue;
@@ -148,7 +148,7 @@ export class Machine implements AsyncDisposable {
 
   /** Waits until the machine has ended itself; returns the exit status of its first process. */
   async ended(): Promise<number | null> {
-    const end = Date.now() + 60_000;
+    const end = Date.now() + 120_000;
     while (this.#holder.exitCode === null) {
       if (Date.now() > end) throw new Error(`machine ${this.name} does not end`);
       // A shutdown stops all processes first, and with them each nsenter. They must continue, because the machine has

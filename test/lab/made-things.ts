@@ -90,9 +90,10 @@ const stored: Readonly<Record<RecordKind, MadeThing> & Partial<Record<ResourceKi
 /** Objects in the kernel and on the disk. */
 const onHost = {
   tunnel: {
-    madeBy: 'the agent: VXLAN interfaces, with neighbours and forwarding entries',
+    madeBy:
+      'the agent: VXLAN interfaces, with neighbours and forwarding entries; the address of tunl0, with its label',
     goes: 'with the last pool that needs them',
-    reclaimedBy: 'the agent: those of our names and kind that are not desired',
+    reclaimedBy: 'the agent: those of our names and kind, or of our label, that are not desired',
   },
   interface: {
     madeBy: 'Join',
@@ -139,15 +140,26 @@ export const madeThings = { ...stored, ...onHost };
 
 export type ThingKind = EntryKind | keyof typeof onHost;
 
+type Things = ReadonlyMap<ThingKind, ReadonlySet<string>>;
+
 /** Returns the objects of each kind on a host with a SQLite datastore. */
-export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, ReadonlySet<string>>> {
+export async function thingsOn(host: Host): Promise<Things> {
+  return new Map([...(await thingsOutsideStore(host)), ...(await thingsInStore(host))]);
+}
+
+async function thingsOutsideStore(host: Host): Promise<Things> {
   const lines = async (command: string) => {
     const { stdout } = await host.exec(['sh', '-c', command]);
     return new Set(stdout.split('\n').filter((line) => line !== ''));
   };
-  const things = new Map<ThingKind, Set<string>>([
+  return new Map<ThingKind, Set<string>>([
     ['interface', await lines(`ip -o link | sed -nE 's/^[0-9]+: ((cali|temp)[^:@]*).*/\\1/p'`)],
-    ['tunnel', await lines(`ip -o link | sed -nE 's/^[0-9]+: (vxlan(-v6)?\\.calico):.*/\\1/p'`)],
+    [
+      'tunnel',
+      await lines(
+        `ip -o link | sed -nE 's/^[0-9]+: (vxlan(-v6)?\\.calico):.*/\\1/p'; ip -o address show label tunl0:calico`,
+      ),
+    ],
     [
       'route',
       await lines(
@@ -162,6 +174,10 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
     ],
     ['file', await lines('find /run/calico /var/lib/calico ! -name "calico.db-*"')],
   ]);
+}
+
+async function thingsInStore(host: Host): Promise<Things> {
+  const things = new Map<ThingKind, Set<string>>();
   const print = [`${checkout}/node_modules/.bin/node`, `${checkout}/test/lab/print-store.ts`];
   const printed = await host.run([...print, '/var/lib/calico/calico.db']);
   for (const [key, value] of z
@@ -182,16 +198,22 @@ export async function thingsOn(host: Host): Promise<ReadonlyMap<ThingKind, Reado
   return things;
 }
 
-/** Returns the new objects as `kind name`, except of ignored kinds. */
+/**
+ * Returns the new objects as `kind name`, except of ignored kinds; those in the datastore if there are no others, as
+ * reading it takes longest.
+ */
 export async function leftSince(
-  before: ReadonlyMap<ThingKind, ReadonlySet<string>>,
+  before: Things,
   host: Host,
   except: readonly ThingKind[] = [],
 ): Promise<readonly string[]> {
   const stay = new Set<ThingKind>(['Affinity4', 'Affinity6', ...except]);
-  return [...(await thingsOn(host))].flatMap(([kind, names]) =>
-    stay.has(kind)
-      ? []
-      : [...names.difference(before.get(kind) ?? new Set())].map((name) => `${kind} ${name}`),
-  );
+  const added = (things: Things) =>
+    [...things].flatMap(([kind, names]) =>
+      stay.has(kind)
+        ? []
+        : [...names.difference(before.get(kind) ?? new Set())].map((name) => `${kind} ${name}`),
+    );
+  const outside = added(await thingsOutsideStore(host));
+  return outside.length > 0 ? outside : added(await thingsInStore(host));
 }

@@ -54,7 +54,7 @@ export class ManagedPluginLab extends NetworkLab {
 
   async isWellAgain(): Promise<void> {
     const isWell = async () => (await this.calicoResult('status')).status === 0;
-    assert.ok(await this.eventually(isWell, 30_000), await this.whatIsWrong());
+    assert.ok(await this.eventually(isWell), await this.whatIsWrong());
   }
 
   async whatIsWrong(): Promise<string> {
@@ -73,7 +73,7 @@ export class ManagedPluginLab extends NetworkLab {
     const lock = await this.host.run(['cat', '/run/calico/serving.lock']);
     await this.host.run(['kill', '-9', await this.processId()]);
     const isGone = async () => (await this.host.run(['cat', '/run/calico/serving.lock'])) !== lock;
-    assert.ok(await this.eventually(isGone, 30_000), 'Docker starts the plugin again');
+    assert.ok(await this.eventually(isGone), 'Docker starts the plugin again');
   }
 
   /** Checks that a stream of 100 packets a second between the two containers of a network has no loss. */
@@ -108,7 +108,7 @@ export class ManagedPluginLab extends NetworkLab {
     assert.equal(got, 'hello');
     const problems = async () =>
       /^no problems found$/m.test((await this.host.exec(['calico-cnm', 'ipam', 'check'])).stdout);
-    assert.ok(await this.eventually(problems, 10_000), 'no address leaks');
+    assert.ok(await this.eventually(problems), 'no address leaks');
   }
 }
 

@@ -24,7 +24,7 @@ export async function startNameServer(
     'name server',
     spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] }),
   );
-  await once(server.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
+  await once(server.stdout, 'data', { signal: AbortSignal.timeout(120_000) });
   return {
     [Symbol.asyncDispose]: async () => {
       server.kill();

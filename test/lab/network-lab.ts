@@ -7,6 +7,7 @@ import type { IptablesBackend } from './machine.ts';
 import { callPlugin, getText, type PluginAnswer } from './plugin-client.ts';
 import type { CommandResult } from './process.ts';
 import { words } from './words.ts';
+import { eventually } from './poll.ts';
 
 /** The configuration of one run of a suite. */
 export interface LabKind {
@@ -29,6 +30,12 @@ export const labKinds: readonly LabKind[] = [
   { engine: '20.10', backend: 'legacy', datastore: 'etcd' },
   { engine: '28.5', backend: 'nft', datastore: 'etcd' },
   { engine: '28.5', backend: 'legacy', datastore: 'sqlite' },
+];
+
+/** Each engine, firewall and datastore once: for suites whose subject is neither of them, in a short run. */
+export const fewLabKinds: readonly LabKind[] = [
+  { engine: '20.10', backend: 'legacy', datastore: 'etcd' },
+  { engine: '28.5', backend: 'nft', datastore: 'sqlite' },
 ];
 
 export function kindName({ engine, backend, datastore }: LabKind): string {
@@ -178,13 +185,8 @@ export class NetworkLab implements AsyncDisposable {
   }
 
   /** Polls until the condition is true, with patience because the machine may be busy. */
-  async eventually(ask: () => Promise<boolean>, patienceMs = 30_000): Promise<boolean> {
-    const end = Date.now() + patienceMs;
-    for (;;) {
-      if (await ask()) return true;
-      if (Date.now() > end) return false;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
+  eventually(ask: () => Promise<boolean>, patienceMs?: number): Promise<boolean> {
+    return eventually(ask, patienceMs);
   }
 
   /** Removes all containers, and all networks except Docker's defaults. */

@@ -75,6 +75,7 @@ export class NetworkMix {
   readonly #lab: NetworkLab;
   readonly #docker: EngineApi;
   readonly #random: () => number;
+  readonly #isOwn: (pair: number) => boolean;
   readonly #peers = new Map<string, Peer>();
   readonly #networks: readonly string[];
   readonly #failures: MixFailure[] = [];
@@ -83,8 +84,13 @@ export class NetworkMix {
   #steps = 0;
   #names = 0;
 
-  constructor(lab: NetworkLab, seed: number) {
+  /** `isOwn`: whether containers start with a pair of kinds, by its number in the order of the seed. */
+  constructor(
+    lab: NetworkLab,
+    { seed, isOwn }: { readonly seed: number; readonly isOwn: (pair: number) => boolean },
+  ) {
     this.#lab = lab;
+    this.#isOwn = isOwn;
     this.#docker = new EngineApi(lab.host.path('/run/docker.sock'));
     this.#random = randomFrom(seed);
     // One of each kind that sorts first and one that sorts last, because Docker chooses the default route by name.
@@ -215,7 +221,7 @@ export class NetworkMix {
       problem = await this.#problem(name, networks);
       return problem === '';
     };
-    if (await this.#lab.eventually(isWell, 15_000)) return;
+    if (await this.#lab.eventually(isWell)) return;
     const { pid } = await this.#look(name);
     const show =
       'ip rule; ip route show table all; ip -6 rule; ip -6 route show table all; ip -br a';
@@ -277,7 +283,7 @@ export class NetworkMix {
   #nextPair(): readonly [MixedKind, MixedKind] {
     if (this.#lives.length === 0) {
       const all = mixedKinds.flatMap((a) => mixedKinds.map((b) => [a, b] as const));
-      this.#lives.push(...this.#shuffled(all));
+      this.#lives.push(...this.#shuffled(all).filter((_, pair) => this.#isOwn(pair)));
     }
     return this.#lives.pop() ?? ['plain', 'plain'];
   }

@@ -53,6 +53,12 @@ export class Page {
   }
 }
 
+/** Returns the block of a page that is fenced with a word: a file that the page shows. */
+export function fenced(name: string, word: string): string {
+  const page = readFileSync(`${checkout}/${name}`, 'utf8');
+  return page.split(`\`\`\`${word}\n`)[1]?.split('```')[0] ?? assert.fail(`no ${word} in ${name}`);
+}
+
 /** The commands of each block of a page, for a test that runs them in an order and on hosts of its own choice. */
 export function commandBlocks(name: string): readonly (readonly string[])[] {
   const commands = commandsOf(readFileSync(`${checkout}/${name}`, 'utf8'));

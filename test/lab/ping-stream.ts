@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Host } from './host.ts';
 
-/** A stream of 100 packets a second from a container. */
+/** A stream of 100 packets a second. */
 export interface PingStream {
   /** Ends the stream; returns how many packets had no reply, without those still in flight. */
   lost(): Promise<number>;
@@ -13,7 +13,15 @@ export interface PingStream {
  */
 export async function pingStream(host: Host, from: string, to: string): Promise<PingStream> {
   const pid = await host.docker('inspect', '-f', '{{.State.Pid}}', from);
-  const enter = ['nsenter', `--net=/proc/${pid}/ns/net`];
+  return streamOf(host, from, ['nsenter', `--net=/proc/${pid}/ns/net`], to);
+}
+
+/** As `pingStream`, from the host itself. */
+export function pingFromHost(host: Host, to: string): PingStream {
+  return streamOf(host, 'the host', [], to);
+}
+
+function streamOf(host: Host, from: string, enter: readonly string[], to: string): PingStream {
   const process = host.spawn([...enter, 'ping', '-q', '-i', '0.01', to]);
   return {
     lost: async () => {

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { ended, tracked } from './children.ts';
 
 /** How a command ended; the status is the shell's: 128 + n after signal n, 124 when its time was over. */
@@ -11,10 +11,10 @@ export interface CommandResult {
 
 /** How to run a command. */
 export interface CommandOptions {
-  /** The time after which it is killed; 60 s by default. */
+  /** The time after which it is killed; two minutes by default. */
   readonly timeoutMs?: number;
-  /** Its standard input; empty by default. */
-  readonly input?: string | Uint8Array;
+  /** Its standard input; empty by default, and if the promise is rejected. */
+  readonly input?: string | Uint8Array | Promise<string>;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -34,7 +34,7 @@ export function runCommand(
   options: CommandOptions = {},
 ): Promise<CommandResult> {
   const [command = '', ...rest] = argv;
-  const timeoutMs = options.timeoutMs ?? 60_000;
+  const timeoutMs = options.timeoutMs ?? 120_000;
   return new Promise((resolve, reject) => {
     const child = tracked(
       argv.join(' '),
@@ -60,7 +60,12 @@ export function runCommand(
     });
     // A command that ends without reading its input is no error here.
     child.stdin.on('error', () => undefined);
-    child.stdin.end(options.input ?? '');
+    const { input = '' } = options;
+    if (input instanceof Promise) {
+      void input.catch(() => '').then((text) => child.stdin.end(text));
+    } else {
+      child.stdin.end(input);
+    }
   });
 }
 
@@ -92,7 +97,7 @@ export class BackgroundProcess {
   readonly #child: ChildProcess;
   readonly #name: string;
   readonly #output: ReturnType<typeof collectOutput>;
-  /** Settles with the exit status when the program has ended. */
+  /** Settles with the exit status when the program has ended and its output is read. */
   readonly exited: Promise<number>;
   #status: number | undefined;
 
@@ -107,8 +112,14 @@ export class BackgroundProcess {
     this.exited = new Promise((resolve, reject) => {
       this.#child.once('error', reject);
       this.#child.once('exit', (code, signal) => {
-        this.#status = statusOf(code, signal);
-        resolve(this.#status);
+        const status = statusOf(code, signal);
+        this.#status = status;
+        // A process that it has started may keep the output open.
+        const timer = setTimeout(() => resolve(status), 1000);
+        this.#child.once('close', () => {
+          clearTimeout(timer);
+          resolve(status);
+        });
       });
     });
   }
@@ -118,6 +129,12 @@ export class BackgroundProcess {
     return this.#status;
   }
 
+  /** The process ids of the program itself, in the process namespace of the tests; none after its end. */
+  get pids(): readonly number[] {
+    const { pid } = this.#child;
+    return this.#status !== undefined || pid === undefined ? [] : childrenOf(pid);
+  }
+
   /** Its output so far, standard output and standard error. */
   output(): string {
     return `${this.#output.stdout()}${this.#output.stderr()}`;
@@ -125,19 +142,19 @@ export class BackgroundProcess {
 
   /** Sends a signal to the program itself (nsenter passes none on); nothing if it has ended. */
   signal(signal: NodeJS.Signals): void {
-    if (this.#status !== undefined || this.#child.pid === undefined) return;
-    for (const pid of childrenOf(this.#child.pid)) process.kill(pid, signal);
+    if (this.#status !== undefined) return;
+    for (const pid of this.pids) process.kill(pid, signal);
     // nsenter stops itself when its child is stopped, and must go on with it.
     if (signal === 'SIGCONT') this.#child.kill(signal);
   }
 
-  /** Ends it by the signal and waits until it has ended; kills it when that takes longer than 20 s. */
+  /** Ends it by the signal and waits until it has ended; kills it when that takes longer than a minute. */
   async end(signal: 'SIGTERM' | 'SIGKILL'): Promise<number> {
     this.signal('SIGCONT');
     this.signal(signal);
-    const timer = setTimeout(() => this.signal('SIGKILL'), 20_000);
+    const timer = setTimeout(() => this.signal('SIGKILL'), 60_000);
     try {
-      return await this.ended(40_000);
+      return await this.ended(120_000);
     } finally {
       clearTimeout(timer);
     }
@@ -164,7 +181,21 @@ function statusOf(code: number | null, signal: NodeJS.Signals | null): number {
   return 128 + (signal === null ? 0 : (signalNumbers[signal] ?? 0));
 }
 
+/** A kernel may lack the list of a process's children (CONFIG_PROC_CHILDREN). */
 function childrenOf(pid: number): readonly number[] {
-  const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return text.split(' ').filter(Boolean).map(Number);
+  const list = `/proc/${pid}/task/${pid}/children`;
+  if (existsSync(list)) return readFileSync(list, 'utf8').split(' ').filter(Boolean).map(Number);
+  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  return pids.filter((child) => existsSync(`/proc/${child}/task`) && parentOf(child) === pid);
+}
+
+/** Source: proc_pid_stat(5); the name, in parentheses, may contain anything. */
+function parentOf(pid: number): number | undefined {
+  try {
+    const [, parent] =
+      readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)?.split(' ') ?? [];
+    return parent === undefined ? undefined : Number(parent);
+  } catch {
+    return undefined;
+  }
 }

@@ -49,7 +49,7 @@ export async function startProxy(machine: Machine): Promise<Proxy> {
     socketFile,
   ];
   const relay = tracked('proxy', spawn(command, rest, { stdio: ['ignore', 'pipe', 'inherit'] }));
-  await once(relay.stdout, 'data', { signal: AbortSignal.timeout(20_000) });
+  await once(relay.stdout, 'data', { signal: AbortSignal.timeout(120_000) });
   const url = 'http://127.0.0.1:3128';
   return {
     environment: {

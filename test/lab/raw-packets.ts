@@ -147,3 +147,91 @@ function socketAddress({ address, port }: End): Buffer {
   bytesOf(address).copy(name, family === 4 ? 4 : 8);
   return name;
 }
+
+/** The first packet of a flow, and a number by which its receiver recognizes it. */
+export interface Probe {
+  readonly id: number;
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+  /** ICMP, TCP (SYN) or UDP. */
+  readonly protocol: number;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly icmpType?: number | undefined;
+}
+
+const [icmp, tcp] = [1, 6];
+
+/** A packet of IPv4 with its header (RFC 791, 792, 768, 9293). */
+export function probePacket(probe: Probe): Buffer {
+  const { id, source, destination, protocol } = probe;
+  const segment = Buffer.alloc(protocol === icmp ? 20 : protocol === tcp ? 20 : 12);
+  if (protocol === icmp) {
+    segment.writeUInt8(probe.icmpType ?? 8, 0);
+    segment.writeUInt16BE(id & 0xffff, 4);
+    segment.writeUInt32BE(id, 8);
+  } else {
+    segment.writeUInt16BE(probe.sourcePort, 0);
+    segment.writeUInt16BE(probe.destinationPort, 2);
+    if (protocol === tcp) {
+      segment.writeUInt32BE(id, 4);
+      segment.writeUInt16BE(0x5002, 12);
+      segment.writeUInt16BE(1000, 14);
+    } else {
+      segment.writeUInt16BE(segment.length, 4);
+      segment.writeUInt32BE(id, 8);
+    }
+  }
+  const pseudo = Buffer.concat([
+    bytesOf(source),
+    bytesOf(destination),
+    Buffer.from([0, protocol, 0, segment.length]),
+  ]);
+  const summed = protocol === icmp ? segment : Buffer.concat([pseudo, segment]);
+  segment.writeUInt16BE(checksum(summed), protocol === icmp ? 2 : protocol === tcp ? 16 : 6);
+  const bytes = segment.length;
+  return Buffer.concat([
+    header({ family: 4, from: source, to: destination, next: protocol, bytes }),
+    segment,
+  ]);
+}
+
+/** Receives the probes that arrive in the network namespace where it was made. */
+export class ProbeReceiver implements Disposable {
+  readonly #libc: Libc;
+  readonly #sockets: readonly number[];
+  readonly #arrived = new Set<number>();
+
+  constructor(libc: Libc) {
+    this.#libc = libc;
+    this.#sockets = [icmp, tcp, protocols.udp].map((protocol) =>
+      libc.socket(afInet, sockRaw, protocol),
+    );
+  }
+
+  /** The numbers of all probes that have arrived so far. */
+  arrived(): ReadonlySet<number> {
+    const dontWait = 0x40;
+    const data = Buffer.alloc(2048);
+    for (const fd of this.#sockets) {
+      while (this.#libc.recv(fd, data, data.length, dontWait) > 0) {
+        const segment = data.subarray((data.readUInt8(0) & 15) * 4);
+        const protocol = data.readUInt8(9);
+        // Replies and errors quote the number elsewhere, or are of other types.
+        const isReply = protocol === icmp && ![8, 13].includes(segment.readUInt8(0));
+        if (!isReply) this.#arrived.add(segment.readUInt32BE(protocol === tcp ? 4 : 8));
+      }
+    }
+    return this.#arrived;
+  }
+
+  /** Forgets what has arrived so far. */
+  forget(): void {
+    this.arrived();
+    this.#arrived.clear();
+  }
+
+  [Symbol.dispose](): void {
+    for (const fd of this.#sockets) this.#libc.close(fd);
+  }
+}

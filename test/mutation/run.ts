@@ -32,7 +32,7 @@ const repository = join(import.meta.dirname, '../..');
 const began = Date.now();
 
 const sandbox = makeSandbox(repository);
-const record = new RunRecord(repository, sandbox.contents);
+const record = new RunRecord(repository, sandbox);
 const imports = importsOf(sandbox);
 const mutated = sandbox.files.filter(
   (name) =>
@@ -46,24 +46,28 @@ const asked = mutants.filter(({ file }) =>
 const chosen = sampleOf(asked, Number(options.sample));
 const fates = new Map<Mutant, Fate>();
 for (const mutant of chosen) {
-  const fate = record.fateOf(nameOf(mutant));
-  if (fate !== undefined) fates.set(mutant, fate);
+  const verdict = record.verdictOf(nameOf(mutant));
+  if (verdict !== undefined) fates.set(mutant, verdict.fate);
 }
 const known = fates.size;
 
 const coverage = await record.coverage(() => measureCoverage(sandbox, imports, mutated));
 const prepared = Date.now();
-const left = chosen.filter((mutant) => !fates.has(mutant)).values();
+const left = chosen
+  .filter((mutant) => !fates.has(mutant))
+  .toSorted((a, b) => folderRank(a) - folderRank(b))
+  .values();
 const sources = new Map(mutants.map(({ id, file }) => [id, file]));
 const importers = (file: string) =>
   mutated.filter((name) => imports.get(name)?.includes(file) === true);
 await Promise.all(
   Array.from({ length: Number(options.jobs) }, async () => {
-    const judge = new Judge({ sandbox: sandbox.root, coverage, sources, importers });
+    const earlier = (mutant: Mutant) => record.earlierTest(nameOf(mutant));
+    const judge = new Judge({ sandbox: sandbox.root, coverage, sources, importers, earlier });
     for (const mutant of left) {
-      const fate = await judge.fateOf(mutant);
-      fates.set(mutant, fate);
-      record.add(nameOf(mutant), fate);
+      const verdict = await judge.fateOf(mutant);
+      fates.set(mutant, verdict.fate);
+      record.add(nameOf(mutant), verdict);
       if (fates.size % 100 === 0) process.stderr.write(`${fates.size} of ${chosen.length}\n`);
     }
     judge.stop();
@@ -81,6 +85,10 @@ if (options.survivors !== undefined) {
   writeFileSync(options.survivors, `${lines.toSorted().join('\n')}\n`);
 }
 process.exit();
+
+function folderRank({ file }: Mutant): number {
+  return folders.findIndex((folder) => file.startsWith(`src/${folder}/`));
+}
 
 function isNoticed(mutant: Mutant): boolean {
   const fate = fates.get(mutant);

@@ -18,6 +18,8 @@ export interface Sandbox {
   readonly files: readonly string[];
   /** The same for the same code and tests. */
   readonly contents: string;
+  /** The same for the same test file, with all that it imports and the golden files. */
+  readonly contentsOf: (test: string) => string;
 }
 
 /** It is gone when this process ends. */
@@ -33,16 +35,31 @@ export function makeSandbox(repository: string): Sandbox {
     .split('\n')
     .filter((name) => name !== '' && existsSync(join(repository, name)))
     .toSorted();
-  const hash = createHash('sha256').update(process.version);
+  const hashes = new Map<string, string>();
+  const ofAll = createHash('sha256').update(process.version);
+  const common = createHash('sha256').update(process.version);
   for (const name of files) {
     cpSync(join(repository, name), join(root, name));
-    if (/^(src|test\/golden|test\/mutation)\/|^package-lock/.test(name)) {
-      hash.update(name).update(readFileSync(join(repository, name)));
-    }
+    if (!/^(src|test)\/|^package-lock/.test(name)) continue;
+    const text = `${name} ${sha(readFileSync(join(repository, name)))}`;
+    hashes.set(name, text);
+    if (!/^test\/(?!golden|mutation)/.test(name)) ofAll.update(text);
+    if (!/^src\/|^test\/(?!golden|mutation)/.test(name)) common.update(text);
   }
+  const sandbox = { root, files };
+  const imports = importsOf(sandbox);
+  const beside = common.digest('hex');
+  const contentsOf = (test: string) => {
+    const names = [test, ...reachedFrom(test, imports)].toSorted();
+    return sha(`${beside} ${names.map((name) => hashes.get(name)).join(' ')}`);
+  };
   symlinkSync(join(repository, 'node_modules'), join(root, 'node_modules'));
   mkdirSync(join(root, '.tmp'));
-  return { root, files, contents: hash.digest('hex').slice(0, 16) };
+  return { ...sandbox, contents: ofAll.digest('hex').slice(0, 16), contentsOf };
+}
+
+function sha(content: string | Buffer): string {
+  return createHash('sha256').update(content).digest('hex').slice(0, 16);
 }
 
 export function isTest(name: string): boolean {
@@ -50,7 +67,10 @@ export function isTest(name: string): boolean {
 }
 
 /** Which files each file imports itself. */
-export function importsOf({ root, files }: Sandbox): ReadonlyMap<string, readonly string[]> {
+export function importsOf({
+  root,
+  files,
+}: Pick<Sandbox, 'root' | 'files'>): ReadonlyMap<string, readonly string[]> {
   const sources = files.filter((name) => name.endsWith('.ts'));
   return new Map(
     sources.map((name) => {

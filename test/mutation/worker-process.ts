@@ -1,4 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { Readable } from 'node:stream';
@@ -83,6 +84,19 @@ export class Worker {
     });
   }
 
+  /** A clock that stands still while the process waits for a processor. Source: proc_pid_schedstat(5). */
+  #ownTimeMs(): number {
+    const now = performance.now();
+    try {
+      const [, waitedNs = '0'] = readFileSync(`/proc/${this.#child.pid}/schedstat`, 'utf8').split(
+        ' ',
+      );
+      return now - Number(waitedNs) / 1e6;
+    } catch {
+      return now;
+    }
+  }
+
   stop(): void {
     this.#isGone = true;
     this.#child.kill('SIGKILL');
@@ -102,11 +116,18 @@ export class Worker {
       };
       const wait = (ms: number, id: string) => {
         at = id;
-        clearTimeout(alarm);
-        alarm = setTimeout(() => {
+        const deadline = this.#ownTimeMs() + ms;
+        const look = () => {
+          const leftMs = deadline - this.#ownTimeMs();
+          clearTimeout(alarm);
+          if (leftMs > 0) {
+            alarm = setTimeout(look, Math.ceil(leftMs));
+            return;
+          }
           this.stop();
           end({ kind: 'late', id, why: `not ready after ${ms} ms` });
-        }, ms);
+        };
+        look();
       };
       const hear = (heard: Report | undefined) => {
         if (heard === undefined) return end({ kind: 'crashed', id: at, why: this.#errors });

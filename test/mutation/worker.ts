@@ -44,7 +44,10 @@ fc.configureGlobal({ seed: 1, endOnFailure: true });
 
 let fail: ((error: unknown) => void) | undefined;
 for (const event of ['uncaughtException', 'unhandledRejection']) {
-  process.on(event, (error: unknown) => fail?.(new Uncaught(error)));
+  process.on(event, (error: unknown) => {
+    if (fail === undefined) throw error;
+    fail(new Uncaught(error));
+  });
 }
 
 const { files, mutant } = loadTask.parse(JSON.parse(process.argv[2] ?? '{}'));

@@ -35,7 +35,7 @@ const files = ['shop', 'office', 'team'].map((name) => `docs/compose/${name}.yam
 const ports = [53, 80, 3000, 5432, 6379];
 
 for (const tool of tools)
-  describe(`Compose ${tool.version}`, { timeout: 300_000 }, () => composeSuite(tool));
+  describe(`Compose ${tool.version}`, { timeout: 600_000 }, () => composeSuite(tool));
 
 /** What docs/compose.md says, command by command, and who reaches whom then. */
 function composeSuite({ version, command, kind }: Tool): void {
@@ -138,7 +138,7 @@ function composeSuite({ version, command, kind }: Tool): void {
       assert.ok(await reached(runner, `${dnsAddress}:53`), dnsAddress);
     assert.match(await lab.docker(...words`exec ${runner} ip route`), /default via 10\.120\.0\.1 /);
     assert.match(await lab.docker(...words`exec ${runner} ip link show eth0`), /mtu 1400/);
-    assert.match(await lab.calico(...words`get workloadendpoint -o yaml`), /site: office/);
+    assert.match(await lab.calico(...words`get wep -n office -o yaml`), /site: office/);
     await onlyAfter(
       git,
       () => isOpen(3000),

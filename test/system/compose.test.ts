@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ComposeProject } from '../lab/compose.ts';
+import { unlessLong } from '../lab/long.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
+const isLong = unlessLong() === false;
 /** In each a project comes up on a bridge, then on calico. */
-const maxRounds = 5;
-const containers = process.env['CALICO_TEST_LONG'] === '1' ? 50 : 15;
+const [minRounds, maxRounds] = isLong ? [2, 5] : [1, 4];
+const containers = isLong ? 50 : 15;
+/** Of the times; a start that waits for something takes many times as long. */
+const maxRatio = isLong ? 1.5 : 2;
 
 describe(`docker compose up with ${containers} containers at once`, { timeout: 600_000 }, () => {
   let lab: NetworkLab;
@@ -16,11 +20,11 @@ describe(`docker compose up with ${containers} containers at once`, { timeout: 6
     await lab[Symbol.asyncDispose]();
   });
 
-  test('none fails, all have addresses, all reach, and it takes no longer than on a bridge', async () => {
+  test('none fails, all have addresses, all reach, and it takes about as long as on a bridge', async () => {
     const times = { bridge: Number.POSITIVE_INFINITY, calico: Number.POSITIVE_INFINITY };
     let ratio = Number.POSITIVE_INFINITY;
     // The best of some rounds each, as others may use the machine meanwhile.
-    for (let round = 0; round < maxRounds && !(round >= 2 && ratio < 1.5); round++) {
+    for (let round = 0; round < maxRounds && !(round >= minRounds && ratio < maxRatio); round++) {
       for (const network of ['bridge', 'calico'] as const) {
         const project = await ComposeProject.make(lab, `${network}-project`, {
           network,
@@ -32,7 +36,7 @@ describe(`docker compose up with ${containers} containers at once`, { timeout: 6
       }
       ratio = times.calico / times.bridge;
     }
-    assert.ok(ratio < 1.5, `calico takes ${ratio.toFixed(2)} times as long as a bridge`);
+    assert.ok(ratio < maxRatio, `calico takes ${ratio.toFixed(2)} times as long as a bridge`);
   });
 
   async function reachEachOther(

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ForwardedQueries, openContainerDns } from '../../src/dataplane/container-dns.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { ended, tracked } from '../lab/children.ts';
-import { eventually } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import type { Stream } from '../lab/packet-streams.ts';
 

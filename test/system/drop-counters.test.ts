@@ -38,7 +38,7 @@ const falsePacket = Buffer.from(
 );
 
 /** More containers than the kernel keeps counters of one address send with the same false source address. */
-describe('counters of what is dropped', { timeout: 300_000 }, () => {
+describe('counters of what is dropped', { timeout: 600_000 }, () => {
   const many = 80;
   const sourceSet = 'cali40d:source';
   let lab: KernelAgent;

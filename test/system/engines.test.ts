@@ -5,7 +5,7 @@ import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { pingStream } from '../lab/ping-stream.ts';
 
 for (const engine of engines) {
-  describe(`Docker ${engine} with --live-restore`, { timeout: 240_000 }, () => {
+  describe(`Docker ${engine} with --live-restore`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });
@@ -60,7 +60,7 @@ for (const engine of engines) {
     });
   });
 
-  describe(`Docker ${engine} with --userns-remap`, { timeout: 240_000 }, () => {
+  describe(`Docker ${engine} with --userns-remap`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });

@@ -3,14 +3,14 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { builtProgram } from '../lab/built.ts';
 import { makeAuthority, type Authority } from '../lab/certificates.ts';
 import { startEtcd, type CertificateFiles, type Etcd } from '../lab/etcd.ts';
 import { runCommand } from '../lab/process.ts';
 
-const program = new URL('../../src/main.ts', import.meta.url).pathname;
-
 describe('etcd with TLS, a client certificate and users', () => {
   let folder: string;
+  let program: string;
   let other: Authority;
   let server: CertificateFiles;
   let client: CertificateFiles;
@@ -18,6 +18,7 @@ describe('etcd with TLS, a client certificate and users', () => {
   let etcd: Etcd;
 
   before(async () => {
+    program = `${await builtProgram()}/main.js`;
     folder = mkdtempSync(join(tmpdir(), 'calico-tls-'));
     const authority = await makeAuthority(folder, 'ours');
     other = await makeAuthority(folder, 'other');

@@ -48,7 +48,7 @@ describe('a datastore that is away', { timeout: 600_000 }, () => {
     await lab.etcd?.stop();
     const started = Date.now();
     const said = await lab.refused('run', '--rm', '--net', 'web', 'calico-test', 'true');
-    assert.ok(Date.now() - started < 15_000, `it took ${Date.now() - started} ms`);
+    assert.ok(Date.now() - started < 45_000, `it took ${Date.now() - started} ms`);
     assert.match(said, /datastore http:\/\/127\.0\.0\.1:2379 /);
     assert.ok(await lab.reaches('inside', 'app'));
     assert.equal((await lab.calicoResult('status')).status, 1);
@@ -155,13 +155,12 @@ describe('what has no owner any more', { timeout: 600_000 }, () => {
     assert.match(await lab.calico('get', 'ippool'), /10\.77\.0\.0/);
     const isClean = async () => {
       const endpoints = await lab.calico('get', 'workloadendpoint', '-o', 'json');
+      if (!endpoints.includes('"items": []')) return false;
       const pools = await lab.calico('get', 'ippool');
-      return (
-        endpoints.includes('"items": []') && !pools.includes('10.77') && !pools.includes('172.')
-      );
+      return !pools.includes('10.77') && !pools.includes('172.');
     };
     assert.equal(await isClean(), false, 'not before it has been looked at twice');
-    assert.ok(await lab.eventually(isClean, 90_000));
+    assert.ok(await lab.eventually(isClean));
     assert.match(await lab.calico('ipam', 'check'), /^no problems found$/m);
     const isAllGone = async () => (await leftSince(before, lab.host)).length === 0;
     await lab.eventually(isAllGone, 120_000);
@@ -210,7 +209,7 @@ for (const engine of engines) {
     test('a daemon that is told to stop while Docker runs ends well and soon', async () => {
       const started = Date.now();
       assert.equal(await lab.host.stopCalico(), 0, lab.host.calicoLog());
-      assert.ok(Date.now() - started < 15_000);
+      assert.ok(Date.now() - started < 45_000);
     });
   });
 }

@@ -14,7 +14,7 @@ const forwarding6 = '/proc/sys/net/ipv6/conf/all/forwarding';
 const advertisements = '/proc/sys/net/ipv6/conf/uplink/accept_ra';
 
 for (const kind of kinds) {
-  describe(`a host with two interfaces, Docker ${kind.engine}`, { timeout: 240_000 }, () => {
+  describe(`a host with two interfaces, Docker ${kind.engine}`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = new NetworkLab(await startHost({ ...kind, uplink: true }), undefined, {});

@@ -4,7 +4,7 @@ import { uplinkAddresses } from '../lab/machine.ts';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
 /** What people have on their hosts that cuts containers off, and what `status` says of it. */
-describe('a host as people have it', { timeout: 300_000 }, () => {
+describe('a host as people have it', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });

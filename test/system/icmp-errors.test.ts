@@ -8,7 +8,8 @@ import { parseAddress, type IpFamily } from '../../src/ip/address.ts';
 import { hostCidr, parseCidr } from '../../src/ip/cidr.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import { makeContainerNamespace } from '../lab/container-namespace.ts';
-import { KernelAgent, eventually, pool, profile } from '../lab/kernel-agent.ts';
+import { KernelAgent, pool, profile } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { openDatagrams, sendDatagram, sendRaw, tooBig, type TooBig } from '../lab/raw-packets.ts';
 
@@ -41,7 +42,7 @@ const narrow = 1290;
 const ports = { client: 5000, peer: 5001 } as const;
 
 for (const backend of ['nft', 'legacy'] as const) {
-  describe(`ICMP errors, iptables-${backend}`, { timeout: 110_000 }, () => obeysPolicy(backend));
+  describe(`ICMP errors, iptables-${backend}`, { timeout: 600_000 }, () => obeysPolicy(backend));
 }
 
 function obeysPolicy(backend: Backend): void {

@@ -18,7 +18,7 @@ const unit = 'calico-cnm';
 /** What of plugin/install and plugin/uninstall is different where there is systemd; the rest is in lifecycle.test.ts. */
 describe(
   'install, upgrade, uninstall under systemd',
-  { timeout: 300_000, skip: unlessLong() },
+  { timeout: 600_000, skip: unlessLong() },
   () => {
     let lab: SystemdLab;
     let untouched: HostDump;

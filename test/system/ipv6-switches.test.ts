@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
 /** Hosts on which IPv6 is switched off: on interfaces to come, on all that are there, or on both. */
-describe("the host's switches of IPv6", { timeout: 300_000 }, () => {
+describe("the host's switches of IPv6", { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' });
@@ -28,7 +28,7 @@ describe("the host's switches of IPv6", { timeout: 300_000 }, () => {
       await lab.server('app', '--net', 'web');
       await lab.client('inside', '--net', 'web');
       for (const address of [await lab.address('app', 'web'), await lab.address6('app', 'web')]) {
-        assert.ok(await lab.eventually(() => lab.reaches('inside', address), 10_000), address);
+        assert.ok(await lab.eventually(() => lab.reaches('inside', address)), address);
       }
       await lab.client('server', '--net', 'plain', '-p', '8080:80');
       assert.ok(await isWell(), (await lab.calicoResult('status')).stdout);
@@ -40,9 +40,9 @@ describe("the host's switches of IPv6", { timeout: 300_000 }, () => {
     await lab.server('app', '--net', 'web');
     await lab.client('inside', '--net', 'web');
     const address = await lab.address6('app', 'web');
-    assert.ok(await lab.eventually(() => lab.reaches('inside', address), 10_000));
+    assert.ok(await lab.eventually(() => lab.reaches('inside', address)));
     await set('all', 1);
-    assert.ok(await lab.eventually(() => lab.reaches('inside', address), 20_000));
+    assert.ok(await lab.eventually(() => lab.reaches('inside', address)));
     assert.ok(await isWell());
     await set('all', 0);
     await lab.docker('rm', '-f', 'app', 'inside');

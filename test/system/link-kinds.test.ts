@@ -42,7 +42,7 @@ function show(argv: readonly [string, ...string[]]) {
   return shownLinks.parse(JSON.parse(execFileSync(file, rest, { encoding: 'utf8' })));
 }
 
-describe('links of every kind, as ip sees them', { timeout: 180_000 }, () => {
+describe('links of every kind, as ip sees them', { timeout: 600_000 }, () => {
   const here = show([node, script]);
   const isAll = Object.keys(madeLinks).every((name) => name in here);
   const there = !isAll && machine !== undefined ? show([machine, '--', node, script]) : {};

@@ -106,6 +106,63 @@ function suite(engine: '20.10' | '28.5'): void {
     assert.match(await lab.calico('status'), new RegExp(` on ${host}, up since`));
   });
 
+  test('its BIRD has a session with a router, announces blocks, and is there again when the plugin has died', async () => {
+    const { host } = lab;
+    const status = async () => (await lab.calicoResult('bgp', 'status')).stdout;
+    const isUp = async () => /^198\.18\.77\.2 .* Established /m.test(await status());
+    const address = /^Node .*, router ID (\S+)$/m;
+    await lab.calico('bgp', 'enable');
+    await lab.calico('bgp', 'peer', 'add', '198.18.77.2', '--as', '65001');
+    assert.ok(await lab.eventually(async () => address.test(await status())), await status());
+    const [, own = ''] = address.exec(await status()) ?? [];
+    const router = [
+      'router id 198.18.77.2; protocol device { } protocol bgp host {',
+      `local 198.18.77.2 as 65001; neighbor ${own} as 64512; multihop;`,
+      'ipv4 { import all; export none; }; }',
+    ].join(' ');
+    // The router runs the same BIRD, in a network of its own.
+    const root = `/proc/${await lab.processId()}/root`;
+    await host.run(
+      [
+        'sh',
+        '-ec',
+        `mkdir -p /tmp/rack-root/tmp /tmp/rack-root/dev
+        mknod /tmp/rack-root/dev/null c 1 3
+        for one in usr bin sbin lib lib64; do cp -a ${root}/$one /tmp/rack-root; done
+        cat >/tmp/rack-root/tmp/rack.conf`,
+      ],
+      { input: router },
+    );
+    await host.run([
+      'sh',
+      '-ec',
+      `ip netns add rack
+      ip link add rack0 type veth peer name eth0 netns rack
+      ip addr add 198.18.77.1/24 dev rack0
+      ip link set rack0 up
+      ip -n rack addr add 198.18.77.2/24 dev eth0
+      ip -n rack link set eth0 up
+      ip -n rack route add default via 198.18.77.1
+      ip netns exec rack chroot /tmp/rack-root bird -c /tmp/rack.conf -s /tmp/rack.ctl -P /tmp/rack.pid`,
+    ]);
+    assert.ok(await lab.eventually(isUp), await status());
+    const blocks = () =>
+      host.run(['chroot', '/tmp/rack-root', 'birdc', '-s', '/tmp/rack.ctl', 'show', 'route']);
+    const hasBlocks = async () => /^10\.65\.\S+ .* \[host /m.test(await blocks());
+    assert.ok(await lab.eventually(hasBlocks), await blocks());
+    await lab.killProcess();
+    await lab.isWellAgain();
+    // It keeps the routes while this BIRD starts again.
+    assert.ok(await hasBlocks(), await blocks());
+    assert.ok(await lab.eventually(isUp), await status());
+    await host.run(['chroot', '/tmp/rack-root', 'birdc', '-s', '/tmp/rack.ctl', 'down']);
+    await host.run(['sh', '-ec', 'ip netns del rack; rm -rf /tmp/rack-root']);
+    await lab.calico('bgp', 'peer', 'remove', '198.18.77.2');
+    await lab.calico('bgp', 'disable');
+    const isOff = async () => (await status()).startsWith('BGP is off');
+    assert.ok(await lab.eventually(isOff), await status());
+  });
+
   test('it is not disabled while a network uses it', async () => {
     assert.match(await lab.refused('plugin', 'disable', pluginName), /in use/);
   });

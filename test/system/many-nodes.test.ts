@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { blockProtocol } from '../../src/dataplane/routes/route-classes.ts';
-import { eventually, KernelAgent } from '../lab/kernel-agent.ts';
+import { KernelAgent } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { manyNodes, manyNodesPool, putNode, type Mode } from '../lab/cluster/many-nodes.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
@@ -23,7 +24,7 @@ before(() => {
 const requestsOf: Readonly<Record<Mode, number>> = { direct: 1, vxlan: 3 };
 
 for (const mode of ['direct', 'vxlan'] as const) {
-  describe(`the routes to many nodes, ${mode}`, { timeout: 120_000 }, () => {
+  describe(`the routes to many nodes, ${mode}`, { timeout: 600_000 }, () => {
     let lab: KernelAgent;
     before(async () => {
       lab = await KernelAgent.start('nft');

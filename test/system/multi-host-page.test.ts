@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { checkout } from '../lab/built.ts';
 import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
@@ -10,9 +9,10 @@ import { Page } from '../lab/page.ts';
 import type { Peer } from '../lab/cluster/peer.ts';
 import { outputOrThrow } from '../lab/process.ts';
 import { reachability } from '../lab/cluster/reachability.ts';
+import { nextLook, patienceMs } from '../lab/poll.ts';
 
 /** Every command of docs/multi-host.md, in its order, on hosts as the page describes them. */
-describe('docs/multi-host.md', { timeout: 300_000 }, () => {
+describe('docs/multi-host.md', { timeout: 600_000 }, () => {
   let cluster: Cluster;
   let hosts: readonly [ClusterHost, ClusterHost, ClusterHost];
   const page = new Page('docs/multi-host.md', (text) =>
@@ -35,7 +35,13 @@ describe('docs/multi-host.md', { timeout: 300_000 }, () => {
     ];
     const settings = Object.fromEntries(unset.map((name) => [name, '']));
     const topology = twoSubnets(2, 1);
-    cluster = await startCluster({ topology, docker: '20.10', furnished: true, settings });
+    cluster = await startCluster({
+      topology,
+      docker: '20.10',
+      furnished: true,
+      roles: false,
+      settings,
+    });
     const [one, two, three] = cluster.hosts;
     hosts = [one ?? assert.fail(), two ?? assert.fail(), three ?? assert.fail()];
     await Promise.all(hosts.map(({ host }) => ensureBusyboxImage(host.machine)));
@@ -45,9 +51,10 @@ describe('docs/multi-host.md', { timeout: 300_000 }, () => {
   /** Runs a command as a person does, who repeats it until it shows what they wait for. */
   async function until(host: ClusterHost, command: string, wanted: RegExp): Promise<string> {
     const argv = ['sh', '-ec', command];
-    for (const deadline = Date.now() + 60_000; ; await sleep(200)) {
-      const result = await host.exec(argv, { timeoutMs: 30_000 });
-      if (wanted.test(result.stdout) || Date.now() > deadline) return outputOrThrow(argv, result);
+    for (const since = Date.now(); ; await nextLook(since)) {
+      const result = await host.exec(argv, { timeoutMs: 60_000 });
+      if (wanted.test(result.stdout) || Date.now() - since > patienceMs)
+        return outputOrThrow(argv, result);
     }
   }
   const on = (host: ClusterHost) => (command: string) => until(host, command, /^/);

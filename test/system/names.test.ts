@@ -9,7 +9,7 @@ import { words } from '../lab/words.ts';
 for (const engine of engines) {
   describe(
     `names, with the host on a resolver at 127.0.0.53, Docker ${engine}`,
-    { timeout: 240_000 },
+    { timeout: 600_000 },
     () => {
       let lab: NetworkLab;
       const servers: NameServer[] = [];

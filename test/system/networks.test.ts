@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { kindName, labKinds, startLab, type LabKind, type NetworkLab } from '../lab/network-lab.ts';
+import { unlessLong } from '../lab/long.ts';
+import {
+  fewLabKinds,
+  kindName,
+  labKinds,
+  startLab,
+  type LabKind,
+  type NetworkLab,
+} from '../lab/network-lab.ts';
 import { words } from '../lab/words.ts';
 
-for (const kind of labKinds)
+for (const kind of unlessLong() === false ? labKinds : fewLabKinds)
   describe(kindName(kind), { timeout: 600_000 }, () => networksSuite(kind));
 
 /** What addresses networks and containers get, and who then reaches whom. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 
-describe('a host without a default route', { timeout: 120_000 }, () => {
+describe('a host without a default route', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'sqlite' }, {}, false);

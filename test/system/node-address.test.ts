@@ -11,7 +11,7 @@ const storedNode = z.object({
   }),
 });
 
-describe("the host's address in its Node", { timeout: 300_000 }, () => {
+describe("the host's address in its Node", { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   let name: string;
   before(async () => {
@@ -24,13 +24,13 @@ describe("the host's address in its Node", { timeout: 300_000 }, () => {
   const etcdctl = (...argv: readonly string[]) => (lab.etcd ?? assert.fail()).etcdctl(...argv);
   const stored = () => storedNode.parse(JSON.parse(etcdctl('get', '--print-value-only', key())));
   const becomes = (ipv4: string) =>
-    lab.eventually(async () => stored().spec.bgp.ipv4Address === ipv4, 60_000);
+    lab.eventually(async () => stored().spec.bgp.ipv4Address === ipv4);
 
   test('it is that of the first interface, with its prefix length, and not of Docker or containers', async () => {
     await lab.network('web');
     await lab.client('inside', '--net', 'web');
     const written = async () => /ipv4Address/.test(etcdctl('get', '--print-value-only', key()));
-    assert.ok(await lab.eventually(written, 60_000));
+    assert.ok(await lab.eventually(written));
     const { spec } = stored();
     assert.deepEqual(spec.bgp, {
       ipv4Address: '203.0.113.2/24',

@@ -1,22 +1,10 @@
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
 import { oneSegment } from '../lab/cluster/fabric.ts';
+import { becomesText } from '../lab/poll.ts';
 
-/** Polls until a command's output matches, and returns the output; fails with the last one. */
-async function becomes(read: () => Promise<string>, pattern: RegExp): Promise<string> {
-  const deadline = Date.now() + 60_000;
-  let last = await read();
-  while (!pattern.test(last) && Date.now() < deadline) {
-    await sleep(200);
-    last = await read();
-  }
-  assert.match(last, pattern);
-  return last;
-}
-
-describe('nodes of a cluster', { timeout: 300_000 }, () => {
+describe('nodes of a cluster', { timeout: 600_000 }, () => {
   let cluster: Cluster;
   before(async () => {
     cluster = await startCluster({ topology: oneSegment(3), disks: true });
@@ -46,7 +34,7 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     const { first } = hosts();
     const row = (number: number) =>
       String.raw`host-${number} +198\.18\.1\.1${number} 2001:\S+ +route +20\S+Z +\d+ s ago`;
-    const text = await becomes(
+    const text = await becomesText(
       () => outputOf(first, 'node', 'status'),
       new RegExp(`${row(2)}\n${row(3)}\n$`),
     );
@@ -69,15 +57,15 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     const stored = () => outputOf(first, 'get', 'node', 'host-2', '-o', 'wide');
     await second.host.run(['ip', 'address', 'add', '198.18.1.77/24', 'dev', 'eth0']);
     await restartWith(second, { IP_AUTODETECTION_METHOD: 'cidr=198.18.1.77/32' });
-    await becomes(stored, /198\.18\.1\.77\/24/);
+    await becomesText(stored, /198\.18\.1\.77\/24/);
     await restartWith(second, { IP: '198.18.1.11/24' });
-    await becomes(
+    await becomesText(
       () => outputOf(second, 'status'),
       /FAIL +node address: node host-1 has address 198\.18\.1\.11 of this host, and it is running;/,
     );
     assert.match(await stored(), /198\.18\.1\.77\/24/);
     await restartWith(second, {});
-    await becomes(stored, /198\.18\.1\.12\/24/);
+    await becomesText(stored, /198\.18\.1\.12\/24/);
     // Without a restart, by the kernel's event; as a DHCP client does it.
     const moveTo = (address: string) => {
       const commands = [
@@ -89,9 +77,9 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
       return second.host.run(['ip', '-batch', '-'], { input: `${commands.join('\n')}\n` });
     };
     await moveTo('198.18.1.78');
-    await becomes(stored, /198\.18\.1\.78\/24/);
+    await becomesText(stored, /198\.18\.1\.78\/24/);
     await moveTo(second.place.address);
-    await becomes(stored, /198\.18\.1\.12\/24/);
+    await becomesText(stored, /198\.18\.1\.12\/24/);
   });
 
   test('a second host with the name of one that runs is refused, and starts when that one stops', async () => {
@@ -99,7 +87,7 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     await second.host.killCalico();
     const named = { NODENAME: 'host-1' };
     const starting = second.startCalico(named).catch(() => undefined);
-    await becomes(
+    await becomesText(
       () => outputOf(second, 'status'),
       /FAIL +node host-1: node name host-1 is in use by another host, which is running \(MAC address 02:00:c6:12:01:0b,/,
     );
@@ -107,15 +95,15 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     await second.host.killCalico();
     await starting;
     await restartWith(second, { NODENAME: 'host-2' });
-    await becomes(() => outputOf(second, 'status'), /on host-2, up since \S+: healthy/);
+    await becomesText(() => outputOf(second, 'status'), /on host-2, up since \S+: healthy/);
   });
 
   test('a host that is switched off and on takes its name over without waiting', async () => {
     const { first, third } = hosts();
     await third.switchOff();
     await third.switchOn();
-    await becomes(() => outputOf(third, 'status'), /on host-3, up since \S+: healthy/);
-    await becomes(() => outputOf(first, 'node', 'status'), /host-3 .* s ago/);
+    await becomesText(() => outputOf(third, 'status'), /on host-3, up since \S+: healthy/);
+    await becomesText(() => outputOf(first, 'node', 'status'), /host-3 .* s ago/);
   });
 
   test('a node that runs is not deleted; one that stopped is, with everything of it', async () => {
@@ -129,14 +117,14 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
     );
     assert.equal(refused.status, 1);
     await third.host.stopCalico();
-    await becomes(() => outputOf(first, 'node', 'status'), /host-3: its daemon has stopped/);
+    await becomesText(() => outputOf(first, 'node', 'status'), /host-3: its daemon has stopped/);
     const text = await outputOf(first, 'delete', 'node', 'host-3');
     assert.match(text, /^endpoints: 1 of 1 deleted$/m);
     assert.match(text, /^Node host-3 deleted$/m);
     assert.doesNotMatch(keys('/calico/'), /host-{1,2}3\b/);
     assert.match(keys('/calico/'), /nodes\/host-2/);
     await third.startCalico();
-    await becomes(() => outputOf(first, 'node', 'status'), /host-3 .* s ago/);
+    await becomesText(() => outputOf(first, 'node', 'status'), /host-3 .* s ago/);
   });
 
   test('a daemon whose node is deleted by force writes nothing more, and says so', async () => {
@@ -147,12 +135,12 @@ describe('nodes of a cluster', { timeout: 300_000 }, () => {
       /Node host-2 deleted/,
     );
     await assert.rejects(second.run('late', { network: 'web' }));
-    await becomes(
+    await becomesText(
       () => outputOf(second, 'status'),
       /FAIL +node host-2: node host-2 was deleted from the datastore, .*; restart the daemon/,
     );
     assert.doesNotMatch(keys('/calico/'), /host-{1,2}2\b/);
     await restartWith(second, { NODENAME: 'host-2' });
-    await becomes(() => outputOf(first, 'node', 'status'), /host-2 .* s ago/);
+    await becomesText(() => outputOf(first, 'node', 'status'), /host-2 .* s ago/);
   });
 });

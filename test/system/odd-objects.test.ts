@@ -7,15 +7,8 @@ import { parseAddress } from '../../src/ip/address.ts';
 import { cidrOf, parseNet, splitCidr, type Cidr } from '../../src/ip/cidr.ts';
 import { endpointAnnotations } from '../../src/model/kinds/workload-endpoint.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
-import {
-  endpoint,
-  endpointId,
-  eventually,
-  here,
-  KernelAgent,
-  pool,
-  profile,
-} from '../lab/kernel-agent.ts';
+import { endpoint, endpointId, here, KernelAgent, pool, profile } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { unlessLong } from '../lab/long.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 

@@ -10,19 +10,9 @@ import { flowsDuring, pingFlow, tcpFlow } from '../lab/cluster/flows.ts';
 import { unlessLong } from '../lab/long.ts';
 import type { Peer } from '../lab/cluster/peer.ts';
 import { reachability } from '../lab/cluster/reachability.ts';
+import { becomesText } from '../lab/poll.ts';
 
 const isLong = unlessLong() === false;
-
-/** Polls until a command's output matches; fails with the last one. */
-async function becomes(read: () => Promise<string>, pattern: RegExp): Promise<void> {
-  const deadline = Date.now() + 120_000;
-  let last = await read();
-  while (!pattern.test(last) && Date.now() < deadline) {
-    await sleep(200);
-    last = await read();
-  }
-  assert.match(last, pattern);
-}
 
 /** Docker does this when it starts. */
 async function forward({ host }: ClusterHost): Promise<void> {
@@ -33,7 +23,7 @@ async function forward({ host }: ClusterHost): Promise<void> {
  * Outages of etcd and of hosts, one after the other, while every host allocates and releases addresses all the time.
  * After each fault everything must be as if it had not been; at the end the history of all calls is checked.
  */
-describe('outages', { timeout: 400_000 }, () => {
+describe('outages', { timeout: isLong ? 1_800_000 : 400_000 }, () => {
   let cluster: Cluster;
   let allChurns: readonly AddressChurn[] = [];
   let churns: readonly AddressChurn[] = [];
@@ -81,6 +71,18 @@ describe('outages', { timeout: 400_000 }, () => {
       answered: { Address: peer.addresses[0] },
     });
     return peer;
+  };
+  const removeAgain = async (host: ClusterHost, { name, addresses }: Peer) => {
+    const from = Date.now();
+    await host.remove(name);
+    started.push({
+      host: host.name,
+      method: 'IpamDriver.ReleaseAddress',
+      from,
+      to: Date.now(),
+      asked: { PoolID: 'web', Address: addresses[0] },
+      answered: {},
+    });
   };
   const containerOn = (host: ClusterHost): Peer =>
     cluster.containers.find(({ name }) => name === `on-${host.name}`) ?? assert.fail();
@@ -168,12 +170,61 @@ describe('outages', { timeout: 400_000 }, () => {
       );
       await reachability(cluster.containers, 'all');
       await startAll();
-      await becomes(() => said(second, 'node', 'status'), /\n +datastore: .*, in sync since/);
+      await becomesText(() => said(second, 'node', 'status'), /\n +datastore: .*, in sync since/);
       await second.host.stopCalico();
       await second.startCalico();
       await isWell(context);
     });
   });
+
+  test(
+    'with all of etcd lost for minutes nothing is lost, whatever daemon restarts, and then all of it converges',
+    { skip: unlessLong(), timeout: 900_000 },
+    async (context) => {
+      const { first, second, third } = parts();
+      const leaver = await run(third, 'leaver');
+      const until = Date.now() + 200_000;
+      await flowsDuring(await flows(), async () => {
+        await stopAll();
+        for (const churn of churns) assert.match(await churn.refuses(), /datastore https:/);
+        await assert.rejects(first.run('late', { network: 'web' }), /is unavailable/);
+        // It is gone, and its address and endpoint are left.
+        await assert.rejects(third.remove('leaver'), /is unavailable/);
+        for (let turn = 0; Date.now() < until; turn++) {
+          const host = [first, second, third][turn % 3] ?? first;
+          if (turn % 2 === 0) await host.host.killCalico();
+          else await host.host.stopCalico();
+          await host.startCalico();
+          await reachability(cluster.containers, 'all');
+          assert.match(await said(host, 'status'), /FAIL +datastore: from a snapshot of 20/);
+          await sleep(5000);
+        }
+        await startAll();
+        for (const host of [first, second, third]) {
+          await becomesText(() => said(host, 'status'), /ok +datastore: .*, in sync since/);
+        }
+        await isWell(context);
+      });
+      const late = await run(first, 'late');
+      await isWell(context);
+      await removeAgain(first, late);
+      const [address = ''] = leaver.addresses;
+      const endpoints = () => said(first, 'get', 'workloadendpoint', '-o', 'wide');
+      const deadline = Date.now() + 420_000;
+      while ((await endpoints()).includes(`${address}/`) && Date.now() < deadline) {
+        await sleep(5000);
+      }
+      assert.ok(
+        !(await endpoints()).includes(`${address}/`),
+        'the endpoint of leaver is reclaimed',
+      );
+      // Those that the hosts request all the time have no endpoint.
+      await becomesText(
+        async () => `\n${await said(first, 'ipam', 'check')}`,
+        /^(?![^]*\n(10\.64\.|fd00:64:))/,
+      );
+    },
+  );
 
   test('a host that was cut off has what changed meanwhile within seconds', async (context) => {
     const { first, third } = parts();
@@ -195,12 +246,12 @@ describe('outages', { timeout: 400_000 }, () => {
       await second.switchOff();
       died.push({ host: second.name, at: Date.now() });
       await second.switchOn();
-      await becomes(
+      await becomesText(
         () => said(second, 'node', 'status'),
         /FAIL datastore: from a snapshot of 20\S+Z; https:/,
       );
       await startAll();
-      await becomes(() => said(second, 'node', 'status'), /\n +datastore: .*, in sync since/);
+      await becomesText(() => said(second, 'node', 'status'), /\n +datastore: .*, in sync since/);
       await forward(second);
       await second.network('web');
       await run(second, 'on-host-2');
@@ -218,7 +269,10 @@ describe('outages', { timeout: 400_000 }, () => {
     // Its report expires 90 s after its last sign of life.
     const force = isLong ? [] : ['--force'];
     assert.match(await said(first, 'node', 'delete', 'host-3'), /host-3 is running \(since/);
-    await becomes(() => said(first, 'node', 'delete', ...force, 'host-3'), /Node host-3 deleted/);
+    await becomesText(
+      () => said(first, 'node', 'delete', ...force, 'host-3'),
+      /Node host-3 deleted/,
+    );
     for (const host of [first, second]) {
       const routes = async () =>
         (
@@ -228,7 +282,7 @@ describe('outages', { timeout: 400_000 }, () => {
             ),
           )
         ).join('\n');
-      await becomes(routes, /^((?!vxlan)[^])*$/);
+      await becomesText(routes, /^((?!vxlan)[^])*$/);
     }
     await isWell(context);
   });
@@ -239,6 +293,16 @@ describe('outages', { timeout: 400_000 }, () => {
     const { problems, given } = checkCalls(calls, died, (poolId) => poolId !== 'web');
     context.diagnostic(`${given} addresses were given`);
     assert.ok(given > 100);
+    for (const problem of problems) {
+      const [, address = ''] = problem.split(' ');
+      const isOfAddress = ({ asked, answered }: LoggedCall) =>
+        [asked['Address'], answered['Address']].some(
+          (one) => String(one).replace(/\/\d+$/, '') === address,
+        );
+      for (const call of calls.filter(isOfAddress).slice(-12)) {
+        context.diagnostic(`${new Date(call.from).toISOString()} ${JSON.stringify(call)}`);
+      }
+    }
     assert.deepEqual(problems, []);
   });
 });

@@ -4,7 +4,7 @@ import { startLab, type NetworkLab } from '../lab/network-lab.ts';
 import { Page } from '../lab/page.ts';
 
 /** Every command of docs/networks.md and docs/profiles.md, in the order of a reader who follows both. */
-describe('docs/networks.md and docs/profiles.md', { timeout: 120_000 }, () => {
+describe('docs/networks.md and docs/profiles.md', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   const networks = new Page('docs/networks.md', (text) =>
     text.replaceAll('IMAGE', 'calico-test httpd -f -p 80 -h /www'),

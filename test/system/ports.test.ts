@@ -4,6 +4,7 @@ import { kindName, startLab, type LabKind, type NetworkLab } from '../lab/networ
 import { checkout } from '../lab/built.ts';
 import { uplinkAddresses } from '../lab/machine.ts';
 import type { BackgroundProcess } from '../lab/process.ts';
+import { unlessLong } from '../lab/long.ts';
 import { words } from '../lab/words.ts';
 
 const kinds: readonly LabKind[] = [
@@ -40,7 +41,7 @@ function portsSuite(kind: LabKind): void {
   const serve = async (container: string): Promise<void> => {
     const enter = await inside(container);
     lab.host.spawn([...enter, ...talk, 'serve', '80', container]);
-    assert.ok(await lab.eventually(() => answers(enter, 'tcp', '127.0.0.1', 80), 15_000));
+    assert.ok(await lab.eventually(() => answers(enter, 'tcp', '127.0.0.1', 80)));
   };
   const published = async (name: string, ...options: readonly string[]): Promise<void> => {
     await lab.client(name, ...options);
@@ -65,22 +66,24 @@ function portsSuite(kind: LabKind): void {
 
   // The first of all, as sockets that relay for [::1] may have ports of the second range for a minute.
   test('ranges as large as people use them are published, and go as a whole', async () => {
+    const isShort = kind.engine === '20.10' && unlessLong() !== false;
     for (const [range, first, last] of [
       ['10000-20000', 10_000, 20_000],
-      ['49152-65535', 49_152, 65_535],
+      ...(isShort ? [] : [['49152-65535', 49_152, 65_535] as const]),
     ] as const) {
       await lab.client('media', '--net', 'plain', '-p', `${range}:${range}/udp`);
       const enter = await inside('media');
       for (const port of [first, last]) {
         lab.host.spawn([...enter, ...talk, 'serve', String(port), 'media']);
         const isThere = () => answers(router, 'udp', hostAddress, port);
-        assert.ok(await lab.eventually(isThere, 30_000), `${port}`);
+        assert.ok(await lab.eventually(isThere), `${port}`);
       }
       const lines = (await lab.calico('ports', 'media')).trim().split('\n');
       assert.equal(lines.length, last - first + 1);
       await lab.docker('rm', '-f', 'media');
       await lab.docker('run', '--rm', '-p', `${first}:80/udp`, 'calico-test', 'true');
     }
+    if (isShort) return;
     // Of each port two sockets, as the network has both families.
     const most = ['run', '--rm', '--net', 'web', '-p', '1000-65000:1000-65000/udp'];
     const refused = await lab.host.exec(['docker', ...most, 'calico-test', 'true'], {
@@ -226,7 +229,7 @@ function portsSuite(kind: LabKind): void {
 
   test("a container whose port is published on 127.0.0.1 does not reach the host's own services there", async () => {
     const service = lab.host.spawn([...talk, 'serve', '4444', 'service']);
-    assert.ok(await lab.eventually(() => answers([], 'tcp', '127.0.0.1', 4444), 15_000));
+    assert.ok(await lab.eventually(() => answers([], 'tcp', '127.0.0.1', 4444)));
     const enter = await inside('local');
     const hop = (await lab.host.run([...enter, 'ip', 'route', 'show', 'default'])).split(' ')[2];
     await lab.host.run([
@@ -250,7 +253,7 @@ function portsSuite(kind: LabKind): void {
     assert.match(await lab.refused(...run, '--net', 'web', 'calico-test', 'true'), words);
     assert.match(await lab.refused(...run, 'calico-test', 'true'), /8080/);
     const holder = lab.host.spawn([...talk, 'listen', 'tcp', '0.0.0.0', '8081']);
-    assert.ok(await lab.eventually(async () => holder.output() === 'ready', 15_000));
+    assert.ok(await lab.eventually(async () => holder.output() === 'ready'));
     const other = ['run', '--rm', '--net', 'web', '-p', '8081:80', 'calico-test', 'true'];
     assert.match(await lab.refused(...other), /Bind for 0\.0\.0\.0:8081 failed: port is already/);
     await holder.end('SIGKILL');
@@ -394,7 +397,7 @@ function portsSuite(kind: LabKind): void {
     await lab.host.killCalico();
     assert.ok(await answers(router, 'tcp', hostAddress, 8080), 'the kernel goes on by itself');
     const thief = lab.host.spawn([...talk, 'listen', 'udp', '0.0.0.0', '8080']);
-    assert.ok(await lab.eventually(async () => thief.output() === 'ready', 15_000));
+    assert.ok(await lab.eventually(async () => thief.output() === 'ready'));
     await lab.host.startCalico(lab.environment);
     const says = async () =>
       (await lab.calicoResult('status')).stdout.includes(
@@ -424,7 +427,7 @@ function portsSuite(kind: LabKind): void {
     await lab.host.startDocker();
     const runs = async () =>
       (await lab.docker('inspect', '-f', '{{.State.Running}}', 'always')).trim() === 'true';
-    assert.ok(await lab.eventually(runs, 20_000), lab.host.dockerLog().slice(-3000));
+    assert.ok(await lab.eventually(runs), lab.host.dockerLog().slice(-3000));
     await serve('always');
     assert.ok(await lab.eventually(() => answers(router, 'tcp', hostAddress, 6090)));
   });

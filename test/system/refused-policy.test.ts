@@ -17,12 +17,20 @@ class FaultyRunner extends ToolRunner {
     options: { readonly input?: string; readonly debianPackage: string },
     signal: AbortSignal,
   ): Promise<ToolOutput> {
-    const input = (options.input ?? '').replaceAll(
-      '--destination-ports 6666',
-      '--destination-ports 6666 --no-such-option',
-    );
-    return super.run(argv, { ...options, input }, signal);
+    return super.run(argv, { ...options, input: withFault(options.input ?? '') }, signal);
   }
+
+  override feed(
+    argv: readonly string[],
+    options: { readonly input: string; readonly debianPackage: string },
+    signal: AbortSignal,
+  ): Promise<void> {
+    return super.feed(argv, { ...options, input: withFault(options.input) }, signal);
+  }
+}
+
+function withFault(input: string): string {
+  return input.replaceAll('--destination-ports 6666', '--destination-ports 6666 --no-such-option');
 }
 
 const toPort = (port: number): PolicyRule => ({
@@ -32,7 +40,7 @@ const toPort = (port: number): PolicyRule => ({
 });
 
 for (const backend of ['nft', 'legacy'] as const) {
-  describe(`a policy that iptables-${backend} refuses`, { timeout: 60_000 }, () =>
+  describe(`a policy that iptables-${backend} refuses`, { timeout: 600_000 }, () =>
     holdsNothingUp(backend),
   );
 }

@@ -10,7 +10,7 @@ import { enterNewNamespace } from '../lab/namespace.ts';
 const namespace = enterNewNamespace();
 after(() => namespace[Symbol.dispose]());
 
-const signal = AbortSignal.timeout(110_000);
+const signal = AbortSignal.timeout(600_000);
 
 /** A rule that the tool refuses, for a set that is not there; and one that only the kernel does. */
 const bad: Readonly<Record<string, Rule>> = {

@@ -4,7 +4,8 @@ import { after, before, describe, test } from 'node:test';
 import type { Backend } from '../../src/dataplane/iptables/tables.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
 import { makeContainerNamespace } from '../lab/container-namespace.ts';
-import { KernelAgent, eventually, profile } from '../lab/kernel-agent.ts';
+import { KernelAgent, profile } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();
@@ -28,7 +29,7 @@ const addressOf = {
 } as const;
 
 for (const backend of ['nft', 'legacy'] as const) {
-  describe(`denied packets are rejected, iptables-${backend}`, { timeout: 110_000 }, () =>
+  describe(`denied packets are rejected, iptables-${backend}`, { timeout: 600_000 }, () =>
     rejects(backend),
   );
 }
@@ -96,6 +97,6 @@ function connect(from: Name, to: string): string {
   const script = `require('node:net').connect(8080, '${to}').on('error', ({ code }) => console.log(code))`;
   return execFileSync('ip', ['netns', 'exec', netns(from), process.execPath, '-e', script], {
     encoding: 'utf8',
-    timeout: 60_000,
+    timeout: 600_000,
   }).trim();
 }

@@ -42,7 +42,7 @@ const changes = [
 ] as const;
 
 for (const setting of ['end', 'keep'] as const) {
-  describe(`CALICO_REMOVED_RULE_FLOWS=${setting}`, { timeout: 240_000 }, () => {
+  describe(`CALICO_REMOVED_RULE_FLOWS=${setting}`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = await startLab(

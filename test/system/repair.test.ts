@@ -7,7 +7,7 @@ const kinds: readonly LabKind[] = [
   { engine: '20.10', backend: 'nft', datastore: 'sqlite' },
   { engine: '28.5', backend: 'legacy', datastore: 'sqlite' },
 ];
-for (const kind of kinds) describe(kindName(kind), { timeout: 300_000 }, () => repairSuite(kind));
+for (const kind of kinds) describe(kindName(kind), { timeout: 600_000 }, () => repairSuite(kind));
 
 /** What others do to our part of the kernel is mended, and their part is left alone. */
 function repairSuite(kind: LabKind): void {

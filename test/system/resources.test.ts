@@ -7,7 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { startCommandLine } from '../../src/cli/command-line.fixture.ts';
-import { live, resourceLives } from '../../src/cli/resource-lives.fixture.ts';
+import { live, resourceLives } from '../../src/cli/resources/resource-lives.fixture.ts';
 import { withStore } from '../../src/cli/store.ts';
 import { resourceRoot } from '../../src/model/resource-type.ts';
 import { checkout } from '../lab/built.ts';
@@ -77,7 +77,7 @@ export const lanternType: ResourceType<Lantern> = resourceType({
   aliases: ['lamp'],
   meaning: 'a light',
   isNamespaced: true,
-  unenforced: { isPolicy: false },
+  isUnenforced: true,
   schema: lantern,
   columns: [namespaceColumn, nameColumn, { header: 'color', cell: ({ spec }) => spec.color ?? '' }],
   withDefaults: (one) => ({ ...one, spec: { color: 'white', ...one.spec } }),

@@ -8,7 +8,7 @@ import { words } from '../lab/words.ts';
 const alone = ['one', 'two', 'three'];
 
 for (const engine of engines) {
-  describe(`addresses that return, Docker ${engine}`, { timeout: 240_000 }, () => {
+  describe(`addresses that return, Docker ${engine}`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = await startLab({ engine, backend: 'nft', datastore: 'sqlite' });

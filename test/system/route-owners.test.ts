@@ -10,7 +10,8 @@ import { routeClasses, type RouteClass } from '../../src/dataplane/routes/route-
 import { Routes } from '../../src/dataplane/routes/routes.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { cidrFamily, parseCidr } from '../../src/ip/cidr.ts';
-import { eventually, KernelAgent, profile } from '../lab/kernel-agent.ts';
+import { KernelAgent, profile } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();
@@ -422,7 +423,7 @@ describe('owners of routes and rules in a container', () => {
   });
 });
 
-describe('a route that somebody adds in the way of ours', { timeout: 120_000 }, () => {
+describe('a route that somebody adds in the way of ours', { timeout: 600_000 }, () => {
   let lab: KernelAgent;
   const facts = {
     name: 'app',

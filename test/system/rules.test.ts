@@ -24,6 +24,8 @@ import {
   type Packet,
   type PortNames,
 } from '../../src/profiles/evaluate/evaluate.ts';
+import { judged } from '../../src/profiles/evaluate/evaluate.fixture.ts';
+import { stackOf } from '../../src/profiles/compile/stack.ts';
 import { renderPolicy, type RuleCounter } from '../../src/render/iptables/policy-chains.ts';
 import { renderStack } from '../../src/render/iptables/stack-chains.ts';
 import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
@@ -31,8 +33,8 @@ import {
   compileProfile,
   namedPortsOf,
   selectorsOf,
-  type CompiledProfile,
-} from '../../src/profiles/compile/compiled-profile.ts';
+  type CompiledPolicy,
+} from '../../src/profiles/compile/compiled-policy.ts';
 import { markBits, type Chain } from '../../src/render/iptables/rule.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { combinationsOfFields, rulesWith } from '../lab/rule-grammar.ts';
@@ -145,7 +147,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
       ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), rejecting).chains,
-      ...renderStack({ name, policies: [name] }, rejecting),
+      ...renderStack(stackOf([], [name]), rejecting),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();
@@ -172,7 +174,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       assert.equal(install(profile), undefined, JSON.stringify(rule));
       const packets = fc.sample(packetOf(family), { seed, numRuns: packetsOfRule });
       for (const packet of packets) {
-        const { isAllowed } = evaluateStack([profile], 'ingress', {
+        const { isAllowed } = evaluateStack(judged([profile]), 'ingress', {
           packet,
           isMember,
           hasNamedPort,
@@ -213,7 +215,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
   });
 
   /** From now on UDP that is sent here is judged by the inbound rules of a Profile. */
-  function install(profile: CompiledProfile): string | undefined {
+  function install(profile: CompiledPolicy): string | undefined {
     const { chains, counters } = renderPolicy(profile, dropping);
     wantSets([profile], counters);
     const [chain] = chains;
@@ -243,7 +245,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     return commitChains(rendered.flatMap(({ chains }) => chains));
   }
 
-  function wantSets(profiles: readonly CompiledProfile[], drops: readonly RuleCounter[]): void {
+  function wantSets(profiles: readonly CompiledPolicy[], drops: readonly RuleCounter[]): void {
     const sets = new AddressSets(ipset);
     sets.resync();
     for (const { set } of drops) sets.setDesired(filledSet(set, family));

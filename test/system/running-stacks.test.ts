@@ -8,7 +8,7 @@ for (const kind of [
   { engine: '20.10', backend: 'nft' },
   { engine: '28.5', backend: 'legacy' },
 ] as const) {
-  describe(`a host with running bridge stacks, Docker ${kind.engine}`, { timeout: 120_000 }, () => {
+  describe(`a host with running bridge stacks, Docker ${kind.engine}`, { timeout: 600_000 }, () => {
     let lab: NetworkLab;
     before(async () => {
       lab = new NetworkLab(await startHost({ ...kind, uplink: true }), undefined, {});

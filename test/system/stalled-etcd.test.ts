@@ -9,7 +9,7 @@ const snapshot = '/var/lib/calico/snapshot.json';
  * A daemon that starts while etcd accepts connections and does not respond works from its snapshot, and from the
  * journal of the changes since: no allowed packet is lost, not even to a container that is newer than the snapshot.
  */
-describe('a daemon that restarts while etcd is stalled', { timeout: 240_000 }, () => {
+describe('a daemon that restarts while etcd is stalled', { timeout: 600_000 }, () => {
   let lab: NetworkLab;
   before(async () => {
     lab = await startLab({ engine: '28.5', backend: 'nft', datastore: 'etcd' });

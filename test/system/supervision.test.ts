@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
@@ -12,19 +11,15 @@ import { startCalicoDaemon } from '../lab/daemon.ts';
 import { startHost, type Host } from '../lab/host.ts';
 import { unlessLong } from '../lab/long.ts';
 import type { BackgroundProcess } from '../lab/process.ts';
+import { eventually, patienceMs } from '../lab/poll.ts';
 
 const throwing = { NODE_OPTIONS: `--import ${checkout}/test/lab/throwing.ts` };
-const patienceMs = 20_000;
 
 async function until(isSo: () => boolean | Promise<boolean>, what: string): Promise<void> {
-  const end = Date.now() + patienceMs;
-  while (!(await isSo())) {
-    if (Date.now() > end) throw new Error(`not within ${patienceMs} ms: ${what}`);
-    await sleep(50);
-  }
+  assert.ok(await eventually(isSo), `not within ${patienceMs} ms: ${what}`);
 }
 
-describe('a daemon in which something goes wrong', { timeout: 480_000 }, () => {
+describe('a daemon in which something goes wrong', { timeout: 600_000 }, () => {
   let host: Host;
   before(async () => {
     host = await startHost({ engine: '28.5' });

@@ -107,7 +107,7 @@ for (const engine of engines) {
         const [, , worker = assert.fail()] = lab.hosts;
         await lab.docker(...words`node update --availability drain ${worker.name}`);
         const isDrained = async () => (await lab.containers(worker, 'app')).length === 0;
-        assert.ok(await lab.asked.lab.eventually(isDrained, 60_000));
+        assert.ok(await lab.asked.lab.eventually(isDrained));
         const tasks = await lab.runs('app', 6);
         assert.ok(tasks.every(({ node }) => node !== worker.name));
         await lab.docker(...words`node update --availability active ${worker.name}`);
@@ -179,7 +179,7 @@ describe('node-local networks of a swarm, Docker 20.10', { timeout: 600_000 }, (
   test('it leaves nothing', async () => {
     await lab.docker('service', 'rm', 'agent');
     const isFree = async () => (await lab.allocatedAddresses()) === 0;
-    assert.ok(await lab.asked.lab.eventually(isFree, 60_000));
+    assert.ok(await lab.asked.lab.eventually(isFree));
   });
 });
 
@@ -258,7 +258,7 @@ async function removeAll(
   );
   const isRemoved = async () =>
     (await lab.asked.host.exec(['docker', 'network', 'rm', 'web'])).status === 0;
-  assert.ok(await lab.asked.lab.eventually(isRemoved, 30_000));
+  assert.ok(await lab.asked.lab.eventually(isRemoved));
   assert.match(await lab.asked.lab.calico('ipam', 'check'), /^no problems found$/m);
   const calls = lab.hosts.flatMap(({ host, name }) => loggedCalls(name, host.dockerLog()));
   const { problems, left, given } = checkCalls([...more, ...calls], died);

@@ -246,6 +246,7 @@ describe('the Debian package under systemd', { timeout: 600_000, skip: unlessLon
       settings,
       '/var/lib/calico/calico.db',
       '/var/lib/calico/last-addresses.json',
+      '/var/lib/calico/nodename',
     ]);
     assert.equal(await lab.state('docker'), 'active');
     assert.doesNotMatch(await zones(), /calico/);

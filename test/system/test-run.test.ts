@@ -101,13 +101,17 @@ describe('the run of the tests itself', () => {
   });
 
   test('a process and a file that outlive the run are found', async () => {
-    const { status, left } = await run(`
+    const { status, left, output } = await run(`
       import { spawn } from 'node:child_process';
       test('leaves', () => {
         mkdtempSync(process.env.TMPDIR + '/calico-left-');
-        spawn('sleep', ['5'], { detached: true, stdio: 'ignore' }).unref();
+        const sleep = spawn('sleep', ['60'], { detached: true, stdio: 'ignore' });
+        sleep.unref();
+        process.stdout.write('sleep is ' + sleep.pid + '\\n');
       });`);
+    const [, pid] = /sleep is (\d+)/.exec(output) ?? assert.fail(output);
+    process.kill(Number(pid));
     assert.equal(status, 0);
-    assert.match(left, /^temporary file calico-left-\S+\nprocess sleep 5$/m);
+    assert.match(left, /^temporary file calico-left-\S+\nprocess sleep 60$/m);
   });
 });

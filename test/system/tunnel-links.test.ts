@@ -10,7 +10,7 @@ import { KernelMonitor, type KernelEvent } from '../../src/dataplane/netlink/mon
 import type { Neighbour } from '../../src/dataplane/netlink/neighbour.ts';
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { parseAddress, type IpAddress } from '../../src/ip/address.ts';
-import { eventually } from '../lab/kernel-agent.ts';
+import { eventually } from '../lab/poll.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 
 const namespace = enterNewNamespace();

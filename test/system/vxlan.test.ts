@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
-import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
+import { loadLibc, type Libc } from '../../src/dataplane/netlink/libc.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import { parseAddress } from '../../src/ip/address.ts';
 import { startCluster, type Cluster } from '../lab/cluster/cluster.ts';
@@ -13,6 +12,7 @@ import type { Peer } from '../lab/cluster/peer.ts';
 import { outputOrThrow } from '../lab/process.ts';
 import { openDatagrams, sendDatagram } from '../lab/raw-packets.ts';
 import { reachability } from '../lab/cluster/reachability.ts';
+import { becomesText } from '../lab/poll.ts';
 
 /** The iptables variant of the hosts; both are tried. */
 const backends = ['nft', 'legacy'] as const;
@@ -23,7 +23,7 @@ const swarmVni = 4096;
 for (const backend of backends) {
   const skip = backend === 'legacy' && unlessLong();
   const title = `three hosts in two subnets, VXLAN, iptables-${backend}`;
-  describe(title, { timeout: 300_000, skip }, () => {
+  describe(title, { timeout: 600_000, skip }, () => {
     const iptables = `iptables-${backend}`;
     let cluster: Cluster;
     let hosts: readonly [ClusterHost, ClusterHost, ClusterHost];
@@ -56,13 +56,7 @@ for (const backend of backends) {
 
     /** Polls a command on a host until its output matches. */
     async function eventually(peer: Pick<Peer, 'exec'>, command: string, wanted: RegExp) {
-      let last = '';
-      for (const deadline = Date.now() + 30_000; Date.now() < deadline;) {
-        last = (await peer.exec(['sh', '-c', command])).stdout;
-        if (wanted.test(last)) return last;
-        await sleep(100);
-      }
-      return assert.fail(`${command}: ${last}, not ${wanted}`);
+      return becomesText(async () => (await peer.exec(['sh', '-c', command])).stdout, wanted);
     }
 
     async function received(host: ClusterHost, device: string): Promise<number> {
@@ -124,7 +118,9 @@ for (const backend of backends) {
       const tunnelled = await Promise.all(devices.map((device) => received(third, device)));
       for (const to of [address, address6]) await sendTunnelled(to, ourVni);
       sendWithExtensionHeader(address6);
-      await eventually(third, 'calico-cnm status', /VXLAN from an unknown host +3 /);
+      // The kernel takes tunnel packets from broadcasts as well.
+      sendBroadcast(address.replace(/\d+$/, '255'));
+      await eventually(third, 'calico-cnm status', /VXLAN from an unknown host +4 /);
       // Nothing else is sent meanwhile.
       assert.deepEqual(
         await Promise.all(devices.map((device) => received(third, device))),
@@ -147,6 +143,26 @@ for (const backend of backends) {
         );
         await output(third, `ip link del ${device}`);
       }
+      await reachability(cluster.containers, 'all');
+    });
+
+    test("an interface of the administrator that has the tunnel's name stays, without routes of ours, and is named", async () => {
+      const [, , third] = hosts;
+      const [device] = devices;
+      const ownRoutes = `ip route show proto 82 dev ${device}`;
+      await third.host.killCalico();
+      await output(
+        third,
+        `ip link del ${device}; ip link add ${device} type bridge; ip link set ${device} up`,
+      );
+      await third.startCalico();
+      await eventually(
+        third,
+        'calico-cnm status',
+        /FAIL +dataplane: interface vxlan\.calico: this host has another interface of this name, of kind bridge/,
+      );
+      assert.equal(await output(third, ownRoutes), '');
+      await output(third, `ip link del ${device}`);
       await reachability(cluster.containers, 'all');
     });
 
@@ -236,15 +252,32 @@ for (const backend of backends) {
 
     /** Sends one in a packet with a destination options header (RFC 8200, 4.6), from the same machine. */
     function sendWithExtensionHeader(to: string): void {
-      const libc = loadLibc();
       const padding = Buffer.from([0, 0, 1, 4, 0, 0, 0, 0]);
-      inNetworkNamespace(libc, `/proc/${cluster.fabric.machine.pid}/ns/net`, () => {
-        const fd = openDatagrams(libc, { address: parseAddress('::'), port: 0 });
-        const [ipv6Level, destinationOptions] = [41, 59];
-        assert.equal(
-          libc.setsockopt(fd, ipv6Level, destinationOptions, padding, padding.length),
-          0,
-        );
+      const [ipv6Level, destinationOptions] = [41, 59];
+      const namespace = `/proc/${cluster.fabric.machine.pid}/ns/net`;
+      sendOddly({ namespace, from: '::', to }, (libc, fd) =>
+        libc.setsockopt(fd, ipv6Level, destinationOptions, padding, padding.length),
+      );
+    }
+
+    /** Sends one to all hosts of the router's subnet. */
+    function sendBroadcast(to: string): void {
+      const [socketLevel, broadcast] = [1, 6];
+      const namespace = cluster.fabric.machine.path('/run/netns/router');
+      sendOddly({ namespace, from: '0.0.0.0', to }, (libc, fd) =>
+        libc.setsockopt(fd, socketLevel, broadcast, Buffer.from([1, 0, 0, 0]), 4),
+      );
+    }
+
+    /** Sends one by a socket with an option. */
+    function sendOddly(
+      { namespace, from, to }: Record<'namespace' | 'from' | 'to', string>,
+      option: (libc: Libc, fd: number) => number,
+    ): void {
+      const libc = loadLibc();
+      inNetworkNamespace(libc, namespace, () => {
+        const fd = openDatagrams(libc, { address: parseAddress(from), port: 0 });
+        assert.equal(option(libc, fd), 0);
         assert.ok(
           sendDatagram(libc, fd, { address: parseAddress(to), port: 4789 }, tunnelled(ourVni)),
         );

@@ -1,24 +1,28 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
 import type { ApplyFailure } from '../../dataplane/apply-failure.ts';
 import type { Conntrack } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
-import { routeTables } from '../../dataplane/netlink/route.ts';
+import { birdProtocol, routeTables } from '../../dataplane/netlink/route.ts';
 import type { Routes } from '../../dataplane/routes/routes.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
-import { cidrFamily, hostCidr, type Cidr } from '../../ip/cidr.ts';
+import { cidrFamily, cidrOf, hostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import { briefTypeOf, type BriefBlock } from '../../model/briefs.ts';
+import { bgpIsOff, type BgpState } from '../../routing/bgp/bgp-state.ts';
 import { BlockRoutes, type BlockRoute, type PeerReach } from '../../routing/block-routes.ts';
 import { ReusedAddresses } from '../../routing/reused-addresses.ts';
-import { vxlanDevices } from '../../routing/peers.ts';
+import { tunnelBy, tunnelSettings } from '../../routing/tunnels.ts';
+import { FelixConfigurations } from '../felix-configurations.ts';
 import type { HostEvent, Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 
-type BlockRoutesKind = 'IPPool' | 'Node' | 'Block4' | 'Block6';
+type BlockRoutesKind = 'IPPool' | 'Node' | 'Block4' | 'Block6' | 'FelixConfiguration';
 
 interface BlockRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
   readonly kernel: {
     readonly routes: Pick<Routes, 'setDesired' | 'deleteDesired'>;
     readonly addresses: Pick<HostAddresses, 'linkOf'>;
+    readonly birdRoutes: () => Iterable<Cidr>;
     readonly conntrack: Pick<Conntrack, 'flush'>;
   };
 }
@@ -26,17 +30,25 @@ interface BlockRoutesDeps extends Pick<ManagerDeps, 'node' | 'families'> {
 /**
  * Routes to the containers of other hosts. A route through a tunnel waits for the tunnel's interface. A direct route
  * leaves by the interface that has this host's address; without it, there is none.
+ *
+ * With BGP, the plain direct routes are left to BIRD: each goes when BIRD has a route to its destination, which has a
+ * higher metric and so takes over at that moment, and all go when BGP has settled. They come back when BGP is off, and
+ * while no session is established.
  */
 export class BlockRoutesManager implements Manager<BlockRoutesKind> {
   readonly name = 'routes to other hosts';
-  readonly kinds = ['IPPool', 'Node', 'Block4', 'Block6'] as const;
+  readonly kinds = ['IPPool', 'Node', 'Block4', 'Block6', 'FelixConfiguration'] as const;
   readonly #node: string;
   readonly #families: readonly IpFamily[];
   readonly #kernel: BlockRoutesDeps['kernel'];
+  readonly #configurations: FelixConfigurations;
   readonly #plan: BlockRoutes;
   readonly #reused: ReusedAddresses;
   /** The interfaces with this host's addresses. */
   readonly #uplinks = new Map<IpFamily, string>();
+  /** Destinations to which BIRD has a route in the kernel. */
+  #birds: Set<Cidr> | undefined;
+  #bgp = bgpIsOff;
   /** Whether to find the interfaces again. */
   #mustFind = true;
 
@@ -44,6 +56,7 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     this.#node = node;
     this.#families = families;
     this.#kernel = kernel;
+    this.#configurations = new FelixConfigurations(node);
     this.#reused = new ReusedAddresses(node);
     this.#plan = new BlockRoutes(node, {
       setDesired: (route) => this.#setDesired(route),
@@ -58,6 +71,9 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     } else if (change.kind === 'Node') {
       this.#plan.setNode(id, change.now?.value);
       if (id === this.#node) this.#mustFind = true;
+    } else if (change.kind === 'FelixConfiguration') {
+      if (!this.#configurations.take(change)) return;
+      this.#plan.setAllowed(tunnelSettings(...this.#configurations.both).isAllowed);
     } else {
       const block = change.now?.value;
       this.#setBlock(id, block && briefTypeOf.Block4.of(block));
@@ -68,14 +84,25 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     if (change.kind !== 'WorkloadEndpoint') this.#setBlock(change.id, change.brief);
   }
 
+  /** Sets what BGP does; returns whether there may be something to write. */
+  setBgp(bgp: BgpState): boolean {
+    if (isDeepStrictEqual(bgp, this.#bgp)) return false;
+    this.#bgp = bgp;
+    this.#birds = bgp.isOn ? new Set(this.#kernel.birdRoutes()) : undefined;
+    for (const route of this.#plan.routes) if (isPlain(route)) this.#setDesired(route);
+    return true;
+  }
+
   onEvent(event: HostEvent): boolean {
-    if (!this.#concernsUplinks(event)) return false;
+    const isOfBird = this.#followBird(event);
+    if (!this.#concernsUplinks(event)) return isOfBird;
     this.#mustFind = true;
     return true;
   }
 
   resync(): void {
     this.#mustFind = true;
+    if (this.#birds !== undefined) this.#birds = new Set(this.#kernel.birdRoutes());
   }
 
   apply(phase: Phase): void {
@@ -104,7 +131,26 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
 
   /** Returns how the other hosts are reached, by IP pool. */
   reaches(): readonly PeerReach[] {
-    return this.#plan.reaches();
+    const isReached = this.#reachedByBird();
+    return this.#plan.reaches().map((one): PeerReach => {
+      const { peer, pool, reach } = one;
+      if (reach.by !== 'none' || reach.isRoutable !== true || !this.#bgp.hasRouter) return one;
+      const isOfBgp = this.#plan.destinationsOf(peer, pool).every(isReached);
+      return isOfBgp ? { peer, pool, reach: { by: 'bgp' } } : one;
+    });
+  }
+
+  /** Returns a test whether BIRD has a route to a network, other than the default route. */
+  #reachedByBird(): (destination: Cidr) => boolean {
+    const birds = this.#birds ?? new Set<Cidr>();
+    const lengths = new Set([...birds].map((net) => splitCidr(net).prefixLength));
+    lengths.delete(0);
+    return (destination) => {
+      const { address, prefixLength } = splitCidr(destination);
+      return [...lengths].some(
+        (length) => length <= prefixLength && birds.has(cidrOf(address, length)),
+      );
+    };
   }
 
   #setBlock(id: string, block: BriefBlock | undefined): void {
@@ -136,18 +182,36 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
   }
 
   #findUplinks(): void {
+    let isChanged = false;
     for (const family of this.#families) {
       const address = this.#ownAddress(family);
       const name = address === undefined ? undefined : this.#kernel.addresses.linkOf(address)?.name;
       if (name === this.#uplinks.get(family)) continue;
       if (name === undefined) this.#uplinks.delete(family);
       else this.#uplinks.set(family, name);
-      for (const route of this.#plan.routes) {
-        const isAffected = route.by === 'direct' && cidrFamily(route.destination) === family;
-        if (isAffected) this.#setDesired(route);
-      }
+      isChanged = true;
     }
+    if (isChanged) for (const route of this.#plan.routes) this.#setDesired(route);
     this.#mustFind = false;
+  }
+
+  /** Follows BIRD's routes in the kernel; returns whether there may be something to write. */
+  #followBird(event: HostEvent): boolean {
+    if (this.#birds === undefined) return false;
+    if (event.kind !== 'routeMade' && event.kind !== 'routeGone') return false;
+    const { protocol, table, destination } = event.route;
+    if (protocol !== birdProtocol || table !== routeTables.main) return false;
+    if (event.kind === 'routeMade') this.#birds.add(destination);
+    else this.#birds.delete(destination);
+    const route = this.#plan.routeTo(destination);
+    if (route === undefined || !isPlain(route)) return false;
+    this.#setDesired(route);
+    return true;
+  }
+
+  #isLeftToBgp(route: BlockRoute): boolean {
+    if (!this.#bgp.isOn || !isPlain(route)) return false;
+    return this.#bgp.isSettled || this.#birds?.has(route.destination) === true;
   }
 
   #ownAddress(family: IpFamily): IpAddress | undefined {
@@ -160,7 +224,9 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     if (!this.#families.includes(family)) return;
     const { routes } = this.#kernel;
     if (route.by === 'blackhole') return routes.setDesired({ kind: 'block', destination });
-    const name = route.by === 'vxlan' ? vxlanDevices[family] : this.#uplinks.get(family);
+    if (this.#isLeftToBgp(route)) return this.#deleteDesired(destination);
+    const name =
+      route.by === 'direct' ? this.#uplinks.get(family) : tunnelBy(route.by, family)?.device;
     if (name === undefined) return this.#deleteDesired(destination);
     const via = { interface: name, gateway: route.gateway };
     routes.setDesired({ kind: 'block', destination, via });
@@ -170,4 +236,8 @@ export class BlockRoutesManager implements Manager<BlockRoutesKind> {
     if (!this.#families.includes(cidrFamily(destination))) return;
     this.#kernel.routes.deleteDesired({ kind: 'block', destination });
   }
+}
+
+function isPlain(route: BlockRoute): boolean {
+  return route.by === 'direct' && route.isPlain;
 }

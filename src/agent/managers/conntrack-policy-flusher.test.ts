@@ -5,7 +5,8 @@ import { parseAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
 import type { PolicyRule } from '../../model/policy-rule.ts';
 import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
-import { compileProfile } from '../../profiles/compile/compiled-profile.ts';
+import { compileProfile } from '../../profiles/compile/compiled-policy.ts';
+import { stackOf } from '../../profiles/compile/stack.ts';
 import { ConntrackPolicyFlusher } from './conntrack-policy-flusher.ts';
 
 const publishedMark = 0x20;
@@ -72,7 +73,8 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
       },
     },
     {
-      compiled: (_, name) =>
+      stackOf: ({ spec }) => stackOf([], spec.profiles ?? []),
+      compiled: (_, { name }) =>
         compileProfile(
           name,
           ingress && {

@@ -12,18 +12,17 @@ import {
 } from '../../model/kinds/workload-endpoint.ts';
 import { evaluateStack, type Packet } from '../../profiles/evaluate/evaluate.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import type { PolicyId } from '../../ruleset/policy.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
 import { localEndpoint } from './local-endpoint.ts';
+import { policyKinds, type PolicyKind } from './policy.ts';
 
-type ConntrackPolicyFlusherKind =
-  | 'Profile'
-  | 'NetworkSet'
-  | 'GlobalNetworkSet'
-  | 'WorkloadEndpoint';
-
-type JudgingEngine = Pick<PolicyEngine, 'compiled' | 'selectorContains' | 'hasNamedPort'>;
+type JudgingEngine = Pick<
+  PolicyEngine,
+  'stackOf' | 'compiled' | 'selectorContains' | 'hasNamedPort'
+>;
 
 interface ConntrackPolicyFlusherDeps extends Pick<
   ManagerDeps,
@@ -42,9 +41,9 @@ interface ConntrackPolicyFlusherDeps extends Pick<
  * removed the rules. Otherwise they would continue, because the kernel evaluates the rules only for the first packet
  * of a connection.
  */
-export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKind> {
+export class ConntrackPolicyFlusher implements Manager<PolicyKind> {
   readonly name = 'end of flows that no rule allows';
-  readonly kinds = ['Profile', 'NetworkSet', 'GlobalNetworkSet', 'WorkloadEndpoint'] as const;
+  readonly kinds = policyKinds;
   readonly #node: string;
   readonly #kernel: ConntrackPolicyFlusherDeps['kernel'];
   #losses = 0;
@@ -65,7 +64,7 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
     this.#families = deps.families;
   }
 
-  onChange(change: EntryChange<ConntrackPolicyFlusherKind>): void {
+  onChange(change: EntryChange<PolicyKind>): void {
     if (change.kind === 'WorkloadEndpoint') {
       this.setEndpoint(change.before?.value, localEndpoint(this.#node, change));
     } else if (this.#endsForbidden) {
@@ -147,10 +146,12 @@ export class ConntrackPolicyFlusher implements Manager<ConntrackPolicyFlusherKin
   }
 
   #accepts(endpoint: WorkloadEndpoint, direction: 'ingress' | 'egress', packet: Packet): boolean {
-    const profiles = endpoint.spec.profiles ?? [];
     const family = familyOf(packet.source);
-    const compiled = profiles.map((name) => this.#engine.compiled(family, name));
-    const { isAllowed } = evaluateStack(compiled, direction, {
+    const judged = {
+      stack: this.#engine.stackOf(endpoint),
+      compiled: (id: PolicyId) => this.#engine.compiled(family, id),
+    };
+    const { isAllowed } = evaluateStack(judged, direction, {
       packet,
       isMember: (selector, address) =>
         this.#engine.selectorContains(selectorId(selector), hostCidr(address)),

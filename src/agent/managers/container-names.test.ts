@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import packet from 'dns-packet';
 import type { EntryChange } from '../../cache/mirror.ts';
 import type { Stored } from '../../cache/view.ts';
@@ -52,6 +53,11 @@ class Lab {
   readonly ended: string[] = [];
   readonly floods = new Map<string, () => void>();
   opened = 0;
+  readonly domains = {
+    hasDomains: false,
+    respond: (): Promise<Buffer | undefined> | undefined => undefined,
+    onFirst: (): void => undefined,
+  };
   readonly #briefs = new Map<string, Stored<BriefEndpoint>>();
   readonly names: ContainerNames;
 
@@ -61,6 +67,7 @@ class Lab {
       node: 'here',
       resolvesNames,
       log: { error: silent, warn: silent, info: silent, debug: silent },
+      domains: this.domains,
       mirror: {
         cachedInBrief: () => this.#briefs,
       },
@@ -118,17 +125,17 @@ class Lab {
     this.names.apply('routes');
   }
 
-  linkIsUp(name: string): void {
+  linkIsUp(name: string, { hasCarrier = true, isGone = false } = {}): void {
     this.names.onEvent({
       kind: 'link',
-      isGone: false,
+      isGone,
       link: {
         index: 1,
         name,
         mac: 'ee:ee:ee:ee:ee:ee',
         mtuBytes: 1500,
         isUp: true,
-        hasCarrier: true,
+        hasCarrier,
         leadsOut: true,
       },
     });
@@ -138,6 +145,7 @@ class Lab {
     const answer = this.served.get(sandbox) ?? assert.fail(`${sandbox} is not served`);
     const query = packet.encode({ type: 'query', id: 1, questions: [{ name, type: 'A' }] });
     const response = answer(query, 'udp');
+    if (response instanceof Promise) return ['later'];
     return (
       response &&
       packet.decode(response).answers?.map((one) => (one.type === 'A' ? one.data : one.type))
@@ -156,6 +164,7 @@ test('queries of a container are received from when another host is on one of it
   lab.local('app', endpoint('app', { sandbox: 'ns1' }));
   assert.equal(lab.served.size, 0, 'on a single host, Docker alone responds');
   lab.remote('far', endpoint('far', { node: 'there', network: 'other' }));
+  lab.names.onBrief({ kind: 'Block4', id: '10-0-0-0-26', brief: undefined });
   assert.equal(lab.served.size, 0);
   lab.remote('api', endpoint('api', { node: 'there', address: '10.0.0.9' }));
   assert.deepEqual(lab.ask('ns1', 'api'), ['10.0.0.9']);
@@ -203,6 +212,10 @@ test('where the namespace appears after Join, it is served as soon as its interf
   assert.equal(lab.served.size, 0);
   assert.deepEqual(lab.names.checks(), []);
   lab.missing.delete('ns1');
+  lab.linkIsUp('caliother');
+  lab.linkIsUp('caliapp', { hasCarrier: false });
+  lab.linkIsUp('caliapp', { isGone: true });
+  assert.equal(lab.served.size, 0);
   lab.linkIsUp('caliapp');
   assert.ok(lab.served.has('ns1'));
   const { opened } = lab;
@@ -236,15 +249,75 @@ test('a container that cannot be served is reported, does not stop others, and i
   assert.deepEqual(lab.names.checks(), []);
 });
 
-test('a container that sends too many queries is left to Docker for some time', () => {
+test('containers that cannot be served, or send too many queries, are left to Docker for 30 seconds', () => {
+  mock.timers.enable({ apis: ['Date'], now: 1_000_000 });
+  try {
+    const lab = new Lab();
+    lab.network('n1', 'web');
+    lab.remote('api', endpoint('api', { node: 'there' }));
+    lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+    lab.broken.add('ns2');
+    lab.local('db', endpoint('db', { sandbox: 'ns2' }));
+    lab.floods.get('ns1')?.();
+    assert.ok(!lab.served.has('ns1'));
+    const [check] = lab.names.checks();
+    assert.match(check?.detail ?? '', /^container endpoint db and 1 more cannot resolve/);
+    lab.broken.clear();
+    mock.timers.setTime(1_029_999);
+    assert.equal(lab.names.poll(), false);
+    assert.equal(lab.served.size, 0);
+    mock.timers.setTime(1_030_000);
+    lab.names.poll();
+    assert.deepEqual([...lab.served.keys()].toSorted(), ['ns1', 'ns2']);
+    assert.deepEqual(lab.names.checks(), []);
+    const { opened } = lab;
+    lab.names.poll();
+    assert.equal(lab.opened, opened);
+    lab.floods.get('ns1')?.();
+    assert.match(
+      lab.names.checks()[0]?.detail ?? '',
+      /^container endpoint app cannot resolve .* DNS queries in a second$/,
+    );
+    lab.local('app', undefined);
+    assert.deepEqual(lab.names.checks(), [], 'it is gone');
+  } finally {
+    mock.timers.reset();
+  }
+});
+
+test('many containers are served in steps, with other work between them', async () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  const count = 40;
+  for (let n = 0; n < count; n++) lab.local(`c${n}`, endpoint(`c${n}`, { sandbox: `ns${n}` }));
+  lab.remote('api', endpoint('api', { node: 'there' }));
+  assert.ok(lab.served.size > 0 && lab.served.size <= count / 2, `${lab.served.size}`);
+  for (let turn = 0; turn < count && lab.served.size < count; turn++) await nextTurn();
+  assert.equal(lab.served.size, count);
+  assert.equal(lab.opened, count, 'each once');
+});
+
+test('a network that is renamed has the names of its new name only', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.remote('api', endpoint('api', { node: 'there', address: '10.0.0.9' }));
+  lab.remote('far', endpoint('far', { node: 'there', network: 'shop', address: '10.0.0.8' }));
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.deepEqual(lab.ask('ns1', 'api'), ['10.0.0.9']);
+  lab.network('n1', 'shop');
+  assert.equal(lab.ask('ns1', 'api'), undefined);
+  lab.local('app', endpoint('app', { sandbox: 'ns1', network: 'shop' }));
+  assert.deepEqual(lab.ask('ns1', 'far'), ['10.0.0.8']);
+});
+
+test('a query that cannot be decoded is left to Docker', () => {
   const lab = new Lab();
   lab.network('n1', 'web');
   lab.remote('api', endpoint('api', { node: 'there' }));
   lab.local('app', endpoint('app', { sandbox: 'ns1' }));
-  lab.floods.get('ns1')?.();
-  lab.names.poll();
-  assert.ok(!lab.served.has('ns1'));
-  assert.match(lab.names.checks()[0]?.detail ?? '', /DNS queries in a second/);
+  for (const query of [Buffer.alloc(0), Buffer.from('no query'), Buffer.alloc(600, 0xc0)]) {
+    assert.equal(lab.served.get('ns1')?.(query, 'udp'), undefined);
+  }
 });
 
 test('when the daemon stops, queries reach Docker again, and those that were received are still answered', () => {
@@ -263,4 +336,18 @@ test('without the setting, no container is served', () => {
   lab.remote('api', endpoint('api', { node: 'there' }));
   lab.local('app', endpoint('app', { sandbox: 'ns1' }));
   assert.equal(lab.opened, 0);
+});
+
+test('queries of all containers are received from when a network set has domain names, which are answered later', () => {
+  const lab = new Lab();
+  lab.network('n1', 'web');
+  lab.local('app', endpoint('app', { sandbox: 'ns1' }));
+  assert.equal(lab.served.size, 0);
+  lab.domains.hasDomains = true;
+  lab.domains.onFirst();
+  lab.names.apply('routes');
+  assert.deepEqual([...lab.served.keys()], ['ns1']);
+  assert.equal(lab.ask('ns1', 'api.example.com'), undefined, 'of no network set');
+  lab.domains.respond = () => Promise.resolve(undefined);
+  assert.deepEqual(lab.ask('ns1', 'api.example.com'), ['later']);
 });

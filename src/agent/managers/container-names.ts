@@ -1,6 +1,10 @@
 import type { BriefChange, EntryChange } from '../../cache/mirror.ts';
 import type { Stored } from '../../cache/view.ts';
-import { maxQueriesPerSecond, type ServedContainer } from '../../dataplane/container-dns.ts';
+import {
+  maxQueriesPerSecond,
+  type AnswerDns,
+  type ServedContainer,
+} from '../../dataplane/container-dns.ts';
 import { describe } from '../../errors/error.ts';
 import { briefEndpoint, type BriefEndpoint } from '../../model/briefs.ts';
 import { IdsByKey } from '../../model/ids-by-key.ts';
@@ -17,6 +21,7 @@ import type { Check } from '../../telemetry/status-report.ts';
 import type { Kernel } from '../kernel.ts';
 import type { HostEvent, Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
+import type { DomainSets } from './domain-sets.ts';
 import { localEndpoint } from './local-endpoint.ts';
 import { localNetwork } from './local-network.ts';
 
@@ -29,6 +34,7 @@ export interface ContainerNamesDeps extends Pick<ManagerDeps, 'node' | 'log' | '
     ) => ReadonlyMap<string, Stored<BriefEndpoint>>;
   };
   readonly kernel: Pick<Kernel, 'openContainerDns'>;
+  readonly domains: Pick<DomainSets, 'hasDomains' | 'respond' | 'onFirst'>;
 }
 
 /** Time between attempts for a container whose queries cannot be received. */
@@ -38,7 +44,8 @@ const maxPerStep = 16;
 
 /**
  * Names of containers on other hosts. Docker's name server knows only its own host, so DNS queries of a container are
- * received here once another host has a container on one of its networks, and all others are forwarded to Docker. A
+ * received here once another host has a container on one of its networks, or a network set has domain names, and all
+ * others are forwarded to Docker. A
  * container is served until it leaves its last network.
  */
 export class ContainerNames implements Manager<ContainerNamesKind> {
@@ -62,6 +69,7 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
   constructor(deps: ContainerNamesDeps) {
     this.#deps = deps;
     this.#index = new NameIndex(deps.node);
+    deps.domains.onFirst = () => this.resync();
   }
 
   onChange(change: EntryChange<ContainerNamesKind>): void {
@@ -200,7 +208,8 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
     if (served !== undefined && isHere && served.isCurrent()) return;
     served?.close();
     this.#served.delete(sandbox);
-    const isNeeded = this.#networksOf(sandbox).some((network) => this.#index.hasRemote(network));
+    const hasRemote = this.#networksOf(sandbox).some((network) => this.#index.hasRemote(network));
+    const isNeeded = isHere && (hasRemote || this.#deps.domains.hasDomains);
     if (!isNeeded) return void this.#failed.delete(sandbox);
     try {
       const opened = this.#deps.kernel.openContainerDns(
@@ -216,10 +225,12 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
   }
 
   /** A query that cannot be answered is left to Docker, whatever is in it. */
-  #respond(sandbox: string, query: Buffer, transport: 'udp' | 'tcp'): Buffer | undefined {
-    const asker = { node: this.#deps.node, networks: this.#networksOf(sandbox) };
+  #respond(sandbox: string, query: Buffer, transport: 'udp' | 'tcp'): ReturnType<AnswerDns> {
+    const { node, domains } = this.#deps;
+    const asker = { node, networks: this.#networksOf(sandbox) };
     try {
-      return respond(this.#index, asker, { query, transport, random: Math.random });
+      const response = respond(this.#index, asker, { query, transport, random: Math.random });
+      return response ?? domains.respond(query, transport);
     } catch (error) {
       this.#deps.log.error('DNS query failed', { why: describe(error) });
       return undefined;

@@ -19,14 +19,20 @@ class Lab {
           setDesired: (route) =>
             this.wanted.set(
               `${route.kind} ${route.destination}`,
-              route.kind === 'endpoint' ? route.interface : '',
+              route.kind === 'endpoint'
+                ? route.interface
+                : route.kind === 'prefix'
+                  ? `${route.interface} via ${route.gateway}`
+                  : '',
             ),
           deleteDesired: ({ kind, destination }) => this.wanted.delete(`${kind} ${destination}`),
           setDesiredAddress: ({ interface: name, address }) =>
             this.wanted.set(`address ${address} ${name}`, ''),
           deleteDesiredAddress: ({ interface: name, address }) =>
             this.wanted.delete(`address ${address} ${name}`),
-          has: (destination, name) => this.wanted.get(`endpoint ${destination}`) === name,
+          has: (destination, name) =>
+            this.wanted.get(`endpoint ${destination}`) === name ||
+            this.wanted.get(`prefix ${destination}`)?.startsWith(`${name} `) === true,
         },
       },
     });
@@ -50,7 +56,12 @@ class Lab {
 function endpoint(
   id: string,
   networks: readonly string[],
-  more: { readonly node?: string; readonly interface?: string; readonly network?: string } = {},
+  more: {
+    readonly node?: string;
+    readonly interface?: string;
+    readonly network?: string;
+    readonly prefixes?: readonly string[];
+  } = {},
 ): WorkloadEndpoint {
   return {
     kind: 'WorkloadEndpoint',
@@ -65,6 +76,9 @@ function endpoint(
       endpoint: id,
       interfaceName: more.interface ?? `cali${id}`,
       ipNetworks: networks.map(parseNet),
+      ...(more.prefixes === undefined
+        ? {}
+        : { allowSpoofedSourcePrefixes: more.prefixes.map(parseNet) }),
     },
   };
 }
@@ -104,6 +118,9 @@ test("a route to each address of this host's endpoints and the next hops of its 
   assert.ok(lab.routes.isRouted(endpoint('a', ['10.0.0.1/32', 'fd00::1/128'])));
   assert.ok(!lab.routes.isRouted(endpoint('a', ['10.0.0.1/32', '10.0.0.9/32'])));
   assert.ok(!lab.routes.isRouted(endpoint('a', ['10.0.0.1/32'], { interface: 'cali9' })));
+  // A network of a swarm has the same ID on all hosts.
+  lab.tellNetwork('there/n1', undefined);
+  assert.ok('local 169.254.7.7/32' in lab.state());
   // A changed endpoint keeps none of its previous routes.
   lab.tellEndpoint('a', endpoint('a', ['10.0.0.7/32'], { interface: 'calix' }));
   lab.tellEndpoint('c', endpoint('c', ['10.0.0.3/32'], { node: 'there' }));
@@ -173,4 +190,34 @@ test('a family that this host does not use has no routes, and none is missing', 
   assert.deepEqual(lab.state(), { 'endpoint 10.0.0.1/32': 'calia' });
   assert.deepEqual(lab.routes.failures(), []);
   assert.ok(lab.routes.isRouted(endpoint('a', ['10.0.0.1/32', 'fd00::1/128'])));
+});
+
+test("a prefix behind a container is routed through the container's address of the family, as long as it has both", () => {
+  const lab = new Lab();
+  const prefixes = ['10.8.0.0/24', 'fd08::/64'];
+  const both = endpoint('a', ['10.0.0.1/32', 'fd00::1/128'], { prefixes });
+  lab.tellEndpoint('a', both);
+  const routes = () =>
+    Object.fromEntries(Object.entries(lab.state()).filter(([key]) => key.startsWith('prefix')));
+  assert.deepEqual(routes(), {
+    'prefix 10.8.0.0/24': 'calia via 10.0.0.1',
+    'prefix fd08::/64': 'calia via fd00::1',
+  });
+  assert.ok(lab.routes.isRouted(both));
+  const more = endpoint('a', ['10.0.0.1/32'], { prefixes: [...prefixes, '10.9.0.0/24'] });
+  assert.ok(!lab.routes.isRouted(more));
+  lab.tellEndpoint('b', endpoint('b', ['10.0.0.2/32'], { prefixes: ['10.8.0.0/24'] }));
+  lab.tellEndpoint('a', endpoint('a', ['10.0.0.1/32'], { prefixes }));
+  assert.deepEqual(routes(), { 'prefix 10.8.0.0/24': 'calia via 10.0.0.1' });
+  lab.tellEndpoint('a', endpoint('a', ['10.0.0.1/32', 'fd00::1/128'], { prefixes: ['fd08::/64'] }));
+  assert.deepEqual(routes(), {
+    'prefix 10.8.0.0/24': 'calib via 10.0.0.2',
+    'prefix fd08::/64': 'calia via fd00::1',
+  });
+  lab.tellEndpoint('a', undefined);
+  lab.tellEndpoint('b', undefined);
+  assert.deepEqual(lab.state(), {});
+  const only4 = new Lab([4]);
+  only4.tellEndpoint('a', both);
+  assert.deepEqual(Object.keys(only4.state()), ['endpoint 10.0.0.1/32', 'prefix 10.8.0.0/24']);
 });

@@ -4,9 +4,10 @@ import fc from 'fast-check';
 import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
 import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { profileTags } from '../../model/kinds/profile.ts';
+import { judged } from '../../profiles/evaluate/evaluate.fixture.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { evaluateStack, type Membership } from '../../profiles/evaluate/evaluate.ts';
-import { compileProfile, type CompiledProfile } from '../../profiles/compile/compiled-profile.ts';
+import { compileProfile, type CompiledPolicy } from '../../profiles/compile/compiled-policy.ts';
 
 const outside = parseAddress('198.51.100.1');
 const isInternal = (network: string) => network.startsWith('inner');
@@ -18,7 +19,7 @@ const someNetworks = fc.uniqueArray(
 interface Endpoint {
   readonly network: string;
   readonly address: IpAddress;
-  readonly profiles: readonly CompiledProfile[];
+  readonly profiles: readonly CompiledPolicy[];
   readonly labels: ReadonlyMap<string, string>;
 }
 
@@ -55,7 +56,8 @@ function verdicts(endpoints: readonly Endpoint[]) {
     const ports = { sourcePort: 1, destinationPort: 2 };
     const packet = { source: source.address, destination, protocol: 6, ...ports };
     const passes = (direction: 'ingress' | 'egress', { profiles }: Endpoint) =>
-      evaluateStack(profiles, direction, { packet, isMember, hasNamedPort: () => false }).isAllowed;
+      evaluateStack(judged(profiles), direction, { packet, isMember, hasNamedPort: () => false })
+        .isAllowed;
     return passes('egress', sender) && (typeof to === 'string' || passes('ingress', to));
   };
 }

@@ -51,10 +51,11 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
 
   /** A disabled pool still counts as internal: traffic to its addresses is not masqueraded. */
   setPool(name: string, pool: IpPool | undefined): void {
-    const family = pool === undefined ? undefined : cidrFamily(pool.spec.cidr);
-    const isUsed = family !== undefined && this.#families.includes(family);
-    if (pool === undefined || !isUsed) return this.#members.set(`pool ${name}`, []);
+    if (pool === undefined || !this.#families.includes(cidrFamily(pool.spec.cidr))) {
+      return this.#members.set(`pool ${name}`, []);
+    }
     const { cidr, natOutgoing } = pool.spec;
+    const family = cidrFamily(cidr);
     this.#members.set(`pool ${name}`, [
       [natSets.allPools(family), cidr],
       ...(natOutgoing === true ? [[natSets.masqueradedPools(family), cidr] as const] : []),
@@ -63,11 +64,11 @@ export class NatMembers implements Manager<'IPPool' | 'WorkloadEndpoint'> {
 
   setEndpoint(id: string, endpoint: WorkloadEndpoint | undefined): void {
     const wish = endpoint?.metadata.annotations?.[endpointAnnotations.natOutgoing];
-    const networks = wish === undefined ? [] : (endpoint?.spec.ipNetworks ?? []);
+    const networks = endpoint?.spec.ipNetworks ?? [];
     this.#members.set(
       `endpoint ${id}`,
       networks
-        .filter((network) => this.#families.includes(cidrFamily(network)))
+        .filter((one) => wish !== undefined && this.#families.includes(cidrFamily(one)))
         .map((network) => {
           const family = cidrFamily(network);
           const set = wish === 'true' ? natSets.masqueradedEndpoints : natSets.plainEndpoints;

@@ -32,6 +32,7 @@ test('a port reserved on an address that the host has lost is reported; on all a
       addresses: {
         ofInterfaces: () => new Set(),
         answeredFor: () => [parseCidr('127.0.0.0/8'), parseCidr('192.0.2.1/32')],
+        byInterface: () => [],
         linkOf: () => undefined,
       },
       conntrack: { flush: () => 0 },
@@ -67,6 +68,7 @@ class Lab {
   readonly held = new Set<string>();
   readonly taken = new Set<string>();
   readonly warnings: unknown[] = [];
+  readonly undelivered = new Map<number, number>();
   readonly ports: PublishedPorts;
 
   constructor(families: readonly (4 | 6)[] = [4, 6]) {
@@ -85,7 +87,7 @@ class Lab {
           return 0;
         },
         release: (owner, binding) => void this.held.delete(key(owner, binding)),
-        undeliveredAt: () => 0,
+        undeliveredAt: ({ port }) => this.undelivered.get(port) ?? 0,
       },
       log: {
         error: () => 0,
@@ -224,6 +226,9 @@ test('UDP flows whose NAT changed are flushed: to the port, and to the container
     [],
     'TCP ends by itself',
   );
+  const sctp = { protocol: 'SCTP' as const };
+  await lab.remove('e1');
+  assert.deepEqual(await ended(() => lab.publish('e1', [['192.0.2.1', 53]], sctp)), [4, 7]);
 });
 
 test('a port that cannot be reserved is reported and logged once; its rules are programmed', async () => {
@@ -240,4 +245,47 @@ test('a port that cannot be reserved is reported and logged once; its rules are 
   await lab.remove('e2');
   await lab.remove('e1');
   assert.deepEqual(lab.ports.problems(), []);
+});
+
+test('a port that is no longer published is not reported when its reservation fails late', async () => {
+  const lab = new Lab([4]);
+  lab.taken.add('0.0.0.0 8080');
+  const failing = lab.publish('e1', [['0.0.0.0', 8080]]);
+  const changed = lab.publish('e1', [['0.0.0.0', 8081]]);
+  await Promise.all([failing, changed]);
+  await setImmediate();
+  assert.deepEqual([lab.ports.problems(), lab.warnings], [[], []]);
+  assert.deepEqual(lab.bindings(), ['e1 TCP 0.0.0.0 8081']);
+});
+
+test('a port on an address whose family the container lacks gets no rule; undelivered UDP datagrams are counted', async () => {
+  const lab = new Lab([4]);
+  const rules = () => [...lab.kernel.chains.values()].filter((text) => text.includes('10.65.0.1'));
+  const round = async () => {
+    const signal = AbortSignal.timeout(600_000);
+    for (const driver of lab.kernel.all) await driver.apply('tables', signal);
+    return rules().join();
+  };
+  await lab.publish('e1', [
+    ['::', 8083],
+    ['::1', 8084],
+  ]);
+  assert.equal(await round(), '');
+  await lab.publish('e1', [['192.0.2.1', 8085]]);
+  assert.match(await round(), /8085/);
+  lab.undelivered.set(53, 7);
+  await lab.publish('e2', [['0.0.0.0', 53]]);
+  assert.deepEqual(lab.ports.undelivered(), []);
+  await lab.publish(
+    'e3',
+    [
+      ['0.0.0.0', 53],
+      ['0.0.0.0', 54],
+    ],
+    { protocol: 'UDP' },
+  );
+  assert.deepEqual(
+    lab.ports.undelivered().map(({ id, port, packets }) => [id, port.port, packets]),
+    [['e3', 53, 7]],
+  );
 });

@@ -164,6 +164,12 @@ test('peers of a network without a subnet are all enabled pools of the family at
     'fd65::1 via fe80::1 to fd65::/48',
     'plain',
   ]);
+  const { nextHop6: _, ...only4 } = networkOf('n', ['0.0.0.0/0']);
+  lab.network('here/n', only4);
+  lab.paths.resync();
+  assert.deepEqual(await lab.state(), ['10.65.0.1 via 169.254.1.1 to 10.65.0.0/16', 'plain']);
+  lab.network('here/n', networkOf('n', ['0.0.0.0/0', '::/0']));
+  lab.paths.resync();
   lab.pool('two', poolOf('10.67.0.0/16'));
   assert.equal((await lab.state())[0], '10.65.0.1 via 169.254.1.1 to 10.65.0.0/16,10.67.0.0/16');
   lab.pool('one', undefined);

@@ -78,6 +78,7 @@ class Wishes {
         addresses: {
           ofInterfaces: () => new Set(),
           answeredFor: () => [],
+          byInterface: () => [],
           linkOf: () => undefined,
         },
         conntrack: { flush: () => 0 },

@@ -6,7 +6,6 @@ import { looseWork } from '../../async/supervise.fixture.ts';
 import { emptyDocker } from '../../driver/docker/docker-api.fixture.ts';
 import type { DockerApi } from '../../driver/docker/docker-api.ts';
 import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
-import { endpointEntryId } from '../../driver/endpoints/endpoint-record.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { isolationProfile, networkProfile } from '../../driver/networks/network-profile.ts';
 import { parseCidr } from '../../ip/cidr.ts';
@@ -16,6 +15,8 @@ import { LastAddresses } from '../../ipam/docker/last-addresses.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
 import { reclaimLeaks } from './reclaim-leaks.ts';
+import { endpointEntryId } from '../../model/kinds/workload-endpoint.ts';
+import { defaultNamespace } from '../../model/namespaces.ts';
 
 const never = AbortSignal.timeout(600_000);
 const pool: IpPool = {
@@ -44,8 +45,10 @@ async function withHosts(
     readonly held: () => readonly string[];
     /** Runs that many more checks. */
     readonly looks: (count: number) => Promise<void>;
+    readonly work: Work;
   }) => Promise<void>,
 ): Promise<void> {
+  const work = looseWork();
   await using store = await openMirroredStore();
   const { mirror, writer } = store;
   const local = indexLocalEndpoints(mirror, 'a');
@@ -59,7 +62,7 @@ async function withHosts(
         const address = id === present ? '10.0.0.1' : '10.0.0.2';
         draft.put(
           'WorkloadEndpoint',
-          endpointEntryId(node, id),
+          endpointEntryId(node, id, defaultNamespace),
           plainEndpoint(network, id, address),
         );
       }
@@ -121,9 +124,10 @@ async function withHosts(
       docker,
       local,
       log: { error: silent, warn: silent, info: silent, debug: silent },
-      work: looseWork(),
+      work,
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
-      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      removeEndpoint: (id) =>
+        remove('WorkloadEndpoint', endpointEntryId('a', id, defaultNamespace)),
       orphanedVeths: () => [],
       removeVeth: () => undefined,
       intervalMs: 5,
@@ -151,7 +155,7 @@ async function withHosts(
       const isOver = () => asked > until;
       while (!isOver()) await new Promise((resolve) => setTimeout(resolve, 2));
     };
-    await use({ left, held, looks });
+    await use({ left, held, looks, work });
   } finally {
     stop.abort();
     await collecting;
@@ -198,9 +202,10 @@ test('a container that is paused, restarting or created keeps its endpoint; an e
 
 test('an engine that is unavailable, or another engine, proves nothing', () => {
   const engine = { hangs: true, isAlwaysAnother: false };
-  return withHosts(engine, async ({ left, looks }) => {
+  return withHosts(engine, async ({ left, looks, work }) => {
     await looks(5);
     assert.deepEqual(left().toSorted(), all.toSorted());
+    assert.match(work.report().last?.why ?? '', /no answer within 5 s/);
     engine.isAlwaysAnother = true;
     engine.hangs = false;
     await looks(5);
@@ -208,6 +213,7 @@ test('an engine that is unavailable, or another engine, proves nothing', () => {
     engine.isAlwaysAnother = false;
     await looks(3);
     assert.equal(left().length, all.length - 2);
+    assert.equal(work.report().inARow, 0);
   });
 });
 
@@ -283,7 +289,7 @@ test('what cannot be reclaimed is reported and does not stop the rest', async ()
       const network = plainNetwork('a', id);
       draft.put('DockerNetwork', `a/${id}`, network);
       const endpoint = plainEndpoint(network, id, '10.0.0.1');
-      draft.put('WorkloadEndpoint', endpointEntryId('a', id), endpoint);
+      draft.put('WorkloadEndpoint', endpointEntryId('a', id, defaultNamespace), endpoint);
     }
     draft.put('DockerPool', 'a/n0', {
       poolId: 'calico;v=4;id=n0',
@@ -311,7 +317,8 @@ test('what cannot be reclaimed is reported and does not stop the rest', async ()
         onFailure: ({ error }) => failures.push(String(error)),
       }),
       removeNetwork: (id) => remove('DockerNetwork', `a/${id}`),
-      removeEndpoint: (id) => remove('WorkloadEndpoint', endpointEntryId('a', id)),
+      removeEndpoint: (id) =>
+        remove('WorkloadEndpoint', endpointEntryId('a', id, defaultNamespace)),
       orphanedVeths: () => [],
       removeVeth: () => undefined,
       intervalMs: 5,
@@ -323,7 +330,7 @@ test('what cannot be reclaimed is reported and does not stop the rest', async ()
   await collecting;
   assert.deepEqual(
     [...mirror.list('DockerNetwork').keys(), ...mirror.list('WorkloadEndpoint').keys()],
-    [`a/${ids[1]}`, endpointEntryId('a', ids[1] ?? '')],
+    [`a/${ids[1]}`, endpointEntryId('a', ids[1] ?? '', defaultNamespace)],
   );
   assert.equal(mirror.list('DockerPool').size, 0);
   assert.deepEqual(new Set(failures), new Set(['Error: the bad one']));
@@ -350,10 +357,10 @@ test('an unused Profile created by the driver is reclaimed; a used, edited or fo
     draft.put('Profile', 'xi--lost', isolationProfile('lost'));
     // An interface that is created with its container: its other end is in no container yet.
     const starting = plainEndpoint(plainNetwork('a', present), present, '10.0.0.7');
-    draft.put('WorkloadEndpoint', endpointEntryId('a', present), starting);
+    draft.put('WorkloadEndpoint', endpointEntryId('a', present, defaultNamespace), starting);
     draft.put('DockerNetwork', `b/${present}`, { ...plainNetwork('b', present), name: 'far' });
     const used = plainEndpoint(plainNetwork('b', gone), gone, '10.0.0.1');
-    draft.put('WorkloadEndpoint', endpointEntryId('b', gone), {
+    draft.put('WorkloadEndpoint', endpointEntryId('b', gone, defaultNamespace), {
       ...used,
       spec: { ...used.spec, node: 'b', profiles: ['endpoint'] },
     });

@@ -11,6 +11,7 @@ import type { IpAddress } from '../../ip/address.ts';
 import {
   reclaim,
   findLeaks,
+  leakIdentity,
   leakKey,
   type Leak,
   type SwarmFacts,
@@ -40,7 +41,7 @@ interface LeakCheck {
   readonly engineId: string;
   readonly networks: ReadonlySet<string>;
   readonly endpoints: ReadonlySet<string>;
-  readonly leaks: ReadonlyMap<string, Leak>;
+  readonly leaks: ReadonlySet<string>;
   readonly profiles: ReadonlySet<string>;
   /** Host interfaces without an endpoint. */
   readonly veths: ReadonlySet<string>;
@@ -124,7 +125,7 @@ async function findAllLeaks(deps: ReclaimLeaksDeps, signal: AbortSignal): Promis
     engineId,
     networks: new Set(gone),
     endpoints: new Set(endpoints),
-    leaks: new Map(result.leaks.map((find) => [leakKey(find), find])),
+    leaks: new Set(result.leaks.map(leakIdentity)),
     profiles: new Set(result.profiles),
     veths: new Set(deps.orphanedVeths().filter((name) => !used.has(name))),
     swarm,
@@ -186,7 +187,7 @@ async function reclaimBoth(
   const { result: finds } = await writer.write(
     (draft) =>
       findLeaks(draft, node, now.swarm).filter(
-        (find) => before.leaks.has(leakKey(find)) || isTheirs(find),
+        (find) => before.leaks.has(leakIdentity(find)) || isTheirs(find),
       ),
     signal,
   );

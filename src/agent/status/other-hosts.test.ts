@@ -7,6 +7,8 @@ import { otherHostChecks } from './other-hosts.ts';
 const gateway = parseAddress('172.16.0.2');
 const direct = (peer: string): PeerReach => ({ peer, pool: 'p', reach: { by: 'direct', gateway } });
 const vxlan = (peer: string): PeerReach => ({ peer, pool: 'p', reach: { by: 'vxlan', gateway } });
+const ipip = (peer: string): PeerReach => ({ peer, pool: 'p', reach: { by: 'ipip', gateway } });
+const bgp = (peer: string): PeerReach => ({ peer, pool: 'p', reach: { by: 'bgp' } });
 const none = (peer: string, isRoutable?: true): PeerReach => ({
   peer,
   pool: 'p',
@@ -26,8 +28,12 @@ test('the check says how the other hosts are reached, and names at most three of
   assert.deepEqual(textOf([]), []);
   assert.deepEqual(textOf(['a']), ['true a; no IP pool needs routes']);
   const names = ['e', 'd', 'c', 'b', 'a'];
-  assert.deepEqual(textOf([...names, 'v'], ...names.map(direct), vxlan('v'), vxlan('a')), [
-    'true a, b, c and 2 more by direct routes; a, v through VXLAN',
+  assert.deepEqual(
+    textOf([...names, 'v'], ...names.map(direct), vxlan('v'), vxlan('a'), ipip('v')),
+    ['true a, b, c and 2 more by direct routes; a, v through VXLAN; v through IPIP'],
+  );
+  assert.deepEqual(textOf(['a', 'b'], direct('a'), bgp('b')), [
+    'true a by direct routes; b by BGP',
   ]);
 });
 

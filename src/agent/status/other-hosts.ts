@@ -1,5 +1,6 @@
 import { counted } from '../../model/counted.ts';
 import type { PeerReach } from '../../routing/block-routes.ts';
+import { encapsulationTexts } from '../../routing/tunnels.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 const maxNamed = 3;
@@ -14,10 +15,15 @@ export function otherHostChecks(
   if (others.length === 0) return [];
   const by = (wanted: PeerReach['reach']['by']) =>
     new Set(reaches.flatMap(({ peer, reach }) => (reach.by === wanted ? [peer] : [])));
-  const [direct, vxlan, none] = [by('direct'), by('vxlan'), by('none')];
+  const [direct, bgp, none] = [by('direct'), by('bgp'), by('none')];
   const ways = [
     ...(direct.size === 0 ? [] : [`${named(direct)} by direct routes`]),
-    ...(vxlan.size === 0 ? [] : [`${named(vxlan)} through VXLAN`]),
+    ...(['vxlan', 'ipip'] as const).flatMap((encapsulation) => {
+      const peers = by(encapsulation);
+      const text = encapsulationTexts[encapsulation];
+      return peers.size === 0 ? [] : [`${named(peers)} through ${text}`];
+    }),
+    ...(bgp.size === 0 ? [] : [`${named(bgp)} by BGP`]),
     ...(none.size === 0 ? [] : [`no route of calico-cnm to ${named(none)}`]),
   ];
   const detail = ways.length === 0 ? `${named(others)}; no IP pool needs routes` : ways.join('; ');

@@ -5,6 +5,8 @@ import type { Draft } from '../../datastore/writer.ts';
 import { plainEndpoint, plainNetwork } from '../../driver/endpoints/endpoint.fixture.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
 import { networkProfile } from '../../driver/networks/network-profile.ts';
+import { denyAll, type CompiledPolicy } from '../../profiles/compile/compiled-policy.ts';
+import { profilePolicy } from '../../ruleset/policy.ts';
 import { profileChecks } from './profile-checks.ts';
 
 const signal = AbortSignal.timeout(60_000);
@@ -12,7 +14,7 @@ const signal = AbortSignal.timeout(60_000);
 /** Returns the checks of a host after a plan wrote to the datastore. */
 async function checksOf(
   plan: (draft: Draft) => void,
-  problems: ReadonlyMap<string, string> = new Map(),
+  problems: ReadonlyMap<string, CompiledPolicy> = new Map(),
 ): Promise<readonly string[]> {
   await using store = await openNodeStore('here');
   const local = indexLocalEndpoints(store.mirror, 'here');
@@ -75,7 +77,9 @@ test('existing Profiles, and those of other hosts, are not reported', async () =
 });
 
 test('a Profile that cannot be enforced is reported with the reason if a container has it', async () => {
-  const problems = new Map([['web', 'Profile web: ingress rule 1: why']]);
+  const problems = new Map([
+    ['pro/web', denyAll(profilePolicy('web'), 'Profile web: ingress rule 1: why')],
+  ]);
   const withWeb = (draft: Draft) => {
     addNetwork(draft, 'here', 'web');
     draft.put('Profile', 'web', networkProfile('web'));

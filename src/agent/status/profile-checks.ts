@@ -5,10 +5,10 @@ import { profilesOfNetwork } from '../../driver/networks/profile-users.ts';
 import { isDefaultAllow } from '../../model/kinds/profile.ts';
 import { dockerNameOf } from '../../model/names.ts';
 import { endpointAnnotations, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
+import type { CompiledPolicy } from '../../profiles/compile/compiled-policy.ts';
+import { policyKey, profilePolicy } from '../../ruleset/policy.ts';
 import type { Check } from '../../telemetry/status-report.ts';
-
-/** Maximum number of containers, and of networks, named in a check. */
-const maxNamed = 5;
+import { named } from './named.ts';
 
 interface Users {
   readonly containers: string[];
@@ -21,14 +21,15 @@ interface Users {
  */
 export function profileChecks(
   { mirror, node, local }: { mirror: LiveMirror; node: string; local: LocalEndpoints },
-  problems: ReadonlyMap<string, string>,
+  problems: ReadonlyMap<string, CompiledPolicy>,
 ): readonly Check[] {
   // Networks are unknown until the datastore was read.
   if (!mirror.inSync) return [];
   return [...usersOfProfiles(mirror, node, local)].flatMap(([profile, users]) => {
     if (!isDefaultAllow(profile) && mirror.get('Profile', profile) === undefined)
       return [missing(profile, users)];
-    const why = problems.get(profile)?.replace(/^Profile \S+ /, '');
+    const { problem } = problems.get(policyKey(profilePolicy(profile))) ?? {};
+    const why = problem?.replace(/^Profile \S+ /, '');
     if (why === undefined || users.containers.length === 0) return [];
     return [
       {
@@ -83,13 +84,4 @@ function usersOfProfiles(
     for (const profile of profilesOfNetwork(value)) usersOf(profile).networks.push(value.name);
   }
   return found;
-}
-
-/** Returns `container a`, `containers a, b`, or the first names and the number of the others. */
-function named(what: string, names: readonly string[]): string {
-  const sorted = names.toSorted();
-  const shown = sorted.slice(0, maxNamed).join(', ');
-  const more = sorted.length - maxNamed;
-  const rest = more > 0 ? ` and ${more} more` : '';
-  return `${what}${sorted.length === 1 ? '' : 's'} ${shown}${rest}`;
 }

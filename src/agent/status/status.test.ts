@@ -3,9 +3,12 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { test } from 'node:test';
 import { looseSupervisor } from '../../async/supervise.fixture.ts';
 import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
+import { forwards } from '../../dataplane/host-settings.ts';
 import { indexLocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
+import { LiveMirror } from '../../cache/live-mirror.ts';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
+import { withPublishedPorts } from '../../model/published-port.ts';
 import { endpointAnnotations, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { Agent } from '../agent.ts';
 import { FakeKernel } from '../fake-kernel.fixture.ts';
@@ -47,6 +50,9 @@ function endpoint(
 async function withStatus(
   use: (lab: {
     readonly kernel: FakeKernel;
+    readonly mirror: LiveMirror;
+    /** Undelivered datagrams of each published port. */
+    readonly undelivered: Map<number, number>;
     readonly put: (...endpoints: readonly WorkloadEndpoint[]) => Promise<void>;
     readonly status: (more?: Partial<StatusSources>) => ReturnType<typeof statusReport>;
     /** Makes the agent read the kernel again. */
@@ -56,6 +62,7 @@ async function withStatus(
   await using store = await openNodeStore('here');
   const { mirror, writer } = store;
   const kernel = new FakeKernel();
+  const undelivered = new Map<number, number>();
   const local = indexLocalEndpoints(mirror, 'here');
   const agent = new Agent({
     node: 'here',
@@ -63,7 +70,11 @@ async function withStatus(
     drivers: kernel,
     mirror,
     supervisor: looseSupervisor(),
-    hostPorts: { reserve: async () => 0, release: () => undefined, undeliveredAt: () => 0 },
+    hostPorts: {
+      reserve: async () => 0,
+      release: () => undefined,
+      undeliveredAt: ({ port }) => undelivered.get(port) ?? 0,
+    },
     ipv6Forwarding: {
       isOwn: false,
       switchOn: () => undefined,
@@ -121,6 +132,8 @@ async function withStatus(
     };
     await use({
       kernel,
+      mirror,
+      undelivered,
       read,
       put: async (...endpoints) => {
         await writer.write((draft) => {
@@ -269,4 +282,52 @@ test('dropped packets are shown by container and rule; without a container only 
     );
     assert.ok(drops.includes('app: inbound: Profile web, rule 1: 3 30'), drops.join('\n'));
     assert.equal(drops.length, 4);
+  }));
+
+test('before the datastore was read, status lists nothing and says so', () =>
+  withStatus(async ({ put, status, mirror }) => {
+    await put(endpoint('a', { container: 'app' }));
+    const unread = new LiveMirror(mirror.datastore);
+    const local = indexLocalEndpoints(unread, 'here');
+    const { networks, endpoints, pools, drops, checks } = status({ mirror: unread, local });
+    assert.deepEqual([networks, endpoints, pools, drops], [[], [], [], []]);
+    const datastore = checks.find(({ name }) => name === 'datastore');
+    assert.match(datastore?.detail ?? '', /not read yet$/);
+  }));
+
+test('an endpoint whose policy is not programmed, or whose network is unknown, is shown so', () =>
+  withStatus(async ({ put, status }) => {
+    const { profiles: _, ...spec } = endpoint('b').spec;
+    const annotations = { [endpointAnnotations.network]: 'x'.repeat(64) };
+    await put(endpoint('a'), { ...endpoint('b'), metadata: { name: 'b', annotations }, spec });
+    const shown = () =>
+      status().endpoints.map(({ network, profiles, state }) => [network, profiles, state]);
+    assert.deepEqual(shown(), [
+      ['web', ['web'], 'ready'],
+      ['', [], 'ready'],
+    ]);
+  }));
+
+test('UDP datagrams that a published port has not delivered count as dropped', () =>
+  withStatus(async ({ put, status, undelivered }) => {
+    await put(
+      withPublishedPorts(endpoint('a', { container: 'app' }), [
+        { protocol: 'UDP', hostIp: parseAddress('192.0.2.1'), hostPort: 53, port: 53 },
+      ]),
+    );
+    assert.deepEqual(status().drops, []);
+    undelivered.set(53, 4);
+    assert.deepEqual(
+      status().drops.map(({ container, rule, packets }) => [container, rule, packets]),
+      [['app', 'inbound: not delivered by published port 192.0.2.1:53/udp (broadcast)', 4]],
+    );
+  }));
+
+test('address families of containers that the host does not forward are reported, and no others', () =>
+  withStatus(async ({ put, status }) => {
+    const reported = () =>
+      status().checks.flatMap(({ name, ok }) => (name.endsWith('forwarding') ? [[name, ok]] : []));
+    assert.deepEqual(reported(), [], 'no container');
+    await put(endpoint('a'));
+    assert.deepEqual(reported(), forwards(4) ? [] : [['IPv4 forwarding', false]]);
   }));

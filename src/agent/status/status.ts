@@ -2,7 +2,7 @@ import type { LiveMirror } from '../../cache/live-mirror.ts';
 import type { ChosenBackend } from '../../dataplane/iptables/backend.ts';
 import { forwards } from '../../dataplane/host-settings.ts';
 import type { LocalEndpoints } from '../../driver/endpoints/local-endpoints.ts';
-import { networkProfiles } from '../../driver/networks/network-profile.ts';
+import { networkProfiles, profileOfNamespace } from '../../driver/networks/network-profile.ts';
 import { addressAndPort, type IpFamily } from '../../ip/address.ts';
 import { cidrFamily } from '../../ip/cidr.ts';
 import type { UsedRange } from '../../ipam/pools/default-pools.ts';
@@ -19,10 +19,12 @@ import type { Agent } from '../agent.ts';
 import { datastoreCheck } from './datastore-check.ts';
 import { failureChecks } from './failure-checks.ts';
 import { rangeText } from './network-ranges.ts';
+import { labelChecks } from './label-checks.ts';
 import { unenforcedChecks } from './unenforced.ts';
+import { untrackedPortChecks } from './untracked-ports.ts';
 import { otherHostChecks } from './other-hosts.ts';
 import { otherFirewalls } from './other-firewalls.ts';
-import { ipipChecks } from './pool-checks.ts';
+import { policyChecks } from './policy-checks.ts';
 import { profileChecks } from './profile-checks.ts';
 import { rangeOverlaps } from './range-overlaps.ts';
 
@@ -63,7 +65,7 @@ export function statusReport(sources: StatusSources): StatusReport {
           },
         };
   if (!mirror.inSync) {
-    const empty = { networks: [], endpoints: [], pools: [], drops: [] };
+    const empty = { networks: [], endpoints: [], pools: [], drops: [], reachedByBgp: [] };
     return { ...base, ...empty, ...error };
   }
   return {
@@ -80,6 +82,9 @@ export function statusReport(sources: StatusSources): StatusReport {
       total: total.toString(),
     })),
     drops: dropped,
+    reachedByBgp: agent.managers.blockRoutes
+      .reaches()
+      .flatMap(({ peer, pool, reach }) => (reach.by === 'bgp' ? [{ node: peer, pool }] : [])),
     ...error,
   };
 }
@@ -109,16 +114,20 @@ function checks(sources: StatusSources): Check[] {
     ...hostProblems.map((problem) => ({ name: 'host', ok: false, detail: problem })),
     ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
     ...otherFirewalls(),
-    ...unenforcedChecks(mirror),
+    ...unenforcedChecks(mirror, agent.managers.policy.engine),
     ...storedChecks(sources),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profileChecks(sources, agent.managers.policy.engine.problems()),
+    ...policyChecks(sources, agent.managers.policy.engine),
+    ...labelChecks(sources),
+    ...untrackedPortChecks(sources, agent.managers.policy.engine),
     ...[...unreadable].map(([key, why]) => ({
       name: `stored value ${key}`,
       ok: false,
       detail: why,
-      remedy: 'It is ignored. Fix or delete it.',
+      remedy:
+        'Fix or delete it. Until then a policy denies what it selects; other values are ignored.',
     })),
   ];
 }
@@ -130,7 +139,7 @@ function storedChecks({ node, mirror, agent, connected, dockerPools }: StatusSou
   const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
   const reaches = agent.managers.blockRoutes.reaches();
   const hosts = otherHostChecks(node, mirror.list('Node').keys(), reaches);
-  return [...ranges, ...ipipChecks(pools), ...hosts];
+  return [...ranges, ...hosts];
 }
 
 /** Reports address families of containers for which forwarding is disabled on the host. */
@@ -170,7 +179,7 @@ function networks({ mirror, node, local }: StatusSources): StatusReport['network
       subnets: network.subnets.map(({ cidr }) => cidr),
       ranges: network.subnets.map(rangeText),
       nextHops: [network.nextHop4, network.nextHop6].filter((hop) => hop !== undefined),
-      profiles: [...networkProfiles(network)],
+      profiles: [...networkProfiles(network), ...profileOfNamespace(network)],
       endpoints: counts.get(network.id) ?? 0,
     }))
     .toSorted((a, b) => (a.name < b.name ? -1 : 1));
@@ -250,5 +259,7 @@ function ruleText(by: DroppedBy): string {
   if (by.kind === 'reason') return by.reason.text;
   if (by.kind === 'rest') return by.text;
   const { policy, direction, index } = by.rule;
-  return `${direction === 'ingress' ? 'inbound' : 'outbound'}: Profile ${dockerNameOf(policy)}, rule ${index}`;
+  const where = policy.namespace === undefined ? '' : `${policy.namespace}/`;
+  const name = policy.kind === 'Profile' ? dockerNameOf(policy.name) : where + policy.name;
+  return `${direction === 'ingress' ? 'inbound' : 'outbound'}: ${policy.kind} ${name}, rule ${index}`;
 }

@@ -9,28 +9,34 @@ import {
 } from '../../model/kinds/index.ts';
 import { describeOther } from '../../model/kinds/other-resource.ts';
 import { resourceId } from '../../model/resource-type.ts';
+import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import type { StagedKind } from '../../ruleset/policy.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 const maxShown = 5;
 
+const stagedKinds: ReadonlySet<string> = new Set<StagedKind>([
+  'StagedNetworkPolicy',
+  'StagedGlobalNetworkPolicy',
+]);
+
 /** A stored resource that has no effect on this host. */
 interface Unenforced {
   readonly kind: string;
   readonly name: string;
-  /** Whether it is policy that other implementations enforce. */
-  readonly isPolicy: boolean;
 }
 
-/**
- * Reports stored resources that have no effect on this host, one check per kind. The check of policy fails, because the
- * policy may deny traffic that is allowed here.
- */
-export function unenforcedChecks(mirror: LiveMirror): Check[] {
+/** Reports stored resources that have no effect on this host, one check per kind. */
+export function unenforcedChecks(
+  mirror: LiveMirror,
+  engine: Pick<PolicyEngine, 'stagedHere'>,
+): Check[] {
   if (!mirror.inSync) return [];
+  const staged = Map.groupBy(engine.stagedHere(), (id): string => id.kind);
   const all = [
     ...resourceKinds.flatMap((kind) => unenforcedOf(mirror, kind)),
-    ...[...mirror.list('OtherResource').keys()].map(other),
+    ...[...mirror.list('OtherResource').keys()].map(describeOther),
   ];
   return [...Map.groupBy(all, ({ kind }) => kind)]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -38,33 +44,21 @@ export function unenforcedChecks(mirror: LiveMirror): Check[] {
       const names = ofKind.map(({ name }) => name).toSorted();
       const more = names.length > maxShown ? ', …' : '';
       const shown = `${names.length} stored (${names.slice(0, maxShown).join(', ')}${more})`;
-      return ofKind.some(({ isPolicy }) => isPolicy)
-        ? {
-            name: kind,
-            ok: false,
-            detail: `${shown}, not enforced: only Profiles apply to containers`,
-            remedy:
-              'Move its rules to Profiles (show it: calico-cnm get). Delete it if only Docker hosts use the datastore.',
-          }
-        : { name: kind, ok: true, detail: `${shown}, no effect on this host` };
+      const selecting = staged.get(kind)?.length ?? 0;
+      const detail = !stagedKinds.has(kind)
+        ? `${shown}, no effect on this host`
+        : `${shown}, not enforced; ${selecting} of them select containers or interfaces here`;
+      return { name: kind, ok: true, detail };
     });
 }
 
 function unenforcedOf<K extends ResourceKind>(mirror: LiveMirror, kind: K): readonly Unenforced[] {
-  const { unenforced, shown } = resourceTypeOf[kind];
-  if (unenforced === undefined) return [];
-  return [...mirror.list(kind)]
-    .filter(([id]) => unenforced.isPreset?.(id) !== true)
-    .map(([, { value }]) => ({
-      kind,
-      name: resourceId(shown(value)),
-      isPolicy: unenforced.isPolicy,
-    }));
-}
-
-/** A resource of unknown kind is not reported as policy. */
-function other(id: string): Unenforced {
-  return { ...describeOther(id), isPolicy: false };
+  const { isUnenforced, shown } = resourceTypeOf[kind];
+  if (!isUnenforced) return [];
+  return [...mirror.list(kind)].map(([, { value }]) => ({
+    kind,
+    name: resourceId(shown(value)),
+  }));
 }
 
 /** Logs each of these resources once, when it first appears. */
@@ -72,22 +66,13 @@ export function logUnenforced(mirror: Mirror, log: Logger): () => void {
   return mirror.subscribe(({ changes }) => {
     for (const { kind, id, before, now } of changes) {
       const found = before === undefined && now !== undefined ? describe(kind, id) : undefined;
-      if (found !== undefined) logOne(log, found);
+      if (found !== undefined) log.info('resource has no effect on this host', { ...found });
     }
   });
 }
 
 function describe(kind: EntryKind, id: string): Unenforced | undefined {
-  if (kind === 'OtherResource') return other(id);
-  const unenforced = isResourceKind(kind) ? resourceTypeOf[kind].unenforced : undefined;
-  if (unenforced === undefined || unenforced.isPreset?.(id) === true) return undefined;
-  return { kind, name: id, isPolicy: unenforced.isPolicy };
-}
-
-function logOne(log: Logger, { kind, name, isPolicy }: Unenforced): void {
-  if (isPolicy) {
-    log.warn('policy not enforced: only Profiles apply to containers', { kind, name });
-  } else {
-    log.info('resource has no effect on this host', { kind, name });
-  }
+  if (kind === 'OtherResource') return describeOther(id);
+  const isUnenforced = isResourceKind(kind) && resourceTypeOf[kind].isUnenforced;
+  return isUnenforced ? { kind, name: id } : undefined;
 }

@@ -30,6 +30,10 @@ export class FakeIptables {
     return { stdout: '', stderr: '' };
   }
 
+  async feed(argv: readonly string[], options: { readonly input: string }): Promise<void> {
+    await this.run(argv, options);
+  }
+
   #take(table: string, line: string): void {
     const [verb = '', name = '', ...rest] = line.split(' ');
     const key = `${table} ${name}`;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Rule } from '../../render/iptables/rule.ts';
-import { renderComment, renderRule } from '../../render/iptables/rule-text.ts';
+import { renderRule } from '../../render/iptables/rule-text.ts';
 
 /** A rule as text without its chain, and the hash that identifies it in the kernel. */
 export interface RenderedRule {
@@ -12,7 +12,7 @@ const marker = 'cali:';
 
 /**
  * Renders the rules of a chain. Each rule's hash is computed from its own text and the hash before it, so that equal
- * hashes mean equal rules at an equal position; it is in the rule's first comment, where iptables-save shows it.
+ * hashes mean equal rules at an equal position; the rule's comment begins with it, where iptables-save shows it.
  * `hashedAs` is the chain's name, or that name with `*appends*` for rules after others. Source: Calico,
  * felix/iptables.
  */
@@ -23,10 +23,11 @@ export function renderChain(
 ): readonly RenderedRule[] {
   let previous = createHash('sha224').update(hashedAs).digest();
   return rules.map((rule) => {
-    const text = renderRule(rule);
-    previous = createHash('sha224').update(previous).update(`-A ${chain} HASH ${text}`).digest();
+    // Where the comment stands is part of what is hashed: rules of a release that put it elsewhere are replaced.
+    const text = renderRule(rule, 'HASH').replace('-m comment --comment "HASH"', 'HASH');
+    previous = createHash('sha224').update(previous).update(`-A ${chain} ${text}`).digest();
     const hash = previous.toString('base64url').slice(0, 16);
-    return { hash, text: `${renderComment(marker + hash)} ${text}` };
+    return { hash, text: renderRule(rule, marker + hash) };
   });
 }
 

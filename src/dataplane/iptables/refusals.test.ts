@@ -30,7 +30,7 @@ function chainOf(name: string, isNew: boolean, rules: readonly boolean[]): Fille
     ifRefused: undefined,
     rules: rules.map((isBad, n) => ({
       hash: `${name} ${n}`,
-      text: `-m comment --comment "${n}" -p 6 ${isBad ? bad : '-j ACCEPT'}`,
+      text: `-p 6 -m comment --comment "cali:${n}" ${isBad ? bad : '-j ACCEPT'}`,
     })),
   };
 }

@@ -108,5 +108,5 @@ function lineOf(error: unknown): number | undefined {
 }
 
 function withoutHash({ text }: RenderedRule): string {
-  return text.replace(/^-m comment --comment "[^"]*" /, '');
+  return text.replace(/-m comment --comment "cali:[^"]*" /, '');
 }

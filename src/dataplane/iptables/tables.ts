@@ -53,18 +53,19 @@ const debianPackage = 'iptables';
  * may have changed; one process writes the delta of all tables.
  */
 export class IptablesTables {
-  readonly #runner: Pick<ToolRunner, 'run'>;
+  readonly #runner: Pick<ToolRunner, 'run' | 'feed'>;
   readonly #save: string;
   readonly #restoreTool: string;
   readonly #family: IpFamily;
   readonly #desired: ReadonlyMap<TableName, DesiredTable>;
   #actual: Map<TableName, Map<string, readonly SavedRule[]>> | undefined;
-  #isInForce = false;
+  /** Hashes of our rules at the start of FORWARD, as last written. */
+  #placed: readonly string[] = [];
   /** How often our rules in FORWARD were found removed: packets bypassed policy until they were restored. */
   losses = 0;
 
   constructor(
-    runner: Pick<ToolRunner, 'run'>,
+    runner: Pick<ToolRunner, 'run' | 'feed'>,
     { family, backend }: { readonly family: IpFamily; readonly backend: Backend },
   ) {
     this.#runner = runner;
@@ -169,16 +170,16 @@ export class IptablesTables {
       actual.set(name, this.#taken(name, present));
       return isEmpty(script) ? [] : [{ name, script }];
     });
-    this.#isInForce = true;
-    if (parts.length === 0) return { transactions: 0, lines: 0 };
+    const toPlace = this.#table('filter').hooks.get('FORWARD')?.inserted ?? [];
     const all = parts.map(({ name, script }) => ({ name, lines: scriptLines(script) }));
     try {
-      await this.#restore(all, signal);
+      if (parts.length > 0) await this.#restore(all, signal, 'feed');
     } catch (error) {
       this.invalidate();
       if (!isRefusal(error)) throw error;
       for (const part of parts) await this.#writeWithoutRefused(part, signal);
     }
+    this.#placed = toPlace.map(({ hash }) => hash);
     return {
       transactions: parts.length,
       lines: all.reduce((sum, { lines }) => sum + lines.length, 0),
@@ -235,15 +236,15 @@ export class IptablesTables {
   async #restore(
     parts: readonly { readonly name: TableName; readonly lines: readonly string[] }[],
     signal: AbortSignal,
+    how: 'run' | 'feed' = 'run',
   ): Promise<void> {
     const input = parts
       .map(({ name, lines }) => `*${name}\n${lines.join('\n')}\nCOMMIT\n`)
       .join('');
-    await this.#runner.run(
-      [this.#restoreTool, '--noflush', '--wait', '10'],
-      { input, debianPackage },
-      signal,
-    );
+    const argv = [this.#restoreTool, '--noflush', '--wait', '10'];
+    if (how === 'run') await this.#runner.run(argv, { input, debianPackage }, signal);
+    // It repeats comments if it is verbose.
+    else await this.#runner.feed([...argv, '--verbose'], { input, debianPackage }, signal);
   }
 
   /** Both steps. */
@@ -257,7 +258,7 @@ export class IptablesTables {
     const saved = new Map(
       [...parseSave(stdout)].map(([name, chains]) => [name, new Map(chains)] as const),
     );
-    if (this.#isInForce && !this.#isHooked(saved)) this.losses++;
+    if (!this.#areInPlace(saved)) this.losses++;
     for (const name of tableNames) {
       const { chains, hooks, dirty } = this.#table(name);
       const present = saved.get(name) ?? new Map<string, readonly SavedRule[]>();
@@ -271,10 +272,10 @@ export class IptablesTables {
     return saved;
   }
 
-  #isHooked(saved: ReadonlyMap<TableName, SavedTable>): boolean {
-    const [jump] = this.#table('filter').hooks.get('FORWARD')?.inserted ?? [];
+  #areInPlace(saved: ReadonlyMap<TableName, SavedTable>): boolean {
     const rules = saved.get('filter')?.get('FORWARD') ?? [];
-    return rules.some(({ hash }) => hash === jump?.hash);
+    const present = new Set(rules.map(({ hash }) => hash));
+    return this.#placed.every((hash) => present.has(hash));
   }
 
   /** Returns the state after the desired state has been written. */

@@ -1,6 +1,6 @@
 import type { IpAddress } from '../../ip/address.ts';
 import { addressBits, familyOf } from '../../ip/address.ts';
-import { address, readAddress, readAttributes, u32 } from './attributes.ts';
+import { address, readAddress, readAttributes, readText, text, u32 } from './attributes.ts';
 import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 
 /** Addresses of interfaces by rtnetlink. Source: linux/if_addr.h. */
@@ -8,7 +8,7 @@ import { isRefusal, requestFlags, type NetlinkSocket } from './socket.ts';
 const newAddress = 20;
 const deleteAddress = 21;
 const getAddress = 22;
-const attributes = { address: 1, local: 2, flags: 8 };
+const attributes = { address: 1, local: 2, label: 3, flags: 8 };
 const flagNoDuplicateDetection = 2;
 const headerBytes = 8;
 
@@ -21,12 +21,14 @@ export interface InterfaceAddress {
   readonly linkIndex: number;
   readonly address: IpAddress;
   readonly prefixLength: number;
+  /** A label that names its owner, after the interface's name: `tunl0:calico`. IPv4 only. */
+  readonly label?: string;
 }
 
-/** Adds an address to an interface. Idempotent. Equivalent: `ip addr add A/32 dev D nodad`. */
+/** Adds an address to an interface. Idempotent. Equivalent: `ip addr add A/32 dev D [label L] nodad`. */
 export function addHostAddress(
   socket: NetlinkSocket,
-  { linkIndex, address: added }: { readonly linkIndex: number; readonly address: IpAddress },
+  { linkIndex, address: added, label }: Omit<InterfaceAddress, 'prefixLength'>,
 ): void {
   try {
     socket.request({
@@ -37,6 +39,7 @@ export function addHostAddress(
         header(familyNumber(added), addressBits(familyOf(added)), linkIndex),
         address(attributes.local, added),
         address(attributes.address, added),
+        ...(label === undefined ? [] : [text(attributes.label, label)]),
         u32(attributes.flags, flagNoDuplicateDetection),
       ]),
     });
@@ -77,10 +80,14 @@ export function readAddressMessage(payload: Buffer): InterfaceAddress | undefine
   const found = readAttributes(payload.subarray(headerBytes));
   const value = found.get(attributes.local) ?? found.get(attributes.address);
   if (value === undefined) return undefined;
+  const bytes = found.get(attributes.label);
+  // By default it is the name of the interface.
+  const label = bytes === undefined ? '' : readText(bytes);
   return {
     linkIndex: payload.readUInt32LE(4),
     address: readAddress(value),
     prefixLength: payload[1] ?? 0,
+    ...(label.includes(':') ? { label } : {}),
   };
 }
 

@@ -15,8 +15,8 @@ export type LinkKind =
       /** Index of the interface that carries it; without one the routes say. */
       readonly under?: number;
     }
-  /** IPv4 in IPv4; without a remote end each route names one. */
-  | { readonly kind: 'ipip'; readonly local: IpAddress; readonly remote?: IpAddress }
+  /** IPv4 in IPv4; without a remote end each route names one, and without both it is as the kernel's own `tunl0`. */
+  | { readonly kind: 'ipip'; readonly local?: IpAddress; readonly remote?: IpAddress }
   /** Keys and peers are set afterwards, by another family of netlink. */
   | { readonly kind: 'wireguard' }
   /** Routes of the interfaces below it are looked up in a table of its own. */
@@ -48,10 +48,12 @@ function encodeData(link: LinkKind): readonly Buffer[] {
   if (link.kind === 'veth') return [attribute(vethPeer, link.peer)];
   if (link.kind === 'vrf') return [u32(vrfTable, link.table)];
   if (link.kind === 'ipip') {
+    const { local, remote } = link;
     return [
-      address(tunnel.local, link.local),
-      ...(link.remote === undefined ? [] : [address(tunnel.remote, link.remote)]),
-      u8(tunnel.pathMtuDiscovery, 1),
+      ...(local === undefined ? [] : [address(tunnel.local, local)]),
+      ...(remote === undefined ? [] : [address(tunnel.remote, remote)]),
+      // Otherwise the outer packet has the flag "don't fragment" of the inner one.
+      u8(tunnel.pathMtuDiscovery, local === undefined && remote === undefined ? 0 : 1),
     ];
   }
   if (link.kind === 'wireguard') return [];
@@ -94,8 +96,11 @@ export function readKind(info: Buffer): ToldKind | undefined {
     }
     case 'ipip': {
       const [local, remote] = [tunnel.local, tunnel.remote].map((one) => readLocal(data.get(one)));
-      if (local === undefined) return undefined;
-      return { kind, local, ...(remote === undefined ? {} : { remote }) };
+      return {
+        kind,
+        ...(local === undefined ? {} : { local }),
+        ...(remote === undefined ? {} : { remote }),
+      };
     }
     case 'vrf': {
       const table = data.get(vrfTable)?.readUInt32LE(0);

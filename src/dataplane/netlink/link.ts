@@ -122,6 +122,19 @@ export function configureTunnel(
   setUp(socket, { ...tunnel, ipv4: { forwarding: 1, rpFilter: 2 } });
 }
 
+/** Sets an interface down. Does nothing if it does not exist. Throws `kernel/refused`. */
+export function setDown(socket: NetlinkSocket, name: string): void {
+  try {
+    socket.request({
+      type: setLink,
+      what: `set down the interface ${name}`,
+      payload: Buffer.concat([linkHeader({ change: flagUp }), text(attributes.name, name)]),
+    });
+  } catch (error) {
+    if (!isRefusal(error, 'ENODEV')) throw error;
+  }
+}
+
 function setUp(
   socket: NetlinkSocket,
   link: {

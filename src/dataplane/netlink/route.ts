@@ -17,6 +17,9 @@ const flagCloned = 0x200;
 /** The routing protocol number that marks our routes, the same as Calico's. */
 export const ourProtocol = 80;
 
+/** The protocol number of routes that BIRD writes. */
+export const birdProtocol = 12;
+
 export const routeTables = { main: 254, local: 255 } as const;
 
 const typeNumbers = { unicast: 1, local: 2, blackhole: 6 } as const;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseAddress } from '../../ip/address.ts';
 import { parseCidr } from '../../ip/cidr.ts';
 import type { Link } from '../netlink/link.ts';
 import type { KernelRoute, Route } from '../netlink/route.ts';
@@ -44,6 +45,18 @@ test('a route is planned while its interface is there and up', () => {
   routes.setLink('calia', undefined);
   assert.equal(routes.planned(place), undefined);
   assert.equal(routes.nameOf(7), undefined);
+});
+
+test('no route uses an interface that has the name of a tunnel and is of another kind', () => {
+  const routes = new DesiredRoutes(routeClasses, new Map([['vxlan.calico', 'vxlan']]));
+  const via = { interface: 'vxlan.calico', gateway: parseAddress('10.65.0.64') };
+  const place = routes.setDesired({ kind: 'block', destination: parseCidr('10.65.0.64/26'), via });
+  for (const kind of ['dummy', undefined]) {
+    routes.setLink('vxlan.calico', { ...link('vxlan.calico', 7), ...(kind && { kind }) });
+    assert.equal(routes.planned(place), undefined);
+  }
+  routes.setLink('vxlan.calico', { ...link('vxlan.calico', 7), kind: 'vxlan' });
+  assert.equal(routes.planned(place)?.linkIndex, 7);
 });
 
 test('of two classes in one place that of the lower rank has it, and the other when it goes', () => {

@@ -1,4 +1,5 @@
 import type { Link } from '../netlink/link.ts';
+import type { OwnLinks } from '../tunnels/links.ts';
 import { placeOf, type KernelRoute, type Route } from '../netlink/route.ts';
 import type { RouteClass, RouteKind, DesiredRoute } from './route-classes.ts';
 
@@ -16,10 +17,13 @@ export class DesiredRoutes {
   readonly #byInterface = new Map<string, Set<string>>();
   readonly #links = new Map<string, Link>();
   readonly #names = new Map<number, string>();
+  readonly #tunnels: OwnLinks;
 
-  constructor(classes: Readonly<Record<RouteKind, RouteClass>>) {
+  /** `tunnels`: the tunnel interfaces; no route uses an interface of such a name and another kind. */
+  constructor(classes: Readonly<Record<RouteKind, RouteClass>>, tunnels: OwnLinks = new Map()) {
     this.#classes = classes;
     this.#all = Object.values(classes);
+    this.#tunnels = tunnels;
   }
 
   /** Adds a desired route; returns its place. */
@@ -62,7 +66,7 @@ export class DesiredRoutes {
     if (desired === undefined) return undefined;
     const { table, protocol, plan, interfaceOf } = this.#classes[desired.kind];
     const link = this.#links.get(interfaceOf(desired));
-    if (link === undefined || !link.isUp) return undefined;
+    if (link === undefined || !link.isUp || this.#isStranger(link)) return undefined;
     return { ...plan(desired, link.index), destination: desired.destination, table, protocol };
   }
 
@@ -129,6 +133,11 @@ export class DesiredRoutes {
       if (places.size > 0) this.#byInterface.set(name, places);
       else this.#byInterface.delete(name);
     }
+  }
+
+  #isStranger({ name, kind }: Link): boolean {
+    const own = this.#tunnels.get(name);
+    return own !== undefined && own !== kind;
   }
 
   #interfaceOf(place: string): string | undefined {

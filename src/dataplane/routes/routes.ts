@@ -1,9 +1,10 @@
-import type { IpFamily } from '../../ip/address.ts';
-import type { Cidr } from '../../ip/cidr.ts';
+import { familyOf, type IpFamily } from '../../ip/address.ts';
+import { cidrFamily, type Cidr } from '../../ip/cidr.ts';
 import { Refusals, type ApplyFailure } from '../apply-failure.ts';
 import { DeltaTracker } from '../delta-tracker.ts';
 import { LinkAddresses, type DesiredAddress } from '../link-addresses.ts';
 import { ReplaceBackoff } from './replace-backoff.ts';
+import type { InterfaceAddress } from '../netlink/address.ts';
 import { listLinks, type Link } from '../netlink/link.ts';
 import type { RoutePlace } from '../netlink/monitor.ts';
 import {
@@ -27,6 +28,7 @@ import {
   ConflictingRoutes,
   type ListedRoute,
 } from './conflicting-routes.ts';
+import type { OwnLinks } from '../tunnels/links.ts';
 import { DesiredRoutes, type RouteTarget } from './desired-routes.ts';
 import { RouteWriter } from './route-writer.ts';
 
@@ -75,10 +77,11 @@ export class Routes {
     socket: NetlinkSocket,
     handOver: HandOver,
     classes: Readonly<Record<RouteKind, RouteClass>> = routeClasses,
+    tunnels?: OwnLinks,
   ) {
     this.#socket = socket;
     this.#handOver = handOver;
-    this.#desired = new DesiredRoutes(classes);
+    this.#desired = new DesiredRoutes(classes, tunnels);
     this.#addresses = new LinkAddresses(socket, this.#desired.links);
     this.#writer = new RouteWriter(socket, this.#desired, this.#backoff);
   }
@@ -118,6 +121,30 @@ export class Routes {
     this.#addresses.linkChanged(name);
     if (before !== undefined) this.#forgetRoutesOf(before.index);
     return affected.length > 0;
+  }
+
+  /**
+   * Handles an address that was removed from an interface. With it the kernel may have removed IPv4 routes without a
+   * notification (fib_sync_down_addr; fib_disable_ip after the last address). Returns whether there may be something to
+   * write. Throws `kernel/refused`.
+   */
+  addressGone({ linkIndex, address }: InterfaceAddress): boolean {
+    const name = this.#desired.nameOf(linkIndex);
+    if (name === undefined) return false;
+    const wasOurs = this.#addresses.gone({ interface: name, address });
+    if (familyOf(address) !== 4) return wasOurs;
+    const through = [...this.#delta.actual].filter(
+      ([, route]) => route.linkIndex === linkIndex && cidrFamily(route.destination) === 4,
+    );
+    if (through.length === 0) return wasOurs;
+    const present = new Set(
+      listKernelRoutes(this.#socket, 4).flatMap((one) =>
+        this.#desired.isOwn(one) && one.linkIndex === linkIndex ? [placeOf(one)] : [],
+      ),
+    );
+    const gone = through.filter(([key]) => !present.has(key));
+    for (const [key] of gone) this.#delta.deleteActual(key);
+    return wasOurs || gone.length > 0;
   }
 
   /** Handles a route removed from the kernel; returns whether there may be something to write or report. */

@@ -135,3 +135,109 @@ test('a refused link is reported and retried; another desired state is tried at 
   assert.deepEqual(written(), [`configure ${name}`, `add ${tunnel}`]);
   assert.deepEqual(links.failures(), []);
 });
+
+const shared: DesiredLink = {
+  name: 'tunl0',
+  is: { kind: 'ipip' },
+  mtuBytes: 1480,
+  addresses: [tunnel],
+};
+
+/** A host on which the module ipip is loaded: the kernel has `tunl0`. */
+function withModule() {
+  const kernel = new FakeTunnels();
+  const made = kernel.add({ name: 'tunl0', is: { kind: 'ipip' }, kind: 'ipip', mtuBytes: 1480 });
+  const newLinks = () => new Links(kernel, new Map([['tunl0', 'ipip']]));
+  const written = (links: Links) => {
+    kernel.journal.length = 0;
+    links.apply();
+    return [...kernel.journal];
+  };
+  return { kernel, newLinks, written, index: made.index };
+}
+
+test("the kernel's own link is left alone until it is desired, then used, never made or removed", () => {
+  const { kernel, newLinks, written, index } = withModule();
+  const links = newLinks();
+  assert.deepEqual(written(links), []);
+  const idle = kernel.links.get('tunl0') ?? assert.fail();
+  assert.equal(links.linkChanged(idle, false), false, 'others may do with it what they want');
+  links.setDesired(shared);
+  assert.deepEqual(written(links), ['configure tunl0', `add ${tunnel} as tunl0:calico`]);
+  assert.equal(links.indexOf('tunl0'), index);
+  assert.deepEqual(written(links), []);
+  // It is down again, and has another MTU.
+  kernel.links.set('tunl0', idle);
+  assert.equal(links.linkChanged(idle, false), true);
+  assert.deepEqual(written(links), ['configure tunl0']);
+  links.deleteDesired('tunl0');
+  assert.deepEqual(written(links), [`drop ${tunnel}`, 'down tunl0']);
+  assert.deepEqual(written(links), []);
+});
+
+test('addresses of others on a shared link stay, and with them the link stays up', () => {
+  const { kernel, newLinks, written, index } = withModule();
+  kernel.held.get(index)?.add(other);
+  const links = newLinks();
+  links.setDesired(shared);
+  assert.deepEqual(written(links), ['configure tunl0', `add ${tunnel} as tunl0:calico`]);
+  links.resync();
+  assert.deepEqual(written(links), []);
+  links.deleteDesired('tunl0');
+  assert.deepEqual(written(links), [`drop ${tunnel}`]);
+  assert.deepEqual([...(kernel.held.get(index) ?? [])], [other]);
+});
+
+test('after a restart our address on a shared link is known by its label', () => {
+  const { newLinks, written } = withModule();
+  const before = newLinks();
+  before.setDesired(shared);
+  before.apply();
+  const same = newLinks();
+  same.setDesired(shared);
+  assert.deepEqual(written(same), []);
+  const moved = newLinks();
+  moved.setDesired({ ...shared, addresses: [other] });
+  assert.deepEqual(written(moved), [
+    'configure tunl0',
+    `add ${other} as tunl0:calico`,
+    `drop ${tunnel}`,
+  ]);
+  assert.deepEqual(written(newLinks()), [`drop ${other}`, 'down tunl0'], 'no pool needs it');
+  assert.deepEqual(written(newLinks()), []);
+});
+
+test('an address that Felix has given stays, without a label', () => {
+  const { kernel, newLinks, written, index } = withModule();
+  kernel.held.get(index)?.add(tunnel);
+  const links = newLinks();
+  links.setDesired(shared);
+  assert.deepEqual(written(links), ['configure tunl0']);
+  links.deleteDesired('tunl0');
+  assert.deepEqual(written(links), [`drop ${tunnel}`, 'down tunl0']);
+});
+
+test('a tunnel of an administrator with the name of a shared link stays, and is reported', () => {
+  const { kernel, newLinks, written } = withModule();
+  kernel.add({ name: 'tunl0', is: { kind: 'ipip', remote: other }, kind: 'ipip' });
+  const links = newLinks();
+  links.setDesired(shared);
+  assert.deepEqual(written(links), []);
+  assert.match(links.failures()[0]?.why ?? '', /tunnel of its own with this name/);
+});
+
+test('a kernel without IP-in-IP is reported, and the link appears as soon as its module is loaded', () => {
+  const kernel = new FakeTunnels();
+  kernel.refuses.add('tunl0');
+  const links = new Links(kernel, new Map([['tunl0', 'ipip']]));
+  links.setDesired(shared);
+  links.apply();
+  assert.equal(links.failures()[0]?.what, 'interface tunl0');
+  links.apply();
+  assert.deepEqual(kernel.journal, [], 'not again at once');
+  const loaded = kernel.add({ name: 'tunl0', is: { kind: 'ipip' }, kind: 'ipip' });
+  assert.equal(links.linkChanged(loaded, false), true);
+  links.apply();
+  assert.deepEqual(kernel.journal, ['configure tunl0', `add ${tunnel} as tunl0:calico`]);
+  assert.deepEqual(links.failures(), []);
+});

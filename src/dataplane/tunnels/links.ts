@@ -9,10 +9,17 @@ import {
   removeHostAddress,
   type InterfaceAddress,
 } from '../netlink/address.ts';
-import { configureTunnel, deleteLink, listLinks, makeLink, type Link } from '../netlink/link.ts';
+import {
+  configureTunnel,
+  deleteLink,
+  listLinks,
+  makeLink,
+  setDown,
+  type Link,
+} from '../netlink/link.ts';
 import type { Libc } from '../netlink/libc.ts';
 import type { ToldKind } from '../netlink/link-kinds.ts';
-import type { NetlinkSocket } from '../netlink/socket.ts';
+import { isRefusal, type NetlinkSocket } from '../netlink/socket.ts';
 
 /** Kinds of links that this driver creates. */
 type TunnelKind = Exclude<ToldKind, { readonly kind: 'veth' }>;
@@ -36,12 +43,27 @@ export interface LinkCalls {
   /** Sets MAC address and MTU, and brings it up. */
   configure(link: DesiredLink): void;
   remove(name: string): void;
-  addAddress(linkIndex: number, address: IpAddress): void;
+  /** Sets it down. */
+  setDown(name: string): void;
+  addAddress(linkIndex: number, address: IpAddress, label?: string): void;
   removeAddress(linkIndex: number, address: IpAddress): void;
 }
 
 /** Names of the links that belong to us, with their kinds: only these are created, changed or removed. */
 export type OwnLinks = ReadonlyMap<string, TunnelKind['kind']>;
+
+/**
+ * Whether a link is the kernel's own, `tunl0` of the module ipip: it exists before us, cannot be deleted, and others may
+ * use it as well. On it only addresses with our label belong to us.
+ */
+function isShared(kind: TunnelKind['kind'] | undefined): boolean {
+  return kind === 'ipip';
+}
+
+/** The label of our addresses on a shared link; the kernel requires that it begins with the name of the interface. */
+function labelOn(name: string): string {
+  return `${name}:calico`;
+}
 
 interface ActualLink {
   readonly index: number;
@@ -50,13 +72,14 @@ interface ActualLink {
   readonly mac: string;
   readonly mtuBytes: number;
   readonly isUp: boolean;
+  /** On a shared link, ours only. */
   readonly addresses: readonly IpAddress[];
 }
 
 /**
  * The tunnel interfaces of this host: a link belongs to us by its name and kind. MAC address, MTU, addresses and state
  * are changed in place; another setting means that the link is removed and created again. A link of our name and of
- * another kind stays, and is reported.
+ * another kind stays, and is reported. A shared link is used as it is, with the addresses of others.
  */
 export class Links {
   readonly #calls: LinkCalls;
@@ -77,6 +100,8 @@ export class Links {
     const before = this.#delta.desired.get(link.name);
     // A new attempt may succeed at once.
     if (!isDeepStrictEqual(before, link)) this.#refused.delete(link.name);
+    // A shared link of others was not looked at.
+    if (isShared(link.is.kind) && !this.#actual.has(link.name)) this.#mustRead = true;
     this.#delta.setDesired(link.name, link);
   }
 
@@ -95,12 +120,17 @@ export class Links {
     const { name } = link;
     if (!this.#own.has(name)) return false;
     const actual = this.#actual.get(name);
+    const isOfOthers = isShared(this.#own.get(name)) && actual === undefined;
+    if (isOfOthers && !this.#delta.desired.has(name)) return false;
     const isKnown = isGone
       ? actual?.index !== link.index
       : actual !== undefined &&
         isDeepStrictEqual(actual, { ...actualOf(link), addresses: actual.addresses });
-    if (!isKnown) this.#mustRead = true;
-    return !isKnown;
+    if (isKnown) return false;
+    // It may be possible now: the module of a shared link was loaded.
+    this.#refused.delete(name);
+    this.#mustRead = true;
+    return true;
   }
 
   /** Handles the kernel's notification of an address; returns whether it concerns ours and we did not cause it. */
@@ -148,10 +178,19 @@ export class Links {
     const { name, addresses } = desired;
     const other = this.#others.get(name);
     if (other !== undefined) {
-      throw new Error(`this host has another interface of this name, of kind ${other}`);
+      throw new Error(
+        `this host has another interface of this name, of kind ${other}; rename or delete it`,
+      );
     }
     const before = this.#actual.get(name);
-    if (before !== undefined && !isDeepStrictEqual(before.is, desired.is)) this.#remove(name);
+    if (before !== undefined && !isDeepStrictEqual(before.is, desired.is)) {
+      if (isShared(desired.is.kind)) {
+        throw new Error(
+          `this host has a tunnel of its own with this name (ip -d link show ${name}); rename or delete it`,
+        );
+      }
+      this.#remove(name);
+    }
     if (!this.#actual.has(name)) {
       this.#calls.make(desired);
     }
@@ -161,7 +200,9 @@ export class Links {
     const { index } = found;
     const present = this.#actual.get(name)?.addresses ?? [];
     for (const address of addresses) {
-      if (!present.includes(address)) this.#calls.addAddress(index, address);
+      if (present.includes(address)) continue;
+      if (isShared(desired.is.kind)) this.#calls.addAddress(index, address, labelOn(name));
+      else this.#calls.addAddress(index, address);
     }
     for (const address of present) {
       if (!addresses.includes(address)) this.#calls.removeAddress(index, address);
@@ -170,9 +211,19 @@ export class Links {
   }
 
   #remove(name: string): void {
-    this.#calls.remove(name);
+    if (isShared(this.#own.get(name))) this.#release(name);
+    else this.#calls.remove(name);
     this.#actual.delete(name);
     this.#delta.deleteActual(name);
+  }
+
+  /** Removes our addresses from a shared link, and sets it down unless others have addresses there. */
+  #release(name: string): void {
+    const { index, addresses } = this.#actual.get(name) ?? { index: 0, addresses: [] };
+    for (const address of addresses) this.#calls.removeAddress(index, address);
+    const isOfOthers = ({ linkIndex, address }: InterfaceAddress) =>
+      linkIndex === index && !isOfLink(address);
+    if (!this.#calls.addresses().some(isOfOthers)) this.#calls.setDown(name);
   }
 
   #setActual(name: string, actual: ActualLink): void {
@@ -188,12 +239,20 @@ export class Links {
       const { name, index, kind = 'physical' } = link;
       const own = this.#own.get(name);
       if (own === undefined) continue;
-      if (own !== kind) this.#others.set(name, kind);
-      else {
-        const its = addresses.filter((one) => one.linkIndex === index && !isOfLink(one.address));
-        const sorted = its.map(({ address }) => address).toSorted();
-        this.#actual.set(name, { ...actualOf(link), addresses: sorted });
+      if (own !== kind) {
+        this.#others.set(name, kind);
+        continue;
       }
+      const desired = this.#delta.desired.get(name);
+      const its = addresses
+        .filter((one) => one.linkIndex === index && !isOfLink(one.address))
+        .filter(
+          ({ address, label }) =>
+            !isShared(own) || label === labelOn(name) || desired?.addresses.includes(address),
+        );
+      if (isShared(own) && desired === undefined && its.length === 0) continue;
+      const sorted = its.map(({ address }) => address).toSorted();
+      this.#actual.set(name, { ...actualOf(link), addresses: sorted });
     }
     this.#delta.replaceActual(this.#actual);
     this.#mustRead = false;
@@ -209,17 +268,31 @@ export function linkCalls(
   return {
     list: () => listLinks(socket),
     addresses: () => listAddresses(socket),
-    make: ({ name, is, mac }) =>
-      makeLink(socket, { name, is, ...(mac === undefined ? {} : { mac }) }),
+    make: ({ name, is, mac }) => {
+      try {
+        makeLink(socket, { name, is, ...(mac === undefined ? {} : { mac }) });
+      } catch (error) {
+        if (is.kind === 'ipip' && isRefusal(error, 'EOPNOTSUPP')) {
+          throw new Error(noIpip, { cause: error });
+        }
+        // The kernel has loaded the module, which brings its own.
+        if (is.kind !== 'ipip' || !isRefusal(error, 'EEXIST')) throw error;
+      }
+    },
     configure: (link) => {
       configureTunnel(socket, link);
       if (isOffloadBroken && link.is.kind === 'vxlan') stopChecksumOffload(libc, link.name);
     },
     remove: (name) => deleteLink(socket, name),
-    addAddress: (linkIndex, address) => addHostAddress(socket, { linkIndex, address }),
+    setDown: (name) => setDown(socket, name),
+    addAddress: (linkIndex, address, label) =>
+      addHostAddress(socket, { linkIndex, address, ...(label === undefined ? {} : { label }) }),
     removeAddress: (linkIndex, address) => removeHostAddress(socket, { linkIndex, address }),
   };
 }
+
+const noIpip =
+  'this kernel has no IP-in-IP; load its module (modprobe ipip), or use vxlanMode instead of ipipMode in the IP pools';
 
 function actualOf({ index, is, mac, mtuBytes, isUp }: Link): Omit<ActualLink, 'addresses'> {
   return { index, is, mac, mtuBytes, isUp };

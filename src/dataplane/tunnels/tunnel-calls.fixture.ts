@@ -9,6 +9,8 @@ export class FakeTunnels implements LinkCalls {
   readonly links = new Map<string, Link>();
   /** Addresses by link index. */
   readonly held = new Map<number, Set<IpAddress>>();
+  /** Labels of addresses that have one. */
+  readonly labels = new Map<IpAddress, string>();
   readonly entries = new Map<number, Map<string, Neighbour>>();
   /** Writes, in order. */
   readonly journal: string[] = [];
@@ -38,7 +40,10 @@ export class FakeTunnels implements LinkCalls {
 
   addresses = () =>
     [...this.held].flatMap(([linkIndex, addresses]) =>
-      [...addresses].map((address) => ({ linkIndex, address, prefixLength: 32 })),
+      [...addresses].map((address) => {
+        const label = this.labels.get(address);
+        return { linkIndex, address, prefixLength: 32, ...(label === undefined ? {} : { label }) };
+      }),
     );
 
   make = ({ name, is, mac }: DesiredLink) => {
@@ -61,9 +66,16 @@ export class FakeTunnels implements LinkCalls {
     this.entries.delete(index);
   };
 
-  addAddress = (linkIndex: number, address: IpAddress) => {
-    this.#write(address, `add ${address}`);
+  setDown = (name: string) => {
+    this.#write(name, `down ${name}`);
+    const link = this.links.get(name);
+    if (link !== undefined) this.links.set(name, { ...link, isUp: false });
+  };
+
+  addAddress = (linkIndex: number, address: IpAddress, label?: string) => {
+    this.#write(address, `add ${address}${label === undefined ? '' : ` as ${label}`}`);
     this.held.get(linkIndex)?.add(address);
+    if (label !== undefined) this.labels.set(address, label);
   };
 
   removeAddress = (linkIndex: number, address: IpAddress) => {

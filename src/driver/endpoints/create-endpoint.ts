@@ -2,12 +2,13 @@ import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import { parseInterfaceAddress } from '../../ip/cidr.ts';
-import { dockerAddresses } from '../../model/kinds/workload-endpoint.ts';
+import { namespaceOfNetwork } from '../../model/kinds/docker-network.ts';
+import { dockerAddresses, endpointEntryId } from '../../model/kinds/workload-endpoint.ts';
 import { macFor } from '../../workload/interfaces.ts';
 import type { CreateEndpointRequest } from '../plugin/messages.ts';
 import { checkNotRemoving } from '../networks/definition-plans.ts';
 import { endpointPolicy } from './endpoint-policy.ts';
-import { endpointEntryId, newEndpoint } from './endpoint-record.ts';
+import { newEndpoint } from './endpoint-record.ts';
 import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
 import { extrasFromOptions, withExtras } from './extra-addresses.ts';
 import { selectionFromOptions } from './selection.ts';
@@ -44,13 +45,13 @@ export async function createEndpoint(
 }
 
 function createPlan(
-  { node, addresses, stamp }: EndpointsDeps,
+  { node, addresses, stamp, isTaken }: EndpointsDeps,
   draft: Draft,
   asked: AskedEndpoint,
 ): void {
   const { endpointId, networkId } = asked;
   const network = knownNetwork(draft, { node, networkId });
-  const id = endpointEntryId(node, endpointId);
+  const id = endpointEntryId(node, endpointId, namespaceOfNetwork(network));
   const existing = draft.get('WorkloadEndpoint', id);
   if (existing !== undefined) {
     const held = dockerAddresses(existing).join();
@@ -59,7 +60,7 @@ function createPlan(
   }
   checkNotRemoving(draft, network.name);
   addresses.bindEndpoint(draft, { node, network, endpointId, addresses: asked.addresses });
-  const policy = endpointPolicy(network, selectionFromOptions(asked.options), undefined);
+  const policy = endpointPolicy(network, selectionFromOptions(asked.options), { isTaken });
   const endpoint = withExtras(draft, newEndpoint({ node, network, ...asked }, policy), {
     network,
     extras: extrasFromOptions(asked.options),

@@ -9,6 +9,7 @@ import {
   withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
+import type { LabelFilter } from './container-labels.ts';
 import type { ContainerLookup } from './container-lookup.ts';
 import { endpointPolicy, type Container } from './endpoint-policy.ts';
 import { withContainer, withPolicy } from './endpoint-record.ts';
@@ -28,6 +29,8 @@ export interface DescribeOptions {
   /** IDs of the endpoints of a sandbox. */
   readonly ofSandbox: (sandbox: string) => readonly string[];
   readonly stamp: Stamp;
+  /** The labels of the container that its endpoint gets. */
+  readonly isTaken: LabelFilter;
   /**
    * Claims the addresses that the container's labels request. Omitted if an error could not be shown to anybody: the
    * endpoint keeps its present addresses.
@@ -82,13 +85,18 @@ function fromDocker(
           }),
           plans: options.addresses,
         });
-  const policy = endpointPolicy(network, connectionSelection(endpoint), container);
-  const described = withAnnotation(
+  const policy = endpointPolicy(network, connectionSelection(endpoint), {
+    container,
+    isTaken: options.isTaken,
+  });
+  const { problems } = policy;
+  const released = withAnnotation(
     withContainer(withPolicy(addressed, policy), container),
     'quarantine',
     undefined,
   );
-  return { described, problems: policy.problems };
+  const ignored = problems.length === 0 ? undefined : problems.join('; ');
+  return { described: withAnnotation(released, 'ignoredLabels', ignored), problems };
 }
 
 /**

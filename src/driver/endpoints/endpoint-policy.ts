@@ -1,7 +1,19 @@
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import { isInheritedLabel } from '../../model/fields.ts';
 import { labelValueFor, resourceNameFor } from '../../model/names.ts';
 import { profileTags, type Profile } from '../../model/kinds/profile.ts';
-import { networkIsolation, networkProfiles } from '../networks/network-profile.ts';
+import {
+  networkIsolation,
+  networkProfiles,
+  profileOfNamespace,
+} from '../networks/network-profile.ts';
+import { builtInLabels } from './built-in-labels.ts';
+import {
+  copiedLabels,
+  portsOfLabels,
+  type ContainerPort,
+  type LabelFilter,
+} from './container-labels.ts';
 import { mergeSelections, selectionFromLabels, type Selection } from './selection.ts';
 
 /** Docker's description of the container of an endpoint. */
@@ -11,38 +23,44 @@ export interface Container {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/** Labels of every endpoint; the values are Docker's names, mapped where Calico requires it. */
-export const builtInLabels = {
-  network: 'com.docker.network.name',
-  container: 'com.docker.container.name',
-  composeProject: 'com.docker.compose.project',
-  composeService: 'com.docker.compose.service',
-} as const;
-
-/** The Profiles of an endpoint in order, its labels, and the problems of the container's labels. */
+/** The Profiles of an endpoint in order, its labels and named ports, and the problems of the container's labels. */
 export interface EndpointPolicy {
   readonly profiles: readonly string[];
   readonly labels: Readonly<Record<string, string>>;
+  readonly ports: readonly ContainerPort[];
   readonly problems: readonly string[];
 }
 
 /**
  * Returns the policy input of an endpoint: the Profiles selected by the container, then those of its network (an
- * internal network's isolation first); the labels of the container, its connection and its network. Without Docker's
+ * internal network's isolation first, that of its namespace last); the labels of the container, its connection and its
+ * network. Without Docker's
  * description of the container, its own selection is missing.
  */
 export function endpointPolicy(
   network: DockerNetwork,
   connection: Selection,
-  container: Container | undefined,
+  { container, isTaken }: { readonly container?: Container; readonly isTaken: LabelFilter },
 ): EndpointPolicy {
-  const { selection: own, problems } = selectionFromLabels(container?.labels ?? {});
+  const given = container?.labels ?? {};
+  const { selection: own, problems } = selectionFromLabels(given, isTaken);
+  const copied = copiedLabels(given, isTaken);
+  const { ports, problems: ofPorts } = portsOfLabels(given);
   const chosen = mergeSelections(connection, own);
   const names = [...chosen.profiles, ...networkProfiles(network)].map(resourceNameFor);
+  const builtIn = Object.entries(builtInOf(network, container)).filter(([key]) => isTaken(key));
   return {
-    profiles: [...new Set([...networkIsolation(network), ...names])],
-    labels: { ...network.options.labels, ...chosen.labels, ...builtIn(network, container) },
-    problems,
+    profiles: [
+      ...new Set([...networkIsolation(network), ...names, ...profileOfNamespace(network)]),
+    ],
+    labels: {
+      ...network.options.labels,
+      ...copied.labels,
+      ...chosen.labels,
+      ...Object.fromEntries(builtIn),
+    },
+    ports,
+    problems: [...problems, ...copied.problems, ...ofPorts],
   };
 }
 
@@ -53,12 +71,12 @@ export function tagsOf(
 ): readonly string[] {
   const tags = profiles.flatMap((name) => {
     const found = profile(name);
-    return found === undefined ? [] : profileTags(found);
+    return found === undefined ? [] : profileTags(found).filter((tag) => !isInheritedLabel(tag));
   });
   return [...new Set(tags)].toSorted();
 }
 
-function builtIn(
+function builtInOf(
   network: DockerNetwork,
   container: Container | undefined,
 ): Readonly<Record<string, string>> {

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { isResourceName } from '../../model/fields.ts';
 import { containerName, isEndpointNamed } from '../../model/kinds/workload-endpoint.ts';
 import { plainEndpoint, plainNetwork } from './endpoint.fixture.ts';
-import { withContainer } from './endpoint-record.ts';
+import { withChosenProfiles, withContainer } from './endpoint-record.ts';
 
 const named = (docker: string) =>
   withContainer(plainEndpoint(plainNetwork('host-a', 'n1'), 'e1', '10.65.0.1'), {
@@ -32,4 +32,13 @@ test('a name that Calico accepts stays unchanged, and one stored before is read'
   const before = named('app');
   const old = { ...before, spec: { ...before.spec, workload: 'My_App' } };
   assert.equal(containerName(old), 'My_App');
+});
+
+test('Profiles that a user chooses leave the isolation of the network first and its namespace last', () => {
+  const endpoint = plainEndpoint(plainNetwork('host-a', 'n1'), 'e1', '10.65.0.1');
+  const of = (profiles: string[], chosen: readonly string[]) =>
+    withChosenProfiles({ ...endpoint, spec: { ...endpoint.spec, profiles } }, chosen).spec.profiles;
+  assert.deepEqual(of(['xi--web', 'web', 'kns.shop'], ['db']), ['xi--web', 'db', 'kns.shop']);
+  assert.deepEqual(of(['web', 'kns.shop'], ['web', 'kns.shop', 'db']), ['web', 'db', 'kns.shop']);
+  assert.deepEqual(of(['web', 'kns.shop'], []), ['kns.shop']);
 });

@@ -1,18 +1,20 @@
 import type { IpAddress } from '../../ip/address.ts';
 import { hostCidr } from '../../ip/cidr.ts';
-import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
+import { namespaceOfNetwork, type DockerNetwork } from '../../model/kinds/docker-network.ts';
+import { namespaceLabel } from '../../model/kinds/network-set.ts';
 import {
   annotation,
   endpointAnnotations,
   endpointName,
-  endpointNamespace,
   orchestrator,
   withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
 import { resourceNameFor } from '../../model/names.ts';
+import { defaultNamespace, namespaceOfProfile } from '../../model/namespaces.ts';
 import { hostInterfaceName } from '../../workload/interfaces.ts';
 import type { Container, EndpointPolicy } from './endpoint-policy.ts';
+import type { ContainerPort } from './container-labels.ts';
 import { isIsolationProfileName } from '../networks/network-profile.ts';
 
 /**
@@ -20,15 +22,12 @@ import { isIsolationProfileName } from '../networks/network-profile.ts';
  * description. All functions are pure; those on a draft change only the draft.
  */
 
-/** Labels that Calico's client forces on every WorkloadEndpoint; namespaced policy matches on the first. */
-const forcedLabels = {
-  'projectcalico.org/namespace': endpointNamespace,
-  'projectcalico.org/orchestrator': orchestrator,
-};
-
-/** Returns the datastore ID of the WorkloadEndpoint of a Docker endpoint. */
-export function endpointEntryId(node: string, endpointId: string): string {
-  return `${endpointNamespace}/${endpointName(node, endpointId)}`;
+/** Returns the labels that Calico's client forces on every WorkloadEndpoint; namespaced policy matches on the first. */
+function forcedLabels({ metadata }: WorkloadEndpoint) {
+  return {
+    [namespaceLabel]: metadata.namespace ?? defaultNamespace,
+    'projectcalico.org/orchestrator': orchestrator,
+  };
 }
 
 /** The properties of an endpoint that are known when Docker creates it. */
@@ -52,7 +51,7 @@ export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): Workl
       apiVersion: 'projectcalico.org/v3',
       metadata: {
         name: endpointName(node, endpointId),
-        namespace: endpointNamespace,
+        namespace: namespaceOfNetwork(network),
         annotations: {
           [endpointAnnotations.network]: network.id,
           ...(Object.keys(options).length === 0
@@ -80,41 +79,74 @@ export function newEndpoint(facts: EndpointFacts, policy: EndpointPolicy): Workl
 
 /**
  * Returns the endpoint with the given Profiles and labels. Profiles selected by a user (`withChosenProfiles`) and
- * labels set by others stay; labels that the driver wrote before and does not write now are removed.
+ * labels set by others stay; labels and named ports that the driver wrote before and does not write now are removed.
  */
 export function withPolicy(endpoint: WorkloadEndpoint, policy: EndpointPolicy): WorkloadEndpoint {
   const labels = {
     ...withoutKeys(endpoint.metadata.labels ?? {}, listed(endpoint, 'labels')),
     ...policy.labels,
-    ...forcedLabels,
+    ...forcedLabels(endpoint),
   };
   const changed = {
     ...endpoint,
     metadata: { ...endpoint.metadata, labels },
     spec: { ...endpoint.spec, profiles: [...profilesFor(endpoint, policy)] },
   };
-  return withAnnotation(changed, 'labels', list(Object.keys(policy.labels)));
+  const labelled = withAnnotation(changed, 'labels', list(Object.keys(policy.labels)));
+  return withNamedPorts(labelled, policy.ports);
+}
+
+/** Returns the endpoint with the named ports of its container; those of others stay. */
+function withNamedPorts(
+  endpoint: WorkloadEndpoint,
+  named: readonly ContainerPort[],
+): WorkloadEndpoint {
+  const written = listed(endpoint, 'namedPorts');
+  const { ports: before = [], ...spec } = endpoint.spec;
+  const isWritten = ({ name, hostPort = 0 }: (typeof before)[number]) =>
+    hostPort === 0 && written.includes(name);
+  const ports = [
+    ...before.filter((one) => !isWritten(one)),
+    ...named.map((one) => ({ ...one, hostPort: 0, hostIP: '' })),
+  ];
+  const changed = { ...endpoint, spec: ports.length === 0 ? spec : { ...spec, ports } };
+  return withAnnotation(changed, 'namedPorts', list(named.map(({ name }) => name)));
 }
 
 function profilesFor(endpoint: WorkloadEndpoint, policy: EndpointPolicy): readonly string[] {
   const chosen = annotation(endpoint, 'chosenProfiles');
   if (chosen === undefined) return policy.profiles;
-  const imposed = policy.profiles.filter(isIsolationProfileName);
-  return [...imposed, ...chosen.split(',').filter((name) => name !== '')];
+  return withImposed(
+    policy.profiles,
+    chosen.split(',').filter((name) => name !== ''),
+  );
+}
+
+/**
+ * Returns chosen Profiles with those that a network imposes: its isolation before them, because the first rule that
+ * matches decides, and the labels of its namespace after them.
+ */
+function withImposed(present: readonly string[], chosen: readonly string[]): readonly string[] {
+  return [
+    ...present.filter(isIsolationProfileName),
+    ...chosen,
+    ...present.filter((name) => namespaceOfProfile(name) !== undefined),
+  ];
 }
 
 /**
  * Returns the endpoint with Profiles selected by a user. They last as long as the endpoint, which is until its
- * container stops or leaves the network; the isolation of an internal network stays before them.
+ * container stops or leaves the network; what the network imposes stays.
  */
 export function withChosenProfiles(
   endpoint: WorkloadEndpoint,
   chosen: readonly string[],
 ): WorkloadEndpoint {
-  const imposed = (endpoint.spec.profiles ?? []).filter(isIsolationProfileName);
+  const present = endpoint.spec.profiles ?? [];
+  const imposed = withImposed(present, []);
   const free = [...new Set(chosen)].filter((name) => !imposed.includes(name));
   return withAnnotation(
-    { ...endpoint, spec: { ...endpoint.spec, profiles: [...imposed, ...free] } },
+    { ...endpoint, spec: { ...endpoint.spec, profiles: [...withImposed(present, free)] } },
     'chosenProfiles',
     free.join(','),
   );

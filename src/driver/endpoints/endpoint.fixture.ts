@@ -32,6 +32,6 @@ export function plainEndpoint(
       mac: 'ca:00:00:00:00:01',
       options: {},
     },
-    { profiles: [], labels: {}, problems: [] },
+    { profiles: [], labels: {}, ports: [], problems: [] },
   );
 }

@@ -9,6 +9,7 @@ import type { WorkloadDeps } from '../../workload/attach.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import type { AddressPlans } from '../networks/address-plans.ts';
 import { networkEntryId } from '../networks/networks.ts';
+import type { LabelFilter } from './container-labels.ts';
 import type { LocalEndpoints } from './local-endpoints.ts';
 
 /** Dependencies of Docker's calls about endpoints. */
@@ -24,6 +25,7 @@ export interface EndpointsDeps extends WorkloadDeps {
   /** MTU of containers if their network has none, in bytes. */
   readonly defaultMtuBytes: (addresses: readonly IpAddress[]) => number;
   readonly interfacePrefix: string;
+  readonly isTaken: LabelFilter;
 }
 
 /** Returns the network of a Docker request on this host. Throws `driver/unknown-network`. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { openNodeStore } from '../../cache/mirrored-store.fixture.ts';
+import { mirroredEndpoint } from '../../cache/endpoint-lookup.ts';
 import type { GroupWriter } from '../../cache/group-writer.ts';
 import { isCalicoError } from '../../errors/error.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
@@ -8,9 +9,14 @@ import { networkProfile } from '../networks/network-profile.ts';
 import { emptyDocker } from '../docker/docker-api.fixture.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import { plainNetwork } from './endpoint.fixture.ts';
-import { endpointEntryId } from './endpoint-record.ts';
 import { createEndpoints, type Endpoints } from './endpoints.ts';
 import { indexLocalEndpoints } from './local-endpoints.ts';
+import {
+  annotation,
+  endpointEntryId,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
+import { defaultNamespace } from '../../model/namespaces.ts';
 
 const patience = AbortSignal.timeout(600_000);
 const node = 'host';
@@ -25,6 +31,7 @@ interface Lab {
   readonly done: string[];
   readonly create: (endpointId?: string, address?: string) => Promise<unknown>;
   readonly join: (endpointId?: string) => Promise<unknown>;
+  readonly whole: () => WorkloadEndpoint | undefined;
   readonly stored: (endpointId?: string) =>
     | {
         readonly workload: string;
@@ -60,6 +67,7 @@ async function withEndpoints(
     node,
     mirror,
     writer,
+    isTaken: () => true,
     docker: parts.docker ?? emptyDocker,
     local: indexLocalEndpoints(mirror, node),
     links: {
@@ -111,8 +119,12 @@ async function withEndpoints(
         { NetworkID: networkId, EndpointID: endpointId, SandboxKey: sandbox, Options: {} },
         patience,
       ),
+    whole: () => mirroredEndpoint(mirror, node, ids.first),
     stored: (endpointId = ids.first) => {
-      const found = mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId));
+      const found = mirror.get(
+        'WorkloadEndpoint',
+        endpointEntryId(node, endpointId, parts.network?.options?.namespace ?? defaultNamespace),
+      );
       return (
         found && {
           workload: found.value.spec.workload ?? '',
@@ -243,5 +255,53 @@ test("an endpoint with an address of Docker's own IPAM is deleted before Docker 
     await lab.create();
     await lab.endpoints.delete({ NetworkID: networkId, EndpointID: ids.first }, patience);
     assert.equal(lab.stored(), undefined);
+  });
+});
+
+test('an endpoint is in the namespace of its network, whatever its container says, and has its labels', async () => {
+  const network = { options: { namespace: 'shop' } };
+  const posing: DockerApi = {
+    ...knowing,
+    containerNamed: async () => ({
+      Id: 'c1',
+      Names: ['/app'],
+      State: 'created',
+      Labels: {
+        'org.projectcalico.profile': 'kns.prod',
+        'org.projectcalico.label.projectcalico.org/namespace': 'prod',
+        'org.projectcalico.label.pcns.team': 'prod',
+        'pcns.team': 'prod',
+      },
+      NetworkSettings: { Networks: {} },
+    }),
+  };
+  await withEndpoints({ docker: posing, network }, async (lab) => {
+    await lab.create();
+    await lab.join();
+    const { metadata, spec } = lab.whole() ?? assert.fail();
+    assert.equal(metadata.namespace, 'shop');
+    assert.deepEqual(spec.profiles, ['web', 'kns.shop']);
+    assert.deepEqual(metadata.labels, {
+      'com.docker.container.name': 'app',
+      'com.docker.network.name': 'web',
+      'projectcalico.org/namespace': 'shop',
+      'projectcalico.org/orchestrator': 'libnetwork',
+    });
+    assert.equal(
+      annotation(lab.whole() ?? assert.fail(), 'ignoredLabels'),
+      [
+        'label "org.projectcalico.profile=kns.prod": "kns.prod" is reserved by Calico',
+        'label "org.projectcalico.label.projectcalico.org/namespace=prod": "projectcalico.org/namespace" is reserved by Calico',
+        'label "org.projectcalico.label.pcns.team=prod": "pcns.team" is reserved by Calico',
+        'reserved by Calico: "pcns.team"',
+      ].join('; '),
+    );
+    const removed = { NetworkID: networkId, EndpointID: ids.first };
+    await lab.writer.write(
+      (draft) => draft.remove('DockerNetwork', `${node}/${networkId}`),
+      patience,
+    );
+    await lab.endpoints.remove(removed, patience);
+    assert.equal(lab.whole(), undefined, 'it is found without its network');
   });
 });

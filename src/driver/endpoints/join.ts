@@ -1,6 +1,11 @@
+import { endpointOf, mirroredEndpoint } from '../../cache/endpoint-lookup.ts';
 import { CalicoError } from '../../errors/error.ts';
-import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
-import { endpointAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
+import { namespaceOfNetwork, type DockerNetwork } from '../../model/kinds/docker-network.ts';
+import {
+  endpointAddresses,
+  endpointEntryId,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import { attach } from '../../workload/attach.ts';
 import { temporaryInterfaceName } from '../../workload/interfaces.ts';
@@ -8,7 +13,6 @@ import { networkEntryId } from '../networks/networks.ts';
 import type { JoinRequest, JoinResponse } from '../plugin/messages.ts';
 import { lookUpContainer, type ContainerLookup } from './container-lookup.ts';
 import { describeEndpoint } from './endpoint-description.ts';
-import { endpointEntryId } from './endpoint-record.ts';
 import { knownNetwork, type EndpointsDeps } from './endpoints-deps.ts';
 import { joinResponse } from './join-response.ts';
 
@@ -32,10 +36,11 @@ export async function join(
       mtuBytes: network.options.mtu ?? deps.defaultMtuBytes(endpointAddresses(endpoint)),
       facts: looking,
       write: (draft, lookup) => {
-        const id = endpointEntryId(deps.node, endpointId);
+        const id = endpointEntryId(deps.node, endpointId, namespaceOfNetwork(network));
         const { ofSandbox } = deps.local;
-        const { addresses, stamp } = deps;
-        return describeEndpoint(draft, { id, lookup, sandbox, ofSandbox, stamp, addresses });
+        const { addresses, stamp, isTaken } = deps;
+        const what = { id, lookup, sandbox, ofSandbox, stamp, addresses, isTaken };
+        return describeEndpoint(draft, what);
       },
     },
     signal,
@@ -60,12 +65,11 @@ async function created(
   { NetworkID: networkId, EndpointID: endpointId }: JoinRequest,
   signal: AbortSignal,
 ): Promise<Created> {
-  const id = endpointEntryId(node, endpointId);
   const network = mirror.get('DockerNetwork', networkEntryId(node, networkId))?.value;
-  const endpoint = mirror.get('WorkloadEndpoint', id)?.value;
+  const endpoint = mirroredEndpoint(mirror, node, endpointId);
   if (network !== undefined && endpoint !== undefined) return { network, endpoint };
   const { result } = await writer.write((draft) => {
-    const found = draft.get('WorkloadEndpoint', id);
+    const found = endpointOf(draft, node, endpointId)?.endpoint;
     const ofNetwork = knownNetwork(draft, { node, networkId });
     if (found === undefined) {
       throw new CalicoError('driver/unknown-endpoint', { endpoint: endpointId });

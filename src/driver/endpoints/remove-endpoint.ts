@@ -1,3 +1,4 @@
+import { endpointOf } from '../../cache/endpoint-lookup.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import {
   annotation,
@@ -12,7 +13,6 @@ import { detach, type WorkloadDeps } from '../../workload/attach.ts';
 import { reclaimProfiles } from '../networks/network-profiles.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import type { EndpointRequest } from '../plugin/messages.ts';
-import { endpointEntryId } from './endpoint-record.ts';
 import type { EndpointsDeps } from './endpoints-deps.ts';
 import { shareTags } from './shared-tags.ts';
 
@@ -66,9 +66,9 @@ function removePlan(
   draft: Draft,
   endpointId: string,
 ): WorkloadEndpoint | undefined {
-  const id = endpointEntryId(node, endpointId);
-  const endpoint = draft.get('WorkloadEndpoint', id);
-  if (endpoint === undefined) return undefined;
+  const found = endpointOf(draft, node, endpointId);
+  if (found === undefined) return undefined;
+  const { id, endpoint } = found;
   draft.remove('WorkloadEndpoint', id);
   const networkId = annotation(endpoint, 'network');
   const network = draft.get('DockerNetwork', networkEntryId(node, networkId ?? ''));

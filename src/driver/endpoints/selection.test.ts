@@ -20,18 +20,28 @@ test('an unknown option of a connection is rejected with the list of known ones'
   });
 });
 
-test('an invalid label of a connection is rejected', () => {
-  assert.throws(() => selectionFromOptions({ 'org.projectcalico.label.a': '_' }), {
-    code: 'driver/bad-endpoint-option',
-  });
+test('an invalid label of a connection is rejected, and one that Calico reserves', () => {
+  for (const [key, value] of [
+    ['a', '_'],
+    ['projectcalico.org/namespace', 'shop'],
+    ['pcns.team', 'a'],
+  ] as const) {
+    assert.throws(() => selectionFromOptions({ [`org.projectcalico.label.${key}`]: value }), {
+      code: 'driver/bad-endpoint-option',
+    });
+  }
 });
 
 test('an invalid container label is skipped and reported, the others apply', () => {
-  const { selection, problems } = selectionFromLabels({
-    'org.projectcalico.label.good': 'yes',
-    'org.projectcalico.label.bad': 'no good',
-    maintainer: 'somebody else',
-  });
+  const { selection, problems } = selectionFromLabels(
+    {
+      'org.projectcalico.label.good': 'yes',
+      'org.projectcalico.label.bad': 'no good',
+      maintainer: 'somebody else',
+      'org.projectcalico.label.not-taken': 'yes',
+    },
+    (key) => !key.endsWith('.not-taken'),
+  );
   assert.deepEqual(selection, { profiles: [], labels: { good: 'yes' } });
   assert.deepEqual(problems, [
     'label "org.projectcalico.label.bad=no good": "no good" is not a legal label value',

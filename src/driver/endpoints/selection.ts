@@ -55,10 +55,13 @@ export function selectionFromOptions(options: Readonly<Record<string, unknown>>)
 }
 
 /**
- * Returns the selection of a container's labels, and their problems. An invalid label is skipped and reported, because
+ * Returns the selection of a container's labels, of which `isTaken` may exclude some, and their problems. An invalid label is skipped and reported, because
  * Docker can no longer reject the container by then.
  */
-export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
+export function selectionFromLabels(
+  labels: Readonly<Record<string, string>>,
+  isTaken: (key: string) => boolean,
+): {
   readonly selection: Selection;
   readonly problems: readonly string[];
 } {
@@ -66,6 +69,7 @@ export function selectionFromLabels(labels: Readonly<Record<string, string>>): {
   let selection = emptySelection;
   for (const [key, value] of Object.entries(labels)) {
     if (!isPolicyLabel(key)) continue;
+    if (key.startsWith(`${prefix}${labelPrefix}`) && !isTaken(key)) continue;
     try {
       selection = choose(selection, key.slice(prefix.length), value) ?? selection;
     } catch (error) {

@@ -54,8 +54,8 @@ export interface AddressPlans {
     },
   ): void;
 
-  /** At FreeNetwork: releases what Swarm's managers have allocated for the network. */
-  freeNetwork(draft: Draft, networkId: string): Progress;
+  /** At FreeNetwork: releases what this Swarm manager has allocated for the network. */
+  freeNetwork(draft: Draft, node: string, networkId: string): Progress;
 
   /** At CreateEndpoint: assigns the addresses to this endpoint. */
   bindEndpoint(draft: Draft, endpoint: EndpointAddresses): void;

@@ -7,7 +7,6 @@ import { UncachedView } from '../../cache/uncached-view.ts';
 import type { Datastore } from '../../datastore/datastore.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { plainEndpoint, plainNetwork } from '../endpoints/endpoint.fixture.ts';
-import { endpointEntryId } from '../endpoints/endpoint-record.ts';
 import { plainDefinition as web } from './definition.fixture.ts';
 import {
   checkNotRemoving,
@@ -16,12 +15,15 @@ import {
   removeDefinition,
   reportNetwork,
 } from './definition-plans.ts';
+import { endpointEntryId } from '../../model/kinds/workload-endpoint.ts';
+import { defaultNamespace } from '../../model/namespaces.ts';
 
 const signal = AbortSignal.timeout(600_000);
 const now = new Date('2026-11-29T00:00:00Z');
 
 /** A datastore with two nodes, as two hosts and a command write it. */
-async function openCluster() {
+async function openCluster(namespace?: string) {
+  const options = namespace === undefined ? {} : { namespace };
   let inner: Datastore | undefined;
   const race: Race = { beforeCommit: undefined };
   const store = await openMirroredStore((opened) => {
@@ -40,8 +42,12 @@ async function openCluster() {
         spec: {},
       });
     }
-    defineNetwork(draft, web);
-    draft.put('DockerNetwork', 'host-1/n1', { ...plainNetwork('host-1', 'n1'), name: 'web' });
+    defineNetwork(draft, { ...web, options });
+    draft.put('DockerNetwork', 'host-1/n1', {
+      ...plainNetwork('host-1', 'n1'),
+      name: 'web',
+      options,
+    });
   });
   await store.mirror.reached(1n, signal);
   return {
@@ -58,11 +64,11 @@ async function openCluster() {
   };
 }
 
-function addEndpoint(draft: Draft, id: string): void {
+function addEndpoint(draft: Draft, id: string, namespace: string = defaultNamespace): void {
   const network = { ...plainNetwork('host-1', 'n1'), name: 'web' };
   draft.put(
     'WorkloadEndpoint',
-    endpointEntryId('host-1', id),
+    endpointEntryId('host-1', id, namespace),
     plainEndpoint(network, id, '10.0.0.1'),
   );
 }
@@ -88,13 +94,18 @@ test('a removal is rejected with the containers of all hosts', async () => {
   assert.equal((await cluster.definition())?.isRemoving, undefined);
 });
 
-test('of a removal and a new endpoint at the same time, one is rejected', async () => {
-  for (const isRemovalFirst of [true, false]) {
-    await using cluster = await openCluster();
+test('of a removal and a new endpoint at the same time, one is rejected, whatever its namespace', async () => {
+  for (const [isRemovalFirst, namespace] of [
+    [true, undefined],
+    [true, 'shop'],
+    [false, undefined],
+    [false, 'shop'],
+  ] as const) {
+    await using cluster = await openCluster(namespace);
     await cluster.report('host-1');
     const create = (draft: Draft) => {
       checkNotRemoving(draft, 'web');
-      addEndpoint(draft, 'e1');
+      addEndpoint(draft, 'e1', namespace);
     };
     const remove = (draft: Draft) => removeDefinition(draft, 'web');
     const [outer, inner] = isRemovalFirst ? [create, remove] : [remove, create];
@@ -142,14 +153,17 @@ test('two hosts that remove their networks at the same time leave no definition'
   assert.equal(await cluster.definition(), undefined);
 });
 
-test('a host whose Node was deleted does not keep a definition', async () => {
+test('a host whose Node was deleted does not keep a definition; its report is not that of the node that removes it', async () => {
   await using cluster = await openCluster();
   await cluster.report('host-2');
   await cluster.write((draft) => draft.remove('Node', 'host-2'));
   await cluster.write((draft) => removeDefinition(draft, 'web'));
   assert.equal(await cluster.definition(), undefined);
   const reports = await cluster.write((draft) => [...draft.entries('NetworkReport')]);
-  assert.deepEqual(reports, []);
+  assert.deepEqual(
+    reports.map(([id]) => id),
+    ['host-2/web'],
+  );
 });
 
 test('a report is written only if it changed', async () => {

@@ -2,13 +2,11 @@ import { isDeepStrictEqual } from 'node:util';
 import { expectUser } from '../../datastore/expect-user.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
+import { namespaceOfNetwork, type DockerNetwork } from '../../model/kinds/docker-network.ts';
 import type { NetworkDefinition } from '../../model/kinds/network-definition.ts';
 import type { NetworkReport } from '../../model/kinds/network-report.ts';
-import {
-  annotation,
-  endpointNamespace,
-  endpointTitle,
-} from '../../model/kinds/workload-endpoint.ts';
+import { annotation, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
+import { namespaceOfOptions } from './network-options.ts';
 import { networkEntryId } from './networks.ts';
 
 /** Plans about network definitions: of the commands, of the daemon of each host, and of new endpoints. */
@@ -53,8 +51,14 @@ export function removeDefinition(draft: Draft, name: string): void {
   if (definition === undefined) {
     throw new CalicoError('datastore/not-found', { kind: 'network definition', name });
   }
-  draft.expectNoNew('WorkloadEndpoint', `${endpointNamespace}/`);
-  const users = usersOf(draft, name);
+  const networks = networksOf(draft, name);
+  // A host without its network yet creates it as defined.
+  const namespaces = new Set([
+    namespaceOfOptions(definition.options),
+    ...Array.from(networks.values(), namespaceOfNetwork),
+  ]);
+  for (const one of namespaces) draft.expectNoNew('WorkloadEndpoint', `${one}/`);
+  const users = usersOf(draft, networks);
   if (users.length > 0) {
     throw new CalicoError('driver/definition-in-use', { name, users: users.join(', ') });
   }
@@ -62,15 +66,21 @@ export function removeDefinition(draft: Draft, name: string): void {
   finishRemoval(draft, name);
 }
 
-/** Returns the containers of all hosts on the networks of a name, as `app on host-1`. */
-function usersOf(draft: Draft, name: string): readonly string[] {
-  const ids = new Set<string>();
-  for (const [id, network] of draft.entries('DockerNetwork'))
-    if (network.name === name) ids.add(id);
+/** Returns the networks of a name on all hosts, by ID. */
+function networksOf(draft: Draft, name: string): ReadonlyMap<string, DockerNetwork> {
+  const found = new Map<string, DockerNetwork>();
+  for (const [id, network] of draft.entries('DockerNetwork')) {
+    if (network.name === name) found.set(id, network);
+  }
+  return found;
+}
+
+/** Returns the containers of all hosts on the networks, as `app on host-1`. */
+function usersOf(draft: Draft, networks: ReadonlyMap<string, DockerNetwork>): readonly string[] {
   const users: string[] = [];
   for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
     const { node } = endpoint.spec;
-    if (ids.has(networkEntryId(node, annotation(endpoint, 'network') ?? ''))) {
+    if (networks.has(networkEntryId(node, annotation(endpoint, 'network') ?? ''))) {
       users.push(`${endpointTitle(endpoint)} on ${node}`);
     }
   }
@@ -78,8 +88,9 @@ function usersOf(draft: Draft, name: string): readonly string[] {
 }
 
 /**
- * Removes a definition that no host may have a network of any more. Hosts whose Node was deleted do not count. A report
- * written or removed meanwhile makes the commit fail. `own`: the host that has removed its report.
+ * Removes a definition that no host may have a network of any more. Hosts whose Node was deleted do not count; their
+ * reports stay, because no node of a cluster can write those of another one, and `node delete` has removed them anyway.
+ * A report written or removed meanwhile makes the commit fail. `own`: the host that has removed its report.
  */
 function finishRemoval(draft: Draft, name: string, own = ''): void {
   const definition = draft.get('NetworkDefinition', name);
@@ -91,7 +102,6 @@ function finishRemoval(draft: Draft, name: string, own = ''): void {
     expectUser(draft, 'NetworkReport', { own: `${own}/${name}`, users });
     return;
   }
-  for (const { node } of reports) draft.remove('NetworkReport', `${node}/${name}`);
   draft.remove('NetworkDefinition', name);
 }
 

@@ -142,6 +142,28 @@ test('a creation that fails is reported in the words of Docker, retried, and sto
   await daemon.until(async () => (await daemon.reportOf('a'))?.[0] === 'created');
 });
 
+test('a network that differs from its definition has a check until it is as defined', async () => {
+  await using daemon = await openDaemon();
+  const { fake, networks } = daemon;
+  const other = { ...plainDrivers, network: 'bridge', ipam: 'default' };
+  fake.networks.push(dockerOf({ ...web, name: 'web' }, other, 'theirs'));
+  await daemon.define('web');
+  await daemon.until(async () => (await daemon.reportOf('web'))?.[0] === 'differs');
+  const [check, ...more] = networks.checks();
+  assert.deepEqual([check?.name, check?.ok, more], ['network web', false, []]);
+  assert.match(check?.detail ?? '', /^differs from its definition: driver is bridge/);
+  fake.networks = [];
+  networks.changed();
+  await daemon.until(async () => (await daemon.reportOf('web'))?.[0] === 'created');
+  assert.deepEqual(networks.checks(), []);
+  fake.refusals.set('late', 'no such pool');
+  await daemon.define('late');
+  await daemon.until(() => networks.checks().length === 1);
+  assert.match(networks.checks()[0]?.detail ?? '', /no such pool/);
+  await daemon.write((draft) => draft.remove('NetworkDefinition', 'late'));
+  await daemon.until(() => networks.checks().length === 0);
+});
+
 test('of networks of one name created at the same time, the one of the daemon is removed', async () => {
   await using daemon = await openDaemon();
   const { fake } = daemon;

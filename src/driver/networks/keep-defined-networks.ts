@@ -7,6 +7,7 @@ import type { Writer } from '../../datastore/writer.ts';
 import { isCalicoError } from '../../errors/error.ts';
 import type { NetworkDefinition } from '../../model/kinds/network-definition.ts';
 import type { Logger } from '../../telemetry/log.ts';
+import type { Check } from '../../telemetry/status-report.ts';
 import type { DockerApi } from '../docker/docker-api.ts';
 import { newNetwork, planNetwork, type DriverNames, type NetworkStep } from './defined-network.ts';
 import { networkIsGone, reportNetwork, type HostState } from './definition-plans.ts';
@@ -38,6 +39,8 @@ export class DefinedNetworks {
   readonly #deps: DefinedNetworksDeps;
   readonly #waiters = new Waiters();
   #isChanged = true;
+  /** Networks that are not as their definitions say, with the reason. */
+  readonly #wrong = new Map<string, Pick<Check, 'detail' | 'remedy'>>();
 
   constructor(deps: DefinedNetworksDeps) {
     this.#deps = deps;
@@ -48,6 +51,15 @@ export class DefinedNetworks {
     this.#isChanged = true;
     this.#waiters.settle();
   };
+
+  /** Returns a check for each network that is not as its definition says. */
+  checks(): readonly Check[] {
+    return [...this.#wrong].map(([name, wrong]) => ({
+      name: `network ${name}`,
+      ok: false,
+      ...wrong,
+    }));
+  }
 
   /** Runs until the signal is aborted; retries after errors, for each network separately. */
   async run(work: Work, signal: AbortSignal): Promise<void> {
@@ -84,6 +96,7 @@ export class DefinedNetworks {
   async #round(signal: AbortSignal): Promise<{ readonly thrown: unknown } | undefined> {
     const { mirror } = this.#deps;
     const names = [...mirror.list('NetworkDefinition').keys()];
+    for (const name of this.#wrong.keys()) if (!names.includes(name)) this.#wrong.delete(name);
     if (names.length === 0 || isMirrorLocked(mirror)) return undefined;
     const drivers = await this.#driverNames(signal);
     let error: { readonly thrown: unknown } | undefined;
@@ -157,6 +170,7 @@ export class DefinedNetworks {
     signal: AbortSignal,
   ): Promise<boolean> {
     const { node, writer, now, log } = this.#deps;
+    this.#keepWrong(definition.name, state);
     const report = { node, now: now(), ...state };
     const { result } = await writer.write(
       (draft) => reportNetwork(draft, definition, report),
@@ -166,6 +180,22 @@ export class DefinedNetworks {
       log.warn('network differs from its definition', { network: definition.name, how: state.why });
     }
     return result !== 'stale';
+  }
+
+  #keepWrong(name: string, { state, why = '' }: HostState): void {
+    if (state === 'differs') {
+      this.#wrong.set(name, {
+        detail: `differs from its definition: ${why}; it is left as it is`,
+        remedy: `Remove it with docker network rm ${name}; the daemon creates it from its definition. Or remove the definition: calico-cnm network rm ${name}.`,
+      });
+    } else if (state === 'failed') {
+      this.#wrong.set(name, {
+        detail: `Docker does not create it from its definition: ${why}`,
+        remedy: 'The daemon retries automatically.',
+      });
+    } else if (state === 'created') {
+      this.#wrong.delete(name);
+    }
   }
 
   async #gone(definition: NetworkDefinition, signal: AbortSignal): Promise<void> {

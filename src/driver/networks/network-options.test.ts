@@ -78,7 +78,7 @@ const refused = [
     name: 'an unknown option is refused and the known ones are named',
     options: { proflies: 'a' },
     message:
-      'unknown network option "proflies"; known: name, profiles, mtu, nat-outgoing, published, next-hop, interface-prefix, label.KEY',
+      'unknown network option "proflies"; known: name, profiles, namespace, mtu, nat-outgoing, published, next-hop, interface-prefix, label.KEY',
   },
   {
     name: 'one option by two of its names is refused',
@@ -100,6 +100,16 @@ const refused = [
     options: { 'label.a': 'not a value' },
     message: 'network option "label.a=not a value": "not a value" is not a legal label value',
   },
+  ...['Shop', 'a.b', '-a', '', 'a'.repeat(64)].map((name) => ({
+    name: `a namespace that is no DNS label is refused: "${name}"`,
+    options: { namespace: name },
+    message: `network option "namespace=${name}": must be at most 63 lower-case letters, digits and "-", with a letter or digit at both ends`,
+  })),
+  ...['kns.shop', 'ksa.shop.web'].map((name) => ({
+    name: `the Profile of a namespace is refused: ${name}`,
+    options: { profiles: `web,${name}` },
+    message: `network option "profiles=web,${name}": "${name}" is reserved by Calico`,
+  })),
   {
     name: 'an empty list of Profiles is refused',
     options: { profiles: ',' },

@@ -2,7 +2,8 @@ import { CalicoError, describe } from '../../errors/error.ts';
 import { familyOf, parseAddress, type IpAddress } from '../../ip/address.ts';
 import { describeRange, unusableNextHop } from '../../ip/special-ranges.ts';
 import type { NetworkOptions } from '../../model/kinds/docker-network.ts';
-import { isLabelKey, isLabelValue } from '../../model/fields.ts';
+import { isLabelKey, isLabelValue, isReservedLabel } from '../../model/fields.ts';
+import { defaultNamespace, isNamespace, isReservedProfileName } from '../../model/namespaces.ts';
 
 /** The parsed options of `docker network create -o`. */
 export interface CreateOptions {
@@ -15,6 +16,7 @@ export interface CreateOptions {
 
 interface MutableOptions {
   profiles?: string[];
+  namespace?: string;
   mtu?: number;
   natOutgoing?: boolean;
   labels?: Record<string, string>;
@@ -37,6 +39,14 @@ const readers: Readonly<Record<string, Reader>> = {
   },
   profiles: (into, value) => {
     into.profiles = parseProfiles(value);
+  },
+  namespace: (into, value) => {
+    if (!isNamespace(value)) {
+      throw new Error(
+        'must be at most 63 lower-case letters, digits and "-", with a letter or digit at both ends',
+      );
+    }
+    into.namespace = value;
   },
   mtu: (into, value) => {
     into.mtu = parseMtu(value);
@@ -106,6 +116,12 @@ export function parseNetworkOptions(generic: Readonly<Record<string, unknown>>):
   };
 }
 
+/** Returns the namespace that options as a user wrote them name; the default one if they name none. */
+export function namespaceOfOptions(options: Readonly<Record<string, string>>): string {
+  const named = Object.entries(options).find(([key]) => canonicalKey(key) === 'namespace');
+  return named?.[1] ?? defaultNamespace;
+}
+
 /** Returns a key without the prefix, with aliases resolved. */
 function canonicalKey(key: string): string {
   const own = key.replace(/^org\.projectcalico\./, '');
@@ -137,17 +153,23 @@ function readOption(into: MutableOptions, key: string, value: string): void {
 /** Parses one label; throws a sentence if Calico does not allow it. */
 export function parseLabel(key: string, value: string): Readonly<Record<string, string>> {
   if (!isLabelKey(key)) throw new Error(`"${key}" is not a legal label key`);
+  if (isReservedLabel(key)) throw new Error(`"${key}" is reserved by Calico`);
   if (!isLabelValue(value)) throw new Error(`"${value}" is not a legal label value`);
   return { [key]: value };
 }
 
-/** Parses a comma-separated list of Profile names, as Docker or Calico writes them; at least one. */
+/**
+ * Parses a comma-separated list of Profile names, as Docker or Calico writes them; at least one. Those of namespaces are
+ * rejected: an endpoint with one would pose as one of that namespace.
+ */
 export function parseProfiles(value: string): string[] {
   const names = value
     .split(',')
     .map((name) => name.trim())
     .filter((name) => name !== '');
   if (names.length === 0) throw new Error('must name at least one Profile');
+  const reserved = names.find(isReservedProfileName);
+  if (reserved !== undefined) throw new Error(`"${reserved}" is reserved by Calico`);
   return names;
 }
 

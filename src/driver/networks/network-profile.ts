@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { formatJson } from '../../model/json.ts';
 import { resourceNameFor, tagFor } from '../../model/names.ts';
+import { namespaceNameLabel, namespaceProfileName } from '../../model/namespaces.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
 
 /** Marks a resource as created by the driver; the value is the digest of the original spec. */
@@ -38,6 +39,20 @@ export function networkProfiles({ name, options }: DockerNetwork): readonly stri
 /** Returns the name of the Profile that isolates a network, if it is internal. */
 export function networkIsolation({ name, internal }: DockerNetwork): readonly string[] {
   return internal && name !== undefined ? [isolationProfileName(name)] : [];
+}
+
+/** Returns the name of the Profile with the labels of the namespace of a network, if the network names one. */
+export function profileOfNamespace({ options }: DockerNetwork): readonly string[] {
+  return options.namespace === undefined ? [] : [namespaceProfileName(options.namespace)];
+}
+
+/**
+ * Returns the Profile with the labels of a namespace. It has no rules: unlike on Kubernetes, where everything is
+ * allowed until a policy denies it, the other Profiles of an endpoint say what it may do.
+ */
+export function namespaceProfile(namespace: string): Profile {
+  const name = namespaceProfileName(namespace);
+  return driverMade(name, name, { labelsToApply: { [namespaceNameLabel]: namespace } });
 }
 
 const isolationPrefix = 'xi--';

@@ -6,7 +6,9 @@ import {
   isUneditedDriverProfile,
   isolationProfile,
   isolationProfileName,
+  namespaceProfile,
   networkProfile,
+  profileOfNamespace,
 } from './network-profile.ts';
 import { hasEndpointWithProfile, networksWithProfile, profilesOfNetwork } from './profile-users.ts';
 import type { Stamp } from '../../model/stamp.ts';
@@ -16,10 +18,14 @@ import type { Stamp } from '../../model/stamp.ts';
  * and finds the new network.
  */
 export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stamp: Stamp): void {
-  if (network.name === undefined) return;
+  const { name: dockerName, internal, options } = network;
+  const { namespace } = options;
   const wanted = [
-    ...(network.options.profiles === undefined ? [networkProfile(network.name)] : []),
-    ...(network.internal ? [isolationProfile(network.name)] : []),
+    ...(namespace === undefined ? [] : [namespaceProfile(namespace)]),
+    ...(dockerName === undefined || options.profiles !== undefined
+      ? []
+      : [networkProfile(dockerName)]),
+    ...(dockerName === undefined || !internal ? [] : [isolationProfile(dockerName)]),
   ];
   for (const profile of wanted) {
     const { name } = profile.metadata;
@@ -33,8 +39,9 @@ export function ensureNetworkProfiles(draft: Draft, network: DockerNetwork, stam
  * network of any host nor any endpoint uses them.
  */
 export function dropNetworkProfiles(draft: Draft, gone: DockerNetwork): void {
-  if (gone.name === undefined) return;
-  for (const name of [resourceNameFor(gone.name), isolationProfileName(gone.name)]) {
+  const own =
+    gone.name === undefined ? [] : [resourceNameFor(gone.name), isolationProfileName(gone.name)];
+  for (const name of [...own, ...profileOfNamespace(gone)]) {
     const profile = draft.get('Profile', name);
     if (profile === undefined || !isUneditedDriverProfile(profile)) continue;
     const users = networksWithProfile(draft, name);

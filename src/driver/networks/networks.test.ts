@@ -40,6 +40,7 @@ const addresses: AddressPlans = {
 async function withNetworks<Result>(
   createProfiles: boolean,
   use: (networks: Networks, mirror: LiveMirror) => Promise<Result>,
+  mayUseNamespace: (namespace: string) => Promise<boolean> = () => Promise.resolve(true),
 ): Promise<Result> {
   const folder = await mkdtemp(join(tmpdir(), 'calico-networks-'));
   const stop = new AbortController();
@@ -49,6 +50,8 @@ async function withNetworks<Result>(
   try {
     await mirror.reached(0n, signal);
     const networks = createNetworks({
+      mayUseNamespace,
+      namespaceMs: 300,
       node: 'host-1',
       writer: new GroupWriter(mirror),
       addresses,
@@ -143,4 +146,34 @@ test('a network whose Profile was deleted since can still be recreated, as Swarm
       await writer.write((draft) => draft.remove('Profile', 'db'), signal);
     }
   });
+});
+
+test('a network in a namespace waits until the cluster permits it, and is not created otherwise', async () => {
+  let denials = 2;
+  const requests: string[] = [];
+  await withNetworks(
+    true,
+    async (networks, mirror) => {
+      const request = (namespace: string) =>
+        createNetworkRequest.parse({
+          NetworkID: namespace,
+          Options: { 'com.docker.network.generic': { namespace } },
+          IPv4Data: [{ Pool: '0.0.0.0/0' }],
+        });
+      await networks.create(request('shop'), signal);
+      assert.deepEqual(requests, ['shop', 'shop', 'shop']);
+      assert.ok(mirror.get('DockerNetwork', 'host-1/shop'));
+      denials = Infinity;
+      await assert.rejects(networks.create(request('prod'), signal), {
+        message:
+          'permission denied on the endpoints of host host-1 in namespace prod: no member of the cluster has granted it; check calico-cnm cluster status, or the role of the etcd user',
+      });
+      assert.equal(mirror.get('DockerNetwork', 'host-1/prod'), undefined);
+      assert.equal(mirror.get('Profile', 'kns.prod'), undefined);
+    },
+    async (namespace) => {
+      requests.push(namespace);
+      return denials-- <= 0;
+    },
+  );
 });

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { pause, withDeadline } from '../../async/deadline.ts';
 import { writeAll } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
@@ -13,6 +14,9 @@ import type { CreateNetworkRequest } from '../plugin/messages.ts';
 import { parseNetworkOptions, type CreateOptions } from './network-options.ts';
 import { dropNetworkProfiles, ensureNetworkProfiles } from './network-profiles.ts';
 import type { Stamp } from '../../model/stamp.ts';
+
+/** How often it is tried whether a cluster permits a namespace, in milliseconds. */
+const namespacePollMs = 100;
 
 const genericKey = 'com.docker.network.generic';
 const internalKey = 'com.docker.network.internal';
@@ -36,6 +40,10 @@ export interface NetworksDeps {
   readonly writer: Writer;
   readonly addresses: AddressPlans;
   readonly stamp: Stamp;
+  /** Reports whether this host may write its endpoints of a namespace, which a cluster permits when it has a network there. */
+  readonly mayUseNamespace: (namespace: string, signal: AbortSignal) => Promise<boolean>;
+  /** How long the cluster may take to permit it, in milliseconds. */
+  readonly namespaceMs?: number;
   /** Whether a network whose options name no Profiles gets the Profile of its name; otherwise it has none. */
   readonly createProfiles: boolean;
 }
@@ -46,7 +54,7 @@ export function networkEntryId(node: string, networkId: string): string {
 }
 
 export function createNetworks(deps: NetworksDeps): Networks {
-  const { node, writer, addresses, stamp } = deps;
+  const { node, writer, addresses, stamp, mayUseNamespace, namespaceMs = 10_000 } = deps;
   const id = (networkId: string) => networkEntryId(node, networkId);
 
   const createPlan = (draft: Draft, request: CreateNetworkRequest, asked: AskedNetwork): void => {
@@ -79,31 +87,46 @@ export function createNetworks(deps: NetworksDeps): Networks {
     ensureNetworkProfiles(draft, network, stamp);
   };
 
+  const remove = async (networkId: string, signal: AbortSignal): Promise<void> => {
+    await writeAll(
+      writer,
+      (draft) => {
+        const network = draft.get('DockerNetwork', id(networkId));
+        if (network === undefined) return 'done';
+        if (addresses.dropSubnets(draft, network) === 'more') return 'more';
+        draft.remove('DockerNetwork', id(networkId));
+        dropNetworkProfiles(draft, network);
+        return 'done';
+      },
+      signal,
+    );
+  };
+  /** Of the first network of this host in a namespace, a member of the cluster hears only now. */
+  const isPermitted = async (namespace: string, signal: AbortSignal): Promise<boolean> => {
+    const stop = withDeadline(signal, namespaceMs);
+    for (;;) {
+      if (await mayUseNamespace(namespace, signal)) return true;
+      await pause(namespacePollMs, stop);
+      if (stop.aborted) return false;
+    }
+  };
+
   return {
     create: async (request, signal) => {
       const asked = askedNetwork(request, deps);
       await writer.write((draft) => createPlan(draft, request, asked), signal);
+      const { namespace } = asked.create.options;
+      if (namespace === undefined || (await isPermitted(namespace, signal))) return;
+      await remove(request.NetworkID, signal);
+      throw new CalicoError('driver/namespace-denied', { namespace, node });
     },
-    remove: async (networkId, signal) => {
-      await writeAll(
-        writer,
-        (draft) => {
-          const network = draft.get('DockerNetwork', id(networkId));
-          if (network === undefined) return 'done';
-          if (addresses.dropSubnets(draft, network) === 'more') return 'more';
-          draft.remove('DockerNetwork', id(networkId));
-          dropNetworkProfiles(draft, network);
-          return 'done';
-        },
-        signal,
-      );
-    },
+    remove,
     allocate: async (request, signal) => {
       const allocated = { node, networkId: request.NetworkID, subnets: requestedSubnets(request) };
       await writer.write((draft) => addresses.allocateNetwork(draft, allocated), signal);
     },
     free: async (networkId, signal) => {
-      await writeAll(writer, (draft) => addresses.freeNetwork(draft, networkId), signal);
+      await writeAll(writer, (draft) => addresses.freeNetwork(draft, node, networkId), signal);
     },
     learnName: async (networkId, name, signal) => {
       await writer.write((draft) => nameNetwork(draft, { id: id(networkId), name, stamp }), signal);

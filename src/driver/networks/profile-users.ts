@@ -2,7 +2,7 @@ import type { Draft } from '../../datastore/writer.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
 import { resourceNameFor } from '../../model/names.ts';
 import { containerName, endpointTitle } from '../../model/kinds/workload-endpoint.ts';
-import { networkIsolation, networkProfiles } from './network-profile.ts';
+import { networkIsolation, networkProfiles, profileOfNamespace } from './network-profile.ts';
 
 /**
  * Returns the users of a Profile: `network web of host-1`, `container app`, or `endpoint …` if its container is
@@ -39,7 +39,11 @@ export function hasEndpointWithProfile(draft: Draft, profile: string): boolean {
   return false;
 }
 
-/** The Profiles that a network gives its containers, its isolation among them. */
+/** The Profiles that a network gives its containers, with its isolation and that of its namespace. */
 export function profilesOfNetwork(network: DockerNetwork): readonly string[] {
-  return [...networkProfiles(network).map(resourceNameFor), ...networkIsolation(network)];
+  return [
+    ...networkProfiles(network).map(resourceNameFor),
+    ...networkIsolation(network),
+    ...profileOfNamespace(network),
+  ];
 }

@@ -19,6 +19,7 @@ let socket: string;
 let server: PluginServer;
 const calls: CallRecord[] = [];
 const slow = Promise.withResolvers<void>();
+const slowBegan = Promise.withResolvers<void>();
 
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'plugin-server-'));
@@ -29,6 +30,7 @@ before(async () => {
       'Test.Echo': method(z.object({ name: z.string() }), async ({ name }) => ({ name })),
       'Test.Capabilities': methodWithoutBody(() => ({ Scope: 'local' })),
       'Test.Slow': method(z.object({}), async () => {
+        slowBegan.resolve();
         await slow.promise;
         return { done: true };
       }),
@@ -135,7 +137,7 @@ test('an unknown call returns 404, which Docker takes as "not implemented"', asy
 
 test('closing lets the running call end, accepts no new one, and removes the socket', async () => {
   const running = post('/Test.Slow', '{}');
-  await new Promise((resolve) => setTimeout(resolve, 50));
+  await slowBegan.promise;
   const closed = server.close();
   await assert.rejects(post('/Test.Capabilities', ''), { code: 'ECONNREFUSED' });
   slow.resolve();

@@ -6,6 +6,7 @@ import type {
 } from '../../dataplane/host-ports/host-port-reservations.ts';
 import { hostPortKey } from '../../dataplane/host-ports/host-port-socket.ts';
 import { portTaken } from '../../dataplane/host-ports/port-user.ts';
+import { endpointOf, mirroredEndpoint } from '../../cache/endpoint-lookup.ts';
 import type { Mirror } from '../../cache/mirror.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../../errors/error.ts';
@@ -30,7 +31,6 @@ import {
   withAnnotation,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
-import { endpointEntryId } from '../endpoints/endpoint-record.ts';
 import type { EndpointRequest, ProgramRequest } from '../plugin/messages.ts';
 import { networkEntryId } from '../networks/networks.ts';
 import { portBindings } from './port-bindings.ts';
@@ -68,12 +68,11 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
   const oneAtATime = new KeyedMutex();
   /** Endpoints whose ports this Docker process has requested and will revoke itself. */
   const expected = new Set<string>();
-  const endpointOf = (endpointId: string) =>
-    mirror.get('WorkloadEndpoint', endpointEntryId(node, endpointId))?.value;
+  const stored = (endpointId: string) => mirroredEndpoint(mirror, node, endpointId);
 
   const program = async (request: ProgramRequest, signal: AbortSignal): Promise<void> => {
     const endpointId = request.EndpointID;
-    const endpoint = endpointOf(endpointId);
+    const endpoint = stored(endpointId);
     if (endpoint === undefined)
       throw new CalicoError('driver/unknown-endpoint', { endpoint: endpointId });
     const network = mirror.get('DockerNetwork', networkEntryId(node, request.NetworkID))?.value;
@@ -94,7 +93,7 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
       try {
         await undo(endpointId, before);
       } finally {
-        taking.giveBack(publishedPorts(endpointOf(endpointId)));
+        taking.giveBack(publishedPorts(stored(endpointId)));
       }
       throw error;
     }
@@ -114,9 +113,9 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     ports: readonly PublishedPort[],
     network?: DockerNetwork,
   ): void => {
-    const id = endpointEntryId(node, endpointId);
-    const endpoint = draft.get('WorkloadEndpoint', id);
-    if (endpoint === undefined) return;
+    const found = endpointOf(draft, node, endpointId);
+    if (found === undefined) return;
+    const { id, endpoint } = found;
     const isForPolicy = ports.length > 0 && network?.options.published === 'policy';
     const changed = withAnnotation(
       withPublishedPorts(endpoint, ports),
@@ -131,7 +130,7 @@ export function createExternalConnectivity(deps: ExternalConnectivityDeps): Exte
     signal: AbortSignal,
   ): Promise<void> => {
     expected.delete(endpointId);
-    if (publishedPorts(endpointOf(endpointId)).length === 0) return;
+    if (publishedPorts(stored(endpointId)).length === 0) return;
     const { revision } = await writer.write((draft) => publish(draft, endpointId, []), signal);
     await deps.programmed(endpointId, revision, signal);
   };
@@ -287,7 +286,7 @@ class Taking {
     const { hostPorts, mirror, node, isAlive } = this.#deps;
     const holder = hostPorts.ownerOf(binding);
     if (holder === undefined || holder === this.#endpoint.spec.endpoint) return;
-    const other = mirror.get('WorkloadEndpoint', endpointEntryId(node, holder))?.value;
+    const other = mirroredEndpoint(mirror, node, holder);
     const sandbox = other === undefined ? undefined : annotation(other, 'sandbox');
     const isOwn = sandbox !== undefined && sandbox === annotation(this.#endpoint, 'sandbox');
     const isKept = this.#expected.has(holder) || (sandbox !== undefined && isAlive(sandbox));

@@ -1,9 +1,9 @@
+import { endpointOf, removeEndpointOf } from '../../cache/endpoint-lookup.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
-import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { checkAffinity } from '../blocks/allocate.ts';
 import { formerEndpoint, mayUse, releaseUser } from './claims.ts';
 import { addressTaken, findAllocation, type AddressFacts } from '../records/allocation.ts';
@@ -31,6 +31,11 @@ export interface AddressRequest {
   readonly now: Date;
   /** Last addresses of this host's containers. */
   readonly last: Pick<LastAddresses, 'addressFor' | 'isKept'>;
+  /**
+   * Whether all is known of who requests it. Otherwise a container that may be new does not get the address of one that
+   * stopped: the event of its creation may be on its way.
+   */
+  readonly isSettled: boolean;
 }
 
 /** Returns the handle of an address. One per address, because Docker releases single addresses without the endpoint. */
@@ -45,9 +50,10 @@ export function holderWith(address: IpAddress, facts: AddressFacts): AllocationA
 
 /**
  * Allocates an address of a pool; a repeated request gets the same address, if it can be recognised. If the subnet is
- * full, the address comes from the network's next subnet of the family, under the same PoolID. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
+ * full, the address comes from the network's next subnet of the family, under the same PoolID. Returns `undefined`, and
+ * allocates nothing, if the request must be settled first. Throws `ipam/full`, `ipam/address-taken`, `ipam/address-outside`.
  */
-export function requestAddress(draft: Draft, request: AddressRequest): IpAddress {
+export function requestAddress(draft: Draft, request: AddressRequest): IpAddress | undefined {
   const { record, address } = request;
   const facts = addressFacts(draft, request);
   if (address !== undefined) {
@@ -65,6 +71,7 @@ export function requestAddress(draft: Draft, request: AddressRequest): IpAddress
     network: facts.networkName ?? facts.network ?? '',
     container: facts.container,
   });
+  if (preferred !== undefined && !request.isSettled) return undefined;
   if (preferred !== undefined) freeReleasedEarly(draft, preferred, facts);
   return allocateFrom(draft, [record, ...siblings(draft, record)], {
     holder: (free) => holderWith(free, facts),
@@ -187,8 +194,7 @@ export function sharersOf({ secondary }: AllocationAttributes): readonly string[
 
 /** Reports whether the endpoint of an allocation exists. */
 export function isLiving(draft: Draft, node: string, endpointId: string): boolean {
-  const id = `${endpointNamespace}/${endpointName(node, endpointId)}`;
-  return draft.get('WorkloadEndpoint', id) !== undefined;
+  return endpointOf(draft, node, endpointId) !== undefined;
 }
 
 function requestSpecific(
@@ -235,7 +241,7 @@ function freeReleasedEarly(
   if (allocation === undefined || allocation.holder.secondary?.['pool'] !== pool) return false;
   const endpoint = formerEndpoint(allocation.holder);
   if (endpoint === undefined) return false;
-  draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
+  removeEndpointOf(draft, node, endpoint);
   releaseUser(draft, allocation);
   return true;
 }

@@ -25,7 +25,29 @@ export function claimsOn({ secondary }: AllocationAttributes): readonly string[]
 /** Reports whether a claim is void: its pool is deleted, or another manager leads now. */
 export function isVoid(draft: Draft, claim: string): boolean {
   const record = draft.get('DockerPool', claim);
-  return record === undefined || record.swarm?.isReplaced === true;
+  return record === undefined || isReplaced(draft, record);
+}
+
+/** Returns the pools requested for a network by managers of any host. */
+export function poolsOfNetwork(draft: Draft, networkId: string): readonly DockerPool[] {
+  return [...draft.entries('DockerPool')]
+    .map(([, record]) => record)
+    .filter(({ swarm }) => swarm?.network === networkId);
+}
+
+/** Returns the term of a pool; 0 for one of an earlier release. */
+export function termOf({ swarm }: DockerPool): number {
+  return swarm?.term ?? 0;
+}
+
+/** Reports whether a newer pool of the network is in force, of this manager or of a later leader. */
+export function isReplaced(draft: Draft, record: DockerPool): boolean {
+  const { swarm, node } = record;
+  if (swarm?.isReplaced === true) return true;
+  if (swarm?.network === undefined) return false;
+  return poolsOfNetwork(draft, swarm.network).some(
+    (other) => other.node !== node && termOf(other) > termOf(record),
+  );
 }
 
 /** Returns the valid claims; the commit holds only if the others are still void. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { writeAll } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
@@ -82,6 +83,8 @@ const addressTypeKey = 'RequestAddressType';
 const containerKey = 'com.docker.network.endpoint.name';
 const maxUnused = 32;
 const unusedMs = 5000;
+/** How long Docker's event of a new container may be later than the request for its address, in milliseconds. */
+const eventMs = 50;
 
 export const capabilities = { RequiresMACAddress: false, RequiresRequestReplay: false } as const;
 
@@ -125,15 +128,21 @@ export function createDockerIpam(deps: DockerIpamDeps) {
   ): Promise<object> => {
     const address = wantedAddress(request.Address);
     const isGateway = request.Options[addressTypeKey] === gatewayKey;
-    const plan = (draft: Draft): IpAddress => {
-      const record = poolRecord(draft, request.PoolID, { node, now: now(), stamp });
-      if (isGateway) return gatewayAddress(draft, { record, address, now: now() });
-      if (record.swarm !== undefined) return claimAddress(draft, { record, address, now: now() });
-      const container = request.Options[containerKey];
-      return requestAddress(draft, { record, address, container, now: now(), last: deps.last });
-    };
-    const { result } = await writer.write(plan, signal);
-    return { Address: asHost(result), Data: {} };
+    const container = request.Options[containerKey];
+    const plan =
+      (isSettled: boolean) =>
+      (draft: Draft): IpAddress | undefined => {
+        const record = poolRecord(draft, request.PoolID, { node, now: now(), stamp });
+        if (isGateway) return gatewayAddress(draft, { record, address, now: now() });
+        if (record.swarm !== undefined) return claimAddress(draft, { record, address, now: now() });
+        const { last } = deps;
+        return requestAddress(draft, { record, address, container, now: now(), last, isSettled });
+      };
+    for (let isSettled = container !== undefined; ; isSettled = true) {
+      const { result } = await writer.write(plan(isSettled), signal);
+      if (result !== undefined) return { Address: asHost(result), Data: {} };
+      await sleep(eventMs);
+    }
   };
 
   return {

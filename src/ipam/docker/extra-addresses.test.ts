@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { parseNet } from '../../ip/cidr.ts';
-import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
-import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { endpointName } from '../../model/kinds/workload-endpoint.ts';
+import { labNamespace, withIpam, type Lab } from '../ipam-lab.fixture.ts';
 import { checkIpam } from '../maintenance/report.ts';
 
 const node = 'host-a';
 const wanted = '10.65.0.3';
-const id = (endpointId: string) => `${endpointNamespace}/${endpointName(node, endpointId)}`;
+const id = (endpointId: string) => `${labNamespace}/${endpointName(node, endpointId)}`;
 
 /** Creates a network with the endpoint `first`, whose address Docker has allocated. */
 async function withNetwork(use: (lab: Lab, poolId: string, own: string) => Promise<void>) {

@@ -1,14 +1,10 @@
+import { endpointOf, removeEndpointOf } from '../../cache/endpoint-lookup.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress } from '../../ip/address.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
-import {
-  dockerAddresses,
-  endpointName,
-  endpointNamespace,
-  type WorkloadEndpoint,
-} from '../../model/kinds/workload-endpoint.ts';
+import { dockerAddresses, type WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import { rejectOtherUses } from '../pools/pools.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { addressTaken, findAllocation, type Allocation } from '../records/allocation.ts';
@@ -75,8 +71,7 @@ function isLeftBehind(draft: Draft, node: string, { holder }: Allocation): boole
   if (host !== node || endpoint === undefined || pool === undefined || holders !== undefined) {
     return false;
   }
-  const id = `${endpointNamespace}/${endpointName(node, endpoint)}`;
-  const stored = draft.get('WorkloadEndpoint', id);
+  const stored = endpointOf(draft, node, endpoint)?.endpoint;
   return stored === undefined || removeGivenBack(draft, stored);
 }
 
@@ -87,7 +82,7 @@ export function removeGivenBack(draft: Draft, stored: WorkloadEndpoint): boolean
   const isGivenBack = own.every((one) => one && formerEndpoint(one.holder) === endpoint);
   if (own.length === 0 || !isGivenBack) return false;
   for (const address of dockerAddresses(stored)) releaseOf(draft, address);
-  draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, endpoint)}`);
+  removeEndpointOf(draft, node, endpoint);
   return true;
 }
 

@@ -3,8 +3,8 @@ import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
-import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
-import { nodes, withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { endpointName } from '../../model/kinds/workload-endpoint.ts';
+import { nodes, withIpam, type Lab, labNamespace } from '../ipam-lab.fixture.ts';
 import { checkIpam } from '../maintenance/report.ts';
 import { addressSpace, swarmAddressSpace } from './network-addresses.ts';
 
@@ -62,10 +62,10 @@ async function bind(
   await lab.plan((draft) => {
     lab.plans.bindEndpoint(draft, { node, network, endpointId, addresses });
     const name = endpointName(node, endpointId);
-    draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+    draft.put('WorkloadEndpoint', `${labNamespace}/${name}`, {
       kind: 'WorkloadEndpoint',
       apiVersion: 'projectcalico.org/v3',
-      metadata: { name, namespace: endpointNamespace },
+      metadata: { name, namespace: labNamespace },
       spec: {
         node,
         endpoint: endpointId,
@@ -279,10 +279,10 @@ test('unused allocations of libnetwork-plugin are released with their network; n
     const network = await create(lab, 'n2', [subnetOf('172.30.0.0/24')]);
     await lab.plan((draft) => {
       const name = endpointName('host-a', 'e1');
-      draft.put('WorkloadEndpoint', `${endpointNamespace}/${name}`, {
+      draft.put('WorkloadEndpoint', `${labNamespace}/${name}`, {
         kind: 'WorkloadEndpoint',
         apiVersion: 'projectcalico.org/v3',
-        metadata: { name, namespace: endpointNamespace },
+        metadata: { name, namespace: labNamespace },
         spec: {
           node: network.node,
           endpoint: 'e1',

@@ -1,4 +1,5 @@
 import type { Progress } from '../../datastore/steps.ts';
+import { removeEndpointOf } from '../../cache/endpoint-lookup.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { IpAddress, IpFamily } from '../../ip/address.ts';
@@ -7,7 +8,6 @@ import type { DockerNetwork, NetworkSubnet } from '../../model/kinds/docker-netw
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { AllocationAttributes } from '../../model/kinds/block.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
 import { assignToUser, holderWith, isLiving, reserve, sharersOf } from './addresses.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
 import { removePool } from '../pools/remove-pool.ts';
@@ -279,9 +279,7 @@ function bindDockerAddress(
   if (found !== undefined) {
     const stale = found.holder.secondary?.['endpoint'];
     if (stale === endpoint.endpointId) return putBlock(draft, found.block);
-    if (stale !== undefined) {
-      draft.remove('WorkloadEndpoint', `${endpointNamespace}/${endpointName(node, stale)}`);
-    }
+    if (stale !== undefined) removeEndpointOf(draft, node, stale);
     release(draft, found.block, found);
   }
   for (const [id, { spec }] of draft.group('WorkloadEndpoint', address)) {

@@ -7,19 +7,16 @@ import { openWriters } from '../../cache/writers.fixture.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { parseCidr } from '../../ip/cidr.ts';
-import {
-  endpointName,
-  endpointNamespace,
-  orchestrator,
-} from '../../model/kinds/workload-endpoint.ts';
-import { withIpam } from '../ipam-lab.fixture.ts';
-import { claimPrefixes, prefixReservation, releasePrefixes } from './prefixes.ts';
+import { endpointName, orchestrator } from '../../model/kinds/workload-endpoint.ts';
+import { withIpam, labNamespace } from '../ipam-lab.fixture.ts';
+import { prefixReservation } from '../../model/kinds/ip-reservation.ts';
+import { claimPrefixes, releasePrefixes } from './prefixes.ts';
 
 const used = [{ cidr: parseCidr('203.0.113.0/24'), what: 'the network of interface eth0' }];
 const signal = AbortSignal.timeout(600_000);
 
 function idOf(node: string, endpoint: string): string {
-  return `${endpointNamespace}/${endpointName(node, endpoint)}`;
+  return `${labNamespace}/${endpointName(node, endpoint)}`;
 }
 
 /** Claims a prefix as CreateEndpoint does. */
@@ -49,7 +46,7 @@ function putEndpoint(
   draft.put('WorkloadEndpoint', idOf(node, endpoint), {
     kind: 'WorkloadEndpoint',
     apiVersion: 'projectcalico.org/v3',
-    metadata: { name: endpointName(node, endpoint), namespace: endpointNamespace },
+    metadata: { name: endpointName(node, endpoint), namespace: labNamespace },
     spec: {
       node,
       endpoint,

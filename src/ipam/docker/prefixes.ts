@@ -1,23 +1,14 @@
+import { endpointOf } from '../../cache/endpoint-lookup.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { cidrsOverlap, type Cidr } from '../../ip/cidr.ts';
-import {
-  endpointName,
-  endpointNamespace,
-  endpointTitle,
-} from '../../model/kinds/workload-endpoint.ts';
+import { endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import type { DockerNetwork } from '../../model/kinds/docker-network.ts';
-import type { IpReservation } from '../../model/kinds/ip-reservation.ts';
+import { prefixReservation, type IpReservation } from '../../model/kinds/ip-reservation.ts';
 import type { UsedRange } from '../pools/default-pools.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import { removeGivenBack } from './extra-addresses.ts';
 import { poolOverlapping, rejectSpecialSubnet } from '../pools/pools.ts';
-
-/**
- * The IPReservation of the prefixes behind the containers of all hosts: no address of a prefix is allocated. Every claim
- * writes it, so one of two concurrent claims conflicts and is checked again.
- */
-export const prefixReservation = 'docker-prefixes';
 
 const newReservation: IpReservation = {
   kind: 'IPReservation',
@@ -100,7 +91,7 @@ function prefixOfOther(
   { node, endpointId }: PrefixRequest,
   requested: Cidr,
 ): string | undefined {
-  const own = `${endpointNamespace}/${endpointName(node, endpointId)}`;
+  const own = endpointOf(draft, node, endpointId)?.id;
   for (const { id, prefix } of overlappingPrefixes(draft, requested)) {
     if (id === own) continue;
     // After a crash, dockerd starts a container again without removing its former endpoint.

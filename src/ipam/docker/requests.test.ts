@@ -259,3 +259,25 @@ test('the error of a full pool names range and size, for several pools all of th
         'address 10.67.0.1 is not in IP pool default-ipv4-ippool (10.65.0.0/26), more (10.66.0.0/28)',
     });
   }));
+
+test('a new container whose event comes after its request does not get the address of a stopped one', () =>
+  withIpam(async (lab) => {
+    const pool = await lab.pool('host-a', '10.99.0.0/24');
+    const poolId = String(pool['PoolID']);
+    await lab.adopt('host-a', 'net1', [pool]);
+    const [address, other] = [
+      await lab.address('host-a', poolId),
+      await lab.address('host-a', poolId),
+    ].map(parseAddress);
+    assert.ok(address !== undefined && other !== undefined);
+    await lab.release('host-a', poolId, address);
+    await lab.release('host-a', poolId, other);
+    lab.last.used({ address, network: 'net1', container: 'app', containerId: 'id-app' });
+    lab.last.freed(address);
+    assert.equal(await lab.address('host-a', poolId), address);
+    await lab.release('host-a', poolId, address);
+    const requested = lab.address('host-a', poolId);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    lab.last.containerNamed('id-new', 'new', true);
+    assert.notEqual(await requested, address);
+  }));

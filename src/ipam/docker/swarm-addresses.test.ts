@@ -162,7 +162,7 @@ class Swarm {
   async sweep(): Promise<void> {
     const swarm = { isManager: true, networks: new Set([network]) };
     for (const host of [...hosts, ...hosts]) {
-      await this.lab.writer.write((draft) => {
+      await this.lab.on(host).write((draft) => {
         const finds = findLeaks(draft, host, swarm).filter(
           (find) => find.kind === 'claim' || (find.kind === 'pool' && this.#isOver(find.poolId)),
         );
@@ -180,13 +180,12 @@ class Swarm {
       await this.lab.release(host, poolId, address);
     }
     for (const host of hosts) await this.lab.removeNetwork(host, network);
-    await this.lab.free(network);
+    await this.lab.free(this.leader, network);
     const swarm = { isManager: true, networks: new Set<string>() };
     for (const host of [...hosts, ...hosts]) {
-      await this.lab.writer.write(
-        (draft) => reclaim(draft, host, findLeaks(draft, host, swarm), swarm),
-        signal,
-      );
+      await this.lab
+        .on(host)
+        .write((draft) => reclaim(draft, host, findLeaks(draft, host, swarm), swarm), signal);
     }
   }
 
@@ -377,4 +376,97 @@ test('a network with two subnets has addresses of both; a full one leaves the ot
       'the other subnet is used too',
     );
     assert.equal(await lab.address('host-a', foreign, '10.99.2.2'), '10.99.2.2');
+  }));
+
+test('a network is tied to the pool of its gateway, then to one of no network yet, then to the newest; others of this manager are replaced', () =>
+  withIpam(async (lab) => {
+    const subnet = '10.99.0.0/24';
+    let second = 0;
+    lab.now = () => new Date(Date.UTC(2026, 0, 1, 0, 0, second));
+    const request = async (host: HostName) => {
+      second++;
+      const pool = await lab.pool(host, subnet, undefined, swarmAddressSpace);
+      return { id: String(pool['PoolID']), gateway: gatewayOf(pool).split('/')[0] ?? '' };
+    };
+    const swarms = () =>
+      Object.fromEntries(
+        [...lab.mirror.list('DockerPool').values()].map(({ value }) => [value.poolId, value.swarm]),
+      );
+    const tied = (term: number) => ({ network, term });
+    const [first, other] = [await request('host-a'), await request('host-a')];
+    await lab.allocate('host-a', network, subnet, first.gateway);
+    assert.deepEqual(swarms(), { [first.id]: tied(1), [other.id]: {} });
+    // dockerd asks for the network again, with a gateway that the user chose.
+    await lab.allocate('host-a', network, subnet, '10.99.0.1');
+    const replaced = { ...tied(1), isReplaced: true };
+    assert.deepEqual(swarms(), { [first.id]: replaced, [other.id]: tied(1) });
+    const [third, fourth] = [await request('host-a'), await request('host-a')];
+    await lab.allocate('host-a', network, subnet, '10.99.0.1');
+    assert.deepEqual(swarms()[third.id], {});
+    assert.deepEqual(swarms()[fourth.id], tied(1));
+    assert.deepEqual(swarms()[other.id], replaced);
+    // The leader changes twice; each begins a term.
+    const ofB = await request('host-b');
+    await lab.allocate('host-b', network, subnet, ofB.gateway);
+    assert.deepEqual(swarms()[ofB.id], tied(2));
+    await lab.allocate('host-a', network, subnet, fourth.gateway);
+    assert.deepEqual([swarms()[fourth.id], swarms()[ofB.id]], [tied(3), tied(2)]);
+    // Another network, other subnets and Docker's own IPAM do not take its pools.
+    await lab.allocate('host-a', 'another-network', '10.98.0.0/24', '10.98.0.1');
+    await lab.allocate('host-a', 'another-network', subnet, fourth.gateway);
+    assert.deepEqual(swarms()[fourth.id], tied(3));
+    assert.deepEqual(swarms()[third.id], { network: 'another-network', term: 1 });
+  }));
+
+test('the pools of a removed network are deleted one by one, those of other managers and networks are not', () =>
+  withIpam(async (lab) => {
+    const owners = [
+      ['host-a', network, '10.99.0.0/24'],
+      ['host-a', network, '10.99.1.0/24'],
+      ['host-b', network, '10.99.0.0/24'],
+      ['host-a', 'another-network', '10.99.2.0/24'],
+    ] as const;
+    for (const [host, networkId, subnet] of owners) {
+      const pool = await lab.pool(host, subnet, undefined, swarmAddressSpace);
+      const swarm = { network: networkId, term: 1 };
+      await lab.plan((draft) => {
+        for (const [id, record] of draft.entries('DockerPool')) {
+          if (record.poolId === pool['PoolID']) draft.put('DockerPool', id, { ...record, swarm });
+        }
+      });
+    }
+    const left = () =>
+      [...lab.mirror.list('DockerPool').values()].map(({ value: { node, swarm, subnet } }) =>
+        [node, swarm?.network, subnet].join(' '),
+      );
+    const step = () => lab.plan((draft) => lab.plans.freeNetwork(draft, 'host-a', network));
+    assert.equal(await step(), 'more');
+    assert.equal(left().length, 3);
+    assert.equal(await step(), 'done');
+    const others = owners.slice(2).map((of) => of.join(' '));
+    assert.deepEqual(left().toSorted(), [...others].toSorted());
+    assert.equal(await step(), 'done');
+    assert.equal(left().length, 2);
+  }));
+
+test('only the pool that claims an address releases the claim', () =>
+  withIpam(async (lab) => {
+    const poolId = await managerPool(lab, 'host-a');
+    const address = await lab.address('host-a', poolId);
+    const ofHost = await lab.pool('host-a');
+    const ofOther = await managerPool(lab, 'host-b');
+    const claim = (await lab.holder(address))?.secondary?.['swarm'];
+    assert.ok(claim !== undefined);
+    for (const [host, other] of [
+      ['host-a', String(ofHost['PoolID'])],
+      ['host-b', ofOther],
+      ['host-a', 'CalicoPoolIPv4'],
+      ['host-b', poolId],
+    ] as const) {
+      await lab.release(host, other, address);
+      assert.equal((await lab.holder(address))?.secondary?.['swarm'], claim, other);
+    }
+    await lab.release('host-a', poolId, '10.65.0.60');
+    await lab.release('host-a', poolId, address);
+    assert.equal(await lab.holder(address), undefined);
   }));

@@ -6,15 +6,24 @@ import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { endpointAnnotations } from '../../model/kinds/workload-endpoint.ts';
 import { allocateFrom, handleFor } from './addresses.ts';
 import { allocateAddress, addressState } from '../pools/address-state.ts';
-import { claimOf, claimsOn, hasUser, isVoid, putClaims, validClaims } from './claims.ts';
+import {
+  claimOf,
+  claimsOn,
+  hasUser,
+  isVoid,
+  poolsOfNetwork,
+  putClaims,
+  termOf,
+  validClaims,
+} from './claims.ts';
 import { checkInside, isInside, releasePool } from './docker-pools.ts';
 import { addressTaken, findAllocation, userOf } from '../records/allocation.ts';
 import { isOwnPoolId, parsePoolId } from './pool-id.ts';
 
 /**
  * IPAM requests of a Swarm manager: a pool for a network, and an address of it for each task and each service with a
- * virtual address. A new leader requests everything again, under a new pool; therefore the pools of former leaders are
- * replaced, and their claims are void. Source: moby,
+ * virtual address. A new leader requests everything again, under a new pool of a higher term; therefore the pools of
+ * former leaders are replaced, and their claims are void. Source: moby,
  * libnetwork/cnmallocator, and swarmkit, manager/allocator.
  */
 
@@ -25,7 +34,10 @@ export interface SwarmSubnet {
   readonly gateway: IpAddress | undefined;
 }
 
-/** Ties the pools requested by this manager to the network; those of other managers are replaced. */
+/**
+ * Ties the pools requested by this manager to the network, in a term of its own: it is the leader now, and those of
+ * other managers are replaced.
+ */
 export function allocateNetwork(
   draft: Draft,
   request: {
@@ -35,36 +47,41 @@ export function allocateNetwork(
   },
 ): void {
   const { node, networkId } = request;
+  const isOwn = (record: DockerPool) => record.node === node;
+  const [ownPools, others] = [
+    poolsOfNetwork(draft, networkId).filter(isOwn),
+    poolsOfNetwork(draft, networkId).filter((record) => !isOwn(record)),
+  ];
+  const highest = Math.max(0, ...others.map(termOf));
+  const term = Math.max(highest + 1, ...ownPools.map(termOf));
   const own = new Set<string>();
   for (const subnet of request.subnets) {
     const record = latestPool(draft, { node, networkId, subnet });
     // A subnet of Docker's own IPAM: nothing to claim.
     if (record === undefined) continue;
     own.add(claimOf(record));
-    draft.put('DockerPool', claimOf(record), { ...record, swarm: { network: networkId } });
+    draft.put('DockerPool', claimOf(record), { ...record, swarm: { network: networkId, term } });
   }
-  for (const record of poolsOfNetwork(draft, networkId)) {
+  for (const record of ownPools) {
     if (own.has(claimOf(record)) || record.swarm?.isReplaced === true) continue;
     draft.put('DockerPool', claimOf(record), {
       ...record,
-      swarm: { network: networkId, isReplaced: true },
+      swarm: { ...record.swarm, isReplaced: true },
     });
   }
 }
 
-/** Deletes one pool of a removed network per step, including those of earlier managers. */
-export function freeNetwork(draft: Draft, networkId: string): Progress {
-  const [first, ...others] = poolsOfNetwork(draft, networkId);
+/**
+ * Deletes one pool of a removed network per step, of this manager; other managers reclaim theirs, and `node delete` those
+ * of a host that never returns.
+ */
+export function freeNetwork(draft: Draft, node: string, networkId: string): Progress {
+  const [first, ...others] = poolsOfNetwork(draft, networkId).filter(
+    (record) => record.node === node,
+  );
   if (first === undefined) return 'done';
   const progress = releasePool(draft, first.poolId, first.node);
   return others.length > 0 ? 'more' : progress;
-}
-
-/** Returns the pools requested for a network by managers of any host. */
-export function poolsOfNetwork(draft: Draft, networkId: string): readonly DockerPool[] {
-  return [...draft.entries('DockerPool')]
-    .map(([, record]) => record)
-    .filter(({ swarm }) => swarm?.network === networkId);
 }
 
 /**

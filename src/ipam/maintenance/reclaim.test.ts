@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
-import { reclaim, findLeaks, leakKey, type SwarmFacts } from './reclaim.ts';
+import { reclaim, findLeaks, leakIdentity, leakKey, type SwarmFacts } from './reclaim.ts';
 import { swarmAddressSpace } from '../docker/network-addresses.ts';
 import { checkIpam } from './report.ts';
 
@@ -46,6 +46,25 @@ test('a host finds its own leaks: addresses without an endpoint, pools without a
       ['host-b'],
     );
     assert.ok(lab.mirror.get('IPPool', 'subnet-10-99-0-0-24'), 'host-b uses it still');
+  }));
+
+test('an address that was released and allocated again is not the leak that was found before', () =>
+  withIpam(async (lab) => {
+    const own = String((await lab.pool('host-a', '10.99.0.0/24'))['PoolID']);
+    await lab.address('host-a', own, '10.99.0.7');
+    const found = await lab.plan((draft) => findLeaks(draft, 'host-a'));
+    const release = { PoolID: own, Address: '10.99.0.7' };
+    await lab.ipam('host-a').releaseAddress.answer(release, signal);
+    await lab.address('host-a', own, '10.99.0.7');
+    const again = await lab.plan((draft) => findLeaks(draft, 'host-a'));
+    const identities = (leaks: typeof found) => leaks.map(leakIdentity);
+    const [before, after] = [identities(found), identities(again)];
+    assert.deepEqual([before.length, before[1] === after[1]], [2, true], 'the pool is the same');
+    assert.notEqual(before[0], after[0]);
+    await lab.plan((draft) => reclaim(draft, 'host-a', found.slice(0, 1)));
+    assert.ok(await lab.holder('10.99.0.7'), 'an earlier find reclaims nothing');
+    await lab.plan((draft) => reclaim(draft, 'host-a', again.slice(0, 1)));
+    assert.equal(await lab.holder('10.99.0.7'), undefined);
   }));
 
 async function nextHop(lab: Lab, poolId: string) {
@@ -102,11 +121,16 @@ test("a manager's pool is a leak once the network is removed, the host is no man
     await lab.allocate('host-b', 'web', '10.99.0.0/24', '10.99.0.1');
     const replaced = [`claim ${claimed} host-a/n0`, `pool ${leader}`];
     assert.deepEqual(await findsOf(lab, 'host-a', { isManager }), replaced);
-    // The former leader may never come back: the present leader reclaims its pool.
-    assert.deepEqual(await findsOf(lab, 'host-b', { isManager }), replaced);
-    const finds = await lab.plan((draft) => findLeaks(draft, 'host-b', { isManager }));
-    await lab.plan((draft) => reclaim(draft, 'host-b', finds, { isManager }));
+    // The former leader may never come back: the present leader reclaims its claims. Its record is its own.
+    assert.deepEqual(await findsOf(lab, 'host-b', { isManager }), replaced.slice(0, 1));
+    const reclaimOn = (host: string) =>
+      lab.on(host).write((draft) => {
+        const finds = findLeaks(draft, host, { isManager });
+        reclaim(draft, host, finds, { isManager });
+      }, signal);
+    await reclaimOn('host-b');
     assert.equal(await lab.holder(claimed), undefined);
+    await reclaimOn('host-a');
     assert.deepEqual(
       [...lab.mirror.list('DockerPool').values()].map(({ value }) => value.poolId),
       [next],

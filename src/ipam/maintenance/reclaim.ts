@@ -1,16 +1,15 @@
 import type { Progress } from '../../datastore/steps.ts';
 import type { Draft } from '../../datastore/writer.ts';
 import type { IpAddress } from '../../ip/address.ts';
-import { allocatedAddresses } from '../records/block.ts';
+import { allocatedAddresses, ordinalOf } from '../records/block.ts';
 import { concernsHost } from '../../model/briefs.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import { isLiving, sharersOf, swarmSharer } from '../docker/addresses.ts';
 import { findAllocation } from '../records/allocation.ts';
-import { claimsOn, isVoid, putClaims, releaseUser } from '../docker/claims.ts';
+import { claimsOn, isReplaced, isVoid, putClaims, releaseUser } from '../docker/claims.ts';
 import { poolIdsOfNetworks, releasePool } from '../docker/docker-pools.ts';
 import { parsePoolId } from '../docker/pool-id.ts';
 import { release, rewriteAllocation } from '../records/records.ts';
-import { poolsOfNetwork } from '../docker/swarm-addresses.ts';
 
 /** An object of this host that no longer has an owner. */
 export type Leak =
@@ -18,6 +17,8 @@ export type Leak =
       readonly kind: 'address';
       readonly address: IpAddress;
       readonly handle: string;
+      /** Number of the allocation: the address may have been released and allocated again since. */
+      readonly allocation: bigint | undefined;
       /** The endpoint that used it. */
       readonly endpoint: string | undefined;
     }
@@ -25,7 +26,13 @@ export type Leak =
   | { readonly kind: 'claim'; readonly address: IpAddress; readonly claims: readonly string[] }
   | { readonly kind: 'pool'; readonly poolId: string; readonly node: string };
 
-/** Returns a key that identifies a leak across two checks. */
+/** Returns a key that identifies a leak across two checks: that of a later allocation of the same address differs. */
+export function leakIdentity(find: Leak): string {
+  const allocation = find.kind === 'address' ? ` ${find.allocation ?? ''}` : '';
+  return `${leakKey(find)}${allocation}`;
+}
+
+/** Returns the name of a leak in the log. */
 export function leakKey(find: Leak): string {
   if (find.kind === 'pool') return `pool ${find.poolId}`;
   const what = find.kind === 'claim' ? find.claims.join(',') : find.handle;
@@ -64,7 +71,9 @@ export function findLeaks(
             ? secondary['node'] === node && !isLiving(draft, node, secondary['endpoint'] ?? '')
             : lostSharers(draft, node, sharersOf(holder) ?? []).length > 0;
         if (isLost) {
-          finds.push({ kind: 'address', address, handle, endpoint: secondary['endpoint'] });
+          const allocation = block.sequenceNumberForAllocation?.[ordinalOf(block, address)];
+          const { endpoint } = secondary;
+          finds.push({ kind: 'address', address, handle, allocation, endpoint });
         }
       }
     }
@@ -72,21 +81,21 @@ export function findLeaks(
   const used = poolIdsOfNetworks(draft, node);
   for (const [, record] of draft.group('DockerPool', node)) {
     const { poolId } = record;
-    const isOver = record.swarm === undefined ? !used.has(poolId) : isAbandoned(record, swarm);
+    const isOver =
+      record.swarm === undefined ? !used.has(poolId) : isAbandoned(draft, record, swarm);
     if (isOver) finds.push({ kind: 'pool', poolId, node });
-    // Pools replaced by one of this host may belong to a host that never returns.
-    if (isOver || record.swarm?.network === undefined) continue;
-    for (const replaced of poolsOfNetwork(draft, record.swarm.network)) {
-      const isElsewhere = replaced.node !== node && replaced.swarm?.isReplaced === true;
-      if (isElsewhere) finds.push({ kind: 'pool', poolId: replaced.poolId, node: replaced.node });
-    }
   }
   return finds;
 }
 
 /** Reports whether a pool of this host's manager has no network: replaced, never tied to one, or network removed. */
-function isAbandoned({ swarm }: DockerPool, { isManager, networks }: SwarmFacts): boolean {
-  if (!isManager || swarm?.network === undefined || swarm.isReplaced === true) return true;
+function isAbandoned(
+  draft: Draft,
+  record: DockerPool,
+  { isManager, networks }: SwarmFacts,
+): boolean {
+  const { swarm } = record;
+  if (!isManager || swarm?.network === undefined || isReplaced(draft, record)) return true;
   return networks !== undefined && !networks.has(swarm.network);
 }
 
@@ -97,8 +106,8 @@ export function reclaim(
   finds: readonly Leak[],
   swarm?: SwarmFacts,
 ): Progress {
-  const still = new Set(findLeaks(draft, node, swarm).map(leakKey));
-  const lost = finds.filter((find) => still.has(leakKey(find)));
+  const still = new Set(findLeaks(draft, node, swarm).map(leakIdentity));
+  const lost = finds.filter((find) => still.has(leakIdentity(find)));
   const handles = lost.flatMap((find) => (find.kind === 'address' ? [find.handle] : []));
   draft.readAhead('Handle', handles);
   for (const find of lost) {

@@ -3,12 +3,8 @@ import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import type { AllocationAttributes, Block } from '../../model/kinds/block.ts';
-import {
-  endpointAnnotations,
-  endpointName,
-  endpointNamespace,
-} from '../../model/kinds/workload-endpoint.ts';
-import { withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { endpointAnnotations, endpointName } from '../../model/kinds/workload-endpoint.ts';
+import { withIpam, type Lab, labNamespace } from '../ipam-lab.fixture.ts';
 import { newBlock } from '../records/block.ts';
 import { describeAllocation } from '../records/allocation.ts';
 import {
@@ -42,7 +38,7 @@ async function putEndpoint(
 ): Promise<string> {
   const node = more.node ?? 'host-a';
   const name = endpointName(node, endpointId);
-  const id = `${endpointNamespace}/${name}`;
+  const id = `${labNamespace}/${name}`;
   const { container } = more;
   await lab.plan((draft) =>
     draft.put('WorkloadEndpoint', id, {
@@ -50,7 +46,7 @@ async function putEndpoint(
       apiVersion: 'projectcalico.org/v3',
       metadata: {
         name,
-        namespace: endpointNamespace,
+        namespace: labNamespace,
         annotations: { [endpointAnnotations.network]: 'net1' },
       },
       spec: {

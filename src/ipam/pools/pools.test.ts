@@ -3,11 +3,11 @@ import { test } from 'node:test';
 import { parseAddress } from '../../ip/address.ts';
 import { cidrContains, halves, hostCidr, parseCidr } from '../../ip/cidr.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
-import { endpointName, endpointNamespace } from '../../model/kinds/workload-endpoint.ts';
+import { endpointName } from '../../model/kinds/workload-endpoint.ts';
 import { withoutAllocation } from '../records/block.ts';
 import { allocateInUse, recountHandles } from '../maintenance/repair.ts';
 import { findAllocation } from '../records/allocation.ts';
-import { defaultPool, signal, withIpam, type Lab } from '../ipam-lab.fixture.ts';
+import { defaultPool, signal, withIpam, type Lab, labNamespace } from '../ipam-lab.fixture.ts';
 import { putBlock } from '../records/records.ts';
 import { checkIpam, poolUsage } from '../maintenance/report.ts';
 
@@ -43,7 +43,7 @@ async function withContainer(
     const address = await lab.address('host-a', poolId);
     await lab.connect('host-a', 'net1', { endpointId: 'e1', address });
     await lab.writer.write((draft) => {
-      const id = `${endpointNamespace}/${endpointName('host-a', 'e1')}`;
+      const id = `${labNamespace}/${endpointName('host-a', 'e1')}`;
       const endpoint = draft.get('WorkloadEndpoint', id) ?? assert.fail();
       const ipNetworks = [hostCidr(parseAddress(address))];
       const annotations = { 'docker.projectcalico.org/network': 'net1' };

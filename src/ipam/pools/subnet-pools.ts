@@ -102,9 +102,12 @@ function checkSubnet(subnet: Cidr): void {
   }
 }
 
+/** The names of IP pools created for subnets begin with it: the only ones that a node of a cluster may write. */
+export const subnetPoolPrefix = 'subnet-';
+
 /** Returns the name of the IP pool of a subnet: `subnet-10-99-0-0-16`. */
 export function subnetPoolName(subnet: string): string {
-  return `subnet-${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
+  return `${subnetPoolPrefix}${subnet.replaceAll(/[^0-9a-f]+/g, '-')}`;
 }
 
 /** Returns the IP pool that the driver creates for one subnet. */

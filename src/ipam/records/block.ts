@@ -117,6 +117,7 @@ export function withoutAllocation(block: Block, address: IpAddress): Block {
   };
 }
 
-function ordinalOf(block: Block, address: IpAddress): number {
+/** Returns the number of an address in its block. */
+export function ordinalOf(block: Block, address: IpAddress): number {
   return Number(offsetIn(block.cidr, address));
 }

@@ -8,7 +8,7 @@ import type { IpPool } from '../../model/kinds/ip-pool.ts';
 import { describeAllocation, findAllocation } from '../records/allocation.ts';
 import { checkIpam } from '../maintenance/report.ts';
 import { findLeaks } from '../maintenance/reclaim.ts';
-import { keepTunnelAddress, vxlanTunnels } from './tunnel-addresses.ts';
+import { keepTunnelAddress, tunnelTypes } from './tunnel-addresses.ts';
 
 const apiVersion = 'projectcalico.org/v3';
 const signal = AbortSignal.timeout(600_000);
@@ -39,7 +39,12 @@ async function lab(pools: readonly IpPool[]) {
   const keep = (on = node, family: 4 | 6 = 4) =>
     write((draft) => {
       const isForPool = (one: IpPool) => one.spec.vxlanMode !== 'Never';
-      return keepTunnelAddress(draft, { node: on, tunnel: vxlanTunnels[family], isForPool, now });
+      return keepTunnelAddress(draft, {
+        node: on,
+        tunnel: tunnelTypes[`vxlan${family}`],
+        isForPool,
+        now,
+      });
     });
   const held = () =>
     write((draft) =>
@@ -77,6 +82,28 @@ test('the address, its handle and its attributes are as Calico writes them, and 
     describeAllocation(holder ?? assert.fail(), undefined),
     'a tunnel interface (vxlanTunnelAddress) on host host-a',
   );
+});
+
+test('the address of IP-in-IP is in spec.bgp of the Node, beside what is there, with handle and attributes of Calico', async () => {
+  const { store, held, stored, write } = await lab([pool('four', '10.65.0.0/24')]);
+  await using _ = store;
+  const keep = (isForPool: (one: IpPool) => boolean) =>
+    write((draft) => keepTunnelAddress(draft, { node, tunnel: tunnelTypes.ipip4, isForPool, now }));
+  for (const bgp of [undefined, { ipv4Address: '192.0.2.1/24', asNumber: 64_512 }]) {
+    await write((draft) => {
+      const { spec: __, ...before } = draft.get('Node', node) ?? assert.fail();
+      draft.put('Node', node, { ...before, spec: bgp === undefined ? {} : { bgp } });
+    });
+    const address = (await keep(() => true)) ?? assert.fail();
+    assert.deepEqual(await stored(), { bgp: { ...bgp, ipv4IPIPTunnelAddr: address } });
+    assert.deepEqual(await held(), [
+      { id: 'ipip-tunnel-addr-host-a', secondary: { node, type: 'ipipTunnelAddress' } },
+    ]);
+    assert.equal(await keep(() => true), address);
+    assert.deepEqual(checkIpam(store.mirror), [], 'no leak to ipam check');
+    assert.equal(await keep(() => false), undefined);
+    assert.deepEqual([await held(), await stored()], [[], bgp === undefined ? {} : { bgp }]);
+  }
 });
 
 test('it is released when no pool needs it, with its handle', async () => {

@@ -27,26 +27,63 @@ import { getBlock, release } from '../records/records.ts';
 /** A kind of tunnel with one address per node. */
 export interface TunnelType {
   readonly family: IpFamily;
-  /** The field of the Node's spec. */
-  readonly field: 'ipv4VXLANTunnelAddr' | 'ipv6VXLANTunnelAddr';
+  /** As text for people. */
+  readonly text: string;
   /** Attribute `type` of the allocation. */
   readonly type: string;
   /** The handle is this and the node's name. */
   readonly handlePrefix: string;
+  /** Returns the address that the Node records. */
+  readonly recorded: (node: Node) => string | undefined;
+  /** Returns the Node with another address, or without one. */
+  readonly record: (node: Node, address: IpAddress | undefined) => Node;
 }
 
-export const vxlanTunnels: Readonly<Record<IpFamily, TunnelType>> = {
-  4: {
+function inSpec(
+  field: 'ipv4VXLANTunnelAddr' | 'ipv6VXLANTunnelAddr',
+): Pick<TunnelType, 'recorded' | 'record'> {
+  return {
+    recorded: ({ spec }) => spec[field],
+    record: (node, address) => {
+      const { [field]: _, ...spec } = node.spec;
+      return { ...node, spec: address === undefined ? spec : { ...spec, [field]: address } };
+    },
+  };
+}
+
+/** An empty `spec.bgp` is not allowed. */
+const inBgp: Pick<TunnelType, 'recorded' | 'record'> = {
+  recorded: ({ spec }) => spec.bgp?.ipv4IPIPTunnelAddr,
+  record: (node, address) => {
+    const { bgp: before, ...others } = node.spec;
+    const { ipv4IPIPTunnelAddr: _, ...rest } = before ?? {};
+    const bgp = address === undefined ? rest : { ...rest, ipv4IPIPTunnelAddr: address };
+    return { ...node, spec: Object.keys(bgp).length === 0 ? others : { ...others, bgp } };
+  },
+};
+
+/** By tunnel, as named in `routing/tunnels.ts`. */
+export const tunnelTypes: Readonly<Record<'vxlan4' | 'vxlan6' | 'ipip4', TunnelType>> = {
+  vxlan4: {
     family: 4,
-    field: 'ipv4VXLANTunnelAddr',
+    text: 'VXLAN',
     type: 'vxlanTunnelAddress',
     handlePrefix: 'vxlan-tunnel-addr-',
+    ...inSpec('ipv4VXLANTunnelAddr'),
   },
-  6: {
+  vxlan6: {
     family: 6,
-    field: 'ipv6VXLANTunnelAddr',
+    text: 'VXLAN',
     type: 'vxlanV6TunnelAddress',
     handlePrefix: 'vxlan-v6-tunnel-addr-',
+    ...inSpec('ipv6VXLANTunnelAddr'),
+  },
+  ipip4: {
+    family: 4,
+    text: 'IPIP',
+    type: 'ipipTunnelAddress',
+    handlePrefix: 'ipip-tunnel-addr-',
+    ...inBgp,
   },
 };
 
@@ -69,7 +106,7 @@ export function keepTunnelAddress(
   const node = draft.get('Node', name);
   if (node === undefined) return undefined;
   const pools = allPools(draft).filter((pool) => serves(pool, node, tunnel) && isForPool(pool));
-  const stored = node.spec[tunnel.field] ?? '';
+  const stored = tunnel.recorded(node) ?? '';
   const current = tryParseAddress(stored);
   if (current !== undefined && isKept(draft, current, { holder: holderOf(name, tunnel), pools })) {
     return current;
@@ -77,17 +114,17 @@ export function keepTunnelAddress(
   if (stored === '' && pools.length === 0) return undefined;
   releaseTunnelAddress(draft, name, tunnel);
   if (pools.length === 0) {
-    draft.put('Node', name, withAddress(node, tunnel, undefined));
+    draft.put('Node', name, tunnel.record(node, undefined));
     return undefined;
   }
   const holder = holderOf(name, tunnel);
   const reserved = reservedRanges(draft);
   const address = allocate(draft, { node: name, pools, reserved, now, holder: () => holder });
   if (address === undefined) {
-    const where = `the IP pools for VXLAN (${pools.map(({ metadata }) => metadata.name).join(', ')})`;
+    const where = `the IP pools for ${tunnel.text} (${pools.map(({ metadata }) => metadata.name).join(', ')})`;
     throw new CalicoError('ipam/no-tunnel-address', { node: name, where });
   }
-  draft.put('Node', name, withAddress(node, tunnel, address));
+  draft.put('Node', name, tunnel.record(node, address));
   return address;
 }
 
@@ -96,7 +133,8 @@ export function releaseTunnelAddress(draft: Draft, node: string, tunnel: TunnelT
   const { handle_id: id } = holderOf(node, tunnel);
   if (id === undefined) return;
   const blocks = Object.keys(draft.get('Handle', id)?.block ?? {});
-  const stored = tryParseAddress(draft.get('Node', node)?.spec[tunnel.field] ?? '');
+  const recordedBy = draft.get('Node', node);
+  const stored = tryParseAddress((recordedBy && tunnel.recorded(recordedBy)) ?? '');
   const found = stored === undefined ? undefined : findAllocation(draft, stored);
   // The handle may be missing while the address is allocated to it.
   const cidrs = new Set([...blocks, ...(found === undefined ? [] : [found.block.cidr])]);
@@ -139,9 +177,4 @@ function isKept(
 
 function holderOf(node: string, { type, handlePrefix }: TunnelType): AllocationAttributes {
   return { handle_id: `${handlePrefix}${node}`, secondary: { node, type } };
-}
-
-function withAddress(node: Node, { field }: TunnelType, address: IpAddress | undefined): Node {
-  const { [field]: _, ...spec } = node.spec;
-  return { ...node, spec: address === undefined ? spec : { ...spec, [field]: address } };
 }

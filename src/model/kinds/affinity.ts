@@ -20,6 +20,8 @@ function affinityType(family: 'ipv4' | 'ipv6'): EntryType<Affinity> {
     segment: {
       write: (id) => {
         const slash = id.indexOf('/');
+        // The beginning of the ids of all hosts, or of some.
+        if (slash < 0) return id;
         return write(`${id.slice(0, slash)}/${cidrSegment.write(id.slice(slash + 1))}`);
       },
       read: (text) => {

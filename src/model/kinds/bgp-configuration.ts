@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { asNumber, isCommunity, password } from '../bgp.ts';
+import {
+  asNumber,
+  bgpLimits,
+  durationProblem,
+  isCommunity,
+  password,
+  rangeProblem,
+  wordProblem,
+} from '../bgp.ts';
 import { net, resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 
@@ -44,12 +52,22 @@ const bgpConfiguration = resource(
 /** BGP of all hosts (`default`) or of one (`node.<name>`). */
 export type BgpConfiguration = z.infer<typeof bgpConfiguration>;
 
+/** Annotation of BGPConfiguration `default`: `on` lets hosts with calico-cnm speak BGP. */
+export const bgpAnnotation = 'docker.projectcalico.org/bgp';
+
+/**
+ * Reports whether hosts speak BGP, by BGPConfiguration `default`. Calico's own hosts do so without being told; for Docker
+ * hosts, which need BIRD for it, it is a decision.
+ */
+export function isBgpEnabled(configuration: BgpConfiguration | undefined): boolean {
+  return configuration?.metadata.annotations?.[bgpAnnotation] === 'on';
+}
+
 export const bgpConfigurationType: ResourceType<BgpConfiguration> = resourceType({
   kind: 'BGPConfiguration',
   plural: 'bgpconfigurations',
   aliases: ['bgpconfig'],
   meaning: 'BGP settings of all nodes (`default`) or of one (`node.<name>`)',
-  unenforced: { isPolicy: false },
   schema: bgpConfiguration,
   columns: [
     nameColumn,
@@ -65,8 +83,59 @@ export const bgpConfigurationType: ResourceType<BgpConfiguration> = resourceType
       ...configuration.spec,
     },
   }),
+  fieldsWithoutEffect: ({ spec }) => [
+    ...withoutEffect.filter((field) => isSet(spec[field])).map((field) => `spec.${field}`),
+    // The default is written to every configuration.
+    ...(['Enabled', ''].includes(spec.serviceLoadBalancerAggregation ?? '')
+      ? []
+      : ['spec.serviceLoadBalancerAggregation']),
+  ],
   validate: configurationProblem,
 });
+
+/** Severities of the log, as Calico writes them; `None` as well. */
+export const logSeverities = ['Debug', 'Info', 'Warning', 'Error', 'Fatal', 'None'] as const;
+
+/** Returns the values that have no meaning: where they are stored nevertheless, the default is used. */
+export function valueProblems(spec: BgpConfiguration['spec']): readonly Problem[] {
+  const severity = logSeverities.find(
+    (one) => one.toLowerCase() === spec.logSeverityScreen?.toLowerCase(),
+  );
+  const interfaces = (spec.ignoredInterfaces ?? []).find((name) => !interfacePattern.test(name));
+  const whys = {
+    logSeverityScreen: wordProblem(severity ?? spec.logSeverityScreen, logSeverities),
+    bindMode: wordProblem(spec.bindMode, ['None', 'NodeIP']),
+    programClusterRoutes: wordProblem(spec.programClusterRoutes, [
+      'Disabled',
+      'EnabledIPIPOnly',
+      'EnabledNoEncapOnly',
+      'Enabled',
+    ]),
+    ignoredInterfaces:
+      interfaces === undefined ? interfaces : `"${interfaces}" is not a name or pattern`,
+    ipv4NormalRoutePriority: rangeProblem(spec.ipv4NormalRoutePriority, bgpLimits.priority),
+    ipv6NormalRoutePriority: rangeProblem(spec.ipv6NormalRoutePriority, bgpLimits.priority),
+  };
+  return Object.entries(whys).flatMap(([field, why]) =>
+    why === undefined ? [] : [{ field: `spec.${field}`, why }],
+  );
+}
+
+/** Names of interfaces, with `*` and `?` as in a shell. */
+export const interfacePattern = /^[\w.*?:@+-]+$/;
+
+/** Docker has no Services, and containers do not speak BGP. */
+const withoutEffect = [
+  'serviceLoadBalancerIPs',
+  'serviceExternalIPs',
+  'serviceClusterIPs',
+  'localWorkloadPeeringIPV4',
+  'localWorkloadPeeringIPV6',
+] as const;
+
+function isSet(value: unknown): boolean {
+  return value !== undefined && value !== '' && !(Array.isArray(value) && value.length === 0);
+}
 
 /** Fields allowed only in the configuration of all hosts. */
 const globalFields = [
@@ -93,6 +162,11 @@ function configurationProblem({ metadata, spec }: BgpConfiguration): Problem | u
       return { field: `spec.${field}`, why: 'needs nodeToNodeMeshEnabled' };
     }
   }
+  const [wrongValue] = valueProblems(spec);
+  if (wrongValue !== undefined) return wrongValue;
+  const restart = durationProblem(spec.nodeMeshMaxRestartTime, bgpLimits.restartSeconds);
+  if (restart !== undefined) return { field: 'spec.nodeMeshMaxRestartTime', why: restart };
+  if (spec.asNumber === 0) return { field: 'spec.asNumber', why: '0 is reserved' };
   const { communities = [], prefixAdvertisements = [] } = spec;
   const wrong = communities.find(({ value = '' }) => !isCommunity(value));
   if (wrong !== undefined) {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { cidrFamily } from '../../ip/cidr.ts';
-import { asNumber, isCommunity } from '../bgp.ts';
+import { cidrFamily, splitCidr } from '../../ip/cidr.ts';
+import { asNumber, bgpLimits, isCommunity, rangeProblem } from '../bgp.ts';
 import { net, resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 
@@ -23,15 +23,15 @@ const filterRule = z.looseObject({
   operations: z.exactOptional(
     z.array(
       z.looseObject({
-        addCommunity: z.exactOptional(z.unknown()),
-        prependASPath: z.exactOptional(z.unknown()),
-        setPriority: z.exactOptional(z.unknown()),
+        addCommunity: z.exactOptional(z.looseObject({ value: z.string() })),
+        prependASPath: z.exactOptional(z.looseObject({ prefix: z.array(asNumber) })),
+        setPriority: z.exactOptional(z.looseObject({ value: z.int() })),
       }),
     ),
   ),
 });
 
-type FilterRule = z.infer<typeof filterRule>;
+export type BgpFilterRule = z.infer<typeof filterRule>;
 
 const rules = z.exactOptional(z.array(filterRule));
 const lists = ['exportV4', 'importV4', 'exportV6', 'importV6'] as const;
@@ -48,7 +48,6 @@ export const bgpFilterType: ResourceType<BgpFilter> = resourceType({
   kind: 'BGPFilter',
   plural: 'bgpfilters',
   meaning: 'import and export filter for BGP peers',
-  unenforced: { isPolicy: false },
   schema: bgpFilter,
   columns: [
     nameColumn,
@@ -70,8 +69,10 @@ export const bgpFilterType: ResourceType<BgpFilter> = resourceType({
   },
 });
 
+const operationNames = ['addCommunity', 'prependASPath', 'setPriority'] as const;
+
 /** Rules: the CEL rules of the Calico v3 API, `BGPFilterRuleV4`. */
-function ruleProblem(rule: FilterRule, family: 4 | 6): Problem | undefined {
+function ruleProblem(rule: BgpFilterRule, family: 4 | 6): Problem | undefined {
   const { cidr = '', matchOperator = '', prefixLength, operations = [] } = rule;
   if ((cidr === '') !== (matchOperator === '')) {
     return { field: 'matchOperator', why: 'and cidr go together' };
@@ -84,13 +85,34 @@ function ruleProblem(rule: FilterRule, family: 4 | 6): Problem | undefined {
   }
   const longest = family === 4 ? 32 : 128;
   const { min = 0, max = longest } = prefixLength ?? {};
-  if (max > longest || min > max) {
-    return { field: 'prefixLength', why: `must be from 0 to ${longest}, min not above max` };
+  const shortest = cidr === '' ? 0 : splitCidr(cidr).prefixLength;
+  if (max > longest || max < shortest || min > max) {
+    const why = `must be from ${shortest} to ${longest}, min not above max`;
+    return { field: 'prefixLength', why };
   }
   if (operations.length > 0 && rule.action !== 'Accept') {
     return { field: 'operations', why: 'need action Accept' };
   }
-  const wrong = rule.communities?.values.find((value) => !isCommunity(value));
+  if (!['', 'RemotePeers'].includes(rule.source ?? '')) {
+    return { field: 'source', why: 'must be RemotePeers' };
+  }
+  if ((rule.communities?.values.length ?? 1) !== 1) {
+    return { field: 'communities', why: 'must have one value' };
+  }
+  for (const [index, operation] of operations.entries()) {
+    const set = operationNames.filter((name) => operation[name] !== undefined);
+    if (set.length !== 1) {
+      return { field: `operations.${index}`, why: `must be one of ${operationNames.join(', ')}` };
+    }
+  }
+  const priorities = [rule.priority, ...operations.map(({ setPriority }) => setPriority?.value)];
+  const priority = priorities.map((one) => rangeProblem(one, bgpLimits.priority)).find(Boolean);
+  if (priority !== undefined) return { field: 'priority', why: priority };
+  const communities = [
+    ...(rule.communities?.values ?? []),
+    ...operations.flatMap(({ addCommunity }) => addCommunity?.value ?? []),
+  ];
+  const wrong = communities.find((value) => !isCommunity(value));
   return wrong === undefined
     ? undefined
     : { field: 'communities', why: `"${wrong}" is not a community aa:nn or aa:nn:mm` };

@@ -1,6 +1,15 @@
 import { z } from 'zod';
 import { tryParseAddress } from '../../ip/address.ts';
-import { asNumber, isPeerAddress, password } from '../bgp.ts';
+import {
+  asNumber,
+  bgpLimits,
+  durationProblem,
+  isPeerAddress,
+  parsePeerAddress,
+  password,
+  rangeProblem,
+  wordProblem,
+} from '../bgp.ts';
 import { resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 import { selectorProblem } from '../selector/problem.ts';
@@ -38,7 +47,6 @@ export const bgpPeerType: ResourceType<BgpPeer> = resourceType({
   plural: 'bgppeers',
   aliases: ['bgpp', 'bp'],
   meaning: 'BGP peer of some or all nodes',
-  unenforced: { isPolicy: false },
   schema: bgpPeer,
   columns: [
     nameColumn,
@@ -58,6 +66,26 @@ const exclusive = [
   ['localWorkloadSelector', 'peerIP'],
   ['localWorkloadSelector', 'peerSelector'],
 ] as const;
+
+/** Returns the values that have no meaning; where they are stored nevertheless, there is no session. */
+export function valueProblems(spec: BgpPeer['spec']): readonly Problem[] {
+  const ttlHops = spec.ttlSecurity === 0 ? undefined : spec.ttlSecurity;
+  const reserved = (number: number | undefined) => (number === 0 ? '0 is reserved' : undefined);
+  const whys = {
+    asNumber: reserved(spec.asNumber),
+    localASNumber: reserved(spec.localASNumber),
+    maxRestartTime: durationProblem(spec.maxRestartTime, bgpLimits.restartSeconds),
+    keepaliveTime: durationProblem(spec.keepaliveTime, bgpLimits.keepaliveSeconds),
+    numAllowedLocalASNumbers: rangeProblem(spec.numAllowedLocalASNumbers, bgpLimits.allowedLocalAs),
+    ttlSecurity: rangeProblem(ttlHops, bgpLimits.ttlHops),
+    nextHopMode: wordProblem(spec.nextHopMode, ['Auto', 'Self', 'Keep']),
+    sourceAddress: wordProblem(spec.sourceAddress, ['UseNodeIP', 'None']),
+    reversePeering: wordProblem(spec.reversePeering, ['Auto', 'Manual']),
+  };
+  return Object.entries(whys).flatMap(([field, why]) =>
+    why === undefined ? [] : [{ field: `spec.${field}`, why }],
+  );
+}
 
 /** Rules: libcalico-go/lib/validator/v3 and clientv3/bgppeer.go. */
 function peerProblem({ spec }: BgpPeer, stored: StoredEntries): Problem | undefined {
@@ -84,8 +112,25 @@ function peerProblem({ spec }: BgpPeer, stored: StoredEntries): Problem | undefi
   if (isSet('reachableBy') && tryParseAddress(spec.reachableBy ?? '') === undefined) {
     return { field: 'spec.reachableBy', why: `"${spec.reachableBy ?? ''}" is not an IP address` };
   }
-  if (isSet('localWorkloadSelector') && !isSet('asNumber')) {
-    return { field: 'spec.localWorkloadSelector', why: 'needs asNumber' };
+  if (isSet('localWorkloadSelector')) {
+    return { field: 'spec.localWorkloadSelector', why: 'BGP with containers is not supported' };
+  }
+  if (!isSet('peerIP') && !isSet('peerSelector')) {
+    return { field: 'spec', why: 'needs peerIP or peerSelector' };
+  }
+  const [wrongValue] = valueProblems(spec);
+  if (wrongValue !== undefined) return wrongValue;
+  const own = spec.node === undefined ? undefined : stored.get('Node', spec.node);
+  const { ipv4Address = '', ipv6Address = '' } = own?.spec.bgp ?? {};
+  const peer = parsePeerAddress(spec.peerIP ?? '')?.address;
+  const ownAddresses = [ipv4Address, ipv6Address].map((text) =>
+    tryParseAddress(text.split('/', 1)[0] ?? ''),
+  );
+  if (peer !== undefined && ownAddresses.includes(peer)) {
+    return {
+      field: 'spec.peerIP',
+      why: `${peer} is the address of Node ${spec.node ?? ''} itself`,
+    };
   }
   const missing = spec.filters?.find((name) => stored.get('BGPFilter', name) === undefined);
   return missing === undefined

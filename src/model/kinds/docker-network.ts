@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { entryType, firstPart, hostSegment, type EntryType } from '../entry-type.ts';
 import { address, cidr } from '../fields.ts';
+import { defaultNamespace, isNamespace } from '../namespaces.ts';
 import { mapOf } from '../nulls.ts';
 
 /**
@@ -20,6 +21,8 @@ const networkOptions = z.looseObject({
   /** Bytes; absent: the MTU of the host's default route. */
   mtu: z.exactOptional(z.int()),
   natOutgoing: z.exactOptional(z.boolean()),
+  /** Namespace of its endpoints; absent: the default one, without labels. */
+  namespace: z.exactOptional(z.string().refine(isNamespace, 'is not a namespace')),
   /** Labels of all its endpoints. */
   labels: z.exactOptional(mapOf(z.string(), z.string(), '')),
   /** How published ports are treated without a matching rule: allowed (absent), or denied (`policy`). */
@@ -61,6 +64,11 @@ const dockerNetwork = z.looseObject({
 });
 
 export type DockerNetwork = z.infer<typeof dockerNetwork>;
+
+/** Returns the namespace of the endpoints on a network. */
+export function namespaceOfNetwork({ options }: DockerNetwork): string {
+  return options.namespace ?? defaultNamespace;
+}
 
 /** Ids: `<node>/<Docker's ID>`; the node is the group. */
 export const dockerNetworkType: EntryType<DockerNetwork> = entryType({

@@ -25,7 +25,12 @@ const dockerPool = z.looseObject({
     z.looseObject({
       /** The network's ID, once the manager has sent it. */
       network: z.exactOptional(z.string()),
-      /** Another manager leads now and has requested its own pool for the network. */
+      /**
+       * Rises with each new leader of the managers: the pools of a network with the highest one are those in force. Each
+       * host writes its own records only.
+       */
+      term: z.exactOptional(z.int()),
+      /** This manager has requested another pool for the network, or an earlier release saw another leader. */
       isReplaced: z.exactOptional(z.boolean()),
     }),
   ),

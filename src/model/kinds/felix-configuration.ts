@@ -10,6 +10,11 @@ const felixConfiguration = resource('FelixConfiguration', openObject(felixFields
 /** Settings of Felix on all hosts (`default`), on one (`node.<name>`), or on those that a selector says. */
 export type FelixConfiguration = z.infer<typeof felixConfiguration>;
 
+/** Returns the names of the FelixConfigurations of a node, the stronger first. */
+export function configurationsOf(node: string): readonly [ofNode: string, ofAll: string] {
+  return [`node.${node}`, 'default'];
+}
+
 export const felixConfigurationType: ResourceType<FelixConfiguration> = resourceType({
   kind: 'FelixConfiguration',
   plural: 'felixconfigurations',
@@ -26,12 +31,16 @@ export const felixConfigurationType: ResourceType<FelixConfiguration> = resource
 
 /** The other fields are Felix's alone. */
 const fieldsWithEffect: ReadonlySet<string> = new Set([
+  'ipipEnabled',
+  'ipipMTU',
   'vxlanEnabled',
   'vxlanVNI',
   'vxlanPort',
   'vxlanMTU',
   'vxlanMTUV6',
   'externalNodesList',
+  'failsafeInboundHostPorts',
+  'failsafeOutboundHostPorts',
 ]);
 
 /** Rules: felix/config and the API's patterns. */

@@ -30,7 +30,6 @@ export const hostEndpointType: ResourceType<HostEndpoint> = resourceType({
   plural: 'hostendpoints',
   aliases: ['hep'],
   meaning: 'host interface protected by policy',
-  unenforced: { isPolicy: true },
   schema: hostEndpoint,
   columns: [
     nameColumn,
@@ -48,6 +47,9 @@ function hostEndpointProblem({ spec }: HostEndpoint): Problem | undefined {
   if (node === '') return { field: 'spec.node', why: 'is missing' };
   if (interfaceName === '' && expectedIPs.length === 0) {
     return { field: 'spec.interfaceName', why: 'is required if expectedIPs is not set' };
+  }
+  if (interfaceName === 'lo') {
+    return { field: 'spec.interfaceName', why: 'lo is never covered by a host endpoint' };
   }
   if (!/^(\*|[a-zA-Z0-9_.-]{1,15})?$/.test(interfaceName)) {
     return {

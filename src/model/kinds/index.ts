@@ -6,6 +6,7 @@ import { bgpConfigurationType } from './bgp-configuration.ts';
 import { bgpFilterType } from './bgp-filter.ts';
 import { bgpPeerType } from './bgp-peer.ts';
 import { block4Type, block6Type } from './block.ts';
+import { calicoNodeStatusType } from './calico-node-status.ts';
 import { clusterInformationType } from './cluster-information.ts';
 import { dockerNetworkType } from './docker-network.ts';
 import { dockerPoolType } from './docker-pool.ts';
@@ -53,6 +54,7 @@ export const entryTypes = {
   BGPConfiguration: bgpConfigurationType,
   BGPPeer: bgpPeerType,
   BGPFilter: bgpFilterType,
+  CalicoNodeStatus: calicoNodeStatusType,
   FelixConfiguration: felixConfigurationType,
   ClusterInformation: clusterInformationType,
   OtherResource: otherResourceType(isPlural),

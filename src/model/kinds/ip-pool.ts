@@ -67,8 +67,6 @@ export const ipPoolType: ResourceType<IpPool> = resourceType({
     },
   }),
   validate: problemOfNew,
-  fieldsWithoutEffect: ({ spec }) =>
-    ['', 'Never'].includes(spec.ipipMode ?? '') ? [] : ['spec.ipipMode'],
 });
 
 export function poolFamily(pool: IpPool): IpFamily {

@@ -264,7 +264,10 @@ const writtenValues: Readonly<Partial<Record<EntryKind, fc.Arbitrary<Json>>>> = 
     ),
   ),
   NetworkSet: resource('NetworkSet', object({}, { nets: fc.array(fc.string()) })),
-  GlobalNetworkSet: resource('GlobalNetworkSet', object({}, { nets: fc.array(fc.string()) })),
+  GlobalNetworkSet: resource(
+    'GlobalNetworkSet',
+    object({}, { nets: fc.array(fc.string()), allowedEgressDomains: fc.array(fc.string()) }),
+  ),
   OtherResource: object({}),
   Block4: block,
   Block6: block,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { tryParseAddress } from '../../ip/address.ts';
 import { cidrOf, hostCidr, parseInterfaceAddress, type Cidr } from '../../ip/cidr.ts';
+import { domainProblem } from '../domain-pattern.ts';
 import { resource, type labels } from '../fields.ts';
 import {
   nameColumn,
@@ -11,7 +12,10 @@ import {
   type ResourceType,
 } from '../resource-type.ts';
 
-const spec = z.looseObject({ nets: z.exactOptional(z.array(z.string())) });
+const spec = z.looseObject({
+  nets: z.exactOptional(z.array(z.string())),
+  allowedEgressDomains: z.exactOptional(z.array(z.string())),
+});
 
 const globalNetworkSet = resource('GlobalNetworkSet', spec);
 const namespacedNetworkSet = resource('NetworkSet', spec);
@@ -20,7 +24,7 @@ type NamespacedNetworkSet = z.infer<typeof namespacedNetworkSet>;
 type GlobalNetworkSet = z.infer<typeof globalNetworkSet>;
 
 /**
- * Networks with labels, which selectors of rules match like endpoints. A NetworkSet belongs to a namespace, which is
+ * Networks with labels, and domain names, of which the addresses are members once a container has resolved them, which selectors of rules match like endpoints. A NetworkSet belongs to a namespace, which is
  * one of its labels; a GlobalNetworkSet does not. Networks are read as Calico reads them: a single address is its own
  * network, host bits are cleared, and anything else is ignored.
  */
@@ -31,6 +35,12 @@ const netsColumn: Column<NetworkSet> = {
   cell: ({ spec: { nets = [] } }) => nets.join(','),
 };
 
+const domainsColumn: Column<NetworkSet> = {
+  header: 'domains',
+  cell: ({ spec: { allowedEgressDomains = [] } }) => allowedEgressDomains.join(','),
+  isWide: true,
+};
+
 export const networkSetType: ResourceType<NamespacedNetworkSet> = resourceType({
   kind: 'NetworkSet',
   plural: 'networksets',
@@ -38,7 +48,7 @@ export const networkSetType: ResourceType<NamespacedNetworkSet> = resourceType({
   meaning: 'labelled set of networks, in a namespace',
   isNamespaced: true,
   schema: namespacedNetworkSet,
-  columns: [namespaceColumn, nameColumn, netsColumn],
+  columns: [namespaceColumn, nameColumn, netsColumn, domainsColumn],
   validate: setProblem,
 });
 
@@ -47,7 +57,7 @@ export const globalNetworkSetType: ResourceType<GlobalNetworkSet> = resourceType
   plural: 'globalnetworksets',
   meaning: 'labelled set of networks',
   schema: globalNetworkSet,
-  columns: [nameColumn, netsColumn],
+  columns: [nameColumn, netsColumn, domainsColumn],
   validate: setProblem,
 });
 
@@ -79,6 +89,10 @@ function setProblem(set: NetworkSet): Problem | undefined {
   const [bad] = badNetworks(set);
   if (bad !== undefined)
     return { field: 'spec.nets', why: `"${bad}" is neither a network nor an address` };
+  for (const [index, domain] of (set.spec.allowedEgressDomains ?? []).entries()) {
+    const why = domainProblem(domain);
+    if (why !== undefined) return { field: `spec.allowedEgressDomains.${index}`, why };
+  }
   if (set.metadata.labels?.[namespaceLabel] === undefined) return undefined;
   return { field: 'metadata.labels', why: `${namespaceLabel} is set by the namespace` };
 }

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { tryParseAddress } from '../../ip/address.ts';
-import { asNumber } from '../bgp.ts';
+import { asNumber, defaultAsNumber } from '../bgp.ts';
 import { resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 import type { StoredEntries } from '../stored-entries.ts';
@@ -48,6 +48,14 @@ const node = resource(
  */
 export type Node = z.infer<typeof node>;
 
+/** Annotation `on` of a Node that BGP peers are to avoid, because it will be stopped. */
+export const drainAnnotation = 'docker.projectcalico.org/bgp-drain';
+
+/** Reports whether BGP peers are to avoid a node. */
+export function isDraining(given: Node | undefined): boolean {
+  return given?.metadata.annotations?.[drainAnnotation] === 'on';
+}
+
 export const nodeType: ResourceType<Node> = resourceType({
   kind: 'Node',
   plural: 'nodes',
@@ -60,12 +68,7 @@ export const nodeType: ResourceType<Node> = resourceType({
     { header: 'ipv4', cell: ({ spec }) => spec.bgp?.ipv4Address ?? '' },
     { header: 'ipv6', cell: ({ spec }) => spec.bgp?.ipv6Address ?? '' },
   ],
-  fieldsWithoutEffect: ({ spec }) => [
-    ...bgpFields
-      .filter((field) => spec.bgp?.[field] !== undefined)
-      .map((field) => `spec.bgp.${field}`),
-    ...(spec.wireguard === undefined ? [] : ['spec.wireguard']),
-  ],
+  fieldsWithoutEffect: ({ spec }) => (spec.wireguard === undefined ? [] : ['spec.wireguard']),
   validate: nodeProblem,
 });
 
@@ -76,18 +79,13 @@ function asnOf(bgp: Node['spec']['bgp'], stored: Pick<StoredEntries, 'get'>): st
   return `(${stored.get('BGPConfiguration', 'default')?.spec.asNumber ?? defaultAsNumber})`;
 }
 
-/** The first of those for private use. Source: RFC 6996. */
-const defaultAsNumber = 64_512;
-
-/** Fields of BGP and of IP-in-IP tunnels. */
-const bgpFields = ['asNumber', 'ipv4IPIPTunnelAddr', 'routeReflectorClusterID'] as const;
-
 /** Rules: libcalico-go/lib/apis/internalapi/node.go and validator/v3. */
 function nodeProblem({ spec }: Node): Problem | undefined {
   const { bgp } = spec;
   if (bgp !== undefined && Object.keys(bgp).length === 0) {
     return { field: 'spec.bgp', why: 'must not be empty; leave it out' };
   }
+  if (bgp?.asNumber === 0) return { field: 'spec.bgp.asNumber', why: '0 is reserved' };
   const addresses: readonly (readonly [field: string, family: 4 | 6, value: string | undefined])[] =
     [
       ['bgp.ipv4Address', 4, bgp?.ipv4Address?.replace(/\/\d+$/, '')],

@@ -8,7 +8,6 @@ import { resourceRoot } from '../resource-type.ts';
  */
 const kinds: Readonly<Record<string, string>> = {
   stagedkubernetesnetworkpolicies: 'StagedKubernetesNetworkPolicy',
-  caliconodestatuses: 'CalicoNodeStatus',
   ipamconfigurations: 'IPAMConfiguration',
   kubecontrollersconfigurations: 'KubeControllersConfiguration',
 };
@@ -38,7 +37,7 @@ export function describeOther(id: string): { readonly kind: string; readonly nam
 }
 
 /**
- * Returns the kind of a name such as `IPAMConfiguration` or `caliconodestatuses`; `undefined` if it is none of these.
+ * Returns the kind of a name such as `IPAMConfiguration` or `ipamconfigurations`; `undefined` if it is none of these.
  */
 export function otherKind(word: string): string | undefined {
   const wanted = word.toLowerCase();

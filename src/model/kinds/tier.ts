@@ -16,7 +16,7 @@ export type Tier = z.infer<typeof tier>;
 const defaultOrder = 1_000_000;
 
 /**
- * Tiers that Calico creates in every datastore, with their required spec, and those created by earlier releases.
+ * Tiers that Calico creates in every datastore, with their required spec.
  * Source: libcalico-go/lib/clientv3/client.go; api/pkg/apis/projectcalico/v3/tier.go.
  */
 const permanent: ReadonlyMap<string, Tier['spec']> = new Map([
@@ -24,17 +24,12 @@ const permanent: ReadonlyMap<string, Tier['spec']> = new Map([
   ['kube-admin', { order: 1000, defaultAction: 'Pass' }],
   ['kube-baseline', { order: 10_000_000, defaultAction: 'Pass' }],
 ]);
-const former: ReadonlySet<string> = new Set(['adminnetworkpolicy', 'baselineadminnetworkpolicy']);
 
 export const tierType: ResourceType<Tier> = resourceType({
   kind: 'Tier',
   plural: 'tiers',
   meaning: 'a group of policies',
   protection: (name) => (permanent.has(name) ? 'permanent' : undefined),
-  unenforced: {
-    isPolicy: true,
-    isPreset: (name) => permanent.has(name) || former.has(name),
-  },
   schema: tier,
   columns: [nameColumn, { header: 'order', cell: ({ spec }) => String(spec.order ?? '') }],
   compare: (a, b) => (a.spec.order ?? defaultOrder) - (b.spec.order ?? defaultOrder),

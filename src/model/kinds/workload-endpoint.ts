@@ -7,7 +7,6 @@ import { nameColumn, namespaceColumn, resourceType, type ResourceType } from '..
 
 /** The orchestrator of Docker endpoints in Calico's data, as written by libnetwork-plugin. */
 export const orchestrator = 'libnetwork';
-export const endpointNamespace = 'libnetwork';
 
 const endpointPort = z.looseObject({
   name: z.string(),
@@ -39,7 +38,7 @@ const workloadEndpoint = resource(
 /** One interface of one container: its addresses, its Profiles, and the host's end of its veth. */
 export type WorkloadEndpoint = z.infer<typeof workloadEndpoint>;
 
-/** The groups of an endpoint are its addresses. */
+/** The groups of an endpoint are its addresses, and its name: its namespace may be unknown (see `endpointOf`). */
 export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType({
   kind: 'WorkloadEndpoint',
   plural: 'workloadendpoints',
@@ -47,7 +46,7 @@ export const workloadEndpointType: ResourceType<WorkloadEndpoint> = resourceType
   meaning: 'endpoint of a container on a network, with addresses and Profiles',
   isNamespaced: true,
   schema: workloadEndpoint,
-  groups: (_, value) => endpointAddresses(value),
+  groups: (id, value) => [...endpointAddresses(value), id.slice(id.indexOf('/') + 1)],
   columns: [
     { ...namespaceColumn, isWide: true },
     { ...nameColumn, isWide: true },
@@ -72,9 +71,14 @@ export function endpointName(node: string, endpointId: string): string {
     .join('-');
 }
 
-/** Returns the prefix of the IDs of all Docker endpoints of a host. */
-export function endpointIdsOf(node: string): string {
-  return `${endpointNamespace}/${endpointName(node, '')}`;
+/** Returns the ID of the WorkloadEndpoint of a Docker endpoint in a namespace. */
+export function endpointEntryId(node: string, endpointId: string, namespace: string): string {
+  return `${namespace}/${endpointName(node, endpointId)}`;
+}
+
+/** Returns the prefix of the IDs of all Docker endpoints of a host in a namespace. */
+export function endpointIdsOf(node: string, namespace: string): string {
+  return endpointEntryId(node, '', namespace);
 }
 
 /** Returns the addresses of an endpoint; none if it is `undefined`. */
@@ -152,6 +156,10 @@ export const endpointAnnotations = {
   chosenProfiles: 'docker.projectcalico.org/chosen-profiles',
   /** Comma-separated keys of the labels that the driver wrote for the container and its network. */
   labels: 'docker.projectcalico.org/labels',
+  /** Comma-separated names of the ports in `spec.ports` that the driver wrote from labels of the container. */
+  namedPorts: 'docker.projectcalico.org/named-ports',
+  /** Which labels of the container were ignored, and why, as sentences for status. */
+  ignoredLabels: 'docker.projectcalico.org/ignored-labels',
   /** Comma-separated tags that the endpoint has from the other networks of its container. */
   sharedTags: 'docker.projectcalico.org/shared-tags',
   /** Comma-separated addresses of `spec.ipNetworks` that the container requested in addition to Docker's. */

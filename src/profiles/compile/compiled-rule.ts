@@ -67,8 +67,8 @@ export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
     notProtocol: protocolNumber(rule.notProtocol),
     icmp: rule.icmp,
     notIcmp: rule.notICMP,
-    source: entitySaid(rule.source ?? {}),
-    destination: entitySaid(rule.destination ?? {}),
+    source: entitySaid(rule.source ?? {}, name.policy.namespace),
+    destination: entitySaid(rule.destination ?? {}, name.policy.namespace),
   };
   const { source, destination, protocol } = said;
   const ports = [source.ports, source.notPorts, destination.ports, destination.notPorts].flat();
@@ -138,11 +138,11 @@ function selectedBy(selector: Selector | undefined): Selected | undefined {
   return selector && { id: selectorId(selector), selector };
 }
 
-function entitySaid(entity: EntityRule) {
+function entitySaid(entity: EntityRule, namespace: string | undefined) {
   if (entity.serviceAccounts !== undefined || entity.services !== undefined) {
     throw new Error('serviceAccounts and services are not supported');
   }
-  const positive = selectorOf(entity);
+  const positive = selectorOf(entity, namespace);
   const negative = parseOptional(entity.notSelector);
   // A selector matches endpoints only, so "selected, but not those" is one set; "not those" alone is any
   // other address, endpoint or not.
@@ -160,20 +160,39 @@ function entitySaid(entity: EntityRule) {
   };
 }
 
-/** Returns the selector of endpoints by their own labels, those of their namespace, or both. */
-function selectorOf({ selector, namespaceSelector }: EntityRule): Selector | undefined {
+/**
+ * Returns the selector of endpoints by their own labels, those of their namespace, or both. In a policy of a namespace,
+ * selectors match only endpoints of that namespace unless the rule names others. Source:
+ * libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go.
+ */
+function selectorOf(
+  { selector, notSelector, namespaceSelector }: EntityRule,
+  namespace: string | undefined,
+): Selector | undefined {
   const ofLabels = parseOptional(selector);
-  const ofNamespace = parseOptional(namespaceSelector);
-  if (ofNamespace === undefined) return ofLabels;
-  const ofBoth = inNamespaces(ofNamespace);
-  return ofLabels === undefined ? ofBoth : conjunction(ofBoth, ofLabels);
+  const hasLabels = ofLabels !== undefined || parseOptional(notSelector) !== undefined;
+  const ofNamespaces = parseOptional(namespaceSelector);
+  const where =
+    ofNamespaces === undefined
+      ? hasLabels
+        ? ofNamespace(namespace)
+        : undefined
+      : inNamespaces(ofNamespaces);
+  if (where === undefined || ofLabels === undefined) return where ?? ofLabels;
+  return conjunction(where, ofLabels);
+}
+
+/** Returns the selector of the endpoints of a namespace; `undefined`: of all. */
+export function ofNamespace(namespace: string | undefined): Selector | undefined {
+  if (namespace === undefined) return undefined;
+  return { kind: '==', key: namespaceLabel, value: namespace };
 }
 
 /**
  * Converts a namespace selector to an endpoint selector: endpoints inherit the labels of their namespace by a Profile
  * `kns.<namespace>`, each key with a prefix. Source: libcalico-go/lib/backend/syncersv1/updateprocessors/rules.go.
  */
-function inNamespaces(selector: Selector): Selector {
+export function inNamespaces(selector: Selector): Selector {
   const hasNamespace = { kind: 'has', key: namespaceLabel } as const;
   switch (selector.kind) {
     case 'all':
@@ -181,7 +200,9 @@ function inNamespaces(selector: Selector): Selector {
     case 'global':
       return negation(hasNamespace);
     case 'not':
-      return negation(inNamespaces(selector.operand));
+      return selector.operand.kind === 'global'
+        ? hasNamespace
+        : negation(inNamespaces(selector.operand));
     case 'and':
     case 'or':
       return { ...selector, operands: selector.operands.map(inNamespaces) };
@@ -190,7 +211,7 @@ function inNamespaces(selector: Selector): Selector {
   }
 }
 
-function parseOptional(text: string | undefined): Selector | undefined {
+export function parseOptional(text: string | undefined): Selector | undefined {
   return text === undefined || text.trim() === '' ? undefined : parseSelector(text);
 }
 

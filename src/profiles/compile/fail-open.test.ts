@@ -4,8 +4,9 @@ import type { PolicyRule } from '../../model/policy-rule.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { selectorId } from '../../model/selector/canonical.ts';
 import type { SetFault } from '../../ruleset/address-set.ts';
-import { selectorSet } from '../../ruleset/names.ts';
-import { compileProfile } from './compiled-profile.ts';
+import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
+import type { NamedPort } from '../../ruleset/policy.ts';
+import { compileProfile } from './compiled-policy.ts';
 import { failOpenRisk } from './fail-open.ts';
 
 const set = selectorSet(4, selectorId(parseSelector('has(bad)')));
@@ -48,4 +49,30 @@ test('a set that lacks members, or has too many, makes only those Profiles deny 
     }
   }
   assert.ok(!closes({ action: 'Deny' }, { lacks: 'why' }));
+});
+
+test('the reason names the rule, whichever of its sets is out of sync', () => {
+  const compiled = compileProfile('p', {
+    kind: 'Profile',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'p' },
+    spec: {
+      ingress: [{ action: 'Allow' }, { action: 'Allow', source: { ports: ['http', 'dns'] } }],
+      egress: [{ action: 'Allow', destination: { notPorts: ['http', 'sip'] } }],
+    },
+  });
+  const [, ofSource] = compiled.ingress;
+  const [ofDestination] = compiled.egress;
+  const risk = (port: NamedPort | undefined, fault: Partial<SetFault>) => {
+    const whole = { absent: undefined, lacks: undefined, exceeds: undefined, ...fault };
+    const set = namedPortSet(4, port?.id ?? '');
+    return failOpenRisk(compiled, 4, new Map([[set, whole]]));
+  };
+  for (const port of ofSource?.source.namedPorts ?? []) {
+    assert.equal(risk(port, { exceeds: 'too many' }), 'ingress rule 2: too many');
+  }
+  assert.equal(risk(ofSource?.source.namedPorts[1], { lacks: 'too few' }), undefined);
+  const [, sip] = ofDestination?.destination.notNamedPorts ?? [];
+  assert.equal(risk(sip, { lacks: 'too few' }), 'egress rule 1: too few');
+  assert.equal(risk(sip, { exceeds: 'too many' }), undefined);
 });

@@ -4,7 +4,7 @@ import type { SetFault } from '../../ruleset/address-set.ts';
 import { namedPortSet, selectorSet } from '../../ruleset/names.ts';
 
 /**
- * Returns why a Profile must deny everything in a family: one of its rules uses a set that is out of sync, so that it
+ * Returns why a policy must deny everything in a family: one of its rules uses a set that is out of sync, so that it
  * would allow packets that it should deny. If it would only allow fewer packets, it stays programmed.
  */
 export function failOpenRisk(

@@ -2,12 +2,21 @@ import type { IpAddress, IpFamily } from '../../ip/address.ts';
 import { familyOf } from '../../ip/address.ts';
 import { cidrContains, cidrFamily } from '../../ip/cidr.ts';
 import { stackRules } from '../../ruleset/judging.ts';
-import type { Direction, IcmpType, NamedPort, PortRange, RuleName } from '../../ruleset/policy.ts';
+import {
+  enforcedStack,
+  type Direction,
+  type IcmpType,
+  type NamedPort,
+  type PolicyId,
+  type PortRange,
+  type RuleName,
+  type Stack,
+  type StackTier,
+} from '../../ruleset/policy.ts';
 import type { StackRule } from '../../ruleset/statement.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import type { CompiledEntity, CompiledRule } from '../compile/compiled-rule.ts';
-import { stackOf } from '../compile/stack.ts';
-import type { CompiledProfile } from '../compile/compiled-profile.ts';
+import type { CompiledPolicy } from '../compile/compiled-policy.ts';
 
 /** The first packet of a flow. */
 export interface Packet {
@@ -23,10 +32,12 @@ export interface Packet {
   readonly cameByPublishedPort?: boolean;
 }
 
-/** The verdict, with the rule and Profile that decided; without them no rule matched. */
+/** The verdict, with the rule and policy, or the tier, that decided; without them nothing did. */
 export interface Verdict {
   readonly isAllowed: boolean;
-  readonly policy?: string;
+  /** The tier whose default action denies, because none of its policies decided. */
+  readonly tier?: string;
+  readonly policy?: PolicyId;
   readonly rule?: RuleName;
 }
 
@@ -47,23 +58,44 @@ export interface Surroundings {
 }
 
 /**
- * Evaluates a stack of compiled policies, in order, for a packet to its endpoints (`ingress`) or from them (`egress`),
- * without the kernel, from the same rules that a renderer gets.
+ * Evaluates a stack for a packet to its endpoints (`ingress`) or from them (`egress`), without the kernel, from the same
+ * rules that a renderer gets. `compiled` returns its policies; staged ones have no effect.
  */
 export function evaluateStack(
-  policies: readonly CompiledProfile[],
+  { stack, compiled }: JudgedStack,
   direction: Direction,
   { packet, ...surroundings }: Surroundings & { readonly packet: Packet },
 ): Verdict {
-  const byName = new Map(policies.map((policy) => [policy.name, policy]));
-  for (const { when, action } of stackRules(stackOf([...byName.keys()]), direction)) {
+  for (const { when, action } of stackRules(enforcedStack(stack), direction)) {
     if (!when.every((condition) => holds(condition, packet))) continue;
-    if (action.kind !== 'policy') return { isAllowed: action.kind === 'allow' };
-    const policy = byName.get(action.policy);
-    const verdict = policy && evaluatePolicy(policy[direction], policy, { packet, surroundings });
-    if (verdict !== undefined) return verdict;
+    if (action.kind !== 'tier') return { isAllowed: action.kind === 'allow' };
+    const verdict = evaluateTier(action.tier, { direction, compiled, packet, surroundings });
+    if (verdict !== 'pass') return verdict;
   }
   return { isAllowed: false };
+}
+
+/** A stack with its policies. */
+export interface JudgedStack {
+  readonly stack: Stack;
+  readonly compiled: (id: PolicyId) => CompiledPolicy;
+}
+
+interface Evaluation {
+  readonly direction: Direction;
+  readonly compiled: (id: PolicyId) => CompiledPolicy;
+  readonly packet: Packet;
+  readonly surroundings: Surroundings;
+}
+
+function evaluateTier(tier: StackTier, evaluation: Evaluation): Verdict | 'pass' {
+  const { direction, compiled } = evaluation;
+  for (const id of tier[direction]) {
+    const verdict = evaluatePolicy(compiled(id), evaluation);
+    if (verdict === 'pass' && tier.passLeaves === 'tier') return 'pass';
+    if (verdict !== 'pass' && verdict !== undefined) return verdict;
+  }
+  return tier.defaultAction === 'Deny' ? { isAllowed: false, tier: tier.name } : 'pass';
 }
 
 function holds(condition: StackRule['when'][number], packet: Packet): boolean {
@@ -81,17 +113,16 @@ function holds(condition: StackRule['when'][number], packet: Packet): boolean {
   }
 }
 
-/** `undefined` if no rule of the policy decides. */
+/** `pass` if a rule says so, `undefined` if no rule of the policy decides. */
 function evaluatePolicy(
-  rules: readonly CompiledRule[],
-  { name, problem }: CompiledProfile,
-  { packet, surroundings }: { readonly packet: Packet; readonly surroundings: Surroundings },
-): Verdict | undefined {
-  if (problem !== undefined) return { isAllowed: false, policy: name };
-  for (const rule of rules) {
+  policy: CompiledPolicy,
+  { direction, packet, surroundings }: Evaluation,
+): Verdict | 'pass' | undefined {
+  if (policy.problem !== undefined) return { isAllowed: false, policy: policy.id };
+  for (const rule of policy[direction]) {
     if (rule.action === 'Log' || !matchesRule(rule, packet, surroundings)) continue;
-    if (rule.action === 'Pass') return undefined;
-    return { isAllowed: rule.action === 'Allow', policy: name, rule: rule.name };
+    if (rule.action === 'Pass') return 'pass';
+    return { isAllowed: rule.action === 'Allow', policy: policy.id, rule: rule.name };
   }
   return undefined;
 }

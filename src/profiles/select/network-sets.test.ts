@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { profilePolicy } from '../../ruleset/policy.ts';
 import { parseCidr, parseNet } from '../../ip/cidr.ts';
 import { badNetworks, networkSetMember, networkSetType } from '../../model/kinds/network-set.ts';
 import { describeOther, otherKind } from '../../model/kinds/other-resource.ts';
@@ -56,7 +57,7 @@ test('a network is a member as long as one of its sets lists it, and holds its a
 });
 
 test('a criterion that is not known makes no rule of more than was meant', () => {
-  const name = { tier: 'profiles', policy: 'p', direction: 'ingress', index: 1 } as const;
+  const name = { policy: profilePolicy('p'), direction: 'ingress', index: 1 } as const;
   const compile = (source: Readonly<Record<string, unknown>>) =>
     compileRule({ action: 'Allow', source }, name);
   compile({ nets: [parseCidr('10.0.0.0/8')] });
@@ -69,9 +70,9 @@ test('kinds without effect here are known by their keys and by what people call 
     name: 'shop/deny',
   });
   assert.deepEqual(describeOther('newkinds/a'), { kind: 'newkinds', name: 'a' });
-  assert.deepEqual(['IPAMConfiguration', 'caliconodestatuses', 'pod'].map(otherKind), [
+  assert.deepEqual(['IPAMConfiguration', 'kubecontrollersconfigurations', 'pod'].map(otherKind), [
     'IPAMConfiguration',
-    'CalicoNodeStatus',
+    'KubeControllersConfiguration',
     undefined,
   ]);
 });

@@ -72,6 +72,10 @@ export class SelectorSets {
     return id;
   }
 
+  isUsed(selector: Selector): boolean {
+    return this.#uses.has(selectorId(selector));
+  }
+
   release(id: string): void {
     const uses = this.#uses.get(id) ?? 0;
     if (uses > 1) {

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { dropReasons } from '../../ruleset/drop-reasons.ts';
+import { profilePolicy } from '../../ruleset/policy.ts';
 import { DropCounts } from './drop-counts.ts';
 
 test('drops are reported by rule and by reason: no matching rule first, packets counted together last', () => {
-  const rule = { tier: 'profiles', policy: 'web', direction: 'ingress', index: 2 } as const;
+  const rule = { policy: profilePolicy('web'), direction: 'ingress', index: 2 } as const;
   const held: Readonly<Record<string, string>> = {
     'cali40d:source': '10.0.0.1/32,cali1',
     'cali40d:rest': '0.0.0.0/1',

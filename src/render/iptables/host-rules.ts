@@ -1,22 +1,24 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { HostRules } from '../../ruleset/host-rules.ts';
 import {
   blockNames,
   hookPurposes,
   type Block,
+  type Condition,
   type HookPurpose,
   type HostRule,
 } from '../../ruleset/statement.ts';
 import { dropChains } from './drop-chains.ts';
 import { blockChain } from './names.ts';
 import {
-  allMarks,
   type Chain,
   type Hook,
+  type Match,
   type RenderOptions,
   type Rule,
   type TableName,
 } from './rule.ts';
-import { isByBytecode, renderHostRule } from './statements.ts';
+import { isByBytecode, renderConditions, renderHostRule } from './statements.ts';
 
 /** The host's rules of one table: chains, and the hooks that jump to them. */
 export interface TableRules {
@@ -34,8 +36,6 @@ interface Place {
   readonly hook: Hook['chain'];
   readonly at: 'inserted' | 'appended';
   readonly chain?: string;
-  /** Whether our marks are first used here: values left by other programs are ignored. */
-  readonly begins?: true;
 }
 
 const places: Readonly<Record<HookPurpose, Place>> = {
@@ -44,15 +44,32 @@ const places: Readonly<Record<HookPurpose, Place>> = {
     hook: 'PREROUTING',
     at: 'inserted',
     chain: 'cali-PREROUTING',
-    begins: true,
   },
   toHost: { table: 'filter', hook: 'INPUT', at: 'inserted', chain: 'cali-INPUT' },
+  firstForward: { table: 'filter', hook: 'FORWARD', at: 'inserted' },
+  forwardHostEndpoints: {
+    table: 'filter',
+    hook: 'FORWARD',
+    at: 'inserted',
+    chain: 'cali-FORWARD-hep',
+  },
+  beforeDnat: {
+    table: 'mangle',
+    hook: 'PREROUTING',
+    at: 'inserted',
+    chain: 'cali-PREROUTING',
+  },
+  departure: {
+    table: 'raw',
+    hook: 'OUTPUT',
+    at: 'inserted',
+    chain: 'cali-OUTPUT',
+  },
   forward: {
     table: 'filter',
     hook: 'FORWARD',
     at: 'inserted',
     chain: 'cali-FORWARD',
-    begins: true,
   },
   afterForward: { table: 'filter', hook: 'FORWARD', at: 'appended' },
   fromHost: { table: 'filter', hook: 'OUTPUT', at: 'inserted', chain: 'cali-OUTPUT' },
@@ -66,7 +83,7 @@ const places: Readonly<Record<HookPurpose, Place>> = {
   leaving: { table: 'nat', hook: 'POSTROUTING', at: 'appended', chain: 'cali-POSTROUTING' },
 };
 
-const tables = ['raw', 'filter', 'nat'] as const;
+const tables = ['raw', 'mangle', 'filter', 'nat'] as const;
 
 /** Returns the chains and hooks of the host's rules, by table. */
 export function renderHostRules(
@@ -74,8 +91,18 @@ export function renderHostRules(
   options: RenderOptions,
 ): readonly TableRules[] {
   const hooked = hookPurposes.flatMap((purpose) => {
-    const rules = hooks[purpose]?.flatMap((rule) => renderHostRule(rule, options));
-    return rules === undefined ? [] : [{ place: places[purpose], rules }];
+    const rules = hooks[purpose];
+    if (rules === undefined) return [];
+    const place = places[purpose];
+    const common = place.chain === undefined ? undefined : commonInterfaces(rules);
+    const inChain = common === undefined ? rules : rules.map(withoutFirstCondition);
+    return [
+      {
+        place,
+        entry: renderConditions(common === undefined ? [] : [common], options.family),
+        rules: inChain.flatMap((rule) => renderHostRule(rule, options)),
+      },
+    ];
   });
   return tables.map((table) => {
     const here = hooked.filter(({ place }) => place.table === table);
@@ -88,7 +115,7 @@ export function renderHostRules(
           const isHere = (block === 'natOutgoing' ? 'nat' : 'filter') === table;
           return isHere && rules !== undefined ? [renderBlock(block, rules, options)] : [];
         }),
-        ...(table === 'nat' ? [] : dropChains(table, options)),
+        ...(table === 'raw' || table === 'filter' ? dropChains(table, options) : []),
       ],
       hooks: kernelHooks(here),
     };
@@ -97,25 +124,36 @@ export function renderHostRules(
 
 interface Hooked {
   readonly place: Place;
+  /** What a packet must match to enter the chain. */
+  readonly entry: readonly Match[];
   readonly rules: readonly Rule[];
 }
 
-function hookChain({ place: { chain: name, begins }, rules }: Hooked): readonly Chain[] {
-  if (name === undefined) return [];
-  return [{ name, rules: begins === true ? [clearMarks, ...rules] : rules }];
+function hookChain({ place: { chain: name }, rules }: Hooked): readonly Chain[] {
+  return name === undefined ? [] : [{ name, rules }];
 }
 
-const clearMarks: Rule = { matches: [], action: { kind: 'clearMark', bits: allMarks } };
+/** Returns the interfaces that all rules begin with: packets of others need not enter their chain. */
+function commonInterfaces([first, ...others]: readonly HostRule[]): Condition | undefined {
+  const [condition] = first?.when ?? [];
+  if (condition?.kind !== 'from' && condition?.kind !== 'to') return undefined;
+  const isCommon = others.every(({ when }) => isDeepStrictEqual(when[0], condition));
+  return isCommon ? condition : undefined;
+}
+
+function withoutFirstCondition(rule: HostRule): HostRule {
+  return { ...rule, when: rule.when.slice(1) };
+}
 
 function kernelHooks(hooked: readonly Hooked[]): readonly Hook[] {
   return [...Map.groupBy(hooked, ({ place }) => place.hook)].map(([chain, here]) => {
     const rules = (at: Place['at']) =>
       here
         .filter(({ place }) => place.at === at)
-        .flatMap(({ place, rules: own }): readonly Rule[] =>
+        .flatMap(({ place, entry, rules: own }): readonly Rule[] =>
           place.chain === undefined
             ? own
-            : [{ matches: [], action: { kind: 'jump', chain: place.chain } }],
+            : [{ matches: entry, action: { kind: 'jump', chain: place.chain } }],
         );
     return { chain, inserted: rules('inserted'), appended: rules('appended') };
   });
@@ -127,13 +165,22 @@ function renderBlock(block: Block, rules: readonly HostRule[], options: RenderOp
   const render = (some: readonly HostRule[]) =>
     some.flatMap((rule) => renderHostRule(rule, options));
   if (!rules.some(isByBytecode)) return { name, rules: render(rules) };
-  const what =
-    block === 'vxlanToHost'
-      ? 'VXLAN packets: those of nodes need a rule of this host, those of other hosts are not dropped'
-      : 'ICMP errors of the other end of a flow (they need a rule as any packet)';
   return {
     name,
     rules: render(rules),
-    ifRefused: { what, rules: render(rules.filter((rule) => !isByBytecode(rule))) },
+    ifRefused: {
+      what: withoutBytecode[block] ?? `block ${block}`,
+      rules: render(rules.filter((rule) => !isByBytecode(rule))),
+    },
   };
 }
+
+const relatedWithout = 'ICMP errors of the other end of a flow (they need a rule as any packet)';
+const withoutBytecode: Readonly<Partial<Record<Block, string>>> = {
+  vxlanToHost:
+    'VXLAN packets: those of nodes need a rule of this host, those of other hosts are not dropped',
+  forwardedVxlan:
+    'VXLAN packets that this host forwards: those of other senders to nodes are not dropped',
+  relatedEgress: relatedWithout,
+  relatedIngress: relatedWithout,
+};

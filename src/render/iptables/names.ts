@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { IpFamily } from '../../ip/address.ts';
 import type { DropReason } from '../../ruleset/drop-reasons.ts';
+import { anyInterface } from '../../ruleset/host-endpoint.ts';
 import { addressSetPrefix } from '../../ruleset/names.ts';
-import type { Direction } from '../../ruleset/policy.ts';
+import { resourceKey, type Direction, type PolicyId } from '../../ruleset/policy.ts';
 import type { Block } from '../../ruleset/statement.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 
@@ -22,15 +23,60 @@ const blockChains: Readonly<Record<Block, string>> = {
   natOutgoing: 'cali-nat-outgoing',
   forwardingGuard: 'cali-fwd-guard',
   vxlanToHost: 'cali-vxlan-to-host',
+  forwardedVxlan: 'cali-vxlan-forward',
+  fromHostEndpoint: 'cali-from-host-endpoint',
+  toHostEndpoint: 'cali-to-host-endpoint',
+  forwardedFromHostEndpoint: 'cali-from-hep-forward',
+  forwardedToHostEndpoint: 'cali-to-hep-forward',
+  preDnatFromHostEndpoint: 'cali-from-host-endpoint',
+  untrackedFromHostEndpoint: 'cali-from-host-endpoint',
+  untrackedToHostEndpoint: 'cali-to-host-endpoint',
+  failsafeInbound: 'cali-failsafe-in',
+  failsafeOutbound: 'cali-failsafe-out',
+  preDnatFailsafeInbound: 'cali-failsafe-in',
+  untrackedFailsafeInbound: 'cali-failsafe-in',
+  untrackedFailsafeOutbound: 'cali-failsafe-out',
 };
 
 export function blockChain(block: Block): string {
   return blockChains[block];
 }
 
-/** Chain with a Profile's inbound rules (`cali-pri-`), or its outbound ones (`cali-pro-`). */
-export function profileChain(direction: Direction, profile: string): string {
-  return limitedId(direction === 'ingress' ? 'cali-pri-' : 'cali-pro-', profile, longestChainName);
+/**
+ * Chain with a Profile's inbound rules (`cali-pri-`), or its outbound ones (`cali-pro-`); with those of another policy
+ * (`cali-pi-`, `cali-po-`). For host endpoints they begin with `cali-h`, in the table of their stage.
+ */
+export function policyChain(direction: Direction, policy: PolicyId): string {
+  const sign = direction === 'ingress' ? 'i' : 'o';
+  const start = policy.stage === undefined ? 'cali-p' : 'cali-hp';
+  return policy.kind === 'Profile'
+    ? limitedId(`${start}r${sign}-`, policy.name, longestChainName)
+    : limitedId(`${start}${sign}-`, resourceKey(policy), longestChainName);
+}
+
+/** What a chain of a host endpoint's interface judges, in the names of Calico. */
+const guardChains = {
+  fromHostEndpoint: 'cali-fh-',
+  toHostEndpoint: 'cali-th-',
+  forwardedFromHostEndpoint: 'cali-fhfw-',
+  forwardedToHostEndpoint: 'cali-thfw-',
+  preDnatFromHostEndpoint: 'cali-fh-',
+  untrackedFromHostEndpoint: 'cali-fh-',
+  untrackedToHostEndpoint: 'cali-th-',
+} as const;
+
+/** The blocks that dispatch packets to the chains of interfaces. */
+export type GuardBlock = keyof typeof guardChains;
+
+/** Chain of an interface with a host endpoint; `any-interface-at-all` is Calico's name for all others. */
+export function guardChain(block: GuardBlock, name: string): string {
+  const suffix = name === anyInterface ? 'any-interface-at-all' : name;
+  return limitedId(guardChains[block], suffix, longestChainName);
+}
+
+/** A policy in comments: `Profile web`, `NetworkPolicy shop/web`. */
+export function policyText({ kind, namespace, name }: PolicyId): string {
+  return `${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
 }
 
 /** Chain of the endpoints of one stack: packets to them (`cali-tw-`), or from them (`cali-fw-`). */

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseCidr } from '../../ip/cidr.ts';
-import type { Dispatch, PacketEnd, Policy, RuleAction } from '../../ruleset/policy.ts';
+import {
+  profilePolicy,
+  profileTier,
+  type Dispatch,
+  type PacketEnd,
+  type Policy,
+  type RuleAction,
+  type Stack,
+} from '../../ruleset/policy.ts';
 import { IptablesPolicies, isDispatched } from './policies.ts';
 import { renderRule } from './rule-text.ts';
 
@@ -12,7 +20,7 @@ class Held {
   readonly sets = new Map<string, Set<string>>();
   readonly policies = new IptablesPolicies([4, 6], {
     setChain: (family, { name, rules }) => {
-      this.chains.set(`${family} ${name}`, rules.map(renderRule).join('\n'));
+      this.chains.set(`${family} ${name}`, rules.map((rule) => renderRule(rule)).join('\n'));
     },
     removeChain: (family, name) => this.chains.delete(`${family} ${name}`),
     addSet: ({ name }) => {
@@ -58,7 +66,7 @@ const end: PacketEnd = {
 function policyOf(name: string, actions: readonly RuleAction[]): Policy {
   const rules = (direction: 'ingress' | 'egress') =>
     actions.map((action, at) => ({
-      name: { tier: 'profiles', policy: name, direction, index: at + 1 },
+      name: { policy: profilePolicy(name), direction, index: at + 1 },
       content: `${action} ${direction}`,
       action,
       ipVersion: undefined,
@@ -69,7 +77,22 @@ function policyOf(name: string, actions: readonly RuleAction[]): Policy {
       source: end,
       destination: end,
     }));
-  return { name, ingress: rules('ingress'), egress: rules('egress'), problem: undefined };
+  return {
+    id: profilePolicy(name),
+    ingress: rules('ingress'),
+    egress: rules('egress'),
+    problem: undefined,
+  };
+}
+
+/** A stack of Profiles. */
+function stackOf(profiles: readonly string[]): Stack {
+  const policies = profiles.map(profilePolicy);
+  const of = { ingress: policies, egress: policies };
+  return {
+    name: profiles.join(','),
+    tiers: [{ name: profileTier, ...of, defaultAction: 'Pass', passLeaves: 'policy' }],
+  };
 }
 
 const names = ['a', 'b', 'c'] as const;
@@ -109,7 +132,7 @@ function live(held: Held, of: typeof world extends fc.Arbitrary<infer T> ? T : n
       held.policies.setPolicy(family, policyOf(name, actions));
     }
     for (const policies of present) {
-      held.policies.setStack(family, { name: policies.join(','), policies });
+      held.policies.setStack(family, stackOf(policies));
     }
   }
   for (const dispatch of dispatches) held.policies.addDispatch(dispatch);
@@ -127,7 +150,7 @@ test('everything added is removed again, and the rest is as if nothing else had 
         }
         for (const family of families) {
           for (const policies of present) held.policies.removeStack(family, policies.join(','));
-          for (const name of names) held.policies.removePolicy(family, name);
+          for (const name of names) held.policies.removePolicy(family, profilePolicy(name));
         }
       };
       const before = live(held, first);
@@ -176,7 +199,7 @@ test('a counter has the name of its rule, and is kept while the content of the r
     return new Map(
       policies
         .counters()
-        .map(({ set, rule }) => [`${rule.policy} ${rule.direction} ${rule.index}`, set]),
+        .map(({ set, rule }) => [`${rule.policy.name} ${rule.direction} ${rule.index}`, set]),
     );
   };
   const before = counters('Deny');

@@ -1,12 +1,20 @@
 import type { IpFamily } from '../../ip/address.ts';
 import type { DenyAction } from '../../ruleset/drop-reasons.ts';
+import type { HostGuards } from '../../ruleset/host-endpoint.ts';
 import type { PolicyOutput } from '../../ruleset/renderer.ts';
 import type { IpsetSpec } from './ipset.ts';
-import type { Dispatch, Policy, Stack } from '../../ruleset/policy.ts';
+import {
+  policyKey,
+  type Dispatch,
+  type Policy,
+  type PolicyId,
+  type Stack,
+} from '../../ruleset/policy.ts';
 import { countingSets, filledSet, restMembers } from './drop-chains.ts';
 import { bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
+import { guardOptions, renderHostGuards, tableOfStage, type TableChain } from './host-guards.ts';
 import { policyChainNames, renderPolicy, type RuleCounter } from './policy-chains.ts';
-import type { Chain, RenderOptions } from './rule.ts';
+import type { Chain, RenderOptions, TableName } from './rule.ts';
 import {
   bucketChainNames,
   renderBucket,
@@ -15,10 +23,10 @@ import {
   stackChainNames,
 } from './stack-chains.ts';
 
-/** Output of chains of the filter table and ipsets. All calls are idempotent. */
+/** Output of chains, by default of the filter table, and ipsets. All calls are idempotent. */
 export interface ChainOutput {
-  setChain(family: IpFamily, chain: Chain): void;
-  removeChain(family: IpFamily, name: string): void;
+  setChain(family: IpFamily, chain: Chain, table?: TableName): void;
+  removeChain(family: IpFamily, name: string, table?: TableName): void;
   addSet(spec: IpsetSpec): void;
   removeSet(name: string): void;
   addMember(set: string, member: string): void;
@@ -38,6 +46,9 @@ export class IptablesPolicies implements PolicyOutput {
   readonly #counters = new Map<string, readonly RuleCounter[]>();
   /** The stacks of a bucket, by family and bucket. */
   readonly #buckets = new Map<string, Set<string>>();
+  /** The chains of host endpoints, and those of their policies by family and policy. */
+  readonly #guards = new Map<IpFamily, readonly TableChain[]>();
+  readonly #guardPolicies = new Map<string, readonly TableChain[]>();
   /** Number of dispatches with a member, by set and member. */
   readonly #uses = new Map<string, number>();
 
@@ -58,22 +69,42 @@ export class IptablesPolicies implements PolicyOutput {
   }
 
   setPolicy(family: IpFamily, policy: Policy): void {
-    const key = `${family} ${policy.name}`;
+    const key = `${family} ${policyKey(policy.id)}`;
     const before = this.#counters.get(key) ?? [];
-    const { chains, counters } = renderPolicy(policy, this.#options(family));
+    const { stage } = policy.id;
+    const table = tableOfStage(stage);
+    const options = this.#options(family);
+    const { chains, counters } = renderPolicy(
+      policy,
+      stage === undefined ? options : guardOptions(options, table),
+    );
     this.#counters.set(key, counters);
     for (const { set } of counters) this.#output.addSet(filledSet(set, family));
-    this.#emit(family, chains);
+    this.#emit(family, chains, table);
+    if (stage !== undefined) {
+      this.#guardPolicies.set(
+        key,
+        chains.map((chain) => ({ table, chain })),
+      );
+    }
     for (const { set } of before) {
       if (!counters.some((one) => one.set === set)) this.#output.removeSet(set);
     }
   }
 
-  removePolicy(family: IpFamily, name: string): void {
-    const key = `${family} ${name}`;
-    this.#remove(family, policyChainNames(name));
+  removePolicy(family: IpFamily, id: PolicyId): void {
+    const key = `${family} ${policyKey(id)}`;
+    this.#remove(family, policyChainNames(id), tableOfStage(id.stage));
     for (const { set } of this.#counters.get(key) ?? []) this.#output.removeSet(set);
     this.#counters.delete(key);
+    this.#guardPolicies.delete(key);
+  }
+
+  /** Returns all chains of host endpoints and their policies. */
+  guardChains(family: IpFamily): readonly TableChain[] {
+    const prefix = `${family} `;
+    const policies = [...this.#guardPolicies].filter(([key]) => key.startsWith(prefix));
+    return [...(this.#guards.get(family) ?? []), ...policies.flatMap(([, chains]) => chains)];
   }
 
   setStack(family: IpFamily, stack: Stack): void {
@@ -112,6 +143,17 @@ export class IptablesPolicies implements PolicyOutput {
       }
       this.#uses.delete(key);
       this.#output.removeMember(set, member);
+    }
+  }
+
+  setHostGuards(family: IpFamily, guards: HostGuards): void {
+    const before = this.#guards.get(family) ?? [];
+    const now = renderHostGuards(guards, this.#options(family));
+    this.#guards.set(family, now);
+    for (const { table, chain } of now) this.#output.setChain(family, chain, table);
+    for (const { table, chain } of before) {
+      const isKept = now.some((one) => one.table === table && one.chain.name === chain.name);
+      if (!isKept) this.#output.removeChain(family, chain.name, table);
     }
   }
 
@@ -164,12 +206,12 @@ export class IptablesPolicies implements PolicyOutput {
     return { family, denyAction: this.#denyAction };
   }
 
-  #emit(family: IpFamily, chains: readonly Chain[]): void {
-    for (const chain of chains) this.#output.setChain(family, chain);
+  #emit(family: IpFamily, chains: readonly Chain[], table: TableName = 'filter'): void {
+    for (const chain of chains) this.#output.setChain(family, chain, table);
   }
 
-  #remove(family: IpFamily, chains: readonly string[]): void {
-    for (const chain of chains) this.#output.removeChain(family, chain);
+  #remove(family: IpFamily, chains: readonly string[], table: TableName = 'filter'): void {
+    for (const chain of chains) this.#output.removeChain(family, chain, table);
   }
 }
 

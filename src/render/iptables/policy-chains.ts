@@ -1,8 +1,14 @@
 import type { IpFamily } from '../../ip/address.ts';
-import { directions, type Direction, type Policy, type RuleName } from '../../ruleset/policy.ts';
+import {
+  directions,
+  type Direction,
+  type Policy,
+  type PolicyId,
+  type RuleName,
+} from '../../ruleset/policy.ts';
 import { noMatch } from '../../ruleset/drop-reasons.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { profileChain, reasonSet } from './names.ts';
+import { policyChain, policyText, reasonSet } from './names.ts';
 import { renderPolicyRule } from './policy-rule.ts';
 import { dropsIfRefused, type Chain, type RenderOptions, type Rule } from './rule.ts';
 
@@ -21,12 +27,12 @@ export interface RenderedPolicy {
   readonly counters: readonly RuleCounter[];
 }
 
-/** Renders the two chains of a policy: `cali-pri-` (inbound) and `cali-pro-` (outbound). */
+/** Renders the two chains of a policy, inbound and outbound. */
 export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPolicy {
   const { family } = options;
   const counters = new Map<string, RuleCounter>();
   const chains = directions.map((direction): Chain => {
-    const chain = profileChain(direction, policy.name);
+    const chain = policyChain(direction, policy.id);
     if (policy.problem !== undefined) {
       return { name: chain, rules: denyRules(direction, policy.problem, options) };
     }
@@ -39,22 +45,25 @@ export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPo
       }
       return rendered.rules;
     });
-    const what = `rules of the Profile ${policy.name}, ${inWords[direction]} (what they judge is denied)`;
+    const what = `rules of the ${policyText(policy.id)}, ${inWords[direction]} (what they judge is denied)`;
     return { name: chain, rules: withoutTrailingReturn(rules), ifRefused: dropsIfRefused(what) };
   });
   return { chains, counters: [...counters.values()] };
 }
 
 /** Returns the names of the chains of a policy, to remove them. */
-export function policyChainNames(policy: string): readonly string[] {
-  return directions.map((direction) => profileChain(direction, policy));
+export function policyChainNames(policy: PolicyId): readonly string[] {
+  return directions.map((direction) => policyChain(direction, policy));
 }
 
 function denyRules(
   direction: Direction,
   problem: string,
-  { family, denyAction }: RenderOptions,
+  { family, denyAction, isUncounted }: RenderOptions,
 ): readonly Rule[] {
+  if (isUncounted === true) {
+    return [{ matches: [], action: { kind: denyAction }, comment: problem }];
+  }
   const reason = noMatch(direction);
   const [first, ...rest] = countAndDrop(
     direction,

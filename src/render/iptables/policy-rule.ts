@@ -10,7 +10,7 @@ import type {
   RuleName,
 } from '../../ruleset/policy.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { ruleDropsSet } from './names.ts';
+import { policyText, ruleDropsSet } from './names.ts';
 import { markBits, type Action, type Match, type RenderOptions, type Rule } from './rule.ts';
 
 /** A policy rule as rules of a chain, and the set that counts what it drops. */
@@ -23,7 +23,7 @@ const portSlots = 15;
 
 /**
  * Renders one rule for one family; nothing if the rule cannot match the family. Allow sets the accept mark and
- * returns; Deny counts, and drops or rejects; Pass leaves the Profile. Criteria that iptables cannot express in one rule (several
+ * returns; Deny counts, and drops or rejects; Pass leaves the Profile, or the tier. Criteria that iptables cannot express in one rule (several
  * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that work on
  * two scratch marks. Source of the scheme: Calico, felix/rules.
  */
@@ -181,7 +181,7 @@ function blockRules(
 function verdictRules(
   rule: PacketRule,
   matches: readonly Match[],
-  { family, chain, denyAction }: RenderOptions & { readonly chain: string },
+  { family, chain, denyAction, isUncounted }: RenderOptions & { readonly chain: string },
 ): RenderedPolicyRule {
   const comment = commentOf(rule.name);
   switch (rule.action) {
@@ -190,8 +190,18 @@ function verdictRules(
         rules: [{ matches, action: { kind: 'log', prefix: 'calico-packet: ' }, comment }],
         dropsSet: undefined,
       };
-    case 'Pass':
-      return { rules: [{ matches, action: { kind: 'return' }, comment }], dropsSet: undefined };
+    case 'Pass': {
+      const leave: Rule = { matches, action: { kind: 'return' }, comment };
+      if (rule.name.policy.kind === 'Profile') return { rules: [leave], dropsSet: undefined };
+      const passed: Match = { kind: 'markSet', bits: markBits.pass };
+      return {
+        rules: [
+          { matches, action: { kind: 'setMark', bits: markBits.pass }, comment },
+          { matches: [passed], action: { kind: 'return' } },
+        ],
+        dropsSet: undefined,
+      };
+    }
     case 'Allow':
       return {
         rules: [
@@ -203,6 +213,12 @@ function verdictRules(
     default: {
       const dropsSet = ruleDropsSet(family, chain, rule.content);
       const denied: Match = { kind: 'markSet', bits: markBits.drop };
+      if (isUncounted === true) {
+        return {
+          rules: [{ matches, action: { kind: denyAction }, comment }],
+          dropsSet: undefined,
+        };
+      }
       return {
         rules: [
           { matches, action: { kind: 'setMark', bits: markBits.drop }, comment },
@@ -215,7 +231,7 @@ function verdictRules(
 }
 
 function commentOf({ policy, direction, index }: RuleName): string {
-  return `Profile ${policy} ${direction} ${index}`;
+  return `${policyText(policy)} ${direction} ${index}`;
 }
 
 function icmpMatches({ protocol, icmp, notIcmp }: PacketRule, family: IpFamily): readonly Match[] {

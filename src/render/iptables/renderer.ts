@@ -1,12 +1,14 @@
 import { familyOf, type IpFamily } from '../../ip/address.ts';
 import type { DenyAction } from '../../ruleset/drop-reasons.ts';
+import type { GuardedStages } from '../../ruleset/host-endpoint.ts';
+import { hooksWithoutDaemon } from '../../ruleset/host-endpoint-hooks.ts';
 import type { HostRules } from '../../ruleset/host-rules.ts';
 import type { Dispatch } from '../../ruleset/policy.ts';
 import type { PublishedPort } from '../../ruleset/published-port.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
 import { DropCounts, type CountingSets } from './drop-counts.ts';
 import { HostPortChains } from './host-port-chains.ts';
-import { renderHostRules } from './host-rules.ts';
+import { renderHostRules, type TableRules } from './host-rules.ts';
 import type { IpsetSpec } from './ipset.ts';
 import { IptablesPolicies, isDispatched, type ChainOutput } from './policies.ts';
 import { connectionMarkBits, type Chain, type Hook, type TableName } from './rule.ts';
@@ -31,6 +33,8 @@ export class IptablesRenderer implements Renderer {
   readonly #sets: Ipsets;
   readonly #denyAction: DenyAction;
   readonly #ports: ReadonlyMap<IpFamily, HostPortChains>;
+  /** Hooks and chains of the host's rules, by family. */
+  readonly #hostRules = new Map<IpFamily, readonly TableRules[]>();
 
   /** For the families that have tables. */
   constructor(
@@ -43,8 +47,8 @@ export class IptablesRenderer implements Renderer {
     this.#sets = sets;
     this.#denyAction = denyAction;
     const output = {
-      setChain: (family, chain) => tables.get(family)?.setChain('filter', chain),
-      removeChain: (family, name) => tables.get(family)?.removeChain('filter', name),
+      setChain: (family, chain, table = 'filter') => tables.get(family)?.setChain(table, chain),
+      removeChain: (family, name, table = 'filter') => tables.get(family)?.removeChain(table, name),
       addSet: (spec) => sets.setDesired(spec),
       removeSet: (name) => sets.deleteDesired(name),
       addMember: (set, member) => sets.addMember(set, member),
@@ -70,13 +74,40 @@ export class IptablesRenderer implements Renderer {
 
   setHostRules(family: IpFamily, rules: HostRules): void {
     const tables = this.#tables.get(family);
-    for (const { table, chains, hooks } of renderHostRules(rules, {
-      family,
-      denyAction: this.#denyAction,
-    })) {
+    const before = this.#hostRules.get(family) ?? [];
+    const now = renderHostRules(rules, { family, denyAction: this.#denyAction });
+    this.#hostRules.set(family, now);
+    for (const { table, chains, hooks } of now) {
       for (const chain of chains) tables?.setChain(table, chain);
       for (const hook of hooks) tables?.setHook(table, hook);
     }
+    for (const { table, chains, hooks } of before) {
+      const kept = now.find((one) => one.table === table);
+      for (const { name } of chains) {
+        if (kept?.chains.some((one) => one.name === name) !== true)
+          tables?.removeChain(table, name);
+      }
+      for (const { chain } of hooks) {
+        if (kept?.hooks.some((one) => one.chain === chain) !== true)
+          tables?.setHook(table, { chain, inserted: [], appended: [] });
+      }
+    }
+  }
+
+  /** Returns the chains and hooks of host endpoints in a family, by table: they need no other chain. */
+  guardTables(family: IpFamily, stages: GuardedStages): readonly TableRules[] {
+    const options = { family, denyAction: this.#denyAction };
+    const chains = this.policies.guardChains(family);
+    return renderHostRules({ hooks: hooksWithoutDaemon(stages), blocks: {} }, options)
+      .filter(({ hooks }) => hooks.length > 0)
+      .map(({ table, chains: hooked, hooks }) => ({
+        table,
+        hooks,
+        chains: [
+          ...hooked.filter(({ name }) => !name.startsWith('cali-drop-')),
+          ...chains.flatMap((one) => (one.table === table ? [one.chain] : [])),
+        ],
+      }));
   }
 
   changePublished(removed: readonly PublishedPort[], added: readonly PublishedPort[]): void {

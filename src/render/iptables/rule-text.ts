@@ -9,7 +9,7 @@ type Kinds<Of extends { readonly kind: string }> = {
 };
 
 const matches: Kinds<Match> = {
-  inInterface: ({ name }) => `--in-interface ${name}`,
+  inInterface: ({ name, negated }) => `${not(negated)}--in-interface ${name}`,
   outInterface: ({ name }) => `--out-interface ${name}`,
   protocol: ({ protocol, negated }) => `${not(negated)}-p ${protocol}`,
   sourceNet: ({ net, negated }) => `${not(negated)}--source ${net}`,
@@ -27,6 +27,8 @@ const matches: Kinds<Match> = {
     `-m multiport ${not(negated)}--source-ports ${portList(ports)}`,
   destinationPorts: ({ ports, negated }) =>
     `-m multiport ${not(negated)}--destination-ports ${portList(ports)}`,
+  sourcePort: ({ protocol, port }) => `-m ${protocol} --source-port ${port}`,
+  destinationPort: ({ protocol, port }) => `-m ${protocol} --destination-port ${port}`,
   icmp: ({ family, type, code, negated }) => {
     const [module, option] = family === 4 ? ['icmp', '--icmp-type'] : ['icmp6', '--icmpv6-type'];
     return `-m ${module} ${not(negated)}${option} ${type}${code === undefined ? '' : `/${code}`}`;
@@ -61,18 +63,19 @@ const actions: Kinds<Action> = {
   countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst`,
 };
 
-/** Returns the rule after the chain's name and the hash: comment, criteria and action, separated by blanks. */
-export function renderRule({ matches: criteria, action, comment }: Rule): string {
+/**
+ * Returns the rule after the chain's name: criteria, comment and action, separated by blanks. The comment begins with
+ * `mark`. It is a match as well, which the kernel evaluates: there is only one, and it costs nothing for packets that the
+ * criteria before it do not match.
+ */
+export function renderRule({ matches: criteria, action, comment }: Rule, mark?: string): string {
+  const text = comment === undefined ? undefined : safeText(comment, 230);
+  const said = [mark, text].filter((part) => part !== undefined);
   return [
-    ...(comment === undefined ? [] : [renderComment(safeText(comment, 250))]),
     ...criteria.map(renderMatch),
+    ...(said.length === 0 ? [] : [`-m comment --comment "${said.join(' ')}"`]),
     renderAction(action),
   ].join(' ');
-}
-
-/** Returns a comment, a match that is always true. */
-export function renderComment(text: string): string {
-  return `-m comment --comment "${text}"`;
 }
 
 function renderMatch<K extends Match['kind']>(match: Extract<Match, { readonly kind: K }>): string {

@@ -14,6 +14,8 @@ export type TableName = 'raw' | 'mangle' | 'nat' | 'filter';
 export const markBits = {
   /** A profile or policy accepted the packet. */
   accept: 0x0001_0000,
+  /** A rule passed the packet on: the other policies of its tier are skipped. */
+  pass: 0x0002_0000,
   /** A rule denied the packet; the rules after it count and drop it. */
   drop: 0x0004_0000,
   /** Every block of a rule with several alternatives matched so far. */
@@ -32,7 +34,7 @@ export const connectionMarkBits = {
 
 /** One criterion; all criteria of a rule must match. `negated` inverts one. */
 export type Match =
-  | { readonly kind: 'inInterface'; readonly name: string }
+  | { readonly kind: 'inInterface'; readonly name: string; readonly negated?: boolean }
   | { readonly kind: 'outInterface'; readonly name: string }
   | { readonly kind: 'protocol'; readonly protocol: number; readonly negated?: boolean }
   | { readonly kind: 'sourceNet'; readonly net: Cidr; readonly negated?: boolean }
@@ -69,6 +71,9 @@ export type Match =
       readonly ports: readonly Ports[];
       readonly negated?: boolean;
     }
+  /** One port of TCP or UDP: cheaper for the kernel than a list. */
+  | { readonly kind: 'sourcePort'; readonly protocol: 'tcp' | 'udp'; readonly port: number }
+  | { readonly kind: 'destinationPort'; readonly protocol: 'tcp' | 'udp'; readonly port: number }
   | {
       readonly kind: 'icmp';
       readonly family: IpFamily;
@@ -129,6 +134,8 @@ export interface Rule {
 export interface RenderOptions {
   readonly family: IpFamily;
   readonly denyAction: DenyAction;
+  /** Whether denied packets are those of no container, which are not counted. */
+  readonly isUncounted?: boolean;
 }
 
 /** A chain of ours. */

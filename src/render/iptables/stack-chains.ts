@@ -1,7 +1,7 @@
 import { judging, stackRules } from '../../ruleset/judging.ts';
-import { directions, type Direction, type Stack } from '../../ruleset/policy.ts';
+import { directions, profileTier, type Direction, type Stack } from '../../ruleset/policy.ts';
 import type { HostRule } from '../../ruleset/statement.ts';
-import { blockChain, bucketChain, bucketSet, stackChain, stackSet } from './names.ts';
+import { blockChain, bucketChain, bucketSet, policyText, stackChain, stackSet } from './names.ts';
 import { dropsIfRefused, markBits, type Chain, type RenderOptions, type Rule } from './rule.ts';
 import { renderHostRule } from './statements.ts';
 
@@ -11,7 +11,7 @@ export function renderStack(stack: Stack, options: RenderOptions): readonly Chai
   return directions.map((direction) => ({
     name: stackChain(direction, name),
     ifRefused: dropsIfRefused(
-      `policy of the containers with the Profiles ${name === '' ? 'none' : name} (everything is denied)`,
+      `policy of the containers with ${stackText(stack)} (everything is denied)`,
     ),
     rules: [
       {
@@ -21,6 +21,16 @@ export function renderStack(stack: Stack, options: RenderOptions): readonly Chai
       ...render(stackRules(stack, direction), options),
     ],
   }));
+}
+
+/** A stack for people: `the Profiles web,db`. */
+function stackText({ tiers }: Stack): string {
+  const names = new Set(
+    tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress].map(policyText)),
+  );
+  const isOfProfiles = tiers.every(({ name }) => name === profileTier);
+  if (!isOfProfiles) return [...names].join(', ');
+  return `the Profiles ${tiers.flatMap(({ ingress }) => ingress.map(({ name }) => name)).join(',') || 'none'}`;
 }
 
 /** Returns the two chains of one bucket, given the names of its stacks in order. */

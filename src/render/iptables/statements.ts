@@ -1,16 +1,19 @@
 import type { IpFamily } from '../../ip/address.ts';
-import { natSets, vxlanNodesSet } from '../../ruleset/names.ts';
+import { bgpPeersSet, natSets, tunnelNodesSet } from '../../ruleset/names.ts';
+import { noMatch } from '../../ruleset/drop-reasons.ts';
+import type { Direction, StackTier } from '../../ruleset/policy.ts';
 import type { Condition, HostRule, Interfaces, Statement } from '../../ruleset/statement.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import {
   blockChain,
   dropChain,
   hostPortsChain,
-  profileChain,
+  policyChain,
   reasonSet,
   workloadsSet,
 } from './names.ts';
 import {
+  allMarks,
   connectionMarkBits,
   markBits,
   type Action,
@@ -26,7 +29,7 @@ export function renderHostRule(
   dispatch: readonly Rule[] = [],
 ): readonly Rule[] {
   if (action.kind === 'dispatch') return dispatch;
-  const matches = when.map((condition) => renderCondition(condition, options.family));
+  const matches = renderConditions(when, options.family);
   const [first, ...rest] = renderStatement(action, matches, options);
   if (first === undefined) return [];
   return [comment === undefined ? first : { ...first, comment }, ...rest];
@@ -37,10 +40,27 @@ export function isByBytecode({ when }: HostRule): boolean {
   return when.some(({ kind }) => kind === 'isErrorOfOtherEnd' || kind === 'isOfVni');
 }
 
-function renderCondition(condition: Condition, family: IpFamily): Match {
+/** Renders conditions that a packet must meet together. */
+export function renderConditions(
+  conditions: readonly Condition[],
+  family: IpFamily,
+): readonly Match[] {
+  const protocol = conditions.find((one) => one.kind === 'protocol')?.protocol;
+  return conditions.map((condition) => renderCondition(condition, family, protocol));
+}
+
+function renderCondition(
+  condition: Condition,
+  family: IpFamily,
+  protocol: number | undefined,
+): Match {
   switch (condition.kind) {
     case 'from':
-      return { kind: 'inInterface', name: pattern(condition.interfaces) };
+      return {
+        kind: 'inInterface',
+        name: pattern(condition.interfaces),
+        ...onlyIf(condition.negated),
+      };
     case 'to':
       return { kind: 'outInterface', name: pattern(condition.interfaces) };
     case 'isOwnSource': {
@@ -53,9 +73,13 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
       return condition;
     case 'icmpType':
       return { kind: 'icmp', family, type: condition.type };
+    case 'sourcePort':
     case 'destinationPort': {
-      const { port } = condition;
-      return { kind: 'destinationPorts', ports: [{ first: port, last: port }] };
+      const { kind, port } = condition;
+      const ofOne = protocol === 6 ? 'tcp' : protocol === 17 ? 'udp' : undefined;
+      return ofOne === undefined
+        ? { kind: `${kind}s`, ports: [{ first: port, last: port }] }
+        : { kind, protocol: ofOne, port };
     }
     case 'source':
       return { kind: 'sourceNet', net: condition.net };
@@ -70,13 +94,15 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
       };
     case 'destinationIsHost':
       return { kind: 'destinationIsLocal', ...onlyIf(condition.negated) };
-    case 'sourceIsVxlanNode':
-    case 'destinationIsVxlanNode':
+    case 'sourceIsTunnelNode':
+    case 'destinationIsTunnelNode':
       return {
-        kind: condition.kind === 'sourceIsVxlanNode' ? 'sourceSet' : 'destinationSet',
-        set: vxlanNodesSet(family),
+        kind: condition.kind === 'sourceIsTunnelNode' ? 'sourceSet' : 'destinationSet',
+        set: tunnelNodesSet(family, condition.encapsulation),
         ...onlyIf(condition.negated),
       };
+    case 'sourceIsBgpPeer':
+      return { kind: 'sourceSet', set: bgpPeersSet(family), ...onlyIf(condition.negated) };
     case 'isOfVni':
       return { kind: 'vni', family, vni: condition.vni };
     case 'connection':
@@ -86,7 +112,10 @@ function renderCondition(condition: Condition, family: IpFamily): Match {
     case 'cameByPublishedPort':
       return { kind: 'connectionMarkSet', bits: connectionMarkBits.published };
     case 'isAllowed':
-      return { kind: 'markSet', bits: markBits.accept };
+      return {
+        kind: condition.negated === true ? 'markClear' : 'markSet',
+        bits: markBits.accept,
+      };
     default:
       return condition satisfies never;
   }
@@ -125,21 +154,28 @@ function renderStatement(
       const set = reasonSet(family, reason);
       return countAndDrop(reason.direction, family, set, matches, denyAction);
     }
+    case 'deny':
+      return [act({ kind: denyAction })];
     case 'block': {
       const { block } = statement;
       // From a container to its host there are no rules after those of the block.
       const kind = block === 'workloadToHost' ? 'goto' : 'jump';
       return [act({ kind, chain: blockChain(block) })];
     }
-    case 'policy': {
-      const { policy, direction } = statement;
-      return [
-        act({ kind: 'jump', chain: profileChain(direction, policy) }),
-        { ...returnIfAllowed, comment: 'Return if profile accepted' },
-      ];
-    }
+    case 'tier':
+      return renderTier(statement.tier, statement.direction, {
+        family,
+        denyAction,
+        isUncounted: statement.isUncounted === true,
+      });
     case 'allow':
       return [act({ kind: 'setMark', bits: markBits.accept }), returnIfAllowed];
+    case 'begin':
+      return [act({ kind: 'clearMark', bits: allMarks })];
+    case 'reconsider':
+      return [act({ kind: 'clearMark', bits: markBits.accept })];
+    case 'untrack':
+      return [act({ kind: 'notrack' })];
     case 'publish': {
       // Connections not to a published port lose the mark again.
       const bits = connectionMarkBits.published;
@@ -154,6 +190,48 @@ function renderStatement(
     default:
       return statement satisfies never;
   }
+}
+
+/**
+ * The policies of a tier, one after the other, until one allows or denies. If `Pass` leaves the tier, a mark remembers
+ * it, and the rest of the tier is skipped. Source of the scheme: Calico, felix/rules/endpoints.go.
+ */
+function renderTier(
+  tier: StackTier,
+  direction: Direction,
+  { family, denyAction, isUncounted }: RenderOptions,
+): readonly Rule[] {
+  if (tier.passLeaves === 'policy') {
+    return tier[direction].flatMap((policy) => [
+      { matches: [], action: { kind: 'jump', chain: policyChain(direction, policy) } },
+      { ...returnIfAllowed, comment: 'Return if profile accepted' },
+    ]);
+  }
+  const notPassed: readonly Match[] = [{ kind: 'markClear', bits: markBits.pass }];
+  const [drop, ...counted] =
+    tier.defaultAction === 'Pass'
+      ? []
+      : isUncounted === true
+        ? [{ matches: notPassed, action: { kind: denyAction } } as const]
+        : countAndDrop(
+            direction,
+            family,
+            reasonSet(family, noMatch(direction)),
+            notPassed,
+            denyAction,
+          );
+  return [
+    {
+      matches: [],
+      action: { kind: 'clearMark', bits: markBits.pass },
+      comment: `Start of tier ${tier.name}`,
+    },
+    ...tier[direction].flatMap((policy): readonly Rule[] => [
+      { matches: notPassed, action: { kind: 'jump', chain: policyChain(direction, policy) } },
+      { ...returnIfAllowed, comment: 'Return if policy accepted' },
+    ]),
+    ...(drop === undefined ? [] : [{ ...drop, comment: `End of tier ${tier.name}` }, ...counted]),
+  ];
 }
 
 const returnIfAllowed: Rule = {

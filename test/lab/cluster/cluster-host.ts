@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { clusterPaths, writeClusterFile } from '../../../src/cluster/cluster-file.ts';
 import type { Cable } from './cable.ts';
 import type { ContainerEngine, ContainerSpec, NetworkSpec } from './container-engine.ts';
 import { DockerEngine } from './docker-engine.ts';
@@ -20,6 +21,12 @@ export const certificatePaths = {
   key: '/etc/calico/etcd/key.pem',
 } as const;
 
+/** The paths of the administrator's certificate, which the command line of a host uses. */
+const adminPaths = {
+  cert: '/etc/calico/etcd/admin.pem',
+  key: '/etc/calico/etcd/admin.key',
+} as const;
+
 /** The machine of a host. */
 export interface ClusterHostOptions {
   readonly name: string;
@@ -27,6 +34,7 @@ export interface ClusterHostOptions {
   readonly docker?: Engine;
   readonly backend?: IptablesBackend;
   readonly furnished?: boolean;
+  readonly routers?: boolean;
   readonly disks?: boolean;
   /** The cluster's folder for temporary files. */
   readonly folder: string;
@@ -37,6 +45,10 @@ export interface Membership {
   readonly fabric: Fabric;
   readonly settings: Readonly<Record<string, string>>;
   readonly certificates: CertificateFiles;
+  readonly admin: CertificateFiles;
+  readonly authorityKey: string;
+  /** Of the members, if the host has joined a cluster. */
+  readonly endpoints?: readonly string[];
 }
 
 /** A host of a cluster. As a peer it is the host itself, by the addresses of its uplink. */
@@ -89,13 +101,21 @@ export class ClusterHost implements Peer, AsyncDisposable {
     return this.#host.exec(argv, options);
   }
 
-  /** Runs `calico-cnm` with the host's settings; returns its output, and throws it if it fails. */
+  /**
+   * Runs `calico-cnm` with the host's settings and the credential of the administrator; returns its output, and throws
+   * it if it fails.
+   */
   calico(...argv: readonly string[]): Promise<string> {
-    return this.#host.run(['calico-cnm', ...argv], { env: this.#known.settings });
+    return this.#host.run(['calico-cnm', ...argv], { env: this.#adminSettings });
   }
 
   /** As `calico`, for a command that may fail. */
   tryCalico(...argv: readonly string[]): Promise<CommandResult> {
+    return this.#host.exec(['calico-cnm', ...argv], { env: this.#adminSettings });
+  }
+
+  /** As `tryCalico`, with the credential of the node, as on a host that is no member. */
+  calicoAsNode(...argv: readonly string[]): Promise<CommandResult> {
     return this.#host.exec(['calico-cnm', ...argv], { env: this.#known.settings });
   }
 
@@ -116,8 +136,8 @@ export class ClusterHost implements Peer, AsyncDisposable {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#containerEngine.remove(name);
     this.#containers.delete(name);
+    await this.#containerEngine.remove(name);
   }
 
   /** Called when it is connected to the network. */
@@ -128,11 +148,16 @@ export class ClusterHost implements Peer, AsyncDisposable {
   /** Starts calico-cnm and Docker. */
   async start(membership: Membership): Promise<void> {
     this.#membership = membership;
-    for (const file of ['ca', 'cert', 'key'] as const) {
-      const path = this.#host.path(certificatePaths[file]);
+    const copy = (from: string, to: string) => {
+      const path = this.#host.path(to);
       mkdirSync(dirname(path), { recursive: true });
-      copyFileSync(membership.certificates[file], path);
+      copyFileSync(from, path);
+    };
+    for (const file of ['ca', 'cert', 'key'] as const) {
+      copy(membership.certificates[file], certificatePaths[file]);
     }
+    for (const file of ['cert', 'key'] as const) copy(membership.admin[file], adminPaths[file]);
+    if (membership.endpoints !== undefined) this.#join(membership, membership.endpoints, copy);
     const hasDocker = this.#options.docker !== undefined;
     this.#engine = hasDocker
       ? new DockerEngine(this.#host)
@@ -140,6 +165,23 @@ export class ClusterHost implements Peer, AsyncDisposable {
     const starting = [this.startCalico(), ...(hasDocker ? [this.#host.startDocker()] : [])];
     await Promise.allSettled(starting);
     await Promise.all(starting);
+  }
+
+  /** Writes the files of a host that has joined, with the key of the authority. */
+  #join(
+    { certificates, admin, authorityKey }: Membership,
+    endpoints: readonly string[],
+    copy: (from: string, to: string) => void,
+  ): void {
+    const paths = clusterPaths({ datastoreFile: '/var/lib/calico/calico.db' });
+    copy(certificates.ca, paths.ca);
+    copy(certificates.cert, paths.nodeCert);
+    copy(certificates.key, paths.nodeKey);
+    copy(authorityKey, paths.caKey);
+    copy(admin.cert, paths.adminCert);
+    copy(admin.key, paths.adminKey);
+    const file = { uid: 'lab', node: this.name, part: 'member' as const, state: 'joined' as const };
+    writeClusterFile({ file: this.#host.path(paths.file) }, { ...file, endpoints: [...endpoints] });
   }
 
   /** Starts calico-cnm after it was stopped or killed, with changes to its settings. */
@@ -161,6 +203,11 @@ export class ClusterHost implements Peer, AsyncDisposable {
     await this.start(this.#known);
   }
 
+  get #adminSettings(): Readonly<Record<string, string>> {
+    const { cert, key } = adminPaths;
+    return { ...this.#known.settings, ETCD_CERT_FILE: cert, ETCD_KEY_FILE: key };
+  }
+
   get #known(): Membership {
     return this.#membership ?? assert.fail(`${this.name} is not started`);
   }
@@ -177,13 +224,14 @@ export class ClusterHost implements Peer, AsyncDisposable {
 
 function bootMachine(options: ClusterHostOptions): Promise<Host> {
   const { name, docker = '20.10', backend = 'nft', disks = false, folder } = options;
-  const { furnished = false } = options;
+  const { furnished = false, routers = false } = options;
   const disk = `${folder}/${name}`;
   if (disks) mkdirSync(disk, { recursive: true });
   return startHost({
     engine: docker,
     backend,
     furnished,
+    routers,
     hostname: name,
     ...(disks ? { disk } : {}),
   });

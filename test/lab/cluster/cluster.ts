@@ -1,5 +1,6 @@
-import { builtProgram } from '../built.ts';
+import { built, builtProgram, checkout } from '../built.ts';
 import { makeAuthority } from '../certificates.ts';
+import { adminUser, etcdUserOf } from '../../../src/cluster/roles.ts';
 import { certificatePaths, ClusterHost } from './cluster-host.ts';
 import type { NetworkSpec } from './container-engine.ts';
 import { startEtcdCluster, type CertificateFiles, type Etcd } from '../etcd.ts';
@@ -7,6 +8,7 @@ import type { Engine } from '../engine.ts';
 import { coreAddress, placesIn, startFabric, type Fabric, type Topology } from './fabric.ts';
 import type { IptablesBackend } from '../machine.ts';
 import type { Peer } from './peer.ts';
+import { outputOf, ownEnvironment } from '../process.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 
 /** Options of a cluster. */
@@ -20,10 +22,23 @@ export interface ClusterOptions {
   readonly backend?: IptablesBackend;
   /** As of a host (host.ts). */
   readonly furnished?: boolean;
+  /** Whether hosts and routers have BIRD 2, FRR and GoBGP; as of a host. */
+  readonly routers?: boolean;
   /** Members of etcd; by default 1. They use TLS. */
   readonly etcdMembers?: 1 | 3;
   /** Whether hosts keep their disks when they are switched off; otherwise they come back as new machines. */
   readonly disks?: boolean;
+  /**
+   * Whether etcd authenticates: each host has the role of its node, and its command line the credential of the
+   * administrator, as on a member of a cluster. By default it does; otherwise all share one certificate, as with an etcd
+   * that the user runs.
+   */
+  readonly roles?: boolean;
+  /**
+   * So many hosts have joined the cluster as `cluster init` does it, and serve others that join; the rest have their own
+   * datastore. By default all use etcd by their settings.
+   */
+  readonly joined?: number;
   /** Settings of calico-cnm on all hosts. */
   readonly settings?: Readonly<Record<string, string>>;
 }
@@ -38,7 +53,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
   const addresses = Array.from({ length: options.etcdMembers ?? 1 }, (_, index) =>
     coreAddress(index + 1),
   );
-  await builtProgram();
+  const [furnishRoles] = await Promise.all([builtFurnishRoles(), builtProgram()]);
   const machines: (Fabric | ClusterHost)[] = [];
   made.defer(async () => {
     await Promise.all(machines.map((machine) => machine[Symbol.asyncDispose]()));
@@ -47,30 +62,60 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     machines.push(machine);
     return machine;
   };
+  const { roles = true } = options;
+  const places = placesIn(options.topology).map((place, index) => ({
+    name: `host-${index + 1}`,
+    place,
+  }));
   const [certificates, fabric, hosts] = await allSettled([
-    issueCertificates(folder, addresses),
-    startFabric(options.topology, addresses.length).then(keep),
+    issueCertificates(folder, addresses, roles ? places.map(({ name }) => name) : undefined),
+    startFabric(options.topology, addresses.length, options.routers).then(keep),
     allSettled(
-      placesIn(options.topology).map((place, index) =>
-        ClusterHost.boot({ ...options, folder, name: `host-${index + 1}`, place }).then(keep),
-      ),
+      places.map((place) => ClusterHost.boot({ ...options, folder, ...place }).then(keep)),
     ),
   ] as const);
   const settings = {
     CALICO_IPV4POOL_CIDR: clusterPools.v4,
     CALICO_IPV6POOL_CIDR: clusterPools.v6,
-    ...datastoreSettings(addresses),
+    ...(options.joined === undefined ? datastoreSettings(addresses) : {}),
     ...options.settings,
   };
   const enter = fabric.machine.enterNetwork;
-  const [etcd] = await allSettled([
-    startEtcdCluster(addresses, { enter, tls: certificates.server, folder }).then((members) =>
-      members.map((member) => made.use(member)),
-    ),
-    fabric.connect(hosts),
-  ] as const);
+  const { server, admin, clients, authorityKey } = certificates;
+  const startEtcd = async () => {
+    const members = await startEtcdCluster(addresses, { enter, tls: server, admin, folder });
+    for (const member of members) made.use(member);
+    return members;
+  };
+  const starting = startEtcd();
+  const furnish = async () => {
+    if (!roles) return;
+    const nodes = places.slice(0, options.joined).map(({ name }) => name);
+    const hosts = places.slice(0, options.joined ?? 0).map(({ name: node, place }) => ({
+      node,
+      address: place.address,
+    }));
+    // It is loaded while etcd starts.
+    const input = starting.then((members) =>
+      JSON.stringify({
+        endpoints: members.map(({ endpoint }) => endpoint),
+        admin,
+        nodes,
+        hosts,
+        settings,
+      }),
+    );
+    const script = `${furnishRoles}/main.js`;
+    await outputOf([...enter, process.execPath, script], { env: ownEnvironment(), input });
+  };
+  const [etcd] = await allSettled([starting, furnish(), fabric.connect(hosts)] as const);
   await allSettled(
-    hosts.map((host) => host.start({ fabric, settings, certificates: certificates.client })),
+    hosts.map((host, index) => {
+      const client = clients[index] ?? admin;
+      const certificates = { certificates: client, admin, authorityKey };
+      const endpoints = index < (options.joined ?? 0) ? etcd.map((one) => one.endpoint) : undefined;
+      return host.start({ fabric, settings, ...certificates, ...(endpoints && { endpoints }) });
+    }),
   );
   return new Cluster({ hosts, etcd, fabric }, made.move());
 }
@@ -116,16 +161,39 @@ function datastoreSettings(addresses: readonly string[]): Readonly<Record<string
 
 interface Certificates {
   readonly server: CertificateFiles;
-  readonly client: CertificateFiles;
+  readonly admin: CertificateFiles;
+  /** Of each node; none: all use that of the administrator. */
+  readonly clients: readonly CertificateFiles[];
+  readonly authorityKey: string;
 }
 
 async function issueCertificates(
   folder: string,
   addresses: readonly string[],
+  nodes: readonly string[] = [],
 ): Promise<Certificates> {
   const authority = await makeAuthority(folder, 'ca');
-  const server = await authority.issue('etcd', addresses);
-  return { server, client: await authority.issue('calico-cnm') };
+  const [server, admin, ...clients] = await Promise.all([
+    authority.issue('etcd', addresses),
+    authority.issue(adminUser),
+    ...nodes.map((node) => authority.issue(etcdUserOf(node))),
+  ]);
+  return { server, admin, clients, authorityKey: authority.key };
+}
+
+/** Returns the folder of furnish-roles.ts in one file, which is loaded in half the time of its sources. */
+function builtFurnishRoles(): Promise<string> {
+  const source = 'test/lab/cluster/furnish-roles.ts';
+  return built('furnish-roles', [source], (folder) => [
+    `${checkout}/node_modules/.bin/esbuild`,
+    `${checkout}/${source}`,
+    '--bundle',
+    '--platform=node',
+    '--format=esm',
+    '--packages=external',
+    '--log-level=warning',
+    `--outfile=${folder}/main.js`,
+  ]);
 }
 
 /** Waits for all, so that whatever was started is known, and throws the first error. */

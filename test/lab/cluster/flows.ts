@@ -9,12 +9,17 @@ export interface Flow {
   lost(): Promise<string>;
 }
 
+/** Outages take minutes. */
+const asLongAsItTakes = { timeoutMs: 900_000 };
+
 const perl = ['perl', '-MIO::Socket::IP', '-MTime::HiRes=time,sleep', '-e'];
 
 /** Pings an address 100 times a second. */
 export async function pingFlow(from: Peer, to: Peer, address: string): Promise<Flow> {
   const script = `
 ping -q -i 0.01 ${address} & pid=$!
+# Fewer packets would show nothing.
+sleep 1
 until [ -e "$0" ]; do sleep 0.1; done
 kill -INT $pid; wait $pid; rm "$0"`;
   return started({ from, to }, ['sh', '-c', script], (said) => {
@@ -32,7 +37,7 @@ my $listener = IO::Socket::IP->new(LocalHost => '${address}', LocalPort => 8099,
 my $connection = $listener->accept;
 while (sysread($connection, my $data, 4096)) { syswrite($connection, $data) }
 `;
-  const serving = to.exec([...perl, server]);
+  const serving = to.exec([...perl, server], asLongAsItTakes);
   const client = `
 my ($end, $connection, $count, $longest) = ($ARGV[0], undef, 0, 0);
 for (1 .. 300) {
@@ -74,7 +79,7 @@ async function started(
   lossOf: (said: string) => string,
 ): Promise<Flow> {
   const end = `/run/flow-${randomBytes(4).toString('hex')}`;
-  const running = from.exec([...argv, end]);
+  const running = from.exec([...argv, end], asLongAsItTakes);
   return {
     lost: async () => {
       outputOrThrow(['touch'], await from.exec(['touch', end]));

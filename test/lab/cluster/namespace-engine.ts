@@ -151,6 +151,8 @@ export class NamespaceEngine implements ContainerEngine, AsyncDisposable {
     const endpoint = this.#endpoints.get(name) ?? assert.fail(`no endpoint ${name}`);
     const { id, network, sandbox, addresses } = endpoint;
     const ids = { NetworkID: network.id, EndpointID: id };
+    // As in Docker, it is gone whatever the plugin answers.
+    this.#endpoints.delete(name);
     await this.#call('NetworkDriver.Leave', ids);
     const end = 'kill -KILL $(cat "$0.pid"); umount "$0"; rm "$0" "$0.pid"';
     await this.#machine.run(['sh', '-ec', end, sandbox]);
@@ -158,7 +160,6 @@ export class NamespaceEngine implements ContainerEngine, AsyncDisposable {
     for (const [index, { id: pool }] of network.pools.entries()) {
       await this.#release(pool, addresses[index] ?? '');
     }
-    this.#endpoints.delete(name);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { outputOrThrow } from '../process.ts';
 import type { Peer } from './peer.ts';
+import { nextLook, patienceMs as usualPatienceMs } from '../poll.ts';
 
 /** How one peer tried to reach another. */
 export type Way = 'ping' | 'tcp';
@@ -24,8 +24,10 @@ export type Expected = 'all' | 'none' | ((from: Peer, to: Peer, way: Way) => boo
 export interface ReachabilityOptions {
   /** By default both. TCP is tried only with a peer that serves. */
   readonly ways?: readonly Way[];
-  /** How long to wait for a network that is still converging; by default 30 s. */
+  /** How long to wait for a network that is still converging; by default two minutes. */
   readonly patienceMs?: number;
+  /** How long a TCP connection may take, in seconds; by default 1.5. */
+  readonly tcpSeconds?: number;
 }
 
 /**
@@ -37,20 +39,18 @@ export async function reachability(
   expected: Expected,
   options: ReachabilityOptions = {},
 ): Promise<void> {
-  const { ways = ['ping', 'tcp'], patienceMs = 30_000 } = options;
-  const deadline = Date.now() + patienceMs;
-  for (;;) {
+  const { ways = ['ping', 'tcp'], patienceMs = usualPatienceMs, tcpSeconds = 1.5 } = options;
+  for (const since = Date.now(); ; await nextLook(since)) {
     const attempts = (
-      await Promise.all(peers.map((from) => attemptsFrom(from, peers, ways)))
+      await Promise.all(peers.map((from) => attemptsFrom(from, peers, { ways, tcpSeconds })))
     ).flat();
     assert.ok(attempts.length > 0, 'no pair to check');
     const wrong = differences(attempts, expected);
     if (wrong.length === 0) return;
-    if (Date.now() > deadline) {
+    if (Date.now() - since > patienceMs) {
       const count = `${wrong.length} of ${attempts.length} attempts differ from what is expected`;
       assert.fail(`${count}:\n  ${wrong.join('\n  ')}`);
     }
-    await sleep(100);
   }
 }
 
@@ -78,7 +78,7 @@ function placeOf({ name, on }: Peer): string {
 const prober = `
 ping_it() { ping -q -c 3 -i 0.2 -w 1 "$1" >/dev/null 2>&1 && echo reply || echo 'no reply'; }
 tcp_it() {
-  page=$(timeout 1.5 bash -c 'exec 3<>"/dev/tcp/$0/8080" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && cat <&3' "$1" 2>&1)
+  page=$(timeout "$0" bash -c 'exec 3<>"/dev/tcp/$0/8080" && printf "GET / HTTP/1.0\\r\\n\\r\\n" >&3 && cat <&3' "$1" 2>&1)
   status=$?
   if [ $status = 0 ]; then echo "$page" | tail -n 1
   elif [ $status = 124 ]; then echo 'no answer'
@@ -94,7 +94,7 @@ wait
 async function attemptsFrom(
   from: Peer,
   peers: readonly Peer[],
-  ways: readonly Way[],
+  { ways, tcpSeconds }: Required<Pick<ReachabilityOptions, 'ways' | 'tcpSeconds'>>,
 ): Promise<readonly Attempt[]> {
   const asked = peers
     .filter((to) => to !== from)
@@ -104,7 +104,7 @@ async function attemptsFrom(
       ),
     );
   const input = asked.map(({ way, address }, index) => `${index} ${way} ${address}\n`).join('');
-  const argv = ['bash', '-c', prober];
+  const argv = ['bash', '-c', prober, String(tcpSeconds)];
   const answers = new Map(
     outputOrThrow(argv, await from.exec(argv, { input }))
       .split('\n')

@@ -1,0 +1,156 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import packet from 'dns-packet';
+import { parseAddress } from '../../ip/address.ts';
+import type { EntryValue } from '../../model/kinds/index.ts';
+import type { AddressRecord } from '../../names/domain-addresses.ts';
+import type { NetworkSet } from '../../model/kinds/network-set.ts';
+import { DomainSets } from './domain-sets.ts';
+
+const silent = { error() {}, warn() {}, info() {}, debug() {} };
+
+function setOf(domains: readonly string[]): EntryValue<'GlobalNetworkSet'> {
+  return {
+    kind: 'GlobalNetworkSet',
+    apiVersion: 'projectcalico.org/v3',
+    metadata: { name: 'api', labels: { set: 'api' } },
+    spec: { nets: ['192.0.2.0/24'], allowedEgressDomains: [...domains] },
+  };
+}
+
+/** Network sets with domains, without a kernel; the test decides when its round ends. */
+class Lab {
+  readonly members = new Map<string, NetworkSet>();
+  readonly resolved: string[] = [];
+  records: readonly AddressRecord[] | undefined = [
+    { address: parseAddress('198.51.100.7'), ttl: 30 },
+  ];
+  isReachable = true;
+  rounds: { end: () => void; fail: () => void }[] = [];
+  readonly sets: DomainSets;
+
+  constructor() {
+    this.sets = new DomainSets(
+      {
+        log: silent,
+        resolvesNames: true,
+        resolveTrusted: (name, type) => {
+          this.resolved.push(`${name} ${type}`);
+          return this.isReachable
+            ? Promise.resolve(this.records)
+            : Promise.reject(new Error('no server responds'));
+        },
+        programmed: () => {
+          const { promise, resolve, reject } = Promise.withResolvers<void>();
+          this.rounds.push({ end: resolve, fail: () => reject(new Error('late')) });
+          return promise;
+        },
+      },
+      {
+        setNetworkSet: (id, set) => {
+          if (set === undefined) this.members.delete(id);
+          else this.members.set(id, set);
+        },
+      },
+    );
+  }
+
+  set(value: EntryValue<'GlobalNetworkSet'> | undefined): void {
+    const now = value && { id: 'api', value, modRevision: 1n };
+    this.sets.onChange({ kind: 'GlobalNetworkSet', id: 'api', before: undefined, now });
+  }
+
+  ask(name: string, type: packet.RecordType = 'A'): Promise<Buffer | undefined> | undefined {
+    const query = packet.encode({ type: 'query', id: 7, questions: [{ name, type }] });
+    return this.sets.respond(query, 'udp');
+  }
+}
+
+test('an answer is held back until the kernel has the addresses, which are members by the labels of the set', async () => {
+  const lab = new Lab();
+  lab.set(setOf(['*.example.com']));
+  const answer = lab.ask('api.example.com') ?? assert.fail('it is of the set');
+  let isAnswered = false;
+  void answer.then(() => (isAnswered = true));
+  await new Promise((resolve) => setImmediate(resolve));
+  const [member] = lab.members.values();
+  assert.deepEqual(member?.metadata.labels, { set: 'api' });
+  assert.deepEqual(member?.spec, { nets: ['198.51.100.7'] });
+  assert.equal(isAnswered, false);
+  const second = lab.ask('api.example.com');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lab.rounds.length, 2, 'the second has to wait as well');
+  for (const round of lab.rounds) round.end();
+  const decoded = packet.decode((await answer) ?? assert.fail('there is an answer'));
+  assert.deepEqual(
+    decoded.answers?.map((one) => one.type === 'A' && [one.data, one.ttl]),
+    [['198.51.100.7', 30]],
+  );
+  assert.ok(await second);
+  assert.ok(await lab.ask('api.example.com'), 'then the kernel has them');
+  assert.equal(lab.rounds.length, 2);
+});
+
+test('an answer with addresses that came during a round waits for the next one', async () => {
+  const lab = new Lab();
+  lab.set(setOf(['*.example.com']));
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const first = lab.ask('a.example.com');
+  await turn();
+  lab.records = [{ address: parseAddress('198.51.100.8'), ttl: 30 }];
+  void lab.ask('b.example.com');
+  await turn();
+  lab.rounds[0]?.end();
+  assert.ok(await first);
+  void lab.ask('b.example.com');
+  await turn();
+  assert.equal(lab.rounds.length, 3);
+});
+
+test('if the kernel is late, Docker answers, and the next answer waits again', async () => {
+  const lab = new Lab();
+  lab.set(setOf(['api.example.com']));
+  const answer = lab.ask('api.example.com');
+  await new Promise((resolve) => setImmediate(resolve));
+  lab.rounds[0]?.fail();
+  assert.equal(await answer, undefined);
+  const [check] = lab.sets.checks();
+  assert.equal(check?.ok, false);
+  const second = lab.ask('api.example.com');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lab.rounds.length, 2);
+  lab.rounds[1]?.end();
+  assert.ok(await second);
+  assert.equal(lab.sets.checks()[0]?.ok, true);
+});
+
+test('names of no set, other types, and names of a set that is gone are left to Docker', async () => {
+  const lab = new Lab();
+  let first = 0;
+  lab.sets.onFirst = () => first++;
+  assert.equal(lab.ask('api.example.com'), undefined);
+  assert.deepEqual(lab.sets.checks(), []);
+  lab.set(setOf(['api.example.com', 'not a domain']));
+  assert.equal(first, 1);
+  assert.equal(lab.ask('other.example.com'), undefined);
+  assert.equal(lab.ask('api.example.com', 'TXT'), undefined);
+  void lab.ask('api.example.com');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lab.members.size, 1);
+  lab.set(undefined);
+  assert.equal(lab.members.size, 0);
+  assert.equal(lab.ask('api.example.com'), undefined);
+  assert.deepEqual(lab.resolved, ['api.example.com A']);
+});
+
+test('a name that does not exist is left to Docker and is no problem, unlike servers that do not respond', async () => {
+  const lab = new Lab();
+  lab.set(setOf(['*.example.com']));
+  const isHealthy = () => lab.sets.checks().every(({ ok }) => ok);
+  lab.records = undefined;
+  assert.equal(await lab.ask('none.example.com'), undefined);
+  assert.ok(isHealthy());
+  lab.isReachable = false;
+  assert.equal(await lab.ask('api.example.com'), undefined);
+  assert.ok(!isHealthy());
+});

@@ -1,0 +1,153 @@
+import type { EntryChange } from '../../cache/mirror.ts';
+import { describe } from '../../errors/error.ts';
+import { counted } from '../../model/counted.ts';
+import type { NetworkSet } from '../../model/kinds/network-set.ts';
+import { domainProblem } from '../../model/domain-pattern.ts';
+import { DomainAddresses, type AddressRecord } from '../../names/domain-addresses.ts';
+import { decodeQuery, encodeResponse } from '../../names/dns.ts';
+import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import type { Check } from '../../telemetry/status-report.ts';
+import type { Manager } from '../manager.ts';
+import type { ManagerDeps } from '../manager-deps.ts';
+import { trustedResolver, type ResolveTrusted } from '../trusted-resolver.ts';
+
+type SetKind = 'NetworkSet' | 'GlobalNetworkSet';
+
+type DomainSetsDeps = Pick<ManagerDeps, 'log' | 'resolvesNames' | 'resolveTrusted' | 'programmed'>;
+
+/** What clients may cache, in seconds; the addresses are kept as long. */
+const maxTtl = 3600;
+/** Queries that wait at the same time; each occupies a socket. */
+const maxWaiting = 256;
+
+/**
+ * Network sets with domain names. A query of a container for such a name is resolved here, at servers that the container
+ * cannot choose, and answered when the addresses are members of the kernel's sets. What a container learns in another
+ * way, from another server or by DNS over HTTPS, is no member.
+ */
+export class DomainSets implements Manager<SetKind> {
+  readonly name = 'domain names of network sets';
+  readonly kinds = ['NetworkSet', 'GlobalNetworkSet'] as const;
+  readonly #deps: DomainSetsDeps;
+  readonly #engine: Pick<PolicyEngine, 'setNetworkSet'>;
+  readonly #resolveTrusted: ResolveTrusted;
+  readonly #addresses = new DomainAddresses();
+  readonly #sets = new Map<string, NetworkSet>();
+  /** Called when the first set with domains appears. */
+  onFirst: () => void = () => undefined;
+  #waiting = 0;
+  /** How often addresses were added, and how many of these the kernel has. */
+  #changes = 0;
+  #programmedChanges = 0;
+  #lastFailure: string | undefined;
+
+  constructor(deps: DomainSetsDeps, engine: Pick<PolicyEngine, 'setNetworkSet'>) {
+    this.#deps = deps;
+    this.#resolveTrusted = deps.resolveTrusted ?? trustedResolver([]);
+    this.#engine = engine;
+  }
+
+  /** Whether queries of containers must be received. */
+  get hasDomains(): boolean {
+    return !this.#addresses.isEmpty;
+  }
+
+  onChange({ kind, id, now }: EntryChange<SetKind>): void {
+    const key = `${kind} ${id}`;
+    const domains = (now?.value.spec.allowedEgressDomains ?? []).filter(
+      (one) => domainProblem(one) === undefined,
+    );
+    const before = this.#sets.get(key);
+    if (before === undefined && domains.length === 0) return;
+    const isFirst = this.#addresses.isEmpty;
+    this.#addresses.setDomains(key, domains);
+    if (now === undefined || domains.length === 0) this.#sets.delete(key);
+    else this.#sets.set(key, now.value);
+    this.#update(key);
+    if (isFirst && this.hasDomains) this.onFirst();
+  }
+
+  poll(): boolean {
+    const changed = this.#addresses.expire(Date.now());
+    for (const key of changed) this.#update(key);
+    return changed.length > 0;
+  }
+
+  checks(): readonly Check[] {
+    if (!this.hasDomains) return [];
+    const { sets, names, addresses } = this.#addresses.counts;
+    const counts = `${counted(sets, 'set')}, ${counted(names, 'name')} resolved, ${addresses} ${addresses === 1 ? 'address' : 'addresses'}`;
+    const problem = this.#deps.resolvesNames
+      ? this.#lastFailure
+      : 'queries are not received, because CALICO_NAMES_ACROSS_HOSTS is false';
+    const detail = `${counts}; ${problem ?? 'addresses from other name servers or DNS over HTTPS are not members'}`;
+    return [
+      {
+        name: this.name,
+        ok: problem === undefined,
+        detail,
+        remedy:
+          'Check the name servers of CALICO_DNS_TRUSTED_SERVERS, or of /etc/resolv.conf; set CALICO_NAMES_ACROSS_HOSTS=true.',
+      },
+    ];
+  }
+
+  /**
+   * Answers a query for an address of a name of a network set; `undefined` for all others, and if it cannot be
+   * resolved: then Docker's name server shall respond, and its addresses are no members.
+   */
+  respond(bytes: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> | undefined {
+    if (!this.hasDomains) return undefined;
+    const query = decodeQuery(bytes);
+    const { name = '', type } = query?.question ?? {};
+    if (query === undefined || (type !== 'A' && type !== 'AAAA')) return undefined;
+    if (this.#addresses.setsOf(name).length === 0 || !this.#addresses.hasRoom(name))
+      return undefined;
+    if (this.#waiting >= maxWaiting) return undefined;
+    return this.#resolve(name, type).then((records) => {
+      if (records === undefined) return undefined;
+      const ttl = Math.min(...records.map((one) => one.ttl), maxTtl);
+      const addresses = records.map((one) => one.address);
+      return encodeResponse(query, { addresses, ttl }, transport);
+    });
+  }
+
+  async #resolve(name: string, type: 'A' | 'AAAA'): Promise<readonly AddressRecord[] | undefined> {
+    this.#waiting++;
+    try {
+      const resolved = await this.#resolveTrusted(name, type);
+      // Any container can ask for a name that does not exist: it is no failure.
+      if (resolved === undefined) return undefined;
+      const records = resolved.map(({ address, ttl }) => ({ address, ttl: Math.min(ttl, maxTtl) }));
+      const changed = this.#addresses.add(name, records, Date.now());
+      for (const key of changed) this.#update(key);
+      if (changed.length > 0) this.#changes++;
+      await this.#programmed();
+      this.#lastFailure = undefined;
+      return records;
+    } catch (error) {
+      this.#lastFailure = `${name}: ${describe(error)}`;
+      this.#deps.log.debug('name of a network set not resolved', { name, why: describe(error) });
+      return undefined;
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  /** Resolves when the kernel has all addresses so far; also if those of another query were the last. */
+  async #programmed(): Promise<void> {
+    const changes = this.#changes;
+    if (this.#programmedChanges >= changes) return;
+    await this.#deps.programmed();
+    this.#programmedChanges = Math.max(this.#programmedChanges, changes);
+  }
+
+  /** Makes the addresses of a set those of another set with the same labels. */
+  #update(key: string): void {
+    const set = this.#sets.get(key);
+    const nets = this.#addresses.addressesOf(key);
+    const id = `domains of ${key}`;
+    if (set === undefined || nets.length === 0) this.#engine.setNetworkSet(id, undefined);
+    else this.#engine.setNetworkSet(id, { ...set, spec: { nets: [...nets] } });
+  }
+}

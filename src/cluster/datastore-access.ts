@@ -1,0 +1,58 @@
+import { accessSync, constants } from 'node:fs';
+import { lockedError } from '../cache/lock.ts';
+import type { Settings } from '../config/settings.ts';
+import type { EtcdRole } from '../datastore/etcd-credentials.ts';
+import type { DatastoreOptions } from '../datastore/open-datastore.ts';
+import { datastoreOptions } from '../host/from-settings.ts';
+import { clusterPaths, readClusterFile, type ClusterFile } from './cluster-file.ts';
+import { adminOptions, nodeOptions } from './etcd-access.ts';
+import { fileMark } from './moving/file-mark.ts';
+import { nodePermissions, permits } from './roles.ts';
+
+/**
+ * Returns the datastore of this host: etcd of the settings; that of its cluster; or the file of a single host. In a
+ * cluster, `node` uses the certificate of the node, whose role permits what a daemon does; `admin`, for commands, that of
+ * the administrator on hosts where it can be read, which are members. Throws `cluster/bad-file`; `datastore/moved` or
+ * `datastore/incomplete` if the file is not the datastore, and the settings do not say which is.
+ */
+export function datastoreAccess(settings: Settings, as: 'node' | 'admin'): DatastoreOptions {
+  const { datastoreFile } = settings;
+  const mark = fileMark(datastoreFile);
+  if (settings.etcdEndpoints !== undefined) {
+    // Until the last step of a move, the file has the data.
+    if (mark?.state === 'copying') return { kind: 'sqlite', file: datastoreFile };
+    return datastoreOptions(settings);
+  }
+  const paths = clusterPaths(settings);
+  const file = readClusterFile(paths);
+  // A command that was interrupted after the move into the cluster.
+  const isJoined = file?.state === 'joined' || mark?.state === 'moved';
+  if (file === undefined || !isJoined) {
+    if (mark !== undefined && mark.state !== 'copying') throw lockedError(datastoreFile, mark);
+    return datastoreOptions(settings);
+  }
+  const { endpoints } = file;
+  if (as === 'admin' && isReadable(paths.adminKey)) return adminOptions(paths, endpoints);
+  return { ...nodeOptions(paths, endpoints), role: roleOf(file) };
+}
+
+function roleOf({ node, endpoints }: ClusterFile): EtcdRole {
+  const permissions = nodePermissions(node);
+  const members = endpoints.map((endpoint) => new URL(endpoint).hostname).join(', ');
+  const renewal = 'run on this host: calico-cnm cluster join';
+  return {
+    mayWrite: (key) => permits(permissions, 'write', key),
+    remedy: `run the command as root on a host with the admin credential: ${members}`,
+    denied: `node ${node} has no access, because it was removed from the cluster; ${renewal}`,
+    rejected: `certificate of node ${node} rejected; check the clock, or ${renewal}`,
+  };
+}
+
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
