@@ -198,7 +198,7 @@ test('host endpoints of other hosts are members of selectors, by the addresses t
     stage: 'host',
   }).ingress[0]?.source ?? { selected: undefined };
   assert.ok(selected !== undefined);
-  assert.ok(isMember(selected.selector, parseAddress('192.0.2.1')));
+  assert.ok(isMember(selected, parseAddress('192.0.2.1')));
   engine.setHostEndpoint('there', undefined);
-  assert.ok(!isMember(selected.selector, parseAddress('192.0.2.1')));
+  assert.ok(!isMember(selected, parseAddress('192.0.2.1')));
 });

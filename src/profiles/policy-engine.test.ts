@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { IpFamily } from '../ip/address.ts';
+import { parseAddress, type IpFamily } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import type { PolicyRule } from '../model/policy-rule.ts';
 import type { Profile } from '../model/kinds/profile.ts';
@@ -9,7 +9,7 @@ import { endpointAnnotations, type WorkloadEndpoint } from '../model/kinds/workl
 import type { HostGuards } from '../ruleset/host-endpoint.ts';
 import type { PolicyOutput } from '../ruleset/renderer.ts';
 import { selectorSet } from '../ruleset/names.ts';
-import { policyKey, profilePolicy, type Dispatch } from '../ruleset/policy.ts';
+import { policyKey, profilePolicy, type Dispatch, type PolicyId } from '../ruleset/policy.ts';
 import { PolicyEngine } from './policy-engine.ts';
 
 /** Records the output to a renderer. */
@@ -124,6 +124,15 @@ function profile(name: string, tags: readonly string[], ingress: PolicyRule[]): 
   };
 }
 
+function networkSet(labels: Readonly<Record<string, string>>, nets: readonly string[]) {
+  return {
+    kind: 'GlobalNetworkSet' as const,
+    apiVersion: 'projectcalico.org/v3' as const,
+    metadata: { name: 's', labels },
+    spec: { nets: [...nets] },
+  };
+}
+
 interface EndpointFacts {
   readonly id: string;
   readonly node: string;
@@ -157,14 +166,16 @@ function endpoint(facts: EndpointFacts): WorkloadEndpoint {
   };
 }
 
+const exact = { noNullPrototype: true } as const;
 const profileName = fc.constantFrom('p1', 'p2', 'p3');
 const tag = fc.constantFrom('p1', 'p2', 'extra');
 const rule: fc.Arbitrary<PolicyRule> = fc.record(
   {
     action: fc.constantFrom('Allow', 'Deny', 'Pass', 'Log'),
     source: fc.record({ selector: tag.map((name) => `has(${name})`) }, { noNullPrototype: true }),
+    destination: fc.record({ selector: tag.map((name) => `has(${name})`) }, exact),
   },
-  { noNullPrototype: true },
+  { ...exact, requiredKeys: ['action', 'source'] },
 );
 
 const policyFacts = fc.record({
@@ -203,6 +214,14 @@ const change = fc.oneof(
     name: profileName,
     value: fc.option(
       fc.record({ tags: fc.uniqueArray(tag), rules: fc.array(rule, { maxLength: 3 }) }),
+      { nil: undefined },
+    ),
+  }),
+  fc.record({
+    kind: fc.constant('domains' as const),
+    id: fc.constantFrom('s1', 's2'),
+    value: fc.option(
+      fc.record({ tag, addresses: fc.subarray(['10.0.0.2', '192.0.2.1'].map(parseAddress)) }),
       { nil: undefined },
     ),
   }),
@@ -255,6 +274,13 @@ function apply(engine: PolicyEngine, one: Change): void {
           spec: one.value,
         },
       );
+    case 'domains': {
+      const { value } = one;
+      return engine.setDomains(
+        one.id,
+        value && { set: networkSet({ [value.tag]: '' }, []), addresses: value.addresses },
+      );
+    }
     default: {
       if (one.value === undefined) return engine.setEndpoint(one.id, undefined);
       const { sandbox, ...facts } = one.value;
@@ -349,22 +375,58 @@ test('networks of network sets are members of selectors in use, with inherited l
   engine.setProfile('p1', profile('p1', [], [{ action: 'Deny', source }]));
   const facts = { id: 'e1', node: 'here', address: '10.0.0.1', interface: 'cali1' };
   engine.setEndpoint('e1', endpoint({ ...facts, profiles: ['p1'] }));
-  const set = (labels: Readonly<Record<string, string>>, namespace?: string) => ({
+  const set = (labels: Readonly<Record<string, string>>) => ({
     kind: 'NetworkSet' as const,
     apiVersion: 'projectcalico.org/v3' as const,
-    metadata: { name: 's', labels, ...(namespace === undefined ? {} : { namespace }) },
+    metadata: { name: 's', labels, namespace: 'shop' },
     spec: { nets: ['10.9.0.0/16', 'fd00::/64'] },
   });
   const members = () => [...output.sets.values()].flatMap((one) => [...one]).toSorted();
   const others = members();
-  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'bad' }, 'shop'));
+  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'bad' }));
   assert.deepEqual(members(), [...others, '10.9.0.0/16', 'fd00::/64'].toSorted());
-  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'good' }, 'shop'));
+  engine.setNetworkSet('NetworkSet shop/s', set({ set: 'good' }));
   assert.deepEqual(members(), others);
   engine.setProfile('kns.shop', profile('kns.shop', ['tagged'], []));
   assert.deepEqual(members(), [...others, '10.9.0.0/16', 'fd00::/64'].toSorted());
   engine.setNetworkSet('NetworkSet shop/s', undefined);
   assert.deepEqual(members(), others);
+});
+
+test('addresses of domain names are members only for destinations of outbound Allow rules, its networks for all', () => {
+  const { engine, output } = newEngine();
+  const destination = { selector: "set == 'api'" };
+  const both: PolicyRule[] = [
+    { action: 'Allow', destination },
+    { action: 'Deny', destination },
+  ];
+  const egress: PolicyRule[] = [...both, { action: 'Allow', source: destination }];
+  const spec = { selector: 'all()', ingress: both, egress };
+  engine.setPolicy('GlobalNetworkPolicy', 'p', { metadata: { name: 'p' }, spec });
+  const facts = { id: 'e1', node: 'here', address: '10.0.0.1', interface: 'cali1' };
+  engine.setEndpoint('e1', endpoint({ ...facts, profiles: [] }));
+  const set = networkSet({ set: 'api' }, ['10.9.0.0/16']);
+  engine.setNetworkSet('s', set);
+  const id: PolicyId = { tier: 'default', kind: 'GlobalNetworkPolicy', name: 'p' };
+  const setsOf = () => {
+    const compiled = engine.compiled(4, id);
+    return [...compiled.ingress, ...compiled.egress].map(({ source, destination: to }) => {
+      const { id: of } = source.selected ?? to.selected ?? assert.fail('it has a selector');
+      return [...(output.sets.get(selectorSet(4, of)) ?? assert.fail('its set exists'))];
+    });
+  };
+  const own = ['10.9.0.0/16'];
+  assert.deepEqual(setsOf(), [own, own, own, own, own]);
+  assert.equal(output.sets.size, 2, 'one of each family');
+  const addresses = [parseAddress('192.0.2.1')];
+  engine.setDomains('s', { set, addresses });
+  assert.deepEqual(setsOf(), [own, own, [...own, '192.0.2.1/32'], own, own]);
+  engine.setDomains('s', { set, addresses: [] });
+  assert.deepEqual(setsOf(), [own, own, own, own, own]);
+  assert.equal(output.sets.size, 4);
+  engine.setDomains('s', undefined);
+  assert.deepEqual(setsOf(), [own, own, own, own, own]);
+  assert.equal(output.sets.size, 2);
 });
 
 test('policies exist only in the address families of their endpoints', () => {

@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
 import { inSlices } from '../async/slices.ts';
-import { tryParseAddress, type IpFamily } from '../ip/address.ts';
-import { hostCidr, type Cidr } from '../ip/cidr.ts';
-import { briefEndpoint, type BriefEndpoint, type NamedPort } from '../model/briefs.ts';
+import type { IpFamily } from '../ip/address.ts';
+import type { Cidr } from '../ip/cidr.ts';
+import { briefEndpoint, type BriefEndpoint } from '../model/briefs.ts';
 import type { HostEndpoint } from '../model/kinds/host-endpoint.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
 import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
@@ -36,7 +36,8 @@ import {
 } from './compile/policy-source.ts';
 import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
-import { SelectorSets, type SelectorMember } from './select/selector-sets.ts';
+import { SelectorSets } from './select/selector-sets.ts';
+import { domainsMember, hostItem, memberOf, type SetDomains } from './selectable-items.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;
@@ -66,6 +67,8 @@ export class PolicyEngine {
   readonly #changed = new Set<string>();
   readonly #changing = new Set<string>();
   readonly #held = new Set<string>();
+  /** Network sets with domain names. */
+  readonly #withDomains = new Set<string>();
   /** Whether changes wait for `#place`. */
   #isCollecting = false;
 
@@ -265,6 +268,23 @@ export class PolicyEngine {
   }
 
   /**
+   * Sets the addresses of the domain names of a NetworkSet or GlobalNetworkSet, by kind and id; `undefined`: it has no
+   * domain names. They count for the destinations of outbound Allow rules only.
+   */
+  setDomains(id: string, domains: SetDomains | undefined): void {
+    const key = `domains of ${id}`;
+    if (domains === undefined) {
+      this.#withDomains.delete(id);
+      this.#selectorSets.removeMember(key);
+    } else {
+      this.#withDomains.add(id);
+      this.#selectorSets.setMember(key, domainsMember(domains));
+    }
+    const hasDomains = this.#withDomains.size > 0;
+    for (const { policies } of this.#stacks.values()) policies.setHasDomains(hasDomains);
+  }
+
+  /**
    * Call before chains are written. Until then packets meet the former state, then the former stack of their endpoint,
    * and after `moveEndpoints` the present one. A policy whose rules changed, and which a former stack contains, would
    * be a mixture there: it denies everything meanwhile.
@@ -370,27 +390,3 @@ export class PolicyEngine {
 
 /** Begins the key of a host endpoint, which is none of a container's. */
 const hostPrefix = 'host endpoint ';
-
-interface HostItem extends SelectorMember {
-  readonly ports: readonly NamedPort[];
-}
-
-/** Returns what policy goes by of a host endpoint. */
-function hostItem({ metadata, spec }: HostEndpoint): HostItem {
-  const { expectedIPs = [], profiles = [], ports = [] } = spec;
-  const addresses = expectedIPs.flatMap((text) => tryParseAddress(text) ?? []);
-  return {
-    labels: metadata.labels ?? {},
-    profiles,
-    nets: [...new Set(addresses.map(hostCidr))],
-    ports,
-  };
-}
-
-/** Returns the member of selector sets: an endpoint with the prefixes behind it, so a tag means both. */
-function memberOf(endpoint: BriefEndpoint): SelectorMember {
-  const { nets, prefixes } = endpoint;
-  return prefixes.length === 0
-    ? endpoint
-    : { ...endpoint, nets: [...new Set([...nets, ...prefixes])] };
-}

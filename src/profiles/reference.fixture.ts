@@ -67,6 +67,8 @@ export interface ReferenceEndpoint {
 export interface ReferenceSet {
   readonly namespace?: string;
   readonly nets: readonly Cidr[];
+  /** The addresses of its domain names. */
+  readonly domains?: readonly IpAddress[];
   readonly labels: Readonly<Record<string, string>>;
 }
 
@@ -121,7 +123,7 @@ export function allows(
         return text(a) < text(b) ? -1 : 1;
       });
     const said = policies
-      .map((policy) => judge(world, policy.spec[way] ?? [], policy.namespace, packet))
+      .map((policy) => judge(world, policy, { way, packet }))
       .find((one) => one !== undefined);
     const otherwise = world.tiers.get(tier)?.defaultAction ?? 'Deny';
     const verdict = said ?? (world.allTiersPass === true ? 'Pass' : otherwise);
@@ -130,7 +132,7 @@ export function allows(
   for (const name of endpoint.profiles) {
     const profile = world.profiles.get(name);
     if (profile === undefined) return false;
-    const verdict = judge(world, profile[way] ?? [], undefined, packet);
+    const verdict = judge(world, { spec: profile }, { way, packet });
     if (verdict === 'Allow' || verdict === 'Deny') return verdict === 'Allow';
   }
   return false;
@@ -189,12 +191,13 @@ function isAt({ spec }: ReferencePolicy, stage: ReferenceStage): boolean {
 
 function judge(
   world: World,
-  rules: readonly PolicyRule[],
-  namespace: string | undefined,
-  packet: Packet,
+  { spec, namespace }: Pick<ReferencePolicy, 'namespace' | 'spec'>,
+  { way, packet }: { readonly way: Way; readonly packet: Packet },
 ): 'Allow' | 'Deny' | 'Pass' | undefined {
-  for (const rule of rules) {
-    if (rule.action !== 'Log' && matchesRule(world, rule, namespace, packet)) return rule.action;
+  for (const rule of spec[way] ?? []) {
+    const withDomains = way === 'egress' && rule.action === 'Allow';
+    const matched = matchesRule(world, rule, { namespace, withDomains, packet });
+    if (rule.action !== 'Log' && matched) return rule.action;
   }
   return undefined;
 }
@@ -210,8 +213,16 @@ const numbers: Readonly<Record<string, number>> = {
 function matchesRule(
   world: World,
   rule: PolicyRule,
-  namespace: string | undefined,
-  packet: Packet,
+  {
+    namespace,
+    withDomains,
+    packet,
+  }: {
+    readonly namespace: string | undefined;
+    /** Whether the destination may be an address of a domain name. */
+    readonly withDomains: boolean;
+    readonly packet: Packet;
+  },
 ): boolean {
   const number = (of: string | number | undefined) => (typeof of === 'string' ? numbers[of] : of);
   if (rule.ipVersion !== undefined && rule.ipVersion !== familyOf(packet.source)) return false;
@@ -227,11 +238,13 @@ function matchesRule(
       address: packet.source,
       port: packet.sourcePort,
       protocol: packet.protocol,
+      withDomains: false,
     }) &&
     matchesEnd(world, rule.destination ?? {}, namespace, {
       address: packet.destination,
       port: packet.destinationPort,
       protocol: packet.protocol,
+      withDomains,
     })
   );
 }
@@ -240,7 +253,12 @@ function matchesEnd(
   world: World,
   entity: EntityRule,
   namespace: string | undefined,
-  { address, port, protocol }: { address: IpAddress; port: number; protocol: number },
+  {
+    address,
+    port,
+    protocol,
+    withDomains,
+  }: { address: IpAddress; port: number; protocol: number; withDomains: boolean },
 ): boolean {
   const hasName = (name: string) =>
     world.endpoints.some(
@@ -258,12 +276,14 @@ function matchesEnd(
   if (isNet(entity.nets) === false || isNet(entity.notNets) === true) return false;
   if (isPort(entity.ports) === false || isPort(entity.notPorts) === true) return false;
   const { selector = '', notSelector = '', namespaceSelector = '' } = entity;
-  const items = itemsAt(world, address);
   const isOwn = namespaceSelector === '' && namespace !== undefined;
   if (selector === '' && namespaceSelector === '' && (notSelector === '' || !isOwn)) {
-    return notSelector === '' || !items.some((labels) => selects(notSelector, labels));
+    return (
+      notSelector === '' ||
+      !itemsAt(world, address, false).some((labels) => selects(notSelector, labels))
+    );
   }
-  return items.some(
+  return itemsAt(world, address, withDomains).some(
     (labels) =>
       (isOwn ? labels.get(namespaceKey) === namespace : inNamespace(namespaceSelector, labels)) &&
       selects(selector, labels) &&
@@ -290,14 +310,18 @@ function inNamespace(selector: string, labels: Labels): boolean {
   return selects(selector, new Map(own));
 }
 
-/** The labels of each endpoint and network set that has an address. */
-function itemsAt(world: World, address: IpAddress): readonly Labels[] {
+/** The labels of each endpoint and network set that has an address, by a domain name too or not. */
+function itemsAt(world: World, address: IpAddress, withDomains: boolean): readonly Labels[] {
   return [
     ...world.endpoints
       .filter(({ addresses }) => addresses.includes(address))
       .map((one) => labelsOf(world, one, one.namespace)),
     ...world.sets
-      .filter(({ nets }) => nets.some((net) => cidrContains(net, address)))
+      .filter(
+        ({ nets, domains = [] }) =>
+          nets.some((net) => cidrContains(net, address)) ||
+          (withDomains && domains.includes(address)),
+      )
       .map((one) =>
         labelsOf(
           world,

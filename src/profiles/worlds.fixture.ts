@@ -189,6 +189,7 @@ export const world: fc.Arbitrary<World> = fc.record({
       {
         namespace: fc.constantFrom('shop', 'libnetwork'),
         nets: nets.map((of) => of.slice(0, 2)),
+        domains: fc.subarray([here, peer, outside]),
         labels,
       },
       { ...exact, requiredKeys: ['nets', 'labels'] },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { hostCidr } from '../ip/cidr.ts';
+import type { NetworkSet } from '../model/kinds/network-set.ts';
 import type { WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
-import { selectorId } from '../model/selector/canonical.ts';
 import type { Surroundings } from './evaluate/evaluate.ts';
 import type { PolicyEngine } from './policy-engine.ts';
 import type { ReferenceEndpoint, World } from './reference.fixture.ts';
@@ -11,8 +11,7 @@ const apiVersion = 'projectcalico.org/v3';
 /** Returns what an engine knows of addresses. */
 export function surroundingsOf(engine: PolicyEngine): Surroundings {
   return {
-    isMember: (selector, address) =>
-      engine.selectorContains(selectorId(selector), hostCidr(address)),
+    isMember: ({ id }, address) => engine.selectorContains(id, hostCidr(address)),
     hasNamedPort: (name, address, port) => engine.hasNamedPort(name, hostCidr(address), port),
   };
 }
@@ -51,19 +50,19 @@ export function setUp(engine: PolicyEngine, of: World): WorkloadEndpoint {
   for (const one of [local, ...others]) {
     engine.setEndpoint(`${one.metadata.namespace ?? ''}/${one.metadata.name}`, one);
   }
-  for (const [index, { namespace, nets, labels }] of of.sets.entries()) {
+  for (const [index, { namespace, nets, domains, labels }] of of.sets.entries()) {
     const metadata = {
       name: `s${index}`,
       labels,
       ...(namespace === undefined ? {} : { namespace }),
     };
     const spec = { nets: [...nets] };
-    engine.setNetworkSet(
-      `set ${index}`,
+    const set: NetworkSet =
       namespace === undefined
         ? { kind: 'GlobalNetworkSet', apiVersion, metadata, spec }
-        : { kind: 'NetworkSet', apiVersion, metadata, spec },
-    );
+        : { kind: 'NetworkSet', apiVersion, metadata, spec };
+    engine.setNetworkSet(`set ${index}`, set);
+    engine.setDomains(`set ${index}`, domains && { set, addresses: domains });
   }
   for (const { kind, namespace, name, spec } of of.policies) {
     const { types, ingress = [], egress = [], ...others_ } = spec;

@@ -191,7 +191,11 @@ test('the rendered chains allow and deny every packet as the policies of all tie
             ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
           ].map(({ name, rules: ofChain }) => [name, ofChain]),
         );
-        const verdict = evaluateStack(all, direction, { packet: of, isMember, hasNamedPort });
+        const verdict = evaluateStack(all, direction, {
+          packet: of,
+          isMember: ({ selector }, candidate) => isMember(selector, candidate),
+          hasNamedPort,
+        });
         const chain = stackChain(direction, all.stack.name);
         assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
       },

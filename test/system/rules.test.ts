@@ -16,7 +16,6 @@ import { protocolNumbers, type PortProtocol } from '../../src/ip/port-protocol.t
 import { policyRule, type PolicyRule } from '../../src/model/policy-rule.ts';
 import type { Profile } from '../../src/model/kinds/profile.ts';
 import type { Selector } from '../../src/model/selector/ast.ts';
-import { selectorId } from '../../src/model/selector/canonical.ts';
 import { matches } from '../../src/model/selector/matches.ts';
 import { countingSets, dropChains, filledSet } from '../../src/render/iptables/drop-chains.ts';
 import {
@@ -176,7 +175,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
       for (const packet of packets) {
         const { isAllowed } = evaluateStack(judged([profile]), 'ingress', {
           packet,
-          isMember,
+          isMember: ({ selector }, address) => isMember(selector, address),
           hasNamedPort,
         });
         const what = `${JSON.stringify(packet)} by ${JSON.stringify(rule)}`;
@@ -249,8 +248,8 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     const sets = new AddressSets(ipset);
     sets.resync();
     for (const { set } of drops) sets.setDesired(filledSet(set, family));
-    for (const selector of profiles.flatMap(selectorsOf)) {
-      const name = selectorSet(family, selectorId(selector));
+    for (const { id, selector } of profiles.flatMap(selectorsOf)) {
+      const name = selectorSet(family, id);
       sets.setDesired({ name, family, type: 'net', countsPackets: false });
       for (const [address] of ends[family]) {
         if (isMember(selector, address)) sets.addMember(name, hostCidr(address));

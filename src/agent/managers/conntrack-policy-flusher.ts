@@ -4,7 +4,6 @@ import type { Conntrack, Flow } from '../../dataplane/conntrack.ts';
 import type { HostAddresses } from '../../dataplane/host-addresses.ts';
 import { familyOf, type IpAddress, type IpFamily } from '../../ip/address.ts';
 import { cidrContains, hostCidr } from '../../ip/cidr.ts';
-import { selectorId } from '../../model/selector/canonical.ts';
 import {
   endpointAddresses,
   endpointPrefixes,
@@ -153,8 +152,7 @@ export class ConntrackPolicyFlusher implements Manager<PolicyKind> {
     };
     const { isAllowed } = evaluateStack(judged, direction, {
       packet,
-      isMember: (selector, address) =>
-        this.#engine.selectorContains(selectorId(selector), hostCidr(address)),
+      isMember: ({ id }, address) => this.#engine.selectorContains(id, hostCidr(address)),
       hasNamedPort: (name, address, port) =>
         this.#engine.hasNamedPort(name, hostCidr(address), port),
     });

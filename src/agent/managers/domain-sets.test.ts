@@ -4,7 +4,7 @@ import packet from 'dns-packet';
 import { parseAddress } from '../../ip/address.ts';
 import type { EntryValue } from '../../model/kinds/index.ts';
 import type { AddressRecord } from '../../names/domain-addresses.ts';
-import type { NetworkSet } from '../../model/kinds/network-set.ts';
+import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import { DomainSets } from './domain-sets.ts';
 
 const silent = { error() {}, warn() {}, info() {}, debug() {} };
@@ -18,9 +18,11 @@ function setOf(domains: readonly string[]): EntryValue<'GlobalNetworkSet'> {
   };
 }
 
+type Domains = NonNullable<Parameters<PolicyEngine['setDomains']>[1]>;
+
 /** Network sets with domains, without a kernel; the test decides when its round ends. */
 class Lab {
-  readonly members = new Map<string, NetworkSet>();
+  readonly members = new Map<string, Domains>();
   readonly resolved: string[] = [];
   records: readonly AddressRecord[] | undefined = [
     { address: parseAddress('198.51.100.7'), ttl: 30 },
@@ -47,9 +49,9 @@ class Lab {
         },
       },
       {
-        setNetworkSet: (id, set) => {
-          if (set === undefined) this.members.delete(id);
-          else this.members.set(id, set);
+        setDomains: (id, domains) => {
+          if (domains === undefined) this.members.delete(id);
+          else this.members.set(id, domains);
         },
       },
     );
@@ -74,8 +76,8 @@ test('an answer is held back until the kernel has the addresses, which are membe
   void answer.then(() => (isAnswered = true));
   await new Promise((resolve) => setImmediate(resolve));
   const [member] = lab.members.values();
-  assert.deepEqual(member?.metadata.labels, { set: 'api' });
-  assert.deepEqual(member?.spec, { nets: ['198.51.100.7'] });
+  assert.deepEqual(member?.set.metadata.labels, { set: 'api' });
+  assert.deepEqual(member?.addresses, ['198.51.100.7']);
   assert.equal(isAnswered, false);
   const second = lab.ask('api.example.com');
   await new Promise((resolve) => setImmediate(resolve));

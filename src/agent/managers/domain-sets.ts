@@ -29,7 +29,7 @@ export class DomainSets implements Manager<SetKind> {
   readonly name = 'domain names of network sets';
   readonly kinds = ['NetworkSet', 'GlobalNetworkSet'] as const;
   readonly #deps: DomainSetsDeps;
-  readonly #engine: Pick<PolicyEngine, 'setNetworkSet'>;
+  readonly #engine: Pick<PolicyEngine, 'setDomains'>;
   readonly #resolveTrusted: ResolveTrusted;
   readonly #addresses = new DomainAddresses();
   readonly #sets = new Map<string, NetworkSet>();
@@ -41,7 +41,7 @@ export class DomainSets implements Manager<SetKind> {
   #programmedChanges = 0;
   #lastFailure: string | undefined;
 
-  constructor(deps: DomainSetsDeps, engine: Pick<PolicyEngine, 'setNetworkSet'>) {
+  constructor(deps: DomainSetsDeps, engine: Pick<PolicyEngine, 'setDomains'>) {
     this.#deps = deps;
     this.#resolveTrusted = deps.resolveTrusted ?? trustedResolver([]);
     this.#engine = engine;
@@ -142,12 +142,8 @@ export class DomainSets implements Manager<SetKind> {
     this.#programmedChanges = Math.max(this.#programmedChanges, changes);
   }
 
-  /** Makes the addresses of a set those of another set with the same labels. */
   #update(key: string): void {
     const set = this.#sets.get(key);
-    const nets = this.#addresses.addressesOf(key);
-    const id = `domains of ${key}`;
-    if (set === undefined || nets.length === 0) this.#engine.setNetworkSet(id, undefined);
-    else this.#engine.setNetworkSet(id, { ...set, spec: { nets: [...nets] } });
+    this.#engine.setDomains(key, set && { set, addresses: this.#addresses.addressesOf(key) });
   }
 }

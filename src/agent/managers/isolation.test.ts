@@ -49,7 +49,7 @@ function containerOn(names: readonly string[], index: number, open: boolean): re
 
 /** Reports whether a packet that leaves by the interface of `sender` with the address of `source` passes. */
 function verdicts(endpoints: readonly Endpoint[]) {
-  const isMember: Membership = (selector, address) =>
+  const isMember: Membership = ({ selector }, address) =>
     endpoints.some((one) => one.address === address && matches(selector, one.labels));
   return (sender: Endpoint, source: Endpoint, to: Endpoint | IpAddress): boolean => {
     const destination = typeof to === 'string' ? to : to.address;

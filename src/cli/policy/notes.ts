@@ -4,8 +4,9 @@ import { namespaceLabel } from '../../model/kinds/network-set.ts';
 import { tierOf } from '../../model/policy.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { policySelectors, type ComposedPolicy, type Direction } from './compose.ts';
+import { domainNotes } from './domain-notes.ts';
 import { comparedKeys } from './ends.ts';
-import { hasNetworkSetLabel, selectedContainers, tierAction } from './stored.ts';
+import { hasNetworkSetLabel, networkSets, selectedContainers, tierAction } from './stored.ts';
 
 /** Returns what follows from policies beyond their rules, one sentence each. */
 export function policyNotes(
@@ -18,6 +19,10 @@ export function policyNotes(
       ...composed.flatMap((one) => one.directions.map((of) => restNote(draft, one, of))),
       ...emptyNotes(draft, composed),
       ...labelNotes(draft, selectorsOf(composed), takenLabels),
+      ...domainNotes(
+        composed.map(({ policy }) => policy),
+        () => networkSets(draft),
+      ),
     ]),
   ];
 }

@@ -283,3 +283,52 @@ test('a label that containers do not have by CALICO_LABELS is named', async () =
   );
   assert.deepEqual(await labels('policy deny --to service=db --from set=bad'), []);
 });
+
+test('a rule in which the domain names of a network set have no effect is named, whichever is written first', async () => {
+  using cli = startCommandLine();
+  const set = (name: string, label: string, domains: readonly string[]) => ({
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'GlobalNetworkSet',
+    metadata: { name, labels: { set: label } },
+    spec: { nets: ['192.0.2.0/24'], allowedEgressDomains: domains },
+  });
+  const api = JSON.stringify(set('api', 'api', ['api.example.com']));
+  await cli.ok(['apply', '-f', '-'], JSON.stringify(set('nets', 'nets', [])));
+  assert.doesNotMatch(await cli.ok(['apply', '-f', '-'], api), /note/);
+  const noEffect = (policy: string, rules: string) =>
+    `note: GlobalNetworkPolicy ${policy}: domain names of GlobalNetworkSet api have no effect in ${rules}: they count for destinations of outbound Allow rules only\n`;
+  const denied = words('policy deny --from service=app --to set=api --direction outbound');
+  const deniedNote = noEffect('deny.service-app-to-set-api-outbound', 'outbound rule 1');
+  assert.ok((await cli.ok(denied)).includes(deniedNote));
+  assert.ok(
+    (await cli.ok(words('policy show deny.service-app-to-set-api-outbound'))).endsWith(
+      `  ${deniedNote}`,
+    ),
+  );
+  const allowed = await cli.ok(words('policy allow --from set=api --to service=db'));
+  assert.ok(allowed.includes(noEffect('allow-set-api-to-service-db', 'inbound rule 1')));
+  for (const command of [
+    'policy allow --from service=app --to set=api --direction outbound',
+    'policy allow --from set=nets --to service=db',
+    'policy allow --from all --to service=db',
+  ])
+    assert.doesNotMatch(await cli.ok(words(command)), /domain names/, command);
+  const spec = {
+    selector: 'all()',
+    egress: [
+      { action: 'Allow', destination: { selector: "set == 'api'", notSelector: "set == 'api'" } },
+      { action: 'Allow', destination: { notSelector: "set == 'api'" } },
+      { action: 'Pass', destination: { selector: 'all()' }, source: { selector: "set == 'api'" } },
+    ],
+  };
+  const negated = {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'GlobalNetworkPolicy',
+    metadata: { name: 'not' },
+    spec,
+  };
+  const applied = await cli.ok(['apply', '-f', '-'], JSON.stringify(negated));
+  assert.ok(applied.endsWith(noEffect('not', 'outbound rule 2, outbound rule 3')));
+  const again = await cli.ok(['apply', '-f', '-'], api);
+  assert.equal(again.match(/^note: .*domain names of GlobalNetworkSet api/gm)?.length, 3);
+});

@@ -1,7 +1,7 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { resourceTypeOf, type EntryValue } from '../../model/kinds/index.ts';
-import { namespaceLabel } from '../../model/kinds/network-set.ts';
+import { namespaceLabel, type NetworkSet } from '../../model/kinds/network-set.ts';
 import { endpointTitle } from '../../model/kinds/workload-endpoint.ts';
 import { tierOf } from '../../model/policy.ts';
 import { resourceId } from '../../model/resource-type.ts';
@@ -79,11 +79,16 @@ export function selectedContainers(
   return [...names].toSorted(byText);
 }
 
+/** Returns the network sets of all namespaces. */
+export function networkSets(draft: Draft): readonly NetworkSet[] {
+  return (['GlobalNetworkSet', 'NetworkSet'] as const).flatMap((kind) =>
+    Array.from(draft.entries(kind), ([, set]) => set),
+  );
+}
+
 /** Reports whether a network set of any namespace has one of the labels that a selector compares. */
 export function hasNetworkSetLabel(draft: Draft, key: string): boolean {
-  return (['GlobalNetworkSet', 'NetworkSet'] as const).some((kind) =>
-    [...draft.entries(kind)].some(([, { metadata }]) => metadata.labels?.[key] !== undefined),
-  );
+  return networkSets(draft).some(({ metadata }) => metadata.labels?.[key] !== undefined);
 }
 
 function asShown(policy: Policy): Policy {

@@ -7,7 +7,9 @@ import type { PolicyRule } from '../../model/policy-rule.ts';
 import { ruleExpression } from '../profiles/rule-expression.ts';
 import { formatTable } from '../table.ts';
 import { createdBy } from './created-by.ts';
+import { domainNotes } from './domain-notes.ts';
 import {
+  networkSets,
   policiesInOrder,
   policyNamed,
   selectedContainers,
@@ -49,6 +51,7 @@ export function showPolicy(draft: Draft, name: string): string {
     ...(command === undefined ? [] : [`  created by: calico-cnm ${command}`]),
     ...rulesOf(draft, policy, 'Ingress'),
     ...rulesOf(draft, policy, 'Egress'),
+    ...domainNotes([policy], () => networkSets(draft)).map((note) => `  note: ${note}`),
   ];
   return lines.map((line) => `${printable(line)}\n`).join('');
 }

@@ -19,6 +19,7 @@ import type { CliContext } from '../context.ts';
 import { nodeName } from '../../host/node-name.ts';
 import { hostEndpointNotes, ownInterfaces } from './host-endpoint-notes.ts';
 import { namespaceNotes } from './namespace-notes.ts';
+import { appliedDomainNotes } from '../policy/domain-notes.ts';
 import { deleteNodes } from '../nodes/node-commands.ts';
 import { concernsSessions, sessionRestartNotes } from './session-restart-notes.ts';
 import { unenforcedNotes } from './unenforced-notes.ts';
@@ -126,7 +127,8 @@ async function applyAll(
     interfaces: ownInterfaces,
   });
   const ofNamespaces = await look((all) => namespaceNotes(all, resources));
-  for (const note of [...unenforcedNotes(resources), ...hostNotes, ...ofNamespaces]) {
+  const ofDomains = await look((all) => appliedDomainNotes(all, resources));
+  for (const note of [...unenforcedNotes(resources), ...hostNotes, ...ofNamespaces, ...ofDomains]) {
     out(`note: ${note}\n`);
   }
   throwFailed(failed, resources.length, (resource) => [resource.kind, resourceId(resource)]);

@@ -1,7 +1,6 @@
 import { describe } from '../../errors/error.ts';
 import type { PolicyRule } from '../../model/policy-rule.ts';
 import type { Profile } from '../../model/kinds/profile.ts';
-import type { Selector } from '../../model/selector/ast.ts';
 import {
   profilePolicy,
   type Direction,
@@ -9,7 +8,7 @@ import {
   type Policy,
   type PolicyId,
 } from '../../ruleset/policy.ts';
-import { compileRule, type CompiledRule } from './compiled-rule.ts';
+import { compileRule, type CompiledRule, type Selected } from './compiled-rule.ts';
 
 /** A policy ready for rendering and evaluation. */
 export interface CompiledPolicy extends Policy {
@@ -25,16 +24,23 @@ export interface PolicyRules {
   readonly problem?: string;
 }
 
-/** Compiles a policy. One that does not exist, or cannot be enforced, denies all, with the reason. */
-export function compilePolicy(id: PolicyId, rules: PolicyRules | undefined): CompiledPolicy {
+/**
+ * Compiles a policy. One that does not exist, or cannot be enforced, denies all, with the reason. `hasDomains`: whether
+ * network sets have domain names.
+ */
+export function compilePolicy(
+  id: PolicyId,
+  rules: PolicyRules | undefined,
+  hasDomains = false,
+): CompiledPolicy {
   if (rules === undefined) return denyAll(id, `${policyTitle(id)} does not exist`);
   const { ingress = [], egress = [], problem } = rules;
   if (problem !== undefined) return denyAll(id, `${policyTitle(id)}: ${problem}`);
   try {
     return {
       id,
-      ingress: compileRules(ingress, id, 'ingress'),
-      egress: compileRules(egress, id, 'egress'),
+      ingress: compileRules(ingress, { policy: id, direction: 'ingress', hasDomains }),
+      egress: compileRules(egress, { policy: id, direction: 'egress', hasDomains }),
       problem: undefined,
     };
   } catch (error) {
@@ -53,10 +59,10 @@ export function policyTitle({ kind, namespace, name }: PolicyId): string {
 }
 
 /** Returns the selectors of a policy's rules, each as often as it is used. */
-export function selectorsOf({ ingress, egress }: CompiledPolicy): readonly Selector[] {
+export function selectorsOf({ ingress, egress }: CompiledPolicy): readonly Selected[] {
   return [...ingress, ...egress].flatMap(({ source, destination }) =>
     [source, destination].flatMap(({ selected, notSelected }) =>
-      [selected, notSelected].flatMap((one) => (one === undefined ? [] : [one.selector])),
+      [selected, notSelected].flatMap((one) => one ?? []),
     ),
   );
 }
@@ -78,13 +84,20 @@ export function denyAll(id: PolicyId, problem: string): CompiledPolicy {
 
 function compileRules(
   rules: readonly PolicyRule[],
-  policy: PolicyId,
-  direction: Direction,
+  {
+    policy,
+    direction,
+    hasDomains,
+  }: {
+    readonly policy: PolicyId;
+    readonly direction: Direction;
+    readonly hasDomains: boolean;
+  },
 ): readonly CompiledRule[] {
   return rules.map((rule, at) => {
     const index = at + 1;
     try {
-      return compileRule(rule, { policy, direction, index });
+      return compileRule(rule, { policy, direction, index }, hasDomains);
     } catch (error) {
       throw new Error(`${direction} rule ${index}: ${describe(error)}`, { cause: error });
     }

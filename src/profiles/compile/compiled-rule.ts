@@ -5,6 +5,7 @@ import { selectorId } from '../../model/selector/canonical.ts';
 import { namespaceLabel } from '../../model/kinds/network-set.ts';
 import { formatJson } from '../../model/json.ts';
 import type {
+  Direction,
   NamedPort,
   PacketEnd,
   PacketRule,
@@ -26,6 +27,8 @@ import {
 /** The addresses of the endpoints and sets of networks that a selector matches. */
 export interface Selected extends SelectedAddresses {
   readonly selector: Selector;
+  /** Whether the addresses of domain names of network sets are among them. */
+  readonly withDomains: boolean;
 }
 
 export interface CompiledEntity extends PacketEnd {
@@ -52,8 +55,11 @@ const protocolNumbers = {
 const portProtocols: ReadonlySet<number> = new Set([6, 17, 132, 136]);
 const icmpProtocols: ReadonlySet<number> = new Set([1, 58]);
 
-/** Compiles a rule; throws an error with a plain sentence if the kernel cannot enforce it. */
-export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
+/**
+ * Compiles a rule; throws an error with a plain sentence if the kernel cannot enforce it. `hasDomains`: whether network
+ * sets have domain names.
+ */
+export function compileRule(rule: PolicyRule, name: RuleName, hasDomains = false): CompiledRule {
   rejectUnknown('', rule, policyRule);
   rejectUnknown('source.', rule.source, entityRule);
   rejectUnknown('destination.', rule.destination, entityRule);
@@ -94,7 +100,7 @@ export function compileRule(rule: PolicyRule, name: RuleName): CompiledRule {
     name,
     content: formatJson(said),
     source: compileEntity(source),
-    destination: compileEntity(destination),
+    destination: compileEntity(destination, hasDomains && countsDomains(rule, name.direction)),
   };
 }
 
@@ -113,19 +119,30 @@ export function protocolNumber(protocol: Protocol | undefined): number | undefin
   return typeof protocol === 'string' ? protocolNumbers[protocol] : protocol;
 }
 
-function compileEntity({
-  selector,
-  notSelector,
-  namedPorts = [],
-  notNamedPorts = [],
-  ...lists
-}: ReturnType<typeof entitySaid>): CompiledEntity {
+/**
+ * Reports whether the domain names of network sets count in the selector of a rule's destination; in all others only
+ * their networks do. Source: Calico Enterprise, GlobalNetworkSet.
+ */
+export function countsDomains({ action }: Pick<PolicyRule, 'action'>, of: Direction): boolean {
+  return of === 'egress' && action === 'Allow';
+}
+
+function compileEntity(
+  {
+    selector,
+    notSelector,
+    namedPorts = [],
+    notNamedPorts = [],
+    ...lists
+  }: ReturnType<typeof entitySaid>,
+  withDomains = false,
+): CompiledEntity {
   return {
     ...lists,
     namedPorts: namedPorts.map(namedPort),
     notNamedPorts: notNamedPorts.map(namedPort),
-    selected: selectedBy(selector),
-    notSelected: selectedBy(notSelector),
+    selected: selectedBy(selector, withDomains),
+    notSelected: selectedBy(notSelector, false),
   };
 }
 
@@ -134,8 +151,11 @@ function namedPort(name: string): NamedPort {
   return { id: `n:${createHash('sha224').update(`n:${name}`).digest('base64url')}`, name };
 }
 
-function selectedBy(selector: Selector | undefined): Selected | undefined {
-  return selector && { id: selectorId(selector), selector };
+/** A selector has one set of addresses, named as in Calico, and another one with those of domain names. */
+function selectedBy(selector: Selector | undefined, withDomains: boolean): Selected | undefined {
+  if (selector === undefined) return undefined;
+  const id = selectorId(selector);
+  return { id: withDomains ? `d${id.slice(1)}` : id, selector, withDomains };
 }
 
 function entitySaid(entity: EntityRule, namespace: string | undefined) {

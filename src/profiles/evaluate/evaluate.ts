@@ -14,8 +14,7 @@ import {
   type StackTier,
 } from '../../ruleset/policy.ts';
 import type { StackRule } from '../../ruleset/statement.ts';
-import type { Selector } from '../../model/selector/ast.ts';
-import type { CompiledEntity, CompiledRule } from '../compile/compiled-rule.ts';
+import type { CompiledEntity, CompiledRule, Selected } from '../compile/compiled-rule.ts';
 import type { CompiledPolicy } from '../compile/compiled-policy.ts';
 
 /** The first packet of a flow. */
@@ -41,8 +40,8 @@ export interface Verdict {
   readonly rule?: RuleName;
 }
 
-/** Reports whether the selector matches an endpoint with the address. */
-export type Membership = (selector: Selector, address: IpAddress) => boolean;
+/** Reports whether the selector matches an endpoint or network set with the address. */
+export type Membership = (selected: Selected, address: IpAddress) => boolean;
 
 /** Reports whether an endpoint with the address has a port of that protocol and name. */
 export type PortNames = (
@@ -166,8 +165,8 @@ function matchesEntity(
       entity.namedPorts.some(isNamed)) &&
     !entity.notPorts.some((range) => isIn(range, port)) &&
     !entity.notNamedPorts.some(isNamed) &&
-    (entity.selected === undefined || isMember(entity.selected.selector, address)) &&
-    (entity.notSelected === undefined || !isMember(entity.notSelected.selector, address))
+    (entity.selected === undefined || isMember(entity.selected, address)) &&
+    (entity.notSelected === undefined || !isMember(entity.notSelected, address))
   );
 }
 

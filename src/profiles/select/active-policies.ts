@@ -66,6 +66,7 @@ export class ActivePolicies {
   /** By `policyKey`. */
   readonly #active = new Map<string, ActivePolicy>();
   #faults: ReadonlyMap<string, SetFault> = new Map();
+  #hasDomains = false;
 
   constructor(options: ActivePoliciesOptions) {
     this.#family = options.family;
@@ -102,15 +103,18 @@ export class ActivePolicies {
       return;
     }
     const stored = this.#stored.get(resourceKey(id));
+    const hasDomains = this.#hasDomains;
     const compiled = this.#compile(id);
     const selectors: string[] = [];
     try {
       for (const selector of selectorsOf(compiled)) {
-        const isNew = !this.#selectorSets.isUsed(selector);
+        const isNew = !this.#selectorSets.isUsed(selector.id);
         selectors.push(this.#selectorSets.use(selector));
         if (isNew) yield;
       }
-      this.use(id, this.#stored.get(resourceKey(id)) === stored ? compiled : undefined);
+      const isSame =
+        this.#stored.get(resourceKey(id)) === stored && this.#hasDomains === hasDomains;
+      this.use(id, isSame ? compiled : undefined);
     } finally {
       for (const selector of selectors) this.#selectorSets.release(selector);
     }
@@ -164,6 +168,20 @@ export class ActivePolicies {
     return hasChanged;
   }
 
+  /**
+   * Sets whether network sets have domain names. Without, rules in which they would count share the sets of the others.
+   */
+  setHasDomains(hasDomains: boolean): void {
+    if (this.#hasDomains === hasDomains) return;
+    this.#hasDomains = hasDomains;
+    for (const active of this.#active.values()) {
+      if (!this.#isAtStage(active.id)) continue;
+      const compiled = this.#compile(active.id);
+      const ids = selectorsOf(compiled).map(({ id }) => id);
+      if (ids.join(' ') !== active.selectors.join(' ')) this.#recompile(active, compiled);
+    }
+  }
+
   /** Returns the policies in use that deny everything. */
   problems(): readonly CompiledPolicy[] {
     return [...this.#active.values()].flatMap(({ compiled }) =>
@@ -181,7 +199,7 @@ export class ActivePolicies {
     const stored = this.#stored.get(resourceKey(id));
     const { stage } = id;
     const now = { ...(stored?.id ?? id), ...(stage === undefined ? {} : { stage }) };
-    return compilePolicy(now, stored?.rules);
+    return compilePolicy(now, stored?.rules, this.#hasDomains);
   }
 
   #isAtStage({ stage = 'host', ...id }: PolicyId): boolean {

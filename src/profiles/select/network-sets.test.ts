@@ -41,7 +41,8 @@ test('a network is a member as long as one of its sets lists it, and holds its a
     },
     noWork(),
   );
-  const id = sets.use(parseSelector("set == 'bad' && has(projectcalico.org/namespace)"));
+  const selector = parseSelector("set == 'bad' && has(projectcalico.org/namespace)");
+  const id = sets.use({ id: 's:bad', selector, withDomains: false });
   const put = (name: string, nets: readonly string[]) =>
     sets.setMember(name, networkSetMember(setOf('shop', nets)));
   put('one', ['10.1.0.0/16', '10.1.2.0/24', '::/0']);

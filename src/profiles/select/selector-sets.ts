@@ -1,7 +1,6 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
-import type { Selector } from '../../model/selector/ast.ts';
-import { selectorId } from '../../model/selector/canonical.ts';
+import type { Selected } from '../compile/compiled-rule.ts';
 import type { Item } from './labelled-items.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
@@ -12,11 +11,14 @@ import type { WorkCount } from '../work-count.ts';
 export interface SelectorMember extends Item {
   /** Without duplicates. */
   readonly nets: readonly Cidr[];
+  /** Whether they are addresses of domain names: members only of sets with these. */
+  readonly isOfDomains?: boolean;
 }
 
 /**
  * One address set per selector in use and family: the addresses of the endpoints, on all hosts, that it
- * matches. Two endpoints with one address are one member until both are gone.
+ * matches; and another one for rules in which domain names of network sets count, with the addresses of these as well.
+ * Two endpoints with one address are one member until both are gone.
  */
 export class SelectorSets {
   readonly #families: readonly IpFamily[];
@@ -24,6 +26,8 @@ export class SelectorSets {
   readonly #work: WorkCount;
   readonly #index: LabelIndex<SelectorMember>;
   readonly #uses = new Map<string, number>();
+  /** The selectors whose sets have the addresses of domain names. */
+  readonly #withDomains = new Set<string>();
   /** The lengths of networks that are, or were, members of some set. */
   readonly #lengths = new Set<number>();
   /** How many matching endpoints have an address, by set and address. */
@@ -35,8 +39,8 @@ export class SelectorSets {
     this.#work = work;
     this.#index = new LabelIndex(
       {
-        onMatch: (id, member) => this.#count(id, this.#netsOf(member), 1),
-        onMismatch: (id, member) => this.#count(id, this.#netsOf(member), -1),
+        onMatch: (id, member) => this.#count(id, this.#netsOf(member, id), 1),
+        onMismatch: (id, member) => this.#count(id, this.#netsOf(member, id), -1),
       },
       work,
     );
@@ -44,7 +48,7 @@ export class SelectorSets {
 
   /** Sets an item that can be selected: an endpoint or a network set. Ids of different kinds differ. */
   setMember(id: string, member: SelectorMember): void {
-    this.#moveTo(id, member.nets);
+    this.#moveTo(id, member);
     this.#index.setItem(id, member);
   }
 
@@ -58,11 +62,11 @@ export class SelectorSets {
   }
 
   /** Adds a use of the selector's sets, until they are released as often; returns the selector's id. */
-  use(selector: Selector): string {
-    const id = selectorId(selector);
+  use({ id, selector, withDomains }: Selected): string {
     const uses = this.#uses.get(id) ?? 0;
     this.#uses.set(id, uses + 1);
     if (uses > 0) return id;
+    if (withDomains) this.#withDomains.add(id);
     for (const family of this.#families) {
       const name = selectorSet(family, id);
       this.#counts.set(name, new Map());
@@ -72,8 +76,8 @@ export class SelectorSets {
     return id;
   }
 
-  isUsed(selector: Selector): boolean {
-    return this.#uses.has(selectorId(selector));
+  isUsed(id: string): boolean {
+    return this.#uses.has(id);
   }
 
   release(id: string): void {
@@ -89,6 +93,7 @@ export class SelectorSets {
       this.#output.removeSet(selectorSet(family, id));
     }
     this.#index.removeSelector(id);
+    this.#withDomains.delete(id);
   }
 
   /** Reports whether an address, or a network that contains it, is a member of a selector's set. */
@@ -102,19 +107,28 @@ export class SelectorSets {
     );
   }
 
-  #netsOf(id: string): readonly Cidr[] {
-    return this.#index.item(id)?.nets ?? [];
+  /** Returns the networks of a member, as far as a selector's sets have them. */
+  #netsOf(id: string, selector: string): readonly Cidr[] {
+    const member = this.#index.item(id);
+    if (member === undefined || !this.#has(selector, member)) return [];
+    return member.nets;
+  }
+
+  #has(selector: string, { isOfDomains = false }: SelectorMember): boolean {
+    return !isOfDomains || this.#withDomains.has(selector);
   }
 
   /** Moves the matches of a member to its new networks, before its labels change. */
-  #moveTo(id: string, networks: readonly Cidr[]): void {
-    const before = this.#netsOf(id);
-    if (before === networks) return;
-    const [old, now] = [new Set(before), new Set(networks)];
-    const added = networks.filter((network) => !old.has(network));
+  #moveTo(id: string, member: SelectorMember): void {
+    const before = this.#index.item(id)?.nets ?? [];
+    const { nets } = member;
+    if (before === nets) return;
+    const [old, now] = [new Set(before), new Set(nets)];
+    const added = nets.filter((network) => !old.has(network));
     const gone = before.filter((network) => !now.has(network));
     if (added.length + gone.length === 0) return;
     for (const selector of this.#index.matchedBy(id)) {
+      if (!this.#has(selector, member)) continue;
       this.#count(selector, added, 1);
       this.#count(selector, gone, -1);
     }
