@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { configText } from '../../src/bird/config-text.ts';
 import { askBird } from '../../src/bird/control.ts';
@@ -9,6 +10,7 @@ import type { Node } from '../../src/model/kinds/node.ts';
 import { underlayOf } from '../../src/routing/peers.ts';
 import { routingRoot } from './engine.ts';
 import { startMachine, type Machine } from './machine.ts';
+import { eventually } from './poll.ts';
 
 /** A node of a lab of BIRDs: the program with the configuration of a node, and nothing else of a host. */
 export interface BirdNode {
@@ -25,6 +27,19 @@ export interface BirdNode {
 export async function startRoutingMachine(): Promise<Machine> {
   const root = await routingRoot();
   return startMachine({ root, backend: 'nft', uplink: false, bare: true });
+}
+
+/**
+ * Stops the BIRD with the control socket `BASE.ctl` and the process id in `BASE.pid`. It answers before it ends, and
+ * until it has ended another one does not start in its place.
+ */
+export async function stopBird(machine: Machine, base: string): Promise<void> {
+  const pid = (await machine.run(['cat', `${base}.pid`])).trim();
+  await machine.run(['birdc', '-s', `${base}.ctl`, 'down']);
+  // A process that has ended and is not waited for has no program any more.
+  const program = ['readlink', '-e', `/proc/${pid}/exe`];
+  const isRunning = async () => (await machine.exec(program)).status === 0;
+  assert.ok(await eventually(async () => !(await isRunning())), `BIRD ${base} has not ended`);
 }
 
 const mac = (n: number) => `02:00:00:00:${Math.floor(n / 256)}:${(n % 256).toString(16)}`;

@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { configText } from '../../src/bird/config-text.ts';
@@ -18,9 +17,10 @@ import {
   type Case,
 } from '../../src/routing/bgp/bgp-cases.fixture.ts';
 import { bgpModel, endedSessions } from '../../src/routing/bgp/bgp-model.ts';
-import { startRoutingMachine } from '../lab/birds.ts';
+import { startRoutingMachine, stopBird } from '../lab/birds.ts';
 import { unlessLong } from '../lab/long.ts';
 import type { Machine } from '../lab/machine.ts';
+import { eventually } from '../lab/poll.ts';
 
 /** A BIRD with random resources, a node of its mesh and a router, which announce networks of all kinds. */
 let machine: Machine;
@@ -244,9 +244,8 @@ describe('a BIRD with random resources', { timeout: 600_000 }, () => {
         await machine.run(['ip', 'netns', 'exec', name, 'bird', ...files(name)]);
       }
       await machine.run(['bird', ...files('bird')]);
-      for (const end = Date.now() + 60_000; (await established()).size < 2; await sleep(200)) {
-        assert.ok(Date.now() < end, await ask('show', 'protocols'));
-      }
+      const isEstablished = async () => (await established()).size === 2;
+      assert.ok(await eventually(isEstablished), await ask('show', 'protocols'));
       const since = await established();
       let seen = 0;
       const law = fc.asyncProperty(resources, async (given) => {
@@ -267,7 +266,7 @@ describe('a BIRD with random resources', { timeout: 600_000 }, () => {
       assert.deepEqual(await established(), since);
       assert.ok(seen > runs, `${seen} routes were exported`);
       for (const name of ['bird', 'peer-2', 'peer-254']) {
-        await machine.run(['birdc', '-s', `/run/calico/${name}.ctl`, 'down']);
+        await stopBird(machine, `/run/calico/${name}`);
       }
     });
   }

@@ -9,7 +9,7 @@ import {
   type Case,
 } from '../../src/routing/bgp/bgp-cases.fixture.ts';
 import { bgpModel } from '../../src/routing/bgp/bgp-model.ts';
-import { startRoutingMachine } from '../lab/birds.ts';
+import { startRoutingMachine, stopBird } from '../lab/birds.ts';
 import { unlessLong } from '../lab/long.ts';
 import type { Machine } from '../lab/machine.ts';
 import { becomesText } from '../lab/poll.ts';
@@ -89,8 +89,8 @@ describe('BIRD with the configuration of a BGPPeer, and FRR', { timeout: 600_000
   const ask = (...command: readonly string[]) =>
     machine.run(['birdc', '-s', '/run/calico/bird.ctl', ...command]);
   /** Its routes stay in the kernel. */
-  async function stopBird(): Promise<void> {
-    await ask('down');
+  async function stopOwnBird(): Promise<void> {
+    await stopBird(machine, '/run/calico/bird');
     await machine.run(['ip', 'route', 'flush', 'proto', 'bird']);
   }
   const external = () => machine.run(['ip', 'route', 'show', '203.0.113.0/24']);
@@ -131,7 +131,7 @@ describe('BIRD with the configuration of a BGPPeer, and FRR', { timeout: 600_000
         await eventually(external, /^$/);
         await machine.run(['ip', '-n', 'rack', 'link', 'set', 'e0', 'up']);
         await eventually(external, /proto bird/);
-        await stopBird();
+        await stopOwnBird();
         await stopFrr('TERM');
       },
     );
@@ -147,7 +147,7 @@ describe('BIRD with the configuration of a BGPPeer, and FRR', { timeout: 600_000
     );
     assert.match(await ask('show', 'protocols'), /Global_192_0_2_254 .*(Connect|Active)/);
     assert.equal(await external(), '');
-    await stopBird();
+    await stopOwnBird();
     await stopFrr('KILL');
   });
 });

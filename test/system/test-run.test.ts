@@ -13,7 +13,7 @@ interface Run {
   readonly output: string;
   /** What test/reporter.ts wrote. */
   readonly counted: readonly string[];
-  /** What test/leftovers printed. */
+  /** What test/leftovers printed after it and not before. */
   readonly left: string;
 }
 
@@ -41,13 +41,17 @@ describe('the run of the tests itself', () => {
     ];
     const { NODE_TEST_CONTEXT: _, ...environment } = ownEnvironment();
     const env = { ...environment, TMPDIR: temporary };
+    const leftovers = async () =>
+      (await outputOf([`${checkout}/test/leftovers`], { env })).split('\n');
+    const before = new Set(await leftovers());
     const { status, stdout, stderr } = await runCommand(
       [process.execPath, '--test', '--test-force-exit', ...reporters, ...counting, file],
       { env, timeoutMs: 120_000 },
     );
-    const everything = await outputOf([`${checkout}/test/leftovers`], { env });
     // A test beside this one may just be ending a Docker plugin, whose control group says nothing of its run.
-    const left = everything.replace(/^control group [0-9a-f]{64}\n?/gm, '').trimEnd();
+    const left = (await leftovers())
+      .filter((line) => !before.has(line) && !/^control group [0-9a-f]{64}$/.test(line))
+      .join('\n');
     const counted = readFileSync(counts, 'utf8').trim().split('\n');
     return { status, output: `${stdout}${stderr}`, counted, left };
   };

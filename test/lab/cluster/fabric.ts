@@ -127,7 +127,16 @@ export class Fabric implements AsyncDisposable {
    * of its segment. A host that comes back gets a new cable, without faults.
    */
   async connect(hosts: readonly Connectable[]): Promise<void> {
-    for (const { name } of hosts) await this.#cables.get(name)?.[Symbol.asyncDispose]();
+    for (const { name, place } of hosts) {
+      const former = this.#cables.get(name);
+      await former?.[Symbol.asyncDispose]();
+      if (former === undefined) continue;
+      // The kernel removes the network of a host that was switched off some time later, and with it this end.
+      const input = uplinksOf(place)
+        .map(({ port }) => `link del ${port(name)}\n`)
+        .join('');
+      await this.machine.exec(['ip', '-force', '-batch', '-'], { input });
+    }
     const { pid } = this.machine;
     const veths = hosts.flatMap(({ host, name, place }) =>
       uplinksOf(place).map(
