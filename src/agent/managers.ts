@@ -27,6 +27,7 @@ export interface Managers {
   readonly bgpGuard: BgpGuard;
   readonly containers: SandboxRoutes;
   readonly counters: DropCounterUpkeep;
+  readonly hostEndpoints: HostEndpointsManager;
   /** In the order of change events, of calls in a phase, and of checks in `status`. */
   readonly all: readonly Manager[];
 }
@@ -42,12 +43,13 @@ export function createManagers(deps: ManagerDeps): Managers {
   const containers = new SandboxRoutes(deps);
   const counters = new DropCounterUpkeep(deps, containers);
   const domains = new DomainSets(deps, policy.engine);
+  const hostEndpoints = new HostEndpointsManager(deps, policy.engine);
   const all: readonly Manager[] = [
     new StaticRules({ kernel, hostRules }),
     new GuardedIpv6Forwarding({ ...deps, hostRules }),
     policy,
     domains,
-    new HostEndpointsManager(deps, policy.engine),
+    hostEndpoints,
     new NatMembers(deps),
     new Tunnels({ ...deps, hostRules }),
     bgpGuard,
@@ -60,5 +62,6 @@ export function createManagers(deps: ManagerDeps): Managers {
     new ContainerNames({ ...deps, domains }),
     new SavedHostRules(deps, () => policy.guardedStages),
   ];
-  return { policy, ports, routes, blockRoutes, bgpGuard, containers, counters, all };
+  const ofHost = { bgpGuard, hostEndpoints };
+  return { policy, ports, routes, blockRoutes, ...ofHost, containers, counters, all };
 }

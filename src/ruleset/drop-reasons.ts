@@ -6,8 +6,8 @@ import type { Direction } from './policy.ts';
 export interface DropReason {
   /** Part of the names of its counters. */
   readonly name: string;
-  /** Where it is dropped: on arrival, before all other rules; at dispatch to a stack; or by the stack. */
-  readonly at: 'arrival' | 'policy' | 'stack';
+  /** Where it is dropped: on arrival, before all other rules; at dispatch to a stack; by the stack; by a host endpoint. */
+  readonly at: 'arrival' | 'policy' | 'stack' | 'host';
   readonly direction: Direction;
   /** Text of `calico-cnm status`. */
   readonly text: string;
@@ -41,6 +41,38 @@ const reasons = {
     direction: 'egress',
     text: 'outbound: no matching rule',
     isChosen: false,
+    isDenial: true,
+  },
+  hostNoMatchTo: {
+    name: 'host-ingress',
+    at: 'host',
+    direction: 'ingress',
+    text: 'inbound: no matching rule',
+    isChosen: true,
+    isDenial: true,
+  },
+  hostNoMatchFrom: {
+    name: 'host-egress',
+    at: 'host',
+    direction: 'egress',
+    text: 'outbound: no matching rule',
+    isChosen: true,
+    isDenial: true,
+  },
+  hostInvalidTo: {
+    name: 'host-invalid-to',
+    at: 'host',
+    direction: 'ingress',
+    text: 'inbound: invalid conntrack state',
+    isChosen: true,
+    isDenial: true,
+  },
+  hostInvalidFrom: {
+    name: 'host-invalid-from',
+    at: 'host',
+    direction: 'egress',
+    text: 'outbound: invalid conntrack state',
+    isChosen: true,
     isDenial: true,
   },
   source: {
@@ -127,7 +159,8 @@ const reasons = {
 
 export const dropReasons: typeof reasons = reasons;
 
-/** Returns the reason of a stack's drops without a matching rule. */
-export function noMatch(direction: Direction): DropReason {
+/** Returns the reason of drops without a matching rule, by the stack of a container or by a host endpoint. */
+export function noMatch(direction: Direction, isOfHost = false): DropReason {
+  if (isOfHost) return direction === 'ingress' ? reasons.hostNoMatchTo : reasons.hostNoMatchFrom;
   return direction === 'ingress' ? reasons.noMatchTo : reasons.noMatchFrom;
 }

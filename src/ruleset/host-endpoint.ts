@@ -1,5 +1,6 @@
 import type { IpFamily } from '../ip/address.ts';
 import { cidrFamily, type Cidr } from '../ip/cidr.ts';
+import { dropReasons, noMatch } from './drop-reasons.ts';
 import type { Direction, StackTier } from './policy.ts';
 import type { HostRule } from './statement.ts';
 
@@ -69,7 +70,6 @@ export function guardedStages({ interfaces }: HostGuards): GuardedStages | undef
 }
 
 const reconsider: HostRule = { name: 'start', when: [], action: { kind: 'reconsider' } };
-const deny: HostRule = { name: 'otherwise', when: [], action: { kind: 'deny' } };
 
 /** Returns the rules for packets to the host (`ingress`) or from it by an interface. */
 export function localRules(
@@ -79,11 +79,11 @@ export function localRules(
 ): readonly HostRule[] {
   const failsafe = direction === 'ingress' ? 'failsafeInbound' : 'failsafeOutbound';
   return [
-    ...connectionRules('accept'),
+    ...connectionRules('accept', direction),
     ...(family === 6 ? neighbourDiscovery : []),
     { name: 'failsafe ports', when: [], action: { kind: 'block', block: failsafe } },
     reconsider,
-    ...(isHeld === true ? [held] : [...tierRules(local, direction), deny]),
+    ...(isHeld === true ? [held(direction)] : [...tierRules(local, direction), deny(direction)]),
   ];
 }
 
@@ -98,7 +98,11 @@ export function forwardedRules(
 ): readonly HostRule[] {
   const tiers = tierRules(forwarded, direction);
   if (tiers.length === 0) return [];
-  return [...connectionRules('return'), reconsider, ...(isHeld === true ? [held] : tiers)];
+  return [
+    ...connectionRules('return', direction),
+    reconsider,
+    ...(isHeld === true ? [held(direction)] : tiers),
+  ];
 }
 
 /** Returns the rules for packets that arrive by an interface, before destination NAT. */
@@ -108,14 +112,14 @@ export function preDnatRules(
 ): readonly HostRule[] {
   if (preDnat.length === 0) return [];
   return [
-    ...connectionRules('return'),
+    ...connectionRules('return', 'ingress'),
     ...(family === 6 ? neighbourDiscovery : []),
     {
       name: 'failsafe ports',
       when: [],
       action: { kind: 'block', block: 'preDnatFailsafeInbound' },
     },
-    ...(isHeld === true ? [held] : tierRules(preDnat, 'ingress')),
+    ...(isHeld === true ? [held('ingress')] : tierRules(preDnat, 'ingress')),
   ];
 }
 
@@ -136,12 +140,14 @@ export function untrackedRules(
   ];
 }
 
-const held: HostRule = {
-  name: 'held',
-  when: [],
-  action: { kind: 'deny' },
-  comment: 'Policy is being replaced',
-};
+function deny(direction: Direction): HostRule {
+  const reason = noMatch(direction, true);
+  return { name: 'otherwise', when: [], action: { kind: 'drop', reason } };
+}
+
+function held(direction: Direction): HostRule {
+  return { ...deny(direction), name: 'held', comment: 'Policy is being replaced' };
+}
 
 function tierRules(tiers: readonly StackTier[], direction: Direction): readonly HostRule[] {
   return tiers
@@ -149,11 +155,11 @@ function tierRules(tiers: readonly StackTier[], direction: Direction): readonly 
     .map((tier) => ({
       name: `tier ${tier.name}`,
       when: [],
-      action: { kind: 'tier', tier, direction, isUncounted: true },
+      action: { kind: 'tier', tier, direction, isOfHost: true },
     }));
 }
 
-function connectionRules(kind: 'accept' | 'return'): readonly HostRule[] {
+function connectionRules(kind: 'accept' | 'return', direction: Direction): readonly HostRule[] {
   return [
     {
       name: 'of a connection',
@@ -168,7 +174,10 @@ function connectionRules(kind: 'accept' | 'return'): readonly HostRule[] {
     {
       name: 'invalid conntrack state',
       when: [{ kind: 'connection', is: 'invalid' }],
-      action: { kind: 'deny' },
+      action: {
+        kind: 'drop',
+        reason: dropReasons[direction === 'ingress' ? 'hostInvalidTo' : 'hostInvalidFrom'],
+      },
       comment: 'Of no connection',
     },
   ];

@@ -134,10 +134,8 @@ export const workloads: Interfaces = { prefix: workloadInterfacePrefix };
 export type Statement =
   /** Accepted, regardless of other rules of the host. */
   | { readonly kind: 'accept' }
-  /** Dropped, and counted by reason. */
+  /** Dropped, and counted by reason; a denial is rejected instead if this host rejects denied packets. */
   | { readonly kind: 'drop'; readonly reason?: DropReason }
-  /** Dropped, or rejected if this host rejects denied packets; not counted. */
-  | { readonly kind: 'deny' }
   /** Returns to the calling rule. */
   | { readonly kind: 'return' }
   /** Jumps to the block; undecided packets continue here. */
@@ -149,8 +147,8 @@ export type Statement =
       readonly kind: 'tier';
       readonly tier: StackTier;
       readonly direction: Direction;
-      /** Denied packets are counted by container only. */
-      readonly isUncounted?: true;
+      /** Denied packets are those of a host endpoint. */
+      readonly isOfHost?: true;
     }
   /** The stack allows it. */
   | { readonly kind: 'allow' }

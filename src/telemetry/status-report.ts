@@ -53,7 +53,7 @@ export const statusReport = z.object({
   ),
   drops: z.array(
     z.object({
-      /** `-`: of no container. */
+      /** `HostEndpoint NAME` for packets of the host; `-`: of none. */
       container: z.string(),
       rule: z.string(),
       packets: z.int(),

@@ -107,7 +107,7 @@ describe('counters of what is dropped', { timeout: 600_000 }, () => {
     const { drops } = report();
     const sum = (rule: RegExp) =>
       drops.filter((one) => rule.test(one.rule)).reduce((total, { packets }) => total + packets, 0);
-    return { apart: sum(/: spoofed source/), together: sum(/other spoofed sources/) };
+    return { apart: sum(/: spoofed source/), together: sum(/other addresses/) };
   };
   const listed = (): number =>
     sh(`ipset list ${sourceSet}`)

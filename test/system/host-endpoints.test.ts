@@ -16,19 +16,27 @@ import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespac
 import { NetlinkSocket } from '../../src/dataplane/netlink/socket.ts';
 import { ToolRunner } from '../../src/dataplane/process.ts';
 import type { Draft } from '../../src/datastore/writer.ts';
-import { isCalicoError } from '../../src/errors/error.ts';
-import { parseAddress, type IpAddress } from '../../src/ip/address.ts';
+import type { IpAddress } from '../../src/ip/address.ts';
 import type { FelixConfiguration } from '../../src/model/kinds/felix-configuration.ts';
 import type { GlobalNetworkPolicy } from '../../src/model/kinds/global-network-policy.ts';
 import type { HostEndpoint } from '../../src/model/kinds/host-endpoint.ts';
 import type { PolicyRule } from '../../src/model/policy-rule.ts';
 import { makeContainerNamespace } from '../lab/container-namespace.ts';
+import {
+  addresses,
+  apiVersion,
+  destroyIfUnused,
+  gnp,
+  hep,
+  packetOf,
+  send,
+} from '../lab/host-endpoint-cases.ts';
 import { here as node, KernelAgent } from '../lab/kernel-agent.ts';
 import { unlessLong } from '../lab/long.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { eventually } from '../lab/poll.ts';
 import type { Stream } from '../lab/packet-streams.ts';
-import { probePacket, ProbeReceiver, sendRaw } from '../lab/raw-packets.ts';
+import { probePacket, ProbeReceiver } from '../lab/raw-packets.ts';
 
 const namespace = enterNewNamespace();
 const libc = loadLibc();
@@ -38,21 +46,9 @@ after(() => {
   namespace[Symbol.dispose]();
 });
 
-const apiVersion = 'projectcalico.org/v3';
 const sh = (script: string) => execFileSync('sh', ['-ec', script], { encoding: 'utf8' });
 const netns = (name: string) => `${namespace.name}-${name}`;
 
-/**
- * The host with an uplink to `out`, a bridge with a container `lan` whose port 80 is published as Docker does it, and a
- * container `here` on a Calico network.
- */
-const addresses = {
-  host: parseAddress('203.0.113.2'),
-  out: parseAddress('203.0.113.1'),
-  lan: parseAddress('172.20.0.2'),
-  bridge: parseAddress('172.20.0.1'),
-  here: parseAddress('10.65.0.1'),
-} as const;
 const others = ['out', 'lan', 'here'] as const;
 type Place = 'host' | (typeof others)[number];
 
@@ -62,37 +58,6 @@ const placeOf = (address: IpAddress): Place => {
 };
 
 const deny: PolicyRule = { action: 'Deny', protocol: 'UDP', destination: { ports: [1000] } };
-
-/** A packet that the host itself may not send is an error for the sender, like one that is lost for others. */
-function send(packet: Buffer, to: IpAddress): void {
-  try {
-    sendRaw(libc, packet, to);
-  } catch (error) {
-    if (!String(error).endsWith('not sent: 1')) throw error;
-  }
-}
-
-/** nf_tables releases the sets of rules that were removed after a while. */
-function destroyIfUnused(destroy: () => void): void {
-  try {
-    destroy();
-  } catch (error) {
-    if (!isCalicoError(error, 'kernel/refused')) throw error;
-  }
-}
-
-const hep = (spec: HostEndpoint['spec'], labels = { role: 'host' }): HostEndpoint => ({
-  kind: 'HostEndpoint',
-  apiVersion,
-  metadata: { name: 'all', labels },
-  spec: { node, interfaceName: '*', ...spec },
-});
-const gnp = (name: string, spec: GlobalNetworkPolicy['spec']): GlobalNetworkPolicy => ({
-  kind: 'GlobalNetworkPolicy',
-  apiVersion,
-  metadata: { name },
-  spec: { selector: "role == 'host'", ...spec },
-});
 
 // Legacy and nft differ in the driver alone, which other suites test.
 for (const backend of unlessLong() === false ? (['nft', 'legacy'] as const) : (['nft'] as const)) {
@@ -183,23 +148,6 @@ function guards(backend: Backend): void {
     await lab.settled();
   }
 
-  /** A packet with ends and protocol: `tcp out -> host:22`. */
-  function packetOf(text: string) {
-    const [, protocol = '', from = '', to = '', port = ''] =
-      /^(tcp|udp) (\S+) -> (\S+):(\d+)$/.exec(text) ?? assert.fail(text);
-    const ends: Readonly<Record<string, IpAddress>> = {
-      ...addresses,
-      lo: parseAddress('127.0.0.1'),
-    };
-    return {
-      protocol: protocol === 'tcp' ? 6 : 17,
-      source: ends[from] ?? assert.fail(from),
-      destination: ends[to] ?? assert.fail(to),
-      sourcePort: 1000 + (last % 60_000),
-      destinationPort: Number(port),
-    };
-  }
-
   /** Checks which packets arrive: all of `passes`, none of `stops`. `at` is where one arrives that is translated. */
   async function check(
     passes: readonly string[],
@@ -208,10 +156,10 @@ function guards(backend: Backend): void {
   ): Promise<void> {
     flushFlows(conntrack, [4], () => true);
     const sendProbe = (text: string) => {
-      const packet = packetOf(text);
+      const packet = packetOf(text, 1000 + (last % 60_000));
       const id = ++last;
       inside(placeOf(packet.source), () =>
-        send(probePacket({ ...packet, id }), packet.destination),
+        send(libc, probePacket({ ...packet, id }), packet.destination),
       );
       const place = at[text] ?? placeOf(packet.destination);
       return { text, has: () => receivers.get(place)?.arrived().has(id) === true };
@@ -406,7 +354,7 @@ function guards(backend: Backend): void {
       });
     const answered = async (isExpected: boolean) => {
       const id = ++last;
-      send(answer(id), addresses.out);
+      send(libc, answer(id), addresses.out);
       const has = () => receivers.get('out')?.arrived().has(id) === true;
       if (isExpected) assert.ok(await eventually(has), 'the answer arrives');
       else {
@@ -450,6 +398,64 @@ function guards(backend: Backend): void {
     });
     return isThere;
   }
+
+  test('status counts what host endpoints drop, by rule and interface, in each table', async () => {
+    const dropped = (rule: string) => {
+      const found = lab
+        .status()
+        .drops.filter((one) => one.container === 'HostEndpoint all' && one.rule === rule);
+      return found.reduce((sum, { packets }) => sum + packets, 0);
+    };
+    const rises = async (
+      packets: readonly string[],
+      expected: Readonly<Record<string, number>>,
+    ) => {
+      const rules = Object.keys(expected);
+      const before = rules.map(dropped);
+      const times = 3;
+      for (let n = 0; n < times; n++) await check(['udp lo -> lo:1000'], packets);
+      const rise = rules.map((rule, index) => dropped(rule) - (before[index] ?? 0));
+      const sent = Object.values(expected).map((each) => each * times);
+      assert.deepEqual(rise, sent, rules.join(', '));
+    };
+    const guard = (spec: GlobalNetworkPolicy['spec']) => [
+      hep({}),
+      gnp('guard', { applyOnForward: true, types: ['Ingress'], ...spec }),
+    ];
+    await set(guard({ ingress: [{ action: 'Allow', protocol: 'TCP' }, deny] }));
+    await rises(
+      [
+        'udp out -> host:1000',
+        'udp out -> here:1000',
+        'udp lan -> bridge:1000',
+        'udp out -> host:1001',
+        'udp host -> out:1000',
+        'udp host -> out:1001',
+      ],
+      {
+        'inbound on uplink: GlobalNetworkPolicy guard, rule 2': 2,
+        'inbound on br-lan: GlobalNetworkPolicy guard, rule 2': 1,
+        'inbound on uplink: no matching rule': 1,
+        'outbound on uplink: no matching rule': 2,
+      },
+    );
+    await set(guard({ types: ['Egress'], egress: [deny, { action: 'Allow' }] }));
+    await rises(['udp here -> out:1000', 'udp host -> out:1000'], {
+      'outbound on uplink: GlobalNetworkPolicy guard, rule 1': 2,
+    });
+    for (const stage of [{ preDNAT: true }, { doNotTrack: true }]) {
+      await set(guard({ ...stage, ingress: [deny] }));
+      await rises(['udp out -> host:1000', 'udp lan -> out:1000'], {
+        'inbound on uplink: GlobalNetworkPolicy guard, rule 1': 1,
+        'inbound on br-lan: GlobalNetworkPolicy guard, rule 1': 1,
+      });
+    }
+    await set([]);
+    assert.deepEqual(
+      lab.status().drops.filter(({ container }) => container.startsWith('HostEndpoint')),
+      [],
+    );
+  });
 
   test('a policy that moves between the tables opens no gap', async () => {
     const open = hep({ profiles: ['projectcalico-default-allow'] });

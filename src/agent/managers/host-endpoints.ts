@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import type { EntryChange } from '../../cache/mirror.ts';
-import { hostCoverage, interfacesOf, type HostCoverage } from '../../profiles/host-coverage.ts';
+import {
+  hostCoverage,
+  interfacesOf,
+  isCoverable,
+  type HostCoverage,
+} from '../../profiles/host-coverage.ts';
 import type { HostEndpoint } from '../../model/kinds/host-endpoint.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import { anyInterface } from '../../ruleset/host-endpoint.ts';
@@ -85,6 +90,12 @@ export class HostEndpointsManager implements Manager<HostEndpointKind> {
     if (!this.#isDirty) return;
     this.#isDirty = false;
     this.#cover();
+  }
+
+  /** Returns the host endpoint that covers an interface. */
+  endpointOf(name: string): string | undefined {
+    if (!isCoverable(name)) return undefined;
+    return this.#coverage.byName.get(name) ?? this.#coverage.ofOthers;
   }
 
   checks(): readonly Check[] {

@@ -271,7 +271,7 @@ test('dropped packets are shown by container and rule; without a container only 
     };
     kernel.ipset.members = (name: string) =>
       (counts[name] ?? []).map(([member, packets]) => ({ member, packets, bytes: packets * 10n }));
-    const rest = 'other spoofed sources';
+    const rest = 'other addresses';
     const source = 'outbound: spoofed source';
     const drops = status().drops.map(
       ({ container, rule, packets, bytes }) => `${container}: ${rule}: ${packets} ${bytes}`,

@@ -215,7 +215,7 @@ function describeEndpoint(
 
 const nobody = '-';
 
-/** Returns the dropped packets by container and rule, from the kernel's counters. */
+/** Returns the dropped packets by container or host endpoint, and rule, from the kernel's counters. */
 function drops(sources: StatusSources): StatusReport['drops'] {
   const containers = new Map<string, string>();
   for (const id of sources.local.all()) {
@@ -225,10 +225,13 @@ function drops(sources: StatusSources): StatusReport['drops'] {
     }
   }
   const sums = new Map<string, StatusReport['drops'][number]>();
-  for (const { by, interface: name, packets, bytes } of sources.agent.managers.counters.counts()) {
-    const container = containers.get(name ?? '') ?? (isOfEndpoint(by) ? undefined : nobody);
+  const { counters, hostEndpoints } = sources.agent.managers;
+  for (const { by, interface: name = '', packets, bytes } of counters.counts()) {
+    const container = isOfHost(by)
+      ? hostEndpointTitle(hostEndpoints.endpointOf(name))
+      : (containers.get(name) ?? (isOfEndpoint(by) ? undefined : nobody));
     if (container === undefined || packets === 0n) continue;
-    const rule = ruleText(by);
+    const rule = isOfHost(by) ? onInterface(ruleText(by), name) : ruleText(by);
     const key = `${container}\n${rule}`;
     const sum = sums.get(key) ?? { container, rule, packets: 0, bytes: 0 };
     sums.set(key, {
@@ -253,6 +256,21 @@ function undelivered({ mirror, agent }: StatusSources): StatusReport['drops'] {
 /** Reports whether only packets of endpoints are dropped so; those of removed endpoints are not shown. */
 function isOfEndpoint(by: DroppedBy): boolean {
   return by.kind === 'rule' || (by.kind === 'reason' && by.reason.at === 'stack');
+}
+
+/** Reports whether packets of host endpoints are dropped so. */
+function isOfHost(by: DroppedBy): boolean {
+  if (by.kind === 'rule') return by.rule.policy.stage !== undefined;
+  return by.kind === 'reason' && by.reason.at === 'host';
+}
+
+function hostEndpointTitle(name: string | undefined): string | undefined {
+  return name === undefined ? undefined : `HostEndpoint ${name}`;
+}
+
+/** `inbound on eth0: no matching rule`. */
+function onInterface(rule: string, name: string): string {
+  return rule.replace(':', ` on ${name}:`);
 }
 
 function ruleText(by: DroppedBy): string {

@@ -8,18 +8,27 @@ import { crowdedSet, dropChain, reasonSet, restSet } from './names.ts';
 /** Addresses that a set holds when the sender chooses them. */
 const maxSpoofedAddresses = 4096;
 
-/** Returns a set whose members rules add, to count the packets that they drop. */
-export function filledSet(name: string, family: IpFamily): IpsetSpec {
-  return { name, family, type: 'net,interface', countsPackets: true, isFilledByRules: true };
+/**
+ * Returns a set whose members rules add, to count the packets that they drop. `isChosen`: whether senders choose the
+ * addresses.
+ */
+export function filledSet(name: string, family: IpFamily, isChosen = false): IpsetSpec {
+  return {
+    name,
+    family,
+    type: 'net,interface',
+    countsPackets: true,
+    isFilledByRules: true,
+    ...(isChosen ? { maxElements: maxSpoofedAddresses } : {}),
+  };
 }
 
 /** Returns all sets that count drops by reason. */
 export function countingSets(family: IpFamily): readonly IpsetSpec[] {
   return [
-    ...Object.values(dropReasons).map((reason) => ({
-      ...filledSet(reasonSet(family, reason), family),
-      ...(reason.isChosen ? { maxElements: maxSpoofedAddresses } : {}),
-    })),
+    ...Object.values(dropReasons).map((reason) =>
+      filledSet(reasonSet(family, reason), family, reason.isChosen),
+    ),
     { name: restSet(family), family, type: 'net', countsPackets: true },
     { name: crowdedSet(family), family, type: 'net', countsPackets: false },
   ];
@@ -46,12 +55,11 @@ export function dropChains(
     .map((reason) => ({
       name: dropChain(reason),
       ifRefused: dropsIfRefused(`counter of drops, ${reason.text}`),
-      rules: countAndDrop(
-        reason.direction,
+      rules: countAndDrop([], {
+        direction: reason.direction,
         family,
-        reasonSet(family, reason),
-        [],
-        reason.isDenial ? denyAction : 'drop',
-      ),
+        set: reasonSet(family, reason),
+        action: reason.isDenial ? denyAction : 'drop',
+      }),
     }));
 }

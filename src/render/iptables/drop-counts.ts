@@ -192,4 +192,4 @@ function byAddress(members: readonly Counter[]): ReadonlyMap<string, readonly Co
   return Map.groupBy(members, ({ member }) => member.split(',')[0] ?? '');
 }
 
-const restText = 'other spoofed sources';
+const restText = 'other addresses';

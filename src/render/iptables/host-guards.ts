@@ -31,7 +31,7 @@ export function tableOfStage(stage: HostStage | undefined): TableName {
 export function guardOptions(options: RenderOptions, table: TableName): RenderOptions {
   return {
     ...options,
-    isUncounted: true,
+    isOfHost: true,
     ...(table === 'filter' ? {} : { denyAction: 'drop' }),
   };
 }

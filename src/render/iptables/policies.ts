@@ -79,7 +79,8 @@ export class IptablesPolicies implements PolicyOutput {
       stage === undefined ? options : guardOptions(options, table),
     );
     this.#counters.set(key, counters);
-    for (const { set } of counters) this.#output.addSet(filledSet(set, family));
+    const isOfHost = stage !== undefined;
+    for (const { set } of counters) this.#output.addSet(filledSet(set, family, isOfHost));
     this.#emit(family, chains, table);
     if (stage !== undefined) {
       this.#guardPolicies.set(

@@ -30,6 +30,7 @@ export interface RenderedPolicy {
 /** Renders the two chains of a policy, inbound and outbound. */
 export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPolicy {
   const { family } = options;
+  const { stage } = policy.id;
   const counters = new Map<string, RuleCounter>();
   const chains = directions.map((direction): Chain => {
     const chain = policyChain(direction, policy.id);
@@ -37,7 +38,9 @@ export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPo
       return { name: chain, rules: denyRules(direction, policy.problem, options) };
     }
     const rules = policy[direction].flatMap((rule) => {
-      const rendered = renderPolicyRule(rule, options, chain);
+      // The tables of the stages have chains of the same name.
+      const place = stage === undefined ? chain : `${chain} ${stage}`;
+      const rendered = renderPolicyRule(rule, options, place);
       const set = rendered.dropsSet;
       // Rules with the same content share a counter, which has the name of the first.
       if (set !== undefined && !counters.has(set)) {
@@ -59,19 +62,11 @@ export function policyChainNames(policy: PolicyId): readonly string[] {
 function denyRules(
   direction: Direction,
   problem: string,
-  { family, denyAction, isUncounted }: RenderOptions,
+  { family, denyAction, isOfHost }: RenderOptions,
 ): readonly Rule[] {
-  if (isUncounted === true) {
-    return [{ matches: [], action: { kind: denyAction }, comment: problem }];
-  }
-  const reason = noMatch(direction);
-  const [first, ...rest] = countAndDrop(
-    direction,
-    family,
-    reasonSet(family, reason),
-    [],
-    denyAction,
-  );
+  const set = reasonSet(family, noMatch(direction, isOfHost));
+  const counted = { direction, family, set, action: denyAction, isOfHost };
+  const [first, ...rest] = countAndDrop([], counted);
   return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
 }
 

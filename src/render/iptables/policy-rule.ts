@@ -181,7 +181,7 @@ function blockRules(
 function verdictRules(
   rule: PacketRule,
   matches: readonly Match[],
-  { family, chain, denyAction, isUncounted }: RenderOptions & { readonly chain: string },
+  { family, chain, denyAction, isOfHost }: RenderOptions & { readonly chain: string },
 ): RenderedPolicyRule {
   const comment = commentOf(rule.name);
   switch (rule.action) {
@@ -213,16 +213,16 @@ function verdictRules(
     default: {
       const dropsSet = ruleDropsSet(family, chain, rule.content);
       const denied: Match = { kind: 'markSet', bits: markBits.drop };
-      if (isUncounted === true) {
-        return {
-          rules: [{ matches, action: { kind: denyAction }, comment }],
-          dropsSet: undefined,
-        };
-      }
       return {
         rules: [
           { matches, action: { kind: 'setMark', bits: markBits.drop }, comment },
-          ...countAndDrop(rule.name.direction, family, dropsSet, [denied], denyAction),
+          ...countAndDrop([denied], {
+            direction: rule.name.direction,
+            family,
+            set: dropsSet,
+            action: denyAction,
+            isOfHost,
+          }),
         ],
         dropsSet,
       };

@@ -20,7 +20,10 @@ const matches: Kinds<Match> = {
   destinationPortSet: ({ set, negated }) => setMatch(set, 'dst,dst', negated),
   sourceAndInInterfaceSet: ({ set, negated, uncounted }) =>
     setMatch(set, 'src,src', negated) + (uncounted === true ? ' ! --update-counters' : ''),
-  sourceAndOutInterfaceSet: ({ set }) => setMatch(set, 'src,dst', false),
+  sourceAndOutInterfaceSet: ({ set, uncounted }) =>
+    setMatch(set, 'src,dst', false) + (uncounted === true ? ' ! --update-counters' : ''),
+  destinationAndInInterfaceSet: ({ set, uncounted }) =>
+    setMatch(set, 'dst,src', false) + (uncounted === true ? ' ! --update-counters' : ''),
   destinationAndOutInterfaceSet: ({ set, negated, uncounted }) =>
     setMatch(set, 'dst,dst', negated) + (uncounted === true ? ' ! --update-counters' : ''),
   sourcePorts: ({ ports, negated }) =>
@@ -43,6 +46,8 @@ const matches: Kinds<Match> = {
   destinationIsLocal: ({ negated }) => `-m addrtype ${not(negated)}--dst-type LOCAL`,
 };
 
+const interfaceSides = { in: 'src', out: 'dst' } as const;
+
 const actions: Kinds<Action> = {
   accept: () => '--jump ACCEPT',
   drop: () => '--jump DROP',
@@ -59,8 +64,9 @@ const actions: Kinds<Action> = {
     `--jump DNAT --to-destination ${familyOf(address) === 4 ? address : `[${address}]`}:${port}`,
   masquerade: () => '--jump MASQUERADE --random-fully',
   notrack: () => '--jump NOTRACK',
-  countSource: ({ set }) => `--jump SET --add-set ${set} src,src`,
-  countDestination: ({ set }) => `--jump SET --add-set ${set} dst,dst`,
+  countSource: ({ set, interface: of }) => `--jump SET --add-set ${set} src,${interfaceSides[of]}`,
+  countDestination: ({ set, interface: of }) =>
+    `--jump SET --add-set ${set} dst,${interfaceSides[of]}`,
 };
 
 /**

@@ -54,9 +54,20 @@ export type Match =
       readonly uncounted?: boolean;
     }
   /**
-   * Source address and outgoing interface together are a member: the packet returns to the interface of its source.
+   * Source address and outgoing interface together are a member: the packet returns to the interface of its source, or
+   * leaves from the host's end.
    */
-  | { readonly kind: 'sourceAndOutInterfaceSet'; readonly set: string }
+  | {
+      readonly kind: 'sourceAndOutInterfaceSet';
+      readonly set: string;
+      readonly uncounted?: boolean;
+    }
+  /** Destination address and incoming interface together are a member: the packet arrives for the host's end. */
+  | {
+      readonly kind: 'destinationAndInInterfaceSet';
+      readonly set: string;
+      readonly uncounted?: boolean;
+    }
   /** Destination address and outgoing interface together are a member. */
   | {
       readonly kind: 'destinationAndOutInterfaceSet';
@@ -118,10 +129,9 @@ export type Action =
   | { readonly kind: 'destinationNat'; readonly address: IpAddress; readonly port: number }
   | { readonly kind: 'masquerade' }
   | { readonly kind: 'notrack' }
-  /** Adds (source address, incoming interface) to the set, so that its counters count the packet. */
-  | { readonly kind: 'countSource'; readonly set: string }
-  /** Adds (destination address, outgoing interface) to the set. */
-  | { readonly kind: 'countDestination'; readonly set: string };
+  /** Adds the address with the incoming or outgoing interface to the set, so that its counters count the packet. */
+  | { readonly kind: 'countSource'; readonly set: string; readonly interface: 'in' | 'out' }
+  | { readonly kind: 'countDestination'; readonly set: string; readonly interface: 'in' | 'out' };
 
 export interface Rule {
   readonly matches: readonly Match[];
@@ -134,8 +144,8 @@ export interface Rule {
 export interface RenderOptions {
   readonly family: IpFamily;
   readonly denyAction: DenyAction;
-  /** Whether denied packets are those of no container, which are not counted. */
-  readonly isUncounted?: boolean;
+  /** Whether denied packets are those of host endpoints. */
+  readonly isOfHost?: boolean;
 }
 
 /** A chain of ours. */

@@ -150,12 +150,14 @@ function renderStatement(
     case 'drop': {
       const { reason } = statement;
       if (reason === undefined) return [act({ kind: 'drop' })];
-      if (reason.at !== 'stack') return [act({ kind: 'goto', chain: dropChain(reason) })];
+      const { at, direction } = reason;
+      if (at !== 'stack' && at !== 'host') {
+        return [act({ kind: 'goto', chain: dropChain(reason) })];
+      }
       const set = reasonSet(family, reason);
-      return countAndDrop(reason.direction, family, set, matches, denyAction);
+      const isOfHost = at === 'host';
+      return countAndDrop(matches, { direction, family, set, action: denyAction, isOfHost });
     }
-    case 'deny':
-      return [act({ kind: denyAction })];
     case 'block': {
       const { block } = statement;
       // From a container to its host there are no rules after those of the block.
@@ -166,7 +168,7 @@ function renderStatement(
       return renderTier(statement.tier, statement.direction, {
         family,
         denyAction,
-        isUncounted: statement.isUncounted === true,
+        isOfHost: statement.isOfHost === true,
       });
     case 'allow':
       return [act({ kind: 'setMark', bits: markBits.accept }), returnIfAllowed];
@@ -199,7 +201,7 @@ function renderStatement(
 function renderTier(
   tier: StackTier,
   direction: Direction,
-  { family, denyAction, isUncounted }: RenderOptions,
+  { family, denyAction, isOfHost }: RenderOptions,
 ): readonly Rule[] {
   if (tier.passLeaves === 'policy') {
     return tier[direction].flatMap((policy) => [
@@ -211,15 +213,13 @@ function renderTier(
   const [drop, ...counted] =
     tier.defaultAction === 'Pass'
       ? []
-      : isUncounted === true
-        ? [{ matches: notPassed, action: { kind: denyAction } } as const]
-        : countAndDrop(
-            direction,
-            family,
-            reasonSet(family, noMatch(direction)),
-            notPassed,
-            denyAction,
-          );
+      : countAndDrop(notPassed, {
+          direction,
+          family,
+          set: reasonSet(family, noMatch(direction, isOfHost)),
+          action: denyAction,
+          isOfHost,
+        });
   return [
     {
       matches: [],
