@@ -1,6 +1,7 @@
 import type { Check, StatusReport } from '../telemetry/status-report.ts';
 import { isHealthy } from '../telemetry/status-report.ts';
 import { printable } from '../errors/printable.ts';
+import { defaultNamespace } from '../model/namespaces.ts';
 import { formatCount, formatTable } from './table.ts';
 
 /** Formats the output of `status`; empty lists are omitted. */
@@ -20,18 +21,7 @@ export function formatStatus(report: StatusReport): string {
         String(network.endpoints),
       ]),
     ),
-    section(
-      'Endpoints',
-      ['container', 'network', 'address', 'profiles', 'interface', 'state'],
-      report.endpoints.map((endpoint) => [
-        endpoint.container,
-        endpoint.network,
-        endpoint.addresses.join(' '),
-        endpoint.profiles.join(','),
-        endpoint.interface,
-        endpoint.state,
-      ]),
-    ),
+    endpoints(report),
     section(
       'IP pools',
       ['name', 'cidr', 'free', 'total'],
@@ -56,6 +46,27 @@ export function formatStatus(report: StatusReport): string {
   ]
     .filter((part) => part !== '')
     .join('\n');
+}
+
+/** Namespaces are shown if an endpoint is in another than that of networks that name none. */
+function endpoints({ endpoints: all }: StatusReport): string {
+  const hasNamespaces = all.some(
+    ({ namespace }) => namespace !== '' && namespace !== defaultNamespace,
+  );
+  const ifAny = (cell: string) => (hasNamespaces ? [cell] : []);
+  return section(
+    'Endpoints',
+    [...ifAny('namespace'), 'container', 'network', 'address', 'profiles', 'interface', 'state'],
+    all.map((endpoint) => [
+      ...ifAny(endpoint.namespace),
+      endpoint.container,
+      endpoint.network,
+      endpoint.addresses.join(' '),
+      endpoint.profiles.join(','),
+      endpoint.interface,
+      endpoint.state,
+    ]),
+  );
 }
 
 function checkLine({ name, ok, detail, remedy }: Check): string {

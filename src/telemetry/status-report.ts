@@ -35,6 +35,7 @@ export const statusReport = z.object({
     z.object({
       container: z.string(),
       network: z.string(),
+      namespace: z.string().default(''),
       addresses: z.array(z.string()),
       profiles: z.array(z.string()),
       interface: z.string(),

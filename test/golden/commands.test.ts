@@ -439,6 +439,7 @@ const healthy: StatusReport = {
     {
       container: 'app',
       network: 'web',
+      namespace: 'libnetwork',
       addresses: ['10.65.56.192/32'],
       profiles: ['web'],
       interface: 'cali02e868be399',
@@ -447,6 +448,7 @@ const healthy: StatusReport = {
     {
       container: 'cache',
       network: 'web',
+      namespace: 'libnetwork',
       addresses: ['10.65.56.193/32', 'fd1c:d0f0:8f0f::1/128'],
       profiles: ['db', 'web'],
       interface: 'cali12e868be399',
@@ -479,6 +481,18 @@ test('status of a healthy host', () => {
   golden('status-healthy', formatStatus(healthy));
 });
 
+test('status of a host with containers in several namespaces', () => {
+  const [first, second] = healthy.endpoints;
+  if (first === undefined || second === undefined) throw new Error();
+  const inShop = {
+    ...second,
+    namespace: 'shop',
+    network: 'front',
+    profiles: ['front', 'kns.shop'],
+  };
+  golden('status-namespaces', formatStatus({ ...healthy, endpoints: [first, inShop] }));
+});
+
 test('status of a host with a container in quarantine, a missing Profile, and no datastore', () => {
   const [sockets, , kernel, firewall] = healthy.checks;
   if (sockets === undefined || kernel === undefined || firewall === undefined) throw new Error();
@@ -509,6 +523,7 @@ test('status of a host with a container in quarantine, a missing Profile, and no
         {
           container: 'endpoint 22e868be3991',
           network: '',
+          namespace: 'libnetwork',
           addresses: ['10.65.56.195/32'],
           profiles: [],
           interface: 'cali22e868be399',

@@ -172,6 +172,10 @@ function networkSetSuite(kind: LabKind): void {
       await isClosed('inside', 'prod-db');
 
       const listed = await lab.calico(...words`get workloadendpoint -n shop -o wide`);
+      assert.match(
+        await lab.calico('status'),
+        /^NAMESPACE +CONTAINER .*(\n(libnetwork|prod|shop) .*)*\nshop +shop-db /m,
+      );
       assert.match(listed, /^NAMESPACE .*(\nshop .* shop-(db|app) .* net-shop,kns\.shop){2}$/);
       const { status, stderr } = await lab.calicoResult('delete', 'profile', 'kns.shop');
       assert.equal(status, 1);

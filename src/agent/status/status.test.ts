@@ -200,6 +200,7 @@ test("status shows this host's networks and endpoints, and the state of each end
     );
     assert.deepEqual(endpoints[0]?.addresses, ['10.65.0.1/32']);
     assert.deepEqual(endpoints[0]?.profiles, ['web']);
+    assert.equal(endpoints[0]?.namespace, 'libnetwork');
     assert.deepEqual(pools, [{ name: 'pool', cidr: '10.65.0.0/24', free: '256', total: '256' }]);
     assert.deepEqual(
       [base.version, base.node, base.startedAt, base.lastError],

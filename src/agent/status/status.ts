@@ -206,6 +206,7 @@ function describeEndpoint(
   return {
     container: endpointTitle(endpoint),
     network: network?.value.name ?? '',
+    namespace: endpoint.metadata.namespace ?? '',
     addresses: [...(endpoint.spec.ipNetworks ?? [])],
     profiles: (endpoint.spec.profiles ?? []).map(dockerNameOf),
     interface: endpoint.spec.interfaceName,
