@@ -26,5 +26,7 @@ export interface ManagerDeps {
   readonly programmed: () => Promise<void>;
   /** Where the rules of host endpoints are kept for the next boot; absent in tests. */
   readonly hostRulesFile?: string | undefined;
+  /** Where the addresses of domain names are kept for the next start; absent in tests. */
+  readonly domainAddressesFile?: string | undefined;
   readonly log: Logger;
 }

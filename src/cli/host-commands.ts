@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import type { Command } from 'commander';
 import { cleanThisHost } from '../agent/reclaim/clean.ts';
+import { domainAddressesFile } from '../agent/saved-domain-addresses.ts';
 import { datastoreAccess } from '../cluster/datastore-access.ts';
 import { Bird, birdFolder } from '../bird/bird.ts';
 import { emptyConfigText } from '../bird/config-text.ts';
@@ -72,7 +73,9 @@ async function clean(context: CliContext, keep: readonly string[]): Promise<void
   const bird = new Bird(birdFolder(controlSocket), new ToolRunner());
   await bird.stop(emptyConfigText(bird.logFile), AbortSignal.timeout(cleanMs));
   rmSync(birdFolder(controlSocket), { recursive: true, force: true });
-  rmSync(hostRulesFile(context.settings()), { force: true });
+  for (const file of [hostRulesFile, domainAddressesFile]) {
+    rmSync(file(context.settings()), { force: true });
+  }
   const forwarding = new Ipv6Forwarding(controlSocket);
   await cleanThisHost(forwarding, new Set(keep), AbortSignal.timeout(cleanMs));
 }

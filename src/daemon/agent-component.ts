@@ -1,4 +1,5 @@
 import { Agent } from '../agent/agent.ts';
+import { domainAddressesFile } from '../agent/saved-domain-addresses.ts';
 import { trustedResolver } from '../agent/trusted-resolver.ts';
 import { openDrivers } from '../agent/kernel.ts';
 import { logUnenforced } from '../agent/status/unenforced.ts';
@@ -52,6 +53,7 @@ export function createAgentComponent(
     resolveTrusted: trustedResolver(settings.dnsTrustedServers),
     endsForbiddenFlows: settings.removedRuleFlows === 'end',
     hostRulesFile: hostRulesFile(settings),
+    domainAddressesFile: domainAddressesFile(settings),
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
   const onAddresses = new Set<() => void>();

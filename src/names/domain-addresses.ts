@@ -7,12 +7,22 @@ export interface AddressRecord {
   readonly ttl: number;
 }
 
+/** A name with its addresses, each valid until a time in milliseconds. */
+export interface ResolvedName {
+  readonly name: string;
+  readonly addresses: readonly { readonly address: IpAddress; readonly until: number }[];
+}
+
 /** Names whose addresses are kept; a wildcard must not let containers fill the memory with names. */
 const maxNames = 4096;
 /** Addresses stay members for at least this long, in seconds, because programs keep them longer than they may. */
 const leastSeconds = 60;
 /** For the time between the answer and the connection, in seconds. */
 const graceSeconds = 30;
+/** The longest TTL that counts: what clients may cache, in seconds. */
+export const maxTtl = 3600;
+/** The longest time for which an address is kept, in seconds. */
+export const longestSeconds: number = maxTtl + graceSeconds;
 
 /**
  * Addresses of the domain names of network sets, as they were resolved. A set has those of all names that match one of
@@ -56,15 +66,31 @@ export class DomainAddresses {
 
   /** Adds addresses of a name; returns the sets that have new ones. Time in milliseconds. */
   add(name: string, records: readonly AddressRecord[], now: number): readonly string[] {
+    const addresses = records.map(({ address, ttl }) => {
+      const seconds = Math.max(Math.min(ttl, maxTtl), leastSeconds) + graceSeconds;
+      return { address, until: now + seconds * 1000 };
+    });
+    return this.restore({ name, addresses });
+  }
+
+  /** Adds addresses with the time of their expiry; returns the sets that have new ones. */
+  restore({ name, addresses: added }: ResolvedName): readonly string[] {
     const key = name.toLowerCase();
     const addresses = this.#names.get(key) ?? new Map<IpAddress, number>();
-    if (records.length > 0) this.#names.set(key, addresses);
+    if (added.length > 0) this.#names.set(key, addresses);
     const before = addresses.size;
-    for (const { address, ttl } of records) {
-      const expiry = now + (Math.max(ttl, leastSeconds) + graceSeconds) * 1000;
-      addresses.set(address, Math.max(expiry, addresses.get(address) ?? 0));
+    for (const { address, until } of added) {
+      addresses.set(address, Math.max(until, addresses.get(address) ?? 0));
     }
     return addresses.size > before ? this.setsOf(key) : [];
+  }
+
+  /** Returns all names with their addresses. */
+  names(): readonly ResolvedName[] {
+    return Array.from(this.#names, ([name, addresses]) => ({
+      name,
+      addresses: Array.from(addresses, ([address, until]) => ({ address, until })),
+    }));
   }
 
   /** Removes what has expired; returns the sets that have changed. */

@@ -35,7 +35,15 @@ const published = target('tcp', 'web published', uplinkAddresses.host, published
 /** Names of one network set, with addresses by the name server that the daemon trusts. */
 const names = ['a.api.test', 'b.api.test', 'c.api.test', 'd.api.test', 'e.api.test'] as const;
 const addressOf = (name: string) => `198.51.100.${name.charCodeAt(0)}`;
-const trustedNames = Object.fromEntries(names.map((name) => [name, addressOf(name)]));
+/** A name with an IPv6 address, and one of another network set. */
+const sixName = { name: 'six.api.test', address: '2001:db8:200::6' } as const;
+const shortName = { name: 'short.test', address: '198.51.100.200' } as const;
+const trustedNames = Object.fromEntries([
+  ...names.map((name) => [name, addressOf(name)] as const),
+  ...[sixName, shortName].map(({ name, address }) => [name, address] as const),
+]);
+/** How long an address with a short TTL is kept: a minute, and half a minute for the connection. */
+const keptMs = 90_000;
 /** What the name server of the containers says. */
 const wrongAddress = '198.51.100.66';
 
@@ -66,6 +74,8 @@ describe('calico-cnm policy template', { timeout: 600_000 }, () => {
     host.spawn(words`ip netns exec router ${talk} listen tcp ${metadataAddress} 53`);
     const router = ['nsenter', `--net=${host.path('/run/netns/router')}`];
     await host.run(words`ip -n router address add 198.51.100.0/24 dev lo`);
+    await host.run(words`ip -n router -6 route add local 2001:db8:200::/64 dev lo`);
+    await host.run(words`ip -n router -6 route add fd00::/8 via ${uplinkAddresses.hostV6}`);
     nameServers.push(
       await startNameServer(router, uplinkAddresses.far, trustedNames),
       await startNameServer(router, lanAddress, {
@@ -75,7 +85,7 @@ describe('calico-cnm policy template', { timeout: 600_000 }, () => {
     );
     // Docker forwards the queries of containers to this one.
     await host.run(['sh', '-c', `echo nameserver ${lanAddress} >/etc/resolv.conf`]);
-    await lab.network('net');
+    await lab.network('net', '--ipv6');
     const started = [...containers].map(async ([name, [project, service]]) => {
       const port = name === 'web' ? ['-p', `${publishedPort}:80`] : [];
       const labels = words`--label com.docker.compose.project=${project} --label com.docker.compose.service=${service}`;
@@ -113,6 +123,35 @@ describe('calico-cnm policy template', { timeout: 600_000 }, () => {
   const local = (...names: readonly string[]) =>
     names.flatMap((name) => [`${name}:80`, `${name}:8080`]);
   const all = [...local('app', 'db', 'web', 'other'), ...beyond.map(({ name }) => name)];
+
+  /** Applies a network set with domain names, and allows one container nothing but name servers and the set. */
+  const allowOnly = async (name: string, spec: object) => {
+    const apiVersion = 'projectcalico.org/v3';
+    const metadata = { name, labels: { set: name } };
+    const set = JSON.stringify({ apiVersion, kind: 'GlobalNetworkSet', metadata, spec });
+    await lab.host.run(words`calico-cnm apply -f -`, { input: set, env: lab.environment });
+    await apply('dns-only', 'selector=service=app');
+    await lab.calico(
+      ...words`policy allow --from service=app --to ${`set=${name}`} --direction outbound`,
+    );
+    await onlyDenied({ app: all.filter((one) => !one.endsWith(' dns')) });
+  };
+  const removeOnly = (name: string) =>
+    remove('dns-only', `allow-service-app-to-set-${name}-outbound`);
+  const startAppDns = () => startDnsClient(sandboxes.get('app') ?? assert.fail('app runs'));
+  const reaches = (address: string) => table.reaches('app', target('tcp', address, address, 80));
+  let shortAt = 0;
+
+  test('a short TTL: the address is allowed for the first packet', async () => {
+    const { name, address } = shortName;
+    await allowOnly('short', { allowedEgressDomains: [name] });
+    await using dns = startAppDns();
+    assert.equal(await reaches(address), false);
+    assert.deepEqual((await dns.ask(name, 'A', 'udp')).data, [address]);
+    assert.ok(await reaches(address));
+    shortAt = performance.now();
+    await removeOnly('short');
+  });
 
   test('default-deny: only what another policy allows', async () => {
     await onlyDenied({});
@@ -182,21 +221,10 @@ describe('calico-cnm policy template', { timeout: 600_000 }, () => {
   });
 
   test('a network set has the addresses of its domain names, once a container has resolved them', async () => {
-    const set = {
-      apiVersion: 'projectcalico.org/v3',
-      kind: 'GlobalNetworkSet',
-      metadata: { name: 'api', labels: { set: 'api' } },
-      spec: { allowedEgressDomains: ['*.api.test'] },
-    };
-    const env = lab.environment;
-    await lab.host.run(words`calico-cnm apply -f -`, { input: JSON.stringify(set), env });
-    await apply('dns-only', 'selector=service=app');
-    await lab.calico(...words`policy allow --from service=app --to set=api --direction outbound`);
-    await onlyDenied({ app: all.filter((name) => !name.endsWith(' dns')) });
-    const path = sandboxes.get('app') ?? assert.fail('app runs');
-    await using dns = startDnsClient(path);
-    const ask = async (name: string) => (await dns.ask(name, 'A', 'udp')).data;
-    const reaches = (address: string) => table.reaches('app', target('tcp', address, address, 80));
+    const ownAddress = '198.51.100.77';
+    await allowOnly('api', { nets: [ownAddress], allowedEgressDomains: ['*.api.test'] });
+    await using dns = startAppDns();
+    const ask = async (name: string, type = 'A') => (await dns.ask(name, type, 'udp')).data;
     for (const name of names) assert.equal(await reaches(addressOf(name)), false, name);
     for (const name of names) {
       assert.deepEqual(await ask(name), [addressOf(name)], 'by the trusted server');
@@ -204,15 +232,60 @@ describe('calico-cnm policy template', { timeout: 600_000 }, () => {
     }
     assert.deepEqual(await ask('other.test'), [wrongAddress], 'by the server of the container');
     assert.equal(await reaches(wrongAddress), false, 'which allows nothing');
+    assert.deepEqual(await ask(sixName.name), [], 'it has no IPv4 address');
+    assert.equal(await reaches(sixName.address), false);
+    assert.deepEqual(await ask(sixName.name, 'AAAA'), [sixName.address]);
+    assert.ok(await reaches(sixName.address), 'IPv6: the first packet');
     const check = (await lab.status()).checks.find(({ name }) => name.startsWith('domain names'));
     assert.equal(check?.ok, true);
     assert.match(
       check.detail,
-      /^1 set, 5 names resolved, 5 addresses; addresses from other name servers/,
+      /^2 sets, [67] names resolved, [67] addresses; addresses from other name servers/,
     );
+
+    // Names have no effect in other rules than outbound Allow ones; networks of the set have.
+    const [first] = names;
+    assert.ok(await reaches(ownAddress));
+    const deny = words`policy deny --from service=app --to set=api --direction outbound`;
+    assert.match(
+      await lab.calico(...deny),
+      /GlobalNetworkSet api have no effect in outbound rule 1/,
+    );
+    assert.ok(await lab.eventually(async () => !(await reaches(ownAddress))));
+    await ask(first);
+    assert.ok(await reaches(addressOf(first)));
+    await remove('deny.service-app-to-set-api-outbound');
+
+    // A container may remember addresses while the daemon restarts.
+    await Promise.all([ask(first), lab.eventually(() => reaches(ownAddress))]);
+    await ask(sixName.name, 'AAAA');
+    await lab.host.stopCalico();
+    await lab.host.startCalico(lab.environment);
+    const isInSync = async () =>
+      (await lab.status()).checks.find(({ name }) => name === 'dataplane')?.ok === true;
+    assert.ok(await lab.eventually(isInSync));
+    for (const address of [addressOf(first), sixName.address]) {
+      assert.ok(await reaches(address), `${address} after a restart`);
+    }
+
     await lab.calico('delete', 'globalnetworkset', 'api');
-    assert.ok(await lab.eventually(async () => !(await reaches(addressOf(names[0])))));
-    await remove('dns-only', 'allow-service-app-to-set-api-outbound');
+    assert.ok(await lab.eventually(async () => !(await reaches(addressOf(first)))));
+    await removeOnly('api');
+  });
+
+  test('the address of a short TTL is denied when it has expired, until a container resolves the name again', async () => {
+    const { name, address } = shortName;
+    await allowOnly('short', { allowedEgressDomains: [name] });
+    const isKept = await reaches(address);
+    const sinceMs = performance.now() - shortAt;
+    if (sinceMs < keptMs - 5000) assert.ok(isKept, `after ${sinceMs} ms`);
+    const patienceMs = Math.max(0, keptMs - sinceMs) + 60_000;
+    assert.ok(await lab.eventually(async () => !(await reaches(address)), patienceMs));
+    await using dns = startAppDns();
+    assert.deepEqual((await dns.ask(name, 'A', 'udp')).data, [address]);
+    assert.ok(await reaches(address));
+    await lab.calico('delete', 'globalnetworkset', 'short');
+    await removeOnly('short');
   });
 
   test('nothing is left of any template', async () => {

@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import packet from 'dns-packet';
 import { parseAddress } from '../../ip/address.ts';
 import type { EntryValue } from '../../model/kinds/index.ts';
@@ -31,10 +35,11 @@ class Lab {
   rounds: { end: () => void; fail: () => void }[] = [];
   readonly sets: DomainSets;
 
-  constructor() {
+  constructor(domainAddressesFile?: string) {
     this.sets = new DomainSets(
       {
         log: silent,
+        domainAddressesFile,
         resolvesNames: true,
         resolveTrusted: (name, type) => {
           this.resolved.push(`${name} ${type}`);
@@ -57,9 +62,14 @@ class Lab {
     );
   }
 
-  set(value: EntryValue<'GlobalNetworkSet'> | undefined): void {
-    const now = value && { id: 'api', value, modRevision: 1n };
-    this.sets.onChange({ kind: 'GlobalNetworkSet', id: 'api', before: undefined, now });
+  set(value: EntryValue<'GlobalNetworkSet'> | undefined, id = 'api'): void {
+    const now = value && { id, value, modRevision: 1n };
+    this.sets.onChange({ kind: 'GlobalNetworkSet', id, before: undefined, now });
+  }
+
+  /** The addresses of each set. */
+  addresses(): readonly (readonly string[])[] {
+    return Array.from(this.members.values(), ({ addresses }) => addresses);
   }
 
   ask(name: string, type: packet.RecordType = 'A'): Promise<Buffer | undefined> | undefined {
@@ -155,4 +165,86 @@ test('a name that does not exist is left to Docker and is no problem, unlike ser
   lab.isReachable = false;
   assert.equal(await lab.ask('api.example.com'), undefined);
   assert.ok(!isHealthy());
+});
+
+test('addresses are kept in a file, and are members again after a restart until they expire', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'domain-addresses.json');
+  t.mock.timers.enable({ apis: ['Date'] });
+  const resolve = async (lab: Lab, name: string, address: string, ttl: number) => {
+    lab.records = [{ address: parseAddress(address), ttl }];
+    const answer = lab.ask(name);
+    await new Promise((done) => setImmediate(done));
+    lab.rounds.at(-1)?.end();
+    assert.ok(await answer);
+  };
+  const open = () => {
+    const lab = new Lab(file);
+    lab.sets.start();
+    return lab;
+  };
+  const first = open();
+  first.set(setOf(['*.example.com']));
+  first.set(setOf(['*.example.org']), 'other');
+  await resolve(first, 'short.example.com', '198.51.100.7', 1);
+  await resolve(first, 'api.example.com', '2001:db8::7', 86_400);
+  await resolve(first, 'www.example.org', '198.51.100.8', 600);
+  first.sets.stop();
+
+  t.mock.timers.tick(89_000);
+  const second = open();
+  // The sets of the datastore are read one after the other.
+  second.set(setOf(['*.example.org']), 'other');
+  assert.deepEqual(second.addresses(), [['198.51.100.8']]);
+  second.set(setOf(['*.example.com']));
+  assert.deepEqual(second.addresses(), [['198.51.100.8'], ['198.51.100.7', '2001:db8::7']]);
+  t.mock.timers.tick(1000);
+  assert.ok(second.sets.poll(), 'the address of the shortest TTL has expired');
+  assert.deepEqual(second.addresses(), [['198.51.100.8'], ['2001:db8::7']]);
+  // It was killed before its datastore responded: what no set has claimed is still in the file.
+  const third = open();
+  third.set(setOf(['*.example.org']), 'other');
+  await resolve(third, 'new.example.org', '198.51.100.9', 600);
+  t.mock.timers.tick(1000);
+  third.sets.poll();
+  const saved = () => readFileSync(file, 'utf8');
+  for (let tries = 0; !saved().includes('198.51.100.9'); tries++) {
+    assert.ok(tries < 3000);
+    await pause(1);
+  }
+  t.mock.timers.tick(600_000);
+  const fourth = open();
+  fourth.set(setOf(['*.example.com', '*.example.org']));
+  assert.deepEqual(fourth.addresses(), [['198.51.100.9', '2001:db8::7']]);
+  t.mock.timers.tick(3_630_000);
+  const last = open();
+  last.set(setOf(['*.example.com', '*.example.org']));
+  assert.deepEqual(last.addresses(), [[]]);
+  fourth.sets.poll();
+  fourth.sets.stop();
+  assert.ok(!existsSync(file), 'nothing is valid any more');
+});
+
+test('a damaged file, and times of a clock that was set back, keep nothing for longer than a TTL may', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'domain-addresses.json');
+  t.mock.timers.enable({ apis: ['Date'] });
+  const addresses = [{ address: '198.51.100.7', until: 1e15 }];
+  const names = [{ name: 'api.example.com', addresses }];
+  for (const [content, kept] of [
+    ['{"format": 1, "names": [{"na', []],
+    [JSON.stringify({ format: 2, names }), []],
+    [JSON.stringify({ format: 1, names }), ['198.51.100.7']],
+  ] as const) {
+    writeFileSync(file, content);
+    const lab = new Lab(file);
+    lab.sets.start();
+    lab.set(setOf(['api.example.com']));
+    assert.deepEqual(lab.addresses(), [kept]);
+    t.mock.timers.tick(3_630_000);
+    lab.sets.poll();
+    assert.deepEqual(lab.addresses(), [[]]);
+  }
 });

@@ -3,20 +3,22 @@ import { describe } from '../../errors/error.ts';
 import { counted } from '../../model/counted.ts';
 import type { NetworkSet } from '../../model/kinds/network-set.ts';
 import { domainProblem } from '../../model/domain-pattern.ts';
-import { DomainAddresses, type AddressRecord } from '../../names/domain-addresses.ts';
+import { DomainAddresses, maxTtl, type AddressRecord } from '../../names/domain-addresses.ts';
 import { decodeQuery, encodeResponse } from '../../names/dns.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 import type { Manager } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
+import { SavedDomainAddresses } from '../saved-domain-addresses.ts';
 import { trustedResolver, type ResolveTrusted } from '../trusted-resolver.ts';
 
 type SetKind = 'NetworkSet' | 'GlobalNetworkSet';
 
-type DomainSetsDeps = Pick<ManagerDeps, 'log' | 'resolvesNames' | 'resolveTrusted' | 'programmed'>;
+type DomainSetsDeps = Pick<
+  ManagerDeps,
+  'log' | 'resolvesNames' | 'resolveTrusted' | 'programmed' | 'domainAddressesFile'
+>;
 
-/** What clients may cache, in seconds; the addresses are kept as long. */
-const maxTtl = 3600;
 /** Queries that wait at the same time; each occupies a socket. */
 const maxWaiting = 256;
 
@@ -32,6 +34,8 @@ export class DomainSets implements Manager<SetKind> {
   readonly #engine: Pick<PolicyEngine, 'setDomains'>;
   readonly #resolveTrusted: ResolveTrusted;
   readonly #addresses = new DomainAddresses();
+  /** Absent if nothing is to be saved. */
+  readonly #saved: SavedDomainAddresses | undefined;
   readonly #sets = new Map<string, NetworkSet>();
   /** Called when the first set with domains appears. */
   onFirst: () => void = () => undefined;
@@ -45,6 +49,13 @@ export class DomainSets implements Manager<SetKind> {
     this.#deps = deps;
     this.#resolveTrusted = deps.resolveTrusted ?? trustedResolver([]);
     this.#engine = engine;
+    const { domainAddressesFile: file, log } = deps;
+    const present = () => this.#addresses.names();
+    this.#saved = file === undefined ? undefined : new SavedDomainAddresses({ file, log, present });
+  }
+
+  start(): void {
+    this.#saved?.start(Date.now());
   }
 
   /** Whether queries of containers must be received. */
@@ -63,14 +74,22 @@ export class DomainSets implements Manager<SetKind> {
     this.#addresses.setDomains(key, domains);
     if (now === undefined || domains.length === 0) this.#sets.delete(key);
     else this.#sets.set(key, now.value);
+    this.#restore(domains);
     this.#update(key);
     if (isFirst && this.hasDomains) this.onFirst();
   }
 
   poll(): boolean {
-    const changed = this.#addresses.expire(Date.now());
+    const now = Date.now();
+    const changed = this.#addresses.expire(now);
     for (const key of changed) this.#update(key);
+    if (changed.length > 0) this.#saved?.changed('new', now);
+    this.#saved?.poll(now);
     return changed.length > 0;
+  }
+
+  stop(): void {
+    this.#saved?.stop(Date.now());
   }
 
   checks(): readonly Check[] {
@@ -112,14 +131,24 @@ export class DomainSets implements Manager<SetKind> {
     });
   }
 
+  /** Adds the addresses of a former run of the daemon that are valid. */
+  #restore(domains: readonly string[]): void {
+    for (const one of this.#saved?.take(domains) ?? []) {
+      if (!this.#addresses.hasRoom(one.name)) continue;
+      for (const key of this.#addresses.restore(one)) this.#update(key);
+    }
+    for (const key of this.#addresses.expire(Date.now())) this.#update(key);
+  }
+
   async #resolve(name: string, type: 'A' | 'AAAA'): Promise<readonly AddressRecord[] | undefined> {
     this.#waiting++;
     try {
-      const resolved = await this.#resolveTrusted(name, type);
+      const records = await this.#resolveTrusted(name, type);
       // Any container can ask for a name that does not exist: it is no failure.
-      if (resolved === undefined) return undefined;
-      const records = resolved.map(({ address, ttl }) => ({ address, ttl: Math.min(ttl, maxTtl) }));
-      const changed = this.#addresses.add(name, records, Date.now());
+      if (records === undefined) return undefined;
+      const now = Date.now();
+      const changed = this.#addresses.add(name, records, now);
+      this.#saved?.changed(changed.length > 0 ? 'new' : 'extended', now);
       for (const key of changed) this.#update(key);
       if (changed.length > 0) this.#changes++;
       await this.#programmed();

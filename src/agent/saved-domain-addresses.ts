@@ -1,0 +1,135 @@
+import { rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { z } from 'zod';
+import { readIfPresent, replaceFile, replaceFileSync } from '../async/replace-file.ts';
+import { describe } from '../errors/error.ts';
+import { address } from '../model/fields.ts';
+import { matchesDomain } from '../model/domain-pattern.ts';
+import { longestSeconds, type ResolvedName } from '../names/domain-addresses.ts';
+import type { Logger } from '../telemetry/log.ts';
+
+const fileFormat = z.object({
+  format: z.literal(1),
+  names: z.array(
+    z.object({
+      name: z.string(),
+      addresses: z.array(
+        z.object({
+          address,
+          /** Milliseconds since 1970. */
+          until: z.int(),
+        }),
+      ),
+    }),
+  ),
+});
+
+/** How long a new address, and one that is valid for longer, may wait for the file, in milliseconds. */
+const settleMs = { new: 1000, extended: 60_000 } as const;
+
+interface Options {
+  readonly file: string;
+  readonly log: Pick<Logger, 'warn'>;
+  /** Returns the names to keep. */
+  readonly present: () => readonly ResolvedName[];
+}
+
+/**
+ * Keeps the addresses of domain names in a file of this host, with the time until which they are valid: programs in
+ * containers remember them when the daemon restarts.
+ */
+export class SavedDomainAddresses {
+  readonly #options: Options;
+  /** Read names that no network set has claimed yet. */
+  #read: readonly ResolvedName[] = [];
+  #saved: string | undefined;
+  #dueAt = Infinity;
+  #isSaving = false;
+
+  constructor(options: Options) {
+    this.#options = options;
+  }
+
+  /** Reads the file; a damaged one is ignored. */
+  start(now: number): void {
+    const { file, log } = this.#options;
+    try {
+      this.#saved = readIfPresent(file);
+      if (this.#saved === undefined) return;
+      // The clock may have been set back.
+      const latest = now + longestSeconds * 1000;
+      this.#read = fileFormat.parse(JSON.parse(this.#saved)).names.map(({ name, addresses }) => ({
+        name,
+        addresses: addresses.map((one) => ({ ...one, until: Math.min(one.until, latest) })),
+      }));
+    } catch (error) {
+      log.warn(`cannot read addresses of domain names ${file} (${describe(error)})`);
+      this.#saved = '';
+    }
+  }
+
+  /** Returns the read names that match one of the domains, once. */
+  take(domains: readonly string[]): readonly ResolvedName[] {
+    if (this.#read.length === 0) return [];
+    const isTaken = ({ name }: ResolvedName) => domains.some((one) => matchesDomain(one, name));
+    const taken = this.#read.filter(isTaken);
+    this.#read = this.#read.filter((one) => !isTaken(one));
+    return taken;
+  }
+
+  /** Call when an address is new, is gone, or is valid for longer. */
+  changed(what: keyof typeof settleMs, now: number): void {
+    this.#dueAt = Math.min(this.#dueAt, now + settleMs[what]);
+  }
+
+  /** Saves if it is time. */
+  poll(now: number): void {
+    if (now < this.#dueAt || this.#isSaving) return;
+    void this.#save(now);
+  }
+
+  /** Saves what has not been saved. */
+  stop(now: number): void {
+    if (this.#dueAt === Infinity || this.#isSaving) return;
+    this.#dueAt = Infinity;
+    const text = this.#text(now);
+    if (text === undefined) rmSync(this.#options.file, { force: true });
+    else replaceFileSync(this.#options.file, text, 0o600);
+  }
+
+  async #save(now: number): Promise<void> {
+    const { file, log } = this.#options;
+    this.#isSaving = true;
+    this.#dueAt = Infinity;
+    try {
+      const text = this.#text(now);
+      if (text === this.#saved) return;
+      if (text === undefined) rmSync(file, { force: true });
+      else {
+        const modes = { mode: 0o600, folderMode: 0o700 };
+        await replaceFile(file, modes, async (target) => {
+          await target.write(text);
+        });
+      }
+      this.#saved = text;
+    } catch (error) {
+      log.warn(`cannot save addresses of domain names ${file} (${describe(error)})`);
+      this.changed('extended', now);
+    } finally {
+      this.#isSaving = false;
+    }
+  }
+
+  #text(now: number): string | undefined {
+    const names = [...this.#options.present(), ...this.#read].flatMap(({ name, addresses }) => {
+      const valid = addresses.filter(({ until }) => until > now);
+      return valid.length === 0 ? [] : [{ name, addresses: valid }];
+    });
+    return names.length === 0 ? undefined : `${JSON.stringify({ format: 1, names })}\n`;
+  }
+}
+
+/** Returns the path of the file, beside the snapshot of the datastore. */
+export function domainAddressesFile({ snapshotFile }: { readonly snapshotFile: string }): string {
+  return join(dirname(snapshotFile), 'domain-addresses.json');
+}
