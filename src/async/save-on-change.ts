@@ -1,8 +1,8 @@
 import { pause } from './deadline.ts';
 import type { Work } from './supervise.ts';
 
-/** Saving may take at most this share of the time. */
-const maxShare = 0.02;
+/** The usual share of the time that saving may take at most. */
+const usualShare = 0.02;
 
 /**
  * Saves a state whenever it has changed, until the signal is aborted, and then once more if there are changes. Nothing
@@ -14,6 +14,8 @@ export async function saveOnChange(
     /** Whether there is something to save at the start. */
     readonly isChanged: boolean;
     readonly settleMs: number;
+    /** The share of the time that saving may take at most: after a slow save, later changes wait longer. */
+    readonly maxShare?: number;
     /** Calls the function for every change; returns a function that unsubscribes. */
     readonly subscribe: (changed: () => void) => () => void;
     readonly save: (signal: AbortSignal) => Promise<void>;
@@ -21,7 +23,7 @@ export async function saveOnChange(
   },
   signal: AbortSignal,
 ): Promise<void> {
-  const { settleMs, subscribe, save, work } = options;
+  const { settleMs, maxShare = usualShare, subscribe, save, work } = options;
   let { isChanged } = options;
   let wake = (): void => undefined;
   const unsubscribe = subscribe(() => {

@@ -92,6 +92,8 @@ export async function keepLastAddresses(
       // After a restart a change may have been missed.
       isChanged: true,
       settleMs,
+      // The file is small: a save is slow only if the disk is, and the next one must not come too late for a crash.
+      maxShare: 0.5,
       subscribe: (changed) => followLastAddresses(options, changed),
       save: () => saveLastAddresses(file, last.all()),
       work,
