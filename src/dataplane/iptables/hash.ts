@@ -10,6 +10,9 @@ export interface RenderedRule {
 
 const marker = 'cali:';
 
+/** Stands for the hash in the text that is hashed. */
+const placeholder = 'HASH';
+
 /**
  * Renders the rules of a chain. Each rule's hash is computed from its own text and the hash before it, so that equal
  * hashes mean equal rules at an equal position; the rule's comment begins with it, where iptables-save shows it.
@@ -23,11 +26,13 @@ export function renderChain(
 ): readonly RenderedRule[] {
   let previous = createHash('sha224').update(hashedAs).digest();
   return rules.map((rule) => {
+    const rendered = renderRule(rule, placeholder);
     // Where the comment stands is part of what is hashed: rules of a release that put it elsewhere are replaced.
-    const text = renderRule(rule, 'HASH').replace('-m comment --comment "HASH"', 'HASH');
-    previous = createHash('sha224').update(previous).update(`-A ${chain} ${text}`).digest();
+    const hashed = rendered.replace(`-m comment --comment "${placeholder}"`, placeholder);
+    previous = createHash('sha224').update(previous).update(`-A ${chain} ${hashed}`).digest();
     const hash = previous.toString('base64url').slice(0, 16);
-    return { hash, text: renderRule(rule, marker + hash) };
+    const text = rendered.replace(`--comment "${placeholder}`, `--comment "${marker}${hash}`);
+    return { hash, text };
   });
 }
 
