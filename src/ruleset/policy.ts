@@ -13,9 +13,11 @@ export const directions: readonly Direction[] = ['ingress', 'egress'];
 
 /** The kinds of policies. */
 export type PolicyKind = 'Profile' | EnforcedKind | StagedKind;
-export type EnforcedKind = 'NetworkPolicy' | 'GlobalNetworkPolicy';
+export const enforcedKinds = ['NetworkPolicy', 'GlobalNetworkPolicy'] as const;
+export type EnforcedKind = (typeof enforcedKinds)[number];
 /** Policies that are tried out: they are part of a stack, and have no effect on packets. */
-export type StagedKind = 'StagedNetworkPolicy' | 'StagedGlobalNetworkPolicy';
+export const stagedKinds = ['StagedNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const;
+export type StagedKind = (typeof stagedKinds)[number];
 
 /**
  * Where a policy judges packets of host endpoints: packets to the host and from it, and forwarded ones; arriving packets
@@ -156,9 +158,9 @@ export interface Stack {
   readonly tiers: readonly StackTier[];
 }
 
-/** Reports whether a policy is only tried out. */
-export function isStaged({ kind }: Pick<PolicyId, 'kind'>): boolean {
-  return kind === 'StagedNetworkPolicy' || kind === 'StagedGlobalNetworkPolicy';
+/** Reports whether a resource is a policy that is only tried out. */
+export function isStaged({ kind }: { readonly kind: string }): boolean {
+  return stagedKinds.some((staged) => staged === kind);
 }
 
 /** Returns the part of a stack that has an effect on packets: a renderer gets no staged policies. */

@@ -3,7 +3,12 @@ import type { WorkloadEndpoint } from '../../model/kinds/workload-endpoint.ts';
 import type { SelectingResource } from '../../profiles/compile/policy-source.ts';
 import type { GuardedStages } from '../../ruleset/host-endpoint.ts';
 import { PolicyEngine } from '../../profiles/policy-engine.ts';
-import type { EnforcedKind } from '../../ruleset/policy.ts';
+import {
+  enforcedKinds,
+  stagedKinds,
+  type EnforcedKind,
+  type StagedKind,
+} from '../../ruleset/policy.ts';
 import type { HostRuleSettings } from '../host-rule-settings.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
@@ -17,8 +22,7 @@ const longestDropMs = 10;
 export const policyKinds = [
   'Profile',
   'Tier',
-  'NetworkPolicy',
-  'GlobalNetworkPolicy',
+  ...enforcedKinds,
   'NetworkSet',
   'GlobalNetworkSet',
   'WorkloadEndpoint',
@@ -33,10 +37,7 @@ interface PolicyDeps extends Pick<ManagerDeps, 'node' | 'families' | 'kernel'> {
   readonly hostRules: Pick<HostRuleSettings, 'change'>;
 }
 
-/** They are parts of stacks, without an effect on packets. */
-const stagedKinds = ['StagedNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const;
-
-type ManagedKind = PolicyKind | (typeof stagedKinds)[number];
+type ManagedKind = PolicyKind | StagedKind;
 
 /** The chains and sets of policies and Profiles for the endpoints of this host. */
 export class Policy implements Manager<ManagedKind> {
@@ -100,7 +101,7 @@ export class Policy implements Manager<ManagedKind> {
 
   /** Policies that cannot be read are not reported as changes. */
   #comparePolicies(): void {
-    for (const kind of ['NetworkPolicy', 'GlobalNetworkPolicy'] as const) {
+    for (const kind of enforcedKinds) {
       const known = this.#unreadable[kind];
       const now = this.#mirror.allUnreadable(kind);
       if (known.size + now.size === 0) continue;

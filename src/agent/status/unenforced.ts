@@ -10,16 +10,11 @@ import {
 import { describeOther } from '../../model/kinds/other-resource.ts';
 import { resourceId } from '../../model/resource-type.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
-import type { StagedKind } from '../../ruleset/policy.ts';
+import { isStaged } from '../../ruleset/policy.ts';
 import type { Logger } from '../../telemetry/log.ts';
 import type { Check } from '../../telemetry/status-report.ts';
 
 const maxShown = 5;
-
-const stagedKinds: ReadonlySet<string> = new Set<StagedKind>([
-  'StagedNetworkPolicy',
-  'StagedGlobalNetworkPolicy',
-]);
 
 /** A stored resource that has no effect on this host. */
 interface Unenforced {
@@ -45,7 +40,7 @@ export function unenforcedChecks(
       const more = names.length > maxShown ? ', …' : '';
       const shown = `${names.length} stored (${names.slice(0, maxShown).join(', ')}${more})`;
       const selecting = staged.get(kind)?.length ?? 0;
-      const detail = !stagedKinds.has(kind)
+      const detail = !isStaged({ kind })
         ? `${shown}, no effect on this host`
         : `${shown}, not enforced; ${selecting} of them select containers or interfaces here`;
       return { name: kind, ok: true, detail };

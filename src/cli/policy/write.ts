@@ -6,6 +6,7 @@ import { tierOf } from '../../model/policy.ts';
 import { resourceId } from '../../model/resource-type.ts';
 import type { Stamp } from '../../model/stamp.ts';
 import { ordered, parseResources } from '../../model/user-input.ts';
+import { stagedKinds } from '../../ruleset/policy.ts';
 import { applyResource, deleteResource, idsInDraft } from '../resources/resource-plans.ts';
 import { createdBy } from './created-by.ts';
 import { policiesInOrder, policyNamed } from './stored.ts';
@@ -102,8 +103,9 @@ function siblings(draft: Draft, command: string | undefined): readonly Written[]
 function unusedTier(draft: Draft, name: string): EntryValue<'Tier'> | undefined {
   const tier = draft.get('Tier', name);
   if (tier?.metadata.annotations?.[createdBy] === undefined) return undefined;
-  const kinds = ['StagedGlobalNetworkPolicy', 'StagedNetworkPolicy'] as const;
-  const staged = kinds.flatMap((kind) => [...draft.entries(kind)].map(([, policy]) => policy));
+  const staged = stagedKinds.flatMap((kind) =>
+    [...draft.entries(kind)].map(([, policy]) => policy),
+  );
   const isUsed = [...policiesInOrder(draft), ...staged].some((policy) => tierOf(policy) === name);
   return isUsed ? undefined : tier;
 }

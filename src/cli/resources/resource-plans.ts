@@ -19,6 +19,7 @@ import type { Tier } from '../../model/kinds/tier.ts';
 import { dockerNameOf } from '../../model/names.ts';
 import { idsStored, resourceId } from '../../model/resource-type.ts';
 import type { Stamp } from '../../model/stamp.ts';
+import { enforcedKinds, stagedKinds } from '../../ruleset/policy.ts';
 
 /** Plans of `apply` and `delete`: a write with the checks and defaults of Calico's own client. */
 
@@ -126,12 +127,7 @@ const guards: { readonly [K in ResourceKind]?: Guard<EntryValue<K>> } = {
 };
 
 /** Kinds whose resources belong to a tier. */
-const kindsInTiers = [
-  'NetworkPolicy',
-  'GlobalNetworkPolicy',
-  'StagedNetworkPolicy',
-  'StagedGlobalNetworkPolicy',
-] as const;
+const kindsInTiers = [...enforcedKinds, ...stagedKinds] as const;
 
 /** Deletes a tier without policies. The transaction fails if another client creates a policy meanwhile. */
 function removeEmptyTier(draft: Draft, tier: Tier): Progress {
