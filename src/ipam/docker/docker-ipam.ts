@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
+import { pause } from '../../async/deadline.ts';
 import { writeAll } from '../../datastore/steps.ts';
 import type { Draft, Writer } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
@@ -141,7 +141,7 @@ export function createDockerIpam(deps: DockerIpamDeps) {
     for (let isSettled = container !== undefined; ; isSettled = true) {
       const { result } = await writer.write(plan(isSettled), signal);
       if (result !== undefined) return { Address: asHost(result), Data: {} };
-      await sleep(eventMs);
+      await pause(eventMs, signal);
     }
   };
 
