@@ -12,7 +12,6 @@ import {
 import {
   ipipToHost,
   ipipToNode,
-  forwardedToVxlanPort,
   forwardedVxlan,
   noForwardedIpip,
   toVxlanPort,
@@ -79,7 +78,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
         ...(hostEndpoints?.isUntracked === true ? untracked.from : []),
       ],
       toHost: [
-        ...(vxlan === undefined ? [] : [toVxlanPort(vxlan)]),
+        ...(vxlan === undefined ? [] : [toVxlanPort(vxlan, 'vxlanToHost')]),
         ...(ipip ? ipipToHost : []),
         ...(bgpPort === undefined ? [] : [noBgpStranger(bgpPort)]),
         {
@@ -93,7 +92,7 @@ export function hostRules(family: IpFamily, options: HostRuleOptions): HostRules
       ],
       // What a tunnel must not carry it must not carry in a connection either, which may be older than the tunnel.
       firstForward: [
-        ...(vxlan === undefined ? [] : [forwardedToVxlanPort(vxlan)]),
+        ...(vxlan === undefined ? [] : [toVxlanPort(vxlan, 'forwardedVxlan')]),
         ...(ipip ? [noForwardedIpip] : []),
         ...ofConnection,
       ],

@@ -1,6 +1,7 @@
 import { dropReasons, noMatch } from './drop-reasons.ts';
 import { profileTier, type Direction, type Stack } from './policy.ts';
 import type { HostRule, StackRule } from './statement.ts';
+import { isToVxlanPort } from './tunnel-rules.ts';
 
 /** Returns the rules that dispatch packets from endpoints of this host (`egress`), or to them, to their stacks. */
 export function judging(direction: Direction): readonly HostRule[] {
@@ -72,10 +73,7 @@ const defaultVxlanPort = 4789;
 const noTunnels: readonly StackRule[] = [
   {
     name: 'VXLAN',
-    when: [
-      { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port: defaultVxlanPort },
-    ],
+    when: isToVxlanPort(defaultVxlanPort),
     action: { kind: 'drop', reason: dropReasons.tunnel },
     comment: 'Drop VXLAN encapped packets originating in workloads',
   },

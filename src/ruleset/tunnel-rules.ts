@@ -8,16 +8,20 @@ export interface VxlanOptions {
   readonly vni: number;
 }
 
+/** Returns the criteria of packets to a port of VXLAN, which is one of UDP. Source: RFC 7348. */
+export function isToVxlanPort(port: number) {
+  return [
+    { kind: 'protocol', protocol: 17 },
+    { kind: 'destinationPort', port },
+  ] as const satisfies readonly Condition[];
+}
+
 /** Broadcasts and multicasts as well: the kernel takes tunnel packets from them. */
-export function toVxlanPort({ port }: VxlanOptions): HostRule {
-  return {
-    name: 'VXLAN',
-    when: [
-      { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port },
-    ],
-    action: { kind: 'block', block: 'vxlanToHost' },
-  };
+export function toVxlanPort(
+  { port }: VxlanOptions,
+  block: 'vxlanToHost' | 'forwardedVxlan',
+): HostRule {
+  return { name: 'VXLAN', when: isToVxlanPort(port), action: { kind: 'block', block } };
 }
 
 /**
@@ -42,17 +46,6 @@ export function vxlanToHost({ vni }: VxlanOptions): readonly HostRule[] {
       comment: 'VXLAN packets of unknown hosts',
     },
   ];
-}
-
-export function forwardedToVxlanPort({ port }: VxlanOptions): HostRule {
-  return {
-    name: 'VXLAN',
-    when: [
-      { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port },
-    ],
-    action: { kind: 'block', block: 'forwardedVxlan' },
-  };
 }
 
 /**
@@ -114,11 +107,7 @@ export const noForwardedIpip: HostRule = {
 export function vxlanToNode({ port }: VxlanOptions): HostRule {
   return {
     name: 'VXLAN to a node',
-    when: [
-      { kind: 'protocol', protocol: 17 },
-      { kind: 'destinationPort', port },
-      { kind: 'destinationIsTunnelNode', encapsulation: 'vxlan' },
-    ],
+    when: [...isToVxlanPort(port), { kind: 'destinationIsTunnelNode', encapsulation: 'vxlan' }],
     action: { kind: 'accept' },
     comment: 'VXLAN packets to nodes',
   };
