@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { tryParseAddress, type IpAddress } from '../ip/address.ts';
+import type { Problem } from './resource-type.ts';
 
 /** Common fields of the BGP kinds and Node. Source: Calico v3 API; api/pkg/lib/numorstring. */
 
@@ -57,6 +58,12 @@ export function isCommunity(text: string): boolean {
   return parseCommunity(text) !== undefined;
 }
 
+/** Returns why one of some texts is no community; `undefined` if all are. */
+export function communityProblem(texts: readonly string[]): string | undefined {
+  const wrong = texts.find((text) => !isCommunity(text));
+  return wrong === undefined ? undefined : `"${wrong}" is not a community aa:nn or aa:nn:mm`;
+}
+
 /** Returns the seconds of a duration as Go writes it, such as `90s`, `1m30s` or `1h`; `undefined` if it is none. */
 export function parseDurationSeconds(text: string): number | undefined {
   const [all, hours = '0', minutes = '0', seconds = '0'] =
@@ -75,6 +82,15 @@ export const bgpLimits = {
   /** Of metrics, as Calico. */
   priority: [1, 2_147_483_646],
 } as const;
+
+/** Returns the problems of fields of a spec; the values are the reasons, `undefined` for fields without a problem. */
+export function specProblems(
+  whys: Readonly<Record<string, string | undefined>>,
+): readonly Problem[] {
+  return Object.entries(whys).flatMap(([field, why]) =>
+    why === undefined ? [] : [{ field: `spec.${field}`, why }],
+  );
+}
 
 /** Returns why a number is none between limits; `undefined` if it is, or is missing. */
 export function rangeProblem(

@@ -2,10 +2,12 @@ import { z } from 'zod';
 import {
   asNumber,
   bgpLimits,
+  communityProblem,
   durationProblem,
   isCommunity,
   password,
   rangeProblem,
+  specProblems,
   wordProblem,
 } from '../bgp.ts';
 import { net, resource } from '../fields.ts';
@@ -102,7 +104,7 @@ export function valueProblems(spec: BgpConfiguration['spec']): readonly Problem[
     (one) => one.toLowerCase() === spec.logSeverityScreen?.toLowerCase(),
   );
   const interfaces = (spec.ignoredInterfaces ?? []).find((name) => !interfacePattern.test(name));
-  const whys = {
+  return specProblems({
     logSeverityScreen: wordProblem(severity ?? spec.logSeverityScreen, logSeverities),
     bindMode: wordProblem(spec.bindMode, ['None', 'NodeIP']),
     programClusterRoutes: wordProblem(spec.programClusterRoutes, [
@@ -115,10 +117,7 @@ export function valueProblems(spec: BgpConfiguration['spec']): readonly Problem[
       interfaces === undefined ? interfaces : `"${interfaces}" is not a name or pattern`,
     ipv4NormalRoutePriority: rangeProblem(spec.ipv4NormalRoutePriority, bgpLimits.priority),
     ipv6NormalRoutePriority: rangeProblem(spec.ipv6NormalRoutePriority, bgpLimits.priority),
-  };
-  return Object.entries(whys).flatMap(([field, why]) =>
-    why === undefined ? [] : [{ field: `spec.${field}`, why }],
-  );
+  });
 }
 
 /** Names of interfaces, with `*` and `?` as in a shell. */
@@ -168,13 +167,8 @@ function configurationProblem({ metadata, spec }: BgpConfiguration): Problem | u
   if (restart !== undefined) return { field: 'spec.nodeMeshMaxRestartTime', why: restart };
   if (spec.asNumber === 0) return { field: 'spec.asNumber', why: '0 is reserved' };
   const { communities = [], prefixAdvertisements = [] } = spec;
-  const wrong = communities.find(({ value = '' }) => !isCommunity(value));
-  if (wrong !== undefined) {
-    return {
-      field: 'spec.communities',
-      why: `"${wrong.value ?? ''}" is not a community aa:nn or aa:nn:mm`,
-    };
-  }
+  const wrong = communityProblem(communities.map(({ value = '' }) => value));
+  if (wrong !== undefined) return { field: 'spec.communities', why: wrong };
   const names = new Set(communities.map(({ name }) => name));
   const unknown = prefixAdvertisements
     .flatMap(({ communities: used = [] }) => used)

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { cidrFamily, splitCidr } from '../../ip/cidr.ts';
-import { asNumber, bgpLimits, isCommunity, rangeProblem } from '../bgp.ts';
+import { asNumber, bgpLimits, communityProblem, rangeProblem } from '../bgp.ts';
 import { net, resource } from '../fields.ts';
 import { nameColumn, resourceType, type Problem, type ResourceType } from '../resource-type.ts';
 
@@ -112,8 +112,6 @@ function ruleProblem(rule: BgpFilterRule, family: 4 | 6): Problem | undefined {
     ...(rule.communities?.values ?? []),
     ...operations.flatMap(({ addCommunity }) => addCommunity?.value ?? []),
   ];
-  const wrong = communities.find((value) => !isCommunity(value));
-  return wrong === undefined
-    ? undefined
-    : { field: 'communities', why: `"${wrong}" is not a community aa:nn or aa:nn:mm` };
+  const wrong = communityProblem(communities);
+  return wrong === undefined ? undefined : { field: 'communities', why: wrong };
 }

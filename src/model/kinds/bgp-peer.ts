@@ -8,6 +8,7 @@ import {
   parsePeerAddress,
   password,
   rangeProblem,
+  specProblems,
   wordProblem,
 } from '../bgp.ts';
 import { resource } from '../fields.ts';
@@ -71,7 +72,7 @@ const exclusive = [
 export function valueProblems(spec: BgpPeer['spec']): readonly Problem[] {
   const ttlHops = spec.ttlSecurity === 0 ? undefined : spec.ttlSecurity;
   const reserved = (number: number | undefined) => (number === 0 ? '0 is reserved' : undefined);
-  const whys = {
+  return specProblems({
     asNumber: reserved(spec.asNumber),
     localASNumber: reserved(spec.localASNumber),
     maxRestartTime: durationProblem(spec.maxRestartTime, bgpLimits.restartSeconds),
@@ -81,10 +82,7 @@ export function valueProblems(spec: BgpPeer['spec']): readonly Problem[] {
     nextHopMode: wordProblem(spec.nextHopMode, ['Auto', 'Self', 'Keep']),
     sourceAddress: wordProblem(spec.sourceAddress, ['UseNodeIP', 'None']),
     reversePeering: wordProblem(spec.reversePeering, ['Auto', 'Manual']),
-  };
-  return Object.entries(whys).flatMap(([field, why]) =>
-    why === undefined ? [] : [{ field: `spec.${field}`, why }],
-  );
+  });
 }
 
 /** Rules: libcalico-go/lib/validator/v3 and clientv3/bgppeer.go. */
