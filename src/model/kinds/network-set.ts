@@ -24,9 +24,10 @@ type NamespacedNetworkSet = z.infer<typeof namespacedNetworkSet>;
 type GlobalNetworkSet = z.infer<typeof globalNetworkSet>;
 
 /**
- * Networks with labels, and domain names, of which the addresses are members once a container has resolved them, which selectors of rules match like endpoints. A NetworkSet belongs to a namespace, which is
- * one of its labels; a GlobalNetworkSet does not. Networks are read as Calico reads them: a single address is its own
- * network, host bits are cleared, and anything else is ignored.
+ * A set of networks and domain names with labels, which selectors of rules match like those of endpoints. The addresses
+ * of a domain name become members when a container resolves it. A NetworkSet belongs to a namespace, which is one of its
+ * labels; a GlobalNetworkSet does not. Networks are read as Calico reads them: a single address is its own network, host
+ * bits are cleared, and anything else is ignored.
  */
 export type NetworkSet = NamespacedNetworkSet | GlobalNetworkSet;
 

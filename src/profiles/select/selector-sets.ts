@@ -16,9 +16,9 @@ export interface SelectorMember extends Item {
 }
 
 /**
- * One address set per selector in use and family: the addresses of the endpoints, on all hosts, that it
- * matches; and another one for rules in which domain names of network sets count, with the addresses of these as well.
- * Two endpoints with one address are one member until both are gone.
+ * One address set per selector in use and family: the addresses of the endpoints of all hosts, and the networks of the
+ * network sets, that it matches; and another one for rules in which domain names of network sets count, with the addresses
+ * of these as well. Two endpoints with one address are one member until both are gone.
  */
 export class SelectorSets {
   readonly #families: readonly IpFamily[];
