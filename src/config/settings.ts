@@ -60,11 +60,16 @@ function choice<const Words extends readonly string[]>(words: Words) {
   });
 }
 
-const endpoints = z.string().transform((value, context) => {
-  const list = value
+/** Returns the parts of a comma-separated list, without blanks around them and without empty ones. */
+function listed(value: string): readonly string[] {
+  return value
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
+}
+
+const endpoints = z.string().transform((value, context) => {
+  const list = listed(value);
   const isUrl = (part: string) => /^https?:\/\/[^/\s]+$/.test(part);
   if (list.length > 0 && list.every(isUrl)) return list;
   context.addIssue({
@@ -108,7 +113,7 @@ export type DetectionMethod =
 
 const detectionMethod = z.string().transform((value, context): DetectionMethod => {
   const [, by = '', argument] = /^([a-z-]+)(?:=(.+))?$/.exec(value) ?? [];
-  const parts = (argument ?? '').split(/\s*,\s*/).filter((part) => part !== '');
+  const parts = listed(argument ?? '');
   try {
     if (by === 'first-found' && argument === undefined) return { by };
     if (parts.length > 0) {
@@ -326,10 +331,7 @@ export const settingsSchema = z.object({
   dnsTrustedServers: z
     .string()
     .transform((value, context): readonly string[] => {
-      const servers = value
-        .split(',')
-        .map((one) => one.trim())
-        .filter((one) => one !== '');
+      const servers = listed(value);
       const bad = servers.find((one) => tryParseAddress(one) === undefined);
       if (bad === undefined) return servers;
       context.addIssue({
