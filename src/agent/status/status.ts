@@ -13,6 +13,7 @@ import {
   endpointTitle,
   type WorkloadEndpoint,
 } from '../../model/kinds/workload-endpoint.ts';
+import type { PeerReach } from '../../routing/block-routes.ts';
 import type { DroppedBy } from '../../ruleset/drop-counters.ts';
 import type { Check, StatusReport } from '../../telemetry/status-report.ts';
 import type { Agent } from '../agent.ts';
@@ -52,7 +53,14 @@ export function statusReport(sources: StatusSources): StatusReport {
   const { lastError } = agent.health;
   // Counters are read first: a failure becomes one of the checks.
   const dropped = mirror.inSync ? drops(sources) : [];
-  const base = { version, node, startedAt: startedAt.toISOString(), checks: checks(sources) };
+  // For every node and IP pool: computed once for the checks and the list.
+  const reaches = mirror.inSync ? agent.managers.blockRoutes.reaches() : [];
+  const base = {
+    version,
+    node,
+    startedAt: startedAt.toISOString(),
+    checks: checks(sources, reaches),
+  };
   const error =
     lastError === undefined
       ? {}
@@ -82,14 +90,14 @@ export function statusReport(sources: StatusSources): StatusReport {
       total: total.toString(),
     })),
     drops: dropped,
-    reachedByBgp: agent.managers.blockRoutes
-      .reaches()
-      .flatMap(({ peer, pool, reach }) => (reach.by === 'bgp' ? [{ node: peer, pool }] : [])),
+    reachedByBgp: reaches.flatMap(({ peer, pool, reach }) =>
+      reach.by === 'bgp' ? [{ node: peer, pool }] : [],
+    ),
     ...error,
   };
 }
 
-function checks(sources: StatusSources): Check[] {
+function checks(sources: StatusSources, reaches: readonly PeerReach[]): Check[] {
   const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
   const agentHealth = agent.health;
   const unreadable = mirror.problems();
@@ -115,7 +123,7 @@ function checks(sources: StatusSources): Check[] {
     ...agent.managers.all.flatMap((manager) => manager.checks?.() ?? []),
     ...otherFirewalls(),
     ...unenforcedChecks(mirror, agent.managers.policy.engine),
-    ...storedChecks(sources),
+    ...storedChecks(sources, reaches),
     ...forwardingProblems(sources),
     ...sources.moreChecks,
     ...profileChecks(sources, agent.managers.policy.engine.problems()),
@@ -133,11 +141,13 @@ function checks(sources: StatusSources): Check[] {
 }
 
 /** Returns the checks of stored resources; none until the datastore was read. */
-function storedChecks({ node, mirror, agent, connected, dockerPools }: StatusSources): Check[] {
+function storedChecks(
+  { node, mirror, connected, dockerPools }: StatusSources,
+  reaches: readonly PeerReach[],
+): Check[] {
   if (!mirror.inSync) return [];
   const pools = [...mirror.list('IPPool').values()].map(({ value }) => value);
   const ranges = rangeOverlaps(pools, { connected: connected(), dockerPools: dockerPools() });
-  const reaches = agent.managers.blockRoutes.reaches();
   const hosts = otherHostChecks(node, mirror.list('Node').keys(), reaches);
   return [...ranges, ...hosts];
 }
