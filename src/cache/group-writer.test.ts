@@ -109,7 +109,7 @@ test('a value that cannot be read is reported, and overwriting it is rejected', 
       writer.write((draft) => draft.put('Handle', 'broken', {}), signal),
       { code: 'datastore/corrupt' },
     );
-    assert.ok(mirror.problems().has(key));
+    assert.ok(mirror.unreadableValues().has(key));
   }));
 
 test('a plan that is too large for a transaction is rejected before anything is written; other plans succeed', () =>

@@ -249,8 +249,8 @@ export class LiveMirror implements Mirror {
     return found;
   }
 
-  problems(): ReadonlyMap<string, string> {
-    return new Map([...this.#entries.unreadable].map(([key, { why }]) => [key, why]));
+  unreadableValues(): ReadonlyMap<string, Unreadable> {
+    return this.#entries.unreadable;
   }
 
   get isWhole(): boolean {

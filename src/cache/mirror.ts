@@ -1,7 +1,7 @@
 import type { BriefKind, BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { CommitResult, Transaction } from '../datastore/datastore.ts';
-import type { Stored, View } from './view.ts';
+import type { Stored, Unreadable, View } from './view.ts';
 
 /** A write or removal (`now` is `undefined`) of an entry that is cached whole. */
 export type EntryChange<K extends EntryKind = EntryKind> = {
@@ -71,7 +71,7 @@ export interface Base extends View {
 
 /**
  * A copy of the datastore in memory, updated by one watch: reading costs no round trip. Values that cannot be decoded
- * are treated as absent and reported by `problems`. Reading throws `datastore/not-in-sync` before the first listing.
+ * are treated as absent and reported by `unreadableValues`. Reading throws `datastore/not-in-sync` before the first listing.
  */
 export interface Mirror extends Base {
   /**
@@ -98,6 +98,6 @@ export interface Mirror extends Base {
   /** Calls the listener for every batch, in order, after the mirror has it; returns a function that unsubscribes. */
   subscribe(listener: (changes: EntryChanges) => void): () => void;
 
-  /** Returns the reasons why stored values cannot be read, by key. */
-  problems(): ReadonlyMap<string, string>;
+  /** Returns the stored values of all kinds that cannot be read, by key; live, as `list`. */
+  unreadableValues(): ReadonlyMap<string, Unreadable>;
 }

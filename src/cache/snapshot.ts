@@ -148,13 +148,13 @@ export async function keepSnapshot(
             const [before, now] = [unreadable, unreadableTexts(mirror)];
             unreadable = now;
             const texts = [...now].filter(([key, text]) => before.get(key) !== text);
-            const isGone = [...before.keys()].some((key) => !now.has(key));
-            if (changes.length + briefs.length + texts.length === 0 && !isGone) return;
+            const gone = [...before.keys()].filter((key) => !now.has(key));
+            if (changes.length + briefs.length + texts.length + gone.length === 0) return;
             // The slices of a listing are too many, and useless one by one.
             if (mirror.isWhole) {
-              const gone = [...before.keys()].map((key) => [key, null] as const);
+              const removed = gone.map((key) => [key, null] as const);
               const changed = textsOf(mirror, [...changes, ...briefs]);
-              since.note(new Map([...gone, ...changed, ...now]));
+              since.note(new Map([...removed, ...changed, ...texts]));
             } else since.stop();
             changed();
           }),
@@ -185,7 +185,11 @@ async function saveSnapshot(
     await mirror.whole(signal);
   }
   // All values of one revision; they are immutable, so they can be encoded in slices.
-  const all = entryKinds.flatMap((kind) => savedOf(mirror, kind));
+  const unreadable = [...unreadableTexts(mirror)];
+  const all = [
+    ...entryKinds.flatMap((kind) => savedOf(mirror, kind)),
+    linesOf(unreadable, (one) => one),
+  ];
   since.begin();
   const savedAt = new Date().toISOString();
   await replaceFile(file, { mode: 0o600, folderMode: 0o700 }, async (target) => {
@@ -212,32 +216,36 @@ async function saveSnapshot(
 /** Maximum number of entries that are encoded without a pause. */
 const pieceSize = 100;
 
-function savedOf<K extends EntryKind>(mirror: Mirror, kind: K) {
+/** Entries in the form of the file. */
+interface SavedEntries {
+  readonly count: number;
+  /** Returns a slice of the entries as lines. */
+  readonly lines: (from: number, count: number) => string;
+}
+
+function savedOf<K extends EntryKind>(mirror: Mirror, kind: K): readonly SavedEntries[] {
   const { key, encode } = entryTypeOf[kind];
-  const wholes = [...mirror.cached(kind).values()];
-  const briefs = [...mirror.cachedInBrief(kind).values()];
   const encodeInBrief = encodeBrief[kind];
-  const unreadable = [...mirror.allUnreadable(kind)];
+  return [
+    linesOf([...mirror.cached(kind).values()], ({ id, value }) => [key(id), encode(value)]),
+    linesOf([...mirror.cachedInBrief(kind).values()], ({ id, value }) => [
+      key(id),
+      encodeInBrief?.(id, value),
+    ]),
+  ];
+}
+
+function linesOf<T>(
+  entries: readonly T[],
+  encode: (one: T) => readonly [key: string, text: string | undefined],
+): SavedEntries {
   return {
-    count: wholes.length + briefs.length + unreadable.length,
-    /** Returns a slice of the entries as lines. */
-    lines: (from: number, count: number) => {
-      const slice = <T>(list: readonly T[], before: number) =>
-        list.slice(Math.max(from - before, 0), Math.max(from + count - before, 0));
-      return [
-        ...slice(wholes, 0).map(({ id, value }) => [key(id), encode(value)]),
-        ...slice(briefs, wholes.length).map(({ id, value }) => [
-          key(id),
-          encodeInBrief?.(id, value),
-        ]),
-        ...slice(unreadable, wholes.length + briefs.length).map(([id, { text }]) => [
-          key(id),
-          text,
-        ]),
-      ]
-        .map((line) => JSON.stringify(line))
-        .join(',\n');
-    },
+    count: entries.length,
+    lines: (from, count) =>
+      entries
+        .slice(from, from + count)
+        .map((one) => JSON.stringify(encode(one)))
+        .join(',\n'),
   };
 }
 
@@ -256,13 +264,7 @@ function textsOf(
  * selects, which it must also do after a boot without the datastore.
  */
 function unreadableTexts(mirror: Mirror): ReadonlyMap<string, string> {
-  return new Map(
-    entryKinds.flatMap((kind) =>
-      [...mirror.allUnreadable(kind)].map(
-        ([id, { text }]) => [entryTypeOf[kind].key(id), text] as const,
-      ),
-    ),
-  );
+  return new Map([...mirror.unreadableValues()].map(([key, { text }]) => [key, text]));
 }
 
 function textOf<K extends EntryKind>(mirror: Mirror, kind: K, id: string): string | undefined {

@@ -100,7 +100,6 @@ export function statusReport(sources: StatusSources): StatusReport {
 function checks(sources: StatusSources, reaches: readonly PeerReach[]): Check[] {
   const { mirror, agent, firewall, families, sockets, hostProblems } = sources;
   const agentHealth = agent.health;
-  const unreadable = mirror.problems();
   return [
     { name: 'plugin sockets', ok: sockets.length > 0, detail: sockets.join(', ') },
     datastoreCheck(mirror),
@@ -130,7 +129,7 @@ function checks(sources: StatusSources, reaches: readonly PeerReach[]): Check[] 
     ...policyChecks(sources, agent.managers.policy.engine),
     ...labelChecks(sources),
     ...untrackedPortChecks(sources, agent.managers.policy.engine),
-    ...[...unreadable].map(([key, why]) => ({
+    ...[...mirror.unreadableValues()].map(([key, { why }]) => ({
       name: `stored value ${key}`,
       ok: false,
       detail: why,

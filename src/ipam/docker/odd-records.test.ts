@@ -47,7 +47,7 @@ describe('one odd IP pool', () => {
         await write(lab, key, { ...head, metadata: { name: 'aaa' }, spec });
         await assertServed(lab);
         assert.match(
-          lab.mirror.problems().get(key) ?? '',
+          lab.mirror.unreadableValues().get(key)?.why ?? '',
           /^spec\.(nodeSelector|blockSize|cidr): /,
         );
       }),
@@ -75,7 +75,7 @@ describe('one odd block', () => {
           await write(lab, key, typeof block === 'string' ? block : { ...block, cidr });
         }
         await assertServed(lab);
-        assert.equal(lab.mirror.problems().size, 7);
+        assert.equal(lab.mirror.unreadableValues().size, 7);
         const { PoolID } = await lab.pool(host, '10.65.0.0/26');
         await assert.rejects(lab.address(host, String(PoolID), '10.65.0.9'), {
           code: 'datastore/corrupt',
