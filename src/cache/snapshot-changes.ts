@@ -44,8 +44,8 @@ function lineFrom(text: string): z.infer<typeof line> | undefined {
 export class SnapshotChanges {
   readonly #file: string;
   #since: string | undefined;
-  /** Lines since the last `begin`. */
-  #lines: string[] = [];
+  /** Lines since the last `begin`; `undefined`: some are missing. */
+  #lines: string[] | undefined = [];
   #writing: Promise<void> = Promise.resolve();
 
   constructor(snapshotFile: string) {
@@ -55,14 +55,15 @@ export class SnapshotChanges {
   /** Appends texts by key (null: it was removed) that the present snapshot does not have. */
   note(changes: ReadonlyMap<string, string | null>): void {
     const lines = [...changes].map((change) => `${JSON.stringify(change)}\n`);
-    this.#lines.push(...lines);
+    this.#lines?.push(...lines);
     if (this.#since === undefined) return;
     this.#write(() => appendFile(this.#file, lines.join('')));
   }
 
-  /** Stops until the next snapshot: later changes are useless if one is missing. */
+  /** Stops until the next snapshot that begins after this: later changes are useless if one is missing. */
   stop(): void {
     this.#since = undefined;
+    this.#lines = undefined;
   }
 
   /** A snapshot of the current state begins: later changes are those since this snapshot. */
@@ -72,6 +73,7 @@ export class SnapshotChanges {
 
   /** The snapshot has replaced the previous one. */
   saved(savedAt: string): void {
+    if (this.#lines === undefined) return;
     this.#since = savedAt;
     const text = `${savedAt}\n${this.#lines.join('')}`;
     this.#write(() => writeFile(this.#file, text, { mode: 0o600 }));

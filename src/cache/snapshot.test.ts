@@ -13,6 +13,7 @@ import { nodeScope } from './cache-scope.ts';
 import { LiveMirror } from './live-mirror.ts';
 import type { EntryChanges } from './mirror.ts';
 import { keepSnapshot, readSnapshot } from './snapshot.ts';
+import { readChanges, SnapshotChanges } from './snapshot-changes.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import { entryTypes } from '../model/kinds/index.ts';
@@ -263,6 +264,32 @@ test('changes since the last snapshot survive a kill, except an incomplete line'
     await Promise.all([running.stop(), saving.stop()]);
     assert.deepEqual(await keys(), ['b', 'c', 'd']);
     await store.close();
+  }));
+
+test('changes since a snapshot are unknown if one was missed while it was saved', () =>
+  inFolder(async (folder) => {
+    const file = join(folder, 'snapshot.json');
+    const since = new SnapshotChanges(file);
+    const known = async (savedAt: string) => {
+      await since.written();
+      return [...(await readChanges(file, savedAt)).keys()];
+    };
+    const change = (key: string) => since.note(new Map([[key, null]]));
+    since.begin();
+    change('a');
+    since.saved('1');
+    change('b');
+    assert.deepEqual(await known('1'), ['a', 'b']);
+    since.begin();
+    since.stop();
+    change('c');
+    since.saved('2');
+    change('d');
+    assert.deepEqual(await known('2'), [], 'c may follow from a change that is missing');
+    since.begin();
+    change('e');
+    since.saved('3');
+    assert.deepEqual(await known('3'), ['e']);
   }));
 
 test('changes by another host of its endpoints and blocks since the last snapshot survive a kill', () =>
