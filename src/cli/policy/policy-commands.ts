@@ -1,5 +1,4 @@
 import { Option, type Command } from 'commander';
-import { CalicoError } from '../../errors/error.ts';
 import type { CliContext } from '../context.ts';
 import {
   composeIsolation,
@@ -11,10 +10,16 @@ import {
 import { addPolicyTemplateCommands } from './policy-template-commands.ts';
 import { parseEnd } from './ends.ts';
 import { policyNotes } from './notes.ts';
-import { writeAndPrint } from './print.ts';
+import {
+  addWriteOptions,
+  outputOption,
+  writeAndPrint,
+  type DryRunOptions,
+  type OutputOption,
+} from './print.ts';
 import { policyNamed } from './stored.ts';
 import { listPolicies, showPolicy } from './text.ts';
-import { parseTraffic, type TrafficOptions } from './traffic.ts';
+import { parseNumber, parseTraffic, type TrafficOptions } from './traffic.ts';
 import { removePolicies, yamlOf } from './write.ts';
 
 /** `policy …`: policies without YAML, in the words of Docker and Compose. */
@@ -97,17 +102,12 @@ END is one of these; several --from or --to are alternatives:
 The policy selects the containers of --to and applies to their inbound
 connections; if --to has no containers, it selects those of --from and applies to their outbound connections.`;
 
-interface OutputOption {
-  readonly output: 'text' | 'yaml';
-}
-
-interface PlacementOptions extends OutputOption {
+interface PlacementOptions extends DryRunOptions {
   readonly network?: string;
   readonly name?: string;
   readonly order?: string;
   readonly tier?: string;
   readonly direction?: Placement['direction'];
-  readonly dryRun?: boolean;
 }
 
 interface RuleOptions extends PlacementOptions, TrafficOptions {
@@ -115,14 +115,8 @@ interface RuleOptions extends PlacementOptions, TrafficOptions {
   readonly to?: readonly string[];
 }
 
-function outputOption(): Option {
-  return new Option('-o, --output <format>', 'format of the output')
-    .choices(['text', 'yaml'])
-    .default('text');
-}
-
 function addPlacementOptions(command: Command): Command {
-  return command
+  command
     .option('--network <name>', 'only on this network')
     .addOption(
       new Option(
@@ -132,11 +126,8 @@ function addPlacementOptions(command: Command): Command {
     )
     .option('--name <name>', 'name of the policy (default: from the other options)')
     .option('--order <number>', 'order in its tier; without it the last')
-    .option('--tier <name>', 'tier of the policy')
-    .option('--dry-run', 'check and print, write nothing')
-    .addOption(
-      outputOption().default('text', 'text; yaml prints the resources and writes nothing'),
-    );
+    .option('--tier <name>', 'tier of the policy');
+  return addWriteOptions(command);
 }
 
 function repeated(flags: string, description: string): Option {
@@ -146,11 +137,8 @@ function repeated(flags: string, description: string): Option {
 }
 
 function placementOf({ network, name, order, tier, direction }: PlacementOptions): Placement {
-  if (order !== undefined && !/^-?\d{1,9}(\.\d{1,9})?$/.test(order)) {
-    const why = 'must be a number; policies with lower ones are evaluated first';
-    throw new CalicoError('cli/bad-argument', { what: `--order ${order}`, why });
-  }
-  const number = order === undefined ? undefined : Number(order);
+  const why = 'must be a number; policies with lower ones are evaluated first';
+  const number = order === undefined ? undefined : parseNumber(`--order ${order}`, order, why);
   return { network, name, order: number, tier, direction };
 }
 

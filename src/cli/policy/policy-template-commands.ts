@@ -1,8 +1,8 @@
-import { Option, type Command } from 'commander';
+import type { Command } from 'commander';
 import type { CliContext } from '../context.ts';
 import type { ComposedPolicy } from './compose.ts';
 import { policyNotes } from './notes.ts';
-import { writeAndPrint } from './print.ts';
+import { addWriteOptions, writeAndPrint, type DryRunOptions } from './print.ts';
 import { fillTemplate, listTemplates, parameterHelp } from './template.ts';
 import { parseWritten } from './write.ts';
 
@@ -22,17 +22,12 @@ export function addPolicyTemplateCommands(policy: Command, context: CliContext):
       const { documents } = fillTemplate(name, args);
       context.out(documents.join('---\n'));
     });
-  template
+  const apply = template
     .command('apply <template> [parameters...]')
-    .description('write the resources of a template; parameters are PARAMETER=VALUE')
-    .option('--dry-run', 'check and print, write nothing')
-    .addOption(
-      new Option('-o, --output <format>', 'format of the output')
-        .choices(['text', 'yaml'])
-        .default('text', 'text; yaml prints the resources and writes nothing'),
-    )
+    .description('write the resources of a template; parameters are PARAMETER=VALUE');
+  addWriteOptions(apply)
     .addHelpText('after', parameterHelp())
-    .action(async (name: string, args: readonly string[], options: ApplyOptions) => {
+    .action(async (name: string, args: readonly string[], options: DryRunOptions) => {
       const { documents, containers, command } = fillTemplate(name, args);
       const composed = documents.flatMap((text) => composedOf(text, containers));
       const { labels } = context.settings();
@@ -42,11 +37,6 @@ export function addPolicyTemplateCommands(policy: Command, context: CliContext):
         notes: (draft) => policyNotes(draft, composed, labels),
       });
     });
-}
-
-interface ApplyOptions {
-  readonly dryRun?: boolean;
-  readonly output: 'text' | 'yaml';
 }
 
 function composedOf(

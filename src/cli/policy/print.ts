@@ -1,16 +1,41 @@
+import { Option, type Command } from 'commander';
 import type { Draft } from '../../datastore/writer.ts';
 import type { CliContext } from '../context.ts';
 import { parseWritten, writeResources } from './write.ts';
 
-/** How a command of `policy` writes and prints. */
-export interface PrintOptions {
+/** The option of commands that print resources. */
+export interface OutputOption {
   readonly output: 'text' | 'yaml';
+}
+
+/** The options of commands that write resources. */
+export interface DryRunOptions extends OutputOption {
   /** Whether nothing is written; with the output `yaml` nothing ever is. */
   readonly dryRun?: boolean;
+}
+
+/** How a command of `policy` writes and prints. */
+interface PrintOptions extends DryRunOptions {
   /** Reports whether a resource that another command of `policy` created may be replaced. */
   readonly mayReplace: (command: string) => boolean;
   /** Returns the sentences to print about the written resources. */
   readonly notes: (draft: Draft) => readonly string[];
+}
+
+/** Declares `OutputOption`. */
+export function outputOption(): Option {
+  return new Option('-o, --output <format>', 'format of the output')
+    .choices(['text', 'yaml'])
+    .default('text');
+}
+
+/** Adds `DryRunOptions` to a command. */
+export function addWriteOptions(command: Command): Command {
+  return command
+    .option('--dry-run', 'check and print, write nothing')
+    .addOption(
+      outputOption().default('text', 'text; yaml prints the resources and writes nothing'),
+    );
 }
 
 /**

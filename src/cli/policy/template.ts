@@ -7,7 +7,7 @@ import { policyName } from './compose.ts';
 import { commandLine, createdBy } from './created-by.ts';
 import { parseContainers } from './ends.ts';
 import { templates, type Parameter, type Template } from './templates.ts';
-import { parsePort } from './traffic.ts';
+import { parseNumber, parsePort } from './traffic.ts';
 
 /** A template with values for its parameters. */
 export interface FilledTemplate {
@@ -129,10 +129,7 @@ const parsers: Readonly<Record<Parameter['type'], Parse>> = {
     throw new CalicoError('cli/bad-argument', { what, why: 'must be inbound, outbound or both' });
   },
   'label value': (_, text) => labelValueFor(text),
-  number: (what, text) => {
-    if (/^-?\d{1,9}(\.\d{1,9})?$/.test(text)) return Number(text);
-    throw new CalicoError('cli/bad-argument', { what, why: 'must be a number' });
-  },
+  number: parseNumber,
 };
 
 const directions: ReadonlyMap<string, readonly string[]> = new Map([

@@ -115,6 +115,12 @@ export function parsePort(
   return { text, port: parsed.data, protocol: of.data };
 }
 
+/** Parses a number, as orders of policies are. Throws `cli/bad-argument`. */
+export function parseNumber(what: string, text: string, why = 'must be a number'): number {
+  if (/^-?\d{1,9}(\.\d{1,9})?$/.test(text)) return Number(text);
+  throw bad(what, why);
+}
+
 function parseIcmp(
   text: string,
   given: { readonly protocols: readonly Protocol[]; readonly hasPorts: boolean },
