@@ -5,8 +5,8 @@ import type { Cidr } from '../ip/cidr.ts';
 import { briefEndpoint, type BriefEndpoint } from '../model/briefs.ts';
 import type { HostEndpoint } from '../model/kinds/host-endpoint.ts';
 import { networkSetMember, type NetworkSet } from '../model/kinds/network-set.ts';
-import { defaultAllowProfile, isDefaultAllow, type Profile } from '../model/kinds/profile.ts';
-import { annotation, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
+import { defaultAllowProfile, effectiveProfile, type Profile } from '../model/kinds/profile.ts';
+import { hasUnknownLabels, type WorkloadEndpoint } from '../model/kinds/workload-endpoint.ts';
 import type { SetFault } from '../ruleset/address-set.ts';
 import type { Failsafes, GuardedStages } from '../ruleset/host-endpoint.ts';
 import {
@@ -108,7 +108,7 @@ export class PolicyEngine {
 
   /** Sets a Profile; `undefined`: it was deleted. */
   setProfile(name: string, stored: Profile | undefined): void {
-    const profile = isDefaultAllow(name) ? defaultAllowProfile : stored;
+    const profile = effectiveProfile(name, stored);
     const { labelsToApply } = profile?.spec ?? {};
     this.#selectorSets.setProfileLabels(name, labelsToApply);
     this.#selected.setProfileLabels(name, labelsToApply);
@@ -381,10 +381,10 @@ export class PolicyEngine {
   }
 
   #desiredStack(id: string, endpoint: WorkloadEndpoint): Stack {
-    const { profiles = [] } = endpoint.spec;
-    // Labels of a container that Docker has not described are unknown: no policy may allow its traffic by them.
-    const isUnknown = profiles.length === 0 && annotation(endpoint, 'quarantine') !== undefined;
-    return stackOf(isUnknown ? [] : this.#selected.tiersOf(id), profiles);
+    return stackOf(
+      hasUnknownLabels(endpoint) ? [] : this.#selected.tiersOf(id),
+      endpoint.spec.profiles ?? [],
+    );
   }
 }
 

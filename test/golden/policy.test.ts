@@ -19,6 +19,7 @@ before(async () => {
           name,
           namespace: 'libnetwork',
           labels: {
+            'projectcalico.org/namespace': 'libnetwork',
             'com.docker.compose.project': 'shop',
             'com.docker.compose.service': service,
             'com.docker.container.name': `shop-${service}-1`,

@@ -54,7 +54,7 @@ function allowsDns({ spec: { egress = [] } }: ComposedPolicy['policy']): boolean
 function emptyNotes(draft: Draft, composed: readonly ComposedPolicy[]): readonly string[] {
   const selected = new Set(composed.map(({ policy }) => policy.spec.selector));
   return selectorsOf(composed)
-    .filter((selector) => selectedContainers(draft, selector).length === 0)
+    .filter((selector) => selectedContainers(draft, parseSelector(selector)).length === 0)
     .filter((selector) => selected.has(selector) || !hasNetworkSet(draft, selector))
     .map((selector) => `no container matches ${selector} at present`);
 }

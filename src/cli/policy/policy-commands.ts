@@ -72,7 +72,7 @@ export function addPolicyCommands(program: Command, context: CliContext): void {
     .action(async (name: string, { output }: OutputOption) => {
       const text = await context.withStore(({ rehearse }) =>
         rehearse((draft) =>
-          output === 'yaml' ? yamlOf(policyNamed(draft, name)) : showPolicy(draft, name),
+          output === 'yaml' ? yamlOf(policyNamed(draft, name).resource) : showPolicy(draft, name),
         ),
       );
       context.out(text);

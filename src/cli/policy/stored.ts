@@ -1,34 +1,39 @@
 import type { Draft } from '../../datastore/writer.ts';
 import { CalicoError } from '../../errors/error.ts';
+import { briefEndpoint } from '../../model/briefs.ts';
 import { resourceTypeOf, type EntryValue } from '../../model/kinds/index.ts';
-import { namespaceLabel, type NetworkSet } from '../../model/kinds/network-set.ts';
-import { endpointTitle } from '../../model/kinds/workload-endpoint.ts';
-import { tierOf } from '../../model/policy.ts';
+import type { NetworkSet } from '../../model/kinds/network-set.ts';
+import { effectiveProfile } from '../../model/kinds/profile.ts';
+import {
+  endpointTitle,
+  hasUnknownLabels,
+  type WorkloadEndpoint,
+} from '../../model/kinds/workload-endpoint.ts';
 import { resourceId } from '../../model/resource-type.ts';
+import type { Selector } from '../../model/selector/ast.ts';
 import { matches } from '../../model/selector/matches.ts';
-import { parseSelector } from '../../model/selector/parse.ts';
-import { selectorProblem } from '../../model/selector/problem.ts';
+import { tierEnd, tiersInOrder } from '../../profiles/compile/policy-order.ts';
+import { readPolicy, type SelectingPolicy } from '../../profiles/compile/policy-source.ts';
+import { effectiveLabels } from '../../profiles/select/labelled-items.ts';
+import { enforcedKinds, type EnforcedKind, type HostStage } from '../../ruleset/policy.ts';
 import { idsInDraft } from '../resources/resource-plans.ts';
 
-/** Policies and endpoints as stored. */
+/** Policies and endpoints as stored, and what follows from them for packets. */
 
-const policyKinds = ['GlobalNetworkPolicy', 'NetworkPolicy'] as const;
-export type PolicyKind = (typeof policyKinds)[number];
-export type Policy = EntryValue<PolicyKind>;
+export type Policy = EntryValue<EnforcedKind>;
+
+/** A policy as it is enforced, with its resource as users write it. */
+export interface StoredPolicy extends SelectingPolicy {
+  readonly resource: Policy;
+}
 
 /** Returns all policies in the order of evaluation: by order of their tiers, then by their own. */
-export function policiesInOrder(draft: Draft): readonly Policy[] {
-  const found = policyKinds.flatMap((kind) =>
-    [...draft.entries(kind)].map(([, policy]) => asShown(policy)),
+export function policiesInOrder(draft: Draft): readonly StoredPolicy[] {
+  const found = enforcedKinds.flatMap((kind) =>
+    [...draft.entries(kind)].flatMap(([id, policy]) => asStored(kind, id, policy)),
   );
-  const tier = (policy: Policy) => draft.get('Tier', tierOf(policy));
-  return found.toSorted(
-    (a, b) =>
-      Number(tier(a) === undefined) - Number(tier(b) === undefined) ||
-      byOrder(tier(a)?.spec.order, tier(b)?.spec.order) ||
-      byText(tierOf(a), tierOf(b)) ||
-      byOrder(a.spec.order, b.spec.order) ||
-      byText(a.metadata.name, b.metadata.name),
+  return tiersInOrder(found, (tier) => draft.get('Tier', tier)?.spec).flatMap(
+    ({ policies }) => policies,
   );
 }
 
@@ -36,47 +41,55 @@ export function policiesInOrder(draft: Draft): readonly Policy[] {
  * Returns the policy with a name: a GlobalNetworkPolicy, or a NetworkPolicy, by `NAMESPACE/NAME` or by its name alone if
  * no other has it. Throws `datastore/not-found` or `cli/bad-argument`.
  */
-export function policyNamed(draft: Draft, name: string): Policy {
-  const found = policyKinds.flatMap((kind) => {
-    const stored = idsInDraft(draft, kind, name).flatMap((id) => draft.get(kind, id) ?? []);
-    return stored.slice(0, 1).map(asShown);
+export function policyNamed(draft: Draft, name: string): StoredPolicy {
+  const found = enforcedKinds.flatMap((kind) => {
+    const stored = idsInDraft(draft, kind, name).flatMap((id) => {
+      const policy = draft.get(kind, id);
+      return policy === undefined ? [] : asStored(kind, id, policy);
+    });
+    return stored.slice(0, 1);
   });
   const inNamespaces =
-    found.length > 0 ? found : policiesInOrder(draft).filter((one) => one.metadata.name === name);
+    found.length > 0
+      ? found
+      : policiesInOrder(draft).filter(({ resource }) => resource.metadata.name === name);
   const [policy, another] = inNamespaces;
   if (policy === undefined) throw new CalicoError('datastore/not-found', { kind: 'policy', name });
   if (another === undefined) return policy;
-  const why = `ambiguous; use one of ${inNamespaces.map(resourceId).join(', ')}`;
+  const why = `ambiguous; use one of ${inNamespaces.map(({ resource }) => resourceId(resource)).join(', ')}`;
   throw new CalicoError('cli/bad-argument', { what: `policy ${name}`, why });
 }
 
-/** Returns the action for connections that no policy of a tier decides; that of a missing tier is to deny. */
-export function tierAction(draft: Draft, tier: string): 'Deny' | 'Pass' {
-  return draft.get('Tier', tier)?.spec.defaultAction ?? 'Deny';
+/** Returns the action for connections that no policy of a tier decides. */
+export function tierAction(draft: Draft, tier: string, stage: HostStage = 'host'): 'Deny' | 'Pass' {
+  return tierEnd(draft.get('Tier', tier)?.spec, stage);
 }
 
-/** Returns the containers on Calico networks that a selector matches, by name; an invalid one matches all. */
+/** Returns the containers on Calico networks that a policy applies to, by name. */
+export function containersOf(
+  draft: Draft,
+  { selector, stage }: SelectingPolicy,
+): readonly string[] {
+  // Policies before connection tracking and before destination NAT are those of host endpoints.
+  return stage === 'host'
+    ? selectedContainers(draft, selector, (endpoint) => !hasUnknownLabels(endpoint))
+    : [];
+}
+
+/** Returns the containers on Calico networks that a selector matches, by name; only some of them, if that is given. */
 export function selectedContainers(
   draft: Draft,
-  text: string,
-  namespace?: string,
+  selector: Selector,
+  isMeant: (endpoint: WorkloadEndpoint) => boolean = () => true,
 ): readonly string[] {
-  const selector = parseSelector(selectorProblem(text) === undefined ? text : '');
+  const labelsOf = (profile: string) =>
+    effectiveProfile(profile, draft.get('Profile', profile))?.spec.labelsToApply;
   const names = new Set<string>();
   for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
-    const { metadata, spec } = endpoint;
-    if (namespace !== undefined && metadata.namespace !== namespace) continue;
-    const inherited = (spec.profiles ?? []).flatMap((profile) =>
-      Object.entries(draft.get('Profile', profile)?.spec.labelsToApply ?? {}),
-    );
-    const labels = new Map([
-      ...inherited,
-      ...Object.entries(metadata.labels ?? {}),
-      [namespaceLabel, metadata.namespace ?? ''],
-    ]);
-    if (matches(selector, labels)) names.add(endpointTitle(endpoint));
+    const isSelected = matches(selector, effectiveLabels(briefEndpoint(endpoint), labelsOf));
+    if (isSelected && isMeant(endpoint)) names.add(endpointTitle(endpoint));
   }
-  return [...names].toSorted(byText);
+  return [...names].toSorted();
 }
 
 /** Returns the network sets of all namespaces. */
@@ -91,16 +104,11 @@ export function hasNetworkSetLabel(draft: Draft, key: string): boolean {
   return networkSets(draft).some(({ metadata }) => metadata.labels?.[key] !== undefined);
 }
 
-function asShown(policy: Policy): Policy {
-  return policy.kind === 'NetworkPolicy'
-    ? resourceTypeOf.NetworkPolicy.shown(policy)
-    : resourceTypeOf.GlobalNetworkPolicy.shown(policy);
-}
-
-function byOrder(a = Infinity, b = Infinity): number {
-  return a === b ? 0 : a - b;
-}
-
-function byText(a: string, b: string): number {
-  return a < b ? -1 : Number(a > b);
+function asStored(kind: EnforcedKind, id: string, policy: Policy): readonly StoredPolicy[] {
+  const { policy: enforced } = readPolicy(kind, id, policy);
+  const resource =
+    policy.kind === 'NetworkPolicy'
+      ? resourceTypeOf.NetworkPolicy.shown(policy)
+      : resourceTypeOf.GlobalNetworkPolicy.shown(policy);
+  return enforced === undefined ? [] : [{ ...enforced, resource }];
 }

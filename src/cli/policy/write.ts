@@ -68,7 +68,7 @@ function isWritten(resource: Resource): resource is Written {
 export function removePolicies(draft: Draft, names: readonly string[]): string {
   const targets = new Map<string, Target>();
   const tiers = new Set<string>();
-  for (const policy of names.map((name) => policyNamed(draft, name))) {
+  for (const { resource: policy } of names.map((name) => policyNamed(draft, name))) {
     const command = policy.metadata.annotations?.[createdBy];
     for (const one of [policy, ...siblings(draft, command)]) {
       targets.set(`${one.kind} ${resourceId(one)}`, one);
@@ -106,7 +106,8 @@ function unusedTier(draft: Draft, name: string): EntryValue<'Tier'> | undefined 
   const staged = stagedKinds.flatMap((kind) =>
     [...draft.entries(kind)].map(([, policy]) => policy),
   );
-  const isUsed = [...policiesInOrder(draft), ...staged].some((policy) => tierOf(policy) === name);
+  const enforced = policiesInOrder(draft).map(({ resource }) => resource);
+  const isUsed = [...enforced, ...staged].some((policy) => tierOf(policy) === name);
   return isUsed ? undefined : tier;
 }
 

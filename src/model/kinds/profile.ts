@@ -37,6 +37,11 @@ export function isDefaultAllow(profile: string): boolean {
   return profile === defaultAllowProfile.metadata.name;
 }
 
+/** Returns the Profile of a name, given the stored one. */
+export function effectiveProfile(name: string, stored: Profile | undefined): Profile | undefined {
+  return isDefaultAllow(name) ? defaultAllowProfile : stored;
+}
+
 /** Returns why a Profile given by a user is rejected. */
 export function profileProblem({ spec }: Profile): Problem | undefined {
   return rulesProblem(spec) ?? unenforceableProblem(spec);

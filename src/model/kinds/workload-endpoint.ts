@@ -194,3 +194,12 @@ export function annotation(
 ): string | undefined {
   return endpoint.metadata.annotations?.[endpointAnnotations[key]];
 }
+
+/**
+ * Reports whether Docker has not described the container yet: its labels are unknown, and no policy may allow its traffic
+ * by them.
+ */
+export function hasUnknownLabels(endpoint: WorkloadEndpoint): boolean {
+  const { profiles = [] } = endpoint.spec;
+  return profiles.length === 0 && annotation(endpoint, 'quarantine') !== undefined;
+}

@@ -9,6 +9,7 @@ import {
 } from '../../model/policy.ts';
 import { conjunction, type Selector } from '../../model/selector/ast.ts';
 import {
+  directions,
   isStaged,
   policyKey,
   type Direction,
@@ -71,9 +72,7 @@ export function readPolicy(
       id,
       rules: { ingress, egress, ...(problem === undefined ? {} : { problem }) },
       selector,
-      // Calico's client stores the types; without them a policy is one of Calico v1, which had none.
-      directions:
-        types === undefined || types.length === 0 ? ['ingress', 'egress'] : types.map(directionOf),
+      directions: directionsOf(types),
       stage: spec.doNotTrack === true ? 'untracked' : spec.preDNAT === true ? 'preDnat' : 'host',
       appliesOnForward: spec.applyOnForward === true,
       order: spec.order,
@@ -155,8 +154,10 @@ function readableFields(given: Readonly<Record<string, unknown>>) {
   return { spec, isSelectorReadable };
 }
 
-function directionOf(type: 'Ingress' | 'Egress'): Direction {
-  return type === 'Ingress' ? 'ingress' : 'egress';
+/** Calico's client stores the types; a policy without them is one of Calico v1, which had none, and applies to both. */
+function directionsOf(types: SelectingResource['spec']['types']): readonly Direction[] {
+  if (types === undefined || types.length === 0) return directions;
+  return types.map((type) => (type === 'Ingress' ? 'ingress' : 'egress'));
 }
 
 /** Returns the selector of the endpoints, and what of the policy cannot be enforced. */

@@ -2,7 +2,7 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { matches, type LabelLookup } from '../../model/selector/matches.ts';
 import type { WorkCount } from '../work-count.ts';
-import { LabelledItems, type Item, type Labels } from './labelled-items.ts';
+import { effectiveLabels, LabelledItems, type Item, type Labels } from './labelled-items.ts';
 import { anchorKeys, smallestAnchor, type Anchor } from './anchors.ts';
 import { Postings } from './postings.ts';
 
@@ -140,16 +140,12 @@ export class LabelIndex<I extends Item = Item> {
   }
 
   #inherit(item: Item, instead?: { readonly parent: string; readonly labels: Labels | undefined }) {
-    const effective = new Map<string, string>();
-    for (const parent of item.profiles.toReversed()) {
-      const labels = parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent);
-      for (const [key, value] of Object.entries(labels ?? {})) effective.set(key, value);
-    }
-    for (const [key, value] of Object.entries(item.labels)) effective.set(key, value);
-    return effective;
+    return effectiveLabels(item, (parent) =>
+      parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent),
+    );
   }
 
-  /** The labels of an item, one by one. */
+  /** As `effectiveLabels`, for selectors that look at few of many labels. */
   #lookup({ labels: own, profiles }: Item): LabelLookup {
     const get = (key: string): string | undefined => {
       if (Object.hasOwn(own, key)) return own[key];

@@ -9,6 +9,21 @@ export interface Item {
 }
 
 /**
+ * Returns the labels of an item, with those that it inherits: an own label wins, then that of the first Profile.
+ */
+export function effectiveLabels(
+  { labels, profiles }: Item,
+  labelsOf: (profile: string) => Labels | undefined,
+): ReadonlyMap<string, string> {
+  const effective = new Map<string, string>();
+  for (const profile of profiles.toReversed()) {
+    for (const [key, value] of Object.entries(labelsOf(profile) ?? {})) effective.set(key, value);
+  }
+  for (const [key, value] of Object.entries(labels)) effective.set(key, value);
+  return effective;
+}
+
+/**
  * The items that have a label, own or inherited, whatever its value. Items with the same label keys share a shape, so
  * that an item costs one entry, however many labels it has.
  */

@@ -8,23 +8,18 @@ import {
   type PolicyId,
   type StackTier,
 } from '../../ruleset/policy.ts';
+import { tierEnd, tiersInOrder, type TierSettings } from '../compile/policy-order.ts';
 import type { SelectingPolicy } from '../compile/policy-source.ts';
 import type { WorkCount } from '../work-count.ts';
 import { LabelIndex } from './label-index.ts';
 import type { Item, Labels } from './labelled-items.ts';
-
-/** What a tier says about its policies; without `order` it is the last. */
-interface TierSettings {
-  readonly order?: number;
-  readonly defaultAction?: 'Deny' | 'Pass';
-}
 
 /** The tiers of a host endpoint. */
 export type HostTiers = Pick<GuardedInterface, 'untracked' | 'preDnat' | 'local' | 'forwarded'>;
 
 /**
  * The policies that select each endpoint of this host, in order. A policy that selects none costs its entry in the
- * index of labels. Source of the order: Calico, felix/calc/policy_sorter.go.
+ * index of labels.
  */
 export class SelectedPolicies {
   readonly #onChange: (endpoint: string) => void;
@@ -102,26 +97,23 @@ export class SelectedPolicies {
 
   /** Returns the tiers of the policies that select a container's endpoint, in order, staged ones included. */
   tiersOf(endpoint: string): readonly StackTier[] {
-    return this.#tiersOf(endpoint, ({ stage }) => stage === 'host');
+    return this.#tiersOf(endpoint, 'host');
   }
 
   /**
-   * Returns the tiers of the policies that select a host endpoint, in order, by what they judge. Those before connection
-   * tracking and before destination NAT deny by their rules only. Staged policies are not among them.
+   * Returns the tiers of the policies that select a host endpoint, in order, by what they judge. Staged policies are not
+   * among them.
    */
   hostTiersOf(endpoint: string): HostTiers {
     const of = (stage: HostStage, isOnForward = false) =>
       this.#tiersOf(
         endpoint,
-        (policy) =>
-          policy.stage === stage &&
-          (!isOnForward || policy.appliesOnForward) &&
-          !isStaged(policy.id),
+        stage,
+        (policy) => (!isOnForward || policy.appliesOnForward) && !isStaged(policy.id),
       ).map((tier): StackTier => ({
         ...tier,
         ingress: tier.ingress.map((id) => ({ ...id, stage })),
         egress: tier.egress.map((id) => ({ ...id, stage })),
-        ...(stage === 'host' ? {} : { defaultAction: 'Pass' }),
       }));
     return {
       untracked: of('untracked'),
@@ -138,45 +130,31 @@ export class SelectedPolicies {
       .map(([, { id }]) => id);
   }
 
-  #tiersOf(endpoint: string, applies: (policy: SelectingPolicy) => boolean): readonly StackTier[] {
+  #tiersOf(
+    endpoint: string,
+    stage: HostStage,
+    applies: (policy: SelectingPolicy) => boolean = () => true,
+  ): readonly StackTier[] {
     const selecting = [...this.#index.matchedBy(endpoint)]
       .flatMap((key) => this.#policies.get(key) ?? [])
-      .filter(applies);
-    return [...Map.groupBy(selecting, ({ id }) => id.tier)]
-      .toSorted(([a], [b]) => this.#compareTiers(a, b))
-      .map(([name, policies]) => {
-        const sorted = policies.toSorted(comparePolicies);
-        const of = (direction: Direction) =>
-          sorted.flatMap(({ id, directions }) => (directions.includes(direction) ? [id] : []));
-        return {
-          name,
-          ingress: of('ingress'),
-          egress: of('egress'),
-          defaultAction: this.#tiers.get(name)?.defaultAction ?? 'Deny',
-          passLeaves: 'tier',
-        };
-      });
-  }
-
-  /** Tiers that do not exist come last. */
-  #compareTiers(a: string, b: string): number {
-    const [first, second] = [this.#tiers.get(a), this.#tiers.get(b)];
-    const existing = Number(first === undefined) - Number(second === undefined);
-    return existing || compareOrders(first?.order, second?.order) || (a < b ? -1 : 1);
+      .filter((policy) => policy.stage === stage && applies(policy));
+    return tiersInOrder(selecting, (name) => this.#tiers.get(name)).map(({ name, policies }) => {
+      const of = (direction: Direction) =>
+        policies.flatMap(({ id, directions }) => (directions.includes(direction) ? [id] : []));
+      return {
+        name,
+        ingress: of('ingress'),
+        egress: of('egress'),
+        defaultAction: tierEnd(this.#tiers.get(name), stage),
+        passLeaves: 'tier',
+      };
+    });
   }
 
   #report(policy: string): void {
     this.#work.policiesVisited++;
     for (const endpoint of this.#endpointsOf.ids(policy)) this.#onChange(endpoint);
   }
-}
-
-function comparePolicies(a: SelectingPolicy, b: SelectingPolicy): number {
-  return compareOrders(a.order, b.order) || (a.tie < b.tie ? -1 : 1);
-}
-
-function compareOrders(a = Infinity, b = Infinity): number {
-  return a === b ? 0 : a - b;
 }
 
 function isSamePlace(a: SelectingPolicy, b: SelectingPolicy): boolean {
