@@ -1,5 +1,6 @@
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { addressToBytes, parseAddress } from '../../src/ip/address.ts';
+import { checksum } from './checksum.ts';
 
 /**
  * Sends forged ICMPv6 packets on `eth0` of the current network namespace, on a packet socket (packet(7)): the namespace's
@@ -16,14 +17,6 @@ const host = Buffer.from('eeeeeeeeeeee', 'hex');
 const forged = (n: number) => `fe80::99:${(n + 1).toString(16)}`;
 const icmp6 = 58;
 const [echoRequest, neighbourSolicitation, sourceLinkAddress] = [128, 135, 1];
-
-/** Adds 16-bit words (RFC 1071). */
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at + 1 < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
 
 /** Returns an IPv6 packet with an ICMPv6 message, whose checksum is filled in. */
 function packet(from: string, to: string, message: Buffer): Buffer {

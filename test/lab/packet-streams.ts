@@ -2,6 +2,7 @@ import koffi from 'koffi';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import { addressToBytes, familyOf, parseAddress } from '../../src/ip/address.ts';
+import { checksum } from './checksum.ts';
 
 /**
  * Sends single packets of flows without a socket repeatedly until it is killed, each from a named network namespace:
@@ -24,13 +25,6 @@ export interface Stream {
 
 const [families, rawSocket, rawProtocol] = [{ 4: 2, 6: 10 } as const, 3, 255];
 const acknowledge = 0x10;
-
-function checksum(bytes: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at + 1 < bytes.length; at += 2) sum += bytes.readUInt16BE(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
 
 function transport(
   stream: Stream,

@@ -1,5 +1,6 @@
 import type { Libc } from '../../src/dataplane/netlink/libc.ts';
-import { addressToNumber, familyOf, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
+import { addressToBytes, familyOf, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
+import { checksum } from './checksum.ts';
 
 /** Forged packets, sent on raw sockets. */
 
@@ -75,7 +76,12 @@ export function tooBig({ from, to, flow, mtu, decoy }: TooBig): Buffer {
   const pseudo =
     family === 4
       ? Buffer.alloc(0)
-      : Buffer.concat([bytesOf(from), bytesOf(to), word(error.length), word(protocols.icmp6)]);
+      : Buffer.concat([
+          addressToBytes(from),
+          addressToBytes(to),
+          word(error.length),
+          word(protocols.icmp6),
+        ]);
   error.writeUInt16BE(checksum(Buffer.concat([pseudo, error])), 2);
   const next = family === 4 ? protocols.icmp : protocols.icmp6;
   if (decoy === undefined) {
@@ -87,7 +93,7 @@ export function tooBig({ from, to, flow, mtu, decoy }: TooBig): Buffer {
   options.writeUInt8(options.length / 8 - 1, 1);
   options.writeUInt8(1, 2);
   options.writeUInt8(options.length - 4, 3);
-  bytesOf(decoy).copy(options, 32);
+  options.set(addressToBytes(decoy), 32);
   const bytes = options.length + error.length;
   return Buffer.concat([
     header({ family, from, to, next: protocols.destinationOptions, bytes }),
@@ -104,7 +110,7 @@ function header(options: {
   readonly bytes: number;
 }): Buffer {
   const { family, from, to, next, bytes } = options;
-  const ends = Buffer.concat([bytesOf(from), bytesOf(to)]);
+  const ends = Buffer.concat([addressToBytes(from), addressToBytes(to)]);
   if (family === 6) {
     const start = Buffer.from([0x60, 0, 0, 0, 0, 0, next, 64]);
     start.writeUInt16BE(bytes, 4);
@@ -118,24 +124,10 @@ function header(options: {
   return whole;
 }
 
-function checksum(data: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at < data.length; at += 2) {
-    sum += at + 1 < data.length ? data.readUInt16BE(at) : data.readUInt8(at) << 8;
-  }
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
-}
-
 function word(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
   return bytes;
-}
-
-function bytesOf(address: IpAddress): Buffer {
-  const digits = familyOf(address) === 4 ? 8 : 32;
-  return Buffer.from(addressToNumber(address).toString(16).padStart(digits, '0'), 'hex');
 }
 
 /** `struct sockaddr_in` or `sockaddr_in6`. */
@@ -144,7 +136,7 @@ function socketAddress({ address, port }: End): Buffer {
   const name = Buffer.alloc(family === 4 ? 16 : 28);
   name.writeUInt16LE(family === 4 ? afInet : afInet6, 0);
   name.writeUInt16BE(port, 2);
-  bytesOf(address).copy(name, family === 4 ? 4 : 8);
+  name.set(addressToBytes(address), family === 4 ? 4 : 8);
   return name;
 }
 
@@ -183,8 +175,8 @@ export function probePacket(probe: Probe): Buffer {
     }
   }
   const pseudo = Buffer.concat([
-    bytesOf(source),
-    bytesOf(destination),
+    addressToBytes(source),
+    addressToBytes(destination),
     Buffer.from([0, protocol, 0, segment.length]),
   ]);
   const summed = protocol === icmp ? segment : Buffer.concat([pseudo, segment]);

@@ -4,6 +4,7 @@ import {
   type IpAddress,
   type IpFamily,
 } from '../../../src/ip/address.ts';
+import { checksum } from '../checksum.ts';
 
 /** Packets with a number by which their receiver recognizes them, as bytes (RFC 791, 8200, 792, 4443, 768, 9293, 9260). */
 
@@ -184,15 +185,6 @@ function ipPacket(
   // What is quoted needs it; of others the kernel writes it.
   header.writeUInt16BE(checksum(header), 10);
   return Buffer.concat([header, segment]);
-}
-
-function checksum(data: Buffer): number {
-  let sum = 0;
-  for (let at = 0; at < data.length; at += 2) {
-    sum += at + 1 < data.length ? data.readUInt16BE(at) : data.readUInt8(at) << 8;
-  }
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  return ~sum & 0xffff;
 }
 
 function crc32c(data: Buffer): number {
