@@ -1,11 +1,8 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
-import { fetchStatus } from '../src/cli/control-client.ts';
 import type { Datastore, Write } from '../src/datastore/datastore.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
 import { networkProfile } from '../src/driver/networks/network-profile.ts';
@@ -14,7 +11,8 @@ import { startEtcd } from '../test/lab/etcd.ts';
 import { manyNodes, nodeNumber } from '../test/lab/cluster/many-nodes.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { callPlugin } from '../test/lab/plugin-client.ts';
-import { percentile, table, withoutTypes } from './measure.ts';
+import { percentile, table } from './measure.ts';
+import { inMs, inSeconds, MeasuredDaemon, type Duration } from './measured-daemon.ts';
 
 /**
  * Measures the daemon of one host whose datastore, a real etcd, has the endpoints of many other hosts: memory, blocks of
@@ -44,65 +42,30 @@ for (const command of [
 ]) {
   execFileSync('ip', command.split(' '));
 }
-const children: ChildProcess[] = [];
 process.once('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
   namespace[Symbol.dispose]();
   rmSync(folder, { recursive: true });
 });
-const checkout = join(import.meta.dirname, '..');
-execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
-copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
-symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
-const loopWatch = withoutTypes(join(checkout, 'bench/loop-watch.ts'), folder);
-
 await using etcd = await startEtcd();
 const store = await openDatastore({ kind: 'etcd', endpoints: [etcd.endpoint] });
 await fill(store);
 
-const control = join(folder, 'control.sock');
-const loopFile = join(folder, 'loop.json');
-const env = {
-  PATH: process.env['PATH'],
-  NODENAME: node,
-  ETCD_ENDPOINTS: etcd.endpoint,
-  CALICO_SNAPSHOT_FILE: join(folder, 'snapshot.json'),
-  CALICO_PLUGIN_DIR: folder,
-  CALICO_CONTROL_SOCKET: control,
-  CALICO_LOG_LEVEL: 'error',
-  NO_DEFAULT_POOLS: 'true',
-  DOCKER_HOST: `unix://${folder}/none.sock`,
-  LOOP_WATCH_FILE: loopFile,
-};
-const started = performance.now();
-const daemon = spawn(
-  process.execPath,
-  [
-    '--max-semi-space-size=2',
-    '--optimize-for-size',
-    `--import=${loopWatch}`,
-    join(folder, 'dist/main.js'),
-    'run',
-  ],
-  { stdio: ['ignore', 'ignore', 'inherit'], env },
-);
-children.push(daemon);
-let loading: Block | undefined;
-for (;;) {
-  const report = await fetchStatus(control).catch(() => undefined);
-  if (report !== undefined) loading ??= await longestBlock();
-  if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) break;
-  if (daemon.exitCode !== null) throw new Error('the daemon has exited');
-  signal.throwIfAborted();
-  // Each question costs the daemon some time: it looks at all processes of the machine.
-  await sleep(300);
-}
-const inSyncMs = performance.now() - started;
-const inSyncProcessorS = processorSeconds();
+const daemon = new MeasuredDaemon({
+  folder,
+  node,
+  settings: { ETCD_ENDPOINTS: etcd.endpoint, NO_DEFAULT_POOLS: 'true' },
+  watchesLoop: true,
+  signal,
+});
+daemon.start();
+let loading: Duration | undefined;
+const inSync = await daemon.untilInSync(300, async () => {
+  loading ??= await daemon.longestBlock();
+});
 // The first snapshot has been saved, and periodic work of every 30 s has run.
 await sleep(40_000);
-const starting = await longestBlock();
-const resident = memory('VmRSS');
+const starting = await daemon.longestBlock();
+const resident = daemon.memoryKb();
 
 // Docker requests and releases addresses while endpoints of other hosts change.
 const changing = new AbortController();
@@ -129,11 +92,11 @@ for (let n = 0; n < calls; n++) {
 }
 changing.abort();
 const changes = await churn;
-const running = await longestBlock();
+const running = await daemon.longestBlock();
 
 const command = (...argv: readonly string[]) => {
   const since = performance.now();
-  execFileSync(process.execPath, [join(folder, 'dist/main.js'), ...argv], { env });
+  daemon.command(argv);
   return performance.now() - since;
 };
 const commands = [0, 1, 2].map(() => {
@@ -148,19 +111,16 @@ process.stdout.write(
   table(
     [`one host, ${remote} endpoints on ${hosts ?? 'other'} hosts, etcd`, ''],
     [
+      ['start to in sync (s), CPU time of the daemon', inSeconds(inSync)],
       [
-        'start to in sync (s), CPU time of the daemon',
-        `${(inSyncMs / 1000).toFixed(1)}, ${inSyncProcessorS.toFixed(1)}`,
+        'resident memory (MB), maximum',
+        [resident, daemon.memoryKb('VmHWM')].map((kb) => (kb / 1024).toFixed(0)).join(', '),
       ],
-      ['resident memory (MB), maximum', `${resident}, ${memory('VmHWM')}`],
-      [
-        'longest block while the program is loaded (ms), of it CPU time',
-        shown(loading ?? starting),
-      ],
-      ['longest block from then to in sync and 40 s more (ms), of it CPU time', shown(starting)],
+      ['longest block while the program is loaded (ms), of it CPU time', inMs(loading ?? starting)],
+      ['longest block from then to in sync and 40 s more (ms), of it CPU time', inMs(starting)],
       [
         `longest block while ${changes} endpoints on other hosts change (ms), of it CPU time`,
-        shown(running),
+        inMs(running),
       ],
       [
         'address allocation or release meanwhile: p50, p99 (ms)',
@@ -170,45 +130,8 @@ process.stdout.write(
     ],
   ),
 );
-daemon.kill('SIGTERM');
-await once(daemon, 'exit');
+await daemon.end('SIGTERM');
 await store.close();
-
-interface Block {
-  readonly ms: number;
-  readonly processorMs: number;
-}
-
-function shown({ ms, processorMs }: Block): string {
-  return `${ms.toFixed(0)}, ${processorMs.toFixed(0)}`;
-}
-
-async function longestBlock(): Promise<Block> {
-  rmSync(loopFile, { force: true });
-  daemon.kill('SIGUSR2');
-  for (;;) {
-    try {
-      const text = readFileSync(loopFile, 'utf8');
-      return z.object({ ms: z.number(), processorMs: z.number() }).parse(JSON.parse(text));
-    } catch {
-      signal.throwIfAborted();
-      await sleep(100);
-    }
-  }
-}
-
-function memory(name: 'VmRSS' | 'VmHWM'): string {
-  const status = readFileSync(`/proc/${daemon.pid}/status`, 'utf8');
-  return (Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1] ?? 0) / 1024).toFixed(0);
-}
-
-/** CPU time of the daemon so far, in seconds; the kernel's unit is USER_HZ. */
-function processorSeconds(): number {
-  const fields = readFileSync(`/proc/${daemon.pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
 
 async function call(method: string, body: unknown): Promise<Readonly<Record<string, unknown>>> {
   const answer = await callPlugin(join(folder, 'calico-ipam.sock'), method, body);

@@ -1,11 +1,10 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
-import { fetchStatus } from '../src/cli/control-client.ts';
 import { createVeth } from '../src/dataplane/netlink/link.ts';
 import { GroupWriter } from '../src/cache/group-writer.ts';
 import { LiveMirror } from '../src/cache/live-mirror.ts';
@@ -15,6 +14,7 @@ import { parseCidr } from '../src/ip/cidr.ts';
 import { parseRuleExpression } from '../src/cli/profiles/rule-expression.ts';
 import { enterNewNamespace } from '../test/lab/namespace.ts';
 import { percentile, table } from './measure.ts';
+import { MeasuredDaemon, type Duration } from './measured-daemon.ts';
 
 /**
  * Measures the daemon on a host with many endpoints (veths, no Docker): time from the commit of a rule to the first
@@ -40,12 +40,6 @@ process.once('exit', () => {
   rmSync(folder, { recursive: true });
 });
 for (const name of [receiver, sender]) ip('netns', 'add', name);
-
-// The bundle, as it is installed: it starts faster and needs less memory than sources that Node compiles.
-const checkout = join(import.meta.dirname, '..');
-execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
-copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
-symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
 
 const file = join(folder, 'calico.db');
 const mirror = new LiveMirror(await openDatastore({ kind: 'sqlite', file }));
@@ -117,40 +111,12 @@ for (const [n, name] of [
 }
 execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
 
-const control = join(folder, 'control.sock');
-function startDaemon(): ChildProcess {
-  const daemon = spawn(
-    process.execPath,
-    ['--max-semi-space-size=2', '--optimize-for-size', join(folder, 'dist/main.js'), 'run'],
-    {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: {
-        PATH: process.env['PATH'],
-        NODENAME: node,
-        CALICO_DATASTORE_FILE: file,
-        CALICO_PLUGIN_DIR: folder,
-        CALICO_CONTROL_SOCKET: control,
-        CALICO_IPTABLES_BACKEND: backend,
-        CALICO_LOG_LEVEL: 'error',
-        DOCKER_HOST: `unix://${folder}/none.sock`,
-      },
-    },
-  );
-  children.push(daemon);
-  return daemon;
-}
-
-/** Returns the milliseconds until the daemon reports the dataplane in sync. */
-async function untilInSync(since: number): Promise<number> {
-  for (;;) {
-    const report = await fetchStatus(control).catch(() => undefined);
-    if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) {
-      return performance.now() - since;
-    }
-    signal.throwIfAborted();
-    await sleep(5);
-  }
-}
+const daemon = new MeasuredDaemon({
+  folder,
+  node,
+  settings: { CALICO_DATASTORE_FILE: file, CALICO_IPTABLES_BACKEND: backend },
+  signal,
+});
 
 const arrivals: bigint[] = [];
 function startEnd(name: string, ...argv: readonly string[]): ChildProcess {
@@ -164,8 +130,8 @@ function startEnd(name: string, ...argv: readonly string[]): ChildProcess {
   return child;
 }
 
-let daemon = startDaemon();
-await untilInSync(performance.now());
+daemon.start();
+await daemon.untilInSync(5);
 const receiving = startEnd(receiver, 'receive');
 if (receiving.stdout !== null) await once(receiving.stdout, 'data');
 startEnd(sender, 'send', addressOf(1));
@@ -195,36 +161,20 @@ await sleep(200);
 execFileSync('conntrack', ['-F'], { stdio: 'ignore' });
 await sleep(100);
 
-interface Interruption {
-  readonly ms: number;
-  readonly processorMs: number;
+interface Interruption extends Duration {
   readonly passed: number;
 }
 
 /** Kills the daemon, runs a function, and restarts the daemon, under a stream of denied packets. */
 async function interrupted(meanwhile: () => void): Promise<Interruption> {
   arrivals.length = 0;
-  daemon.kill('SIGKILL');
-  await once(daemon, 'exit');
+  await daemon.end('SIGKILL');
   meanwhile();
   await sleep(200);
-  const started = performance.now();
-  daemon = startDaemon();
-  const ms = await untilInSync(started);
-  const processorMs = processorMsOf(daemon);
+  daemon.start();
+  const inSync = await daemon.untilInSync(5);
   await sleep(500);
-  return { ms, processorMs, passed: arrivals.length };
-}
-
-/** Returns the total CPU time of a process; the kernel counts in hundredths of a second. */
-function processorMsOf({ pid }: ChildProcess): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const [user = 0, system = 0] = stat
-    .slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .slice(11, 13)
-    .map(Number);
-  return (user + system) * 10;
+  return { ...inSync, passed: arrivals.length };
 }
 
 const killed = await interrupted(() => undefined);
@@ -243,9 +193,7 @@ arrivals.length = 0;
 await setTarget(true);
 await sleep(500);
 if (arrivals.length === 0) throw new Error('allowed datagrams do not arrive: the stream is broken');
-const memory =
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${daemon.pid}/status`, 'utf8'))?.[1] ?? 0) /
-  1000;
+const memory = daemon.memoryKb() / 1000;
 
 process.stdout.write(
   table(

@@ -1,11 +1,9 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
-import { fetchStatus } from '../../src/cli/control-client.ts';
 import { openKernelSockets } from '../../src/dataplane/kernel-sockets.ts';
 import { createVeth } from '../../src/dataplane/netlink/link.ts';
 import type { Datastore, Write } from '../../src/datastore/datastore.ts';
@@ -15,6 +13,7 @@ import { startEtcd } from '../../test/lab/etcd.ts';
 import { enterNewNamespace } from '../../test/lab/namespace.ts';
 import { getText } from '../../test/lab/plugin-client.ts';
 import { percentile, table } from '../measure.ts';
+import { inMs, inSeconds, MeasuredDaemon } from '../measured-daemon.ts';
 import {
   active,
   bringing,
@@ -57,9 +56,6 @@ process.once('exit', () => {
 });
 for (const end of Object.keys(ends)) ip('netns', 'add', nameOf(end));
 const checkout = join(import.meta.dirname, '../..');
-execFileSync(process.execPath, [`${checkout}/plugin/bundle.ts`, join(folder, 'dist')]);
-copyFileSync(join(checkout, 'package.json'), join(folder, 'package.json'));
-symlinkSync(join(checkout, 'node_modules'), join(folder, 'node_modules'));
 
 await using etcd = await startEtcd();
 const store = await openDatastore({ kind: 'etcd', endpoints: [etcd.endpoint] });
@@ -90,10 +86,19 @@ for (const [end, n] of Object.entries(ends)) {
 }
 execFileSync('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
 
-const control = join(folder, 'control.sock');
-const loopFile = join(folder, 'loop.json');
-let daemon = startDaemon();
-const cold = await untilInSync();
+const daemon = new MeasuredDaemon({
+  folder,
+  node,
+  settings: {
+    ETCD_ENDPOINTS: etcd.endpoint,
+    CALICO_IPTABLES_BACKEND: backend,
+    NO_DEFAULT_POOLS: 'true',
+  },
+  watchesLoop: true,
+  signal,
+});
+daemon.start();
+const cold = await daemon.untilInSync(200);
 const arrivals: bigint[] = [];
 const receiving = startEnd('receiver', 'receive');
 if (receiving.stdout !== null) await once(receiving.stdout, 'data');
@@ -143,7 +148,7 @@ const changes: readonly Change[] = [
 await put(putEndpoint(endpoint(3, { app: `app-${ends.receiver}`, [bringing(active)]: '' })));
 const rows: string[][] = [];
 for (const { name, allow, deny } of changes) {
-  await longestBlock();
+  await daemon.longestBlock();
   const times: number[] = [];
   const commits: number[] = [];
   let early = 0;
@@ -174,7 +179,7 @@ for (const { name, allow, deny } of changes) {
     transactions += now.transactions - before.transactions;
   }
   await deny();
-  const blocked = await longestBlock();
+  const blocked = await daemon.longestBlock();
   rows.push([
     name,
     percentile(times, 0.5).toFixed(1),
@@ -183,12 +188,12 @@ for (const { name, allow, deny } of changes) {
     (forks / rounds).toFixed(1),
     (transactions / rounds).toFixed(1),
     String(early),
-    `${blocked.ms.toFixed(0)}, ${blocked.processorMs.toFixed(0)}`,
+    inMs(blocked),
   ]);
 }
 const chains = [countChains('-t', 'filter'), countChains()];
 const memory = residentMb();
-await longestBlock();
+await daemon.longestBlock();
 await fill(
   store,
   (function* changed(): Generator<Write, undefined> {
@@ -197,12 +202,11 @@ await fill(
   })(),
 );
 await sleep(5000);
-const block = await longestBlock();
+const block = await daemon.longestBlock();
 
-daemon.kill('SIGKILL');
-await once(daemon, 'exit');
-daemon = startDaemon();
-const restart = await untilInSync();
+await daemon.end('SIGKILL');
+daemon.start();
+const restart = await daemon.untilInSync(200);
 await sleep(20_000);
 const afterRestart = residentMb();
 
@@ -226,12 +230,12 @@ process.stdout.write(
     ['', ''],
     [
       ['chains in the filter table, in all (IPv4)', chains.join(', ')],
-      ['cold start: start to in sync (s), CPU time (s)', cold],
-      ['restart: start to in sync (s), CPU time (s)', restart],
+      ['cold start: start to in sync (s), CPU time (s)', inSeconds(cold)],
+      ['restart: start to in sync (s), CPU time (s)', inSeconds(restart)],
       ['resident memory after changes, after the restart (MB)', `${memory}, ${afterRestart}`],
       [
         `longest block of the event loop while ${policies} policies change (ms, CPU ms)`,
-        `${block.ms.toFixed(0)}, ${block.processorMs.toFixed(0)}`,
+        inMs(block),
       ],
     ],
   )}`,
@@ -253,55 +257,6 @@ async function fill(into: Datastore, queue: Iterator<Write, undefined>): Promise
   await Promise.all(Array.from({ length: 8 }, worker));
 }
 
-function startDaemon(): ChildProcess {
-  const child = spawn(
-    process.execPath,
-    [
-      '--max-semi-space-size=2',
-      '--optimize-for-size',
-      `--import=${join(checkout, 'bench/loop-watch.ts')}`,
-      join(folder, 'dist/main.js'),
-      'run',
-    ],
-    {
-      stdio: ['ignore', 'ignore', 'inherit'],
-      env: {
-        PATH: process.env['PATH'],
-        NODENAME: node,
-        ETCD_ENDPOINTS: etcd.endpoint,
-        CALICO_SNAPSHOT_FILE: join(folder, 'snapshot.json'),
-        CALICO_PLUGIN_DIR: folder,
-        CALICO_CONTROL_SOCKET: control,
-        CALICO_IPTABLES_BACKEND: backend,
-        CALICO_LOG_LEVEL: 'error',
-        NO_DEFAULT_POOLS: 'true',
-        DOCKER_HOST: `unix://${folder}/none.sock`,
-        LOOP_WATCH_FILE: loopFile,
-      },
-    },
-  );
-  children.push(child);
-  return child;
-}
-
-/** Waits until the daemon reports the dataplane in sync; returns the seconds, and its CPU time. */
-async function untilInSync(): Promise<string> {
-  const since = performance.now();
-  for (;;) {
-    const report = await fetchStatus(control).catch(() => undefined);
-    if (report?.checks.every(({ name, ok }) => name !== 'dataplane' || ok) === true) break;
-    signal.throwIfAborted();
-    await sleep(200);
-  }
-  const stat = readFileSync(`/proc/${daemon.pid}/stat`, 'utf8');
-  const [user = 0, system = 0] = stat
-    .slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .slice(11, 13)
-    .map(Number);
-  return `${((performance.now() - since) / 1000).toFixed(1)}, ${((user + system) / 100).toFixed(1)}`;
-}
-
 function startEnd(end: keyof typeof ends, ...argv: readonly string[]): ChildProcess {
   const command = ['netns', 'exec', nameOf(end), process.execPath, 'bench/datagrams.ts', ...argv];
   const child = spawn('ip', command, { stdio: ['ignore', 'pipe', 'inherit'], cwd: checkout });
@@ -314,7 +269,7 @@ function startEnd(end: keyof typeof ends, ...argv: readonly string[]): ChildProc
 }
 
 async function counters(): Promise<{ readonly forks: number; readonly transactions: number }> {
-  const text = await getText(control, '/metrics');
+  const text = await getText(daemon.control, '/metrics');
   const of = (name: string) =>
     Number(new RegExp(`^calico_${name}_total (\\S+)$`, 'm').exec(text)?.[1] ?? Number.NaN);
   return { forks: of('forks'), transactions: of('table_transactions') };
@@ -329,21 +284,5 @@ function countChains(...argv: readonly string[]): number {
 }
 
 function residentMb(): string {
-  const status = readFileSync(`/proc/${daemon.pid}/status`, 'utf8');
-  return (Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1000).toFixed(0);
-}
-
-/** Returns the longest block of the daemon's event loop since the last call. */
-async function longestBlock() {
-  rmSync(loopFile, { force: true });
-  daemon.kill('SIGUSR2');
-  for (;;) {
-    try {
-      const seen = z.object({ ms: z.number(), processorMs: z.number() });
-      return seen.parse(JSON.parse(readFileSync(loopFile, 'utf8')));
-    } catch {
-      signal.throwIfAborted();
-      await sleep(20);
-    }
-  }
+  return (daemon.memoryKb() / 1000).toFixed(0);
 }
