@@ -3,6 +3,7 @@ import { parseAddress, type IpAddress } from '../../ip/address.ts';
 import { cidrContains, cidrCovers, cidrFamily, parseCidr, type Cidr } from '../../ip/cidr.ts';
 import { parseNetworkOptions } from '../../driver/networks/network-options.ts';
 import type { DefinedSubnet, NetworkDefinition } from '../../model/kinds/network-definition.ts';
+import { namesInList } from '../../model/names-in-list.ts';
 
 /** The flags of `network create`, those of `docker network create`. */
 export interface NetworkFlags {
@@ -37,10 +38,7 @@ export function parseDefinition(
   const { pool, ...unknown } = ipPools;
   const [other] = Object.keys(unknown);
   if (other !== undefined) throw bad(`--ipam-opt ${other}`, 'only pool=NAME,… is known');
-  const chosen = (pool ?? '')
-    .split(',')
-    .map((one) => one.trim())
-    .filter((one) => one !== '');
+  const chosen = namesInList(pool ?? '');
   return {
     ...others,
     name,

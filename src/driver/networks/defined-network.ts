@@ -3,6 +3,7 @@ import { describe } from '../../errors/error.ts';
 import { familyOf, isUnspecified, tryParseAddress } from '../../ip/address.ts';
 import { cidrContains, cidrFamily, type Cidr } from '../../ip/cidr.ts';
 import type { DefinedSubnet, NetworkDefinition } from '../../model/kinds/network-definition.ts';
+import { namesInList } from '../../model/names-in-list.ts';
 import type { NewNetwork } from '../docker/docker-api.ts';
 import type { NetworkDetails } from '../docker/messages.ts';
 import { parseNetworkOptions } from './network-options.ts';
@@ -99,14 +100,14 @@ export function differenceOf(
 ): string | undefined {
   const { internal, ipv6, ipPools = [], options, labels } = definition;
   const ipam = network.IPAM.Driver ?? 'default';
-  const pools = (network.IPAM.Options['pool'] ?? '').split(',').map((pool) => pool.trim());
+  const pools = namesInList(network.IPAM.Options['pool'] ?? '');
   const found = [
     drivers.all.has(network.Driver) ? undefined : `driver is ${network.Driver}`,
     drivers.all.has(ipam) ? undefined : `IPAM driver is ${ipam}`,
     compared('--internal', network.Internal, internal),
     compared('--ipv6', network.EnableIPv6, ipv6),
     ...subnetDifferences(definition, network),
-    compared('--ipam-opt pool', list(pools.filter((pool) => pool !== '')), list(ipPools)),
+    compared('--ipam-opt pool', list(pools), list(ipPools)),
     isDeepStrictEqual(parsedOptions(network.Options), parsedOptions(options))
       ? undefined
       : compared('options', pairs(network.Options), pairs(options)),

@@ -3,6 +3,7 @@ import { familyOf, parseAddress, type IpAddress } from '../../ip/address.ts';
 import { describeRange, unusableNextHop } from '../../ip/special-ranges.ts';
 import type { NetworkOptions } from '../../model/kinds/docker-network.ts';
 import { isLabelKey, isLabelValue, isReservedLabel } from '../../model/fields.ts';
+import { namesInList } from '../../model/names-in-list.ts';
 import { defaultNamespace, isNamespace, isReservedProfileName } from '../../model/namespaces.ts';
 
 /** The parsed options of `docker network create -o`. */
@@ -163,10 +164,7 @@ export function parseLabel(key: string, value: string): Readonly<Record<string, 
  * rejected: an endpoint with one would pose as one of that namespace.
  */
 export function parseProfiles(value: string): string[] {
-  const names = value
-    .split(',')
-    .map((name) => name.trim())
-    .filter((name) => name !== '');
+  const names = namesInList(value);
   if (names.length === 0) throw new Error('must name at least one Profile');
   const reserved = names.find(isReservedProfileName);
   if (reserved !== undefined) throw new Error(`"${reserved}" is reserved by Calico`);

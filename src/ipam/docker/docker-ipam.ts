@@ -16,6 +16,7 @@ import {
 import { cidrFamily, parseCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { DockerPool } from '../../model/kinds/docker-pool.ts';
 import type { IpPool } from '../../model/kinds/ip-pool.ts';
+import { namesInList } from '../../model/names-in-list.ts';
 import { addressState } from '../pools/address-state.ts';
 import { releaseAddress, requestAddress, reserve } from './addresses.ts';
 import { claimOf } from './claims.ts';
@@ -207,10 +208,7 @@ function parsePoolOptions(
   for (const [key, value] of Object.entries(options)) {
     if (key.startsWith('com.docker.network.')) continue;
     if (key !== 'pool') throw new CalicoError('ipam/unknown-option', { key, known: 'pool' });
-    pools = value
-      .split(',')
-      .map((name) => name.trim())
-      .filter((name) => name !== '');
+    pools = namesInList(value);
   }
   return pools === undefined || pools.length === 0 ? undefined : pools;
 }
