@@ -1,9 +1,18 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram';
 import { statSync } from 'node:fs';
 import { createServer, Socket, type Server } from 'node:net';
-import { addressToBytes, parseAddress, type IpAddress } from '../ip/address.ts';
+import { parseAddress } from '../ip/address.ts';
 import { DnsFrames, frame } from './dns-frames.ts';
 import { errnoName, refused } from './netlink/errno.ts';
+import {
+  addressFamilies,
+  boundPort,
+  closeOnExec,
+  datagramSocket,
+  socketLevel,
+  socketName,
+  streamSocket,
+} from './netlink/ip-socket.ts';
 import type { Libc } from './netlink/libc.ts';
 import { inNetworkNamespace } from './netlink/network-namespace.ts';
 import { redirectDns } from './netlink/nftables-redirect.ts';
@@ -323,7 +332,7 @@ function openSockets(libc: Libc, port: number): Opened {
     const [udp, tcp] = [bound(datagramSocket), bound(streamSocket)];
     const redirect = NetlinkSocket.open(libc, netfilterFamily);
     opened.push(redirect);
-    const ports = { udp: portOf(libc, udp), tcp: portOf(libc, tcp) };
+    const ports = { udp: boundPort(libc, udp), tcp: boundPort(libc, tcp) };
     redirectDns(redirect, { table, server, ports, exceptMark: forwardedMark });
     // Only its descriptor is kept: the object has a large buffer for responses.
     return { udp, tcp, redirect: redirect.fd };
@@ -334,36 +343,16 @@ function openSockets(libc: Libc, port: number): Opened {
 }
 
 const netfilterFamily = 12;
-const internetFamily = 2;
-const streamSocket = 1;
-const datagramSocket = 2;
-const closeOnExec = 0o2000000;
 const nonBlocking = 0o4000;
-const socketLevel = 1;
 const markOption = 36;
 const ipLevel = 0;
 const freeBind = 15;
 const doNotSignal = 0x4000;
 
 function openSocket(libc: Libc, type: number): number {
-  const fd = libc.socket(internetFamily, type | closeOnExec, 0);
+  const fd = libc.socket(addressFamilies[4], type | closeOnExec, 0);
   if (fd < 0) throw refused('open a DNS socket', libc.errno());
   return fd;
-}
-
-/** A `sockaddr_in`. */
-function socketName(address: IpAddress, port: number): Buffer {
-  const bytes = Buffer.alloc(16);
-  bytes.writeUInt16LE(internetFamily, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(addressToBytes(address), 4);
-  return bytes;
-}
-
-function portOf(libc: Libc, fd: number): number {
-  const name = Buffer.alloc(16);
-  libc.getsockname(fd, name, int(name.length));
-  return name.readUInt16BE(2);
 }
 
 function int(value: number): Buffer {

@@ -1,10 +1,15 @@
+import {
+  addressFamilies,
+  datagramSocket,
+  socketName,
+} from '../../src/dataplane/netlink/ip-socket.ts';
 import type { Libc } from '../../src/dataplane/netlink/libc.ts';
 import { addressToBytes, familyOf, type IpAddress, type IpFamily } from '../../src/ip/address.ts';
 import { checksum } from './checksum.ts';
 
 /** Forged packets, sent on raw sockets. */
 
-const [afInet, afInet6, sockDgram, sockRaw, protocolRaw] = [2, 10, 2, 3, 255];
+const [sockRaw, protocolRaw] = [3, 255];
 const protocols = { udp: 17, icmp: 1, icmp6: 58, destinationOptions: 60 } as const;
 
 /** One end of a flow of datagrams. */
@@ -15,8 +20,8 @@ export interface End {
 
 /** Opens a socket of datagrams at an address and port; to be closed by `libc.close`. */
 export function openDatagrams(libc: Libc, { address, port }: End): number {
-  const fd = libc.socket(familyOf(address) === 4 ? afInet : afInet6, sockDgram, 0);
-  const name = socketAddress({ address, port });
+  const fd = libc.socket(addressFamilies[familyOf(address)], datagramSocket, 0);
+  const name = socketName(address, port);
   if (fd < 0 || libc.bind(fd, name, name.length) < 0) throw new Error(`cannot bind ${address}`);
   return fd;
 }
@@ -28,14 +33,14 @@ export function sendDatagram(
   to: End,
   data: Buffer = Buffer.alloc(100),
 ): boolean {
-  const name = socketAddress(to);
+  const name = socketName(to.address, to.port);
   return libc.sendto(fd, data, data.length, 0, name, name.length) >= 0;
 }
 
 /** Sends a packet with its own IP header. */
 export function sendRaw(libc: Libc, packet: Buffer, to: IpAddress): void {
-  const fd = libc.socket(familyOf(to) === 4 ? afInet : afInet6, sockRaw, protocolRaw);
-  const name = socketAddress({ address: to, port: 0 });
+  const fd = libc.socket(addressFamilies[familyOf(to)], sockRaw, protocolRaw);
+  const name = socketName(to, 0);
   const sent = libc.sendto(fd, packet, packet.length, 0, name, name.length);
   libc.close(fd);
   if (sent < 0) throw new Error(`raw packet not sent: ${libc.errno()}`);
@@ -130,16 +135,6 @@ function word(value: number): Buffer {
   return bytes;
 }
 
-/** `struct sockaddr_in` or `sockaddr_in6`. */
-function socketAddress({ address, port }: End): Buffer {
-  const family = familyOf(address);
-  const name = Buffer.alloc(family === 4 ? 16 : 28);
-  name.writeUInt16LE(family === 4 ? afInet : afInet6, 0);
-  name.writeUInt16BE(port, 2);
-  name.set(addressToBytes(address), family === 4 ? 4 : 8);
-  return name;
-}
-
 /** The first packet of a flow, and a number by which its receiver recognizes it. */
 export interface Probe {
   readonly id: number;
@@ -197,7 +192,7 @@ export class ProbeReceiver implements Disposable {
   constructor(libc: Libc) {
     this.#libc = libc;
     this.#sockets = [icmp, tcp, protocols.udp].map((protocol) =>
-      libc.socket(afInet, sockRaw, protocol),
+      libc.socket(addressFamilies[4], sockRaw, protocol),
     );
   }
 

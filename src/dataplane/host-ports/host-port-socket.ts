@@ -1,10 +1,19 @@
 import { createSocket } from 'node:dgram';
 import { createServer, type AddressInfo } from 'node:net';
 import { CalicoError, describe } from '../../errors/error.ts';
-import { addressAndPort, addressToBytes, familyOf, type IpAddress } from '../../ip/address.ts';
+import { addressAndPort, familyOf, type IpAddress } from '../../ip/address.ts';
 import { protocolNumbers, type PortProtocol } from '../../ip/port-protocol.ts';
 import { relayConnection, relayDatagrams, type RelayTarget } from './loopback-relay.ts';
 import { errnoName } from '../netlink/errno.ts';
+import {
+  addressFamilies,
+  boundPort,
+  closeOnExec,
+  datagramSocket,
+  socketLevel,
+  socketName,
+  streamSocket,
+} from '../netlink/ip-socket.ts';
 import type { Libc } from '../netlink/libc.ts';
 
 /** A port of the host at one address, or at all of a family. */
@@ -101,12 +110,8 @@ function bindDatagrams(requested: HostPort, relayTo: RelayTarget): Promise<HostP
   });
 }
 
-const streamSocket = 1;
-const datagramSocket = 2;
-const closeOnExec = 0o2000000;
 const ipv6Level = 41;
 const ipv6Only = 26;
-const socketLevel = 1;
 const receiveBuffer = 8;
 const dontWait = 0x40;
 
@@ -116,11 +121,11 @@ const dontWait = 0x40;
  * counted.
  */
 function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: number): HostPortSocket {
-  const family = familyOf(address) === 4 ? 2 : 10;
-  const fd = libc.socket(family, type | closeOnExec, protocolNumbers[protocol]);
+  const family = familyOf(address);
+  const fd = libc.socket(addressFamilies[family], type | closeOnExec, protocolNumbers[protocol]);
   if (fd < 0) throw new SystemError(libc.errno());
   const one = Buffer.of(1, 0, 0, 0);
-  if (family === 10) libc.setsockopt(fd, ipv6Level, ipv6Only, one, one.length);
+  if (family === 6) libc.setsockopt(fd, ipv6Level, ipv6Only, one, one.length);
   libc.setsockopt(fd, socketLevel, receiveBuffer, one, one.length);
   const name = socketName(address, port);
   if (libc.bind(fd, name, name.length) < 0) {
@@ -128,11 +133,9 @@ function bindOnly({ protocol, address, port }: HostPort, libc: Libc, type: numbe
     libc.close(fd);
     throw error;
   }
-  const length = Buffer.of(name.length, 0, 0, 0);
-  libc.getsockname(fd, name, length);
   let taken = 0;
   return {
-    port: name.readUInt16BE(2),
+    port: boundPort(libc, fd),
     undelivered: () => {
       if (type !== datagramSocket) return 0;
       while (libc.recv(fd, one, one.length, dontWait) >= 0) taken++;
@@ -151,16 +154,6 @@ function dropsOf(fd: number, libc: Libc): number {
   const length = Buffer.of(counts.length, 0, 0, 0);
   const status = libc.getsockopt(fd, socketLevel, memoryInfo, counts, length);
   return status < 0 ? 0 : counts.readUInt32LE(memoryInfoDrops * 4);
-}
-
-/** A `sockaddr_in` or `sockaddr_in6`. */
-function socketName(address: IpAddress, port: number): Buffer {
-  const isV4 = familyOf(address) === 4;
-  const bytes = Buffer.alloc(isV4 ? 16 : 28);
-  bytes.writeUInt16LE(isV4 ? 2 : 10, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(addressToBytes(address), isV4 ? 4 : 8);
-  return bytes;
 }
 
 class SystemError extends Error {

@@ -1,13 +1,13 @@
 import { readFileSync } from 'node:fs';
 import type { IpFamily } from '../../ip/address.ts';
+import { addressFamilies, closeOnExec } from './ip-socket.ts';
 import type { Libc } from './libc.ts';
 
 const families = {
-  4: { domain: 2, level: 0, names: '/proc/net/ip_tables_names' },
-  6: { domain: 10, level: 41, names: '/proc/net/ip6_tables_names' },
+  4: { level: 0, names: '/proc/net/ip_tables_names' },
+  6: { level: 41, names: '/proc/net/ip6_tables_names' },
 } as const;
 const rawSocket = 3;
-const closeOnExec = 0o2000000;
 const rawProtocol = 255;
 const getInfo = 64;
 const infoBytes = 84;
@@ -20,11 +20,11 @@ const hooksAt = 32;
  * linux/netfilter_ipv4/ip_tables.h, IPT_SO_GET_INFO.
  */
 export function legacyTableSizes(libc: Libc, family: IpFamily): ReadonlyMap<string, string> {
-  const { domain, level, names } = families[family];
+  const { level, names } = families[family];
   const tables = loadedTables(names);
   const sizes = new Map<string, string>();
   if (tables.length === 0) return sizes;
-  const fd = libc.socket(domain, rawSocket | closeOnExec, rawProtocol);
+  const fd = libc.socket(addressFamilies[family], rawSocket | closeOnExec, rawProtocol);
   if (fd < 0) return sizes;
   try {
     for (const table of tables) {
