@@ -1,13 +1,13 @@
 import { addressBits } from '../ip/address.ts';
 import { cidrFamily, offsetIn, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { briefBlock, findSharing, heldBits, type BriefBlock } from '../model/briefs.ts';
+import { jsonOrUndefined } from '../model/json.ts';
 import { block4Type, blockHost, type AllocationAttributes } from '../model/kinds/block.ts';
 import {
   areTextsOrAbsent,
   fieldsOf,
   isFields,
   isTextOrAbsent,
-  jsonOrUndefined,
   type Fields,
 } from './json-fields.ts';
 

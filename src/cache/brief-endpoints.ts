@@ -1,6 +1,7 @@
 import { parseNet, type Cidr } from '../ip/cidr.ts';
 import { briefEndpoint, type BriefEndpoint, type NamedPort, type Scope } from '../model/briefs.ts';
 import { isInheritedLabel, isLabelKey, isLabelValue, isResourceName } from '../model/fields.ts';
+import { jsonOrUndefined } from '../model/json.ts';
 import {
   endpointAnnotations,
   orchestrator,
@@ -12,7 +13,6 @@ import {
   fieldsOf,
   isTextListOrAbsent,
   isTextOrAbsent,
-  jsonOrUndefined,
   type Fields,
 } from './json-fields.ts';
 

@@ -2,15 +2,6 @@
 
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** Parses a text as JSON; `undefined` if it is not JSON. Integers beyond 2^53 are not exact. */
-export function jsonOrUndefined(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 /** Returns the fields of an object; no fields for any other value. */
 export function fieldsOf(value: unknown): Fields {
   return isFields(value) ? value : {};

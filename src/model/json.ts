@@ -24,6 +24,15 @@ export function parseJson(text: string): unknown {
   return longDigits.test(text) ? JSON.parse(text, reviveBigIntegers) : JSON.parse(text);
 }
 
+/** Parses JSON; `undefined` if the text is none. Integers beyond 2^53 are not exact. */
+export function jsonOrUndefined(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Writes compact JSON; `bigint` is written as an integer, members that are `undefined` are omitted. Only the parts
  * that contain a `bigint` are assembled here: a replacer function would take twice the time.

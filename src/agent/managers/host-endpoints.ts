@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { EntryChange } from '../../cache/mirror.ts';
+import { jsonOrUndefined } from '../../model/json.ts';
 import {
   hostCoverage,
   interfacesOf,
@@ -191,7 +192,7 @@ const place = z.object({
  * cut off all of them.
  */
 function readable(name: string, text: string): HostEndpoint | undefined {
-  const read = place.safeParse(jsonOf(text));
+  const read = place.safeParse(jsonOrUndefined(text));
   if (!read.success) return undefined;
   const { node, interfaceName, expectedIPs } = read.data.spec;
   const isNowhere = (interfaceName ?? '') === '' && expectedIPs === undefined;
@@ -205,12 +206,4 @@ function readable(name: string, text: string): HostEndpoint | undefined {
       ...(expectedIPs === undefined ? {} : { expectedIPs }),
     },
   };
-}
-
-function jsonOf(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -6,6 +6,7 @@ import type { z } from 'zod';
 import { CalicoError, describe, hasErrorCode } from '../../errors/error.ts';
 import { keyFingerprint } from '../pki/certificate.ts';
 import { tryParseAddress, familyOf } from '../../ip/address.ts';
+import { jsonOrUndefined } from '../../model/json.ts';
 import { errorResponse, joinHeader, joinPort } from './protocol.ts';
 
 /** Connections of a host to the join server of a member. */
@@ -96,7 +97,7 @@ export async function send<Response>(
     path,
     text: JSON.stringify(body),
   });
-  const json = parse(text);
+  const json = jsonOrUndefined(text);
   if (status === 200) {
     const parsed = response.safeParse(json);
     if (parsed.success) return parsed.data;
@@ -188,12 +189,4 @@ function trustProblem(server: JoinServer, cause: unknown): CalicoError | undefin
   return isUntrusted
     ? new CalicoError('cluster/other-authority', { server: name }, { cause })
     : undefined;
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
