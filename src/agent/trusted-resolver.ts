@@ -5,7 +5,7 @@ import type { AddressRecord } from '../names/domain-addresses.ts';
 
 /**
  * Resolves a name to its addresses of one type, by way of CNAME, with the least TTL on the way, in seconds; `undefined` if
- * the name does not exist. Rejects if no server responds.
+ * the name does not exist or is not plain ASCII. Rejects if no server responds.
  */
 export type ResolveTrusted = (
   name: string,
@@ -16,11 +16,18 @@ export type ResolveTrusted = (
 const timeoutMs = 1500;
 
 /**
+ * A name that is resolved as it is. A container may send others: of them, the resolver drops what follows a NUL, reads a
+ * backslash as an escape, and converts Unicode. It would resolve another name, which no network set has.
+ */
+const plainName = /^(?=.{1,253}$)[-a-z0-9_]{1,63}(\.[-a-z0-9_]{1,63})*$/i;
+
+/**
  * Returns a resolver in the network namespace of the host: containers cannot choose its servers, nor see or forge its
  * responses. Without servers it asks those of /etc/resolv.conf, as they are at each query.
  */
 export function trustedResolver(servers: readonly string[]): ResolveTrusted {
   return async (name, type) => {
+    if (!plainName.test(name)) return undefined;
     const resolver = new promises.Resolver({ timeout: timeoutMs, tries: 2 });
     if (servers.length > 0) resolver.setServers(servers);
     const records = await recordsOf(resolver, name, type);
