@@ -240,6 +240,10 @@ process.stdout.write(
     ],
   )}`,
 );
+// The streams of datagrams keep this process alive; nothing else would delete the data of etcd.
+await daemon.end('SIGKILL');
+await store.close();
+await etcd[Symbol.asyncDispose]();
 process.exit(0);
 
 async function fill(into: Datastore, queue: Iterator<Write, undefined>): Promise<void> {
