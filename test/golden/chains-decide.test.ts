@@ -186,7 +186,7 @@ test('the rendered chains allow and deny every packet as the policies of all tie
         const options = { family: 4, denyAction } as const;
         const chains = new Map(
           [
-            ...renderStack(all.stack, options),
+            renderStack(all.stack, direction, options),
             ...dropChains('filter', options),
             ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
           ].map(({ name, rules: ofChain }) => [name, ofChain]),
@@ -196,7 +196,7 @@ test('the rendered chains allow and deny every packet as the policies of all tie
           isMember: ({ selector }, candidate) => isMember(selector, candidate),
           hasNamedPort,
         });
-        const chain = stackChain(direction, all.stack.name);
+        const chain = stackChain(direction, all.stack);
         assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
       },
     ),

@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { after, before, describe, test } from 'node:test';
+import { stackOf } from '../../src/profiles/compile/stack.ts';
 import { stackChain } from '../../src/render/iptables/names.ts';
+import { directions } from '../../src/ruleset/policy.ts';
 import { checkout } from '../lab/built.ts';
 import { startHost, type Host } from '../lab/host.ts';
 import { unlessLong } from '../lab/long.ts';
@@ -130,7 +132,7 @@ describe('an address that is handed over', { timeout: 3_600_000 }, () => {
 
   /** How often the policy of new owners was asked, by family and direction. */
   const judged = async (): Promise<readonly number[]> => {
-    const chains = [stackChain('ingress', 'nothing'), stackChain('egress', 'nothing')];
+    const chains = directions.map((direction) => stackChain(direction, stackOf([], ['nothing'])));
     const list = chains.map((chain) => `$tool -nvxL ${chain} 2>/dev/null | sed -n 3p`).join('; ');
     const all = `for tool in iptables ip6tables; do ${list}; done`;
     return (await host.run(['sh', '-c', all])).split('\n').map((line) => Number.parseInt(line, 10));

@@ -35,6 +35,7 @@ import {
   type CompiledPolicy,
 } from '../../src/profiles/compile/compiled-policy.ts';
 import { markBits, type Chain } from '../../src/render/iptables/rule.ts';
+import { directions } from '../../src/ruleset/policy.ts';
 import { enterNewNamespace } from '../lab/namespace.ts';
 import { combinationsOfFields, rulesWith } from '../lab/rule-grammar.ts';
 
@@ -146,7 +147,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
       ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), rejecting).chains,
-      ...renderStack(stackOf([], [name]), rejecting),
+      ...directions.map((direction) => renderStack(stackOf([], [name]), direction, rejecting)),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();

@@ -3,7 +3,14 @@ import type { IpFamily } from '../../ip/address.ts';
 import type { DropReason } from '../../ruleset/drop-reasons.ts';
 import { anyInterface } from '../../ruleset/host-endpoint.ts';
 import { addressSetPrefix } from '../../ruleset/names.ts';
-import { resourceKey, type Direction, type PolicyId } from '../../ruleset/policy.ts';
+import {
+  policyKey,
+  profileTier,
+  resourceKey,
+  type Direction,
+  type PolicyId,
+  type Stack,
+} from '../../ruleset/policy.ts';
 import type { Block } from '../../ruleset/statement.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
 
@@ -79,9 +86,19 @@ export function policyText({ kind, namespace, name }: PolicyId): string {
   return `${kind} ${namespace === undefined ? '' : `${namespace}/`}${name}`;
 }
 
-/** Chain of the endpoints of one stack: packets to them (`cali-tw-`), or from them (`cali-fw-`). */
-export function stackChain(direction: Direction, stack: string): string {
-  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', stack, longestChainName);
+/**
+ * Chain of the endpoints of a stack: packets to them (`cali-tw-`), or from them (`cali-fw-`). Stacks that are equal in a
+ * direction have one name: that of the Profiles, if there are no other policies.
+ */
+export function stackChain(direction: Direction, { tiers }: Pick<Stack, 'tiers'>): string {
+  const judging = tiers.filter((tier) => tier[direction].length > 0);
+  const isOfProfiles = judging.every(({ name }) => name === profileTier);
+  const suffix = isOfProfiles
+    ? judging.flatMap((tier) => tier[direction].map(({ name }) => name)).join(',')
+    : JSON.stringify(
+        judging.map((tier) => [tier.name, tier.defaultAction, tier[direction].map(policyKey)]),
+      );
+  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', suffix, longestChainName);
 }
 
 /** Chain of one of the sixteen buckets of a dispatch chain. */

@@ -194,6 +194,8 @@ test('an address is dispatched until its last dispatch is removed, and counts as
 
 test('a counter has the name of its rule, and is kept while the content of the rule is the same', () => {
   const { policies } = new Held();
+  policies.setPolicy(4, policyOf('web', []));
+  policies.setStack(4, stackOf(['web']));
   const counters = (...actions: readonly RuleAction[]) => {
     policies.setPolicy(4, policyOf('web', actions));
     return new Map(
@@ -209,6 +211,36 @@ test('a counter has the name of its rule, and is kept while the content of the r
   assert.deepEqual([...after.values()], [...before.values()]);
   assert.deepEqual([...counters('Allow').keys()], []);
 });
+
+test('a policy has a chain only for directions in which a stack contains it, and stacks equal in a direction share one', () => {
+  const held = new Held();
+  const empty = held.state();
+  const chains = (prefix: string) =>
+    [...held.chains.keys()].filter((name) => name.startsWith(`4 ${prefix}`)).length;
+  for (const name of ['open', ...names]) held.policies.setPolicy(4, policyOf(name, ['Deny']));
+  assert.deepEqual([chains('cali-p'), held.policies.counters().length], [0, 0]);
+  const open = [profilePolicy('open')];
+  const stacksOfOne = names.map((name): Stack => ({
+    name,
+    tiers: [
+      { ...tierOf, name: 'default', ingress: [profilePolicy(name)], egress: [] },
+      { ...tierOf, name: profileTier, ingress: open, egress: open, passLeaves: 'policy' },
+    ],
+  }));
+  for (const stack of stacksOfOne) held.policies.setStack(4, stack);
+  // The Profile inbound and outbound, the others inbound.
+  assert.deepEqual([chains('cali-pri-'), chains('cali-pro-')], [4, 1]);
+  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [3, 1]);
+  assert.equal(held.policies.counters().length, 5);
+  const [first, ...others] = stacksOfOne;
+  for (const { name } of others) held.policies.removeStack(4, name);
+  assert.deepEqual([chains('cali-pri-'), chains('cali-pro-')], [2, 1]);
+  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [1, 1]);
+  held.policies.removeStack(4, first?.name ?? assert.fail());
+  assert.deepEqual(held.state(), empty);
+});
+
+const tierOf = { defaultAction: 'Pass', passLeaves: 'tier' } as const;
 
 function lastOfEach<T extends { readonly name: string }>(all: readonly T[]): T[] {
   return [...new Map(all.map((one) => [one.name, one])).values()];

@@ -1,11 +1,5 @@
 import type { IpFamily } from '../../ip/address.ts';
-import {
-  directions,
-  type Direction,
-  type Policy,
-  type PolicyId,
-  type RuleName,
-} from '../../ruleset/policy.ts';
+import { directions, type Direction, type Policy, type RuleName } from '../../ruleset/policy.ts';
 import { noMatch } from '../../ruleset/drop-reasons.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import { policyChain, policyText, reasonSet } from './names.ts';
@@ -21,18 +15,22 @@ export interface RuleCounter {
   readonly rule: RuleName;
 }
 
-/** The chains of one policy in one family, and the sets that count its drops. */
+/** Chains of one policy in one family, and the sets that count their drops. */
 export interface RenderedPolicy {
   readonly chains: readonly Chain[];
   readonly counters: readonly RuleCounter[];
 }
 
-/** Renders the two chains of a policy, inbound and outbound. */
-export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPolicy {
+/** Renders the chains of a policy for packets of some directions: a chain that no other leads to is not needed. */
+export function renderPolicy(
+  policy: Policy,
+  options: RenderOptions,
+  judged: readonly Direction[] = directions,
+): RenderedPolicy {
   const { family } = options;
   const { stage } = policy.id;
   const counters = new Map<string, RuleCounter>();
-  const chains = directions.map((direction): Chain => {
+  const chains = judged.map((direction): Chain => {
     const chain = policyChain(direction, policy.id);
     if (policy.problem !== undefined) {
       return { name: chain, rules: denyRules(direction, policy.problem, options) };
@@ -52,11 +50,6 @@ export function renderPolicy(policy: Policy, options: RenderOptions): RenderedPo
     return { name: chain, rules: withoutTrailingReturn(rules), ifRefused: dropsIfRefused(what) };
   });
   return { chains, counters: [...counters.values()] };
-}
-
-/** Returns the names of the chains of a policy, to remove them. */
-export function policyChainNames(policy: PolicyId): readonly string[] {
-  return directions.map((direction) => policyChain(direction, policy));
 }
 
 function denyRules(

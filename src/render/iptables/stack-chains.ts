@@ -1,17 +1,16 @@
 import { judging, stackRules } from '../../ruleset/judging.ts';
-import { directions, profileTier, type Direction, type Stack } from '../../ruleset/policy.ts';
+import { directions, type Direction, type Stack } from '../../ruleset/policy.ts';
 import type { HostRule } from '../../ruleset/statement.ts';
 import { blockChain, bucketChain, bucketSet, policyText, stackChain, stackSet } from './names.ts';
 import { dropsIfRefused, markBits, type Chain, type RenderOptions, type Rule } from './rule.ts';
 import { renderHostRule } from './statements.ts';
 
-/** The two chains of a stack: packets to its endpoints, and from them. */
-export function renderStack(stack: Stack, options: RenderOptions): readonly Chain[] {
-  const { name } = stack;
-  return directions.map((direction) => ({
-    name: stackChain(direction, name),
+/** Renders the chain of a stack for packets of a direction: to its endpoints, or from them. */
+export function renderStack(stack: Stack, direction: Direction, options: RenderOptions): Chain {
+  return {
+    name: stackChain(direction, stack),
     ifRefused: dropsIfRefused(
-      `policy of the containers with ${stackText(stack)} (everything is denied)`,
+      `policy of the containers with ${stackText(stack, direction)} (everything is denied)`,
     ),
     rules: [
       {
@@ -20,23 +19,27 @@ export function renderStack(stack: Stack, options: RenderOptions): readonly Chai
       },
       ...render(stackRules(stack, direction), options),
     ],
-  }));
+  };
 }
 
-/** A stack for people: `the Profiles web,db`. */
-function stackText({ tiers }: Stack): string {
-  const names = new Set(
-    tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress].map(policyText)),
-  );
-  const isOfProfiles = tiers.every(({ name }) => name === profileTier);
-  if (!isOfProfiles) return [...names].join(', ');
-  return `the Profiles ${tiers.flatMap(({ ingress }) => ingress.map(({ name }) => name)).join(',') || 'none'}`;
+/** What judges packets of a direction, for people: `the Profiles web,db`. */
+function stackText({ tiers }: Stack, direction: Direction): string {
+  const policies = tiers.flatMap((tier) => tier[direction]);
+  const isOfProfiles = policies.every(({ kind }) => kind === 'Profile');
+  if (!isOfProfiles) return [...new Set(policies.map(policyText))].join(', ');
+  return `the Profiles ${policies.map(({ name }) => name).join(',') || 'none'}`;
 }
 
-/** Returns the two chains of one bucket, given the names of its stacks in order. */
+/** A stack of a bucket, and its chains. */
+export interface BucketStack {
+  readonly name: string;
+  readonly chains: Readonly<Record<Direction, string>>;
+}
+
+/** Returns the two chains of one bucket, given its stacks in order. */
 export function renderBucket(
   bucket: string,
-  stacks: readonly string[],
+  stacks: readonly BucketStack[],
   options: RenderOptions,
 ): readonly Chain[] {
   return directions.map((direction) => ({
@@ -45,9 +48,9 @@ export function renderBucket(
       `policies of the containers of branch ${bucket} (everything is denied)`,
     ),
     rules: [
-      ...stacks.map((stack): Rule => ({
-        matches: [ownEndpoint(direction, stackSet(options.family, stack))],
-        action: { kind: 'goto', chain: stackChain(direction, stack) },
+      ...stacks.map(({ name, chains }): Rule => ({
+        matches: [ownEndpoint(direction, stackSet(options.family, name))],
+        action: { kind: 'goto', chain: chains[direction] },
       })),
       ...render(behindDispatch(direction), options),
     ],
@@ -69,11 +72,6 @@ export function renderDispatch(
       rules: render(judging(direction), options, dispatch),
     };
   });
-}
-
-/** Returns the names of the chains of a stack, to remove them. */
-export function stackChainNames(stack: string): readonly string[] {
-  return directions.map((direction) => stackChain(direction, stack));
 }
 
 export function bucketChainNames(bucket: string): readonly string[] {
