@@ -51,7 +51,7 @@ export function dropChains(
   { family, denyAction }: RenderOptions,
 ): readonly Chain[] {
   return Object.values(dropReasons)
-    .filter(({ at }) => at === (table === 'raw' ? 'arrival' : 'policy'))
+    .filter(({ at }) => (at === 'arrival' ? table === 'raw' : at !== 'host' && table === 'filter'))
     .map((reason) => ({
       name: dropChain(reason),
       ifRefused: dropsIfRefused(`counter of drops, ${reason.text}`),

@@ -2,7 +2,7 @@ import type { IpFamily } from '../../ip/address.ts';
 import { directions, type Direction, type Policy, type RuleName } from '../../ruleset/policy.ts';
 import { noMatch } from '../../ruleset/drop-reasons.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { policyChain, policyText, reasonSet } from './names.ts';
+import { dropChain, policyChain, policyText, reasonSet } from './names.ts';
 import { renderPolicyRule } from './policy-rule.ts';
 import { dropsIfRefused, type Chain, type RenderOptions, type Rule } from './rule.ts';
 
@@ -55,11 +55,20 @@ export function renderPolicy(
 function denyRules(
   direction: Direction,
   problem: string,
-  { family, denyAction, isOfHost }: RenderOptions,
+  { family, denyAction, isOfHost = false }: RenderOptions,
 ): readonly Rule[] {
-  const set = reasonSet(family, noMatch(direction, isOfHost));
-  const counted = { direction, family, set, action: denyAction, isOfHost };
-  const [first, ...rest] = countAndDrop([], counted);
+  const reason = noMatch(direction, isOfHost);
+  if (!isOfHost) {
+    return [{ matches: [], action: { kind: 'goto', chain: dropChain(reason) }, comment: problem }];
+  }
+  const set = reasonSet(family, reason);
+  const [first, ...rest] = countAndDrop([], {
+    direction,
+    family,
+    set,
+    action: denyAction,
+    isOfHost,
+  });
   return first === undefined ? [] : [{ ...first, comment: problem }, ...rest];
 }
 

@@ -151,12 +151,9 @@ function renderStatement(
       const { reason } = statement;
       if (reason === undefined) return [act({ kind: 'drop' })];
       const { at, direction } = reason;
-      if (at !== 'stack' && at !== 'host') {
-        return [act({ kind: 'goto', chain: dropChain(reason) })];
-      }
+      if (at !== 'host') return [act({ kind: 'goto', chain: dropChain(reason) })];
       const set = reasonSet(family, reason);
-      const isOfHost = at === 'host';
-      return countAndDrop(matches, { direction, family, set, action: denyAction, isOfHost });
+      return countAndDrop(matches, { direction, family, set, action: denyAction, isOfHost: true });
     }
     case 'block': {
       const { block } = statement;
@@ -201,7 +198,7 @@ function renderStatement(
 function renderTier(
   tier: StackTier,
   direction: Direction,
-  { family, denyAction, isOfHost }: RenderOptions,
+  { family, denyAction, isOfHost = false }: RenderOptions,
 ): readonly Rule[] {
   if (tier.passLeaves === 'policy') {
     return tier[direction].flatMap((policy) => [
@@ -210,16 +207,17 @@ function renderTier(
     ]);
   }
   const notPassed: readonly Match[] = [{ kind: 'markClear', bits: markBits.pass }];
-  const [drop, ...counted] =
-    tier.defaultAction === 'Pass'
-      ? []
-      : countAndDrop(notPassed, {
-          direction,
-          family,
-          set: reasonSet(family, noMatch(direction, isOfHost)),
-          action: denyAction,
-          isOfHost,
-        });
+  const reason = noMatch(direction, isOfHost);
+  const drop: readonly Rule[] = isOfHost
+    ? countAndDrop(notPassed, {
+        direction,
+        family,
+        set: reasonSet(family, reason),
+        action: denyAction,
+        isOfHost,
+      })
+    : [{ matches: notPassed, action: { kind: 'goto', chain: dropChain(reason) } }];
+  const [first, ...others] = tier.defaultAction === 'Pass' ? [] : drop;
   return [
     {
       matches: [],
@@ -230,7 +228,7 @@ function renderTier(
       { matches: notPassed, action: { kind: 'jump', chain: policyChain(direction, policy) } },
       { ...returnIfAllowed, comment: 'Return if policy accepted' },
     ]),
-    ...(drop === undefined ? [] : [{ ...drop, comment: `End of tier ${tier.name}` }, ...counted]),
+    ...(first === undefined ? [] : [{ ...first, comment: `End of tier ${tier.name}` }, ...others]),
   ];
 }
 
