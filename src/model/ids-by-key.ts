@@ -30,6 +30,17 @@ export class IdsByKey {
     return typeof present === 'string' ? new Set([present]) : present;
   }
 
+  /** Adds the IDs of a key to a set. */
+  addTo(found: Set<string>, key: string | undefined): void {
+    const present = key === undefined ? undefined : this.#ids.get(key);
+    if (typeof present === 'string') found.add(present);
+    else for (const id of present ?? none) found.add(id);
+  }
+
+  get isEmpty(): boolean {
+    return this.#ids.size === 0;
+  }
+
   /** Returns the number of IDs of a key. */
   size(key: string): number {
     const present = this.#ids.get(key);

@@ -2,6 +2,7 @@ import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Selector } from '../../model/selector/ast.ts';
 import { matches, type LabelLookup } from '../../model/selector/matches.ts';
 import type { WorkCount } from '../work-count.ts';
+import { AnchoredSelectors } from './anchored-selectors.ts';
 import { effectiveLabels, LabelledItems, type Item, type Labels } from './labelled-items.ts';
 import { anchorKeys, smallestAnchor, type Anchor } from './anchors.ts';
 import { Postings } from './postings.ts';
@@ -21,7 +22,12 @@ interface IndexedSelector {
   readonly items: Set<string>;
 }
 
-type Effective = ReadonlyMap<string, string>;
+/** An item's labels before and after a change; they are those of new items if `isNew`. */
+interface Relabelling {
+  readonly before: Labels;
+  readonly now: Labels;
+  readonly isNew: boolean;
+}
 
 /**
  * Index of the labelled items (endpoints, network sets) that match each selector, updated while either changes. Items
@@ -38,7 +44,7 @@ export class LabelIndex<I extends Item = Item> {
   readonly #parentLabels = new Map<string, Labels>();
   readonly #labelled = new LabelledItems();
   readonly #postings = new Postings();
-  readonly #selectorsByAnchor = new IdsByKey();
+  readonly #anchored = new AnchoredSelectors();
   /** The selectors that an item matches. */
   readonly #matching = new IdsByKey();
 
@@ -58,14 +64,15 @@ export class LabelIndex<I extends Item = Item> {
     if (before !== undefined) this.#labelled.remove(id, before);
     this.#labelled.add(id, item);
     this.#items.set(id, item);
-    this.#relabel(id, labelsBefore, this.#inherit(item), before === undefined);
+    const isNew = before === undefined;
+    this.#relabel(id, { before: labelsBefore, now: this.#inherit(item), isNew });
   }
 
   removeItem(id: string): void {
     const item = this.#items.get(id);
     if (item === undefined) return;
-    for (const [key, value] of this.#inherit(item))
-      this.#postings.change(key, id, value, undefined);
+    const labels = this.#inherit(item);
+    for (const key in labels) this.#postings.change(key, id, labels[key], undefined);
     this.#labelled.remove(id, item);
     for (const selectorId of this.#matching.ids(id)) this.#unmatch(selectorId, id);
     this.#items.delete(id);
@@ -82,7 +89,7 @@ export class LabelIndex<I extends Item = Item> {
       const item = this.#items.get(id);
       if (item === undefined) continue;
       const labelsBefore = this.#inherit(item, { parent, labels: before });
-      this.#relabel(id, labelsBefore, this.#inherit(item), false);
+      this.#relabel(id, { before: labelsBefore, now: this.#inherit(item), isNew: false });
     }
   }
 
@@ -93,7 +100,7 @@ export class LabelIndex<I extends Item = Item> {
     for (const key of keys) if (this.#postings.use(key)) this.#indexKey(key);
     const anchors = this.#smallest(selector)?.anchors;
     this.#selectors.set(id, { selector, keys, anchors, items: new Set() });
-    for (const anchor of anchors ?? [anywhere]) this.#selectorsByAnchor.add(anchorKey(anchor), id);
+    this.#anchored.add(id, anchors);
     const candidates =
       anchors === undefined
         ? this.#items.keys()
@@ -107,9 +114,7 @@ export class LabelIndex<I extends Item = Item> {
   removeSelector(id: string): void {
     const indexed = this.#selectors.get(id);
     if (indexed === undefined) return;
-    for (const anchor of indexed.anchors ?? [anywhere]) {
-      this.#selectorsByAnchor.remove(anchorKey(anchor), id);
-    }
+    this.#anchored.remove(id, indexed.anchors);
     for (const key of indexed.keys) this.#postings.release(key);
     for (const itemId of indexed.items) {
       this.#matching.remove(itemId, id);
@@ -123,26 +128,43 @@ export class LabelIndex<I extends Item = Item> {
     return this.#matching.ids(itemId);
   }
 
-  #relabel(id: string, before: Effective, now: Effective, isNew: boolean): void {
+  #relabel(id: string, { before, now, isNew }: Relabelling): void {
     this.#work.endpointsVisited++;
     let hasChanged = isNew;
-    for (const key of new Set([...before.keys(), ...now.keys()])) {
-      const [old, value] = [before.get(key), now.get(key)];
-      if (old === value) continue;
+    for (const key in now) {
+      const old = Object.hasOwn(before, key) ? before[key] : undefined;
+      if (old === now[key]) continue;
       hasChanged = true;
-      this.#postings.change(key, id, old, value);
+      this.#postings.change(key, id, old, now[key]);
+    }
+    for (const key in before) {
+      if (Object.hasOwn(now, key)) continue;
+      hasChanged = true;
+      this.#postings.change(key, id, before[key], undefined);
     }
     if (!hasChanged) return;
-    for (const selectorId of new Set([...this.#matching.ids(id), ...this.#candidates(now)])) {
+    const item = this.#items.get(id);
+    const isConcerned = this.#matching.size(id) > 0 || this.#anchored.hasAny(now);
+    if (item === undefined || !isConcerned) return;
+    const concerned = new Set<string>();
+    this.#matching.addTo(concerned, id);
+    this.#anchored.find(now, concerned);
+    const labels = this.#lookup(item);
+    for (const selectorId of concerned) {
       this.#settle(selectorId);
-      this.#try(selectorId, id, now);
+      this.#try(selectorId, id, labels);
     }
   }
 
-  #inherit(item: Item, instead?: { readonly parent: string; readonly labels: Labels | undefined }) {
-    return effectiveLabels(item, (parent) =>
-      parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent),
-    );
+  /** Returns the labels of an item with those that it inherits; mostly it inherits none. */
+  #inherit(
+    item: Item,
+    instead?: { readonly parent: string; readonly labels: Labels | undefined },
+  ): Labels {
+    const labelsOf = (parent: string) =>
+      parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent);
+    if (item.profiles.every((parent) => labelsOf(parent) === undefined)) return item.labels;
+    return Object.fromEntries(effectiveLabels(item, labelsOf));
   }
 
   /** As `effectiveLabels`, for selectors that look at few of many labels. */
@@ -167,14 +189,6 @@ export class LabelIndex<I extends Item = Item> {
     }
   }
 
-  *#candidates(labels: Effective): Generator<string> {
-    yield* this.#selectorsByAnchor.ids(anchorKey(anywhere));
-    for (const [key, value] of labels) {
-      yield* this.#selectorsByAnchor.ids(anchorKey({ key, value }));
-      yield* this.#selectorsByAnchor.ids(anchorKey({ key, value: undefined }));
-    }
-  }
-
   /** Moves a selector to anchors with fewer items, if there are any. */
   #settle(id: string): void {
     const indexed = this.#selectors.get(id);
@@ -186,8 +200,8 @@ export class LabelIndex<I extends Item = Item> {
     );
     if (smallest === undefined || smallest.population >= present) return;
     this.#work.selectorsMoved++;
-    for (const anchor of indexed.anchors) this.#selectorsByAnchor.remove(anchorKey(anchor), id);
-    for (const anchor of smallest.anchors) this.#selectorsByAnchor.add(anchorKey(anchor), id);
+    this.#anchored.remove(id, indexed.anchors);
+    this.#anchored.add(id, smallest.anchors);
     indexed.anchors = smallest.anchors;
   }
 
@@ -214,14 +228,7 @@ export class LabelIndex<I extends Item = Item> {
   }
 }
 
-const noLabels: Effective = new Map();
-
-/** The anchor for "no label in particular"; no label has an empty key. */
-const anywhere: Anchor = { key: '', value: undefined };
-
-function anchorKey({ key, value }: Anchor): string {
-  return value === undefined ? key : `${key}\0${value}`;
-}
+const noLabels: Labels = {};
 
 function isSameRecord(a: Labels, b: Labels): boolean {
   const keys = Object.keys(a);

@@ -8,6 +8,13 @@ export interface Item {
   readonly profiles: readonly string[];
 }
 
+/** The items with the same label keys and the same parents. */
+interface Shape {
+  readonly keys: readonly string[];
+  readonly parents: readonly string[];
+  readonly items: Set<string>;
+}
+
 /**
  * Returns the labels of an item, with those that it inherits: an own label wins, then that of the first Profile.
  */
@@ -24,32 +31,36 @@ export function effectiveLabels(
 }
 
 /**
- * The items that have a label, own or inherited, whatever its value. Items with the same label keys share a shape, so
- * that an item costs one entry, however many labels it has.
+ * The items that have a label, own or inherited, whatever its value, or a parent. Items with the same label keys and
+ * parents share a shape, so that an item costs one entry, however many labels and parents it has.
  */
 export class LabelledItems {
-  readonly #children = new IdsByKey();
   readonly #parentsByKey = new IdsByKey();
-  readonly #itemsByShape = new IdsByKey();
+  readonly #shapes = new Map<string, Shape>();
   readonly #shapesByKey = new IdsByKey();
+  readonly #shapesByParent = new IdsByKey();
 
-  add(id: string, { labels, profiles }: Item): void {
-    for (const parent of profiles) this.#children.add(parent, id);
-    const keys = Object.keys(labels).toSorted();
-    const shape = keys.join('\0');
-    if (this.#itemsByShape.size(shape) === 0) {
-      for (const key of keys) this.#shapesByKey.add(key, shape);
+  add(id: string, item: Item): void {
+    const name = shapeOf(item);
+    let shape = this.#shapes.get(name);
+    if (shape === undefined) {
+      shape = { keys: Object.keys(item.labels), parents: item.profiles, items: new Set() };
+      this.#shapes.set(name, shape);
+      for (const key of shape.keys) this.#shapesByKey.add(key, name);
+      for (const parent of shape.parents) this.#shapesByParent.add(parent, name);
     }
-    this.#itemsByShape.add(shape, id);
+    shape.items.add(id);
   }
 
-  remove(id: string, { labels, profiles }: Item): void {
-    for (const parent of profiles) this.#children.remove(parent, id);
-    const keys = Object.keys(labels).toSorted();
-    const shape = keys.join('\0');
-    this.#itemsByShape.remove(shape, id);
-    if (this.#itemsByShape.size(shape) > 0) return;
-    for (const key of keys) this.#shapesByKey.remove(key, shape);
+  remove(id: string, item: Item): void {
+    const name = shapeOf(item);
+    const shape = this.#shapes.get(name);
+    if (shape === undefined) return;
+    shape.items.delete(id);
+    if (shape.items.size > 0) return;
+    this.#shapes.delete(name);
+    for (const key of shape.keys) this.#shapesByKey.remove(key, name);
+    for (const parent of shape.parents) this.#shapesByParent.remove(parent, name);
   }
 
   setParent(parent: string, before: Labels, now: Labels): void {
@@ -57,13 +68,22 @@ export class LabelledItems {
     for (const key of Object.keys(now)) this.#parentsByKey.add(key, parent);
   }
 
-  children(parent: string): ReadonlySet<string> {
-    return this.#children.ids(parent);
+  /** Yields the items that have a parent. */
+  *children(parent: string): Generator<string> {
+    for (const name of this.#shapesByParent.ids(parent)) yield* this.#shapes.get(name)?.items ?? [];
   }
 
   /** Yields the items that have a label; an item may be repeated. */
   *ids(key: string): Generator<string> {
-    for (const shape of this.#shapesByKey.ids(key)) yield* this.#itemsByShape.ids(shape);
-    for (const parent of this.#parentsByKey.ids(key)) yield* this.#children.ids(parent);
+    for (const name of this.#shapesByKey.ids(key)) yield* this.#shapes.get(name)?.items ?? [];
+    for (const parent of this.#parentsByKey.ids(key)) yield* this.children(parent);
   }
+}
+
+/** Returns a name of the shape of an item; the order of its labels does not matter to anyone, but makes another. */
+function shapeOf({ labels, profiles }: Item): string {
+  let name = '';
+  for (const key in labels) name += `${key}\0`;
+  for (const parent of profiles) name += `\0${parent}`;
+  return name;
 }

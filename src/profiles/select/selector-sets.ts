@@ -122,7 +122,7 @@ export class SelectorSets {
   #moveTo(id: string, member: SelectorMember): void {
     const before = this.#index.item(id)?.nets ?? [];
     const { nets } = member;
-    if (before === nets) return;
+    if (before === nets || this.#index.matchedBy(id).size === 0) return;
     const [old, now] = [new Set(before), new Set(nets)];
     const added = nets.filter((network) => !old.has(network));
     const gone = before.filter((network) => !now.has(network));
