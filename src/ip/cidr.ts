@@ -44,6 +44,7 @@ export function parseInterfaceAddress(text: string): CidrParts {
 
 /** Parses a network or a single address, which becomes its /32 or /128; throws `model/bad-cidr`. */
 export function parseNet(text: string): Cidr {
+  if (text.includes('/')) return parseCidr(text);
   const address = tryParseAddress(text);
   return address === undefined ? parseCidr(text) : hostCidr(address);
 }

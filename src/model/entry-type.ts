@@ -115,7 +115,9 @@ function decodeWith<Value>(schema: z.ZodType<Value>, key: string, text: string):
   } catch (error) {
     throw new CalicoError('datastore/corrupt', { key, why: describe(error) }, { cause: error });
   }
-  const result = schema.safeParse(withoutNullFields(schema, json));
+  // Most texts have no `null`, and need no copy without it.
+  const given = text.includes('null') ? withoutNullFields(schema, json) : json;
+  const result = schema.safeParse(given);
   if (result.success) return result.data;
   const { field, why } = firstIssue(result.error);
   throw new CalicoError('datastore/corrupt', { key, why: field === '' ? why : `${field}: ${why}` });
