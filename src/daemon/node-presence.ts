@@ -4,7 +4,7 @@ import { isLocked } from '../cache/lock.ts';
 import type { Leases } from '../datastore/datastore.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
 import { CalicoError, isCalicoError } from '../errors/error.ts';
-import { isBeingDeleted, putReports, rejectOtherHost, type Claim } from '../host/node-liveness.ts';
+import { isBeingDeleted, putReports, rejectOtherHost } from '../host/node-liveness.ts';
 import {
   lastReportId,
   liveReportId,
@@ -76,12 +76,14 @@ export class NodePresence {
   async claim(writer: Writer, plan: (draft: Draft) => void, signal: AbortSignal): Promise<void> {
     const { node } = this.#options;
     try {
-      await writer.write((draft) => this.#check(draft), signal);
+      // Read once: plans are run again, and a host may have thousands of interfaces.
+      const host = this.#options.identity();
+      await writer.write((draft) => this.#check(draft, host), signal);
       const lease = await this.#options.leases()?.grant(ttlSeconds);
       const { result } = await writer.write((draft) => {
-        this.#check(draft);
+        this.#check(draft, host);
         const isClaimed = lease !== undefined && !isLocked(draft);
-        if (isClaimed) putReports(draft, node, this.#report(lease));
+        if (isClaimed) putReports(draft, node, this.#report(host, lease));
         plan(draft);
         this.#hasClaimed = isClaimed;
         return isClaimed;
@@ -147,7 +149,8 @@ export class NodePresence {
       return this.claim(writer, () => undefined, signal);
     }
     if (now().getTime() - this.#lastReportAt < lastReportMs) return;
-    await writer.write((draft) => this.#putLastReport(draft), signal);
+    const host = this.#options.identity();
+    await writer.write((draft) => this.#putLastReport(draft, host), signal);
     this.#lastReportAt = now().getTime();
   }
 
@@ -160,11 +163,12 @@ export class NodePresence {
     if (lease === undefined || this.#problem !== undefined) return;
     try {
       await within(leaveMs, async (signal) => {
+        const host = this.#options.identity();
         const plan = (draft: Draft) => {
           const id = liveReportId(node);
           if (draft.get('NodeReport', id)?.lease !== lease) return;
           draft.remove('NodeReport', id);
-          this.#putLastReport(draft);
+          this.#putLastReport(draft, host);
         };
         await writer.write(plan, signal);
         await leases?.revoke(lease);
@@ -174,32 +178,27 @@ export class NodePresence {
     }
   }
 
-  #putLastReport(draft: Draft): void {
-    draft.put('NodeReport', lastReportId(this.#options.node), this.#report());
+  #putLastReport(draft: Draft, host: HostIdentity): void {
+    draft.put('NodeReport', lastReportId(this.#options.node), this.#report(host));
   }
 
-  #check(draft: Draft): void {
-    const { node, leases } = this.#options;
+  #check(draft: Draft, host: HostIdentity): void {
+    const { node, nodeNameFile, leases } = this.#options;
     const present = draft.isUnreadable('Node', node) ? undefined : draft.get('Node', node);
     if (present !== undefined && isBeingDeleted(present)) {
       throw new CalicoError('node/being-deleted', { node });
     }
-    if (leases() !== undefined) rejectOtherHost(draft, this.#claimBy());
+    if (leases() !== undefined) rejectOtherHost(draft, { node, nodeNameFile, host });
   }
 
-  #claimBy(): Claim {
-    const { node, nodeNameFile, identity } = this.#options;
-    return { node, nodeNameFile, host: identity() };
-  }
-
-  #report(lease?: string): NodeReport {
-    const { now, startedAt, identity } = this.#options;
+  #report(host: HostIdentity, lease?: string): NodeReport {
+    const { now, startedAt } = this.#options;
     return {
       time: now().toISOString(),
       uptime: Math.max(0, (now().getTime() - startedAt.getTime()) / 1000),
       first_update: true,
       ...(lease === undefined ? {} : { lease }),
-      host: identity(),
+      host,
     };
   }
 

@@ -59,20 +59,39 @@ export function nest(type: number, parts: readonly Uint8Array[]): Buffer {
   return attribute(type | nested, Buffer.concat(parts));
 }
 
-/** The attributes in some bytes by type; of one type the last. Values share the bytes given. */
-export function readAttributes(bytes: Buffer): ReadonlyMap<number, Buffer> {
-  return new Map(attributesOf(bytes));
+/**
+ * The attributes in some bytes by type; of one type the last. Values share the bytes given. `wanted`: the only types that
+ * are read, where the kernel sends many more.
+ */
+export function readAttributes(
+  bytes: Buffer,
+  wanted?: ReadonlySet<number>,
+): ReadonlyMap<number, Buffer> {
+  const found = new Map<number, Buffer>();
+  for (let at = 0; ;) {
+    const end = endOfAttribute(bytes, at);
+    if (end === undefined) return found;
+    const type = bytes.readUInt16LE(at + 2) & typeMask;
+    if (wanted?.has(type) !== false) found.set(type, bytes.subarray(at + headerBytes, end));
+    at = align(end);
+  }
 }
 
 /** The attributes in some bytes in their order, where one type may come several times. */
 export function* attributesOf(bytes: Buffer): Generator<readonly [type: number, value: Buffer]> {
-  for (let at = 0; at + headerBytes <= bytes.length;) {
-    const length = bytes.readUInt16LE(at);
-    if (length < headerBytes || at + length > bytes.length) return;
-    const type = bytes.readUInt16LE(at + 2) & typeMask;
-    yield [type, bytes.subarray(at + headerBytes, at + length)];
-    at += align(length);
+  for (let at = 0; ;) {
+    const end = endOfAttribute(bytes, at);
+    if (end === undefined) return;
+    yield [bytes.readUInt16LE(at + 2) & typeMask, bytes.subarray(at + headerBytes, end)];
+    at = align(end);
   }
+}
+
+/** Returns where the attribute that begins at a place ends; `undefined` if there is none. */
+function endOfAttribute(bytes: Buffer, at: number): number | undefined {
+  if (at + headerBytes > bytes.length) return undefined;
+  const length = bytes.readUInt16LE(at);
+  return length < headerBytes || at + length > bytes.length ? undefined : at + length;
 }
 
 /** A text without its final zero byte. */

@@ -17,8 +17,20 @@ const attributes = {
   operationalState: 16,
   info: 18,
   afSpec: 26,
+  filterMask: 29,
   otherNamespace: 37,
 };
+/** Those that are read of an interface; the kernel sends fifty more. */
+const readTypes: ReadonlySet<number> = new Set([
+  attributes.address,
+  attributes.name,
+  attributes.mtu,
+  attributes.operationalState,
+  attributes.info,
+  attributes.otherNamespace,
+]);
+/** `RTEXT_FILTER_SKIP_STATS` */
+const skipStatistics = 8;
 const afInet = 2;
 const inetConf = 1;
 const flagUp = 1;
@@ -214,8 +226,9 @@ export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): 
 
 /** Returns the interfaces of the socket's network namespace. */
 export function listLinks(socket: NetlinkSocket): readonly Link[] {
+  const payload = Buffer.concat([linkHeader({}), u32(attributes.filterMask, skipStatistics)]);
   return socket
-    .dump({ type: getLink, payload: linkHeader({}), what: 'list the interfaces' })
+    .dump({ type: getLink, payload, what: 'list the interfaces' })
     .map(({ payload }) => readLink(payload));
 }
 
@@ -236,7 +249,7 @@ export function findLink(socket: NetlinkSocket, name: string): Link | undefined 
 
 /** One interface as a message of the kernel describes it. */
 export function readLink(payload: Buffer): Link {
-  const found = readAttributes(payload.subarray(headerBytes));
+  const found = readAttributes(payload.subarray(headerBytes), readTypes);
   const flags = payload.readUInt32LE(8);
   const name = found.get(attributes.name);
   const info = found.get(attributes.info);
