@@ -106,6 +106,9 @@ const stored = fc.record({
   spec: oftenRight(spec),
 });
 
+const decodeBy = (briefs: BriefEndpoints, text: string) =>
+  briefs.decode({ key: '/key', value: text, modRevision: 1n });
+
 const outcome = <Value>(decode: () => Value) => {
   try {
     return decode();
@@ -121,13 +124,13 @@ test('for any stored endpoint, the quick decoder returns the same brief as the s
     fc.property(stored, (value) => {
       const text = JSON.stringify(value);
       const expected = outcome(() => briefEndpoint(workloadEndpointType.decode('/key', text)));
-      const brief = outcome(() => briefs.decode('/key', text));
+      const brief = outcome(() => decodeBy(briefs, text));
       assert.deepEqual(brief, expected);
       if (typeof brief === 'string') return;
       readable++;
       // The text in a snapshot is decoded to the same brief.
       const saved = encodeBriefEndpoint('libnetwork/e1', brief);
-      assert.deepEqual(briefs.decode('/key', saved), brief);
+      assert.deepEqual(decodeBy(briefs, saved), brief);
       assert.deepEqual(briefEndpoint(workloadEndpointType.decode('/key', saved)), brief);
     }),
     { numRuns: 3000 },
@@ -165,7 +168,7 @@ function usual(ip: string, of: { readonly node: string; readonly role: string })
 test('briefs of endpoints share equal parts, also among different endpoints', () => {
   const briefs = new BriefEndpoints();
   const decode = (ip: string, node: string, role: string) =>
-    briefs.decode('/key', JSON.stringify(usual(ip, { node, role })));
+    decodeBy(briefs, JSON.stringify(usual(ip, { node, role })));
   const one = decode('10.0.0.1', 'host-a', 'web');
   decode('10.0.0.2', 'host-b', 'db');
   const other = decode('10.0.0.3', 'host-a', 'web');
@@ -182,7 +185,7 @@ test('an endpoint of the usual form with any one field of another form is read a
   const compare = (value: object) => {
     const text = JSON.stringify(value);
     const expected = outcome(() => briefEndpoint(workloadEndpointType.decode('/key', text)));
-    const brief = outcome(() => briefs.decode('/key', text));
+    const brief = outcome(() => decodeBy(briefs, text));
     assert.deepEqual(brief, expected, text);
   };
   for (const other of others) {
@@ -196,22 +199,60 @@ test('an endpoint of the usual form with any one field of another form is read a
   }
 });
 
+test('names are legal where the schema says so', () => {
+  const briefs = new BriefEndpoints();
+  const name = fc.oneof(
+    fc.string({
+      unit: fc.constantFrom('a', 'z', '0', '9', '-', '.', 'A', 'Z', '_', '@'),
+      maxLength: 9,
+    }),
+    fc.constantFrom('a'.repeat(253), 'a'.repeat(254), 'abcdefghijklmno', 'abcdefghijklmnop'),
+  );
+  fc.assert(
+    fc.property(
+      name,
+      fc.constantFrom('name', 'namespace', 'node', 'interfaceName'),
+      (one, field) => {
+        const { metadata, spec, ...rest } = usual('10.0.0.1', { node: 'host-a', role: 'web' });
+        const text = JSON.stringify({
+          ...rest,
+          metadata: field.startsWith('name') ? { ...metadata, [field]: one } : metadata,
+          spec: field.startsWith('name') ? spec : { ...spec, [field]: one },
+        });
+        const expected = outcome(() => briefEndpoint(workloadEndpointType.decode('/key', text)));
+        assert.deepEqual(
+          outcome(() => decodeBy(briefs, text)),
+          expected,
+          text,
+        );
+        // What is legal needs no schema.
+        const bytes = Buffer.from(`x${text}x`);
+        assert.equal(
+          briefs.decodeUsual({ bytes, start: 1, end: bytes.length - 1 }) === undefined,
+          expected === 'unreadable',
+        );
+      },
+    ),
+    { numRuns: 2000 },
+  );
+});
+
 test('endpoints of the usual form, of which there may be hundreds of thousands, are decoded without the schema', () => {
   const schema = mock.method(workloadEndpointType, 'decode');
   try {
     const briefs = new BriefEndpoints();
     const endpoint = usual('10.0.0.1/32', { node: 'host-a', role: 'web' });
-    const brief = briefs.decode('/key', JSON.stringify(endpoint));
+    const brief = decodeBy(briefs, JSON.stringify(endpoint));
     assert.deepEqual(brief.aliases, ['web', 'shop']);
-    assert.deepEqual(briefs.decode('/key', encodeBriefEndpoint('libnetwork/e1', brief)), brief);
+    assert.deepEqual(decodeBy(briefs, encodeBriefEndpoint('libnetwork/e1', brief)), brief);
     const { labels: _, annotations: __, namespace: ___, ...metadata } = endpoint.metadata;
     const { ipNetworks, profiles, ...spec } = endpoint.spec;
     const twice = { ...spec, ipNetworks: [...ipNetworks, '10.0.0.1', 'fd00::1/128'] };
-    const least = briefs.decode('/key', JSON.stringify({ ...endpoint, metadata, spec: twice }));
+    const least = decodeBy(briefs, JSON.stringify({ ...endpoint, metadata, spec: twice }));
     assert.deepEqual(least.nets, ['10.0.0.1/32', 'fd00::1/128']);
     assert.deepEqual([least.labels, least.profiles, profiles], [{}, [], ['web']]);
     assert.equal(schema.mock.callCount(), 0);
-    briefs.decode('/key', JSON.stringify({ ...endpoint, spec: { ...endpoint.spec, ports: [] } }));
+    decodeBy(briefs, JSON.stringify({ ...endpoint, spec: { ...endpoint.spec, ports: [] } }));
     assert.equal(schema.mock.callCount(), 1, 'named ports are rare');
   } finally {
     schema.mock.restore();
@@ -222,7 +263,7 @@ test('texts that are empty or not JSON objects are rejected', () => {
   const briefs = new BriefEndpoints();
   for (const text of ['', '{', 'null', '[]', '3']) {
     assert.equal(
-      outcome(() => briefs.decode('/key', text)),
+      outcome(() => decodeBy(briefs, text)),
       'unreadable',
     );
   }
@@ -236,7 +277,7 @@ test('labels of a namespace or service account, which are inherited, are no labe
     metadata: { name: 'e1', namespace: 'shop', labels },
     spec: { orchestrator: 'x', node: 'a', endpoint: 'e1', interfaceName: 'cali1' },
   };
-  const brief = new BriefEndpoints().decode('key', JSON.stringify(endpoint));
+  const brief = decodeBy(new BriefEndpoints(), JSON.stringify(endpoint));
   assert.deepEqual(brief.labels, { role: 'web' });
 });
 
@@ -244,8 +285,8 @@ test('labels with a key or value that Calico forbids are rejected', () => {
   const briefs = new BriefEndpoints();
   const decode = (labels: Readonly<Record<string, string>>) =>
     outcome(() =>
-      briefs.decode(
-        '/key',
+      decodeBy(
+        briefs,
         JSON.stringify({
           kind: 'WorkloadEndpoint',
           apiVersion: 'projectcalico.org/v3',

@@ -1,6 +1,7 @@
 import { briefTypeOf, concernsHost, type BriefBlock, type BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
+import { textOf, type Written } from './tables.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
 /** The part of the datastore that is cached; the rest is read when a plan needs it. */
@@ -19,7 +20,7 @@ interface CachedInBrief<Value, Brief> {
   /** See `EntryType`. */
   readonly groups: (id: string, brief: Brief) => readonly string[];
   /** Returns the brief of a stored text; throws `datastore/corrupt` for the same texts as decoding the whole value. */
-  readonly decode: (key: string, text: string) => Brief;
+  readonly decode: (written: Written) => Brief;
 }
 
 /** Encodes a brief as a text that has the same brief, because the whole value is not cached. */
@@ -43,7 +44,7 @@ export function nodeScope(node: string): CacheScope {
   const blocks: CachedInBrief<EntryValue<'Block4'>, BriefBlock> = {
     isEnough: (brief) => !concernsHost(brief, node),
     ...briefTypeOf.Block4,
-    decode: decodeBriefBlock,
+    decode: (written) => decodeBriefBlock(written.key, textOf(written)),
   };
   return {
     uncached: new Set(['Handle', 'NetworkReport', 'NodeReport']),
@@ -52,7 +53,7 @@ export function nodeScope(node: string): CacheScope {
         isEnough: (brief) => brief.node !== node,
         groups: briefTypeOf.WorkloadEndpoint.groups,
         of: (endpoint) => endpoints.of(endpoint),
-        decode: (key, text) => endpoints.decode(key, text),
+        decode: (written) => endpoints.decode(written),
       },
       Block4: blocks,
       Block6: blocks,

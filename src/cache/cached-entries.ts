@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { KeyChange } from '../datastore/datastore.ts';
+import type { EncodedKeyValue, KeyChange } from '../datastore/datastore.ts';
 import type { BriefValue } from '../model/briefs.ts';
 import {
   entryKinds,
@@ -11,8 +11,11 @@ import {
 import { IdsByKey } from '../model/ids-by-key.ts';
 import type { CacheScope } from './cache-scope.ts';
 import type { BriefChange, EntryChange, WrittenValues } from './mirror.ts';
-import { BriefTables, decodeEntry, Tables } from './tables.ts';
+import { BriefTables, decodeEntry, Tables, textOf, type Written } from './tables.ts';
 import type { Stored, Unreadable } from './view.ts';
+
+/** The new state of a key. */
+type Change = KeyChange | EncodedKeyValue;
 
 /** Changes for the listeners. */
 export interface CachedChanges {
@@ -36,16 +39,13 @@ interface HeldChange<Value, Brief> {
 export class CachedEntries {
   readonly #scope: CacheScope;
   /** Returns the values that a text was encoded from, if this process wrote it. */
-  readonly #valuesOf: (key: string, text: string) => WrittenValues | undefined;
+  readonly #valuesOf: (written: Written) => WrittenValues | undefined;
   readonly #tables = new Tables();
   readonly #briefs = new BriefTables();
   readonly #groups = new Map(entryKinds.map((kind) => [kind, new IdsByKey()]));
   readonly #unreadable = new Map<string, Unreadable>();
 
-  constructor(
-    scope: CacheScope,
-    valuesOf: (key: string, text: string) => WrittenValues | undefined,
-  ) {
+  constructor(scope: CacheScope, valuesOf: (written: Written) => WrittenValues | undefined) {
     this.#scope = scope;
     this.#valuesOf = valuesOf;
   }
@@ -110,21 +110,16 @@ export class CachedEntries {
   }
 
   /** Applies the new state of a key; adds the resulting changes to `changed`. */
-  apply(change: KeyChange, changed: CachedChanges): void {
+  apply(change: Change, changed: CachedChanges): void {
     const parsed = parseKey(change.key);
     if (parsed !== undefined) this.#apply(parsed.kind, copied(parsed.id), change, changed);
   }
 
-  #apply<K extends EntryKind>(
-    kind: K,
-    id: string,
-    change: KeyChange,
-    changed: CachedChanges,
-  ): void {
+  #apply<K extends EntryKind>(kind: K, id: string, change: Change, changed: CachedChanges): void {
     const [wholes, briefs] = [this.#tables.of(kind), this.#briefs.of(kind)];
     const before = { whole: wholes.get(id), brief: briefs.get(id) };
     const { modRevision } = before.whole ?? before.brief ?? {};
-    if (modRevision === change.modRevision && change.value !== undefined) return;
+    if (modRevision === change.modRevision && isWritten(change)) return;
     const now = this.#decode(kind, id, change);
     const isSame = isDeepStrictEqual(before.brief?.value, now.brief?.value);
     if (now.whole === undefined) wholes.delete(id);
@@ -170,24 +165,26 @@ export class CachedEntries {
   #decode<K extends EntryKind>(
     kind: K,
     id: string,
-    { key, value, modRevision }: KeyChange,
+    change: Change,
   ): Held<EntryValue<K>, BriefValue<K>> {
+    const { key, modRevision } = change;
     this.#unreadable.delete(key);
-    if (value === undefined) return {};
-    const known = this.#valuesOf(key, value)?.written(kind, id);
+    if (!isWritten(change)) return {};
+    const known = this.#valuesOf(change)?.written(kind, id);
     const isOthers = this.#scope.uncached.has(kind) && !this.#tables.of(kind).has(id);
     if (known === undefined && isOthers) return {};
-    const stored = { id, key, value, modRevision };
     const briefs = this.#scope.briefs[kind];
     if (briefs !== undefined) {
-      const brief = decodeEntry(stored, (...text) =>
-        known === undefined ? briefs.decode(...text) : briefs.of(known),
+      const brief = decodeEntry(id, change, (written) =>
+        known === undefined ? briefs.decode(written) : briefs.of(known),
       );
       if ('why' in brief) return this.#notReadable(key, brief);
       if (briefs.isEnough(brief.value)) return { brief };
     }
     if (known !== undefined) return { whole: { id, value: known, modRevision } };
-    const whole = decodeEntry(stored, entryTypeOf[kind].decode);
+    const whole = decodeEntry(id, change, (written) =>
+      entryTypeOf[kind].decode(key, textOf(written)),
+    );
     return 'why' in whole ? this.#notReadable(key, whole) : { whole };
   }
 
@@ -195,6 +192,10 @@ export class CachedEntries {
     this.#unreadable.set(key, unreadable);
     return {};
   }
+}
+
+function isWritten(change: Change): change is Written {
+  return !('value' in change) || change.value !== undefined;
 }
 
 /** Copies a text: as a part of another, its key, it would keep the whole of that in memory. */

@@ -1,10 +1,19 @@
 import { backoffMs, pause } from '../async/deadline.ts';
-import type { ChangeBatch, Datastore, KeyValue, Listing } from '../datastore/datastore.ts';
+import {
+  decodeText,
+  type ChangeBatch,
+  type Datastore,
+  type EncodedKeyValue,
+  type KeyValue,
+} from '../datastore/datastore.ts';
+
+/** An item of a page: as bytes, if the store has it so. */
+export type ListedItem = KeyValue | EncodedKeyValue;
 
 /** An event of `follow`: a listing of the prefix, then its changes, and after an interruption those since. */
 export type Followed =
-  /** A page of a listing, the first or a later one. */
-  | { readonly kind: 'page'; readonly page: Listing; readonly isFirst: boolean }
+  /** A page of a listing, the first or a later one. Its items must be iterated once, to the end. */
+  | { readonly kind: 'page'; readonly items: Iterable<ListedItem>; readonly isFirst: boolean }
   /** The listing is complete at this revision. */
   | { readonly kind: 'listed'; readonly revision: bigint }
   | { readonly kind: 'changes'; readonly batch: ChangeBatch }
@@ -45,8 +54,14 @@ export async function* follow(
         [last, revision] = [undefined, undefined];
         let listed: bigint | undefined;
         for await (const page of datastore.pages(prefix, signal, uncached)) {
-          yield { kind: 'page', page, isFirst: listed === undefined };
-          last = newestWrite(last, page.items);
+          let newest: ListedItem | undefined = last;
+          const items: Iterable<ListedItem> = page.encoded ?? page.items;
+          const noted = Iterator.from(items).map((item) => {
+            newest = newer(newest, item);
+            return item;
+          });
+          yield { kind: 'page', items: noted, isFirst: listed === undefined };
+          last = newest === undefined ? undefined : withText(newest);
           listed = page.revision;
         }
         if (listed === undefined) continue;
@@ -85,8 +100,19 @@ function newestWrite(
   last: KeyValue | undefined,
   writes: readonly KeyValue[],
 ): KeyValue | undefined {
-  return writes.reduce(
-    (newest, one) => (newest === undefined || one.modRevision > newest.modRevision ? one : newest),
-    last,
-  );
+  return writes.reduce<KeyValue | undefined>(newer, last);
+}
+
+function newer<Item extends Pick<KeyValue, 'modRevision'>>(
+  newest: Item | undefined,
+  one: Item,
+): Item {
+  return newest === undefined || one.modRevision > newest.modRevision ? one : newest;
+}
+
+/** The bytes are a part of a page, which must not stay. */
+function withText(item: ListedItem): KeyValue {
+  if ('value' in item) return item;
+  const { key, modRevision } = item;
+  return { key, value: decodeText(item), modRevision };
 }

@@ -21,8 +21,3 @@ export function areTextsOrAbsent(value: unknown): value is Record<string, string
   for (const key in value) if (typeof value[key] !== 'string') return false;
   return true;
 }
-
-export function isTextListOrAbsent(value: unknown): value is string[] | undefined {
-  if (value === undefined) return true;
-  return Array.isArray(value) && value.every((one) => typeof one === 'string');
-}

@@ -5,8 +5,9 @@ import { Waiters } from '../async/waiters.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts';
 import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
-import type { Datastore, KeyChange, Transaction } from '../datastore/datastore.ts';
+import type { Datastore, EncodedKeyValue, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
+import { textOf } from './tables.ts';
 import { CachedEntries, type CachedChanges } from './cached-entries.ts';
 import { growHeap } from './heap-growth.ts';
 import { fullScope, type CacheScope } from './cache-scope.ts';
@@ -76,9 +77,9 @@ export class LiveMirror implements Mirror {
   ) {
     this.datastore = datastore;
     this.#scope = scope;
-    this.#entries = new CachedEntries(scope, (key, text) => {
-      const sent = this.#sent.get(key);
-      return sent?.text === text ? sent.values : undefined;
+    this.#entries = new CachedEntries(scope, (written) => {
+      const sent = this.#sent.get(written.key);
+      return sent !== undefined && sent.text === textOf(written) ? sent.values : undefined;
     });
     this.#watchEchoMs = watchEchoMs;
     this.#listeners = new Listeners(listening);
@@ -91,10 +92,9 @@ export class LiveMirror implements Mirror {
     for await (const followed of follow(this.datastore, { prefix: rootPrefix, uncached }, signal)) {
       switch (followed.kind) {
         case 'page': {
-          const { page, isFirst } = followed;
+          const { items, isFirst } = followed;
           if (isFirst) this.#beginListing();
-          for (const { key } of page.items) this.#listed?.add(key);
-          await this.#applySlices(page.items);
+          await this.#applySlices(items, { isLive: true, listed: this.#listed });
           break;
         }
         case 'listed':
@@ -268,7 +268,7 @@ export class LiveMirror implements Mirror {
   async #useSnapshot(snapshot: Snapshot | undefined): Promise<void> {
     if (snapshot === undefined) return;
     const changes = snapshot.entries.map(([key, value]) => ({ key, value, modRevision: 0n }));
-    await this.#applySlices(changes, false);
+    await this.#applySlices(changes, { isLive: false });
     this.#snapshotOf = snapshot.savedAt;
     this.#reach(0n);
   }
@@ -293,7 +293,7 @@ export class LiveMirror implements Mirror {
       }
     };
     if (listed !== undefined) await inSlices(this.#entries.keys(), { atOnce: maxAtOnce, act });
-    await this.#applySlices(removed);
+    await this.#applySlices(removed, { isLive: true });
     this.#isLive = true;
     this.#snapshotOf = undefined;
     this.#inSyncSince = new Date();
@@ -304,7 +304,7 @@ export class LiveMirror implements Mirror {
   /** Applies all changes up to a revision: in one step, or in slices if they would block the event loop. */
   async #apply(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
     if (changes.length > maxAtOnce) {
-      await this.#applySlices(changes);
+      await this.#applySlices(changes, { isLive: true });
     } else {
       for (const change of changes) this.#entries.apply(change, this.#pending);
     }
@@ -312,11 +312,17 @@ export class LiveMirror implements Mirror {
   }
 
   /** Applies changes in slices; the caller reports the revision they lead to afterwards. */
-  async #applySlices(changes: readonly KeyChange[], isLive = true): Promise<void> {
+  async #applySlices(
+    changes: Iterable<KeyChange | EncodedKeyValue>,
+    { isLive, listed }: { readonly isLive: boolean; readonly listed?: Set<string> | undefined },
+  ): Promise<void> {
     this.#isWhole = false;
-    const act = (some: readonly KeyChange[]) => {
+    const act = (some: readonly (KeyChange | EncodedKeyValue)[]) => {
       this.#notify(isLive);
-      for (const change of some) this.#entries.apply(change, this.#pending);
+      for (const change of some) {
+        listed?.add(change.key);
+        this.#entries.apply(change, this.#pending);
+      }
     };
     await inSlices(changes, { atOnce: sliceSize, act });
   }

@@ -118,7 +118,8 @@ export class Reads implements View {
     for await (const page of this.datastore.pages(entryTypeOf[kind].key(idPrefix), signal)) {
       this.#readAt(page.revision);
       // Another kind may have keys below this prefix; they are skipped.
-      await this.#take(page.items.filter(({ key }) => entryTypeOf[kind].idOf(key) !== undefined));
+      const items = [...page.items].filter(({ key }) => entryTypeOf[kind].idOf(key) !== undefined);
+      await this.#take(items);
     }
     this.#prefixes.set(kind, [...(this.#prefixes.get(kind) ?? []), idPrefix]);
   }
@@ -195,7 +196,7 @@ export class Reads implements View {
     // Keeps the order of the keys, whatever was read before.
     table.delete(id);
     this.#unreadable.delete(item.key);
-    const decoded = decodeEntry({ ...item, id }, entryTypeOf[kind].decode);
+    const decoded = decodeEntry(id, item, () => entryTypeOf[kind].decode(item.key, item.value));
     if ('why' in decoded) this.#unreadable.set(item.key, decoded);
     else table.set(id, decoded);
   }

@@ -1,5 +1,5 @@
 import { describe, isCalicoError } from '../errors/error.ts';
-import type { KeyValue } from '../datastore/datastore.ts';
+import { decodeText, type EncodedKeyValue, type KeyValue } from '../datastore/datastore.ts';
 import type { BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { Stored, Unreadable } from './view.ts';
@@ -26,15 +26,26 @@ export class BriefTables {
   }
 }
 
+/** A stored value, as text or as bytes. */
+export type Written = KeyValue | EncodedKeyValue;
+
+/** Returns the text of a value. */
+export function textOf(written: Written): string {
+  return 'value' in written ? written.value : decodeText(written);
+}
+
 /** Returns the typed value of a stored text, or the reason why it cannot be read. */
 export function decodeEntry<Value>(
-  { id, key, value, modRevision }: KeyValue & { readonly id: string },
-  decode: (key: string, text: string) => Value,
+  id: string,
+  written: Written,
+  decode: (written: Written) => Value,
 ): Stored<Value> | Unreadable {
+  const { modRevision } = written;
   try {
-    return { id, value: decode(key, value), modRevision };
+    return { id, value: decode(written), modRevision };
   } catch (error) {
     const isKnown = isCalicoError(error, 'datastore/corrupt');
-    return { why: isKnown ? error.detail.why : describe(error), text: value, modRevision };
+    const why = isKnown ? error.detail.why : describe(error);
+    return { why, text: textOf(written), modRevision };
   }
 }

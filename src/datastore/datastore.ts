@@ -89,6 +89,28 @@ export interface Listing {
   readonly items: readonly KeyValue[];
 }
 
+/** Some of the keys of a listing; a store may read them while they are iterated. */
+export interface Page {
+  readonly revision: bigint;
+  readonly items: Iterable<KeyValue>;
+  /** The same, if the store has the values as bytes: of most of them, not all has to become text. */
+  readonly encoded?: Iterable<EncodedKeyValue>;
+}
+
+/** A stored value in UTF-8: the bytes from `start` to before `end`. Do not keep it: they are a part of a page. */
+export interface EncodedKeyValue {
+  readonly key: string;
+  readonly modRevision: bigint;
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Returns the value as text. */
+export function decodeText({ bytes, start, end }: EncodedKeyValue): string {
+  return bytes.toString('utf8', start, end);
+}
+
 /** One key written (`value`) or removed (`undefined`) at `modRevision`. */
 export interface KeyChange {
   readonly key: string;
@@ -131,7 +153,7 @@ export interface Datastore {
    * at least one page. A store may omit keys below the prefixes of `without`, which are below the prefix. Throws
    * `datastore/unavailable`.
    */
-  pages(prefix: string, signal: AbortSignal, without?: readonly string[]): AsyncIterable<Listing>;
+  pages(prefix: string, signal: AbortSignal, without?: readonly string[]): AsyncIterable<Page>;
 
   /**
    * Throws `datastore/unavailable` if it was certainly not applied, `datastore/outcome-unknown` if the connection was

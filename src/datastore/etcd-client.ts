@@ -15,6 +15,11 @@ export const limits = { attemptMs: 2000, pauseMs: 100 };
 const keepaliveMs = 6000;
 /** Maximum size of a response in bytes; the library's default is 4 MiB. */
 const maxReceivedBytes = 64 << 20;
+/**
+ * How many bytes etcd sends before it waits for this process; HTTP/2's default is 64 kB. While the event loop decodes a
+ * page of a listing, most of the next one arrives in the kernel, not in pieces between slices of that work.
+ */
+const windowBytes = 4 << 20;
 
 /** Returns a client of each endpoint, in random order, with the files of the options as they are now. */
 export async function clientsOf(options: EtcdOptions): Promise<readonly Client[]> {
@@ -42,6 +47,7 @@ function shuffled<T>(all: readonly T[]): readonly T[] {
 export class Client extends Etcd3 {
   readonly watches = new WatchClient(this.pool);
   readonly leases = new LeaseClient(this.pool);
+  readonly connections = this.pool;
 }
 
 /**
@@ -67,6 +73,7 @@ export function clientOptions(): Omit<IOptions, 'hosts'> {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 500,
       'grpc.max_receive_message_length': maxReceivedBytes,
+      'grpc-node.flow_control_window': windowBytes,
     },
   };
 }

@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { IRangeResponse } from 'etcd3';
 import { CalicoError, describe } from '../errors/error.ts';
 import type {
   ChangeBatch,
@@ -8,6 +7,7 @@ import type {
   KeyValue,
   KnownCluster,
   Listing,
+  Page,
   Transaction,
 } from './datastore.ts';
 import { clientsOf, closeAll, limits, type Client } from './etcd-client.ts';
@@ -24,6 +24,7 @@ import {
   toRequest,
   type KeyRange,
 } from './etcd-messages.ts';
+import { listRange, type RangePage } from './etcd-range.ts';
 import { WatchCancelled, watchEtcd } from './etcd-watch.ts';
 import { maxOperations } from './transaction-size.ts';
 
@@ -112,7 +113,7 @@ class EtcdStore implements Datastore {
     prefix: string,
     signal: AbortSignal,
     without: readonly string[] = [],
-  ): AsyncGenerator<Listing> {
+  ): AsyncGenerator<Page> {
     let revision = 0n;
     for (const range of rangesOf(prefix, without)) {
       for await (const page of this.#pagesOf(range, revision, signal)) {
@@ -126,7 +127,7 @@ class EtcdStore implements Datastore {
    * `at`: revision to read at; 0: the present one. The next page is requested before the caller processes this one, so
    * that etcd and this process work at the same time.
    */
-  async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Listing> {
+  async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Page> {
     const rest = { ...range, revision: at, limit: firstPageKeys, slow: maxSlowPages };
     // A first page that fails is not requested again: etcd is unavailable.
     let next = this.#page({ ...rest, slow: 0 });
@@ -134,28 +135,29 @@ class EtcdStore implements Datastore {
       signal.throwIfAborted();
       const page = await next;
       if (rest.revision === 0n) rest.revision = BigInt(page.header.revision);
-      const last = page.more ? page.kvs.at(-1)?.key : undefined;
+      const last = page.more ? page.last : undefined;
       if (last !== undefined) {
         rest.key = Buffer.concat([last, Buffer.of(0)]);
-        rest.limit = keysOfPageAfter(page.kvs);
+        rest.limit = keysOfPageAfter(page);
         next = this.#page(rest);
         // The error is thrown when the page is wanted, if it is.
         next.catch(() => undefined);
       }
-      yield { revision: rest.revision, items: page.kvs.map(toKeyValue) };
+      const { items, encoded } = page;
+      yield { revision: rest.revision, items, encoded };
       if (last === undefined) return;
     }
   }
 
   /** Requests a page; again, with fewer keys, if the response is too large or, `slow` times in all, too late. */
-  async #page(rest: RestOfListing): Promise<IRangeResponse> {
+  async #page(rest: RestOfListing): Promise<RangePage> {
     const { key, end, revision } = rest;
     for (let { limit } = rest; ;) {
       try {
-        const asked = { key, range_end: end, limit, revision: revision.toString() };
+        const asked = { key, end, limit, revision };
         const known = this.#history.revision;
-        const page = await this.#endpoints.call(({ kv }, { deadline }) =>
-          kv.range(asked, { deadline }),
+        const page = await this.#endpoints.call((client, { deadline }) =>
+          listRange(client, asked, deadline),
         );
         this.#history.saw(page.header, known);
         return page;
@@ -339,9 +341,8 @@ class EtcdStore implements Datastore {
 }
 
 /** Returns the number of keys per page for the intended page size, if further values are of similar size. */
-function keysOfPageAfter(kvs: readonly { readonly key: Buffer; readonly value: Buffer }[]): number {
-  const bytes = kvs.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
-  const fitting = Math.floor((pageBytes * kvs.length) / Math.max(bytes, 1));
+function keysOfPageAfter({ count, size }: Pick<RangePage, 'count' | 'size'>): number {
+  const fitting = Math.floor((pageBytes * count) / Math.max(size, 1));
   return Math.min(Math.max(fitting, 1), maxPageKeys);
 }
 

@@ -6,6 +6,7 @@ import type {
   KeyValue,
   Leases,
   Listing,
+  Page,
   Transaction,
 } from './datastore.ts';
 
@@ -100,13 +101,22 @@ export class MovableDatastore implements Datastore {
     prefix: string,
     signal: AbortSignal,
     without?: readonly string[],
-  ): AsyncGenerator<Listing> {
+  ): AsyncGenerator<Page> {
     await this.#ready;
     const stay = this.#stay;
     for await (const page of stay.store.pages(prefix, signal, without)) {
       // The rest of a listing that began before is of no use.
       if (stay.left.signal.aborted) throw this.#ended();
-      yield this.#listing(stay, page);
+      const { offset } = stay;
+      const revision = this.#known(page.revision + offset);
+      const { items, encoded } = page;
+      yield offset === 0n
+        ? { ...page, revision }
+        : {
+            revision,
+            items: allShifted(items, offset),
+            ...(encoded === undefined ? {} : { encoded: allShifted(encoded, offset) }),
+          };
     }
   }
 
@@ -185,6 +195,13 @@ export class MovableDatastore implements Datastore {
 
 function shifted<T extends Pick<KeyValue, 'modRevision'>>(item: T, offset: bigint): T {
   return offset === 0n ? item : { ...item, modRevision: item.modRevision + offset };
+}
+
+function allShifted<T extends Pick<KeyValue, 'modRevision'>>(
+  items: Iterable<T>,
+  offset: bigint,
+): Iterable<T> {
+  return Iterator.from(items).map((item) => shifted(item, offset));
 }
 
 /** A comparison with a revision of an earlier store never holds. */
