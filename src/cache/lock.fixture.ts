@@ -51,7 +51,8 @@ export function lockContract(open: () => Promise<Datastore>): void {
       }
       assert.equal(one.transactions, transactions, 'the transaction is not sent to the datastore');
       assert.deepEqual([...mirror.list('Handle').keys()], ['before']);
-      await other.write((draft) => setLocked(draft, false), signal);
+      const { revision } = await other.write((draft) => setLocked(draft, false), signal);
+      await mirror.reached(revision, signal);
       await one.write(put('after'), signal);
       assert.equal(mirror.list('Handle').size, 2);
     }));
