@@ -79,7 +79,9 @@ export class Agent {
     for (const manager of this.managers.all) manager.start?.();
     const stop = this.#deps.mirror.subscribe((changes) => this.#take(changes));
     signal.addEventListener('abort', stop, { once: true });
-    const stopManagers = () => this.managers.all.forEach((manager) => manager.stop?.());
+    const stopManagers = () => {
+      for (const manager of this.managers.all) this.#listening.guard(() => manager.stop?.());
+    };
     signal.addEventListener('abort', stopManagers, { once: true });
     const { supervisor } = this.#deps;
     const polling = supervisor.work('dataplane poll', { maxSilentMs: longestPollMs });

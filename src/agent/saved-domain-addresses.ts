@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { readIfPresent, replaceFile, replaceFileSync } from '../async/replace-file.ts';
 import { describe } from '../errors/error.ts';
 import { address } from '../model/fields.ts';
-import { matchesDomain } from '../model/domain-pattern.ts';
+import { DomainIndex } from '../model/domain-pattern.ts';
 import { longestSeconds, type ResolvedName } from '../names/domain-addresses.ts';
 import type { Logger } from '../telemetry/log.ts';
 
@@ -71,9 +71,12 @@ export class SavedDomainAddresses {
   /** Returns the read names that match one of the domains, once. */
   take(domains: readonly string[]): readonly ResolvedName[] {
     if (this.#read.length === 0) return [];
-    const isTaken = ({ name }: ResolvedName) => domains.some((one) => matchesDomain(one, name));
-    const taken = this.#read.filter(isTaken);
-    this.#read = this.#read.filter((one) => !isTaken(one));
+    const index = new DomainIndex();
+    index.set('', domains);
+    const { taken = [], left = [] } = Object.groupBy(this.#read, ({ name }) =>
+      index.ownersOf(name).length > 0 ? 'taken' : 'left',
+    );
+    this.#read = left;
     return taken;
   }
 
@@ -84,6 +87,8 @@ export class SavedDomainAddresses {
 
   /** Saves if it is time. */
   poll(now: number): void {
+    // The clock may have been set back.
+    if (this.#dueAt !== Infinity) this.#dueAt = Math.min(this.#dueAt, now + settleMs.extended);
     if (now < this.#dueAt || this.#isSaving) return;
     void this.#save(now);
   }
@@ -92,13 +97,18 @@ export class SavedDomainAddresses {
   stop(now: number): void {
     if (this.#dueAt === Infinity || this.#isSaving) return;
     this.#dueAt = Infinity;
-    const text = this.#text(now);
-    if (text === undefined) rmSync(this.#options.file, { force: true });
-    else replaceFileSync(this.#options.file, text, 0o600);
+    const { file } = this.#options;
+    try {
+      const text = this.#text(now);
+      if (text === undefined) rmSync(file, { force: true });
+      else replaceFileSync(file, text, 0o600);
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   async #save(now: number): Promise<void> {
-    const { file, log } = this.#options;
+    const { file } = this.#options;
     this.#isSaving = true;
     this.#dueAt = Infinity;
     try {
@@ -113,11 +123,16 @@ export class SavedDomainAddresses {
       }
       this.#saved = text;
     } catch (error) {
-      log.warn(`cannot save addresses of domain names ${file} (${describe(error)})`);
+      this.#failed(error);
       this.changed('extended', now);
     } finally {
       this.#isSaving = false;
     }
+  }
+
+  #failed(error: unknown): void {
+    const { file, log } = this.#options;
+    log.warn(`cannot save addresses of domain names ${file} (${describe(error)})`);
   }
 
   #text(now: number): string | undefined {

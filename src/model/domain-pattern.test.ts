@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { domainProblem, matchesDomain } from './domain-pattern.ts';
+import { DomainIndex, domainProblem } from './domain-pattern.ts';
 
 for (const domain of [
   'example.com',
@@ -50,7 +50,35 @@ for (const [domain, names, others] of [
   ],
 ] as const) {
   test(`${domain} matches whole components only`, () => {
-    for (const name of names) assert.ok(matchesDomain(domain, name), name);
-    for (const name of others) assert.ok(!matchesDomain(domain, name), name);
+    const index = new DomainIndex();
+    index.set('set', [domain]);
+    for (const name of names) assert.deepEqual(index.ownersOf(name), ['set'], name);
+    for (const name of others) assert.deepEqual(index.ownersOf(name), [], name);
+    index.set('set', []);
+    for (const name of names) assert.deepEqual(index.ownersOf(name), [], name);
   });
 }
+
+test('a domain belongs to its other owners when one gives it up', () => {
+  const index = new DomainIndex();
+  for (const domain of ['a.test', '*.a.test', 'b.*']) {
+    index.set('one', [domain, domain]);
+    index.set('two', [domain]);
+    const name = domain.replace('*', 'x');
+    assert.deepEqual(index.ownersOf(name), ['one', 'two']);
+    assert.equal(index.hasExactly(name), domain === 'a.test');
+    index.set('one', ['other.test']);
+    assert.deepEqual(index.ownersOf(name), ['two']);
+  }
+});
+
+test('a query takes no longer with ten thousand domains', () => {
+  const index = new DomainIndex();
+  const of = (what: string) => Array.from({ length: 10_000 }, (_, n) => `${what}${n}.example.com`);
+  index.set('one', [...of('n'), ...of('*.w')]);
+  const started = performance.now();
+  for (const name of of('x.w').slice(0, 2000)) assert.equal(index.ownersOf(name).length, 1);
+  for (const name of of('none').slice(0, 2000)) assert.equal(index.ownersOf(name).length, 0);
+  const took = performance.now() - started;
+  assert.ok(took < 1000, `${took} ms`);
+});

@@ -46,7 +46,44 @@ test('however many names containers query, only some thousands are kept', () => 
     addresses.add(name, [{ address: one, ttl: 1 }], 0);
   }
   assert.equal(kept, 4096);
+  assert.ok(addresses.isFull);
   assert.ok(addresses.hasRoom('1.example.com'));
+  addresses.setDomains('b', ['api.example.org']);
+  assert.ok(addresses.hasRoom('api.example.org'), 'one that a set names');
+});
+
+test('however many addresses the owner of a domain gives, only some thousands are kept', () => {
+  const addresses = new DomainAddresses();
+  addresses.setDomains('a', ['*.example.com']);
+  const from = (start: number) =>
+    Array.from({ length: 1000 }, (_, n) =>
+      parseAddress(`10.${start}.${Math.floor(n / 250)}.${n % 250}`),
+    );
+  for (let n = 0; n < 100; n++) {
+    const name = n < 50 ? 'one.example.com' : `${n}.example.com`;
+    if (!addresses.hasRoomFor(name, from(n))) continue;
+    const records = from(n).map((address) => ({ address, ttl: 1 }));
+    addresses.add(name, records, 0);
+  }
+  assert.deepEqual(addresses.counts, { sets: 1, names: 29, addresses: 32_000 });
+  assert.ok(addresses.hasRoomFor('one.example.com', from(0)), 'known addresses have their place');
+  addresses.expire(90_000);
+  assert.ok(addresses.hasRoomFor('one.example.com', from(99)));
+});
+
+test('a change takes no longer with ten thousand domains and thousands of names', () => {
+  const addresses = new DomainAddresses();
+  addresses.setDomains(
+    'a',
+    Array.from({ length: 10_000 }, (_, n) => `n${n}.example.com`),
+  );
+  const started = performance.now();
+  for (let n = 9999; n > 5000; n--) {
+    addresses.add(`n${n}.example.com`, [{ address: one, ttl: 1 }], 0);
+  }
+  for (let n = 0; n < 50; n++) assert.deepEqual(addresses.addressesOf('a'), [one]);
+  const took = performance.now() - started;
+  assert.ok(took < 1000, `${took} ms`);
 });
 
 test('a set has exactly the addresses of matching names that have not expired', () => {

@@ -1,5 +1,5 @@
 import type { IpAddress } from '../ip/address.ts';
-import { matchesDomain } from '../model/domain-pattern.ts';
+import { DomainIndex } from '../model/domain-pattern.ts';
 
 /** An address of a name and how long it is valid, in seconds. */
 export interface AddressRecord {
@@ -13,8 +13,14 @@ export interface ResolvedName {
   readonly addresses: readonly { readonly address: IpAddress; readonly until: number }[];
 }
 
-/** Names whose addresses are kept; a wildcard must not let containers fill the memory with names. */
+/**
+ * Names whose addresses are kept, apart from those that a set lists without wildcard: a wildcard must not let containers
+ * fill the memory with names.
+ */
 const maxNames = 4096;
+/** Addresses of one name, and of all: the owner of a domain may give others with each response. */
+const maxOfName = 4096;
+const maxAddresses = 32_768;
 /** Addresses stay members for at least this long, in seconds, because programs keep them longer than they may. */
 const leastSeconds = 60;
 /** For the time between the answer and the connection, in seconds. */
@@ -29,17 +35,20 @@ export const longestSeconds: number = maxTtl + graceSeconds;
  * its domains, until they expire.
  */
 export class DomainAddresses {
-  readonly #domains = new Map<string, readonly string[]>();
+  readonly #domains = new DomainIndex();
   /** The time of expiry of each address, in milliseconds, by name in lower case. */
   readonly #names = new Map<string, Map<IpAddress, number>>();
+  /** The names of each set. */
+  readonly #ofSets = new Map<string, Set<string>>();
+  #addressCount = 0;
 
   /** Sets the domains of a network set; none: it has no domains. */
   setDomains(set: string, domains: readonly string[]): void {
-    if (domains.length === 0) this.#domains.delete(set);
-    else this.#domains.set(set, domains);
-    for (const name of this.#names.keys()) {
-      if (this.setsOf(name).length === 0) this.#names.delete(name);
-    }
+    const former = this.#ofSets.get(set) ?? [];
+    this.#domains.set(set, domains);
+    if (domains.length === 0) this.#ofSets.delete(set);
+    else this.#ofSets.set(set, new Set(this.#namesOf(domains)));
+    for (const name of former) if (this.setsOf(name).length === 0) this.#forget(name);
   }
 
   get isEmpty(): boolean {
@@ -52,16 +61,28 @@ export class DomainAddresses {
     return { sets: this.#domains.size, names: this.#names.size, addresses: addresses.size };
   }
 
+  /** Whether there are so many names or addresses that others are not kept. */
+  get isFull(): boolean {
+    return this.#names.size >= maxNames || this.#addressCount >= maxAddresses;
+  }
+
   /** Returns the network sets of which a domain matches a name. */
   setsOf(name: string): readonly string[] {
-    return [...this.#domains].flatMap(([set, domains]) =>
-      domains.some((domain) => matchesDomain(domain, name)) ? [set] : [],
-    );
+    return this.#domains.ownersOf(name);
   }
 
   /** Reports whether a name has a place: of too many, the latest are not kept. */
   hasRoom(name: string): boolean {
-    return this.#names.size < maxNames || this.#names.has(name.toLowerCase());
+    const isKnown = this.#names.has(name.toLowerCase());
+    return isKnown || this.#names.size < maxNames || this.#domains.hasExactly(name);
+  }
+
+  /** Reports whether addresses of a name have a place; likewise. */
+  hasRoomFor(name: string, addresses: readonly IpAddress[]): boolean {
+    const known = this.#names.get(name.toLowerCase()) ?? new Map<IpAddress, number>();
+    const added = new Set(addresses.filter((one) => !known.has(one))).size;
+    if (added === 0) return true;
+    return known.size + added <= maxOfName && this.#addressCount + added <= maxAddresses;
   }
 
   /** Adds addresses of a name; returns the sets that have new ones. Time in milliseconds. */
@@ -76,13 +97,18 @@ export class DomainAddresses {
   /** Adds addresses with the time of their expiry; returns the sets that have new ones. */
   restore({ name, addresses: added }: ResolvedName): readonly string[] {
     const key = name.toLowerCase();
+    // The last set may have gone while the name was resolved.
+    const sets = this.setsOf(key);
+    if (added.length === 0 || sets.length === 0) return [];
     const addresses = this.#names.get(key) ?? new Map<IpAddress, number>();
-    if (added.length > 0) this.#names.set(key, addresses);
+    this.#names.set(key, addresses);
+    for (const set of sets) this.#ofSets.get(set)?.add(key);
     const before = addresses.size;
     for (const { address, until } of added) {
       addresses.set(address, Math.max(until, addresses.get(address) ?? 0));
     }
-    return addresses.size > before ? this.setsOf(key) : [];
+    this.#addressCount += addresses.size - before;
+    return addresses.size > before ? sets : [];
   }
 
   /** Returns all names with their addresses. */
@@ -96,23 +122,38 @@ export class DomainAddresses {
   /** Removes what has expired; returns the sets that have changed. */
   expire(now: number): readonly string[] {
     const changed = new Set<string>();
+    // The clock may have been set back.
+    const latest = now + longestSeconds * 1000;
     for (const [name, addresses] of this.#names) {
+      const before = addresses.size;
       for (const [address, expiry] of addresses) {
-        if (expiry > now) continue;
-        addresses.delete(address);
-        for (const set of this.setsOf(name)) changed.add(set);
+        if (expiry <= now) addresses.delete(address);
+        else if (expiry > latest) addresses.set(address, latest);
       }
-      if (addresses.size === 0) this.#names.delete(name);
+      if (addresses.size === before) continue;
+      this.#addressCount -= before - addresses.size;
+      for (const set of this.setsOf(name)) changed.add(set);
+      if (addresses.size === 0) this.#forget(name);
     }
     return [...changed];
   }
 
   /** Returns the addresses of a set, without duplicates. */
   addressesOf(set: string): readonly IpAddress[] {
-    const domains = this.#domains.get(set) ?? [];
-    const found = [...this.#names].flatMap(([name, addresses]) =>
-      domains.some((domain) => matchesDomain(domain, name)) ? [...addresses.keys()] : [],
-    );
-    return [...new Set(found)];
+    const names = this.#ofSets.get(set) ?? [];
+    return [...new Set([...names].flatMap((name) => [...(this.#names.get(name)?.keys() ?? [])]))];
+  }
+
+  /** Returns the known names that match one of the domains. */
+  #namesOf(domains: readonly string[]): readonly string[] {
+    const wanted = new DomainIndex();
+    wanted.set('', domains);
+    return [...this.#names.keys()].filter((name) => wanted.ownersOf(name).length > 0);
+  }
+
+  #forget(name: string): void {
+    this.#addressCount -= this.#names.get(name)?.size ?? 0;
+    this.#names.delete(name);
+    for (const set of this.setsOf(name)) this.#ofSets.get(set)?.delete(name);
   }
 }

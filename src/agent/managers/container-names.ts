@@ -230,7 +230,7 @@ export class ContainerNames implements Manager<ContainerNamesKind> {
     const asker = { node, networks: this.#networksOf(sandbox) };
     try {
       const response = respond(this.#index, asker, { query, transport, random: Math.random });
-      return response ?? domains.respond(query, transport);
+      return response ?? domains.respond(query, transport, sandbox);
     } catch (error) {
       this.#deps.log.error('DNS query failed', { why: describe(error) });
       return undefined;

@@ -9,6 +9,7 @@ import { parseAddress } from '../../ip/address.ts';
 import type { EntryValue } from '../../model/kinds/index.ts';
 import type { AddressRecord } from '../../names/domain-addresses.ts';
 import type { PolicyEngine } from '../../profiles/policy-engine.ts';
+import { SavedDomainAddresses } from '../saved-domain-addresses.ts';
 import { DomainSets } from './domain-sets.ts';
 
 const silent = { error() {}, warn() {}, info() {}, debug() {} };
@@ -72,9 +73,13 @@ class Lab {
     return Array.from(this.members.values(), ({ addresses }) => addresses);
   }
 
-  ask(name: string, type: packet.RecordType = 'A'): Promise<Buffer | undefined> | undefined {
+  ask(
+    name: string,
+    type: packet.RecordType = 'A',
+    container = 'one',
+  ): Promise<Buffer | undefined> | undefined {
     const query = packet.encode({ type: 'query', id: 7, questions: [{ name, type }] });
-    return this.sets.respond(query, 'udp');
+    return this.sets.respond(query, 'udp', container);
   }
 }
 
@@ -224,6 +229,66 @@ test('addresses are kept in a file, and are members again after a restart until 
   fourth.sets.poll();
   fourth.sets.stop();
   assert.ok(!existsSync(file), 'nothing is valid any more');
+});
+
+test('a container whose names are slow leaves room for the names of others', async () => {
+  const lab = new Lab();
+  lab.set(setOf(['*.example.com']));
+  for (let n = 0; n < 300; n++) void lab.ask(`slow${n}.example.com`);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lab.ask('api.example.com'), undefined);
+  const answer = lab.ask('api.example.com', 'A', 'other');
+  await new Promise((resolve) => setImmediate(resolve));
+  for (const round of lab.rounds) round.end();
+  assert.ok(await answer);
+  assert.ok(lab.ask('again.example.com'), 'the first has room again');
+});
+
+test('a file that cannot be written does not disturb the stop', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(join(folder, 'file'), '');
+  const warned: string[] = [];
+  const saved = new SavedDomainAddresses({
+    file: join(folder, 'file', 'domain-addresses.json'),
+    log: { warn: (what) => warned.push(what) },
+    present: () => [
+      {
+        name: 'api.example.com',
+        addresses: [{ address: parseAddress('198.51.100.7'), until: 9e15 }],
+      },
+    ],
+  });
+  saved.start(0);
+  saved.changed('new', 0);
+  saved.stop(1);
+  assert.match(warned.at(-1) ?? '', /cannot save addresses of domain names/);
+});
+
+test('a clock that is set back while the daemon runs delays neither the file nor the expiry', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'domain-addresses.json');
+  t.mock.timers.enable({ apis: ['Date'], now: 1e12 });
+  const lab = new Lab(file);
+  lab.sets.start();
+  lab.set(setOf(['api.example.com']));
+  const answer = lab.ask('api.example.com');
+  await new Promise((resolve) => setImmediate(resolve));
+  lab.rounds[0]?.end();
+  assert.ok(await answer);
+  t.mock.timers.setTime(5e11);
+  lab.sets.poll();
+  t.mock.timers.tick(60_000);
+  lab.sets.poll();
+  for (let tries = 0; !existsSync(file); tries++) {
+    assert.ok(tries < 3000);
+    await pause(1);
+  }
+  assert.deepEqual(lab.addresses(), [['198.51.100.7']]);
+  t.mock.timers.tick(3_600_000);
+  lab.sets.poll();
+  assert.deepEqual(lab.addresses(), [[]]);
 });
 
 test('a damaged file, and times of a clock that was set back, keep nothing for longer than a TTL may', (t) => {

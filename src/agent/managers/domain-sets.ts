@@ -19,8 +19,9 @@ type DomainSetsDeps = Pick<
   'log' | 'resolvesNames' | 'resolveTrusted' | 'programmed' | 'domainAddressesFile'
 >;
 
-/** Queries that wait at the same time; each occupies a socket. */
+/** Queries that wait at the same time, because each occupies a socket; those of one container leave room for others. */
 const maxWaiting = 256;
+const maxWaitingOfContainer = 64;
 
 /**
  * Network sets with domain names. A query of a container for such a name is resolved here, at servers that the container
@@ -40,6 +41,8 @@ export class DomainSets implements Manager<SetKind> {
   /** Called when the first set with domains appears. */
   onFirst: () => void = () => undefined;
   #waiting = 0;
+  /** Queries that wait, by container. */
+  readonly #waitingOf = new Map<string, number>();
   /** How often addresses were added, and how many of these the kernel has. */
   #changes = 0;
   #programmedChanges = 0;
@@ -96,9 +99,11 @@ export class DomainSets implements Manager<SetKind> {
     if (!this.hasDomains) return [];
     const { sets, names, addresses } = this.#addresses.counts;
     const counts = `${counted(sets, 'set')}, ${counted(names, 'name')} resolved, ${addresses} ${addresses === 1 ? 'address' : 'addresses'}`;
-    const problem = this.#deps.resolvesNames
-      ? this.#lastFailure
-      : 'queries are not received, because CALICO_NAMES_ACROSS_HOSTS is false';
+    const problem = !this.#deps.resolvesNames
+      ? 'queries are not received, because CALICO_NAMES_ACROSS_HOSTS is false'
+      : this.#addresses.isFull
+        ? 'so many are kept that others by a wildcard open nothing until some expire'
+        : this.#lastFailure;
     const detail = `${counts}; ${problem ?? 'addresses from other name servers or DNS over HTTPS are not members'}`;
     return [
       {
@@ -113,17 +118,27 @@ export class DomainSets implements Manager<SetKind> {
 
   /**
    * Answers a query for an address of a name of a network set; `undefined` for all others, and if it cannot be
-   * resolved: then Docker's name server shall respond, and its addresses are no members.
+   * resolved: then Docker's name server shall respond, and its addresses are no members. `container`: whose query it is.
    */
-  respond(bytes: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> | undefined {
+  respond(
+    bytes: Buffer,
+    transport: 'udp' | 'tcp',
+    container: string,
+  ): Promise<Buffer | undefined> | undefined {
     if (!this.hasDomains) return undefined;
     const query = decodeQuery(bytes);
     const { name = '', type } = query?.question ?? {};
     if (query === undefined || (type !== 'A' && type !== 'AAAA')) return undefined;
     if (this.#addresses.setsOf(name).length === 0 || !this.#addresses.hasRoom(name))
       return undefined;
-    if (this.#waiting >= maxWaiting) return undefined;
+    const waitingOfContainer = this.#waitingOf.get(container) ?? 0;
+    if (this.#waiting >= maxWaiting || waitingOfContainer >= maxWaitingOfContainer)
+      return undefined;
+    this.#waiting++;
+    this.#waitingOf.set(container, waitingOfContainer + 1);
     return this.#resolve(name, type).then((records) => {
+      this.#waiting--;
+      this.#waitedFor(container);
       if (records === undefined) return undefined;
       const ttl = Math.min(...records.map((one) => one.ttl), maxTtl);
       const addresses = records.map((one) => one.address);
@@ -134,18 +149,21 @@ export class DomainSets implements Manager<SetKind> {
   /** Adds the addresses of a former run of the daemon that are valid. */
   #restore(domains: readonly string[]): void {
     for (const one of this.#saved?.take(domains) ?? []) {
-      if (!this.#addresses.hasRoom(one.name)) continue;
+      const addresses = one.addresses.map(({ address }) => address);
+      if (!this.#addresses.hasRoom(one.name) || !this.#addresses.hasRoomFor(one.name, addresses))
+        continue;
       for (const key of this.#addresses.restore(one)) this.#update(key);
     }
     for (const key of this.#addresses.expire(Date.now())) this.#update(key);
   }
 
   async #resolve(name: string, type: 'A' | 'AAAA'): Promise<readonly AddressRecord[] | undefined> {
-    this.#waiting++;
     try {
       const records = await this.#resolveTrusted(name, type);
       // Any container can ask for a name that does not exist: it is no failure.
       if (records === undefined) return undefined;
+      const addresses = records.map(({ address }) => address);
+      if (!this.#addresses.hasRoomFor(name, addresses)) return undefined;
       const now = Date.now();
       const changed = this.#addresses.add(name, records, now);
       this.#saved?.changed(changed.length > 0 ? 'new' : 'extended', now);
@@ -158,9 +176,13 @@ export class DomainSets implements Manager<SetKind> {
       this.#lastFailure = `${name}: ${describe(error)}`;
       this.#deps.log.debug('name of a network set not resolved', { name, why: describe(error) });
       return undefined;
-    } finally {
-      this.#waiting--;
     }
+  }
+
+  #waitedFor(container: string): void {
+    const left = (this.#waitingOf.get(container) ?? 0) - 1;
+    if (left > 0) this.#waitingOf.set(container, left);
+    else this.#waitingOf.delete(container);
   }
 
   /** Resolves when the kernel has all addresses so far; also if those of another query were the last. */
