@@ -2,7 +2,7 @@ import { familyOf } from '../../../src/ip/address.ts';
 import type { DifferenceLab } from './lab.ts';
 import { icmp, icmpv6, otherProtocol, sctp, tcp, type Packet } from './packets.ts';
 import { addresses, isContainer, isHost, type Place } from './places.ts';
-import { connectionKey, Walk, type Arrival, type HostsWorld, type Sent } from './walk.ts';
+import { connectionKeys, Walk, type Arrival, type HostsWorld, type Sent } from './walk.ts';
 import type { Drawn } from './worlds.ts';
 
 /** What the kernel did with one packet, and what it should have done. */
@@ -47,9 +47,9 @@ export class Rounds {
     const firsts = drawn.flatMap((one) => {
       const id = this.#lab.nextNumber();
       const packet: Packet = { ...one.packet, id, flow: id, part: 'first', acknowledges: 0 };
-      const key = connectionKey(packet);
-      if (keys.has(key)) return [];
-      keys.add(key);
+      const own = connectionKeys(packet);
+      if (own.some((key) => keys.has(key))) return [];
+      for (const key of own) keys.add(key);
       return [{ drawn: one, sent: { packet, from: one.from } }];
     });
     const first = await this.#compare(walk, firsts);

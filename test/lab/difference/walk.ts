@@ -401,16 +401,23 @@ function isReverse(one: Packet, other: Packet): boolean {
   );
 }
 
-/** Returns what distinguishes connections whose packets may be confused: the ends, in any order. */
-export function connectionKey(packet: Packet): string {
+/**
+ * Returns what distinguishes connections whose packets may be confused: the ends, in any order, as the sender sees them
+ * and as the receiver does. Two hosts that send to each other's published port have one connection for both on each
+ * host, whose first packet is that of the one or the other.
+ */
+export function connectionKeys(packet: Packet): readonly string[] {
   const host = hosts(packet.destination);
   const target = host === undefined ? undefined : publishedAt(host, packet);
-  const destination =
+  const sent = [packet.destination, portsOf(packet)[1]] as const;
+  const received =
     target === undefined
-      ? ([packet.destination, portsOf(packet)[1]] as const)
+      ? sent
       : ([addresses[target.owner][familyOf(packet.source)], target.port] as const);
-  const ends = [`${packet.source} ${portsOf(packet)[0]}`, destination.join(' ')];
-  return `${packet.protocol} ${ends.toSorted().join(' ')}`;
+  const source = `${packet.source} ${portsOf(packet)[0]}`;
+  return [sent, received].map(
+    (end) => `${packet.protocol} ${[source, end.join(' ')].toSorted().join(' ')}`,
+  );
 }
 
 function hosts(address: IpAddress): Host | undefined {
