@@ -35,7 +35,11 @@ export class Lab {
   #listener: (changes: EntryChanges) => void = () => undefined;
 
   constructor(
-    options: { readonly isInSync?: boolean; readonly endsForbiddenFlows?: boolean } = {},
+    options: {
+      readonly isInSync?: boolean;
+      readonly endsForbiddenFlows?: boolean;
+      readonly domainAddressesFile?: string;
+    } = {},
   ) {
     this.mirror.inSync = options.isInSync ?? true;
     this.agent = new Agent({
@@ -53,6 +57,7 @@ export class Lab {
       statics: { endpointToHostAction: 'Return' },
       resolvesNames: true,
       endsForbiddenFlows: options.endsForbiddenFlows ?? true,
+      domainAddressesFile: options.domainAddressesFile,
       log: silent,
     });
   }

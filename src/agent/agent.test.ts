@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import type { EntryChange } from '../cache/mirror.ts';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr, parseNet } from '../ip/cidr.ts';
+import type { EntryValue } from '../model/kinds/index.ts';
 import type { GlobalNetworkPolicy } from '../model/kinds/global-network-policy.ts';
 import type { NetworkSet } from '../model/kinds/network-set.ts';
 import type { IpPool } from '../model/kinds/ip-pool.ts';
@@ -270,6 +274,60 @@ test('connections that a changed Profile forbids are flushed once its rules are 
         assert.deepEqual(lab.kernel.flows, flows.slice(1));
       },
       { endsForbiddenFlows },
+    );
+  }
+});
+
+test('connections to expired addresses of a domain name continue, also over a restart, until a rule or set forbids the name', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const domainAddressesFile = join(folder, 'domain-addresses.json');
+  const addresses = [
+    { address: '198.51.100.7', until: 1 },
+    { address: '198.51.100.8', until: Date.now() + 60_000 },
+  ];
+  const names = [{ name: 'api.example.com', addresses }];
+  writeFileSync(domainAddressesFile, JSON.stringify({ format: 1, names }));
+  const flows = ['198.51.100.7', '198.51.100.8', '198.51.100.9'].map((destination) => ({
+    family: 4 as const,
+    source: parseAddress('10.0.0.1'),
+    destination: parseAddress(destination),
+    answerer: parseAddress(destination),
+    protocol: 6,
+    sourcePort: 40_000,
+    destinationPort: 443,
+    answeringPort: 443,
+    mark: 0,
+    tuple: Buffer.of(),
+  }));
+  const setOf = (domain: string): EntryChange => {
+    const value: EntryValue<'GlobalNetworkSet'> = {
+      kind: 'GlobalNetworkSet',
+      apiVersion,
+      metadata: { name: 'api', labels: { set: 'api' } },
+      spec: { allowedEgressDomains: [domain] },
+    };
+    return { kind: 'GlobalNetworkSet', id: 'api', before: undefined, now: stored('api', value) };
+  };
+  const toSet = (selector: string): EntryChange => {
+    const value: EntryValue<'Profile'> = {
+      kind: 'Profile',
+      apiVersion,
+      metadata: { name: 'web' },
+      spec: { egress: [{ action: 'Allow', destination: { selector } }] },
+    };
+    return { kind: 'Profile', id: 'web', before: undefined, now: stored('web', value) };
+  };
+  for (const forbids of [setOf('other.example.com'), toSet('set == "other"')]) {
+    await withAgent(
+      async (lab) => {
+        lab.kernel.flows = [...flows];
+        await lab.told(1n, comes(endpoint('e1')), setOf('api.example.com'), toSet('set == "api"'));
+        assert.deepEqual(lab.kernel.flows, flows.slice(0, 2));
+        await lab.told(2n, forbids);
+        assert.deepEqual(lab.kernel.flows, []);
+      },
+      { domainAddressesFile },
     );
   }
 });

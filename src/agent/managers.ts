@@ -55,7 +55,7 @@ export function createManagers(deps: ManagerDeps): Managers {
     bgpGuard,
     counters,
     ports,
-    new ConntrackPolicyFlusher(deps, policy.engine),
+    new ConntrackPolicyFlusher({ ...deps, domains }, policy.engine),
     routes,
     blockRoutes,
     containers,

@@ -16,7 +16,7 @@ const fileFormat = z.object({
       addresses: z.array(
         z.object({
           address,
-          /** Milliseconds since 1970. */
+          /** Milliseconds since 1970; earlier than now: it has expired. */
           until: z.int(),
         }),
       ),
@@ -94,12 +94,12 @@ export class SavedDomainAddresses {
   }
 
   /** Saves what has not been saved. */
-  stop(now: number): void {
+  stop(): void {
     if (this.#dueAt === Infinity || this.#isSaving) return;
     this.#dueAt = Infinity;
     const { file } = this.#options;
     try {
-      const text = this.#text(now);
+      const text = this.#text();
       if (text === undefined) rmSync(file, { force: true });
       else replaceFileSync(file, text, 0o600);
     } catch (error) {
@@ -111,8 +111,13 @@ export class SavedDomainAddresses {
     const { file } = this.#options;
     this.#isSaving = true;
     this.#dueAt = Infinity;
+    // The datastore has been read: for names that no network set has claimed there are no connections.
+    this.#read = this.#read.flatMap(({ name, addresses }) => {
+      const valid = addresses.filter(({ until }) => until > now);
+      return valid.length === 0 ? [] : [{ name, addresses: valid }];
+    });
     try {
-      const text = this.#text(now);
+      const text = this.#text();
       if (text === this.#saved) return;
       if (text === undefined) rmSync(file, { force: true });
       else {
@@ -135,11 +140,9 @@ export class SavedDomainAddresses {
     log.warn(`cannot save addresses of domain names ${file} (${describe(error)})`);
   }
 
-  #text(now: number): string | undefined {
-    const names = [...this.#options.present(), ...this.#read].flatMap(({ name, addresses }) => {
-      const valid = addresses.filter(({ until }) => until > now);
-      return valid.length === 0 ? [] : [{ name, addresses: valid }];
-    });
+  #text(): string | undefined {
+    // Connections to addresses that have expired continue after a restart as well.
+    const names = [...this.#options.present(), ...this.#read];
     return names.length === 0 ? undefined : `${JSON.stringify({ format: 1, names })}\n`;
   }
 }

@@ -71,6 +71,19 @@ test('however many addresses the owner of a domain gives, only some thousands ar
   assert.ok(addresses.hasRoomFor('one.example.com', from(99)));
 });
 
+test('of addresses that have expired, some thousands are remembered, the latest', () => {
+  const addresses = new DomainAddresses();
+  addresses.setDomains('a', ['*.example.com']);
+  const at = (n: number) => parseAddress(`10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`);
+  for (let n = 0; n < 20_000; n++) {
+    addresses.add(`${n % 20}.example.com`, [{ address: at(n), ttl: 1 }], n * 100_000);
+    addresses.expire(n * 100_000 + 90_000);
+  }
+  assert.deepEqual(addresses.formerSetsOf(at(19_999)), ['a']);
+  assert.deepEqual(addresses.formerSetsOf(at(3_616)), ['a']);
+  assert.deepEqual(addresses.formerSetsOf(at(3_615)), []);
+});
+
 test('a change takes no longer with ten thousand domains and thousands of names', () => {
   const addresses = new DomainAddresses();
   addresses.setDomains(

@@ -21,6 +21,9 @@ const maxNames = 4096;
 /** Addresses of one name, and of all: the owner of a domain may give others with each response. */
 const maxOfName = 4096;
 const maxAddresses = 32_768;
+/** Addresses that are remembered after their expiry, and names of one of them. */
+const maxFormer = 16_384;
+const maxFormerNames = 16;
 /** Addresses stay members for at least this long, in seconds, because programs keep them longer than they may. */
 const leastSeconds = 60;
 /** For the time between the answer and the connection, in seconds. */
@@ -40,6 +43,8 @@ export class DomainAddresses {
   readonly #names = new Map<string, Map<IpAddress, number>>();
   /** The names of each set. */
   readonly #ofSets = new Map<string, Set<string>>();
+  /** The names of addresses that have expired, the latest last. */
+  readonly #former = new Map<IpAddress, Set<string>>();
   #addressCount = 0;
 
   /** Sets the domains of a network set; none: it has no domains. */
@@ -91,12 +96,14 @@ export class DomainAddresses {
       const seconds = Math.max(Math.min(ttl, maxTtl), leastSeconds) + graceSeconds;
       return { address, until: now + seconds * 1000 };
     });
-    return this.restore({ name, addresses });
+    return this.restore({ name, addresses }, now);
   }
 
   /** Adds addresses with the time of their expiry; returns the sets that have new ones. */
-  restore({ name, addresses: added }: ResolvedName): readonly string[] {
+  restore({ name, addresses: all }: ResolvedName, now: number): readonly string[] {
     const key = name.toLowerCase();
+    const added = all.filter(({ until }) => until > now);
+    for (const { address, until } of all) if (until <= now) this.#remember(key, address);
     // The last set may have gone while the name was resolved.
     const sets = this.setsOf(key);
     if (added.length === 0 || sets.length === 0) return [];
@@ -111,12 +118,25 @@ export class DomainAddresses {
     return addresses.size > before ? sets : [];
   }
 
-  /** Returns all names with their addresses. */
+  /** Returns all names with their addresses, those that have expired included. */
   names(): readonly ResolvedName[] {
-    return Array.from(this.#names, ([name, addresses]) => ({
+    const former = [...this.#former].flatMap(([address, names]) =>
+      Array.from(names, (name) => ({ name, address })),
+    );
+    const byName = Map.groupBy(former, ({ name }) => name);
+    return Array.from(new Set([...byName.keys(), ...this.#names.keys()]), (name) => ({
       name,
-      addresses: Array.from(addresses, ([address, until]) => ({ address, until })),
+      addresses: [
+        ...(byName.get(name) ?? []).map(({ address }) => ({ address, until: 0 })),
+        ...Array.from(this.#names.get(name) ?? [], ([address, until]) => ({ address, until })),
+      ],
     }));
+  }
+
+  /** Returns the sets whose domains an address that has expired had: connections to it continue. */
+  formerSetsOf(address: IpAddress): readonly string[] {
+    const names = this.#former.get(address) ?? [];
+    return [...new Set([...names].flatMap((name) => this.setsOf(name)))];
   }
 
   /** Removes what has expired; returns the sets that have changed. */
@@ -127,8 +147,10 @@ export class DomainAddresses {
     for (const [name, addresses] of this.#names) {
       const before = addresses.size;
       for (const [address, expiry] of addresses) {
-        if (expiry <= now) addresses.delete(address);
-        else if (expiry > latest) addresses.set(address, latest);
+        if (expiry > latest) addresses.set(address, latest);
+        if (expiry > now) continue;
+        addresses.delete(address);
+        this.#remember(name, address);
       }
       if (addresses.size === before) continue;
       this.#addressCount -= before - addresses.size;
@@ -149,6 +171,18 @@ export class DomainAddresses {
     const wanted = new DomainIndex();
     wanted.set('', domains);
     return [...this.#names.keys()].filter((name) => wanted.ownersOf(name).length > 0);
+  }
+
+  /** Of too many, the earliest are forgotten. */
+  #remember(name: string, address: IpAddress): void {
+    const names = this.#former.get(address) ?? new Set();
+    names.delete(name);
+    this.#former.delete(address);
+    this.#former.set(address, names.add(name));
+    const [firstName = ''] = names;
+    if (names.size > maxFormerNames) names.delete(firstName);
+    const [first = address] = this.#former.keys();
+    if (this.#former.size > maxFormer) this.#former.delete(first);
   }
 
   #forget(name: string): void {

@@ -37,7 +37,13 @@ import {
 import { stackOf } from './compile/stack.ts';
 import { NamedPorts, type NumberedPort } from './select/named-ports.ts';
 import { SelectorSets } from './select/selector-sets.ts';
-import { domainsMember, hostItem, memberOf, type SetDomains } from './selectable-items.ts';
+import {
+  domainsKey,
+  domainsMember,
+  hostItem,
+  memberOf,
+  type SetDomains,
+} from './selectable-items.ts';
 
 export interface PolicyEngineOptions {
   readonly node: string;
@@ -197,8 +203,7 @@ export class PolicyEngine {
   setHostEndpoint(id: string, endpoint: HostEndpoint | undefined): void {
     const key = `${hostPrefix}${id}`;
     const item = endpoint && hostItem(endpoint);
-    if (item === undefined) this.#selectorSets.removeMember(key);
-    else this.#selectorSets.setMember(key, item);
+    this.#selectorSets.setMember(key, item);
     this.#namedPorts.setEndpoint(key, item);
     const isLocal = item !== undefined && endpoint?.spec.node === this.#node;
     if (!isLocal && !this.#hosts.has(id)) return;
@@ -235,8 +240,7 @@ export class PolicyEngine {
 
   /** An endpoint of another host as it is now; `undefined`: it is gone. */
   setRemote(id: string, endpoint: BriefEndpoint | undefined): void {
-    if (endpoint === undefined) this.#selectorSets.removeMember(id);
-    else this.#selectorSets.setMember(id, memberOf(endpoint));
+    this.#selectorSets.setMember(id, endpoint && memberOf(endpoint));
     this.#namedPorts.setEndpoint(id, endpoint);
   }
 
@@ -263,8 +267,7 @@ export class PolicyEngine {
 
   /** Sets a NetworkSet or GlobalNetworkSet, by kind and id; `undefined`: it was deleted. */
   setNetworkSet(id: string, set: NetworkSet | undefined): void {
-    if (set === undefined) this.#selectorSets.removeMember(id);
-    else this.#selectorSets.setMember(id, networkSetMember(set));
+    this.#selectorSets.setMember(id, set && networkSetMember(set));
   }
 
   /**
@@ -272,14 +275,10 @@ export class PolicyEngine {
    * domain names. They count for the destinations of outbound Allow rules only.
    */
   setDomains(id: string, domains: SetDomains | undefined): void {
-    const key = `domains of ${id}`;
-    if (domains === undefined) {
-      this.#withDomains.delete(id);
-      this.#selectorSets.removeMember(key);
-    } else {
-      this.#withDomains.add(id);
-      this.#selectorSets.setMember(key, domainsMember(domains));
-    }
+    const key = domainsKey(id);
+    if (domains === undefined) this.#withDomains.delete(id);
+    else this.#withDomains.add(id);
+    this.#selectorSets.setMember(key, domains && domainsMember(domains));
     const hasDomains = this.#withDomains.size > 0;
     for (const { policies } of this.#stacks.values()) policies.setHasDomains(hasDomains);
   }
@@ -361,6 +360,12 @@ export class PolicyEngine {
   selectorContains(selectorId: string, network: Cidr): boolean {
     this.#place();
     return this.#selectorSets.contains(selectorId, network);
+  }
+
+  /** Reports whether the addresses of a network set's domain names are members of a selector's set. */
+  selectsDomains(selectorId: string, id: string): boolean {
+    this.#place();
+    return this.#selectorSets.hasMember(selectorId, domainsKey(id));
   }
 
   /** Reports whether an endpoint has a port of a name in use. */

@@ -37,6 +37,11 @@ export interface SetDomains {
   readonly addresses: readonly IpAddress[];
 }
 
+/** Returns the key of the domain names of a network set, given by kind and id. */
+export function domainsKey(id: string): string {
+  return `domains of ${id}`;
+}
+
 /** Returns the member of selector sets for the domain names of a network set: it has the labels of the set. */
 export function domainsMember({ set, addresses }: SetDomains): SelectorMember {
   return { ...networkSetMember(set), nets: addresses.map(hostCidr), isOfDomains: true };

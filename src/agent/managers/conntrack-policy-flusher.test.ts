@@ -71,6 +71,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
         addresses: { ofInterfaces: () => new Set([host]) },
         losses: () => 0,
       },
+      domains: { formerSetsOf: () => [] },
     },
     {
       stackOf: ({ spec }) => stackOf([], spec.profiles ?? []),
@@ -85,6 +86,7 @@ function ended(ingress: readonly PolicyRule[] | undefined, profiles = ['web']) {
           },
         ),
       selectorContains: () => false,
+      selectsDomains: () => false,
       hasNamedPort: () => false,
     },
   );

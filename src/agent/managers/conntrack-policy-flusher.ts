@@ -15,12 +15,13 @@ import type { PolicyId } from '../../ruleset/policy.ts';
 import type { Renderer } from '../../ruleset/renderer.ts';
 import type { Manager, Phase } from '../manager.ts';
 import type { ManagerDeps } from '../manager-deps.ts';
+import type { DomainSets } from './domain-sets.ts';
 import { localEndpoint } from './local-endpoint.ts';
 import { policyKinds, type PolicyKind } from './policy.ts';
 
 type JudgingEngine = Pick<
   PolicyEngine,
-  'stackOf' | 'compiled' | 'selectorContains' | 'hasNamedPort'
+  'stackOf' | 'compiled' | 'selectorContains' | 'selectsDomains' | 'hasNamedPort'
 >;
 
 interface ConntrackPolicyFlusherDeps extends Pick<
@@ -33,6 +34,7 @@ interface ConntrackPolicyFlusherDeps extends Pick<
     readonly rules: Pick<Renderer, 'cameByPublishedPort'>;
     readonly losses: () => number;
   };
+  readonly domains: Pick<DomainSets, 'formerSetsOf'>;
 }
 
 /**
@@ -48,6 +50,7 @@ export class ConntrackPolicyFlusher implements Manager<PolicyKind> {
   #losses = 0;
   readonly #engine: JudgingEngine;
   readonly #families: readonly IpFamily[];
+  readonly #domains: ConntrackPolicyFlusherDeps['domains'];
   /** By address and Docker endpoint ID: two endpoints may share an address while one replaces the other. */
   readonly #byAddress = new Map<IpAddress, Map<string, WorkloadEndpoint>>();
   /** Endpoints with prefixes behind them, by Docker's ID. */
@@ -61,6 +64,7 @@ export class ConntrackPolicyFlusher implements Manager<PolicyKind> {
     this.#kernel = deps.kernel;
     this.#engine = engine;
     this.#families = deps.families;
+    this.#domains = deps.domains;
   }
 
   onChange(change: EntryChange<PolicyKind>): void {
@@ -152,7 +156,11 @@ export class ConntrackPolicyFlusher implements Manager<PolicyKind> {
     };
     const { isAllowed } = evaluateStack(judged, direction, {
       packet,
-      isMember: ({ id }, address) => this.#engine.selectorContains(id, hostCidr(address)),
+      isMember: ({ id, withDomains }, address) =>
+        this.#engine.selectorContains(id, hostCidr(address)) ||
+        // The address of a domain name has expired, but the connection was allowed before.
+        (withDomains &&
+          this.#domains.formerSetsOf(address).some((set) => this.#engine.selectsDomains(id, set))),
       hasNamedPort: (name, address, port) =>
         this.#engine.hasNamedPort(name, hostCidr(address), port),
     });

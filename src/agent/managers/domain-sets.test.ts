@@ -228,7 +228,19 @@ test('addresses are kept in a file, and are members again after a restart until 
   assert.deepEqual(last.addresses(), [[]]);
   fourth.sets.poll();
   fourth.sets.stop();
-  assert.ok(!existsSync(file), 'nothing is valid any more');
+  // A connection to an address that has expired is known as one to its name.
+  const fifth = open();
+  fifth.set(setOf(['*.example.com']));
+  assert.deepEqual(fifth.addresses(), [[]]);
+  for (const [address, sets] of [
+    ['2001:db8::7', ['GlobalNetworkSet api']],
+    ['198.51.100.9', []],
+    ['198.51.100.10', []],
+  ] as const) {
+    assert.deepEqual(fifth.sets.formerSetsOf(parseAddress(address)), sets);
+  }
+  fifth.set(setOf(['*.example.org']));
+  assert.deepEqual(fifth.sets.formerSetsOf(parseAddress('2001:db8::7')), []);
 });
 
 test('a container whose names are slow leaves room for the names of others', async () => {
@@ -261,7 +273,7 @@ test('a file that cannot be written does not disturb the stop', (t) => {
   });
   saved.start(0);
   saved.changed('new', 0);
-  saved.stop(1);
+  saved.stop();
   assert.match(warned.at(-1) ?? '', /cannot save addresses of domain names/);
 });
 

@@ -1,5 +1,6 @@
 import type { EntryChange } from '../../cache/mirror.ts';
 import { describe } from '../../errors/error.ts';
+import type { IpAddress } from '../../ip/address.ts';
 import { counted } from '../../model/counted.ts';
 import type { NetworkSet } from '../../model/kinds/network-set.ts';
 import { domainProblem } from '../../model/domain-pattern.ts';
@@ -92,7 +93,7 @@ export class DomainSets implements Manager<SetKind> {
   }
 
   stop(): void {
-    this.#saved?.stop(Date.now());
+    this.#saved?.stop();
   }
 
   checks(): readonly Check[] {
@@ -146,15 +147,21 @@ export class DomainSets implements Manager<SetKind> {
     });
   }
 
-  /** Adds the addresses of a former run of the daemon that are valid. */
+  /** Returns the sets, by kind and id, whose domains an address that has expired had. */
+  formerSetsOf(address: IpAddress): readonly string[] {
+    return this.#addresses.formerSetsOf(address);
+  }
+
+  /** Adds the addresses of a former run of the daemon. */
   #restore(domains: readonly string[]): void {
+    const now = Date.now();
     for (const one of this.#saved?.take(domains) ?? []) {
-      const addresses = one.addresses.map(({ address }) => address);
+      const valid = one.addresses.filter(({ until }) => until > now);
+      const addresses = valid.map(({ address }) => address);
       if (!this.#addresses.hasRoom(one.name) || !this.#addresses.hasRoomFor(one.name, addresses))
         continue;
-      for (const key of this.#addresses.restore(one)) this.#update(key);
+      for (const key of this.#addresses.restore(one, now)) this.#update(key);
     }
-    for (const key of this.#addresses.expire(Date.now())) this.#update(key);
   }
 
   async #resolve(name: string, type: 'A' | 'AAAA'): Promise<readonly AddressRecord[] | undefined> {

@@ -46,8 +46,12 @@ export class SelectorSets {
     );
   }
 
-  /** Sets an item that can be selected: an endpoint or a network set. Ids of different kinds differ. */
-  setMember(id: string, member: SelectorMember): void {
+  /**
+   * Sets an item that can be selected, an endpoint or a network set; `undefined`: it is gone. Ids of different kinds
+   * differ.
+   */
+  setMember(id: string, member: SelectorMember | undefined): void {
+    if (member === undefined) return this.removeMember(id);
     this.#moveTo(id, member);
     this.#index.setItem(id, member);
   }
@@ -105,6 +109,13 @@ export class SelectorSets {
     return [...this.#lengths].some(
       (length) => length < prefixLength && counts.has(cidrOf(address, length)),
     );
+  }
+
+  /** Reports whether the networks of a member are in a selector's sets. */
+  hasMember(selector: string, id: string): boolean {
+    const member = this.#index.item(id);
+    if (member === undefined || !this.#has(selector, member)) return false;
+    return this.#index.matchedBy(id).has(selector);
   }
 
   /** Returns the networks of a member, as far as a selector's sets have them. */
