@@ -1,7 +1,7 @@
 import { EtcdInvalidAuthTokenError, type KVClient } from 'etcd3';
+import protobuf from 'protobufjs/minimal.js';
 import { decodeText, type EncodedKeyValue, type KeyValue } from './datastore.ts';
 import type { ResponseHeader } from './etcd-history.ts';
-import { bytesField, int64Field, MessageReader } from './protobuf.ts';
 
 /**
  * Listing of keys without the library's objects. A listing may have hundreds of thousands of keys; the library would make
@@ -78,35 +78,32 @@ function callRange(
 
 /** Encodes a `RangeRequest`. Source: etcd, api/etcdserverpb/rpc.proto. */
 export function encodeRequest({ key, end, limit, revision }: RangeRequest): Buffer {
-  return Buffer.concat([
-    bytesField(1, key),
-    bytesField(2, end),
-    int64Field(3, BigInt(limit)),
-    int64Field(4, revision),
-  ]);
+  const [keyTag, endTag, limitTag, revisionTag] = [0x0a, 0x12, 0x18, 0x20];
+  const writer = protobuf.Writer.create();
+  writer.uint32(keyTag).bytes(key).uint32(endTag).bytes(end);
+  writer.uint32(limitTag).int64(limit).uint32(revisionTag).int64(Number(revision));
+  return Buffer.from(writer.finish());
 }
 
-/** Decodes a `RangeResponse` as far as needed. Throws a `RangeError` if it is damaged. Source: as above. */
+/** Decodes a `RangeResponse` as far as needed. Throws an error if it is damaged. Source: as above. */
 export function decodeRange(bytes: Buffer): RangePage {
-  const reader = new MessageReader(bytes);
-  let headerAt: readonly [start: number, end: number] = [0, 0];
+  const reader = protobuf.Reader.create(bytes);
+  let headerAt: Place = [0, 0];
   let more = false;
   /** Where the messages of keys begin and end, one after the other. */
   const places: number[] = [];
-  for (let field = reader.next(); field !== undefined; field = reader.next()) {
-    if (field === 1) {
-      reader.pass();
-      headerAt = [reader.start, reader.end];
-    } else if (field === 2) {
-      reader.pass();
-      places.push(reader.start, reader.end);
-    } else if (field === 3) more = reader.uint64() !== 0n;
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === 1) headerAt = place(reader);
+    else if (tag >>> 3 === 2) places.push(...place(reader));
+    else if (tag >>> 3 === 3) more = reader.bool();
+    else reader.skipType(tag & 7);
   }
   const [start = 0, end = 0] = places.slice(-2);
   return {
-    header: decodeHeader(reader, ...headerAt),
+    header: decodeHeader(reader, headerAt),
     more,
-    last: places.length === 0 ? undefined : keyIn(reader, bytes, start, end),
+    last: places.length === 0 ? undefined : keyIn(reader, bytes, [start, end]),
     count: places.length / 2,
     size: bytes.length,
     items: { [Symbol.iterator]: () => keyValues(bytes, places) },
@@ -114,12 +111,41 @@ export function decodeRange(bytes: Buffer): RangePage {
   };
 }
 
-function decodeHeader(reader: MessageReader, start: number, end: number): ResponseHeader {
+type Place = readonly [start: number, end: number];
+
+/** Passes a text, bytes or an embedded message, and returns where it is: nothing is copied. */
+function place(reader: protobuf.Reader): Place {
+  const length = reader.uint32();
+  const start = reader.pos;
+  reader.skip(length);
+  return [start, reader.pos];
+}
+
+/** Continues with the message at a place: one reader serves many messages. */
+function enter(reader: protobuf.Reader, [start, end]: Place): void {
+  reader.pos = start;
+  reader.len = end;
+}
+
+/** Reads a number whole: the library's own reading loses digits beyond 2^53 in a bundle without `long`. */
+function varint(reader: protobuf.Reader): bigint {
+  const start = reader.pos;
+  reader.skip();
+  let value = 0n;
+  for (let at = reader.pos - 1; at >= start; at--) {
+    value = (value << 7n) | BigInt((reader.buf[at] ?? 0) & 127);
+  }
+  return BigInt.asUintN(64, value);
+}
+
+function decodeHeader(reader: protobuf.Reader, at: Place): ResponseHeader {
   let [cluster, revision] = [0n, 0n];
-  reader.enter(start, end);
-  for (let field = reader.next(); field !== undefined; field = reader.next()) {
-    if (field === 1) cluster = reader.uint64();
-    else if (field === 3) revision = reader.int64();
+  enter(reader, at);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === 1) cluster = varint(reader);
+    else if (tag >>> 3 === 3) revision = varint(reader);
+    else reader.skipType(tag & 7);
   }
   return { cluster_id: cluster.toString(), revision: revision.toString() };
 }
@@ -127,12 +153,12 @@ function decodeHeader(reader: MessageReader, start: number, end: number): Respon
 /** Fields of a `KeyValue`. Source: etcd, api/mvccpb/kv.proto. */
 const [keyField, modRevisionField, valueField] = [1, 3, 5];
 
-function keyIn(reader: MessageReader, bytes: Buffer, start: number, end: number): Buffer {
-  reader.enter(start, end);
-  for (let field = reader.next(); field !== undefined; field = reader.next()) {
-    if (field !== keyField) continue;
-    reader.pass();
-    return bytes.subarray(reader.start, reader.end);
+function keyIn(reader: protobuf.Reader, bytes: Buffer, at: Place): Buffer {
+  enter(reader, at);
+  while (reader.pos < reader.len) {
+    const tag = reader.uint32();
+    if (tag >>> 3 === keyField) return bytes.subarray(...place(reader));
+    reader.skipType(tag & 7);
   }
   return Buffer.alloc(0);
 }
@@ -149,18 +175,16 @@ function* encodedKeyValues(
   bytes: Buffer,
   places: readonly number[],
 ): Generator<EncodedKeyValue, undefined> {
-  const reader = new MessageReader(bytes);
+  const reader = protobuf.Reader.create(bytes);
   for (let at = 0; at < places.length; at += 2) {
     let [key, modRevision, start, end] = ['', 0n, 0, 0];
-    reader.enter(places[at] ?? 0, places[at + 1] ?? 0);
-    for (let field = reader.next(); field !== undefined; field = reader.next()) {
-      if (field === keyField) {
-        reader.pass();
-        key = bytes.toString('utf8', reader.start, reader.end);
-      } else if (field === valueField) {
-        reader.pass();
-        ({ start, end } = reader);
-      } else if (field === modRevisionField) modRevision = reader.int64();
+    enter(reader, [places[at] ?? 0, places[at + 1] ?? 0]);
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      if (tag >>> 3 === keyField) key = bytes.toString('utf8', ...place(reader));
+      else if (tag >>> 3 === valueField) [start, end] = place(reader);
+      else if (tag >>> 3 === modRevisionField) modRevision = varint(reader);
+      else reader.skipType(tag & 7);
     }
     yield { key, modRevision, bytes, start, end };
   }
