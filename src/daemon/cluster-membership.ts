@@ -66,11 +66,16 @@ async function withEndpoints(
     const changed = new AbortController();
     const watching = (async () => {
       const isSame = () => joinedClusterFile(paths)?.endpoints.join() === file.endpoints.join();
-      while (!signal.aborted && !changed.signal.aborted && isSame() && isReady()) {
-        await pause(pollMs, AbortSignal.any([signal, changed.signal]));
+      try {
+        while (!signal.aborted && !changed.signal.aborted && isSame() && isReady()) {
+          await pause(pollMs, AbortSignal.any([signal, changed.signal]));
+        }
+      } finally {
+        changed.abort();
       }
-      changed.abort();
     })();
+    // A file that cannot be read is thrown below; until then its error must not end the process.
+    watching.catch(() => undefined);
     try {
       await use(file, AbortSignal.any([signal, changed.signal]));
     } finally {

@@ -129,10 +129,11 @@ class EtcdStore implements Datastore {
    */
   async *#pagesOf(range: KeyRange, at: bigint, signal: AbortSignal): AsyncGenerator<Page> {
     const rest = { ...range, revision: at, limit: firstPageKeys, slow: maxSlowPages };
+    // Before the request: the error of one that nobody waits for would end the process.
+    signal.throwIfAborted();
     // A first page that fails is not requested again: etcd is unavailable.
     let next = this.#page({ ...rest, slow: 0 });
     for (;;) {
-      signal.throwIfAborted();
       const page = await next;
       if (rest.revision === 0n) rest.revision = BigInt(page.header.revision);
       const last = page.more ? page.last : undefined;
@@ -146,6 +147,7 @@ class EtcdStore implements Datastore {
       const { items, encoded } = page;
       yield { revision: rest.revision, items, encoded };
       if (last === undefined) return;
+      signal.throwIfAborted();
     }
   }
 
