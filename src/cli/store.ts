@@ -2,7 +2,7 @@ import { GroupWriter } from '../cache/group-writer.ts';
 import { UncachedView } from '../cache/uncached-view.ts';
 import { GroupDraft } from '../cache/group-draft.ts';
 import type { View, ReadRequest } from '../cache/view.ts';
-import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
+import { openPatiently, type DatastoreOptions } from '../datastore/open-datastore.ts';
 import { writeAll, type Progress } from '../datastore/steps.ts';
 import type { Draft } from '../datastore/writer.ts';
 
@@ -24,16 +24,13 @@ export interface Store {
 
 /** Timeout for all datastore operations of one command; reading all resources of a large kind takes time. */
 const longestMs = 120_000;
-/** The only member of a cluster restarts within 2 s, on a slow host within some more. */
-export const refusedMs = 6000;
 
 /** Opens the datastore and closes it after use; throws `datastore/…`. */
 export async function withStore<T>(
   options: DatastoreOptions,
   use: (store: Store) => Promise<T>,
 ): Promise<T> {
-  const patient = options.kind === 'etcd' ? { ...options, refusedMs } : options;
-  const datastore = await openDatastore(patient);
+  const datastore = await openPatiently(options);
   const signal = AbortSignal.timeout(longestMs);
   try {
     const writer = new GroupWriter(new UncachedView(datastore));

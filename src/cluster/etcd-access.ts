@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import type { Datastore } from '../datastore/datastore.ts';
 import type { EtcdOptions } from '../datastore/etcd-credentials.ts';
-import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
+import { openDatastore, refusedMs, type DatastoreOptions } from '../datastore/open-datastore.ts';
 import type { ClusterPaths } from './cluster-file.ts';
 import type { EtcdAdmin } from './etcd/admin.ts';
 
@@ -41,4 +41,9 @@ export async function openEtcd(options: EtcdOptions): Promise<OpenedEtcd> {
   opened.defer(() => datastore.close());
   const kept = opened.move();
   return { admin, datastore, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
+/** As `openEtcd`; calls wait while the only member restarts, as those of `openPatiently`. */
+export function openEtcdPatiently(options: EtcdOptions): Promise<OpenedEtcd> {
+  return openEtcd({ ...options, refusedMs });
 }

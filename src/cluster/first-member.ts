@@ -10,7 +10,7 @@ import {
   type ClusterPaths,
 } from './cluster-file.ts';
 import { clientPort, etcdUrl, peerPort } from './etcd/configuration.ts';
-import { adminOptions, openEtcd } from './etcd-access.ts';
+import { adminOptions, openEtcd, openEtcdPatiently } from './etcd-access.ts';
 import { storeOwnId } from './etcd/host-member.ts';
 import { startMember, waitUntilReady } from './etcd/local-member.ts';
 import type { UnitManager } from './etcd/units.ts';
@@ -100,10 +100,10 @@ export async function writeFirstRecords(
 ): Promise<void> {
   const { settings, now, signal } = options;
   const endpoints = [etcdUrl(address, clientPort)];
-  await using opened = await openEtcd(adminOptions(paths, endpoints));
+  await using opened = await openEtcdPatiently(adminOptions(paths, endpoints));
   const { admin, datastore } = opened;
-  await putNodeUser(admin.client.auth, node);
-  await enableAuth(admin.client.auth);
+  await admin.auth((auth) => putNodeUser(auth, node));
+  await admin.auth(enableAuth);
   const [own] = await admin.members();
   if (own === undefined) throw new Error('etcd has no member');
   storeOwnId(paths, own.id);

@@ -4,7 +4,7 @@ import { pause } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import { memberAccess } from '../cluster/admin-access.ts';
 import { clusterPaths, joinedClusterFile, type ClusterFile } from '../cluster/cluster-file.ts';
-import { openEtcd } from '../cluster/etcd-access.ts';
+import { openEtcdPatiently } from '../cluster/etcd-access.ts';
 import { detectAddresses, hostInterfaces } from '../host/node-addresses.ts';
 import { isGlobal, isOfContainers } from '../host/autodetection.ts';
 import { nodeIps } from '../host/node-liveness.ts';
@@ -109,7 +109,7 @@ export function createClusterComponent(
   /** etcd reads the certificate of the authority when it starts; all others at each handshake. */
   const restartMembers = async (): Promise<void> => {
     const { requestCut } = await import('../cluster/etcd/cut-connections.ts');
-    await using opened = await openEtcd(memberAccess(paths).datastore);
+    await using opened = await openEtcdPatiently(memberAccess(paths).datastore);
     await requestCut(opened.datastore, signal);
   };
   const keepCertificates = async (work: Work): Promise<void> => {

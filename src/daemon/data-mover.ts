@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { backoffMs, pause, within } from '../async/deadline.ts';
 import type { Work } from '../async/supervise.ts';
 import { mirrorLockMark } from '../cache/lock.ts';
+import { clusterPaths, readClusterFile } from '../cluster/cluster-file.ts';
 import { datastoreAccess } from '../cluster/datastore-access.ts';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
@@ -11,15 +12,26 @@ import { moveData } from '../cluster/moving/move.ts';
 import type { MoveRequest, MoveResult } from '../cluster/moving/request.ts';
 import { settleMove, type Settled } from '../cluster/moving/settle-move.ts';
 import type { Datastore } from '../datastore/datastore.ts';
-import { openDatastore, type DatastoreOptions } from '../datastore/open-datastore.ts';
-import { CalicoError, describe } from '../errors/error.ts';
+import {
+  openDatastore,
+  openPatiently,
+  type DatastoreOptions,
+} from '../datastore/open-datastore.ts';
+import { describe } from '../errors/error.ts';
 import type { Check } from '../telemetry/status-report.ts';
 import type { Common } from './common.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
+import type { NodePresence } from './node-presence.ts';
 
 /** How long reading all of the new datastore may take, in milliseconds. */
 const readingMs = 120_000;
 const finishMs = 30_000;
+
+type MoverCommon = Pick<Common, 'settings' | 'node' | 'now' | 'signal' | 'log'>;
+
+interface MovedStore extends Pick<DatastoreComponent, 'datastore' | 'mirror' | 'writer'> {
+  readonly presence: Pick<NodePresence, 'leave' | 'renew'>;
+}
 
 /**
  * Moves the data of this host to another datastore, and the daemon with it. Docker and the kernel do not notice: plans
@@ -27,41 +39,29 @@ const finishMs = 30_000;
  * stays as it is.
  */
 export class DataMover {
-  readonly #common: Common;
-  readonly #store: DatastoreComponent;
-  #isMoving = false;
+  readonly #common: MoverCommon;
+  readonly #store: MovedStore;
+  #moving: Promise<MoveResult> | undefined;
   #hasGoneOver = false;
   /** The datastore in use, as the settings should choose it. */
   #chosen: DatastoreOptions;
 
-  constructor(common: Common, store: DatastoreComponent) {
+  constructor(common: MoverCommon, store: MovedStore) {
     this.#common = common;
     this.#store = store;
     this.#chosen = datastoreAccess(common.settings, 'node');
   }
 
-  /** Moves everything; resolves when Docker's calls use the new datastore. Throws `datastore/…`. */
+  /**
+   * Moves everything; resolves when Docker's calls use the new datastore. A move goes on when the command that requested
+   * it has ended; another one follows it. Throws `datastore/…`.
+   */
   async move(request: MoveRequest, progress: (line: string) => void): Promise<MoveResult> {
-    const { datastore } = this.#store;
-    if (this.#isMoving)
-      throw new CalicoError('datastore/changed', { endpoint: datastore.endpoint });
-    this.#isMoving = true;
-    try {
-      const { to, afterwards = to } = request;
-      const target = await openDatastore(to);
-      try {
-        const isThere =
-          isSame(afterwards, this.#chosen) || (await isOneCluster(target, datastore.store));
-        const { moved, kept } = isThere
-          ? await this.#finish(target)
-          : await this.#moveTo(request, target, progress);
-        return { moved, kept, endpoint: datastore.endpoint };
-      } finally {
-        if (datastore.store !== target) await target.close();
-      }
-    } finally {
-      this.#isMoving = false;
-    }
+    while (this.#moving !== undefined) await this.#moving.catch(() => undefined);
+    this.#moving = this.#move(request, progress).finally(() => {
+      this.#moving = undefined;
+    });
+    return this.#moving;
   }
 
   /** Ends an interrupted move of this host before the datastore is used. Throws `datastore/…`. */
@@ -85,7 +85,8 @@ export class DataMover {
         let waitMs = 600_000;
         try {
           const isLocked = mirrorLockMark(mirror)?.node === this.#common.node;
-          if (!this.#isMoving && isLocked) await this.#settleOnce(datastore.store, signal);
+          if (this.#moving === undefined && isLocked)
+            await this.#settleOnce(datastore.store, signal);
           work.succeeded();
         } catch (error) {
           if (!signal.aborted) work.failed(error);
@@ -110,6 +111,22 @@ export class DataMover {
     return [{ name: 'datastore setting', ok: false, detail, remedy }];
   }
 
+  async #move(request: MoveRequest, progress: (line: string) => void): Promise<MoveResult> {
+    const { datastore } = this.#store;
+    const { to, afterwards = to } = request;
+    const target = await openPatiently(to);
+    try {
+      const isThere =
+        isSame(afterwards, this.#chosen) || (await isOneCluster(target, datastore.store));
+      const { moved, kept } = isThere
+        ? await this.#finish(target)
+        : await this.#moveTo(request, target, progress);
+      return { moved, kept, endpoint: datastore.endpoint };
+    } finally {
+      await target.close();
+    }
+  }
+
   async #moveTo(
     request: MoveRequest,
     target: Datastore,
@@ -119,8 +136,17 @@ export class DataMover {
     const { datastore, mirror, writer, presence } = this.#store;
     if (mirror.health.inSyncSince === undefined) throw mirror.whyNotInSync();
     const former = datastore.store;
-    const source = request.from === undefined ? former : await openDatastore(request.from);
-    const { afterwards = request.to } = request;
+    const { from, afterwards = request.to } = request;
+    // Whatever can fail does before the data moves.
+    await using opened = new AsyncDisposableStack();
+    const source = from === undefined ? former : await openPatiently(from);
+    opened.defer(async () => {
+      if (source !== former) await source.close();
+    });
+    const store = await openDatastore(afterwards);
+    opened.defer(async () => {
+      if (datastore.store !== store) await store.close();
+    });
     let resume = () => undefined as void;
     try {
       const outcome = await moveData(
@@ -140,7 +166,6 @@ export class DataMover {
       );
       // A snapshot of the cluster that was used before, if any, must not be taken for one of this.
       await rm(this.#common.settings.snapshotFile, { force: true });
-      const store = afterwards === request.to ? target : await openDatastore(afterwards);
       // If it fails, the datastore is locked still, and `settle` opens it.
       await outcome
         .finish(AbortSignal.timeout(finishMs))
@@ -156,7 +181,6 @@ export class DataMover {
       return outcome;
     } finally {
       resume();
-      if (source !== former) await source.close();
       await presence
         .renew(writer, signal)
         .catch((error: unknown) =>
@@ -204,10 +228,12 @@ async function withAdmin(
   settings: Settings,
   store: Datastore,
 ): Promise<({ readonly datastore: Datastore } & AsyncDisposable) | undefined> {
-  if (settings.etcdEndpoints !== undefined || store.leases === undefined) return undefined;
+  const isOfCluster = readClusterFile(clusterPaths(settings)) !== undefined;
+  if (settings.etcdEndpoints !== undefined || store.leases === undefined || !isOfCluster)
+    return undefined;
   const access = datastoreAccess(settings, 'admin');
   if (access.kind !== 'etcd' || access.role !== undefined) return undefined;
-  const datastore = await openDatastore(access);
+  const datastore = await openPatiently(access);
   return { datastore, [Symbol.asyncDispose]: () => datastore.close() };
 }
 

@@ -4,7 +4,7 @@ import type { Work } from '../async/supervise.ts';
 import { memberAccess } from '../cluster/admin-access.ts';
 import { putMoveRole, putNodeUser, removeMoveRole } from '../cluster/auth.ts';
 import type { ClusterFile, ClusterPaths } from '../cluster/cluster-file.ts';
-import { openEtcd } from '../cluster/etcd-access.ts';
+import { openEtcdPatiently } from '../cluster/etcd-access.ts';
 import { joinPort } from '../cluster/joining/protocol.ts';
 import { startJoinServer, type ServerIdentity } from '../cluster/joining/join-server.ts';
 import { ownAuthority } from '../cluster/joining/member-files.ts';
@@ -33,7 +33,7 @@ export interface ServeHostsOptions {
 export async function serveHosts(options: ServeHostsOptions, signal: AbortSignal): Promise<void> {
   const { paths, file, log, now, work, isCurrent, pollMs } = options;
   await using opened = new AsyncDisposableStack();
-  const { datastore, admin } = opened.use(await openEtcd(memberAccess(paths).datastore));
+  const { datastore, admin } = opened.use(await openEtcdPatiently(memberAccess(paths).datastore));
   const authority = () => {
     const own = ownAuthority(paths);
     if (own === undefined)
@@ -56,10 +56,10 @@ export async function serveHosts(options: ServeHostsOptions, signal: AbortSignal
       },
       users: {
         admit: async (node) => {
-          await putNodeUser(admin.client.auth, node);
-          await putMoveRole(admin.client.auth, node);
+          await admin.auth((auth) => putNodeUser(auth, node));
+          await admin.auth((auth) => putMoveRole(auth, node));
         },
-        moved: (node) => removeMoveRole(admin.client.auth, node),
+        moved: (node) => admin.auth((auth) => removeMoveRole(auth, node)),
       },
       now,
       ownCopies: async (node, stopping) =>

@@ -15,3 +15,14 @@ export async function openDatastore(options: DatastoreOptions): Promise<Datastor
   const { openEtcdStore } = await import('./etcd-store.ts');
   return openEtcdStore(options);
 }
+
+/** How long patient calls wait: the only member of a cluster restarts within 2 s, on a slow host within some more. */
+export const refusedMs = 6000;
+
+/**
+ * As `openDatastore`; calls wait while the only member of a cluster restarts. For commands, and for the steps of a move.
+ * The store that a daemon goes on using must not wait, because calls from Docker have deadlines.
+ */
+export function openPatiently(options: DatastoreOptions): Promise<Datastore> {
+  return openDatastore(options.kind === 'etcd' ? { ...options, refusedMs } : options);
+}

@@ -11,7 +11,7 @@ import { Systemd } from '../../cluster/etcd/units.ts';
 import { backUp } from '../../cluster/restoring/backup.ts';
 import { checkAddresses } from '../../cluster/restoring/check-addresses.ts';
 import { restoreMember } from '../../cluster/restoring/restore-member.ts';
-import { openDatastore, type DatastoreOptions } from '../../datastore/open-datastore.ts';
+import { openPatiently, type DatastoreOptions } from '../../datastore/open-datastore.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { CliContext } from '../context.ts';
 
@@ -70,7 +70,7 @@ async function restore(context: CliContext, file: string, waitSeconds: number): 
     context.out(`etcd was restored from ${file}; it has no data of Calico\n`);
     return;
   }
-  const datastore = await openDatastore({ ...access.datastore, endpoints });
+  const datastore = await openPatiently({ ...access.datastore, endpoints });
   try {
     const waitMs = waitSeconds * 1000;
     const { reports, silent } = await checkAddresses(datastore, mark, { waitMs, progress, signal });

@@ -5,12 +5,11 @@ import { joinPort } from '../../cluster/joining/protocol.ts';
 import { fingerprint } from '../../cluster/pki/certificate.ts';
 import { readClusterRecords } from '../../cluster/records.ts';
 import { createToken, tokenTtlMs } from '../../cluster/tokens.ts';
-import { openDatastore } from '../../datastore/open-datastore.ts';
+import { openPatiently } from '../../datastore/open-datastore.ts';
 import { addBackupCommands } from './backup-commands.ts';
 import { addInitCommand } from './cluster-init.ts';
 import { addMemberCommands } from './cluster-member-commands.ts';
 import type { CliContext } from '../context.ts';
-import { refusedMs } from '../store.ts';
 
 /** Timeout for all datastore operations of one command. */
 const longestMs = 60_000;
@@ -49,7 +48,7 @@ export function addClusterCommands(program: Command, context: CliContext): void 
 /** Creates a token and returns the command for another host, with the time until which it works. */
 async function tokenLines(context: CliContext, ttlMinutes: number): Promise<string> {
   const { file, ca, datastore: options } = memberAccess(clusterPaths(context.settings()));
-  const datastore = await openDatastore({ ...options, refusedMs });
+  const datastore = await openPatiently(options);
   const signal = AbortSignal.timeout(longestMs);
   try {
     const { token, expires } = await createToken(datastore, {

@@ -29,7 +29,7 @@ import {
   adminOptions,
   hasAdminCredential,
   nodeOptions,
-  openEtcd,
+  openEtcdPatiently,
   type OpenedEtcd,
 } from '../../cluster/etcd-access.ts';
 import { askMembers } from '../../cluster/joining/member-files.ts';
@@ -46,7 +46,6 @@ import {
 } from '../../cluster/records.ts';
 import { CalicoError, isCalicoError } from '../../errors/error.ts';
 import type { CliContext } from '../context.ts';
-import { refusedMs } from '../store.ts';
 import { formatTable } from '../table.ts';
 
 /** `cluster status`, `leave` and `remove`. */
@@ -74,7 +73,7 @@ async function openCluster(paths: ClusterPaths): Promise<OpenedEtcd> {
   const file = joinedClusterFile(paths);
   if (file === undefined) throw new CalicoError('cluster/none', {});
   const of = hasAdminCredential(paths) ? adminOptions : nodeOptions;
-  return openEtcd({ ...of(paths, file.endpoints), refusedMs });
+  return openEtcdPatiently(of(paths, file.endpoints));
 }
 
 async function showStatus(context: CliContext): Promise<void> {

@@ -1,4 +1,4 @@
-import { Etcd3, isRecoverableError, type IMember } from 'etcd3';
+import { Etcd3, isRecoverableError, type AuthClient, type IMember } from 'etcd3';
 import { readCredentials, type EtcdOptions } from '../../datastore/etcd-credentials.ts';
 import { EtcdEndpoints, type Attempt } from '../../datastore/etcd-endpoints.ts';
 import { clientOptions } from '../../datastore/etcd-client.ts';
@@ -54,9 +54,14 @@ export class EtcdAdmin {
     return new EtcdAdmin({ ...clientOptions(), ...credentials }, options);
   }
 
-  /** A client of one endpoint, for users and roles. */
+  /** A client of one endpoint. */
   get client(): Etcd3 {
     return this.#endpoints.preferred.client;
+  }
+
+  /** Changes users and roles; all of it again, at another endpoint, if that fails: `act` must be repeatable. */
+  auth<T>(act: (auth: AuthClient) => Promise<T>): Promise<T> {
+    return this.#call(({ auth }) => act(auth));
   }
 
   /** Returns the members as one of them knows them; it responds without a majority as well. */

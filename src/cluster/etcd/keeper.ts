@@ -122,7 +122,7 @@ export async function keepMembers(
 async function refreshUsers({ admin, datastore }: KeeperDeps, signal: AbortSignal): Promise<void> {
   const { hosts } = await readClusterRecords(datastore, signal);
   for (const { node, record } of hosts) {
-    if (record.wanted !== 'gone') await putNodeUser(admin.client.auth, node);
+    if (record.wanted !== 'gone') await admin.auth((auth) => putNodeUser(auth, node));
   }
 }
 
@@ -313,7 +313,7 @@ async function forget(
   node: string,
   signal: AbortSignal,
 ): Promise<void> {
-  await removeNodeUser(admin.client.auth, node);
+  await admin.auth((auth) => removeNodeUser(auth, node));
   // A watch of a host that was removed would go on.
   await requestCut(datastore, signal);
   const writer = new GroupWriter(new UncachedView(datastore));

@@ -49,7 +49,7 @@ async function keepNamespaceAccess(
       records.flatMap(namespaceNamed).map((one) => [Object.values(one).join('/'), one]),
     );
     for (const { node, namespace } of named.values()) {
-      await permitNamespace(admin.client.auth, node, namespace);
+      await admin.auth((auth) => permitNamespace(auth, node, namespace));
     }
   };
   const { revision, items } = await listAll(datastore, dockerRoot, signal);

@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
 import type { EtcdOptions } from '../../datastore/etcd-credentials.ts';
-import type { DatastoreOptions } from '../../datastore/open-datastore.ts';
+import { refusedMs, type DatastoreOptions } from '../../datastore/open-datastore.ts';
 import { CalicoError, describe } from '../../errors/error.ts';
 
 /** Size of the checksum at the end of etcd's snapshots, in bytes. */
@@ -49,7 +49,7 @@ function saveFile({ file }: { readonly file: string }, target: string): number {
 
 async function saveSnapshot(options: EtcdOptions, fd: number): Promise<number> {
   const { EtcdAdmin } = await import('../etcd/admin.ts');
-  const admin = await EtcdAdmin.open(options);
+  const admin = await EtcdAdmin.open({ ...options, refusedMs });
   try {
     // The member must have everything that was written before; the call is answered by the leader's word.
     await admin.revision();
