@@ -5,7 +5,7 @@ import { Socket } from 'node:net';
 import type { z } from 'zod';
 import { CalicoError, toCalicoError } from '../../errors/error.ts';
 import { firstIssue } from '../../model/issues.ts';
-import { readClusterRecords } from '../records.ts';
+import { readClusterRecords, type ClusterHost } from '../records.ts';
 import { etcdUserOf } from '../roles.ts';
 import { checkToken } from '../tokens.ts';
 import { admitIsland, checkIsland, issueNodeCertificate, type AdmissionDeps } from './admission.ts';
@@ -147,15 +147,19 @@ function addRoutes(app: FastifyInstance<Server>, deps: JoinServerDeps): void {
   const withCertificate = async (request: FastifyRequest): Promise<void> => {
     if (commonNameOf(request) === undefined) throw new CalicoError('cluster/no-certificate', {});
   };
-  /** Returns the node that asks, if its certificate is of that node and the node is one of the cluster. */
-  const nodeOf = async (request: FastifyRequest): Promise<string> => {
+  /** Returns the host that asks, if its certificate is of its node and it is one of the cluster, or still leaves it. */
+  const senderOf = async (request: FastifyRequest): Promise<ClusterHost> => {
     const { node } = parse(nodeRequest, request.body);
     const { hosts } = await readClusterRecords(datastore, signal);
     const host = hosts.find((one) => one.node === node);
     const isOwn = commonNameOf(request) === etcdUserOf(node);
-    if (!isOwn || host === undefined || host.record.wanted === 'gone') {
-      throw new CalicoError('cluster/not-a-host', { node });
-    }
+    if (!isOwn || host === undefined) throw new CalicoError('cluster/not-a-host', { node });
+    return host;
+  };
+  /** As `senderOf`, for a host that does not leave. */
+  const nodeOf = async (request: FastifyRequest): Promise<string> => {
+    const { node, record } = await senderOf(request);
+    if (record.wanted === 'gone') throw new CalicoError('cluster/not-a-host', { node });
     return node;
   };
 
@@ -215,7 +219,7 @@ function addRoutes(app: FastifyInstance<Server>, deps: JoinServerDeps): void {
       path: paths.leave,
       proof: withCertificate,
       answer: async (request) => {
-        await deps.leave(await nodeOf(request));
+        await deps.leave((await senderOf(request)).node);
         return {};
       },
     },

@@ -1,34 +1,31 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join as joinPath } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import type { Datastore } from '../../datastore/datastore.ts';
-import { openSqliteStore } from '../../datastore/sqlite-store.ts';
-import { isCalicoError } from '../../errors/error.ts';
-import { parseCidr } from '../../ip/cidr.ts';
-import {
-  clusterPaths,
-  readClusterFile,
-  writeClusterFile,
-  writePem,
-  type ClusterPaths,
-} from '../cluster-file.ts';
+import { readClusterFile, writeClusterFile, writePem } from '../cluster-file.ts';
 import { createAuthority, createRequest, renewAuthority, type KeyPair } from '../pki/authority.ts';
 import { issueKeyPair } from '../pki/key-pair.fixture.ts';
 import { fingerprint, isSignedBy, readCertificate } from '../pki/certificate.ts';
 import { commonNames } from '../pki/common-names.ts';
 import { keyIn } from '../pki/own-certificates.ts';
 import { readClusterRecords, updateHost } from '../records.ts';
-import { createToken, parseToken } from '../tokens.ts';
-import { issueNodeCertificate, type AdmissionDeps } from './admission.ts';
+import { issueNodeCertificate } from './admission.ts';
 import { send, type JoinServer as Address } from './connection.ts';
 import { startJoinServer, type JoinServer } from './join-server.ts';
 import { bringMemberFiles, removeMemberFiles, renewCertificates } from './member-files.ts';
-import { joinCluster, type JoinDeps, type JoinOptions } from './join.ts';
+import { joinCluster, type JoinOptions } from './join.ts';
+import {
+  hostCalled,
+  nodeProof,
+  rejected,
+  startJoiningCluster,
+  storedPool,
+  type JoiningCluster,
+  type Steps,
+} from './joining-cluster.fixture.ts';
 import {
   emptyResponse,
   joinResponse,
@@ -40,137 +37,33 @@ import {
 import { itemOf } from './stored-items.fixture.ts';
 
 const signal = AbortSignal.timeout(600_000);
-const host = (name: string) => ({
-  bootId: name,
-  networkNamespace: name,
-  machineId: name,
-  macs: [],
-});
-const pool = (cidr: string, blockSize: number) =>
-  itemOf('IPPool', 'p', {
-    kind: 'IPPool',
-    apiVersion: 'projectcalico.org/v3',
-    metadata: { name: 'p' },
-    spec: { cidr: parseCidr(cidr), blockSize },
-  });
-
-/** A step that fails in the middle, as a killed process. */
-class Killed extends Error {}
 
 describe('joining a cluster', () => {
-  let folder: string;
+  let cluster: JoiningCluster;
   let authority: KeyPair;
   let store: Datastore;
   let server: JoinServer;
   let address: Address;
-  let calls: string[];
-  let failing: string | undefined;
-  let counter = 0;
-
-  const act = async (name: string): Promise<void> => {
-    calls.push(name);
-    if (failing === name) throw new Killed(name);
-  };
-
+  let steps: Steps;
   before(async () => {
-    folder = mkdtempSync(joinPath(tmpdir(), 'calico-join-'));
-    authority = await createAuthority(new Date());
-    store = await openSqliteStore(':memory:');
-    const { key, value } = pool('10.65.0.0/16', 26);
-    await store.commit({ compares: [{ key, modRevision: 0n }], writes: [{ key, value }] }, signal);
-    const identity = await issueKeyPair(
-      authority,
-      { usage: 'server', commonName: commonNames.server, names: ['192.0.2.1'] },
-      new Date(),
-    );
-    const deps: AdmissionDeps = {
-      uid: 'cluster-1',
-      datastore: store,
-      authority: () => authority,
-      endpoints: async () => ['https://192.0.2.1:2379'],
-      users: {
-        admit: (node) => act(`admit ${node}`),
-        moved: (node) => act(`moved ${node}`),
-      },
-      now: () => new Date(),
-      ownCopies: async () => new Set(),
-      collisions: async () => [],
-    };
-    writeFileSync(joinPath(folder, 'server.crt'), identity.certificate);
-    writeFileSync(joinPath(folder, 'server.key'), identity.key);
-    server = await startJoinServer(
-      {
-        ...deps,
-        leave: async (node) => {
-          await act(`leave ${node}`);
-        },
-        onRejected: () => undefined,
-      },
-      {
-        identity: { ...identity, authority: authority.certificate },
-        port: 0,
-        host: '127.0.0.1',
-      },
-    );
-    address = { host: '127.0.0.1', port: server.port };
+    cluster = await startJoiningCluster();
+    ({ authority, store, server, address, steps } = cluster);
   });
-  after(async () => {
-    await server.close();
-    await store.close();
-    rmSync(folder, { recursive: true });
-  });
+  after(() => cluster[Symbol.asyncDispose]());
   beforeEach(() => {
-    calls = [];
-    failing = undefined;
+    steps.calls = [];
   });
 
-  const newToken = async (now = new Date()) => {
-    const { token } = await createToken(store, {
-      fingerprint: fingerprint(authority.certificate),
-      now,
-      signal,
-    });
-    return parseToken(token);
-  };
-  const newHost = (more: Partial<JoinDeps> = {}) => {
-    const node = `host-${++counter}`;
-    const paths = clusterPaths({ datastoreFile: joinPath(folder, node, 'calico.db') });
-    const deps: JoinDeps = {
-      paths,
-      island: async () => ({
-        node,
-        host: host(node),
-        time: new Date().toISOString(),
-        items: [],
-        address: '192.0.2.2',
-      }),
-      isMoved: async () => false,
-      prepare: () => act('prepare'),
-      move: () => act('move'),
-      progress: () => undefined,
-      ...more,
-    };
-    return { node, paths, deps };
-  };
-  const options = async (node: string, more: Partial<JoinOptions> = {}): Promise<JoinOptions> => ({
-    node,
-    server: address,
-    token: await newToken(),
-    isClientOnly: false,
-    ...more,
-  });
-  const rejected = (code: Parameters<typeof isCalicoError>[1], words: RegExp) => (error: unknown) =>
-    isCalicoError(error, code ?? 'cluster/rejected') && words.test(error.message);
-  const nodeProof = async (paths: ClusterPaths) => ({
-    certificate: readFileSync(paths.nodeCert, 'utf8'),
-    key: await keyIn(paths.nodeKey),
-  });
+  const newToken = (now?: Date) => cluster.newToken(now);
+  const newHost = () => cluster.newHost();
+  const joinedHost = () => cluster.joinedHost();
+  const options = (node: string, more?: Partial<JoinOptions>) => cluster.options(node, more);
 
   test('a host gets its own certificate, is recorded as a client, and moves its data', async () => {
     const { node, paths, deps } = newHost();
     const wanted = await options(node);
     assert.deepEqual(await joinCluster(wanted, deps), { kind: 'joined' });
-    assert.deepEqual(calls, ['prepare', `admit ${node}`, 'move', `moved ${node}`]);
+    assert.deepEqual(steps.calls, ['prepare', `admit ${node}`, 'move', `moved ${node}`]);
     const file = readClusterFile(paths);
     assert.deepEqual(file, {
       uid: 'cluster-1',
@@ -192,41 +85,17 @@ describe('joining a cluster', () => {
     );
   });
 
-  test('interrupted at each of its steps it goes on when it is run again', async () => {
-    const steps = ['prepare', 'admit', 'move', 'moved'];
-    for (const step of steps) {
-      const { node, paths, deps } = newHost();
-      const wanted = await options(node);
-      failing = ['admit', 'moved'].includes(step) ? `${step} ${node}` : step;
-      await assert.rejects(joinCluster(wanted, deps));
-      assert.notEqual(readClusterFile(paths)?.state, 'joined');
-      failing = undefined;
-      assert.deepEqual(await joinCluster(wanted, deps), { kind: 'joined' }, step);
-      assert.equal(readClusterFile(paths)?.state, 'joined');
-    }
-  });
-
-  test('a host whose data has moved is not compared with the cluster again', async () => {
-    const first = newHost();
-    const wanted = await options(first.node);
-    failing = `moved ${first.node}`;
-    await assert.rejects(joinCluster(wanted, first.deps));
-    failing = undefined;
-    calls = [];
-    const island = () => Promise.reject(new Error('compared'));
-    const again = { ...first.deps, island, isMoved: async () => true };
-    assert.deepEqual(await joinCluster(wanted, again), { kind: 'joined' });
-    assert.deepEqual(calls, ['move', `moved ${first.node}`]);
-  });
-
   test('conflicts are returned before anything changes, and leave the token unused', async () => {
     const { node, paths, deps } = newHost();
-    const island = async () => ({ ...(await deps.island()), items: [pool('10.65.0.0/16', 24)] });
+    const island = async () => ({
+      ...(await deps.island()),
+      items: [storedPool('10.65.0.0/16', 24)],
+    });
     const wanted = await options(node);
     const outcome = await joinCluster(wanted, { ...deps, island });
     assert.equal(outcome.kind, 'conflicts');
     assert.deepEqual(
-      [outcome.kind === 'conflicts' && outcome.conflicts.map(({ about }) => about), calls],
+      [outcome.kind === 'conflicts' && outcome.conflicts.map(({ about }) => about), steps.calls],
       [['pool'], []],
     );
     assert.equal(readClusterFile(paths), undefined);
@@ -236,7 +105,10 @@ describe('joining a cluster', () => {
   test('conflicts that arise after the comparison are found when the host is admitted', async () => {
     const { node, paths, deps } = newHost();
     const wanted = await options(node);
-    const island = async () => ({ ...(await deps.island()), items: [pool('10.65.0.0/16', 24)] });
+    const island = async () => ({
+      ...(await deps.island()),
+      items: [storedPool('10.65.0.0/16', 24)],
+    });
     const outcome = await send(address, {
       authority: authority.certificate,
       proof: { token: wanted.token, join: 'a'.repeat(32) },
@@ -249,7 +121,7 @@ describe('joining a cluster', () => {
       response: joinResponse,
     });
     assert.equal(outcome.kind, 'checked');
-    assert.deepEqual(calls, []);
+    assert.deepEqual(steps.calls, []);
     assert.deepEqual(await joinCluster(wanted, deps), { kind: 'joined' }, 'the token is unused');
   });
 
@@ -268,21 +140,21 @@ describe('joining a cluster', () => {
     const { node, paths, deps } = newHost();
     await joinCluster(await options(node), deps);
     // Its daemon reported while it was there.
-    const report = { time: '', uptime: 0, first_update: true, host: host(node) };
+    const report = { time: '', uptime: 0, first_update: true, host: hostCalled(node) };
     const { key, value } = itemOf('NodeReport', `${node}/last_reported_status`, report);
     await store.commit({ compares: [{ key, modRevision: 0n }], writes: [{ key, value }] }, signal);
     const again = async () => {
-      calls = [];
+      steps.calls = [];
       return joinCluster(await options(node), {
         ...deps,
         // What its own datastore had when it joined.
-        island: async () => ({ ...(await deps.island()), items: [pool('10.65.0.0/16', 24)] }),
+        island: async () => ({ ...(await deps.island()), items: [storedPool('10.65.0.0/16', 24)] }),
       });
     };
     assert.deepEqual(await again(), { kind: 'already joined' });
     await updateHost(store, node, (present) => present && { ...present, wanted: 'gone' }, signal);
     assert.deepEqual(await again(), { kind: 'joined' });
-    assert.ok(calls.includes(`admit ${node}`));
+    assert.ok(steps.calls.includes(`admit ${node}`));
     const old = await issueNodeCertificate(
       { authority: () => authority, now: () => new Date(Date.now() - 400 * 86_400_000) },
       { node, request: await createRequest(await keyIn(paths.nodeKey)) },
@@ -309,16 +181,16 @@ describe('joining a cluster', () => {
     const victim = newHost();
     const known = await options(victim.node);
     await joinCluster(known, victim.deps);
-    const report = { time: '', uptime: 0, first_update: true, host: host(victim.node) };
+    const report = { time: '', uptime: 0, first_update: true, host: hostCalled(victim.node) };
     const { key, value } = itemOf('NodeReport', `${victim.node}/last_reported_status`, report);
     await store.commit({ compares: [{ key, modRevision: 0n }], writes: [{ key, value }] }, signal);
     const { paths, deps } = newHost();
     const wanted = await options(victim.node);
     const forged = { ...deps, island: victim.deps.island };
-    calls = [];
+    steps.calls = [];
     const refused = rejected('cluster/rejected', /has joined the cluster; remove it on a member/);
     await assert.rejects(joinCluster(wanted, forged), refused);
-    assert.deepEqual(calls, ['prepare'], 'no user was changed, and no certificate issued');
+    assert.deepEqual(steps.calls, ['prepare'], 'no user was changed, and no certificate issued');
     assert.ok(!existsSync(paths.nodeCert));
     const other = newHost();
     const joined = await joinCluster({ ...wanted, node: other.node }, other.deps);
@@ -339,11 +211,7 @@ describe('joining a cluster', () => {
   });
 
   test('connections that say nothing neither keep others out nor stay', async () => {
-    const slow = await startFake(
-      readFileSync(joinPath(folder, 'server.crt'), 'utf8'),
-      readFileSync(joinPath(folder, 'server.key'), 'utf8'),
-      500,
-    );
+    const slow = await startFake(cluster.identity.certificate, cluster.identity.key, 500);
     const { port } = slow;
     const closed: Promise<unknown>[] = [];
     const begin = (socket: Socket) => {
@@ -483,7 +351,7 @@ describe('joining a cluster', () => {
       }),
       rejected('cluster/rejected', /no certificate of a host/),
     );
-    assert.ok(!calls.includes(`leave ${node}`));
+    assert.ok(!steps.calls.includes(`leave ${node}`));
   });
 
   test('a certificate of a node is no certificate of a server', async () => {
@@ -530,7 +398,7 @@ describe('joining a cluster', () => {
       await fake.close();
     }
     assert.equal(readClusterFile(paths), undefined);
-    assert.deepEqual(calls, []);
+    assert.deepEqual(steps.calls, []);
   });
 
   test('a token that another host has used, or that is wrong, is rejected; guessing is limited', async () => {
@@ -551,25 +419,6 @@ describe('joining a cluster', () => {
     await assert.rejects(guess(), rejected('cluster/rejected', /too many wrong tokens/));
     assert.equal(readClusterFile(second.paths), undefined);
   });
-
-  /** A host of the cluster, without the requests of a join. */
-  async function joinedHost() {
-    const made = newHost();
-    const { node, paths } = made;
-    const key = await keyIn(paths.nodeKey);
-    const certificate = await issueNodeCertificate(
-      { authority: () => authority, now: () => new Date() },
-      { node, request: await createRequest(key) },
-    );
-    writePem(paths.nodeCert, certificate);
-    await updateHost(
-      store,
-      node,
-      () => ({ address: '192.0.2.2', joined: '', wanted: 'client', attempt: 0 }),
-      signal,
-    );
-    return made;
-  }
 
   async function startFake(
     certificate: string,

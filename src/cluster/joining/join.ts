@@ -71,7 +71,17 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
   const { paths, progress } = deps;
   const present = readClusterFile(paths);
   const isRejoining = present !== undefined && isJoined(present, token, paths);
-  if (isRejoining && (await isAccepted(options, paths))) return { kind: 'already joined' };
+  if (isRejoining && (await isAccepted(options, paths))) {
+    // An interrupted join may have left it.
+    await reportMoved(options, paths);
+    return { kind: 'already joined' };
+  }
+  const isMoved =
+    present?.state === 'joining' && present.endpoints.length > 0 && (await deps.isMoved());
+  // Its data is in the cluster that it has begun to join.
+  if (isMoved && present.join?.fingerprint !== token.fingerprint) {
+    throw new CalicoError('cluster/interrupted', { command: 'join' });
+  }
   const name = formatServer(server);
   progress(`connecting to ${name}`);
   const authority = await fetchAuthority(server, token.fingerprint);
@@ -84,7 +94,6 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
     body: {},
     response: tokenResponse,
   });
-  const isMoved = !isRejoining && present?.endpoints.length !== 0 && (await deps.isMoved());
   if (present === undefined || !isMoved) {
     progress('comparing the data of this host with that of the cluster');
     const island = await deps.island();
@@ -113,20 +122,16 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
     if (admitted.kind === 'checked') return conflictsOf(admitted);
     store(admitted, file, paths);
   }
-  return goOver(options, deps, { authority });
+  return goOver(options, deps);
 }
 
 /** Moves the data, and ends the join. */
 async function goOver(
-  { server, node }: JoinOptions,
+  options: JoinOptions,
   { paths, move, progress }: JoinDeps,
-  { authority }: { readonly authority: string },
 ): Promise<JoinOutcome> {
   const file = readClusterFile(paths);
-  const certificate = readIfPresent(paths.nodeCert);
-  if (file === undefined || certificate === undefined) {
-    throw new CalicoError('cluster/interrupted', { command: 'join' });
-  }
+  if (file === undefined) throw new CalicoError('cluster/interrupted', { command: 'join' });
   progress('moving the data of this host to the cluster');
   await move({
     kind: 'etcd',
@@ -135,6 +140,18 @@ async function goOver(
     certFile: paths.nodeCert,
     keyFile: paths.nodeKey,
   });
+  await reportMoved(options, paths);
+  const { join: _, ...rest } = file;
+  writeClusterFile(paths, { ...rest, state: 'joined' });
+  return { kind: 'joined' };
+}
+
+/** Lets the member take away the rights that only the move needs. */
+async function reportMoved({ server, node }: JoinOptions, paths: ClusterPaths): Promise<void> {
+  const [authority, certificate] = [readIfPresent(paths.ca), readIfPresent(paths.nodeCert)];
+  if (authority === undefined || certificate === undefined) {
+    throw new CalicoError('cluster/interrupted', { command: 'join' });
+  }
   await send(server, {
     authority,
     proof: { certificate, key: await keyIn(paths.nodeKey) },
@@ -142,9 +159,6 @@ async function goOver(
     body: { node },
     response: emptyResponse,
   });
-  const { join: _, ...rest } = file;
-  writeClusterFile(paths, { ...rest, state: 'joined' });
-  return { kind: 'joined' };
 }
 
 /**
