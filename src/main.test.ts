@@ -1,5 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 
 /** Has Node warn all the time, as of a library that uses something deprecated or leaks a listener. */
@@ -21,3 +26,26 @@ for (const argv of [['version'], ['run'], ['get', 'nothing'], ['apply', '-f', '-
     assert.match(`${stdout}${stderr}`, /^calico-cnm[: ].*\n$/, 'one line');
   });
 }
+
+test('Ctrl-C ends a command that waits, at the first time', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'calico-main-'));
+  const socket = join(folder, 'control.sock');
+  const { promise: connected, resolve } = Promise.withResolvers<void>();
+  // A daemon that does not respond; it ends with the command.
+  const server = createServer((client) => {
+    client.on('error', () => undefined).on('close', () => server.close());
+    client.resume();
+    resolve();
+  }).listen(socket);
+  await once(server, 'listening');
+  const command = spawn(process.execPath, [`${import.meta.dirname}/main.ts`, 'status'], {
+    env: { CALICO_CONTROL_SOCKET: socket },
+    stdio: 'ignore',
+  });
+  const ended = once(command, 'exit');
+  await connected;
+  command.kill('SIGINT');
+  const how = await ended;
+  rmSync(folder, { recursive: true });
+  assert.deepEqual(how, [null, 'SIGINT']);
+});

@@ -6,14 +6,16 @@ import { startDaemon } from './daemon/start-daemon.ts';
 // What Node thinks of how a library uses it is no news for those who run a command; the daemon logs it.
 process.removeAllListeners('warning');
 
-const stopping = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => stopping.abort());
-}
-
 const argv = process.argv.slice(2);
 const error = (written: string) => process.stderr.write(written);
-const run = () => startDaemon({ environment: process.env, signal: stopping.signal, error });
+/** Only the daemon ends in its own time: a command that is interrupted ends at once. */
+const run = () => {
+  const stopping = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => stopping.abort());
+  }
+  return startDaemon({ environment: process.env, signal: stopping.signal, error });
+};
 
 if (argv.length === 1 && argv[0] === 'run') {
   exitOnUncaught(error);

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import type { DatastoreOptions } from '../datastore/open-datastore.ts';
 import { CalicoError, describe, hasErrorCode } from '../errors/error.ts';
-import { joinedClusterFile, type ClusterFile, type ClusterPaths } from './cluster-file.ts';
+import { requireJoined, type ClusterFile, type ClusterPaths } from './cluster-file.ts';
 import { adminOptions } from './etcd-access.ts';
 
 /** The administrator's access to the datastore of a cluster, which members have. */
@@ -15,12 +15,11 @@ export interface MemberAccess {
 }
 
 /**
- * Returns the access of this host. Throws `cluster/none` for a host without a cluster, `cluster/no-admin` for a client,
+ * Returns the access of this host. Throws `cluster/none` for a host without a cluster, `cluster/interrupted`, `cluster/no-admin` for a client,
  * which names the members.
  */
 export function memberAccess(paths: ClusterPaths): MemberAccess {
-  const file = joinedClusterFile(paths);
-  if (file === undefined) throw new CalicoError('cluster/none', {});
+  const file = requireJoined(paths);
   for (const needed of [paths.ca, paths.adminCert, paths.adminKey]) {
     try {
       readFileSync(needed);

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { replaceFileSync } from '../async/replace-file.ts';
@@ -63,7 +63,10 @@ const clusterFileSchema = z.object({
   state: z.enum(['initializing', 'joining', 'joined', 'leaving']),
   /** Client URLs of the members. */
   endpoints: z.array(url),
-  /** The last step that a command has completed, while the state is not `joined`. */
+  /**
+   * While a host leaves that is not the last one: its own datastore is from before the cluster (`left`), and is then put
+   * aside (`put aside`).
+   */
   step: z.string().optional(),
   /** While joining: the identity of the join, by which the token that it used is its own when it is repeated. */
   join: z.object({ id: z.string(), server: z.string(), fingerprint: z.string() }).optional(),
@@ -89,9 +92,33 @@ export function joinedClusterFile(paths: Pick<ClusterPaths, 'file'>): ClusterFil
   return file?.state === 'joined' ? file : undefined;
 }
 
+/**
+ * As `joinedClusterFile`, for what needs a cluster. Throws `cluster/none`, and `cluster/interrupted` with the command
+ * that has not ended.
+ */
+export function requireJoined(paths: Pick<ClusterPaths, 'file'>): ClusterFile {
+  const file = readClusterFile(paths);
+  if (file === undefined) throw new CalicoError('cluster/none', {});
+  if (file.state === 'joined') return file;
+  throw new CalicoError('cluster/interrupted', { command: commandOf[file.state] });
+}
+
+/** The commands that leave such a state behind when they are interrupted. */
+export const commandOf = { initializing: 'init', joining: 'join', leaving: 'leave' } as const;
+
 /** Replaces the cluster file atomically. */
 export function writeClusterFile({ file }: Pick<ClusterPaths, 'file'>, content: ClusterFile): void {
   replaceFileSync(file, `${JSON.stringify(content, undefined, 2)}\n`, 0o600);
+}
+
+/** Removes all that a host stores of its cluster. The cluster file is the last, so that an interrupted command goes on. */
+export function removeClusterFiles({ folder, file }: ClusterPaths): void {
+  if (!existsSync(folder)) return;
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    if (path !== file) rmSync(path, { recursive: true, force: true });
+  }
+  rmSync(folder, { recursive: true, force: true });
 }
 
 /** Replaces a file with a certificate (0644) or a private key (0600). */

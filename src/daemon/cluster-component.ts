@@ -112,15 +112,20 @@ export function createClusterComponent(
     await using opened = await openEtcdPatiently(memberAccess(paths).datastore);
     await requestCut(opened.datastore, signal);
   };
+  /** Certificates that are not in use yet. */
+  const renewed = new Set<string>();
   const keepCertificates = async (work: Work): Promise<void> => {
     await untilJoined();
     while (!signal.aborted) {
       if (joined() !== undefined) {
         const { renewCertificates } = await import('../cluster/joining/member-files.ts');
         const files = await renewCertificates({ paths, node, names: names(), now: now() });
+        for (const file of files) renewed.add(file);
         for (const file of files) log.info('certificate renewed', { file });
-        if (files.includes(paths.ca)) await restartMembers();
-        if (files.includes(paths.nodeCert)) await connect(joined()?.endpoints ?? []);
+        if (renewed.has(paths.nodeCert)) await connect(joined()?.endpoints ?? []);
+        renewed.delete(paths.nodeCert);
+        if (renewed.has(paths.ca)) await restartMembers();
+        renewed.clear();
       }
       work.succeeded();
       await pause(joined() === undefined ? pollMs : certificatesMs, signal);
@@ -142,12 +147,15 @@ export function createClusterComponent(
   };
   /** A host that has left begins anew with a datastore of its own; nothing that it knows is of use there. */
   const restartAfterLeave = async (): Promise<void> => {
-    await untilJoined();
-    while (existsSync(paths.file) && !signal.aborted) await pause(pollMs, signal);
-    if (signal.aborted || datastore.leases === undefined) return pause(restartMs, signal);
-    log.warn('this host has left its cluster; the daemon restarts');
-    process.kill(process.pid, 'SIGTERM');
-    await pause(restartMs, signal);
+    while (!signal.aborted) {
+      await untilJoined();
+      while (existsSync(paths.file) && !signal.aborted) await pause(pollMs, signal);
+      // The last host of a cluster has its data in its file again.
+      if (signal.aborted || datastore.leases === undefined) continue;
+      log.warn('this host has left its cluster; the daemon restarts');
+      process.kill(process.pid, 'SIGTERM');
+      await pause(restartMs, signal);
+    }
   };
   return {
     run: () =>

@@ -159,7 +159,12 @@ export const clusterErrors = {
   'cluster/interrupted': entry(
     'state',
     (d: { command: string }) =>
-      `calico-cnm cluster ${d.command} was interrupted on this host; finish it first by running it again`,
+      `calico-cnm cluster ${d.command} was interrupted on this host; finish it first by running it again${d.command === 'leave' ? '' : ', or give it up: calico-cnm cluster leave'}`,
+  ),
+  'cluster/data-moved': entry(
+    'state',
+    (d: { command: string }) =>
+      `calico-cnm cluster ${d.command} was interrupted when the data of this host was already being moved to the cluster; finish it by running it again`,
   ),
   'cluster/own-etcd': entry(
     'state',

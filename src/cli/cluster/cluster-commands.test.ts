@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdirSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { clusterPaths, writeClusterFile } from '../../cluster/cluster-file.ts';
+import { clusterPaths, writeClusterFile, type ClusterFile } from '../../cluster/cluster-file.ts';
+import { bootstrap } from '../../datastore/bootstrap.ts';
+import { withMoveMark } from '../../model/kinds/cluster-information.ts';
+import { createStamp } from '../../model/stamp.ts';
 import { startCommandLine, type CommandLine } from '../command-line.fixture.ts';
 
 /** What is refused before anything is sent or changed. */
@@ -46,5 +50,90 @@ test('a validity that is no number of minutes is rejected', async () => {
   for (const ttl of ['0', '-1', 'x', '10081']) {
     const { status, error } = await line.run(['cluster', 'token', 'create', '--ttl', ttl]);
     assert.equal(status, 2, error);
+  }
+});
+
+/** A host whose command was interrupted in this state. */
+const interrupted = (file: Pick<ClusterFile, 'state' | 'step'>) => {
+  const host = startCommandLine();
+  const paths = clusterPaths({ datastoreFile: join(host.folder, 'calico.db') });
+  mkdirSync(paths.etcd, { recursive: true });
+  writeFileSync(paths.nodeKey, 'key');
+  const endpoints = ['https://192.0.2.1:2379'];
+  writeClusterFile(paths, { uid: 'u', node: 'n', part: 'client', endpoints, ...file });
+  return { host, paths };
+};
+
+test('of an interrupted command every other one says what to type', async () => {
+  for (const [state, command] of [
+    ['initializing', 'init'],
+    ['joining', 'join'],
+    ['leaving', 'leave'],
+  ] as const) {
+    using host = interrupted({ state }).host;
+    const sentence = new RegExp(
+      `calico-cnm cluster ${command} was interrupted on this host; finish`,
+    );
+    for (const argv of [['status'], ['token', 'create'], ['remove', 'other']]) {
+      await refused(argv, sentence, host);
+    }
+  }
+});
+
+test('an interrupted init or join is given up by leave, until the data begins to move', async () => {
+  for (const [state, command] of [
+    ['initializing', 'init'],
+    ['joining', 'join'],
+  ] as const) {
+    const { host, paths } = interrupted({ state });
+    using line = host;
+    const stamp = createStamp({ now: () => new Date(), uuid: randomUUID });
+    const mark = { id: 'm', node: 'n', from: 'a', to: 'b', since: '' };
+    const setMark = (state?: 'copying') =>
+      line.write((draft) => {
+        bootstrap(draft, { nodeName: 'n', stamp });
+        const present = draft.get('ClusterInformation', 'default') ?? assert.fail();
+        const marked = withMoveMark(present, state && { ...mark, state });
+        draft.put('ClusterInformation', 'default', marked);
+      });
+    await setMark('copying');
+    const sentence = new RegExp(`cluster ${command} was interrupted .* running it again$`, 'm');
+    await refused(['leave'], sentence, line);
+    assert.equal(existsSync(paths.file), true);
+    await setMark();
+    const { status, out, error } = await line.run(['cluster', 'leave']);
+    assert.equal(status, 0, error);
+    assert.match(out, new RegExp(`^cluster ${command} is given up; this host has its own`));
+    assert.equal(/cluster remove n$/m.test(out), command === 'join');
+    assert.deepEqual(
+      [existsSync(paths.folder), existsSync(join(line.folder, 'calico.db'))],
+      [false, true],
+    );
+  }
+});
+
+test('an interrupted leave goes on where it was, and puts aside only a datastore of before the cluster', async () => {
+  for (const { step, isPutAside } of [
+    { step: 'left', isPutAside: true },
+    // Its daemon has begun anew since.
+    { step: 'put aside', isPutAside: false },
+    // The last host of a cluster has taken its data back.
+    { step: undefined, isPutAside: false },
+  ]) {
+    const { host, paths } = interrupted({
+      state: 'leaving',
+      ...(step === undefined ? {} : { step }),
+    });
+    using line = host;
+    const file = join(line.folder, 'calico.db');
+    writeFileSync(file, 'data');
+    const { status, out, error } = await line.run(['cluster', 'leave']);
+    assert.equal(status, 0, error);
+    assert.match(out, step === undefined ? /the cluster is dissolved/ : /n has left the cluster/);
+    assert.equal(existsSync(paths.folder), false);
+    assert.equal(existsSync(file), !isPutAside);
+    const kept = readdirSync(line.folder).find((name) => name.startsWith('calico.db')) ?? '';
+    assert.equal(kept, isPutAside ? 'calico.db.before-cluster' : 'calico.db');
+    assert.equal(readFileSync(join(line.folder, kept), 'utf8'), 'data');
   }
 });

@@ -4,6 +4,7 @@ import { hostname } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import {
   clusterPaths,
+  commandOf,
   readClusterFile,
   writeClusterFile,
   type ClusterPaths,
@@ -64,8 +65,7 @@ export async function initCluster(context: CliContext, members: MemberCount): Pr
     throw new CalicoError('cluster/already-in-cluster', { part: present.part, state: 'joined' });
   }
   if (present !== undefined && present.state !== 'initializing') {
-    const command = present.state === 'joining' ? 'join' : 'leave';
-    throw new CalicoError('cluster/interrupted', { command });
+    throw new CalicoError('cluster/interrupted', { command: commandOf[present.state] });
   }
   // The daemon moves the data.
   await fetchStatus(settings.controlSocket);

@@ -1,10 +1,12 @@
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, renameSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { memberAccess } from '../../cluster/admin-access.ts';
 import {
   clusterPaths,
-  joinedClusterFile,
+  commandOf,
+  removeClusterFiles,
+  requireJoined,
   readClusterFile,
   writeClusterFile,
   type ClusterFile,
@@ -34,6 +36,7 @@ import {
 } from '../../cluster/etcd-access.ts';
 import { askMembers } from '../../cluster/joining/member-files.ts';
 import { emptyResponse, paths as requests } from '../../cluster/joining/protocol.ts';
+import { fileMark } from '../../cluster/moving/file-mark.ts';
 import { requestMove } from '../../cluster/moving/request.ts';
 import { daysLeft, readCertificate } from '../../cluster/pki/certificate.ts';
 import { readIfPresent } from '../../async/replace-file.ts';
@@ -68,10 +71,9 @@ export function addMemberCommands(cluster: Command, context: CliContext): void {
     .action((host: string) => remove(context, host));
 }
 
-/** Opens the cluster of this host, with the best credential that it has. Throws `cluster/none`. */
+/** Opens the cluster of this host, with the best credential that it has. Throws `cluster/none`, `cluster/interrupted`. */
 async function openCluster(paths: ClusterPaths): Promise<OpenedEtcd> {
-  const file = joinedClusterFile(paths);
-  if (file === undefined) throw new CalicoError('cluster/none', {});
+  const file = requireJoined(paths);
   const of = hasAdminCredential(paths) ? adminOptions : nodeOptions;
   return openEtcdPatiently(of(paths, file.endpoints));
 }
@@ -217,29 +219,37 @@ async function leave(context: CliContext): Promise<void> {
   const settings = context.settings();
   const paths = clusterPaths(settings);
   const file = readClusterFile(paths);
-  if (file?.state === 'leaving') return endCluster(context, paths);
-  if (file?.state !== 'joined') {
-    if (file === undefined) throw new CalicoError('cluster/none', {});
-    const command = file.state === 'joining' ? 'join' : 'init';
-    throw new CalicoError('cluster/interrupted', { command });
+  if (file?.state === 'leaving') return endCluster(context, paths, file);
+  if (file?.state === 'initializing' || file?.state === 'joining') {
+    return giveUp(context, paths, { ...file, command: commandOf[file.state] });
   }
-  const { node } = file;
+  const { node } = requireJoined(paths);
   const hosts = await hostsOf(paths);
-  if (hosts.every((host) => host.node === node)) return dissolve(context, paths, file);
+  if (hosts.every((host) => host.node === node)) return dissolve(context, paths);
   await requireNoNetworks(context, node);
   await announceLeave(paths, node);
   await using opened = await openCluster(paths);
   await until(context, async () =>
     (await hasMember(opened, node)) ? 'leaving the members of etcd' : undefined,
   );
-  await removeFiles(context, paths);
-  // What it contains is from before the cluster.
-  if (existsSync(settings.datastoreFile)) {
-    renameSync(settings.datastoreFile, `${settings.datastoreFile}.before-cluster`);
+  await endCluster(context, paths, markLeaving(paths, 'left'));
+}
+
+/** Removes what an interrupted `init` or `join` has left, if the data of this host is where it was. */
+async function giveUp(
+  context: CliContext,
+  paths: ClusterPaths,
+  { node, endpoints, command }: ClusterFile & { readonly command: string },
+): Promise<void> {
+  if (fileMark(context.settings().datastoreFile) !== undefined) {
+    throw new CalicoError('cluster/data-moved', { command });
   }
-  context.out(
-    `node ${node} has left the cluster; its daemon restarts with a datastore of its own\n`,
-  );
+  await removeAll(context, paths);
+  context.out(`cluster ${command} is given up; this host has its own datastore\n`);
+  // A member has admitted it.
+  if (command === 'join' && endpoints.length > 0) {
+    context.out(`run on a member: calico-cnm cluster remove ${node}\n`);
+  }
 }
 
 async function hostsOf(paths: ClusterPaths): Promise<readonly ClusterHost[]> {
@@ -269,11 +279,7 @@ async function announceLeave(paths: ClusterPaths, node: string): Promise<void> {
 }
 
 /** The last host of a cluster takes its data back into a file. */
-async function dissolve(
-  context: CliContext,
-  paths: ClusterPaths,
-  file: ClusterFile,
-): Promise<void> {
+async function dissolve(context: CliContext, paths: ClusterPaths): Promise<void> {
   const { datastoreFile, controlSocket } = context.settings();
   const { datastore: admin } = memberAccess(paths);
   await requestMove(
@@ -287,19 +293,40 @@ async function dissolve(
     context.progress,
   );
   // From now on the file is the datastore, also for a daemon that starts, whatever is left of the cluster.
-  writeClusterFile(paths, { ...file, state: 'leaving' });
-  await endCluster(context, paths);
+  await endCluster(context, paths, markLeaving(paths));
 }
 
-async function endCluster(context: CliContext, paths: ClusterPaths): Promise<void> {
-  await removeFiles(context, paths);
+/** From now on `cluster leave` goes on with `endCluster`. */
+function markLeaving(paths: ClusterPaths, step?: 'left' | 'put aside'): ClusterFile {
+  const { step: _, ...file } = readClusterFile(paths) ?? requireJoined(paths);
+  const leaving = { ...file, state: 'leaving', ...(step === undefined ? {} : { step }) } as const;
+  writeClusterFile(paths, leaving);
+  return leaving;
+}
+
+/** Removes what is left of the cluster on a host that has left it, or dissolved it; repeatable. */
+async function endCluster(
+  context: CliContext,
+  paths: ClusterPaths,
+  { node, step }: ClusterFile,
+): Promise<void> {
   const { datastoreFile } = context.settings();
-  context.out(`the cluster is dissolved; this host uses ${datastoreFile} again\n`);
+  if (step === 'left') {
+    if (existsSync(datastoreFile)) renameSync(datastoreFile, `${datastoreFile}.before-cluster`);
+    markLeaving(paths, 'put aside');
+  }
+  await removeAll(context, paths);
+  context.out(
+    step === undefined
+      ? `the cluster is dissolved; this host uses ${datastoreFile} again\n`
+      : `node ${node} has left the cluster; its daemon restarts with a datastore of its own\n`,
+  );
 }
 
-async function removeFiles(context: CliContext, paths: ClusterPaths): Promise<void> {
+/** Removes the member of this host and its cluster files; repeatable. */
+async function removeAll(context: CliContext, paths: ClusterPaths): Promise<void> {
   const isManagedPlugin = context.settings().managedSocket !== undefined;
   const units = unitsOf({ isManagedPlugin, paths }, context.progress);
   if (isManagedPlugin || hasSystemd()) await removeMember({ paths, units });
-  rmSync(paths.folder, { recursive: true, force: true });
+  removeClusterFiles(paths);
 }

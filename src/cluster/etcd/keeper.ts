@@ -11,6 +11,7 @@ import { requestCut } from './cut-connections.ts';
 import {
   clusterKeys,
   readClusterRecords,
+  readHost,
   updateHost,
   updateReport,
   type HostRecord,
@@ -122,7 +123,7 @@ export async function keepMembers(
 async function refreshUsers({ admin, datastore }: KeeperDeps, signal: AbortSignal): Promise<void> {
   const { hosts } = await readClusterRecords(datastore, signal);
   for (const { node, record } of hosts) {
-    if (record.wanted !== 'gone') await admin.auth((auth) => putNodeUser(auth, node));
+    if (record.wanted !== 'gone') await usersOf(admin).put(node);
   }
 }
 
@@ -300,20 +301,38 @@ async function take(
       return;
     }
     case 'forget':
-      await forget({ admin, datastore, log }, step.host, signal);
+      await forget({ users: usersOf(admin), datastore, log }, step.host, signal);
       return;
     case 'wait':
     case 'done':
   }
 }
 
-/** Deletes everything of a host that has left. Its record is the last, so that it is continued after an interruption. */
-async function forget(
-  { admin, datastore, log }: Pick<KeeperDeps, 'admin' | 'datastore' | 'log'>,
+/** Users of nodes in etcd. Idempotent. */
+interface NodeUsers {
+  readonly put: (node: string) => Promise<void>;
+  readonly remove: (node: string) => Promise<void>;
+}
+
+function usersOf(admin: EtcdAdmin): NodeUsers {
+  return {
+    put: (node) => admin.auth((auth) => putNodeUser(auth, node)),
+    remove: (node) => admin.auth((auth) => removeNodeUser(auth, node)),
+  };
+}
+
+/**
+ * Deletes everything of a host that has left. Its record is the last, so that it is continued after an interruption. A
+ * host that joins again meanwhile stays.
+ */
+export async function forget(
+  { users, datastore, log }: Pick<KeeperDeps, 'datastore' | 'log'> & { readonly users: NodeUsers },
   node: string,
   signal: AbortSignal,
 ): Promise<void> {
-  await admin.auth((auth) => removeNodeUser(auth, node));
+  await users.remove(node);
+  // Admission writes the record before it creates the user.
+  if ((await readHost(datastore, node, signal))?.wanted !== 'gone') return users.put(node);
   // A watch of a host that was removed would go on.
   await requestCut(datastore, signal);
   const writer = new GroupWriter(new UncachedView(datastore));
@@ -331,7 +350,12 @@ async function forget(
     if (!isCalicoError(error, 'datastore/not-found')) throw error;
   }
   await updateReport(datastore, node, () => undefined, signal);
-  await updateHost(datastore, node, () => undefined, signal);
+  await updateHost(
+    datastore,
+    node,
+    (record) => (record?.wanted === 'gone' ? undefined : record),
+    signal,
+  );
 }
 
 /** Returns the members with the names by which a new one must know them; before it starts, that of its host. */
