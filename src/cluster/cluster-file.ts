@@ -64,8 +64,8 @@ const clusterFileSchema = z.object({
   /** Client URLs of the members. */
   endpoints: z.array(url),
   /**
-   * While a host leaves that is not the last one: its own datastore is from before the cluster (`left`), and is then put
-   * aside (`put aside`).
+   * While a host leaves that is not the last one: it has announced that (`announced`, still `joined`); its own datastore
+   * is from before the cluster (`left`), and is then put aside (`put aside`).
    */
   step: z.string().optional(),
   /** While joining: the identity of the join, by which the token that it used is its own when it is repeated. */

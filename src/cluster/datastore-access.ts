@@ -4,7 +4,12 @@ import type { Settings } from '../config/settings.ts';
 import type { EtcdRole } from '../datastore/etcd-credentials.ts';
 import type { DatastoreOptions } from '../datastore/open-datastore.ts';
 import { datastoreOptions } from '../host/from-settings.ts';
-import { clusterPaths, readClusterFile, type ClusterFile } from './cluster-file.ts';
+import {
+  clusterPaths,
+  readClusterFile,
+  type ClusterFile,
+  type ClusterPaths,
+} from './cluster-file.ts';
 import { adminOptions, nodeOptions } from './etcd-access.ts';
 import { fileMark } from './moving/file-mark.ts';
 import { nodePermissions, permits } from './roles.ts';
@@ -33,7 +38,15 @@ export function datastoreAccess(settings: Settings, as: 'node' | 'admin'): Datas
   }
   const { endpoints } = file;
   if (as === 'admin' && isReadable(paths.adminKey)) return adminOptions(paths, endpoints);
-  return { ...nodeOptions(paths, endpoints), role: roleOf(file) };
+  return nodeAccess(paths, file);
+}
+
+/** The access of this node to the etcd of its cluster, with what to do if it is denied. */
+export function nodeAccess(
+  paths: ClusterPaths,
+  file: ClusterFile,
+): Extract<DatastoreOptions, { kind: 'etcd' }> {
+  return { ...nodeOptions(paths, file.endpoints), role: roleOf(file) };
 }
 
 function roleOf({ node, endpoints }: ClusterFile): EtcdRole {

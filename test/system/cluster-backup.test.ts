@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { inBackground } from '../../src/async/background.fixture.ts';
@@ -173,7 +173,11 @@ describe('backup and restore of a cluster', { timeout: 600_000 }, () => {
     const lines: string[] = [];
     const progress = (line: string) => lines.push(line);
     const options = { file, node, address, paths, units, now, progress };
+    // Interrupted while it waited for the hosts, and run again.
+    await restoreMember(options, signal);
     const mark = await restoreMember(options, signal);
+    const kept = readdirSync(paths.etcd).filter((name) => name.startsWith('data.before-'));
+    assert.deepEqual(kept.toSorted(), ['data.before-restore', 'data.before-restore-2']);
     assert.ok(mark !== undefined);
     const store = await openDatastore(access(host));
     made.defer(() => store.close());

@@ -228,4 +228,26 @@ $_ = IO::Socket::IP->new(LocalHost => '${place.address}', LocalPort => 2380, Lis
       assert.equal(await flow.lost(), '');
     },
   );
+
+  test(
+    'a host that was interrupted while it left, and is forgotten since, leaves',
+    { skip: unlessLong() },
+    async () => {
+      const { first, second } = hosts();
+      for (const name of ['c', 'found']) await second.remove(name);
+      await second.removeNetwork('db');
+      await second.host.stopCalico();
+      succeeded(first, await first.tryCalico('cluster', 'remove', 'host-2'));
+      const removed = await second.tryCalico('cluster', 'leave');
+      assert.match(removed.stderr, /node host-2 has no access, because it was removed from the/);
+      const file = second.host.path('/var/lib/calico/cluster/cluster.json');
+      const known = clusterFile.parse(JSON.parse(readFileSync(file, 'utf8')));
+      writeFileSync(file, JSON.stringify({ ...known, step: 'announced' }));
+      const said = succeeded(second, await second.tryCalico('cluster', 'leave'));
+      assert.match(said, /^node host-2 has left the cluster; its daemon restarts/);
+      await second.startCalico();
+      const { stdout } = await second.tryCalico('status');
+      assert.match(stdout, /datastore: \/var\/lib\/calico\/calico\.db/);
+    },
+  );
 });

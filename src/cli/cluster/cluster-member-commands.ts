@@ -17,6 +17,7 @@ import {
   type ClusterFacts,
   type ClusterState,
 } from '../../cluster/cluster-status.ts';
+import { nodeAccess } from '../../cluster/datastore-access.ts';
 import type { EtcdAdmin } from '../../cluster/etcd/admin.ts';
 import { addressIn } from '../../cluster/etcd/configuration.ts';
 import {
@@ -30,7 +31,6 @@ import { unitsOf } from '../../cluster/etcd/units-by-hand.ts';
 import {
   adminOptions,
   hasAdminCredential,
-  nodeOptions,
   openEtcdPatiently,
   type OpenedEtcd,
 } from '../../cluster/etcd-access.ts';
@@ -74,8 +74,9 @@ export function addMemberCommands(cluster: Command, context: CliContext): void {
 /** Opens the cluster of this host, with the best credential that it has. Throws `cluster/none`, `cluster/interrupted`. */
 async function openCluster(paths: ClusterPaths): Promise<OpenedEtcd> {
   const file = requireJoined(paths);
-  const of = hasAdminCredential(paths) ? adminOptions : nodeOptions;
-  return openEtcdPatiently(of(paths, file.endpoints));
+  return openEtcdPatiently(
+    hasAdminCredential(paths) ? adminOptions(paths, file.endpoints) : nodeAccess(paths, file),
+  );
 }
 
 async function showStatus(context: CliContext): Promise<void> {
@@ -224,15 +225,27 @@ async function leave(context: CliContext): Promise<void> {
     return giveUp(context, paths, { ...file, command: commandOf[file.state] });
   }
   const { node } = requireJoined(paths);
-  const hosts = await hostsOf(paths);
-  if (hosts.every((host) => host.node === node)) return dissolve(context, paths);
-  await requireNoNetworks(context, node);
-  await announceLeave(paths, node);
-  await using opened = await openCluster(paths);
-  await until(context, async () =>
-    (await hasMember(opened, node)) ? 'leaving the members of etcd' : undefined,
-  );
+  try {
+    const hosts = await hostsOf(paths);
+    if (hosts.every((host) => host.node === node)) return await dissolve(context, paths);
+    await requireNoNetworks(context, node);
+    writeClusterFile(paths, { ...requireJoined(paths), step: 'announced' });
+    await announceLeave(paths, node);
+    await using opened = await openCluster(paths);
+    await until(context, async () =>
+      (await hasMember(opened, node)) ? 'leaving the members of etcd' : undefined,
+    );
+  } catch (error) {
+    // A host whose daemon does not run is forgotten as soon as it has announced that it leaves.
+    if (!isUnknownHost(error) || requireJoined(paths).step !== 'announced') throw error;
+  }
   await endCluster(context, paths, markLeaving(paths, 'left'));
+}
+
+/** Reports whether the cluster does not know this host any more. */
+function isUnknownHost(error: unknown): boolean {
+  if (isCalicoError(error, 'datastore/refused')) return true;
+  return isCalicoError(error, 'cluster/rejected') && error.detail.code === 'cluster/not-a-host';
 }
 
 /** Removes what an interrupted `init` or `join` has left, if the data of this host is where it was. */

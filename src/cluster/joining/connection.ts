@@ -1,9 +1,10 @@
 import type { X509Certificate } from 'node:crypto';
 import { request as httpsRequest } from 'node:https';
 import { isIP } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import type { z } from 'zod';
-import { CalicoError, describe, hasErrorCode } from '../../errors/error.ts';
+import { CalicoError, describe, hasErrorCode, isCalicoError } from '../../errors/error.ts';
 import { keyFingerprint } from '../pki/certificate.ts';
 import { tryParseAddress, familyOf } from '../../ip/address.ts';
 import { jsonOrUndefined } from '../../model/json.ts';
@@ -106,6 +107,24 @@ export async function send<Response>(
   const why = error.success ? error.data.error : `unexpected response with HTTP status ${status}`;
   const code = error.success ? error.data.code : '';
   throw new CalicoError('cluster/rejected', { server: formatServer(server), why, code });
+}
+
+/** How long the daemon of a member may be away: it restarts, or its join server does with other members. */
+const [awayMs, retryMs] = [15_000, 300];
+
+/** As `send`, for a request that may be repeated to a server that has responded before: again while it is away. */
+export async function sendPatiently<Response>(
+  server: JoinServer,
+  options: Parameters<typeof send<Response>>[1],
+): Promise<Response> {
+  for (const end = Date.now() + awayMs; ;) {
+    try {
+      return await send(server, options);
+    } catch (error) {
+      if (!isCalicoError(error, 'cluster/unreachable') || Date.now() > end) throw error;
+      await sleep(retryMs);
+    }
+  }
 }
 
 function post(

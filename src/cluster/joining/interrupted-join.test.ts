@@ -42,6 +42,13 @@ describe('joining and leaving, interrupted', () => {
     }
   });
 
+  test('a member whose daemon restarts is waited for', async () => {
+    for (const step of ['prepare', 'move'] as const) {
+      const { node, deps } = cluster.newHost({ [step]: () => cluster.restart() });
+      assert.deepEqual(await joinCluster(await cluster.options(node), deps), { kind: 'joined' });
+    }
+  });
+
   test('a host whose data has moved is not compared with the cluster again', async () => {
     const first = cluster.newHost();
     const wanted = await cluster.options(first.node);

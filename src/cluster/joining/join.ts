@@ -12,7 +12,14 @@ import {
 import { fingerprint } from '../pki/certificate.ts';
 import { keyIn } from '../pki/own-certificates.ts';
 import type { Token } from '../tokens.ts';
-import { fetchAuthority, formatServer, send, type JoinServer, type Proof } from './connection.ts';
+import {
+  fetchAuthority,
+  formatServer,
+  send,
+  sendPatiently,
+  type JoinServer,
+  type Proof,
+} from './connection.ts';
 import {
   checkResponse,
   emptyResponse,
@@ -99,7 +106,7 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
     const island = await deps.island();
     // The datastore of this host is that of the cluster; its own has what it had when it joined.
     if (isRejoining) island.items = [];
-    const checked = await send(server, {
+    const checked = await sendPatiently(server, {
       ...ask,
       path: requests.check,
       body: island,
@@ -113,7 +120,7 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
     progress('requesting certificates');
     const { createRequest } = await import('../pki/authority.ts');
     const request = await createRequest(await keyIn(paths.nodeKey));
-    const admitted = await send(server, {
+    const admitted = await sendPatiently(server, {
       ...ask,
       path: requests.join,
       body: { ...island, request, isClientOnly: options.isClientOnly },
@@ -141,7 +148,7 @@ async function goOver(
     keyFile: paths.nodeKey,
   });
   await reportMoved(options, paths);
-  const { join: _, ...rest } = file;
+  const { join: _, step: _step, ...rest } = file;
   writeClusterFile(paths, { ...rest, state: 'joined' });
   return { kind: 'joined' };
 }
@@ -152,7 +159,7 @@ async function reportMoved({ server, node }: JoinOptions, paths: ClusterPaths): 
   if (authority === undefined || certificate === undefined) {
     throw new CalicoError('cluster/interrupted', { command: 'join' });
   }
-  await send(server, {
+  await sendPatiently(server, {
     authority,
     proof: { certificate, key: await keyIn(paths.nodeKey) },
     path: requests.moved,

@@ -1,6 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join as joinPath } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Datastore } from '../../datastore/datastore.ts';
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import { isCalicoError } from '../../errors/error.ts';
@@ -20,6 +21,8 @@ import { startJoinServer, type JoinServer } from './join-server.ts';
 import { itemOf } from './stored-items.fixture.ts';
 
 const signal = AbortSignal.timeout(600_000);
+/** How long the server is away when it restarts, in milliseconds. */
+const awayMs = 400;
 
 /** The identity of a host of the tests. */
 export const hostCalled = (name: string) => ({
@@ -66,6 +69,8 @@ export interface JoiningCluster extends AsyncDisposable {
   readonly server: JoinServer;
   readonly address: Address;
   readonly steps: Steps;
+  /** Ends the server, and starts it again after some time; resolves when it has ended. */
+  readonly restart: () => Promise<void>;
   readonly newToken: (now?: Date) => Promise<Token>;
   /** A host that has not joined yet. */
   readonly newHost: (more?: Partial<JoinDeps>) => JoiningHost;
@@ -91,28 +96,27 @@ export async function startJoiningCluster(): Promise<JoiningCluster> {
     steps.calls.push(name);
     if (steps.failing === name) throw new Killed(name);
   };
-  const server = await startJoinServer(
-    {
-      uid: 'cluster-1',
-      datastore: store,
-      authority: () => authority,
-      endpoints: async () => ['https://192.0.2.1:2379'],
-      users: {
-        admit: (node) => act(`admit ${node}`),
-        moved: (node) => act(`moved ${node}`),
+  const serve = (port: number) =>
+    startJoinServer(
+      {
+        uid: 'cluster-1',
+        datastore: store,
+        authority: () => authority,
+        endpoints: async () => ['https://192.0.2.1:2379'],
+        users: {
+          admit: (node) => act(`admit ${node}`),
+          moved: (node) => act(`moved ${node}`),
+        },
+        now: () => new Date(),
+        ownCopies: async () => new Set(),
+        collisions: async () => [],
+        leave: (node) => act(`leave ${node}`),
+        onRejected: () => undefined,
       },
-      now: () => new Date(),
-      ownCopies: async () => new Set(),
-      collisions: async () => [],
-      leave: (node) => act(`leave ${node}`),
-      onRejected: () => undefined,
-    },
-    {
-      identity: { ...identity, authority: authority.certificate },
-      port: 0,
-      host: '127.0.0.1',
-    },
-  );
+      { identity: { ...identity, authority: authority.certificate }, port, host: '127.0.0.1' },
+    );
+  const server = await serve(0);
+  let serving: Promise<JoinServer> = Promise.resolve(server);
   const address = { host: '127.0.0.1', port: server.port };
   const newToken = async (now = new Date()) => {
     const { token } = await createToken(store, {
@@ -151,6 +155,10 @@ export async function startJoiningCluster(): Promise<JoiningCluster> {
     server,
     address,
     steps,
+    restart: async () => {
+      await (await serving).close();
+      serving = sleep(awayMs).then(() => serve(server.port));
+    },
     newToken,
     newHost,
     options: async (node, more = {}) => ({
@@ -177,7 +185,7 @@ export async function startJoiningCluster(): Promise<JoiningCluster> {
       return made;
     },
     [Symbol.asyncDispose]: async () => {
-      await server.close();
+      await (await serving).close();
       await store.close();
       rmSync(folder, { recursive: true });
     },

@@ -67,11 +67,7 @@ export async function restoreMember(
   const mark = await prepareData(options, { restored, id }, signal);
   await units.remove(etcdUnit);
   const data = dataFolder(paths);
-  const former = `${data}.before-restore`;
-  if (existsSync(data)) {
-    rmSync(former, { recursive: true, force: true });
-    renameSync(data, former);
-  }
+  if (existsSync(data)) renameSync(data, unusedName(`${data}.before-restore`));
   renameSync(restored, data);
   const members = [{ name: node, peerUrl }];
   progress('starting etcd with the restored data');
@@ -81,6 +77,13 @@ export async function restoreMember(
   await using opened = await openEtcd(adminOptions(paths, [url]));
   await waitUntilReady(opened.admin, url, readyMs);
   return mark;
+}
+
+/** A command that was interrupted may have kept the data of before already. */
+function unusedName(name: string): string {
+  let unused = name;
+  for (let number = 2; existsSync(unused); number++) unused = `${name}-${number}`;
+  return unused;
 }
 
 /** Locks the restored data and makes its records those of a cluster of this member, by an etcd that nobody reaches. */
@@ -95,8 +98,12 @@ async function prepareData(
   );
   if (client === undefined || peer === undefined) throw new Error('no free port');
   const etcd = spawn(
-    existsSync(etcdProgram) ? etcdProgram : 'etcd',
+    'setpriv',
     [
+      // It must not outlive a command that is interrupted.
+      '--pdeathsig=TERM',
+      '--',
+      existsSync(etcdProgram) ? etcdProgram : 'etcd',
       `--name=${node}`,
       `--data-dir=${restored}`,
       '--log-level=error',
