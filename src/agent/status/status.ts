@@ -280,7 +280,7 @@ function hostEndpointTitle(name: string | undefined): string | undefined {
 
 /** `inbound on eth0: no matching rule`. */
 function onInterface(rule: string, name: string): string {
-  return rule.replace(':', ` on ${name}:`);
+  return rule.replace(':', () => ` on ${name}:`);
 }
 
 function ruleText(by: DroppedBy): string {

@@ -53,3 +53,39 @@ test('drops are reported by rule and by reason: no matching rule first, packets 
     },
   ]);
 });
+
+test('the set of a removed rule leaves nothing: no problem in status, and no address that other sets do not count', () => {
+  const name = 'cali40d:of-rule';
+  let isThere = true;
+  let isReadable = true;
+  let crowded: readonly string[] = [];
+  const drops = new DropCounts(
+    [4],
+    {
+      filled: () => (isThere ? [{ name, family: 4, size: 40 }] : []),
+      counters: () => {
+        if (!isReadable) throw new Error('too many');
+        return Array.from({ length: 40 }, (_, n) => ({
+          member: `10.0.0.1/32,cali${n}`,
+          packets: 1n,
+          bytes: 1n,
+        }));
+      },
+      removeCounters: () => undefined,
+      holds: () => false,
+      addMember: (_, member) => (crowded = [...crowded, member]),
+      removeMember: (_, member) => (crowded = crowded.filter((one) => one !== member)),
+    },
+    () => [],
+  );
+  const tend = () => drops.tend({ sweep: true, hasInterface: () => true });
+  assert.ok(tend());
+  assert.deepEqual(crowded, ['10.0.0.1/32']);
+  isReadable = false;
+  tend();
+  assert.equal(drops.problems().length, 1);
+  isThere = false;
+  assert.ok(tend());
+  assert.deepEqual(drops.problems(), []);
+  assert.deepEqual(crowded, []);
+});

@@ -43,7 +43,10 @@ export class DropCounts implements DropCounters {
   /** Members of each set at the last read. */
   readonly #sizes = new Map<string, number>();
   /** Addresses with the maximum of counters, by set. */
-  readonly #crowded = new Map<string, ReadonlySet<string>>();
+  readonly #crowded = new Map<
+    string,
+    { readonly family: IpFamily; readonly addresses: ReadonlySet<string> }
+  >();
   /** Counts of removed counters, added to the common one. */
   readonly #folded = new Map<IpFamily, Count>();
   readonly #problems = new Map<string, string>();
@@ -70,8 +73,9 @@ export class DropCounts implements DropCounters {
   }
 
   tend({ sweep, hasInterface }: Parameters<DropCounters['tend']>[0]): boolean {
-    let hasChanged = false;
-    for (const { name, family, size } of this.#sets.filled()) {
+    const filled = [...this.#sets.filled()];
+    let hasChanged = this.#forgetAllBut(new Set(filled.map(({ name }) => name)));
+    for (const { name, family, size } of filled) {
       const isAsBefore = size === (this.#sizes.get(name) ?? 0);
       if (isAsBefore && (size === 0 || !sweep) && !this.#problems.has(name)) continue;
       this.#sizes.set(name, size);
@@ -88,6 +92,19 @@ export class DropCounts implements DropCounters {
       why,
       command: `ipset flush ${set}`,
     }));
+  }
+
+  /** Forgets the sets of policies that are gone; reports whether there is something to write. */
+  #forgetAllBut(names: ReadonlySet<string>): boolean {
+    for (const map of [this.#sizes, this.#problems]) {
+      for (const name of map.keys()) if (!names.has(name)) map.delete(name);
+    }
+    let hasChanged = false;
+    for (const [name, { family }] of this.#crowded) {
+      if (names.has(name)) continue;
+      hasChanged = this.#setCrowded(name, family, new Set()) || hasChanged;
+    }
+    return hasChanged;
   }
 
   /** Drops without a matching rule first, then drops by rules. */
@@ -176,10 +193,11 @@ export class DropCounts implements DropCounters {
 
   /** An address is crowded while it is in one of the sets. */
   #setCrowded(name: string, family: IpFamily, now: ReadonlySet<string>): boolean {
-    const before = this.#crowded.get(name) ?? new Set<string>();
-    this.#crowded.set(name, now);
+    const before = this.#crowded.get(name)?.addresses ?? new Set<string>();
+    if (now.size === 0) this.#crowded.delete(name);
+    else this.#crowded.set(name, { family, addresses: now });
     const isElsewhere = (address: string) =>
-      [...this.#crowded.values()].some((addresses) => addresses.has(address));
+      [...this.#crowded.values()].some(({ addresses }) => addresses.has(address));
     const added = [...now].filter((address) => !before.has(address));
     const gone = [...before].filter((address) => !isElsewhere(address));
     for (const address of added) this.#sets.addMember(crowdedSet(family), address);
