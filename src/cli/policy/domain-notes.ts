@@ -4,12 +4,12 @@ import { namespaceLabel, type NetworkSet } from '../../model/kinds/network-set.t
 import { shownName } from '../../model/policy.ts';
 import type { EntityRule, PolicyRule } from '../../model/policy-rule.ts';
 import { resourceId } from '../../model/resource-type.ts';
+import type { Selector } from '../../model/selector/ast.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { selectorProblem } from '../../model/selector/problem.ts';
 import { countsDomains } from '../../profiles/compile/compiled-rule.ts';
 import type { Direction } from '../../ruleset/policy.ts';
-import { comparedKeys } from './ends.ts';
 import type { Policy } from './stored.ts';
 
 /**
@@ -66,7 +66,8 @@ function isPolicy(resource: Resource): resource is Extract<Resource, Policy> {
 
 /** A selector in whose addresses those of domain names are not. */
 interface PlainSelector {
-  readonly text: string;
+  readonly selector: Selector;
+  readonly keys: readonly string[];
   readonly inAnyNamespace: boolean;
   /** As users find it: `inbound rule 1`. */
   readonly rule: string;
@@ -92,21 +93,29 @@ function selectorsOf(
   const found = isCounted ? (selector === '' ? [notSelector] : []) : [selector, notSelector];
   return found
     .filter((text) => text !== '' && selectorProblem(text) === undefined)
-    .map((text) => ({ text, inAnyNamespace: namespaceSelector !== '' }));
+    .map((text) => {
+      const selector = parseSelector(text);
+      return { selector, keys: keysOf(selector), inAnyNamespace: namespaceSelector !== '' };
+    });
 }
 
 /** Reports whether a selector names a network set by one of its labels: `all()` does not. */
 function names(
-  { text, inAnyNamespace }: PlainSelector,
+  { selector, keys, inAnyNamespace }: PlainSelector,
   policy: Policy,
   { metadata }: NetworkSet,
 ): boolean {
   const { namespace } = policy.metadata;
   if (namespace !== undefined && !inAnyNamespace && metadata.namespace !== namespace) return false;
-  const selector = parseSelector(text);
   const { labels = {} } = metadata;
-  if (!comparedKeys(selector).some((key) => labels[key] !== undefined)) return false;
+  if (!keys.some((key) => labels[key] !== undefined)) return false;
   const own =
     metadata.namespace === undefined ? [] : [[namespaceLabel, metadata.namespace] as const];
   return matches(selector, new Map([...Object.entries(labels), ...own]));
+}
+
+function keysOf(selector: Selector): readonly string[] {
+  if (selector.kind === 'not') return keysOf(selector.operand);
+  if ('operands' in selector) return selector.operands.flatMap(keysOf);
+  return 'key' in selector ? [selector.key] : [];
 }

@@ -319,6 +319,7 @@ test('a rule in which the domain names of a network set have no effect is named,
       { action: 'Allow', destination: { selector: "set == 'api'", notSelector: "set == 'api'" } },
       { action: 'Allow', destination: { notSelector: "set == 'api'" } },
       { action: 'Pass', destination: { selector: 'all()' }, source: { selector: "set == 'api'" } },
+      { action: 'Deny', destination: { selector: 'has(set)' } },
     ],
   };
   const negated = {
@@ -328,7 +329,7 @@ test('a rule in which the domain names of a network set have no effect is named,
     spec,
   };
   const applied = await cli.ok(['apply', '-f', '-'], JSON.stringify(negated));
-  assert.ok(applied.endsWith(noEffect('not', 'outbound rule 2, outbound rule 3')));
+  assert.ok(applied.endsWith(noEffect('not', 'outbound rule 2, outbound rule 3, outbound rule 4')));
   const again = await cli.ok(['apply', '-f', '-'], api);
   assert.equal(again.match(/^note: .*domain names of GlobalNetworkSet api/gm)?.length, 3);
 });
