@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { readIfPresent, replaceFile, replaceFileSync } from '../async/replace-file.ts';
@@ -23,6 +23,9 @@ const fileFormat = z.object({
     }),
   ),
 });
+
+/** Many times what is kept at most. */
+const mostBytes = 64 * 1024 * 1024;
 
 /** How long a new address, and one that is valid for longer, may wait for the file, in milliseconds. */
 const settleMs = { new: 1000, extended: 60_000 } as const;
@@ -54,6 +57,8 @@ export class SavedDomainAddresses {
   start(now: number): void {
     const { file, log } = this.#options;
     try {
+      const { size = 0 } = statSync(file, { throwIfNoEntry: false }) ?? {};
+      if (size > mostBytes) throw new Error(`it has ${size} bytes`);
       this.#saved = readIfPresent(file);
       if (this.#saved === undefined) return;
       // The clock may have been set back.

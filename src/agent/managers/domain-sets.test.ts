@@ -1,5 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -275,6 +282,23 @@ test('a file that cannot be written does not disturb the stop', (t) => {
   saved.changed('new', 0);
   saved.stop();
   assert.match(warned.at(-1) ?? '', /cannot save addresses of domain names/);
+});
+
+test('a file that is too large, or no file, is not read', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const large = join(folder, 'large');
+  writeFileSync(large, '');
+  truncateSync(large, 2 ** 28);
+  for (const [file, why] of [
+    [large, /268435456 bytes/],
+    [folder, /EISDIR/],
+  ] as const) {
+    const warned: string[] = [];
+    const log = { warn: (what: string) => warned.push(what) };
+    new SavedDomainAddresses({ file, log, present: () => [] }).start(0);
+    assert.match(warned.join('\n'), why);
+  }
 });
 
 test('a clock that is set back while the daemon runs delays neither the file nor the expiry', async (t) => {
