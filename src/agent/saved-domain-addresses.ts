@@ -48,6 +48,7 @@ export class SavedDomainAddresses {
   #saved: string | undefined;
   #dueAt = Infinity;
   #isSaving = false;
+  #isStopped = false;
 
   constructor(options: Options) {
     this.#options = options;
@@ -98,8 +99,9 @@ export class SavedDomainAddresses {
     void this.#save(now);
   }
 
-  /** Saves what has not been saved. */
+  /** Saves what has not been saved; if the file is being written, afterwards. */
   stop(): void {
+    this.#isStopped = true;
     if (this.#dueAt === Infinity || this.#isSaving) return;
     this.#dueAt = Infinity;
     const { file } = this.#options;
@@ -137,6 +139,7 @@ export class SavedDomainAddresses {
       this.changed('extended', now);
     } finally {
       this.#isSaving = false;
+      if (this.#isStopped) this.stop();
     }
   }
 

@@ -301,6 +301,27 @@ test('a file that is too large, or no file, is not read', (t) => {
   }
 });
 
+test('an address that is resolved while the file is written is saved by the stop', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const file = join(folder, 'domain-addresses.json');
+  const addresses = [{ address: parseAddress('198.51.100.7'), until: 9e15 }];
+  const names = [{ name: 'first.example.com', addresses }];
+  const saved = new SavedDomainAddresses({ file, log: silent, present: () => names });
+  saved.start(0);
+  saved.changed('new', 0);
+  saved.poll(1000);
+  names.push({ name: 'second.example.com', addresses });
+  saved.changed('new', 1000);
+  saved.stop();
+  const content = () => (existsSync(file) ? readFileSync(file, 'utf8') : '');
+  for (let tries = 0; !content().includes('second.example.com'); tries++) {
+    assert.ok(tries < 3000);
+    await pause(1);
+  }
+  assert.ok(content().includes('first.example.com'));
+});
+
 test('a clock that is set back while the daemon runs delays neither the file nor the expiry', async (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'domain-addresses-'));
   t.after(() => rmSync(folder, { recursive: true }));
