@@ -8,7 +8,7 @@ import type { Selector } from '../../model/selector/ast.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { selectorProblem } from '../../model/selector/problem.ts';
-import { countsDomains } from '../../profiles/compile/compiled-rule.ts';
+import { countsDomains, parseOptional } from '../../profiles/compile/compiled-rule.ts';
 import type { Direction } from '../../ruleset/policy.ts';
 import type { Policy } from './stored.ts';
 
@@ -68,7 +68,8 @@ function isPolicy(resource: Resource): resource is Extract<Resource, Policy> {
 interface PlainSelector {
   readonly selector: Selector;
   readonly keys: readonly string[];
-  readonly inAnyNamespace: boolean;
+  /** Which namespaces the entity names, if it names any. */
+  readonly namespaces: Selector | undefined;
   /** As users find it: `inbound rule 1`. */
   readonly rule: string;
 }
@@ -91,22 +92,27 @@ function selectorsOf(
 ): readonly Omit<PlainSelector, 'rule'>[] {
   // What a positive selector does not match is out of the question, whatever else the entity names.
   const found = isCounted ? (selector === '' ? [notSelector] : []) : [selector, notSelector];
+  // A stored policy that cannot be enforced denies everything.
+  if (namespaceSelector !== '' && selectorProblem(namespaceSelector) !== undefined) return [];
   return found
     .filter((text) => text !== '' && selectorProblem(text) === undefined)
     .map((text) => {
       const selector = parseSelector(text);
-      return { selector, keys: keysOf(selector), inAnyNamespace: namespaceSelector !== '' };
+      return { selector, keys: keysOf(selector), namespaces: parseOptional(namespaceSelector) };
     });
 }
 
 /** Reports whether a selector names a network set by one of its labels: `all()` does not. */
 function names(
-  { selector, keys, inAnyNamespace }: PlainSelector,
+  { selector, keys, namespaces }: PlainSelector,
   policy: Policy,
   { metadata }: NetworkSet,
 ): boolean {
   const { namespace } = policy.metadata;
-  if (namespace !== undefined && !inAnyNamespace && metadata.namespace !== namespace) return false;
+  if (namespaces === undefined && namespace !== undefined && metadata.namespace !== namespace)
+    return false;
+  if (namespaces?.kind === 'global' && metadata.namespace !== undefined) return false;
+  if (namespaces?.kind === 'all' && metadata.namespace === undefined) return false;
   const { labels = {} } = metadata;
   if (!keys.some((key) => labels[key] !== undefined)) return false;
   const own =

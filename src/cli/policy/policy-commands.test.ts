@@ -330,6 +330,15 @@ test('a rule in which the domain names of a network set have no effect is named,
   };
   const applied = await cli.ok(['apply', '-f', '-'], JSON.stringify(negated));
   assert.ok(applied.endsWith(noEffect('not', 'outbound rule 2, outbound rule 3, outbound rule 4')));
+  for (const [namespaceSelector, isNamed] of [
+    ['global()', true],
+    ['all()', false],
+  ] as const) {
+    const egress = [{ action: 'Deny', destination: { selector: 'has(set)', namespaceSelector } }];
+    const one = { ...negated, metadata: { name: 'one' }, spec: { selector: 'all()', egress } };
+    const said = await cli.ok(['apply', '-f', '-'], JSON.stringify(one));
+    assert.equal(said.includes(noEffect('one', 'outbound rule 1')), isNamed, namespaceSelector);
+  }
   const again = await cli.ok(['apply', '-f', '-'], api);
   assert.equal(again.match(/^note: .*domain names of GlobalNetworkSet api/gm)?.length, 3);
 });
