@@ -92,13 +92,14 @@ function selectorsOf(
 ): readonly Omit<PlainSelector, 'rule'>[] {
   // What a positive selector does not match is out of the question, whatever else the entity names.
   const found = isCounted ? (selector === '' ? [notSelector] : []) : [selector, notSelector];
+  const where = namespaceSelector.trim();
   // A stored policy that cannot be enforced denies everything.
-  if (namespaceSelector !== '' && selectorProblem(namespaceSelector) !== undefined) return [];
+  if (where !== '' && where !== 'global()' && selectorProblem(where) !== undefined) return [];
   return found
     .filter((text) => text !== '' && selectorProblem(text) === undefined)
     .map((text) => {
       const selector = parseSelector(text);
-      return { selector, keys: keysOf(selector), namespaces: parseOptional(namespaceSelector) };
+      return { selector, keys: keysOf(selector), namespaces: parseOptional(where) };
     });
 }
 
