@@ -196,7 +196,8 @@ export class EndpointScanner {
         scanner.isUnusual = true;
       }
     }
-    this.#nets = nets.length > 1 ? [...new Set(nets)] : nets;
+    // A copy: an array that has grown keeps room for sixteen more.
+    this.#nets = nets.length > 1 ? [...new Set(nets)] : nets.slice();
   }
 
   #readProfiles(): void {
