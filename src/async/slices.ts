@@ -23,3 +23,16 @@ export async function inSlices<Item>(
   }
   if (some.length > 0) act(some);
 }
+
+/** Pauses between steps that may follow one another at once, as messages do that have arrived together. */
+export class Pauses {
+  #busyMs = 0;
+
+  /** Called after a step with the milliseconds that it took: pauses for other work if the last ones took a slice. */
+  async after(stepMs: number): Promise<void> {
+    this.#busyMs += stepMs;
+    if (this.#busyMs < sliceMs) return;
+    this.#busyMs = 0;
+    await setImmediate();
+  }
+}

@@ -1,5 +1,5 @@
 import { within } from '../async/deadline.ts';
-import { inSlices } from '../async/slices.ts';
+import { inSlices, Pauses } from '../async/slices.ts';
 import { Work } from '../async/supervise.ts';
 import { Waiters } from '../async/waiters.ts';
 import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
@@ -45,6 +45,7 @@ export class LiveMirror implements Mirror {
   readonly #sent = new Map<string, Sent>();
   readonly #listeners: Listeners;
   readonly #waiters = new Waiters();
+  readonly #pauses = new Pauses();
   #revision = 0n;
   /** Whether the datastore has been listed. */
   #isLive = false;
@@ -301,14 +302,20 @@ export class LiveMirror implements Mirror {
     this.#reach(revision);
   }
 
-  /** Applies all changes up to a revision: in one step, or in slices if they would block the event loop. */
+  /**
+   * Applies all changes up to a revision: in one step, or in slices if they would block the event loop, as many small ones
+   * that have arrived together would.
+   */
   async #apply(revision: bigint, changes: readonly KeyChange[]): Promise<void> {
     if (changes.length > maxAtOnce) {
       await this.#applySlices(changes, { isLive: true });
-    } else {
-      for (const change of changes) this.#entries.apply(change, this.#pending);
+      this.#reach(revision);
+      return;
     }
+    const started = performance.now();
+    for (const change of changes) this.#entries.apply(change, this.#pending);
     this.#reach(revision);
+    await this.#pauses.after(performance.now() - started);
   }
 
   /** Applies changes in slices; the caller reports the revision they lead to afterwards. */
