@@ -4,8 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openKernelSockets } from '../src/dataplane/kernel-sockets.ts';
-import { createVeth } from '../src/dataplane/netlink/link.ts';
+import { createLinks, interfaceOf } from './host-links.ts';
 import { GroupWriter } from '../src/cache/group-writer.ts';
 import { LiveMirror } from '../src/cache/live-mirror.ts';
 import { openDatastore } from '../src/datastore/open-datastore.ts';
@@ -48,7 +47,6 @@ await mirror.reached(0n, signal);
 const writer = new GroupWriter(mirror);
 
 const addressOf = (n: number) => `10.65.${n >> 8}.${n & 255}`;
-const interfaceOf = (n: number) => `calibench${String(n).padStart(6, '0')}`;
 const profileOf = (n: number) => (n === 1 ? 'target' : n === 2 ? 'source' : 'web');
 
 async function setTarget(isOpen: boolean): Promise<void> {
@@ -87,16 +85,7 @@ await Promise.all(
     );
   }),
 );
-const sockets = openKernelSockets();
-for (let n = 1; n <= many; n++) {
-  createVeth(sockets.rtnetlink, {
-    hostName: interfaceOf(n),
-    hostMac: 'ee:ee:ee:ee:ee:ee',
-    peerName: `peer${n}`,
-    peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,
-    mtuBytes: 1500,
-  });
-}
+createLinks(many);
 for (const [n, name] of [
   [1, receiver],
   [2, sender],

@@ -4,8 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { openKernelSockets } from '../../src/dataplane/kernel-sockets.ts';
-import { createVeth } from '../../src/dataplane/netlink/link.ts';
+import { createLinks } from '../host-links.ts';
 import type { Datastore, Write } from '../../src/datastore/datastore.ts';
 import { openDatastore } from '../../src/datastore/open-datastore.ts';
 import { entryTypeOf } from '../../src/model/kinds/index.ts';
@@ -20,7 +19,6 @@ import {
   endpoint,
   ends,
   everyone,
-  interfaceOf,
   localAddress,
   node,
   numberedPolicy,
@@ -64,16 +62,7 @@ const put = async (...writes: readonly Write[]) => {
 };
 await fill(store, writes({ local, policies, remote }));
 
-const sockets = openKernelSockets();
-for (let n = 1; n <= local; n++) {
-  createVeth(sockets.rtnetlink, {
-    hostName: interfaceOf(n),
-    hostMac: 'ee:ee:ee:ee:ee:ee',
-    peerName: `peer${n}`,
-    peerMac: `ca:00:00:00:${(n >> 8).toString(16).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`,
-    mtuBytes: 1500,
-  });
-}
+createLinks(local);
 for (const [end, n] of Object.entries(ends)) {
   const name = nameOf(end);
   const gateway = '169.254.1.1';

@@ -3,6 +3,7 @@ import { parseCidr } from '../../src/ip/cidr.ts';
 import type { GlobalNetworkPolicy } from '../../src/model/kinds/global-network-policy.ts';
 import { entryTypeOf, type EntryKind, type EntryValue } from '../../src/model/kinds/index.ts';
 import type { WorkloadEndpoint } from '../../src/model/kinds/workload-endpoint.ts';
+import { interfaceOf } from '../host-links.ts';
 
 /** The resources of the benchmark of one change. */
 
@@ -14,7 +15,6 @@ export const active = 100;
 
 const apiVersion = 'projectcalico.org/v3';
 export const localAddress = (n: number) => `10.65.${n >> 8}.${n & 255}`;
-export const interfaceOf = (n: number) => `calibench${String(n).padStart(6, '0')}`;
 
 export function endpoint(
   n: number,

@@ -1,12 +1,12 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ended, tracked } from './children.ts';
 import { patienceMs } from './poll.ts';
 import { ownEnvironment, runCommand } from './process.ts';
+import { freePort } from '../../src/cluster/etcd/free-port.ts';
 
 /** A real etcd with its own data folder, which is removed with it. */
 export interface Etcd extends AsyncDisposable {
@@ -203,16 +203,4 @@ function tlsFlags(prefix: string, { ca, cert, key }: CertificateFiles): readonly
 
 function etcdctlEnvironment(): Record<string, string> {
   return { ...ownEnvironment(), ETCDCTL_API: '3' };
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }

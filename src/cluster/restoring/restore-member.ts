@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync, renameSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import type { Datastore } from '../../datastore/datastore.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { MoveMark } from '../../model/kinds/cluster-information.ts';
@@ -20,6 +19,7 @@ import { runTool, type UnitManager } from '../etcd/units.ts';
 import { adminOptions, openEtcd } from '../etcd-access.ts';
 import { findLock, putLock } from '../moving/move-lock.ts';
 import { readClusterRecords, updateHost } from '../records.ts';
+import { freePort } from '../etcd/free-port.ts';
 
 /** How long etcd may take to read a restored database, and to restore it, in milliseconds. */
 const [readyMs, restoreMs] = [60_000, 300_000];
@@ -207,16 +207,4 @@ async function lock(
   const { information, item } = present;
   await putLock(datastore, { information, revision: item.modRevision, mark, ranges: [] }, signal);
   return mark;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
 }
