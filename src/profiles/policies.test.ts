@@ -114,7 +114,7 @@ test('staged policies are in the stacks of what they select, and nothing of them
     }),
     { numRuns: 400 },
   );
-  assert.ok(withStaged > 40, String(withStaged));
+  assert.ok(withStaged > 10, String(withStaged));
 });
 
 test('a staged policy changes the stacks as its action says, without a new place for its endpoints', () => {

