@@ -44,7 +44,10 @@ const report = z.object({
 const allocators = await Promise.all(
   Array.from({ length: nodes }, (_, n) => startAllocator(nodeName(n + 1))),
 );
-const reports = await Promise.all(allocators.map((run) => run()));
+await Promise.all(allocators.map((one) => one.warmUp()));
+const before = await etcdCounts();
+const reports = await Promise.all(allocators.map((one) => one.measure()));
+const after = await etcdCounts();
 stop.abort();
 await store.close();
 await running;
@@ -74,26 +77,56 @@ process.stdout.write(
         'CPU time of the nodes for an address (ms)',
         (sum(reports.map((one) => one.processorMs)) / measured).toFixed(2),
       ],
+      ['CPU time of etcd for an address (ms)', perAddress('processor', 1000).toFixed(2)],
+      ['bytes that etcd sends for an address', perAddress('sent').toFixed(0)],
+      ['keys written for an address', perAddress('puts').toFixed(2)],
+      ['changes that etcd reports for an address', perAddress('events').toFixed(2)],
     ],
   ),
 );
 for (const failure of new Set(failures)) process.stderr.write(`${failure}\n`);
 
-/** Starts a node; resolves when it is ready, with a function that runs it. */
-async function startAllocator(name: string): Promise<() => Promise<z.infer<typeof report>>> {
+function perAddress(count: keyof typeof after, factor = 1): number {
+  return ((after[count] - before[count]) * factor) / measured;
+}
+
+/** What etcd counts: its CPU time in seconds, the bytes it has sent, and the transactions it has answered. */
+async function etcdCounts() {
+  const metrics = await (await fetch(`${etcd.endpoint}/metrics`)).text();
+  const value = (pattern: RegExp) => Number(pattern.exec(metrics)?.[1]);
+  return {
+    processor: value(/^process_cpu_seconds_total (\S+)/m),
+    sent: value(/^etcd_network_client_grpc_sent_bytes_total (\S+)/m),
+
+    puts: value(/^etcd_mvcc_put_total (\S+)/m),
+    events: value(/^etcd_debugging_mvcc_events_total (\S+)/m),
+  };
+}
+
+/** Starts a node; resolves when it is ready. */
+async function startAllocator(name: string) {
   const argv = [`${import.meta.dirname}/allocator.ts`, name, etcd.endpoint, callers, perCaller];
   const child = spawn(process.execPath, [...process.execArgv, ...argv.map(String)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const line = await lines.next();
-  if (line.value !== 'ready') throw new Error(`node ${name} did not start`);
-  return async () => {
-    child.stdin.end();
+  const expect = async (said: string) => {
     const { value } = await lines.next();
-    const made = report.parse(JSON.parse(String(value)));
-    if (child.exitCode === null) await once(child, 'exit');
-    return made;
+    if (value !== said) throw new Error(`node ${name} is not ${said}`);
+  };
+  await expect('ready');
+  return {
+    warmUp: async () => {
+      child.stdin.write('\n');
+      await expect('warm');
+    },
+    measure: async () => {
+      child.stdin.end('\n');
+      const { value } = await lines.next();
+      const made = report.parse(JSON.parse(String(value)));
+      if (child.exitCode === null) await once(child, 'exit');
+      return made;
+    },
   };
 }
 

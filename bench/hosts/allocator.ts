@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline';
 import { nodeScope } from '../../src/cache/cache-scope.ts';
 import { GroupWriter } from '../../src/cache/group-writer.ts';
 import { LiveMirror } from '../../src/cache/live-mirror.ts';
@@ -6,8 +7,8 @@ import { createDockerIpam } from '../../src/ipam/docker/docker-ipam.ts';
 import { LastAddresses } from '../../src/ipam/docker/last-addresses.ts';
 
 /**
- * One of the nodes that allocate addresses at the same time (allocations.ts): prints `ready` when it is in sync, and
- * starts when its standard input ends. Prints what it allocated, as JSON.
+ * One of the nodes that allocate addresses at the same time (allocations.ts): prints `ready` when it is in sync, warms up
+ * when it reads a line, prints `warm`, and measures when it reads the next. Prints what it allocated, as JSON.
  */
 
 const [node = '', endpoint = '', callers = '', perCaller = ''] = process.argv.slice(2);
@@ -33,9 +34,9 @@ const pool = await ipam.requestPool.answer(
   signal,
 );
 const PoolID = 'PoolID' in pool ? String(pool.PoolID) : '';
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 process.stdout.write('ready\n');
-process.stdin.resume();
-await new Promise((resolve) => process.stdin.once('end', resolve));
+await lines.next();
 
 const addresses: string[] = [];
 const waits: number[] = [];
@@ -44,6 +45,8 @@ const failures: string[] = [];
 await request(Math.ceil(Number(perCaller) / 2));
 waits.length = 0;
 const warm = addresses.length;
+process.stdout.write('warm\n');
+await lines.next();
 const processor = process.cpuUsage();
 const { transactions } = writer;
 const started = Date.now();
