@@ -61,7 +61,11 @@ export class MustRead extends Error {
   readonly requests: readonly ReadRequest[];
 
   constructor(...requests: readonly ReadRequest[]) {
+    // It is caught and frequent: a stack would cost more than the plan.
+    const { stackTraceLimit } = Error;
+    Error.stackTraceLimit = 0;
     super(`${requests.map(({ kind }) => kind).join()} must be read first`);
+    Error.stackTraceLimit = stackTraceLimit;
     this.requests = requests;
   }
 }
