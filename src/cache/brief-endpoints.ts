@@ -9,7 +9,7 @@ import {
 } from '../model/kinds/workload-endpoint.ts';
 import { EndpointScanner } from './endpoint-scanner.ts';
 import { Remembered } from './remembered.ts';
-import { textOf, type Written } from './tables.ts';
+import { keyTextOf, textOf, type Written } from './tables.ts';
 
 /**
  * Maximum number of values of each kind that are kept for reuse; the table is cleared when it is full. Equal names are
@@ -37,7 +37,7 @@ export class BriefEndpoints {
     const encoded = 'bytes' in written ? written : encodedOf(written);
     return (
       this.decodeUsual(encoded) ??
-      this.of(workloadEndpointType.decode(written.key, textOf(written)))
+      this.of(workloadEndpointType.decode(keyTextOf(written), textOf(written)))
     );
   }
 

@@ -1,7 +1,7 @@
 import { briefTypeOf, concernsHost, type BriefBlock, type BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import { decodeBriefBlock, encodeBriefBlock } from './brief-blocks.ts';
-import { textOf, type Written } from './tables.ts';
+import { keyTextOf, textOf, type Written } from './tables.ts';
 import { BriefEndpoints, encodeBriefEndpoint } from './brief-endpoints.ts';
 
 /** The part of the datastore that is cached; the rest is read when a plan needs it. */
@@ -44,7 +44,7 @@ export function nodeScope(node: string): CacheScope {
   const blocks: CachedInBrief<EntryValue<'Block4'>, BriefBlock> = {
     isEnough: (brief) => !concernsHost(brief, node),
     ...briefTypeOf.Block4,
-    decode: (written) => decodeBriefBlock(written.key, textOf(written)),
+    decode: (written) => decodeBriefBlock(keyTextOf(written), textOf(written)),
   };
   return {
     uncached: new Set(['Handle', 'NetworkReport', 'NodeReport']),

@@ -11,7 +11,8 @@ import {
 import { IdsByKey } from '../model/ids-by-key.ts';
 import type { CacheScope } from './cache-scope.ts';
 import type { BriefChange, EntryChange, WrittenValues } from './mirror.ts';
-import { BriefTables, decodeEntry, Tables, textOf, type Written } from './tables.ts';
+import { endpointIdIn } from './endpoint-keys.ts';
+import { BriefTables, decodeEntry, keyTextOf, Tables, textOf, type Written } from './tables.ts';
 import type { Stored, Unreadable } from './view.ts';
 
 /** The new state of a key. */
@@ -111,21 +112,23 @@ export class CachedEntries {
 
   /** Applies the new state of a key; adds the resulting changes to `changed`. */
   apply(change: Change, changed: CachedChanges): void {
-    const parsed = parseKey(change.key);
+    const endpoint = 'bytes' in change ? endpointIdIn(change) : undefined;
+    if (endpoint !== undefined) return this.#apply('WorkloadEndpoint', endpoint, change, changed);
+    const parsed = parseKey(keyTextOf(change));
     if (parsed !== undefined) this.#apply(parsed.kind, copied(parsed.id), change, changed);
   }
 
   #apply<K extends EntryKind>(kind: K, id: string, change: Change, changed: CachedChanges): void {
     const [wholes, briefs] = [this.#tables.of(kind), this.#briefs.of(kind)];
     const before = { whole: wholes.get(id), brief: briefs.get(id) };
-    const { modRevision } = before.whole ?? before.brief ?? {};
-    if (modRevision === change.modRevision && isWritten(change)) return;
+    const known = before.whole ?? before.brief;
+    if (known?.modRevision === change.modRevision && isWritten(change)) return;
     const now = this.#decode(kind, id, change);
     const isSame = isDeepStrictEqual(before.brief?.value, now.brief?.value);
-    if (now.whole === undefined) wholes.delete(id);
-    else wholes.set(id, now.whole);
-    if (now.brief === undefined) briefs.delete(id);
-    else briefs.set(id, now.brief);
+    if (now.whole !== undefined) wholes.set(id, now.whole);
+    else if (before.whole !== undefined) wholes.delete(id);
+    if (now.brief !== undefined) briefs.set(id, now.brief);
+    else if (before.brief !== undefined) briefs.delete(id);
     this.#regroup(kind, id, { before, now });
     if (before.whole !== undefined || now.whole !== undefined) {
       const one: EntryChange<K> = { kind, id, before: before.whole, now: now.whole };
@@ -150,7 +153,7 @@ export class CachedEntries {
     ];
     const groups = this.#groups.get(kind);
     for (const group of before) if (!now.includes(group)) groups?.remove(group, id);
-    for (const group of now) groups?.add(group, id);
+    for (const group of now) if (!before.includes(group)) groups?.add(group, id);
   }
 
   #groupsOf<K extends EntryKind>(
@@ -159,7 +162,8 @@ export class CachedEntries {
     { whole, brief }: Held<EntryValue<K>, BriefValue<K>>,
   ): readonly string[] {
     if (whole !== undefined) return entryTypeOf[kind].groups(id, whole.value);
-    return brief === undefined ? [] : (this.#scope.briefs[kind]?.groups(id, brief.value) ?? []);
+    if (brief === undefined) return noGroups;
+    return this.#scope.briefs[kind]?.groups(id, brief.value) ?? noGroups;
   }
 
   #decode<K extends EntryKind>(
@@ -167,32 +171,35 @@ export class CachedEntries {
     id: string,
     change: Change,
   ): Held<EntryValue<K>, BriefValue<K>> {
-    const { key, modRevision } = change;
-    this.#unreadable.delete(key);
-    if (!isWritten(change)) return {};
+    // The key of a listed value is not a text yet.
+    if (this.#unreadable.size > 0) this.#unreadable.delete(keyTextOf(change));
+    if (!isWritten(change)) return nothing;
     const known = this.#valuesOf(change)?.written(kind, id);
     const isOthers = this.#scope.uncached.has(kind) && !this.#tables.of(kind).has(id);
-    if (known === undefined && isOthers) return {};
+    if (known === undefined && isOthers) return nothing;
     const briefs = this.#scope.briefs[kind];
     if (briefs !== undefined) {
-      const brief = decodeEntry(id, change, (written) =>
-        known === undefined ? briefs.decode(written) : briefs.of(known),
-      );
-      if ('why' in brief) return this.#notReadable(key, brief);
+      const decode = known === undefined ? briefs.decode : () => briefs.of(known);
+      const brief = decodeEntry(id, change, decode);
+      if ('why' in brief) return this.#notReadable(keyTextOf(change), brief);
       if (briefs.isEnough(brief.value)) return { brief };
     }
+    const { modRevision } = change;
     if (known !== undefined) return { whole: { id, value: known, modRevision } };
     const whole = decodeEntry(id, change, (written) =>
-      entryTypeOf[kind].decode(key, textOf(written)),
+      entryTypeOf[kind].decode(keyTextOf(written), textOf(written)),
     );
-    return 'why' in whole ? this.#notReadable(key, whole) : { whole };
+    return 'why' in whole ? this.#notReadable(keyTextOf(change), whole) : { whole };
   }
 
   #notReadable(key: string, unreadable: Unreadable): Held<never, never> {
     this.#unreadable.set(key, unreadable);
-    return {};
+    return nothing;
   }
 }
+
+const nothing: Held<never, never> = {};
+const noGroups: readonly string[] = [];
 
 function isWritten(change: Change): change is Written {
   return !('value' in change) || change.value !== undefined;

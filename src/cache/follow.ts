@@ -1,5 +1,6 @@
 import { backoffMs, pause } from '../async/deadline.ts';
 import {
+  decodeKey,
   decodeText,
   type ChangeBatch,
   type Datastore,
@@ -54,14 +55,9 @@ export async function* follow(
         [last, revision] = [undefined, undefined];
         let listed: bigint | undefined;
         for await (const page of datastore.pages(prefix, signal, uncached)) {
-          let newest: ListedItem | undefined = last;
-          const items: Iterable<ListedItem> = page.encoded ?? page.items;
-          const noted = Iterator.from(items).map((item) => {
-            newest = newer(newest, item);
-            return item;
-          });
-          yield { kind: 'page', items: noted, isFirst: listed === undefined };
-          last = newest === undefined ? undefined : withText(newest);
+          const items = new Noted(page.encoded ?? page.items, last);
+          yield { kind: 'page', items, isFirst: listed === undefined };
+          last = items.newest === undefined ? undefined : withText(items.newest);
           listed = page.revision;
         }
         if (listed === undefined) continue;
@@ -86,6 +82,25 @@ async function isHistoryOf(
   signal: AbortSignal,
 ): Promise<boolean> {
   return (await datastore.hasWritten?.(last, signal)) ?? false;
+}
+
+/** The items of a page, and the newest of those that were iterated. */
+class Noted implements Iterable<ListedItem> {
+  newest: ListedItem | undefined;
+  readonly #items: Iterable<ListedItem>;
+
+  constructor(items: Iterable<ListedItem>, newest: ListedItem | undefined) {
+    this.#items = items;
+    this.newest = newest;
+  }
+
+  *[Symbol.iterator](): Generator<ListedItem, undefined> {
+    for (const item of this.#items) {
+      this.newest = newer(this.newest, item);
+      yield item;
+    }
+    return undefined;
+  }
 }
 
 function writtenBy({
@@ -113,6 +128,5 @@ function newer<Item extends Pick<KeyValue, 'modRevision'>>(
 /** The bytes are a part of a page, which must not stay. */
 function withText(item: ListedItem): KeyValue {
   if ('value' in item) return item;
-  const { key, modRevision } = item;
-  return { key, value: decodeText(item), modRevision };
+  return { key: decodeKey(item), value: decodeText(item), modRevision: item.modRevision };
 }

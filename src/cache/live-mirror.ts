@@ -7,7 +7,7 @@ import { briefTypeOf, type BriefKind, type BriefValue } from '../model/briefs.ts
 import { entryTypeOf, rootPrefix, type EntryKind, type EntryValue } from '../model/kinds/index.ts';
 import type { Datastore, EncodedKeyValue, KeyChange, Transaction } from '../datastore/datastore.ts';
 import { follow } from './follow.ts';
-import { textOf } from './tables.ts';
+import { keyTextOf, textOf } from './tables.ts';
 import { CachedEntries, type CachedChanges } from './cached-entries.ts';
 import { growHeap } from './heap-growth.ts';
 import { fullScope, type CacheScope } from './cache-scope.ts';
@@ -79,7 +79,8 @@ export class LiveMirror implements Mirror {
     this.datastore = datastore;
     this.#scope = scope;
     this.#entries = new CachedEntries(scope, (written) => {
-      const sent = this.#sent.get(written.key);
+      // The key of a listed value is not a text yet.
+      const sent = this.#sent.size === 0 ? undefined : this.#sent.get(keyTextOf(written));
       return sent !== undefined && sent.text === textOf(written) ? sent.values : undefined;
     });
     this.#watchEchoMs = watchEchoMs;
@@ -327,7 +328,7 @@ export class LiveMirror implements Mirror {
     const act = (some: readonly (KeyChange | EncodedKeyValue)[]) => {
       this.#notify(isLive);
       for (const change of some) {
-        listed?.add(change.key);
+        listed?.add(keyTextOf(change));
         this.#entries.apply(change, this.#pending);
       }
     };

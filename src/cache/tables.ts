@@ -1,5 +1,10 @@
 import { describe, isCalicoError } from '../errors/error.ts';
-import { decodeText, type EncodedKeyValue, type KeyValue } from '../datastore/datastore.ts';
+import {
+  decodeKey,
+  decodeText,
+  type EncodedKeyValue,
+  type KeyValue,
+} from '../datastore/datastore.ts';
 import type { BriefValue } from '../model/briefs.ts';
 import type { EntryKind, EntryValue } from '../model/kinds/index.ts';
 import type { Stored, Unreadable } from './view.ts';
@@ -28,6 +33,11 @@ export class BriefTables {
 
 /** A stored value, as text or as bytes. */
 export type Written = KeyValue | EncodedKeyValue;
+
+/** Returns the key of an item, also of one that was removed. */
+export function keyTextOf(item: { readonly key: string } | EncodedKeyValue): string {
+  return 'key' in item ? item.key : decodeKey(item);
+}
 
 /** Returns the text of a value. */
 export function textOf(written: Written): string {

@@ -97,13 +97,22 @@ export interface Page {
   readonly encoded?: Iterable<EncodedKeyValue>;
 }
 
-/** A stored value in UTF-8: the bytes from `start` to before `end`. Do not keep it: they are a part of a page. */
+/**
+ * A key and its value in UTF-8: the bytes from `keyStart` to before `keyEnd`, and from `start` to before `end`. Do not
+ * keep it: they are a part of a page.
+ */
 export interface EncodedKeyValue {
-  readonly key: string;
   readonly modRevision: bigint;
   readonly bytes: Buffer;
+  readonly keyStart: number;
+  readonly keyEnd: number;
   readonly start: number;
   readonly end: number;
+}
+
+/** Returns the key as text, which is mostly not wanted. */
+export function decodeKey({ bytes, keyStart, keyEnd }: EncodedKeyValue): string {
+  return bytes.toString('utf8', keyStart, keyEnd);
 }
 
 /** Returns the value as text. */

@@ -1,6 +1,6 @@
 import { EtcdInvalidAuthTokenError, type KVClient } from 'etcd3';
 import protobuf from 'protobufjs/minimal.js';
-import { decodeText, type EncodedKeyValue, type KeyValue } from './datastore.ts';
+import { decodeKey, decodeText, type EncodedKeyValue, type KeyValue } from './datastore.ts';
 import type { ResponseHeader } from './etcd-history.ts';
 
 /**
@@ -131,12 +131,22 @@ function enter(reader: protobuf.Reader, [start, end]: Place): void {
 function varint(reader: protobuf.Reader): bigint {
   const start = reader.pos;
   reader.skip();
+  if (reader.pos - start <= exactBytes) {
+    let number = 0;
+    for (let at = reader.pos - 1; at >= start; at--) {
+      number = number * 128 + ((reader.buf[at] ?? 0) & 127);
+    }
+    return BigInt(number);
+  }
   let value = 0n;
   for (let at = reader.pos - 1; at >= start; at--) {
     value = (value << 7n) | BigInt((reader.buf[at] ?? 0) & 127);
   }
   return BigInt.asUintN(64, value);
 }
+
+/** Numbers of so many bytes, of 7 bits each, are exact as floating-point numbers, which are no garbage. */
+const exactBytes = 7;
 
 function decodeHeader(reader: protobuf.Reader, at: Place): ResponseHeader {
   let [cluster, revision] = [0n, 0n];
@@ -165,8 +175,8 @@ function keyIn(reader: protobuf.Reader, bytes: Buffer, at: Place): Buffer {
 
 function* keyValues(bytes: Buffer, places: readonly number[]): Generator<KeyValue, undefined> {
   for (const encoded of encodedKeyValues(bytes, places)) {
-    const { key, modRevision } = encoded;
-    yield { key, value: decodeText(encoded), modRevision };
+    const { modRevision } = encoded;
+    yield { key: decodeKey(encoded), value: decodeText(encoded), modRevision };
   }
   return undefined;
 }
@@ -177,16 +187,17 @@ function* encodedKeyValues(
 ): Generator<EncodedKeyValue, undefined> {
   const reader = protobuf.Reader.create(bytes);
   for (let at = 0; at < places.length; at += 2) {
-    let [key, modRevision, start, end] = ['', 0n, 0, 0];
+    let modRevision = 0n;
+    let [keyStart, keyEnd, start, end] = [0, 0, 0, 0];
     enter(reader, [places[at] ?? 0, places[at + 1] ?? 0]);
     while (reader.pos < reader.len) {
       const tag = reader.uint32();
-      if (tag >>> 3 === keyField) key = bytes.toString('utf8', ...place(reader));
+      if (tag >>> 3 === keyField) [keyStart, keyEnd] = place(reader);
       else if (tag >>> 3 === valueField) [start, end] = place(reader);
       else if (tag >>> 3 === modRevisionField) modRevision = varint(reader);
       else reader.skipType(tag & 7);
     }
-    yield { key, modRevision, bytes, start, end };
+    yield { modRevision, bytes, keyStart, keyEnd, start, end };
   }
   return undefined;
 }

@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net';
 import { CalicoError } from '../errors/error.ts';
 import {
   addressBits,
@@ -21,6 +22,8 @@ interface CidrParts {
 
 /** Parses a network; throws `model/bad-cidr`, or `model/cidr-host-bits` where host bits are set. */
 export function parseCidr(text: string): Cidr {
+  // Most networks are addresses of endpoints, of which there may be hundreds of thousands.
+  if (text.endsWith('/32') && isIPv4(text.slice(0, -3))) return brandCidr(text);
   const { address, prefixLength } = parseInterfaceAddress(text);
   const cidr = cidrOf(address, prefixLength);
   // Usually it is canonical already; one that was put together takes three times the memory.

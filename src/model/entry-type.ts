@@ -18,6 +18,8 @@ export interface EntryType<Value> {
   readonly key: (id: string) => string;
   /** Returns the ID, or `undefined` for a key of another kind. */
   readonly idOf: (key: string) => string | undefined;
+  /** Likewise, given the part of a key after the prefix. */
+  readonly idAfterPrefix: (text: string) => string | undefined;
   /** Decodes a stored text; throws `datastore/corrupt`. */
   readonly decode: (key: string, text: string) => Value;
   readonly encode: (value: Value) => string;
@@ -60,6 +62,7 @@ export function entryType<Value>(options: EntryOptions<Value>): EntryType<Value>
     prefix,
     schema,
     key: (id) => prefix + segment.write(id),
+    idAfterPrefix: segment.read,
     idOf: (key) => (key.startsWith(prefix) ? segment.read(key.slice(prefix.length)) : undefined),
     decode: (key, text) => decodeWith(schema, key, text),
     encode: formatJson,

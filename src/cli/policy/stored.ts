@@ -14,7 +14,7 @@ import type { Selector } from '../../model/selector/ast.ts';
 import { matches } from '../../model/selector/matches.ts';
 import { tierEnd, tiersInOrder } from '../../profiles/compile/policy-order.ts';
 import { readPolicy, type SelectingPolicy } from '../../profiles/compile/policy-source.ts';
-import { effectiveLabels } from '../../profiles/select/labelled-items.ts';
+import { inherit, lookup } from '../../profiles/select/inherited-labels.ts';
 import { enforcedKinds, type EnforcedKind, type HostStage } from '../../ruleset/policy.ts';
 import { idsInDraft } from '../resources/resource-plans.ts';
 
@@ -86,7 +86,7 @@ export function selectedContainers(
     effectiveProfile(profile, draft.get('Profile', profile))?.spec.labelsToApply;
   const names = new Set<string>();
   for (const [, endpoint] of draft.entries('WorkloadEndpoint')) {
-    const isSelected = matches(selector, effectiveLabels(briefEndpoint(endpoint), labelsOf));
+    const isSelected = matches(selector, lookup(inherit(briefEndpoint(endpoint), labelsOf)));
     if (isSelected && isMeant(endpoint)) names.add(endpointTitle(endpoint));
   }
   return [...names].toSorted();

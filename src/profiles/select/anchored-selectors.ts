@@ -1,6 +1,6 @@
 import { IdsByKey } from '../../model/ids-by-key.ts';
 import type { Anchor } from './anchors.ts';
-import type { Labels } from './labelled-items.ts';
+import type { EffectiveLabels } from './inherited-labels.ts';
 
 interface OfLabel {
   readonly anyValue: Set<string>;
@@ -39,20 +39,26 @@ export class AnchoredSelectors {
   }
 
   /** Reports whether there are selectors that name one of these labels, or none at all. */
-  hasAny(labels: Labels): boolean {
+  hasAny({ own, inherited }: EffectiveLabels): boolean {
     if (this.#anywhere.size > 0) return true;
-    for (const key in labels) if (this.#byLabel.has(key)) return true;
+    for (const key in own) if (this.#byLabel.has(key)) return true;
+    for (const key in inherited) if (this.#byLabel.has(key)) return true;
     return false;
   }
 
   /** Adds the selectors that labels may match to `found`. */
-  find(labels: Labels, found: Set<string>): void {
+  find({ own, inherited }: EffectiveLabels, found: Set<string>): void {
     for (const id of this.#anywhere) found.add(id);
-    for (const key in labels) {
-      const ofLabel = this.#byLabel.get(key);
-      if (ofLabel === undefined) continue;
-      for (const id of ofLabel.anyValue) found.add(id);
-      ofLabel.byValue.addTo(found, labels[key]);
+    for (const key in own) this.#findAt(key, own[key], found);
+    for (const key in inherited) {
+      if (!Object.hasOwn(own, key)) this.#findAt(key, inherited[key], found);
     }
+  }
+
+  #findAt(key: string, value: string | undefined, found: Set<string>): void {
+    const ofLabel = this.#byLabel.get(key);
+    if (ofLabel === undefined) return;
+    for (const id of ofLabel.anyValue) found.add(id);
+    ofLabel.byValue.addTo(found, value);
   }
 }

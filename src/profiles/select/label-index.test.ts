@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { matches } from '../../model/selector/matches.ts';
 import { parseSelector } from '../../model/selector/parse.ts';
 import { noWork } from '../work-count.ts';
-import type { Labels } from './labelled-items.ts';
+import type { Labels } from './inherited-labels.ts';
 import { LabelIndex } from './label-index.ts';
 import { smallestAnchor } from './anchors.ts';
 

@@ -3,7 +3,16 @@ import type { Selector } from '../../model/selector/ast.ts';
 import { matches, type LabelLookup } from '../../model/selector/matches.ts';
 import type { WorkCount } from '../work-count.ts';
 import { AnchoredSelectors } from './anchored-selectors.ts';
-import { effectiveLabels, LabelledItems, type Item, type Labels } from './labelled-items.ts';
+import {
+  inherit,
+  lookup,
+  noLabels,
+  valueOf,
+  type EffectiveLabels,
+  type Item,
+  type Labels,
+} from './inherited-labels.ts';
+import { LabelledItems } from './labelled-items.ts';
 import { anchorKeys, smallestAnchor, type Anchor } from './anchors.ts';
 import { Postings } from './postings.ts';
 
@@ -24,8 +33,8 @@ interface IndexedSelector {
 
 /** An item's labels before and after a change; they are those of new items if `isNew`. */
 interface Relabelling {
-  readonly before: Labels;
-  readonly now: Labels;
+  readonly before: EffectiveLabels;
+  readonly now: EffectiveLabels;
   readonly isNew: boolean;
 }
 
@@ -42,6 +51,7 @@ export class LabelIndex<I extends Item = Item> {
   readonly #items = new Map<string, I>();
   readonly #selectors = new Map<string, IndexedSelector>();
   readonly #parentLabels = new Map<string, Labels>();
+  readonly #labelsOf = (parent: string) => this.#parentLabels.get(parent);
   readonly #labelled = new LabelledItems();
   readonly #postings = new Postings();
   readonly #anchored = new AnchoredSelectors();
@@ -60,19 +70,22 @@ export class LabelIndex<I extends Item = Item> {
 
   setItem(id: string, item: I): void {
     const before = this.#items.get(id);
-    const labelsBefore = before === undefined ? noLabels : this.#inherit(before);
+    const labelsBefore = before === undefined ? nothing : inherit(before, this.#labelsOf);
     if (before !== undefined) this.#labelled.remove(id, before);
     this.#labelled.add(id, item);
     this.#items.set(id, item);
     const isNew = before === undefined;
-    this.#relabel(id, { before: labelsBefore, now: this.#inherit(item), isNew });
+    this.#relabel(id, { before: labelsBefore, now: inherit(item, this.#labelsOf), isNew });
   }
 
   removeItem(id: string): void {
     const item = this.#items.get(id);
     if (item === undefined) return;
-    const labels = this.#inherit(item);
-    for (const key in labels) this.#postings.change(key, id, labels[key], undefined);
+    const labels = inherit(item, this.#labelsOf);
+    for (const key in labels.own) this.#post(key, id, labels, nothing);
+    for (const key in labels.inherited) {
+      if (!Object.hasOwn(labels.own, key)) this.#post(key, id, labels, nothing);
+    }
     this.#labelled.remove(id, item);
     for (const selectorId of this.#matching.ids(id)) this.#unmatch(selectorId, id);
     this.#items.delete(id);
@@ -85,11 +98,12 @@ export class LabelIndex<I extends Item = Item> {
     else this.#parentLabels.set(parent, labels);
     if (isSameRecord(before ?? {}, labels ?? {})) return;
     this.#labelled.setParent(parent, before ?? {}, labels ?? {});
+    const labelsOfBefore = (one: string) => (one === parent ? before : this.#labelsOf(one));
     for (const id of this.#labelled.children(parent)) {
       const item = this.#items.get(id);
       if (item === undefined) continue;
-      const labelsBefore = this.#inherit(item, { parent, labels: before });
-      this.#relabel(id, { before: labelsBefore, now: this.#inherit(item), isNew: false });
+      const labelsBefore = inherit(item, labelsOfBefore);
+      this.#relabel(id, { before: labelsBefore, now: inherit(item, this.#labelsOf), isNew: false });
     }
   }
 
@@ -107,7 +121,8 @@ export class LabelIndex<I extends Item = Item> {
         : new Set(anchors.flatMap((anchor) => [...this.#postings.ids(anchor)]));
     for (const itemId of candidates) {
       const item = this.#items.get(itemId);
-      if (item !== undefined) this.#try(id, itemId, this.#lookup(item));
+      if (item === undefined) continue;
+      this.#try(id, itemId, lookup(inherit(item, this.#labelsOf)));
     }
   }
 
@@ -131,16 +146,19 @@ export class LabelIndex<I extends Item = Item> {
   #relabel(id: string, { before, now, isNew }: Relabelling): void {
     this.#work.endpointsVisited++;
     let hasChanged = isNew;
-    for (const key in now) {
-      const old = Object.hasOwn(before, key) ? before[key] : undefined;
-      if (old === now[key]) continue;
-      hasChanged = true;
-      this.#postings.change(key, id, old, now[key]);
+    for (const key in now.own) {
+      if (this.#post(key, id, before, now)) hasChanged = true;
     }
-    for (const key in before) {
-      if (Object.hasOwn(now, key)) continue;
-      hasChanged = true;
-      this.#postings.change(key, id, before[key], undefined);
+    for (const key in now.inherited) {
+      if (!Object.hasOwn(now.own, key) && this.#post(key, id, before, now)) hasChanged = true;
+    }
+    // Labels that it does not have any more.
+    for (const key in before.own) {
+      if (valueOf(now, key) === undefined && this.#post(key, id, before, now)) hasChanged = true;
+    }
+    for (const key in before.inherited) {
+      if (Object.hasOwn(before.own, key) || valueOf(now, key) !== undefined) continue;
+      if (this.#post(key, id, before, now)) hasChanged = true;
     }
     if (!hasChanged) return;
     const item = this.#items.get(id);
@@ -149,35 +167,19 @@ export class LabelIndex<I extends Item = Item> {
     const concerned = new Set<string>();
     this.#matching.addTo(concerned, id);
     this.#anchored.find(now, concerned);
-    const labels = this.#lookup(item);
+    const labels = lookup(now);
     for (const selectorId of concerned) {
       this.#settle(selectorId);
       this.#try(selectorId, id, labels);
     }
   }
 
-  /** Returns the labels of an item with those that it inherits; mostly it inherits none. */
-  #inherit(
-    item: Item,
-    instead?: { readonly parent: string; readonly labels: Labels | undefined },
-  ): Labels {
-    const labelsOf = (parent: string) =>
-      parent === instead?.parent ? instead.labels : this.#parentLabels.get(parent);
-    if (item.profiles.every((parent) => labelsOf(parent) === undefined)) return item.labels;
-    return Object.fromEntries(effectiveLabels(item, labelsOf));
-  }
-
-  /** As `effectiveLabels`, for selectors that look at few of many labels. */
-  #lookup({ labels: own, profiles }: Item): LabelLookup {
-    const get = (key: string): string | undefined => {
-      if (Object.hasOwn(own, key)) return own[key];
-      for (const parent of profiles) {
-        const labels = this.#parentLabels.get(parent);
-        if (labels !== undefined && Object.hasOwn(labels, key)) return labels[key];
-      }
-      return undefined;
-    };
-    return { get };
+  /** Changes the value of an item's label in the postings; returns whether it is another one. */
+  #post(key: string, id: string, before: EffectiveLabels, now: EffectiveLabels): boolean {
+    const [old, value] = [valueOf(before, key), valueOf(now, key)];
+    if (old === value) return false;
+    this.#postings.change(key, id, old, value);
+    return true;
   }
 
   #indexKey(key: string): void {
@@ -185,7 +187,8 @@ export class LabelIndex<I extends Item = Item> {
       const item = this.#items.get(id);
       if (item === undefined) continue;
       this.#work.endpointsVisited++;
-      this.#postings.change(key, id, undefined, this.#lookup(item).get(key));
+      const value = valueOf(inherit(item, this.#labelsOf), key);
+      this.#postings.change(key, id, undefined, value);
     }
   }
 
@@ -228,7 +231,7 @@ export class LabelIndex<I extends Item = Item> {
   }
 }
 
-const noLabels: Labels = {};
+const nothing: EffectiveLabels = { own: noLabels, inherited: noLabels };
 
 function isSameRecord(a: Labels, b: Labels): boolean {
   const keys = Object.keys(a);

@@ -43,6 +43,7 @@ export class NamedPorts {
 
   /** An endpoint of any host as it is now; `undefined`: it is gone. */
   setEndpoint(id: string, endpoint: Pick<BriefEndpoint, 'nets' | 'ports'> | undefined): void {
+    if ((endpoint?.ports.length ?? 0) === 0 && !this.#places.has(id)) return;
     const before = this.#places.get(id) ?? [];
     const now = endpoint === undefined ? [] : this.#placesOf(endpoint);
     if (before.length + now.length === 0) return;

@@ -12,7 +12,7 @@ import { tierEnd, tiersInOrder, type TierSettings } from '../compile/policy-orde
 import type { SelectingPolicy } from '../compile/policy-source.ts';
 import type { WorkCount } from '../work-count.ts';
 import { LabelIndex } from './label-index.ts';
-import type { Item, Labels } from './labelled-items.ts';
+import type { Item, Labels } from './inherited-labels.ts';
 
 /** The tiers of a host endpoint. */
 export type HostTiers = Pick<GuardedInterface, 'untracked' | 'preDnat' | 'local' | 'forwarded'>;

@@ -1,7 +1,7 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { cidrFamily, cidrOf, isHostCidr, splitCidr, type Cidr } from '../../ip/cidr.ts';
 import type { Selected } from '../compile/compiled-rule.ts';
-import type { Item } from './labelled-items.ts';
+import type { Item } from './inherited-labels.ts';
 import { LabelIndex } from './label-index.ts';
 import { selectorSet } from '../../ruleset/names.ts';
 import type { SetOutput } from '../../ruleset/renderer.ts';
