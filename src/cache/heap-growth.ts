@@ -1,4 +1,4 @@
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 
 /** The daemon is started with it: its heap grows by a tenth between collections, which suits a small, steady heap. */
 const growsSlowly = '--optimize-for-size';
@@ -6,14 +6,23 @@ const isSmall = process.execArgv.includes(growsSlowly);
 
 /**
  * Lets the heap grow faster while it fills, and slowly again afterwards: a listing of a large datastore would otherwise
- * take about half of its time, and its longest pauses, for collections that free nothing. No-op in a process that
- * was not started to stay small.
+ * take about half of its time, and its longest pauses, for collections that free nothing. Call it again from time to time
+ * while it fills, because what is fast depends on its size. No-op in a process that was not started to stay small.
  */
 export function growHeap(isFilling: boolean): void {
   // V8 reads both at each collection.
   if (!isSmall) return;
-  setFlagsFromString(`--heap-growing-percent=${isFilling ? growthPercent : 0}`);
+  setFlagsFromString(`--heap-growing-percent=${isFilling ? growthPercent() : 0}`);
   setFlagsFromString(isFilling ? '--no-optimize-for-size' : growsSlowly);
 }
 
-const growthPercent = 40;
+/**
+ * A small heap may multiply, a large one must not leave much of its memory unused. V8 begins to mark after about a third
+ * of the growth.
+ */
+const [growthBytes, leastPercent, mostPercent] = [60 << 20, 40, 200];
+
+function growthPercent(): number {
+  const percent = Math.round((100 * growthBytes) / getHeapStatistics().used_heap_size);
+  return Math.min(Math.max(percent, leastPercent), mostPercent);
+}

@@ -96,6 +96,7 @@ export class LiveMirror implements Mirror {
         case 'page': {
           const { items, isFirst } = followed;
           if (isFirst) this.#beginListing();
+          growHeap(true);
           await this.#applySlices(items, { isLive: true, listed: this.#listed });
           break;
         }
@@ -276,7 +277,6 @@ export class LiveMirror implements Mirror {
   }
 
   #beginListing(): void {
-    growHeap(true);
     this.#isWhole = false;
     this.#entries.dropUnlisted();
     this.#listed = this.#entries.keys().next().done === true ? undefined : new Set();
