@@ -141,6 +141,28 @@ test('a label that no selector has used costs a visit to the items that have it,
   assert.equal(pairs.size, 0);
 });
 
+test('an own label that hides that of a Profile counts once, however often its items come and go', () => {
+  const { index, work } = newIndex();
+  index.setParent('p', { a: 'x' });
+  index.addSelector('uses both', parseSelector('has(a) || has(b)'));
+  const hiding = { labels: { a: 'x' }, profiles: ['p'] };
+  /** Returns how many items are looked at for both labels, of which the one with fewer items counts. */
+  const looksAt = (withA: number, withB: number) => {
+    for (let n = 0; n < withA; n++) index.setItem(`a${n}`, hiding);
+    for (let n = 0; n < withB; n++) index.setItem(`b${n}`, { labels: { b: 'y' }, profiles: [] });
+    const before = work.selectorsEvaluated;
+    index.addSelector('s', parseSelector('has(a) && has(b)'));
+    const evaluated = work.selectorsEvaluated - before;
+    index.removeSelector('s');
+    // Half of them lose the label before they go.
+    for (let n = 0; n < withA; n += 2) index.setItem(`a${n}`, { labels: {}, profiles: [] });
+    for (let n = 0; n < withA; n++) index.removeItem(`a${n}`);
+    for (let n = 0; n < withB; n++) index.removeItem(`b${n}`);
+    return evaluated;
+  };
+  assert.deepEqual([looksAt(3, 4), looksAt(5, 4), looksAt(3, 4)], [3, 4, 3]);
+});
+
 test('alternatives are searched at all of their labels, and nowhere else', () => {
   const { index, work, pairs } = newIndex();
   for (let n = 0; n < 1000; n++)

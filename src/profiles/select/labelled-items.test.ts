@@ -28,3 +28,10 @@ test('the items that have a label, own or inherited, are those present, whatever
   items.remove('2', two);
   assert.deepEqual([ids('a'), ids('bc'), [...items.children('web')]], [[], [], []]);
 });
+
+test('a label and a Profile of one name are told apart', () => {
+  const items = new LabelledItems();
+  items.add('1', { labels: { a: '', web: '' }, profiles: [] });
+  items.add('2', { labels: { a: '' }, profiles: ['web'] });
+  assert.deepEqual([[...items.ids('web')], [...items.children('web')]], [['1'], ['2']]);
+});
