@@ -23,6 +23,8 @@ export function judging(direction: Direction): readonly HostRule[] {
       action: { kind: 'drop', reason: dropReasons[isIngress ? 'invalidTo' : 'invalidFrom'] },
       comment: 'Of no connection',
     },
+    // The verdict of the sending endpoint's stack, on the way to the receiving one.
+    { name: 'start', when: [], action: { kind: 'reconsider' } },
     { name: 'endpoint', when: [], action: { kind: 'dispatch', direction } },
     {
       name: 'no endpoint',

@@ -152,7 +152,7 @@ export type Statement =
     }
   /** The stack allows it. */
   | { readonly kind: 'allow' }
-  /** Not allowed any more: the verdict of rules before this one does not count for those after it. */
+  /** Neither allowed nor passed on any more: the verdict of rules before this one does not count for those after it. */
   | { readonly kind: 'reconsider' }
   /** Nothing is decided yet: not by us, and what other programs left where we keep verdicts does not count. */
   | { readonly kind: 'begin' }

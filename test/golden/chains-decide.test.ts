@@ -14,7 +14,8 @@ import {
   type PortNames,
 } from '../../src/profiles/evaluate/evaluate.ts';
 import { renderPolicy } from '../../src/render/iptables/policy-chains.ts';
-import { renderStack } from '../../src/render/iptables/stack-chains.ts';
+import { stackChains } from '../../src/render/iptables/stack-chains.ts';
+import { verdictChains } from '../../src/render/iptables/verdict-chains.ts';
 import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
 import { crowdedSet, stackChain, restSet } from '../../src/render/iptables/names.ts';
 import { judged } from '../../src/profiles/evaluate/evaluate.fixture.ts';
@@ -186,7 +187,8 @@ test('the rendered chains allow and deny every packet as the policies of all tie
         const options = { family: 4, denyAction } as const;
         const chains = new Map(
           [
-            renderStack(all.stack, direction, options),
+            ...stackChains(all.stack, direction).map((one) => one.render(options)),
+            ...verdictChains(),
             ...dropChains('filter', options),
             ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
           ].map(({ name, rules: ofChain }) => [name, ofChain]),

@@ -26,7 +26,8 @@ import {
 import { judged } from '../../src/profiles/evaluate/evaluate.fixture.ts';
 import { stackOf } from '../../src/profiles/compile/stack.ts';
 import { renderPolicy, type RuleCounter } from '../../src/render/iptables/policy-chains.ts';
-import { renderStack } from '../../src/render/iptables/stack-chains.ts';
+import { stackChains } from '../../src/render/iptables/stack-chains.ts';
+import { verdictChains } from '../../src/render/iptables/verdict-chains.ts';
 import { namedPortSet, selectorSet } from '../../src/ruleset/names.ts';
 import {
   compileProfile,
@@ -147,7 +148,9 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     ];
     const chains = [...new Set([...names, ...odd])].flatMap((name) => [
       ...renderPolicy(compileProfile(name, profileOf(name, { action: 'Allow' })), rejecting).chains,
-      ...directions.map((direction) => renderStack(stackOf([], [name]), direction, rejecting)),
+      ...directions.flatMap((direction) =>
+        stackChains(stackOf([], [name]), direction).map((one) => one.render(rejecting)),
+      ),
     ]);
     const sets = new AddressSets(ipset);
     sets.resync();
@@ -222,8 +225,7 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
     if (chain === undefined) return 'no chain';
     return restore([
       '-F',
-      `:${chain.name} - [0:0]`,
-      ...renderChain(chain.rules, chain.name).map(({ text }) => `-A ${chain.name} ${text}`),
+      ...linesOf([...verdictChains(), chain]),
       `-A OUTPUT -p udp -j ${chain.name}`,
       `-A OUTPUT -p udp -m mark ! --mark ${markBits.accept}/${markBits.accept} -j DROP`,
     ]);
@@ -268,14 +270,18 @@ function takesAllRules(backend: Backend, family: IpFamily): void {
   }
 
   function commitChains(chains: readonly Chain[]): string | undefined {
-    const complaint = restore([
+    const complaint = restore(linesOf([...verdictChains(), ...chains]));
+    flush();
+    return complaint;
+  }
+
+  function linesOf(chains: readonly Chain[]): readonly string[] {
+    return [
       ...chains.map(({ name }) => `:${name} - [0:0]`),
       ...chains.flatMap(({ name, rules }) =>
         renderChain(rules, name).map(({ text }) => `-A ${name} ${text}`),
       ),
-    ]);
-    flush();
-    return complaint;
+    ];
   }
 
   function flush(): void {

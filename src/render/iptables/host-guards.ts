@@ -15,9 +15,10 @@ import {
 import { workloadInterfacePrefix } from '../../ruleset/names.ts';
 import type { Direction, HostStage } from '../../ruleset/policy.ts';
 import type { Block, HostRule } from '../../ruleset/statement.ts';
+import { renderJudgement, type Decided } from './judgement.ts';
 import { blockChain, guardChain, type GuardBlock } from './names.ts';
 import type { Chain, Match, RenderOptions, Rule, TableName } from './rule.ts';
-import { renderHostRule } from './statements.ts';
+import { verdictChains } from './verdict-chains.ts';
 
 /** The tables that judge packets of host endpoints. */
 const guardTables = ['raw', 'mangle', 'filter'] as const satisfies readonly TableName[];
@@ -125,6 +126,9 @@ const failsafeBlocks: Readonly<Record<(typeof guardTables)[number], readonly Fai
   ],
 };
 
+/** Policies of another stage may have passed on a packet that they did not allow. */
+const unknown: Decided = { allowed: false, passed: true };
+
 /** A chain with its table. */
 export interface TableChain {
   readonly table: TableName;
@@ -144,8 +148,7 @@ export function renderHostGuards(
     const here = judgements.filter((one) => one.table === table && one.isUsed(guards));
     if (here.length === 0) return [];
     const ofTable = guardOptions(options, table);
-    const render = (rules: readonly HostRule[]) =>
-      rules.flatMap((rule) => renderHostRule(rule, ofTable));
+    const render = (rules: readonly HostRule[]) => renderJudgement(rules, ofTable, unknown);
     const failsafes = failsafeBlocks[table].map(({ block, rules }) => ({
       name: blockChain(block),
       rules: render(rules(guards.failsafes, family)),
@@ -154,7 +157,9 @@ export function renderHostGuards(
       dispatchChain(guards.interfaces, block, direction),
       ...guards.interfaces.map((one) => guardedChain(one, block, render(rules(one, family)))),
     ]);
-    return [...failsafes, ...judging].map((chain) => ({ table, chain }));
+    // Those of the filter table are there for containers.
+    const verdicts = table === 'filter' ? [] : verdictChains();
+    return [...verdicts, ...failsafes, ...judging].map((chain) => ({ table, chain }));
   });
 }
 

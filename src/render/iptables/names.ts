@@ -10,6 +10,7 @@ import {
   type Direction,
   type PolicyId,
   type Stack,
+  type StackTier,
 } from '../../ruleset/policy.ts';
 import type { Block } from '../../ruleset/statement.ts';
 import { limitedId, longestChainName } from './limited-id.ts';
@@ -20,6 +21,9 @@ import { limitedId, longestChainName } from './limited-id.ts';
  */
 
 export const hostPortsChain = 'cali-host-ports';
+/** Where a rule of a policy leads if it allows a packet, or passes it on. */
+export const allowChain = 'cali-allow';
+export const passChain = 'cali-pass';
 
 const blockChains: Readonly<Record<Block, string>> = {
   workloadToHost: 'cali-wl-to-host',
@@ -95,10 +99,29 @@ export function stackChain(direction: Direction, { tiers }: Pick<Stack, 'tiers'>
   const isOfProfiles = judging.every(({ name }) => name === profileTier);
   const suffix = isOfProfiles
     ? judging.flatMap((tier) => tier[direction].map(({ name }) => name)).join(',')
-    : JSON.stringify(
-        judging.map((tier) => [tier.name, tier.defaultAction, tier[direction].map(policyKey)]),
-      );
-  return limitedId(direction === 'ingress' ? 'cali-tw-' : 'cali-fw-', suffix, longestChainName);
+    : JSON.stringify(judging.map((tier) => tierContent(tier, direction)));
+  return limitedId(stackChainStarts[direction], suffix, longestChainName);
+}
+
+/** Chain of what follows the policies of a tier: the same for all stacks that go on equally. */
+export function behindTierChain(
+  direction: Direction,
+  tier: StackTier,
+  others: readonly StackTier[],
+): string {
+  const judging = others.filter((other) => other[direction].length > 0);
+  const suffix = JSON.stringify([
+    `behind ${tier.name}`,
+    tier.defaultAction,
+    ...judging.map((other) => tierContent(other, direction)),
+  ]);
+  return limitedId(stackChainStarts[direction], suffix, longestChainName);
+}
+
+const stackChainStarts = { ingress: 'cali-tw-', egress: 'cali-fw-' } as const;
+
+function tierContent(tier: StackTier, direction: Direction): readonly unknown[] {
+  return [tier.name, tier.defaultAction, tier[direction].map(policyKey)];
 }
 
 /** Chain of one of the sixteen buckets of a dispatch chain. */

@@ -3,14 +3,18 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseCidr } from '../../ip/cidr.ts';
 import {
+  directions,
   profilePolicy,
   profileTier,
+  type Direction,
   type Dispatch,
   type PacketEnd,
   type Policy,
+  type PolicyId,
   type RuleAction,
   type Stack,
 } from '../../ruleset/policy.ts';
+import { blockChain, stackChain } from './names.ts';
 import { IptablesPolicies, isDispatched } from './policies.ts';
 import { renderRule } from './rule-text.ts';
 
@@ -36,6 +40,20 @@ class Held {
 
   constructor() {
     this.policies.start();
+  }
+
+  /** Returns the chain to which the dispatch leads the packets of an endpoint's address and interface. */
+  dispatched(direction: Direction, member: string): string {
+    for (let chain = blockChain(direction); ;) {
+      const rules = this.chains.get(`4 ${chain}`) ?? assert.fail(chain);
+      const next = rules.split('\n').find((rule) => {
+        const set = /--match-set (\S+)/.exec(rule)?.[1];
+        const isMatched = set === undefined || this.sets.get(set)?.has(member) === true;
+        return rule.includes('--goto') && !rule.includes('--ctstate') && isMatched;
+      });
+      chain = /--goto (\S+)/.exec(next ?? '')?.[1] ?? assert.fail(rules);
+      if (!chain.startsWith(`${blockChain(direction)}-`)) return chain;
+    }
   }
 
   state(): object {
@@ -212,33 +230,78 @@ test('a counter has the name of its rule, and is kept while the content of the r
   assert.deepEqual([...counters('Allow').keys()], []);
 });
 
-test('a policy has a chain only for directions in which a stack contains it, and stacks equal in a direction share one', () => {
+test('a policy has a chain only for directions in which a stack contains it, and stacks share what they have in common', () => {
   const held = new Held();
   const empty = held.state();
   const chains = (prefix: string) =>
     [...held.chains.keys()].filter((name) => name.startsWith(`4 ${prefix}`)).length;
   for (const name of ['open', ...names]) held.policies.setPolicy(4, policyOf(name, ['Deny']));
-  assert.deepEqual([chains('cali-p'), held.policies.counters().length], [0, 0]);
-  const open = [profilePolicy('open')];
-  const stacksOfOne = names.map((name): Stack => ({
-    name,
-    tiers: [
-      { ...tierOf, name: 'default', ingress: [profilePolicy(name)], egress: [] },
-      { ...tierOf, name: profileTier, ingress: open, egress: open, passLeaves: 'policy' },
-    ],
-  }));
+  assert.deepEqual([chains('cali-pr'), held.policies.counters().length], [0, 0]);
+  const stacksOfOne = names.map((name) => inboundStack(name));
   for (const stack of stacksOfOne) held.policies.setStack(4, stack);
   // The Profile inbound and outbound, the others inbound.
   assert.deepEqual([chains('cali-pri-'), chains('cali-pro-')], [4, 1]);
-  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [3, 1]);
+  // Inbound one for each, and one for what follows.
+  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [4, 1]);
   assert.equal(held.policies.counters().length, 5);
   const [first, ...others] = stacksOfOne;
   for (const { name } of others) held.policies.removeStack(4, name);
   assert.deepEqual([chains('cali-pri-'), chains('cali-pro-')], [2, 1]);
-  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [1, 1]);
+  assert.deepEqual([chains('cali-tw-'), chains('cali-fw-')], [2, 1]);
   held.policies.removeStack(4, first?.name ?? assert.fail());
   assert.deepEqual(held.state(), empty);
 });
+
+test('the dispatch leads every endpoint to the chain of its stack, whichever stacks share a bucket or a chain', () => {
+  const many = Array.from({ length: 40 }, (_, n) => `policy-${n}`);
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.constantFrom(...many), { minLength: 1 }),
+      fc.uniqueArray(fc.constantFrom(...many)),
+      fc.uniqueArray(fc.constantFrom(...many)),
+      (present, outbound, removed) => {
+        const held = new Held();
+        const all = present.map((name, host) => {
+          const stack = inboundStack(name, outbound.includes(name) ? [profilePolicy(name)] : []);
+          const dispatch: Dispatch = {
+            family: 4,
+            address: parseCidr(`10.0.0.${host}/32`),
+            interface: `cali${host}`,
+            stack: name,
+          };
+          held.policies.setStack(4, stack);
+          held.policies.addDispatch(dispatch);
+          return { stack, dispatch, isRemoved: removed.includes(name) };
+        });
+        for (const { stack, dispatch, isRemoved } of all) {
+          if (!isRemoved) continue;
+          held.policies.removeDispatch(dispatch);
+          held.policies.removeStack(4, stack.name);
+        }
+        for (const { stack, dispatch, isRemoved } of all) {
+          for (const direction of directions) {
+            const chain = held.dispatched(direction, `${dispatch.address},${dispatch.interface}`);
+            const unknown = direction === 'ingress' ? 'unknown-to' : 'unknown-from';
+            const wanted = isRemoved ? `cali-drop-${unknown}` : stackChain(direction, stack);
+            assert.equal(chain, wanted);
+          }
+        }
+      },
+    ),
+  );
+});
+
+/** A stack of one policy for packets to its endpoints, and some for packets from them, before a Profile. */
+function inboundStack(name: string, egress: readonly PolicyId[] = []): Stack {
+  const open = [profilePolicy('open')];
+  return {
+    name,
+    tiers: [
+      { ...tierOf, name: 'default', ingress: [profilePolicy(name)], egress },
+      { ...tierOf, name: profileTier, ingress: open, egress: open, passLeaves: 'policy' },
+    ],
+  };
+}
 
 const tierOf = { defaultAction: 'Pass', passLeaves: 'tier' } as const;
 

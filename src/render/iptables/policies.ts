@@ -13,18 +13,20 @@ import {
   type Stack,
 } from '../../ruleset/policy.ts';
 import { countingSets, filledSet, restMembers } from './drop-chains.ts';
-import { bucketOf, bucketSet, restSet, stackChain, stackSet, workloadsSet } from './names.ts';
+import { bucketChain, bucketOf, bucketSet, restSet, stackSet, workloadsSet } from './names.ts';
 import { guardOptions, renderHostGuards, tableOfStage, type TableChain } from './host-guards.ts';
 import { renderPolicy, type RenderedPolicy, type RuleCounter } from './policy-chains.ts';
 import type { Chain, RenderOptions, TableName } from './rule.ts';
 import {
-  bucketChainNames,
+  bucketTarget,
   renderBucket,
   renderDispatch,
-  renderStack,
+  stackChains,
   type BucketStack,
+  type StackChain,
 } from './stack-chains.ts';
 import { UseCounts } from './use-counts.ts';
+import { verdictChains } from './verdict-chains.ts';
 
 /** Output of chains, by default of the filter table, and ipsets. All calls are idempotent. */
 export interface ChainOutput {
@@ -37,7 +39,14 @@ export interface ChainOutput {
 }
 
 interface PlacedStack extends BucketStack {
-  readonly stack: Stack;
+  readonly all: Readonly<Record<Direction, readonly StackChain[]>>;
+}
+
+interface Bucket {
+  /** By name. */
+  readonly stacks: Map<string, PlacedStack>;
+  /** The chains to which the dispatch leads. */
+  readonly targets: Readonly<Record<Direction, string>>;
 }
 
 /** A policy in a family, and what has been emitted of it. */
@@ -50,8 +59,10 @@ interface Emitted extends RenderedPolicy {
  * interface), first one of sixteen buckets and then the stacks of that bucket: so an endpoint of a known stack is
  * three members, and no chain changes.
  *
- * Each change of a legacy table costs the number of its chains. So stacks that are equal in a direction share the chain of
- * that direction, and a policy has a chain only for the directions in which a stack contains it.
+ * Each change of a legacy table costs the number of its rules and chains. So stacks that are equal in a direction share
+ * the chain of that direction, and those that go on equally behind their first tier share the rest; stacks of a bucket
+ * that have the same chain are not looked up; and a policy has a chain only for the directions in which a stack
+ * contains it.
  */
 export class IptablesPolicies implements PolicyOutput {
   readonly #families: readonly IpFamily[];
@@ -65,8 +76,8 @@ export class IptablesPolicies implements PolicyOutput {
   readonly #chainUses = new UseCounts();
   /** Chains of stacks that lead to a policy, by direction, family and policy. */
   readonly #policyUses = new UseCounts();
-  /** The stacks of a bucket by name, by family and bucket. */
-  readonly #buckets = new Map<string, Map<string, PlacedStack>>();
+  /** By family and bucket. */
+  readonly #buckets = new Map<string, Bucket>();
   readonly #guards = new Map<IpFamily, readonly TableChain[]>();
   /** Dispatches with a member, by set and member. */
   readonly #memberUses = new UseCounts();
@@ -77,13 +88,14 @@ export class IptablesPolicies implements PolicyOutput {
     this.#denyAction = denyAction;
   }
 
-  /** Writes the sets that exist without any policy. */
+  /** Writes the sets and chains that exist without any policy. */
   start(): void {
     for (const family of this.#families) {
       this.#output.addSet(endpointsSet(workloadsSet(family), family));
       for (const spec of countingSets(family)) this.#output.addSet(spec);
       for (const member of restMembers(family)) this.#output.addMember(restSet(family), member);
-      this.#renderRoots(family);
+      this.#emit(family, verdictChains());
+      for (const direction of directions) this.#renderRoot(family, direction);
     }
   }
 
@@ -110,7 +122,10 @@ export class IptablesPolicies implements PolicyOutput {
       if (stage === undefined || !key.startsWith(prefix)) return [];
       return chains.map((chain) => ({ table: tableOfStage(stage), chain }));
     });
-    return [...(this.#guards.get(family) ?? []), ...policies];
+    const guards = this.#guards.get(family) ?? [];
+    if (!guards.some(({ table }) => table === 'filter')) return [...guards, ...policies];
+    const verdicts = verdictChains().map((chain) => ({ table: 'filter', chain }) as const);
+    return [...verdicts, ...guards, ...policies];
   }
 
   setStack(family: IpFamily, stack: Stack): void {
@@ -121,7 +136,9 @@ export class IptablesPolicies implements PolicyOutput {
     this.#output.addSet(endpointsSet(stackSet(family, name), family));
     this.#output.addSet(endpointsSet(bucketSet(family, bucket), family));
     this.#stacks.set(`${family} ${name}`, placed);
-    for (const direction of directions) this.#useChain(family, placed, direction);
+    for (const direction of directions) {
+      for (const chain of placed.all[direction]) this.#useChain(family, chain, direction);
+    }
     this.#changeBucket(family, bucket, (stacks) => stacks.set(name, placed));
     if (before !== undefined) this.#releaseChains(family, before);
   }
@@ -180,24 +197,25 @@ export class IptablesPolicies implements PolicyOutput {
     return [...this.#policies.values()].flatMap((one) => one.counters);
   }
 
-  /** Emits the chain of a stack in a direction, unless another stack has it. */
-  #useChain(family: IpFamily, { stack, chains }: PlacedStack, direction: Direction): void {
-    if (!this.#chainUses.add(`${family} ${chains[direction]}`)) return;
-    for (const id of policiesOf(stack, direction)) {
+  /** Emits a chain of a stack, unless another stack has it. */
+  #useChain(family: IpFamily, chain: StackChain, direction: Direction): void {
+    if (!this.#chainUses.add(`${family} ${chain.name}`)) return;
+    for (const id of chain.policies()) {
       const key = policyIn(family, id);
       if (this.#policyUses.add(`${direction} ${key}`)) this.#writePolicy(family, key);
     }
-    this.#emit(family, [renderStack(stack, direction, this.#options(family))]);
+    this.#emit(family, [chain.render(this.#options(family))]);
   }
 
-  #releaseChains(family: IpFamily, { stack, chains }: PlacedStack): void {
+  #releaseChains(family: IpFamily, { all }: PlacedStack): void {
     for (const direction of directions) {
-      const chain = chains[direction];
-      if (!this.#chainUses.remove(`${family} ${chain}`)) continue;
-      this.#remove(family, [chain]);
-      for (const id of policiesOf(stack, direction)) {
-        const key = policyIn(family, id);
-        if (this.#policyUses.remove(`${direction} ${key}`)) this.#writePolicy(family, key);
+      for (const { name, policies } of all[direction]) {
+        if (!this.#chainUses.remove(`${family} ${name}`)) continue;
+        this.#remove(family, [name]);
+        for (const id of policies()) {
+          const key = policyIn(family, id);
+          if (this.#policyUses.remove(`${direction} ${key}`)) this.#writePolicy(family, key);
+        }
       }
     }
   }
@@ -237,27 +255,37 @@ export class IptablesPolicies implements PolicyOutput {
     change: (stacks: Map<string, PlacedStack>) => void,
   ): void {
     const key = `${family} ${bucket}`;
-    const stacks = this.#buckets.get(key) ?? new Map<string, PlacedStack>();
-    const wasEmpty = stacks.size === 0;
+    const stacks = this.#buckets.get(key)?.stacks ?? new Map<string, PlacedStack>();
     change(stacks);
-    if (stacks.size > 0) {
-      this.#buckets.set(key, stacks);
-      const sorted = [...stacks.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
-      this.#emit(family, renderBucket(bucket, sorted, this.#options(family)));
-    } else {
+    if (stacks.size === 0) {
       this.#buckets.delete(key);
-      this.#remove(family, bucketChainNames(bucket));
       this.#output.removeSet(bucketSet(family, bucket));
     }
-    if (wasEmpty !== (stacks.size === 0)) this.#renderRoots(family);
+    const sorted = [...stacks.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    const targets = this.#buckets.get(key)?.targets;
+    const target = (direction: Direction) => bucketTarget(direction, bucket, sorted);
+    const now = { ingress: target('ingress'), egress: target('egress') };
+    if (stacks.size > 0) this.#buckets.set(key, { stacks, targets: now });
+    for (const direction of directions) {
+      const looked = bucketChain(direction, bucket);
+      if (stacks.size > 0 && now[direction] === looked) {
+        this.#emit(family, [renderBucket(direction, bucket, sorted, this.#options(family))]);
+      } else {
+        this.#remove(family, [looked]);
+      }
+      if (stacks.size === 0 || targets?.[direction] !== now[direction]) {
+        this.#renderRoot(family, direction);
+      }
+    }
   }
 
-  #renderRoots(family: IpFamily): void {
+  #renderRoot(family: IpFamily, direction: Direction): void {
     const prefix = `${family} `;
-    const buckets = [...this.#buckets.keys()].flatMap((key) =>
-      key.startsWith(prefix) ? [key.slice(prefix.length)] : [],
+    const targets = [...this.#buckets].flatMap(([key, { targets: of }]) =>
+      key.startsWith(prefix) ? [[key.slice(prefix.length), of[direction]] as const] : [],
     );
-    this.#emit(family, renderDispatch(buckets.toSorted(), this.#options(family)));
+    const sorted = targets.toSorted(([a], [b]) => (a < b ? -1 : 1));
+    this.#emit(family, [renderDispatch(direction, sorted, this.#options(family))]);
   }
 
   #options(family: IpFamily): RenderOptions {
@@ -282,18 +310,13 @@ export function isDispatched(
 }
 
 function placedStack(stack: Stack): PlacedStack {
-  const chains = { ingress: stackChain('ingress', stack), egress: stackChain('egress', stack) };
-  return { name: stack.name, stack, chains };
+  const all = { ingress: stackChains(stack, 'ingress'), egress: stackChains(stack, 'egress') };
+  const chains = { ingress: all.ingress[0].name, egress: all.egress[0].name };
+  return { name: stack.name, chains, all };
 }
 
 function policyIn(family: IpFamily, id: PolicyId): string {
   return `${family} ${policyKey(id)}`;
-}
-
-/** Returns the policies of a stack in a direction, each once. */
-function policiesOf({ tiers }: Stack, direction: Direction): readonly PolicyId[] {
-  const all = tiers.flatMap((tier) => tier[direction]);
-  return [...new Map(all.map((id) => [policyKey(id), id])).values()];
 }
 
 /** Returns the sets that a dispatch is a member of: all workloads, its stack, its bucket. */

@@ -10,7 +10,7 @@ import type {
   RuleName,
 } from '../../ruleset/policy.ts';
 import { countAndDrop } from './count-and-drop.ts';
-import { policyText, ruleDropsSet } from './names.ts';
+import { allowChain, passChain, policyText, ruleDropsSet } from './names.ts';
 import { markBits, type Action, type Match, type RenderOptions, type Rule } from './rule.ts';
 
 /** A policy rule as rules of a chain, and the set that counts what it drops. */
@@ -22,10 +22,10 @@ export interface RenderedPolicyRule {
 const portSlots = 15;
 
 /**
- * Renders one rule for one family; nothing if the rule cannot match the family. Allow sets the accept mark and
- * returns; Deny counts, and drops or rejects; Pass leaves the Profile, or the tier. Criteria that iptables cannot express in one rule (several
- * networks, a network and an exception from it, more than fifteen ports) becomes blocks of alternatives that work on
- * two scratch marks. Source of the scheme: Calico, felix/rules.
+ * Renders one rule for one family; nothing if the rule cannot match the family. Allow leads to the chain of that verdict,
+ * Pass too, or leaves the Profile; Deny counts, and drops or rejects. Criteria that iptables cannot express in one rule
+ * (several networks, a network and an exception from it, more than fifteen ports) become blocks of alternatives that
+ * work on two scratch marks. Source of the scheme: Calico, felix/rules.
  */
 export function renderPolicyRule(
   rule: PacketRule,
@@ -193,21 +193,14 @@ function verdictRules(
     case 'Pass': {
       const leave: Rule = { matches, action: { kind: 'return' }, comment };
       if (rule.name.policy.kind === 'Profile') return { rules: [leave], dropsSet: undefined };
-      const passed: Match = { kind: 'markSet', bits: markBits.pass };
       return {
-        rules: [
-          { matches, action: { kind: 'setMark', bits: markBits.pass }, comment },
-          { matches: [passed], action: { kind: 'return' } },
-        ],
+        rules: [{ matches, action: { kind: 'goto', chain: passChain }, comment }],
         dropsSet: undefined,
       };
     }
     case 'Allow':
       return {
-        rules: [
-          { matches, action: { kind: 'setMark', bits: markBits.accept }, comment },
-          { matches: [{ kind: 'markSet', bits: markBits.accept }], action: { kind: 'return' } },
-        ],
+        rules: [{ matches, action: { kind: 'goto', chain: allowChain }, comment }],
         dropsSet: undefined,
       };
     default: {

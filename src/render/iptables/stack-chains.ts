@@ -1,48 +1,150 @@
 import { judging, stackRules } from '../../ruleset/judging.ts';
-import { directions, type Direction, type Stack } from '../../ruleset/policy.ts';
+import {
+  policyKey,
+  type Direction,
+  type PolicyId,
+  type Stack,
+  type StackTier,
+} from '../../ruleset/policy.ts';
 import type { HostRule } from '../../ruleset/statement.ts';
-import { blockChain, bucketChain, bucketSet, policyText, stackChain, stackSet } from './names.ts';
-import { dropsIfRefused, markBits, type Chain, type RenderOptions, type Rule } from './rule.ts';
+import {
+  nothingDecided,
+  renderJudgement,
+  renderTierEnd,
+  renderTierPolicies,
+  undecided,
+  type Decided,
+} from './judgement.ts';
+import {
+  behindTierChain,
+  blockChain,
+  bucketChain,
+  bucketSet,
+  policyText,
+  stackChain,
+  stackSet,
+} from './names.ts';
+import { dropsIfRefused, type Chain, type RenderOptions, type Rule } from './rule.ts';
 import { renderHostRule } from './statements.ts';
 
-/** Renders the chain of a stack for packets of a direction: to its endpoints, or from them. */
-export function renderStack(stack: Stack, direction: Direction, options: RenderOptions): Chain {
-  return {
-    name: stackChain(direction, stack),
-    ifRefused: dropsIfRefused(
-      `policy of the containers with ${stackText(stack, direction)} (everything is denied)`,
-    ),
-    rules: [
+/** A chain of a stack for packets of a direction: to its endpoints, or from them. */
+export interface StackChain {
+  readonly name: string;
+  /** Returns the policies to which it leads, each once. */
+  readonly policies: () => readonly PolicyId[];
+  readonly render: (options: RenderOptions) => Chain;
+}
+
+/**
+ * Returns the chains of a stack for packets of a direction; whoever leads to the first has cleared the marks of verdicts.
+ * What follows the policies of its first tier is a chain of its own, because most stacks have it in common.
+ */
+export function stackChains(
+  stack: Stack,
+  direction: Direction,
+): readonly [first: StackChain, ...StackChain[]] {
+  const rules = stackRules(stack, direction);
+  const name = stackChain(direction, stack);
+  const at = rules.findIndex(({ action }) => action.kind === 'tier');
+  const first = rules[at]?.action;
+  if (first?.kind !== 'tier' || first.tier.passLeaves === 'policy') {
+    const all = (options: RenderOptions) => renderJudgement(rules, options, nothingDecided);
+    return [
+      chainOf({ name, text: stackText(stack, direction), judging: stack.tiers, direction }, all),
+    ];
+  }
+  const { tier } = first;
+  const others = stack.tiers.slice(stack.tiers.indexOf(tier) + 1);
+  const behind = behindTierChain(direction, tier, others);
+  const passed: Decided = { allowed: false, passed: true };
+  return [
+    chainOf({ name, text: stackText(stack, direction), judging: [tier], direction }, (options) => [
+      ...renderJudgement(rules.slice(0, at), options, nothingDecided),
+      ...renderTierPolicies(first, nothingDecided),
       {
-        matches: [],
-        action: { kind: 'clearMark', bits: markBits.accept },
+        matches: undecided({ allowed: true, passed: false }),
+        action: { kind: 'goto', chain: behind },
       },
-      ...render(stackRules(stack, direction), options),
-    ],
+    ]),
+    chainOf(
+      {
+        name: behind,
+        text: `the tier ${tier.name}, then ${stackText({ tiers: others }, direction)}`,
+        judging: others,
+        direction,
+      },
+      (options) => [
+        ...renderTierEnd(first, options, passed),
+        ...renderJudgement(rules.slice(at + 1), options, passed),
+      ],
+    ),
+  ];
+}
+
+function chainOf(
+  {
+    name,
+    text,
+    judging: tiers,
+    direction,
+  }: {
+    readonly name: string;
+    readonly text: string;
+    readonly judging: readonly StackTier[];
+    readonly direction: Direction;
+  },
+  render: (options: RenderOptions) => readonly Rule[],
+): StackChain {
+  return {
+    name,
+    policies: () => {
+      const all = tiers.flatMap((tier) => tier[direction]);
+      return [...new Map(all.map((id) => [policyKey(id), id])).values()];
+    },
+    render: (options) => ({
+      name,
+      rules: render(options),
+      ifRefused: dropsIfRefused(`policy of the containers with ${text} (everything is denied)`),
+    }),
   };
 }
 
 /** What judges packets of a direction, for people: `the Profiles web,db`. */
-function stackText({ tiers }: Stack, direction: Direction): string {
+function stackText({ tiers }: Pick<Stack, 'tiers'>, direction: Direction): string {
   const policies = tiers.flatMap((tier) => tier[direction]);
   const isOfProfiles = policies.every(({ kind }) => kind === 'Profile');
   if (!isOfProfiles) return [...new Set(policies.map(policyText))].join(', ');
   return `the Profiles ${policies.map(({ name }) => name).join(',') || 'none'}`;
 }
 
-/** A stack of a bucket, and its chains. */
+/** A stack of a bucket, and its first chains. */
 export interface BucketStack {
   readonly name: string;
   readonly chains: Readonly<Record<Direction, string>>;
 }
 
-/** Returns the two chains of one bucket, given its stacks in order. */
+/**
+ * Returns the chain to which the dispatch leads packets of a bucket's stacks: that of the stacks if they have the same, or
+ * one that looks up the stack.
+ */
+export function bucketTarget(
+  direction: Direction,
+  bucket: string,
+  stacks: readonly BucketStack[],
+): string {
+  const [first, ...others] = stacks.map(({ chains }) => chains[direction]);
+  const isCommon = first !== undefined && others.every((chain) => chain === first);
+  return isCommon ? first : bucketChain(direction, bucket);
+}
+
+/** Renders the chain that looks up the stack, given the stacks of the bucket in order. */
 export function renderBucket(
+  direction: Direction,
   bucket: string,
   stacks: readonly BucketStack[],
   options: RenderOptions,
-): readonly Chain[] {
-  return directions.map((direction) => ({
+): Chain {
+  return {
     name: bucketChain(direction, bucket),
     ifRefused: dropsIfRefused(
       `policies of the containers of branch ${bucket} (everything is denied)`,
@@ -54,28 +156,23 @@ export function renderBucket(
       })),
       ...render(behindDispatch(direction), options),
     ],
-  }));
+  };
 }
 
-/** Returns the two root chains, given the buckets that have stacks, in order. */
+/** Renders the root chain of a direction, given the chains to which it leads by bucket, in order. */
 export function renderDispatch(
-  buckets: readonly string[],
+  direction: Direction,
+  targets: readonly (readonly [bucket: string, chain: string])[],
   options: RenderOptions,
-): readonly Chain[] {
-  return directions.map((direction) => {
-    const dispatch = buckets.map((bucket): Rule => ({
-      matches: [ownEndpoint(direction, bucketSet(options.family, bucket))],
-      action: { kind: 'goto', chain: bucketChain(direction, bucket) },
-    }));
-    return {
-      name: blockChain(direction),
-      rules: render(judging(direction), options, dispatch),
-    };
-  });
-}
-
-export function bucketChainNames(bucket: string): readonly string[] {
-  return directions.map((direction) => bucketChain(direction, bucket));
+): Chain {
+  const dispatch = targets.map(([bucket, chain]): Rule => ({
+    matches: [ownEndpoint(direction, bucketSet(options.family, bucket))],
+    action: { kind: 'goto', chain },
+  }));
+  return {
+    name: blockChain(direction),
+    rules: render(judging(direction), options, dispatch),
+  };
 }
 
 /** Packets of no stack of a bucket continue after the dispatch. */

@@ -1,14 +1,12 @@
 import type { IpFamily } from '../../ip/address.ts';
 import { bgpPeersSet, natSets, tunnelNodesSet } from '../../ruleset/names.ts';
-import { noMatch } from '../../ruleset/drop-reasons.ts';
-import type { Direction, StackTier } from '../../ruleset/policy.ts';
 import type { Condition, HostRule, Interfaces, Statement } from '../../ruleset/statement.ts';
 import { countAndDrop } from './count-and-drop.ts';
 import {
+  allowChain,
   blockChain,
   dropChain,
   hostPortsChain,
-  policyChain,
   reasonSet,
   workloadsSet,
 } from './names.ts';
@@ -22,13 +20,17 @@ import {
   type Rule,
 } from './rule.ts';
 
-/** Renders a rule of the host as rules of a chain; a dispatch becomes the rules that look up the stack. */
+/**
+ * Renders a rule of the host as rules of a chain; a dispatch becomes the rules that look up the stack. Tiers are rendered
+ * by `renderJudgement`.
+ */
 export function renderHostRule(
   { when, action, comment }: HostRule,
   options: RenderOptions,
   dispatch: readonly Rule[] = [],
 ): readonly Rule[] {
   if (action.kind === 'dispatch') return dispatch;
+  if (action.kind === 'tier') throw new TypeError('a tier outside a judgement');
   const matches = renderConditions(when, options.family);
   const [first, ...rest] = renderStatement(action, matches, options);
   if (first === undefined) return [];
@@ -137,7 +139,7 @@ function pattern(interfaces: Interfaces): string {
 }
 
 function renderStatement(
-  statement: Exclude<Statement, { readonly kind: 'dispatch' }>,
+  statement: Exclude<Statement, { readonly kind: 'dispatch' | 'tier' }>,
   matches: readonly Match[],
   { family, denyAction }: RenderOptions,
 ): readonly Rule[] {
@@ -161,18 +163,12 @@ function renderStatement(
       const kind = block === 'workloadToHost' ? 'goto' : 'jump';
       return [act({ kind, chain: blockChain(block) })];
     }
-    case 'tier':
-      return renderTier(statement.tier, statement.direction, {
-        family,
-        denyAction,
-        isOfHost: statement.isOfHost === true,
-      });
     case 'allow':
-      return [act({ kind: 'setMark', bits: markBits.accept }), returnIfAllowed];
+      return [act({ kind: 'goto', chain: allowChain })];
     case 'begin':
       return [act({ kind: 'clearMark', bits: allMarks })];
     case 'reconsider':
-      return [act({ kind: 'clearMark', bits: markBits.accept })];
+      return [act({ kind: 'clearMark', bits: markBits.accept | markBits.pass })];
     case 'untrack':
       return [act({ kind: 'notrack' })];
     case 'publish': {
@@ -190,49 +186,3 @@ function renderStatement(
       return statement satisfies never;
   }
 }
-
-/**
- * The policies of a tier, one after the other, until one allows or denies. If `Pass` leaves the tier, a mark remembers
- * it, and the rest of the tier is skipped. Source of the scheme: Calico, felix/rules/endpoints.go.
- */
-function renderTier(
-  tier: StackTier,
-  direction: Direction,
-  { family, denyAction, isOfHost = false }: RenderOptions,
-): readonly Rule[] {
-  if (tier.passLeaves === 'policy') {
-    return tier[direction].flatMap((policy) => [
-      { matches: [], action: { kind: 'jump', chain: policyChain(direction, policy) } },
-      { ...returnIfAllowed, comment: 'Return if profile accepted' },
-    ]);
-  }
-  const notPassed: readonly Match[] = [{ kind: 'markClear', bits: markBits.pass }];
-  const reason = noMatch(direction, isOfHost);
-  const drop: readonly Rule[] = isOfHost
-    ? countAndDrop(notPassed, {
-        direction,
-        family,
-        set: reasonSet(family, reason),
-        action: denyAction,
-        isOfHost,
-      })
-    : [{ matches: notPassed, action: { kind: 'goto', chain: dropChain(reason) } }];
-  const [first, ...others] = tier.defaultAction === 'Pass' ? [] : drop;
-  return [
-    {
-      matches: [],
-      action: { kind: 'clearMark', bits: markBits.pass },
-      comment: `Start of tier ${tier.name}`,
-    },
-    ...tier[direction].flatMap((policy): readonly Rule[] => [
-      { matches: notPassed, action: { kind: 'jump', chain: policyChain(direction, policy) } },
-      { ...returnIfAllowed, comment: 'Return if policy accepted' },
-    ]),
-    ...(first === undefined ? [] : [{ ...first, comment: `End of tier ${tier.name}` }, ...others]),
-  ];
-}
-
-const returnIfAllowed: Rule = {
-  matches: [{ kind: 'markSet', bits: markBits.accept }],
-  action: { kind: 'return' },
-};
