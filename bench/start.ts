@@ -58,6 +58,10 @@ process.stdout.write(
         name.replace(/.*method="(.*)".*/, '$1 (ms)'),
         (each(name) * 1000).toFixed(2),
       ]),
+      [
+        'CPU time of the daemon, its polls included (ms)',
+        (each('process_cpu_seconds_total') * 1000).toFixed(1),
+      ],
       ...['forks', 'table_transactions', 'netlink_requests', 'datastore_transactions'].map(
         (name) => [
           name.replace('_', ' ').replace('forks', 'processes'),
@@ -84,6 +88,6 @@ async function round(): Promise<void> {
 async function counters(of: NetworkLab): Promise<ReadonlyMap<string, number>> {
   const text = await of.metrics();
   const wanted =
-    /^(calico_(?:forks|table_transactions|netlink_requests|datastore_transactions)_total|calico_docker_call_seconds_sum\S*|process_resident_memory_bytes) (\S+)$/gm;
+    /^(calico_(?:forks|table_transactions|netlink_requests|datastore_transactions)_total|calico_docker_call_seconds_sum\S*|process_resident_memory_bytes|process_cpu_seconds_total) (\S+)$/gm;
   return new Map([...text.matchAll(wanted)].map(([, name = '', value]) => [name, Number(value)]));
 }

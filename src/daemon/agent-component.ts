@@ -8,7 +8,9 @@ import { hostRulesFile } from '../dataplane/host-rules-file.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
+import { defaultMtuBytes } from '../host/networks.ts';
 import { createLinks, type Links } from '../workload/links.ts';
+import { UplinkMtu } from '../workload/uplink-mtu.ts';
 import type { Common } from './common.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
 
@@ -20,6 +22,7 @@ export interface AgentComponent {
   readonly agent: Agent;
   readonly hostPorts: HostPortReservations;
   readonly links: Links;
+  readonly uplinkMtu: UplinkMtu;
   /** Calls the function when addresses of the host change; returns a function that unsubscribes. */
   readonly onAddresses: (changed: () => void) => () => void;
   /** Follows datastore and kernel until the daemon's signal is aborted. */
@@ -56,17 +59,20 @@ export function createAgentComponent(
     domainAddressesFile: domainAddressesFile(settings),
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
+  const uplinkMtu = new UplinkMtu((own) => defaultMtuBytes(sockets.rtnetlink, own));
   const onAddresses = new Set<() => void>();
   const monitor = new KernelMonitor(sockets.libc, (events) => {
     if (events.some(({ kind }) => kind === 'address' || kind === 'overrun')) {
       for (const changed of onAddresses) changed();
     }
+    uplinkMtu.onKernelEvents(events);
     agent.onKernelEvents(events);
   });
   return {
     agent,
     hostPorts,
     links,
+    uplinkMtu,
     onAddresses: (changed) => {
       onAddresses.add(changed);
       return () => onAddresses.delete(changed);

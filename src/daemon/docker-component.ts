@@ -18,7 +18,7 @@ import type { PluginServer } from '../driver/plugin/plugin-server.ts';
 import { createExternalConnectivity } from '../driver/ports/external-connectivity.ts';
 import { canWrite } from '../datastore/can-write.ts';
 import { CalicoError } from '../errors/error.ts';
-import { connectedRanges, defaultMtuBytes, rangesInUse } from '../host/networks.ts';
+import { connectedRanges, rangesInUse } from '../host/networks.ts';
 import { detectAddresses } from '../host/node-addresses.ts';
 import { createDockerIpam } from '../ipam/docker/docker-ipam.ts';
 import { createNetworkAddresses } from '../ipam/docker/network-addresses.ts';
@@ -54,7 +54,7 @@ export interface DockerComponent {
 export function createDockerComponent(
   common: Common,
   { datastore, mirror, writer, presence, local, last }: DatastoreComponent,
-  { agent, hostPorts, links, onAddresses }: AgentComponent,
+  { agent, hostPorts, links, uplinkMtu, onAddresses }: AgentComponent,
   settle: (signal: AbortSignal) => Promise<void>,
 ): DockerComponent {
   const { settings, signal, node, families, now, stamp, log, sockets, supervisor } = common;
@@ -88,7 +88,7 @@ export function createDockerComponent(
       settings.mtuBytes ??
       mtuOfContainer(mirror, node, {
         addresses: ofContainer,
-        uplinkBytes: defaultMtuBytes(sockets.rtnetlink, underlayAddresses(mirror, node)),
+        uplinkBytes: uplinkMtu.bytes(underlayAddresses(mirror, node)),
       }),
     interfacePrefix: settings.interfacePrefix,
     programmed,

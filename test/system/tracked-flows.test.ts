@@ -38,7 +38,7 @@ describe('tracked flows of an address', () => {
   /** As a kernel that does not filter removals. */
   const older: FlowSocket = {
     request: (one) => socket.request(one),
-    requestOffThread: ({ what }) => Promise.reject(refused(what, 22)),
+    requestsOffThread: ([first]) => Promise.reject(refused(first?.what ?? '', 22)),
     dumpOffThread: (one) => socket.dumpOffThread(one),
   };
 
@@ -84,6 +84,21 @@ describe('tracked flows of an address', () => {
       assert.deepEqual(flows(), there);
     });
   }
+
+  test('of one among many addresses are ended as well', async () => {
+    const strangers = Array.from({ length: 120 }, (_, n) => `10.66.0.${n + 1}`);
+    const there = flows();
+    for (const given of [
+      [...strangers, '10.65.0.7'],
+      ['10.65.0.8', ...strangers],
+    ]) {
+      await flushFlowsOf(socket, new Set(given.map(parseAddress)));
+    }
+    assert.deepEqual(
+      flows(),
+      there.filter((way) => !/10\.65\.0\.[78]/.test(way)),
+    );
+  });
 
   test('among thousands of others are ended as well', async () => {
     const sender = createSocket('udp6');

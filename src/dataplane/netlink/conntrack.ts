@@ -67,46 +67,58 @@ export async function flushFlowsOf(
   addresses: ReadonlySet<IpAddress>,
 ): Promise<ReadonlySet<IpAddress>> {
   const flushed = new Set<IpAddress>();
-  const rest: IpAddress[] = [];
-  for (const address of addresses) {
-    if (await flushFiltered(socket, address)) flushed.add(address);
-    else rest.push(address);
-  }
   for (const family of [4, 6] as const) {
-    const ofFamily = rest.filter((address) => familyOf(address) === family);
+    const ofFamily = [...addresses].filter((address) => familyOf(address) === family);
+    // Not for IPv6: the kernel inverts that comparison, and deletes the flows of all other addresses.
+    if (family === 4 && (await flushFiltered(socket, ofFamily))) {
+      for (const address of ofFamily) flushed.add(address);
+      continue;
+    }
     if (ofFamily.length > 0) await flushListed(socket, { family, addresses: ofFamily, flushed });
   }
   return flushed;
 }
 
 /** The socket operations used to delete flows. */
-export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestOffThread' | 'dumpOffThread'>;
+export type FlowSocket = Pick<NetlinkSocket, 'request' | 'requestsOffThread' | 'dumpOffThread'>;
+
+/** How many addresses the kernel looks for in one call: so long others wait for the thread. */
+const addressesAtOnce = 50;
 
 /**
- * Reports whether the kernel deleted the flows of an address by a filter. A kernel without filtered removals (before
- * about 6.8) refuses the request as incomplete. Not used for IPv6: the kernel inverts that comparison, and deletes the
- * flows of all other addresses.
+ * Reports whether the kernel deleted the flows of IPv4 addresses by a filter. A kernel without filtered removals (before
+ * about 6.8) refuses the requests as incomplete.
  */
-async function flushFiltered(socket: FlowSocket, address: IpAddress): Promise<boolean> {
-  if (familyOf(address) === 6) return false;
+async function flushFiltered(
+  socket: FlowSocket,
+  addresses: readonly IpAddress[],
+): Promise<boolean> {
   try {
-    for (const direction of [original, reply]) {
-      const flags = (of: number) => u32(of, of === direction ? filterSource : 0);
-      await socket.requestOffThread({
-        type: subsystem | commands.delete,
-        what: `delete the conntrack entries of ${address}`,
-        payload: Buffer.concat([
-          header(4),
-          nest(direction, [nest(tupleIp, [addressAttribute(ipAttributes.source4, address)])]),
-          nest(filter, [flags(original), flags(reply)]),
-        ]),
-      });
+    for (let at = 0; at < addresses.length; at += addressesAtOnce) {
+      const some = addresses.slice(at, at + addressesAtOnce);
+      await socket.requestsOffThread(some.flatMap(filteredRemovals));
     }
     return true;
   } catch (error) {
     if (!isRefusal(error, 'EINVAL', 'EOPNOTSUPP')) throw error;
     return false;
   }
+}
+
+/** Returns the removals of the flows that an IPv4 address started, and of those that it answers. */
+function filteredRemovals(address: IpAddress): readonly Request[] {
+  return [original, reply].map((direction) => {
+    const flags = (of: number) => u32(of, of === direction ? filterSource : 0);
+    return {
+      type: subsystem | commands.delete,
+      what: `delete the conntrack entries of ${address}`,
+      payload: Buffer.concat([
+        header(4),
+        nest(direction, [nest(tupleIp, [addressAttribute(ipAttributes.source4, address)])]),
+        nest(filter, [flags(original), flags(reply)]),
+      ]),
+    };
+  });
 }
 
 async function flushListed(

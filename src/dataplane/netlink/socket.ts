@@ -114,20 +114,7 @@ export class NetlinkSocket {
     if (this.#libc.send(this.fd, bytes, bytes.length, 0) < 0) {
       throw refused(what, this.#libc.errno());
     }
-    let failure: Error | undefined;
-    let left = requests.length;
-    while (left > 0) {
-      const length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
-      if (length < 0) throw failure ?? refused(what, this.#libc.errno(), 'no response');
-      for (const message of decodeMessages(Buffer.from(this.#answer.subarray(0, length)))) {
-        const index = message.sequence - (this.#sequence - requests.length + 1);
-        const request = requests[index];
-        if (message.type !== typeError || request === undefined) continue;
-        left--;
-        failure ??= errorOf(message, request.what);
-      }
-    }
-    if (failure !== undefined) throw failure;
+    this.#readAcknowledgements(requests);
   }
 
   /** Returns all objects that match; a dump that the kernel marks as inconsistent is repeated. */
@@ -144,6 +131,19 @@ export class NetlinkSocket {
   async requestOffThread(request: Request): Promise<void> {
     await this.#sendOffThread(request, requestFlags.acknowledge);
     this.#readAnswers(request);
+  }
+
+  /**
+   * Sends requests together, so that the event loop is neither held nor entered between them; the kernel executes all of
+   * them. Throws `kernel/refused` for the first that it rejects. One call at a time.
+   */
+  async requestsOffThread(requests: readonly Request[]): Promise<void> {
+    const [first] = requests;
+    if (first === undefined) return;
+    const encoded = requests.map((one) => this.#encode(one, requestFlags.acknowledge));
+    const sent = await this.#libc.sendOffThread(this.fd, Buffer.concat(encoded));
+    if (sent < 0) throw refused(first.what, errnoIo, 'send failed');
+    this.#readAcknowledgements(requests);
   }
 
   /** Like `dump`, but does not hold the event loop while the kernel works. One at a time. */
@@ -182,6 +182,26 @@ export class NetlinkSocket {
   async #sendOffThread(request: Request, flags: number): Promise<void> {
     const sent = await this.#libc.sendOffThread(this.fd, this.#encode(request, flags));
     if (sent < 0) throw refused(request.what, errnoIo, 'send failed');
+  }
+
+  /** Reads the acknowledgements of the last requests, all of them; throws the first refusal. */
+  #readAcknowledgements(requests: readonly Request[]): void {
+    let failure: Error | undefined;
+    let left = requests.length;
+    while (left > 0) {
+      const length = this.#libc.recv(this.fd, this.#answer, this.#answer.length, 0);
+      if (length < 0) {
+        throw failure ?? refused(requests[0]?.what ?? '', this.#libc.errno(), 'no response');
+      }
+      for (const message of decodeMessages(Buffer.from(this.#answer.subarray(0, length)))) {
+        const index = message.sequence - (this.#sequence - requests.length + 1);
+        const request = requests[index];
+        if (message.type !== typeError || request === undefined) continue;
+        left--;
+        failure ??= errorOf(message, request.what);
+      }
+    }
+    if (failure !== undefined) throw failure;
   }
 
   #readAnswers(request: Request): readonly Message[] {
