@@ -291,6 +291,38 @@ test('the dispatch leads every endpoint to the chain of its stack, whichever sta
   );
 });
 
+test('a stack has the chains that it has alone, whichever others are there', () => {
+  const variants = (['Deny', 'Pass'] as const).flatMap((defaultAction) =>
+    [['a'], ['b'], ['a', 'b']].flatMap((ofTier) =>
+      [[], ['a'], ['a', 'b']].flatMap((ofNext) =>
+        [['open'], ['open', 'c']].map((profiles): Stack => {
+          const [first, second, last] = [ofTier, ofNext, profiles].map((some) => ({
+            ingress: some.map(profilePolicy),
+            egress: some.slice(1).map(profilePolicy),
+          }));
+          assert.ok(first && second && last);
+          const tiers = [
+            { ...tierOf, name: 'default', ...first, defaultAction },
+            ...(ofNext.length === 0 ? [] : [{ ...tierOf, name: 'next', ...second }]),
+            { ...tierOf, name: profileTier, ...last, passLeaves: 'policy' as const },
+          ];
+          return { name: JSON.stringify(tiers), tiers };
+        }),
+      ),
+    ),
+  );
+  const chainsWith = (present: readonly Stack[]) => {
+    const held = new Held();
+    for (const stack of present) held.policies.setStack(4, stack);
+    return new Map([...held.chains].filter(([name]) => /^4 cali-[tf]w-/.test(name)));
+  };
+  const all = chainsWith(variants);
+  for (const stack of variants) {
+    const alone = chainsWith([stack]);
+    assert.deepEqual(new Map([...alone].map(([name]) => [name, all.get(name)])), alone);
+  }
+});
+
 /** A stack of one policy for packets to its endpoints, and some for packets from them, before a Profile. */
 function inboundStack(name: string, egress: readonly PolicyId[] = []): Stack {
   const open = [profilePolicy('open')];
