@@ -12,17 +12,32 @@ import { z } from 'zod';
 const folder = resolve(process.argv[2] ?? 'dist');
 process.chdir(join(import.meta.dirname, '..'));
 
-/** Unused parts of dockerode (Docker over SSH, BuildKit); they would load SSH and gRPC at every start. */
-const leftOut = /\/(docker-modem\/lib\/ssh|dockerode\/lib\/(session|buildkit))\.js$/;
+/**
+ * Unused parts of libraries, which would be loaded at every start: of dockerode Docker over SSH, BuildKit and the files
+ * of an image that is built; of prom-client the metrics of its process; of fastify requests without a socket.
+ */
+const leftOut =
+  /\/(docker-modem\/lib\/ssh|dockerode\/lib\/(session|buildkit)|tar-fs\/index|@balena\/dockerignore\/ignore|@opentelemetry\/api\/.*|light-my-request\/index)\.c?js$/;
+/** Of fastify the compilers of JSON schemas, which it prepares for every server; ours have none. */
+const uncompiled = /\/@fastify\/(ajv-compiler|fast-json-stringify-compiler)\/index\.js$/;
 
 const leaveOut: Plugin = {
   name: 'leave-out',
   setup: (building) => {
+    const throws = (path: string) =>
+      `() => { throw new Error(${JSON.stringify(`${nameIn(path)} was left out`)}); }`;
     building.onLoad({ filter: leftOut }, ({ path }) => ({
-      contents: `module.exports = () => { throw new Error(${JSON.stringify(`${path.replace(/.*node_modules\//, '')} was left out`)}); };`,
+      contents: `module.exports = ${throws(path)};`,
+    }));
+    building.onLoad({ filter: uncompiled }, ({ path }) => ({
+      contents: `module.exports = () => ${throws(path)};`,
     }));
   },
 };
+
+function nameIn(path: string): string {
+  return path.replace(/.*node_modules\//, '');
+}
 
 /**
  * An ES module import from node:http makes Node evaluate all exports, WebSocket included, and therefore load its HTTP
@@ -87,7 +102,9 @@ writePackages(Object.keys(metafile.inputs));
 
 function writePackages(inputs: readonly string[]): void {
   const roots = inputs.flatMap((input) =>
-    leftOut.test(input) ? [] : (/^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? []),
+    leftOut.test(input) || uncompiled.test(input)
+      ? []
+      : (/^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(input) ?? []),
   );
   const about = z.object({ name: z.string(), version: z.string() });
   const packages = [...new Set(roots)].toSorted().map((root) => ({
