@@ -133,7 +133,9 @@ describe('an address that is handed over', { timeout: 3_600_000 }, () => {
   /** How often the policy of new owners was asked, by family and direction. */
   const judged = async (): Promise<readonly number[]> => {
     const chains = directions.map((direction) => stackChain(direction, stackOf([], ['nothing'])));
-    const list = chains.map((chain) => `$tool -nvxL ${chain} 2>/dev/null | sed -n 3p`).join('; ');
+    const list = chains
+      .map((chain) => `$tool -nvxL ${chain} 2>/dev/null | grep ' cali-pr[io]-nothing '`)
+      .join('; ');
     const all = `for tool in iptables ip6tables; do ${list}; done`;
     return (await host.run(['sh', '-c', all])).split('\n').map((line) => Number.parseInt(line, 10));
   };
