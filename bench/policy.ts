@@ -17,6 +17,10 @@ const parts: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['start.ts', 'sets', '10000', '1000'],
     ['start.ts', 'sets', '10000', '10000'],
   ],
+  restore: [
+    ['restore.ts', 'nft'],
+    ['restore.ts', 'legacy'],
+  ],
   change: [
     ['change.ts', 'nft'],
     ['change.ts', 'legacy'],
