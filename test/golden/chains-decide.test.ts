@@ -149,62 +149,115 @@ const tiers = fc.array(
   { maxLength: 2 },
 );
 
+interface GivenPolicy {
+  readonly rules: readonly PolicyRule[];
+  readonly directions: readonly Direction[];
+  readonly isBroken: boolean;
+}
+
+interface Given {
+  readonly tiers: readonly {
+    readonly defaultAction: 'Deny' | 'Pass';
+    readonly policies: readonly GivenPolicy[];
+  }[];
+  readonly profiles: readonly (readonly PolicyRule[])[];
+  readonly packet: Packet;
+  readonly direction: Direction;
+  readonly denyAction: 'drop' | 'reject';
+}
+
+/** Returns whether the chains, and the policies of all tiers, allow the packet. */
+function verdicts({ tiers: ofTiers, profiles: rulesOfProfiles, ...given }: Given) {
+  const { packet: of, direction, denyAction } = given;
+  const profiles = rulesOfProfiles.map((ingress, index) =>
+    compilePolicy(profilePolicy(`p${index}`), { ingress, egress: ingress }),
+  );
+  const made = ofTiers.map(({ defaultAction, policies }, tier) => {
+    const all = policies.map((policy, index) => {
+      const place = { tier: `t${tier}`, kind: 'GlobalNetworkPolicy' } as const;
+      return { id: { ...place, name: `t${tier}-${index}` }, ...policy };
+    });
+    const applying = (one: Direction) =>
+      all.flatMap(({ id, directions }) => (directions.includes(one) ? [id] : []));
+    const order = { ingress: applying('ingress'), egress: applying('egress') };
+    return {
+      tier: { name: `t${tier}`, ...order, defaultAction, passLeaves: 'tier' } as const,
+      policies: all.map(({ id, rules: ingress, isBroken }) =>
+        compilePolicy(id, {
+          ingress,
+          egress: ingress,
+          ...(isBroken ? { problem: 'broken' } : {}),
+        }),
+      ),
+    };
+  });
+  const policies = made.flatMap((one) => one.policies);
+  const all = judged(
+    profiles,
+    made.map(({ tier }) => tier),
+    policies,
+  );
+  const options = { family: 4, denyAction } as const;
+  const chains = new Map(
+    [
+      ...stackChains(all.stack, direction).map((one) => one.render(options)),
+      ...verdictChains(),
+      ...dropChains('filter', options),
+      ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
+    ].map(({ name, rules: ofChain }) => [name, ofChain]),
+  );
+  const verdict = evaluateStack(all, direction, {
+    packet: of,
+    isMember: ({ selector }, candidate) => isMember(selector, candidate),
+    hasNamedPort,
+  });
+  const chain = stackChain(direction, all.stack);
+  return { ofChains: new Interpreter(chains, of).accepts(chain), ofPolicies: verdict.isAllowed };
+}
+
 test('the rendered chains allow and deny every packet as the policies of all tiers do', () => {
   fc.assert(
     fc.property(
-      tiers,
-      fc.array(rules, { maxLength: 2 }),
-      packet,
-      fc.constantFrom('ingress' as const, 'egress' as const),
-      fc.constantFrom('drop' as const, 'reject' as const),
-      (ofTiers, rulesOfProfiles, of, direction, denyAction) => {
-        const profiles = rulesOfProfiles.map((ingress, index) =>
-          compilePolicy(profilePolicy(`p${index}`), { ingress, egress: ingress }),
-        );
-        const made = ofTiers.map(({ defaultAction, policies }, tier) => {
-          const all = policies.map((policy, index) => {
-            const place = { tier: `t${tier}`, kind: 'GlobalNetworkPolicy' } as const;
-            return { id: { ...place, name: `t${tier}-${index}` }, ...policy };
-          });
-          const applying = (one: Direction) =>
-            all.flatMap(({ id, directions }) => (directions.includes(one) ? [id] : []));
-          const order = { ingress: applying('ingress'), egress: applying('egress') };
-          return {
-            tier: { name: `t${tier}`, ...order, defaultAction, passLeaves: 'tier' } as const,
-            policies: all.map(({ id, rules: ingress, isBroken }) =>
-              compilePolicy(id, {
-                ingress,
-                egress: ingress,
-                ...(isBroken ? { problem: 'broken' } : {}),
-              }),
-            ),
-          };
-        });
-        const policies = made.flatMap((one) => one.policies);
-        const all = judged(
-          profiles,
-          made.map(({ tier }) => tier),
-          policies,
-        );
-        const options = { family: 4, denyAction } as const;
-        const chains = new Map(
-          [
-            ...stackChains(all.stack, direction).map((one) => one.render(options)),
-            ...verdictChains(),
-            ...dropChains('filter', options),
-            ...[...profiles, ...policies].flatMap((one) => renderPolicy(one, options).chains),
-          ].map(({ name, rules: ofChain }) => [name, ofChain]),
-        );
-        const verdict = evaluateStack(all, direction, {
-          packet: of,
-          isMember: ({ selector }, candidate) => isMember(selector, candidate),
-          hasNamedPort,
-        });
-        const chain = stackChain(direction, all.stack);
-        assert.equal(new Interpreter(chains, of).accepts(chain), verdict.isAllowed);
+      fc.record({
+        tiers,
+        profiles: fc.array(rules, { maxLength: 2 }),
+        packet,
+        direction: fc.constantFrom('ingress' as const, 'egress' as const),
+        denyAction: fc.constantFrom('drop' as const, 'reject' as const),
+      }),
+      (given) => {
+        const { ofChains, ofPolicies } = verdicts(given);
+        assert.equal(ofChains, ofPolicies);
       },
     ),
     { numRuns: 3000 },
+  );
+});
+
+test('of many policies in a tier the first that decides does so', () => {
+  const deciding = fc.record({ at: fc.nat(39), action: fc.constantFrom('Allow', 'Deny', 'Pass') });
+  fc.assert(
+    fc.property(
+      fc.array(deciding, { maxLength: 3 }),
+      fc.constantFrom('Deny' as const, 'Pass' as const),
+      fc.constantFrom<PolicyRule['action']>('Allow', 'Deny'),
+      packet,
+      (decisions, defaultAction, ofProfile, of) => {
+        const policies = Array.from({ length: 40 }, (_, n): GivenPolicy => {
+          const decision = decisions.find(({ at }) => at === n);
+          const only = decision === undefined ? [] : [{ action: decision.action }];
+          return { rules: only, directions: ['ingress'], isBroken: false };
+        });
+        const { ofChains, ofPolicies } = verdicts({
+          tiers: [{ defaultAction, policies }],
+          profiles: [[{ action: ofProfile }]],
+          packet: of,
+          direction: 'ingress',
+          denyAction: 'drop',
+        });
+        assert.equal(ofChains, ofPolicies);
+      },
+    ),
   );
 });
 

@@ -38,6 +38,9 @@ export function renderJudgement(
   });
 }
 
+/** Of how many policies an allowed packet must at most pass the rules. */
+const policiesAtOnce = 16;
+
 /**
  * Renders the policies of a tier, one after the other, until one allows, denies or passes on: a mark says what it was, and
  * the others are skipped. Source of the scheme: Calico, felix/rules/endpoints.go.
@@ -52,16 +55,24 @@ export function renderTierPolicies(
     action: { kind: 'clearMark', bits: markBits.pass },
     comment: `Start of tier ${tier.name}`,
   };
+  const leave: Rule = {
+    matches: [{ kind: 'markSet', bits: markBits.accept }],
+    action: { kind: 'return' },
+    comment: 'Return if policy accepted',
+  };
   return [
     ...(isOfPolicies && before.passed ? [start] : []),
-    ...tier[direction].map((policy, index): Rule => ({
-      matches: undecided(
-        index === 0
-          ? { allowed: before.allowed, passed: false }
-          : { allowed: true, passed: isOfPolicies },
-      ),
-      action: { kind: 'jump', chain: policyChain(direction, policy) },
-    })),
+    ...tier[direction].flatMap((policy, index): readonly Rule[] => [
+      ...(index > 0 && index % policiesAtOnce === 0 ? [leave] : []),
+      {
+        matches: undecided(
+          index === 0
+            ? { allowed: before.allowed, passed: false }
+            : { allowed: true, passed: isOfPolicies },
+        ),
+        action: { kind: 'jump', chain: policyChain(direction, policy) },
+      },
+    ]),
   ];
 }
 
