@@ -104,6 +104,8 @@ export async function send<Response>(
     if (parsed.success) return parsed.data;
   }
   const error = errorResponse.safeParse(json);
+  // A server that is being closed, because the members have changed.
+  if (status === 503 && !error.success) throw unreachable(server, new Error('it restarts'));
   const why = error.success ? error.data.error : `unexpected response with HTTP status ${status}`;
   const code = error.success ? error.data.code : '';
   throw new CalicoError('cluster/rejected', { server: formatServer(server), why, code });
@@ -121,10 +123,19 @@ export async function sendPatiently<Response>(
     try {
       return await send(server, options);
     } catch (error) {
-      if (!isCalicoError(error, 'cluster/unreachable') || Date.now() > end) throw error;
+      if (!isAway(error) || Date.now() > end) throw error;
       await sleep(retryMs);
     }
   }
+}
+
+/** Reports whether a server, or its datastore, will respond when it has restarted. */
+function isAway(error: unknown): boolean {
+  if (isCalicoError(error, 'cluster/unreachable')) return true;
+  return (
+    isCalicoError(error, 'cluster/rejected') &&
+    ['datastore/unavailable', 'datastore/outcome-unknown'].includes(error.detail.code)
+  );
 }
 
 function post(

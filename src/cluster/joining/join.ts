@@ -95,7 +95,7 @@ export async function joinCluster(options: JoinOptions, deps: JoinDeps): Promise
   const join = idOf(present, token);
   const proof: Proof = { token, join };
   const ask = { authority, proof };
-  const { uid } = await send(server, {
+  const { uid } = await sendPatiently(server, {
     ...ask,
     path: requests.token,
     body: {},

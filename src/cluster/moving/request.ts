@@ -2,6 +2,7 @@ import { request, type IncomingMessage } from 'node:http';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
 import { CalicoError, describe } from '../../errors/error.ts';
+import { jsonOrUndefined } from '../../model/json.ts';
 
 /** The request to the daemon of this host to move its data, and itself, to another datastore. */
 
@@ -45,36 +46,50 @@ export type MoveResult = z.infer<typeof moveResult>;
 /** The path on the daemon's control socket; the response is a line of JSON for each event. */
 export const movePath = '/datastore/move';
 
-const event = z.union([
-  z.object({ progress: z.string() }),
-  z.object({ error: z.string() }),
-  z.object({ result: moveResult }),
-]);
-
 /**
  * Moves the data of this host and lets its daemon go over to it, while containers run and calls from Docker wait.
  * Returns at once if the daemon uses the datastore already; a move that was interrupted is resumed. Throws
  * `cli/not-running`, or `datastore/not-moved` with the sentence of the daemon; then the host continues as before.
  */
-export async function requestMove(
+export function requestMove(
   socketPath: string,
   asked: MoveRequest,
   onProgress: (line: string) => void,
 ): Promise<MoveResult> {
-  for await (const line of linesOf(socketPath, JSON.stringify(asked))) {
-    const one = event.parse(JSON.parse(line));
-    if ('result' in one) return one.result;
+  return runInDaemon(socketPath, { path: movePath, body: asked, result: moveResult }, onProgress);
+}
+
+const event = z.union([
+  z.object({ progress: z.string() }),
+  z.object({ error: z.string() }),
+  z.object({ result: z.unknown() }),
+]);
+
+/** Runs a command of the daemon of this host. Throws `cli/not-running`, `datastore/not-moved`. */
+export async function runInDaemon<Result>(
+  socketPath: string,
+  asked: { readonly path: string; readonly body: object; readonly result: z.ZodType<Result> },
+  onProgress: (line: string) => void,
+): Promise<Result> {
+  for await (const line of linesOf(socketPath, asked)) {
+    const one = event.safeParse(jsonOrUndefined(line)).data;
+    // It has not sent all of its last line.
+    if (one === undefined) break;
     if ('error' in one) throw new CalicoError('datastore/not-moved', { why: one.error });
+    if ('result' in one) return asked.result.parse(one.result);
     onProgress(one.progress);
   }
-  const why = 'it ended during the move';
+  const why = 'it ended meanwhile';
   throw new CalicoError('cli/not-running', { socket: socketPath, why });
 }
 
-async function* linesOf(socketPath: string, body: string): AsyncGenerator<string> {
+async function* linesOf(
+  socketPath: string,
+  { path, body }: { readonly path: string; readonly body: object },
+): AsyncGenerator<string> {
   const asked = request({
     socketPath,
-    path: movePath,
+    path,
     method: 'POST',
     headers: { 'content-type': 'application/json' },
   });
@@ -86,12 +101,21 @@ async function* linesOf(socketPath: string, body: string): AsyncGenerator<string
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       asked.once('response', resolve);
       asked.on('error', (error) => reject(notRunning(error)));
-      asked.end(body);
+      asked.end(JSON.stringify(body));
     });
-    // The daemon may end during the move; the lines then end without a result.
+    // The daemon may end meanwhile; the lines then end without a result.
     response.on('error', () => undefined);
-    yield* createInterface({ input: response });
+    yield* untilBroken(createInterface({ input: response }));
   } finally {
     asked.destroy();
+  }
+}
+
+/** Yields lines until there are no more, or the connection breaks. */
+async function* untilBroken(lines: AsyncIterable<string>): AsyncGenerator<string> {
+  try {
+    yield* lines;
+  } catch {
+    // What has arrived counts.
   }
 }
