@@ -23,6 +23,8 @@ export interface MirrorHealth {
   readonly inSyncSince: Date | undefined;
   /** The error of the present or last outage. */
   readonly lastError: string | undefined;
+  /** The datastore responds, and does not accept this host. */
+  readonly isRefused: boolean;
   /** When the snapshot in use was saved; `undefined` once the datastore has been read. */
   readonly snapshotOf: Date | undefined;
 }
@@ -132,6 +134,7 @@ export class LiveMirror implements Mirror {
     return {
       inSyncSince: this.#inSyncSince,
       lastError: lastError === undefined ? undefined : describe(lastError),
+      isRefused: isCalicoError(lastError, 'datastore/refused'),
       snapshotOf: this.#snapshotOf,
     };
   }

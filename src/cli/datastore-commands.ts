@@ -1,5 +1,6 @@
 import { Argument, type Command } from 'commander';
 import { setLocked } from '../cache/lock.ts';
+import { clusterPaths, joinedClusterFile } from '../cluster/cluster-file.ts';
 import { requestMove } from '../cluster/moving/request.ts';
 import type { Settings } from '../config/settings.ts';
 import type { DatastoreOptions } from '../datastore/open-datastore.ts';
@@ -34,6 +35,9 @@ export function addDatastoreCommands(program: Command, context: CliContext): voi
     .addArgument(new Argument('<to>', 'the datastore to move to').choices(['etcd', 'sqlite']))
     .action(async (to: 'etcd' | 'sqlite') => {
       const settings = context.settings();
+      if (joinedClusterFile(clusterPaths(settings)) !== undefined) {
+        throw new CalicoError('cluster/no-migration', {});
+      }
       const { endpoint, moved, kept } = await requestMove(
         settings.controlSocket,
         { to: targetOf(settings, to), target: 'empty' },

@@ -58,7 +58,7 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
     .configureOutput({
       writeOut: world.out,
       writeErr: world.error,
-      outputError: (text, write) => write(usageError(text)),
+      outputError: (text, write) => write(usageError(text, program)),
     });
   addHostCommands(program, context, async () => {
     status = await world.run();
@@ -102,11 +102,17 @@ export async function runCommand(argv: readonly string[], world: CliWorld): Prom
 }
 
 /** Returns the error of an invalid command on one line. */
-function usageError(text: string): string {
+function usageError(text: string, program: Command): string {
   const message = text
     .replace(/^error: /, '')
     .replaceAll(/\s*\n\s*/g, ' ')
     .trim()
     .replace(/\.$/, '');
-  return `calico-cnm: ${message}; see calico-cnm --help\n`;
+  const [, typed] = /^unknown command '([\w-]+)'$/.exec(message) ?? [];
+  const groups = program.commands.filter(({ commands }) =>
+    commands.some((one) => one.name() === typed),
+  );
+  const meant = groups.map((group) => `${group.name()} ${typed}`).join(' or ');
+  const hint = meant === '' ? '' : ` (Did you mean ${meant}?)`;
+  return `calico-cnm: ${message}${hint}; see calico-cnm --help\n`;
 }

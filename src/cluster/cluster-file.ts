@@ -65,9 +65,12 @@ const clusterFileSchema = z.object({
   endpoints: z.array(url),
   /**
    * While a host leaves that is not the last one: it has announced that (`announced`, still `joined`); its own datastore
-   * is from before the cluster (`left`), and is then put aside (`put aside`).
+   * is from before the cluster (`left`), and is then put aside (`put aside`). While it leaves without its cluster
+   * (`alone`): the file of its own datastore is absent until it is complete, and until then it is one of its cluster.
    */
   step: z.string().optional(),
+  /** The backup that is being restored on this host; kept until all hosts have written what is newer. */
+  restoring: z.string().optional(),
   /** While joining: the identity of the join, by which the token that it used is its own when it is repeated. */
   join: z.object({ id: z.string(), server: z.string(), fingerprint: z.string() }).optional(),
 });

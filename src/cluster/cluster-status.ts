@@ -17,6 +17,8 @@ export interface ClusterFacts {
   /** Nodes whose daemon reports that it runs. */
   readonly live: ReadonlySet<string>;
   readonly certificates: readonly CertificateLife[];
+  /** Sentences on commands that have not ended, on this host or for the datastore of all. */
+  readonly unfinished?: readonly string[];
 }
 
 /** One line of the table. */
@@ -43,7 +45,7 @@ const fewDays = 30;
 
 /** Returns what to show. */
 export function clusterState(facts: ClusterFacts): ClusterState {
-  const { records, members, live, certificates } = facts;
+  const { records, members, live, certificates, unfinished = [] } = facts;
   const voters = members.filter(({ member }) => !member.isLearner);
   const responding = voters.filter(({ status }) => isWorking(status));
   const needed = Math.floor(voters.length / 2) + 1;
@@ -55,11 +57,14 @@ export function clusterState(facts: ClusterFacts): ClusterState {
   const down = voters.filter(({ status }) => !isWorking(status));
   const full = members.some(({ status }) => typeof status !== 'string' && status.isFull);
   const advice = [
+    ...unfinished,
     ...down.flatMap(({ host, member, status }) =>
       typeof status === 'string' ? [adviceFor(host?.node ?? member.name, spare >= 0)] : [],
     ),
     ...(spare < 0
-      ? ['If a majority is lost for good, restore a backup: calico-cnm cluster restore FILE.']
+      ? [
+          'If a majority is lost for good, run on a member that remains: calico-cnm cluster restore FILE, or without a backup: calico-cnm cluster restore --own-data.',
+        ]
       : []),
     ...strangers.map(
       ({ member }) => `Member ${member.name || member.id} belongs to no host; a member removes it.`,
@@ -86,7 +91,12 @@ export function clusterState(facts: ClusterFacts): ClusterState {
           ? 'the only member must not be lost'
           : loss;
   return {
-    isHealthy: down.length === 0 && !full && late.length === 0 && voters.length > 0,
+    isHealthy:
+      unfinished.length === 0 &&
+      down.length === 0 &&
+      !full &&
+      late.length === 0 &&
+      voters.length > 0,
     rows: records.hosts.map((host) =>
       rowOf(host, { member: memberOf(members, host), version, isLive: live.has(host.node) }),
     ),
@@ -175,8 +185,13 @@ function outlook(
 ): readonly string[] {
   const present = hosts.filter(({ record }) => record.wanted !== 'gone');
   const left = hosts.filter(({ node, record }) => record.wanted === 'gone' && live.has(node));
+  const removed = hosts.filter(({ node, record }) => record.wanted === 'gone' && !live.has(node));
   const missing = settings.members - present.length;
   return [
+    ...removed.map(
+      ({ node }) =>
+        `Wait until ${node} is removed; if that takes minutes, run again: calico-cnm cluster remove ${node}.`,
+    ),
     ...left.map(
       ({ node }) => `Finish the departure of ${node}: run calico-cnm cluster leave there.`,
     ),

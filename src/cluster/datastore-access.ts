@@ -1,4 +1,4 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, existsSync } from 'node:fs';
 import { lockedError } from '../cache/lock.ts';
 import type { Settings } from '../config/settings.ts';
 import type { EtcdRole } from '../datastore/etcd-credentials.ts';
@@ -30,8 +30,9 @@ export function datastoreAccess(settings: Settings, as: 'node' | 'admin'): Datas
   }
   const paths = clusterPaths(settings);
   const file = readClusterFile(paths);
-  // A command that was interrupted after the move into the cluster.
-  const isJoined = file?.state === 'joined' || mark?.state === 'moved';
+  // A command that was interrupted after the move into the cluster, or before that out of it.
+  const isStill = mark?.state === 'moved' || (file?.step === 'alone' && !existsSync(datastoreFile));
+  const isJoined = file?.state === 'joined' || isStill;
   if (file === undefined || !isJoined) {
     if (mark !== undefined && mark.state !== 'copying') throw lockedError(datastoreFile, mark);
     return datastoreOptions(settings);
@@ -52,12 +53,13 @@ export function nodeAccess(
 function roleOf({ node, endpoints }: ClusterFile): EtcdRole {
   const permissions = nodePermissions(node);
   const members = endpoints.map((endpoint) => new URL(endpoint).hostname).join(', ');
-  const renewal = 'run on this host: calico-cnm cluster join';
+  const again = 'calico-cnm cluster join';
+  const alone = 'calico-cnm cluster leave --force';
   return {
     mayWrite: (key) => permits(permissions, 'write', key),
     remedy: `run the command as root on a host with the admin credential: ${members}`,
-    denied: `node ${node} has no access, because it was removed from the cluster; ${renewal}`,
-    rejected: `certificate of node ${node} rejected; check the clock, or ${renewal}`,
+    denied: `node ${node} has no access, because it was removed from the cluster; run on this host: ${again} (to join again), or ${alone} (to keep its networks in a datastore of its own)`,
+    rejected: `certificate of node ${node} rejected; check the clock, or run on this host: ${again}`,
   };
 }
 

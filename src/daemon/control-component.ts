@@ -3,6 +3,7 @@ import { hostRoutingChecks, hostRoutingOf } from '../agent/status/host-routing.t
 import { otherChainChecks } from '../agent/status/other-chains.ts';
 import { statusReport } from '../agent/status/status.ts';
 import { dockerChecks, installChecks } from '../agent/status/install-checks.ts';
+import { leavePath } from '../cluster/leaving/request.ts';
 import { movePath, moveRequest } from '../cluster/moving/request.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { listFilterChains } from '../dataplane/netlink/nftables-chains.ts';
@@ -15,6 +16,7 @@ import type { BgpComponent } from './bgp-component.ts';
 import type { DockerComponent } from './docker-component.ts';
 import type { Common } from './common.ts';
 import { lastConflict } from './host-lock.ts';
+import { interruptionChecks } from './interruption-checks.ts';
 import type { DatastoreComponent } from './datastore-component.ts';
 import type { DataMover } from './data-mover.ts';
 import { backgroundCheck } from './supervision.ts';
@@ -67,6 +69,7 @@ export function startControlComponent(
           ...parts.docker.nodeChecks(),
           ...parts.docker.networkChecks(),
           ...parts.mover.checks(),
+          ...(settings.etcdEndpoints === undefined ? interruptionChecks(settings) : []),
           ...(await parts.bgp.checks()),
           ...parts.store.restored.checks(),
           backgroundCheck(supervisor.reports()),
@@ -79,6 +82,7 @@ export function startControlComponent(
     },
     commands: {
       [movePath]: async (body, progress) => parts.mover.move(moveRequest.parse(body), progress),
+      [leavePath]: async (_body, progress) => parts.mover.leaveCluster(progress),
     },
     work: () => ({
       forks: runner.forks,

@@ -7,6 +7,9 @@ import { clusterPaths, readClusterFile } from '../cluster/cluster-file.ts';
 import { datastoreAccess } from '../cluster/datastore-access.ts';
 import { loadSettings, settingsFile } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
+import { writeOwnCopy } from '../cluster/leaving/own-copy.ts';
+import { leaveFor } from '../cluster/leaving/put-in-place.ts';
+import type { LeaveResult } from '../cluster/leaving/request.ts';
 import { findLock } from '../cluster/moving/move-lock.ts';
 import { moveData } from '../cluster/moving/move.ts';
 import type { MoveRequest, MoveResult } from '../cluster/moving/request.ts';
@@ -26,11 +29,13 @@ import type { NodePresence } from './node-presence.ts';
 /** How long reading all of the new datastore may take, in milliseconds. */
 const readingMs = 120_000;
 const finishMs = 30_000;
+/** How long a daemon that has just started waits for what it has saved, and between two looks, in milliseconds. */
+const [knownMs, knownPollMs] = [20_000, 100];
 
-type MoverCommon = Pick<Common, 'settings' | 'node' | 'now' | 'signal' | 'log'>;
+type MoverCommon = Pick<Common, 'settings' | 'node' | 'now' | 'signal' | 'log' | 'stamp'>;
 
 interface MovedStore extends Pick<DatastoreComponent, 'datastore' | 'mirror' | 'writer'> {
-  readonly presence: Pick<NodePresence, 'leave' | 'renew'>;
+  readonly presence: Pick<NodePresence, 'leave' | 'renew' | 'claimAgain'>;
 }
 
 /**
@@ -41,7 +46,7 @@ interface MovedStore extends Pick<DatastoreComponent, 'datastore' | 'mirror' | '
 export class DataMover {
   readonly #common: MoverCommon;
   readonly #store: MovedStore;
-  #moving: Promise<MoveResult> | undefined;
+  #moving: Promise<unknown> | undefined;
   #hasGoneOver = false;
   /** The datastore in use, as the settings should choose it. */
   #chosen: DatastoreOptions;
@@ -56,12 +61,25 @@ export class DataMover {
    * Moves everything; resolves when Docker's calls use the new datastore. A move goes on when the command that requested
    * it has ended; another one follows it. Throws `datastore/…`.
    */
-  async move(request: MoveRequest, progress: (line: string) => void): Promise<MoveResult> {
+  move(request: MoveRequest, progress: (line: string) => void): Promise<MoveResult> {
+    return this.#inTurn(() => this.#move(request, progress));
+  }
+
+  /**
+   * Goes over to a datastore of this host that has what is known of the one in use, which does not respond or accepts
+   * this host no longer. Throws `datastore/…`; then nothing has changed.
+   */
+  leaveCluster(progress: (line: string) => void): Promise<LeaveResult> {
+    return this.#inTurn(() => this.#leaveCluster(progress));
+  }
+
+  async #inTurn<Result>(act: () => Promise<Result>): Promise<Result> {
     while (this.#moving !== undefined) await this.#moving.catch(() => undefined);
-    this.#moving = this.#move(request, progress).finally(() => {
+    const moving = act().finally(() => {
       this.#moving = undefined;
     });
-    return this.#moving;
+    this.#moving = moving;
+    return moving;
   }
 
   /** Ends an interrupted move of this host before the datastore is used. Throws `datastore/…`. */
@@ -186,6 +204,42 @@ export class DataMover {
         .catch((error: unknown) =>
           log.warn('node report not written, retrying', { why: describe(error) }),
         );
+    }
+  }
+
+  async #leaveCluster(progress: (line: string) => void): Promise<LeaveResult> {
+    const { node, now, signal, log, settings, stamp } = this.#common;
+    const { datastore, mirror, writer, presence } = this.#store;
+    const { datastoreFile, snapshotFile } = settings;
+    const former = datastore.store;
+    if (former.leases === undefined) return { kind: 'left before' };
+    // At its start, the daemon uses what it has saved as soon as the datastore has not responded.
+    const end = Date.now() + knownMs;
+    while (!mirror.inSync && Date.now() < end) await pause(knownPollMs, signal);
+    if (!mirror.inSync) return { kind: 'nothing known' };
+    const resume = await writer.pause();
+    try {
+      progress('writing what this host knows to a datastore of its own');
+      const file = `${datastoreFile}.own`;
+      const { snapshotOf } = mirror.health;
+      const copy = await writeOwnCopy(mirror, { node, file, stamp, now }, signal);
+      leaveFor(clusterPaths(settings), { file, datastoreFile });
+      const here = { kind: 'sqlite', file: datastoreFile } as const;
+      const after = datastore.use(await openDatastore(here));
+      this.#goneOver(here);
+      await within(readingMs, (stop) => mirror.reached(after, stop));
+      await former.close();
+      await rm(snapshotFile, { force: true });
+      log.warn('this host has left its cluster, which does not respond or has removed it', {
+        networks: copy.networks,
+        containers: copy.containers,
+      });
+      progress(`using ${datastoreFile}`);
+      const savedAt = snapshotOf === undefined ? {} : { savedAt: snapshotOf.toISOString() };
+      return { kind: 'left', ...copy, otherNodes: [...copy.otherNodes], ...savedAt };
+    } finally {
+      resume();
+      if (datastore.leases === undefined) await presence.claimAgain(writer, signal);
     }
   }
 

@@ -3,7 +3,7 @@ import type { Work } from '../async/supervise.ts';
 import { isLocked } from '../cache/lock.ts';
 import type { Leases } from '../datastore/datastore.ts';
 import type { Draft, Writer } from '../datastore/writer.ts';
-import { CalicoError, isCalicoError } from '../errors/error.ts';
+import { CalicoError, describe, isCalicoError } from '../errors/error.ts';
 import { isBeingDeleted, putReports, rejectOtherHost } from '../host/node-liveness.ts';
 import {
   lastReportId,
@@ -96,6 +96,16 @@ export class NodePresence {
       if (isCalicoError(error, 'node/name-taken', 'node/being-deleted')) this.#refuse(error);
       throw error;
     }
+  }
+
+  /** Claims the name in a store that has replaced the one before, which may have rejected this node; never rejects. */
+  async claimAgain(writer: Writer, signal: AbortSignal): Promise<void> {
+    this.#isClaimed = false;
+    this.#lease = undefined;
+    this.#problem = undefined;
+    await this.claim(writer, () => undefined, signal).catch((error: unknown) =>
+      this.#options.log.warn('node not claimed', { why: describe(error) }),
+    );
   }
 
   /** Reports that this node lives, while the store has leases, until the signal is aborted; then that it does not. */

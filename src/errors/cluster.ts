@@ -5,17 +5,57 @@ export const clusterErrors = {
   'cluster/already-in-cluster': entry(
     'state',
     (d: { part: string; state: string }) =>
-      `this host already belongs to a cluster (${d.part}, ${d.state}); let other hosts join: calico-cnm cluster token create, or leave it first: calico-cnm cluster leave`,
+      `this host already belongs to a cluster (${d.part}, ${d.state}); let other hosts join (on a member: calico-cnm cluster token create), or leave it first: calico-cnm cluster leave`,
   ),
   'cluster/host-runs': entry(
     'state',
     (d: { host: string }) =>
-      `host ${d.host} runs; run calico-cnm cluster leave there, or stop its daemon before you remove it`,
+      `host ${d.host} runs; run calico-cnm cluster leave there, or stop its daemon; if it is lost, run this command again 90 s after its loss`,
   ),
   'cluster/has-networks': entry(
     'state',
     (d: { names: string }) =>
       `this host has Calico networks (${d.names}), whose containers would lose their addresses; remove their containers and docker network rm them before it leaves`,
+  ),
+  'cluster/lost': entry(
+    'unavailable',
+    (d: { hosts: string; isMember: boolean }) =>
+      `the cluster does not respond (${d.hosts}): so many of its members are down that the others cannot decide; start them (on each: systemctl start calico-cnm-etcd), or, if they are lost for good, ${d.isMember ? 'make this host the only member, with a backup (calico-cnm cluster restore FILE) or without one (calico-cnm cluster restore --own-data), or ' : ''}let this host go on alone with its networks: calico-cnm cluster leave --force`,
+  ),
+  'cluster/removed': entry(
+    'state',
+    (d: { node: string }) =>
+      `node ${d.node} was removed from the cluster; run on this host: calico-cnm cluster join (to join again), or calico-cnm cluster leave --force (to keep its networks in a datastore of its own)`,
+  ),
+  'cluster/responds': entry(
+    'state',
+    (d: { node: string; command: string }) =>
+      `the cluster responds and has node ${d.node}, so it need not go on without it; run ${d.command}`,
+  ),
+  'cluster/not-a-backup': entry(
+    'input',
+    (d: { file: string; why: string }) =>
+      `cannot restore ${d.file}: ${d.why}; give a file that calico-cnm cluster backup has written on a member`,
+  ),
+  'cluster/no-such-host': entry(
+    'input',
+    (d: { host: string; hosts: string }) =>
+      `the cluster has no host ${d.host}; its hosts are ${d.hosts}`,
+  ),
+  'cluster/has-host': entry(
+    'state',
+    (d: { node: string }) =>
+      `${d.node} is a host of the cluster; to delete it with its node, run on a member: calico-cnm cluster remove ${d.node}`,
+  ),
+  'cluster/no-own-data': entry(
+    'state',
+    () =>
+      'the etcd of this host has no data; run the command on a host that was a member, or let each host go on alone: calico-cnm cluster leave --force',
+  ),
+  'cluster/command-runs': entry(
+    'state',
+    (d: { command: string }) =>
+      `calico-cnm ${d.command} runs on this host; wait until it has ended, and run the command again`,
   ),
   'cluster/takes-long': entry(
     'unavailable',
@@ -108,12 +148,12 @@ export const clusterErrors = {
   'cluster/members-unreachable': entry(
     'unavailable',
     (d: { hosts: string }) =>
-      `no member of the cluster responds (${d.hosts}); start them, and if the address of a member has changed, run calico-cnm cluster join NEW-ADDRESS:2381 TOKEN on this host`,
+      `no member of the cluster responds (${d.hosts}); start them (on each: systemctl start calico-cnm-etcd), and if the address of a member has changed, run calico-cnm cluster join NEW-ADDRESS:2381 TOKEN on this host; if they are lost for good: calico-cnm cluster leave --force`,
   ),
   'cluster/other-authority': entry(
     'state',
     (d: { server: string }) =>
-      `${d.server} is not a member of the cluster of this token: its certificate authority has another fingerprint; check the address, or create the token on that host`,
+      `${d.server} is not a member of the cluster of this token: its certificate authority has another fingerprint; check the address, its port (2381) and the token, or create the token on that host`,
   ),
   'cluster/not-valid-now': entry(
     'state',
@@ -161,10 +201,20 @@ export const clusterErrors = {
     (d: { command: string }) =>
       `calico-cnm cluster ${d.command} was interrupted on this host; finish it first by running it again${d.command === 'leave' ? '' : ', or give it up: calico-cnm cluster leave'}`,
   ),
+  'cluster/unfinished': entry(
+    'state',
+    (d: { command: string; reached: string; remedy: string }) =>
+      `calico-cnm ${d.command} was interrupted on this host (${d.reached}); ${d.remedy}`,
+  ),
   'cluster/data-moved': entry(
     'state',
     (d: { command: string }) =>
       `calico-cnm cluster ${d.command} was interrupted when the data of this host was already being moved to the cluster; finish it by running it again`,
+  ),
+  'cluster/no-migration': entry(
+    'state',
+    () =>
+      'this host belongs to a cluster, whose etcd has its data; take it back to this host first: calico-cnm cluster leave',
   ),
   'cluster/own-etcd': entry(
     'state',

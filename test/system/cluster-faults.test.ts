@@ -253,6 +253,10 @@ describe('faults of members', { skip: unlessLong(), timeout: 1_200_000 }, () => 
       await cluster.shows(first, /: 1 of 1 members/);
       const { stdout } = await fourth.tryCalico('status');
       assert.match(stdout, /run on this host: calico-cnm cluster join/);
+      // It still has the credential of a member.
+      const removed = /ode host-4 was removed from the cluster; run on .* cluster join .*--force/;
+      assert.match((await fourth.tryCalico('cluster', 'status')).stdout, removed);
+      assert.match((await fourth.tryCalico('cluster', 'leave')).stderr, removed);
       await cluster.join(fourth, first);
       await cluster.healthy(first);
       await cluster.allocate(first, second);

@@ -32,6 +32,27 @@ describe(
       await cluster.allocate(host);
       await cluster.well(host);
     };
+    const interruption = /FAIL {2}cluster command: calico-cnm cluster \w+ was interrupted \(/;
+    let named = 0;
+    /** As `works`, after a command was killed: status names it, and says what to type, or the command had ended. */
+    const worksOn = async (host: ClusterHost, command: string) => {
+      await cluster.allocate(host);
+      await cluster.well(host, interruption);
+      const { stdout } = await host.tryCalico('status');
+      if (!interruption.test(stdout)) return;
+      const said = new RegExp(
+        `calico-cnm cluster ${command} was interrupted \\(.*\\)\n +Run it again to finish it: calico-cnm cluster ${command}`,
+      );
+      assert.match(stdout, said);
+      const { stderr } = await host.tryCalico('cluster', 'status');
+      assert.match(
+        stderr,
+        new RegExp(
+          `^calico-cnm: calico-cnm cluster ${command} was interrupted on this host \\(.*run it again`,
+        ),
+      );
+      named++;
+    };
     /**
      * Kills a command before the first call of a kind, then before a later one, and so on, until it ends by itself.
      */
@@ -53,7 +74,7 @@ describe(
         seen.push(killed.call);
         // What an earlier run has done does not count any more.
         at = step === 1 && isNew ? Math.max(1, at - 2) : at + step;
-        await works(host);
+        await worksOn(host, argv[1] ?? '');
       }
     };
     /** Kills the daemon while the command runs, before later and later calls, until the command succeeds. */
@@ -75,7 +96,7 @@ describe(
           seen.push(`${killed} after ${result.stderr.trimEnd().split('\n').slice(-2)[0]}`);
           await host.host.calicoProcess?.ended();
           await host.startCalico();
-          await works(host);
+          await worksOn(host, argv[1] ?? '');
         }
         if (result.status === 0) break;
         assert.ok(killed !== undefined, `${result.stderr}\n${seen.join('\n')}`);
@@ -94,6 +115,7 @@ describe(
       await quiet(host, () =>
         killCommand(host, ['cluster', 'init'], { call: 'rename', step: isLong ? 1 : 5 }),
       );
+      assert.ok(named > 0, 'status names an interrupted init');
       await cluster.healthy(host, 1);
       await works(host);
       shortLine = await cluster.joinLine(host, '--ttl', '1');

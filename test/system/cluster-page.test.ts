@@ -98,6 +98,23 @@ describe('docs/cluster.md', { skip: unlessLong(), timeout: 400_000 }, () => {
     });
   });
 
+  test('a member that remains of three goes on alone', async () => {
+    const { first, second, third } = hosts();
+    await third.network('alone', { ipv6: false });
+    const [c, d] = [
+      await third.run('c', { network: 'alone' }),
+      await third.run('d', { network: 'alone' }),
+    ];
+    await flowsDuring([await pingFlow(c, d, d.addresses[0] ?? '')], async () => {
+      await first.switchOff();
+      await second.switchOff();
+      await page.run(
+        'Hosts that have lost their cluster',
+        until(third, /not brought along: 2 other/),
+      );
+    });
+  });
+
   test('every command of the page was run', () => {
     page.assertAllWasRun();
   });

@@ -49,8 +49,8 @@ describe('the daemon moves its data', { timeout: 120_000 }, () => {
     await mirror.reached(0n, signal);
     await writer.write((draft) => bootstrap(draft, { nodeName: 'host-1', stamp }), signal);
     const log = createLogger({ level: 'error', write: () => undefined, now });
-    const presence = { leave: none, renew: none };
-    const common = { settings, node: 'host-1', now, signal, log };
+    const presence = { leave: none, renew: none, claimAgain: none };
+    const common = { settings, node: 'host-1', now, signal, log, stamp };
     const mover = new DataMover(common, { datastore, mirror, writer, presence });
     const request = {
       to: { kind: 'etcd' as const, endpoints: [etcd.endpoint] },

@@ -1,19 +1,25 @@
 import { resolve } from 'node:path';
-import { existsSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { InvalidArgumentError, type Command } from 'commander';
 import { memberAccess } from '../../cluster/admin-access.ts';
-import { clusterPaths, readClusterFile, writeClusterFile } from '../../cluster/cluster-file.ts';
+import {
+  clusterPaths,
+  readClusterFile,
+  writeClusterFile,
+  type ClusterFile,
+} from '../../cluster/cluster-file.ts';
 import { datastoreAccess } from '../../cluster/datastore-access.ts';
 import { addressIn, clientPort, etcdUrl } from '../../cluster/etcd/configuration.ts';
 import { isWorking } from '../../cluster/etcd/observed-members.ts';
 import { Systemd } from '../../cluster/etcd/units.ts';
 import { backUp } from '../../cluster/restoring/backup.ts';
 import { checkAddresses } from '../../cluster/restoring/check-addresses.ts';
-import { restoreMember } from '../../cluster/restoring/restore-member.ts';
+import { requireSnapshot } from '../../cluster/restoring/snapshot-file.ts';
+import { ownDatabase, restoreMember } from '../../cluster/restoring/restore-member.ts';
 import { openPatiently, type DatastoreOptions } from '../../datastore/open-datastore.ts';
 import { CalicoError } from '../../errors/error.ts';
 import type { CliContext } from '../context.ts';
+import { asOnlyCommand } from './only-command.ts';
 
 const restoreMs = 600_000;
 
@@ -27,17 +33,25 @@ export function addBackupCommands(cluster: Command, context: CliContext): void {
       context.out(`backup written to ${file} (${(bytes / 1e6).toFixed(1)} MB)\n`);
     });
   cluster
-    .command('restore <file>')
+    .command('restore [file]')
     .description('make this host the only member of its cluster, with the data of a backup')
+    .option('--own-data', 'without a backup: with the data of the etcd of this host')
     .option(
       '--wait <seconds>',
       'how long to wait for the hosts to write what is newer',
       seconds,
       30,
     )
-    .action(async (file: string, { wait }: { readonly wait: number }) => {
-      await restore(context, resolve(file), wait);
-    });
+    .action((file: string | undefined, { wait, ownData = false }: RestoreArguments) =>
+      asOnlyCommand(context, 'cluster restore', () =>
+        restore(context, file === undefined ? undefined : resolve(file), { wait, ownData }),
+      ),
+    );
+}
+
+interface RestoreArguments {
+  readonly wait: number;
+  readonly ownData?: boolean;
 }
 
 /** In a cluster, a backup has everything, which the administrator alone may read. */
@@ -49,24 +63,47 @@ function backedUp(context: CliContext): DatastoreOptions {
   return isOfCluster ? memberAccess(paths).datastore : datastoreAccess(settings, 'admin');
 }
 
-async function restore(context: CliContext, file: string, waitSeconds: number): Promise<void> {
+async function restore(
+  context: CliContext,
+  backup: string | undefined,
+  { wait: waitSeconds, ownData: isOwnData = false }: RestoreArguments,
+): Promise<void> {
   const { progress } = context;
+  if ((backup === undefined) !== isOwnData) {
+    const why = 'name the file of a backup, or without one type --own-data';
+    throw new CalicoError('cli/bad-argument', { what: 'cluster restore', why });
+  }
   const paths = clusterPaths(context.settings());
   const access = memberAccess(paths);
-  if (!existsSync(file)) {
-    throw new CalicoError('cli/unreadable', { file, why: 'no such file' });
-  }
+  const file = backup ?? ownDatabase(paths);
+  if (file === undefined) throw new CalicoError('cluster/no-own-data', {});
+  if (backup !== undefined) requireSnapshot(backup);
   const { node } = access.file;
   const address = ownAddress(access.file.endpoints, node);
   const signal = AbortSignal.timeout(restoreMs);
   await refuseRunning(access.datastore, address);
+  const { restoring: _, ...known } = access.file;
+  const restoring = backup ?? '--own-data';
+  const begins = () => writeClusterFile(paths, { ...known, restoring });
   const mark = await restoreMember(
-    { file, node, address, paths, units: new Systemd(), now: () => new Date(), progress },
+    {
+      file,
+      isOwnData,
+      node,
+      address,
+      paths,
+      units: new Systemd(),
+      now: () => new Date(),
+      progress,
+      begins,
+    },
     signal,
   );
   const endpoints = [etcdUrl(address, clientPort)];
-  writeClusterFile(paths, { ...access.file, part: 'member', endpoints });
+  const restored: ClusterFile = { ...known, part: 'member', endpoints };
+  writeClusterFile(paths, { ...restored, restoring });
   if (mark === undefined) {
+    writeClusterFile(paths, restored);
     context.out(`etcd was restored from ${file}; it has no data of Calico\n`);
     return;
   }
@@ -74,6 +111,7 @@ async function restore(context: CliContext, file: string, waitSeconds: number): 
   try {
     const waitMs = waitSeconds * 1000;
     const { reports, silent } = await checkAddresses(datastore, mark, { waitMs, progress, signal });
+    writeClusterFile(paths, restored);
     const conflicts = reports.flatMap((report) => report.conflicts);
     for (const conflict of conflicts) context.out(`conflict: ${conflict}\n`);
     for (const name of silent) {

@@ -4,9 +4,11 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { clusterPaths, writeClusterFile, type ClusterFile } from '../../cluster/cluster-file.ts';
+import { lockCommand } from '../../cluster/command-lock.ts';
 import { bootstrap } from '../../datastore/bootstrap.ts';
 import { withMoveMark } from '../../model/kinds/cluster-information.ts';
 import { createStamp } from '../../model/stamp.ts';
+import { departure } from './cluster-leave.ts';
 import { startCommandLine, type CommandLine } from '../command-line.fixture.ts';
 
 /** What is refused before anything is sent or changed. */
@@ -46,6 +48,28 @@ test('tokens are created on members only, which are named', async () => {
   await refused(['token', 'create'], /run it on 192\.0\.2\.1, 192\.0\.2\.2 or 192\.0\.2\.3$/m);
 });
 
+test('a command without its group is answered with both', async () => {
+  for (const [typed, meant] of [
+    ['init', 'cluster init'],
+    ['migrate', 'datastore migrate'],
+  ] as const) {
+    const { status, error } = await line.run([typed]);
+    assert.equal(status, 2);
+    assert.match(error, new RegExp(`unknown command '${typed}' \\(Did you mean ${meant}\\?\\)`));
+  }
+  const { error } = await line.run(['cluster', 'statsu']);
+  assert.match(error, /unknown command 'statsu' \(Did you mean status\?\); see/);
+});
+
+test('a restore needs a file, or the option for the data of this host, and not both', async () => {
+  for (const argv of [['restore'], ['restore', '/b.db', '--own-data']]) {
+    await refused(
+      argv,
+      /cluster restore: name the file of a backup, or without one type --own-data/,
+    );
+  }
+});
+
 test('a validity that is no number of minutes is rejected', async () => {
   for (const ttl of ['0', '-1', 'x', '10081']) {
     const { status, error } = await line.run(['cluster', 'token', 'create', '--ttl', ttl]);
@@ -71,13 +95,45 @@ test('of an interrupted command every other one says what to type', async () => 
     ['leaving', 'leave'],
   ] as const) {
     using host = interrupted({ state }).host;
-    const sentence = new RegExp(
-      `calico-cnm cluster ${command} was interrupted on this host; finish`,
-    );
-    for (const argv of [['status'], ['token', 'create'], ['remove', 'other']]) {
+    const was = `calico-cnm: calico-cnm cluster ${command} was interrupted on this host`;
+    for (const argv of [
+      ['token', 'create'],
+      ['remove', 'other'],
+    ]) {
+      await refused(argv, new RegExp(`^${was}; finish`), host);
+    }
+    // It says how far it has got.
+    await refused(['status'], new RegExp(`^${was} \\(.+\\); run it again .* ${command}`), host);
+  }
+});
+
+test('while a command runs, another one is told so, and status does not call it interrupted', async () => {
+  using host = interrupted({ state: 'joining' }).host;
+  const sentence = /^calico-cnm: calico-cnm cluster join \(process \d+\) runs on this host; wait/;
+  {
+    using lock = lockCommand(join(host.folder, 'calico-cnm.sock'), 'cluster join');
+    for (const argv of [['leave'], ['remove', 'other'], ['init'], ['status']]) {
       await refused(argv, sentence, host);
     }
+    assert.ok(lock);
   }
+  await refused(['status'], /cluster join was interrupted/, host);
+});
+
+test('a host that leaves by force keeps what it knows, and says what it does not', () => {
+  const host = { node: 'host-4', datastoreFile: '/d/calico.db' };
+  const rest = /^if members of the cluster run, on one of them: calico-cnm cluster remove host-4$/;
+  const one = { networks: 1, containers: 2, otherNodes: ['host-1'], otherContainers: 1 };
+  const lines = departure(host, { kind: 'left', ...one, savedAt: '2026-11-30T15:00:00.000Z' });
+  assert.match(
+    lines[0] ?? '',
+    /^node host-4 has left its cluster and keeps 1 network and 2 endpoints in \/d\/calico\.db$/,
+  );
+  assert.match(lines[1] ?? '', /^not brought along: 1 other node \(host-1\) and 1 endpoint there/);
+  assert.match(lines[2] ?? '', /^the data is that of 2026-11-30T15:00:00\.000Z/);
+  assert.match(lines[3] ?? '', rest);
+  const alone = departure(host, { kind: 'left', ...one, otherNodes: [], otherContainers: 0 });
+  assert.equal(alone.length, 2);
 });
 
 test('an interrupted init or join is given up by leave, until the data begins to move', async () => {

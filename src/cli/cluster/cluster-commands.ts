@@ -10,6 +10,7 @@ import { addBackupCommands } from './backup-commands.ts';
 import { addInitCommand } from './cluster-init.ts';
 import { addMemberCommands } from './cluster-member-commands.ts';
 import type { CliContext } from '../context.ts';
+import { asOnlyCommand } from './only-command.ts';
 
 /** Timeout for all datastore operations of one command. */
 const longestMs = 60_000;
@@ -30,7 +31,9 @@ export function addClusterCommands(program: Command, context: CliContext): void 
       async (member: string, text: string, { client = false }: { readonly client?: boolean }) => {
         // It reads the interfaces of the host, by a native library that other commands do not need.
         const { join } = await import('./cluster-join.ts');
-        await join(context, { member, text, isClientOnly: client });
+        await asOnlyCommand(context, 'cluster join', () =>
+          join(context, { member, text, isClientOnly: client }),
+        );
       },
     );
   addMemberCommands(cluster, context);

@@ -28,6 +28,7 @@ import { nodeIps } from '../../host/node-liveness.ts';
 import { nodeName } from '../../host/node-name.ts';
 import type { CliContext } from '../context.ts';
 import { fetchStatus } from '../control-client.ts';
+import { asOnlyCommand } from './only-command.ts';
 import { withStore } from '../store.ts';
 
 /** Timeout for the records, and for the daemon to accept joins, in milliseconds. */
@@ -46,7 +47,7 @@ export function addInitCommand(
     .description('make this host the first member of a new cluster, with its data and containers')
     .option('--members <count>', 'hosts that become members: 1, 3 or 5', memberCount, 3)
     .action(async ({ members }: { readonly members: MemberCount }) => {
-      await initCluster(context, members);
+      await asOnlyCommand(context, 'cluster init', () => initCluster(context, members));
       await printJoin();
     });
 }

@@ -1,23 +1,14 @@
-import { existsSync, renameSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { memberAccess } from '../../cluster/admin-access.ts';
-import {
-  clusterPaths,
-  commandOf,
-  removeClusterFiles,
-  requireJoined,
-  readClusterFile,
-  writeClusterFile,
-  type ClusterFile,
-  type ClusterPaths,
-} from '../../cluster/cluster-file.ts';
+import { clusterPaths, readClusterFile, type ClusterPaths } from '../../cluster/cluster-file.ts';
 import {
   clusterState,
   type ClusterFacts,
   type ClusterState,
 } from '../../cluster/cluster-status.ts';
-import { nodeAccess } from '../../cluster/datastore-access.ts';
+import { interruption, sentenceOf } from '../../cluster/interruption.ts';
+import { findLock } from '../../cluster/moving/move-lock.ts';
+import { lockedError } from '../../cache/lock.ts';
 import type { EtcdAdmin } from '../../cluster/etcd/admin.ts';
 import { addressIn } from '../../cluster/etcd/configuration.ts';
 import {
@@ -25,19 +16,7 @@ import {
   observeMembers,
   type ObservedMember,
 } from '../../cluster/etcd/observed-members.ts';
-import { removeMember } from '../../cluster/etcd/local-member.ts';
-import { hasSystemd } from '../../cluster/etcd/units.ts';
-import { unitsOf } from '../../cluster/etcd/units-by-hand.ts';
-import {
-  adminOptions,
-  hasAdminCredential,
-  openEtcdPatiently,
-  type OpenedEtcd,
-} from '../../cluster/etcd-access.ts';
-import { askMembers } from '../../cluster/joining/member-files.ts';
-import { emptyResponse, paths as requests } from '../../cluster/joining/protocol.ts';
-import { fileMark } from '../../cluster/moving/file-mark.ts';
-import { requestMove } from '../../cluster/moving/request.ts';
+import type { OpenedEtcd } from '../../cluster/etcd-access.ts';
 import { daysLeft, readCertificate } from '../../cluster/pki/certificate.ts';
 import { readIfPresent } from '../../async/replace-file.ts';
 import {
@@ -50,11 +29,11 @@ import {
 import { CalicoError, isCalicoError } from '../../errors/error.ts';
 import type { CliContext } from '../context.ts';
 import { formatTable } from '../table.ts';
+import { leave } from './cluster-leave.ts';
+import { asOnlyCommand } from './only-command.ts';
+import { hasMember, longestMs, openCluster, until } from './open-cluster.ts';
 
 /** `cluster status`, `leave` and `remove`. */
-
-/** Timeout for the keeper to take a host out, and between two looks, in milliseconds. */
-const [longestMs, lookMs] = [120_000, 300];
 
 export function addMemberCommands(cluster: Command, context: CliContext): void {
   cluster
@@ -64,25 +43,39 @@ export function addMemberCommands(cluster: Command, context: CliContext): void {
   cluster
     .command('leave')
     .description('take this host out of its cluster; its Calico networks must be removed before')
-    .action(() => leave(context));
+    .option(
+      '--force',
+      'keep them and leave without the cluster, when its members are lost for good or have removed this host',
+    )
+    .action(({ force = false }: { readonly force?: boolean }) =>
+      asOnlyCommand(context, 'cluster leave', () => leave(context, force)),
+    );
   cluster
     .command('remove <host>')
     .description('take a host out of the cluster that is lost for good')
-    .action((host: string) => remove(context, host));
-}
-
-/** Opens the cluster of this host, with the best credential that it has. Throws `cluster/none`, `cluster/interrupted`. */
-async function openCluster(paths: ClusterPaths): Promise<OpenedEtcd> {
-  const file = requireJoined(paths);
-  return openEtcdPatiently(
-    hasAdminCredential(paths) ? adminOptions(paths, file.endpoints) : nodeAccess(paths, file),
-  );
+    .action((host: string) =>
+      asOnlyCommand(context, 'cluster remove', () => remove(context, host)),
+    );
 }
 
 async function showStatus(context: CliContext): Promise<void> {
-  const paths = clusterPaths(context.settings());
+  const settings = context.settings();
+  const paths = clusterPaths(settings);
+  const file = readClusterFile(paths);
+  const found = file && interruption(settings, file);
+  const { runningCommand } = await import('../../cluster/command-lock.ts');
+  const running = found && runningCommand(settings.controlSocket);
+  if (found !== undefined && file?.state !== 'joined') {
+    if (running !== undefined) throw new CalicoError('cluster/command-runs', { command: running });
+    throw new CalicoError('cluster/unfinished', { ...found });
+  }
   await using opened = await openCluster(paths);
-  const facts = await factsOf(opened, paths);
+  const { unfinished = [], ...known } = await factsOf(opened, paths);
+  const own =
+    found === undefined || running !== undefined
+      ? []
+      : [`Finish calico-cnm ${found.command} (${found.reached}): ${found.remedy}.`];
+  const facts = { ...known, unfinished: [...own, ...unfinished] };
   const state = clusterState(facts);
   context.out(statusText(facts.uid, state));
   if (!state.isHealthy) context.setStatus(1);
@@ -95,7 +88,18 @@ async function factsOf(opened: OpenedEtcd, paths: ClusterPaths): Promise<Cluster
   try {
     const { records, members } = await observeMembers(opened, signal);
     const live = await liveNodes(opened.datastore, records.hosts, signal);
-    return { uid, records, members, live, certificates };
+    const lock = await findLock(opened.datastore, signal);
+    const { node = '', step } = readClusterFile(paths) ?? {};
+    const isLeaving = step === 'announced';
+    const isHost = records.hosts.some(
+      (host) => host.node === node && host.record.wanted !== 'gone',
+    );
+    const errors = [
+      ...(isHost || isLeaving ? [] : [new CalicoError('cluster/removed', { node })]),
+      ...(lock?.mark === undefined ? [] : [lockedError(opened.datastore.endpoint, lock.mark)]),
+    ];
+    const unfinished = errors.map(({ message }) => sentenceOf(message));
+    return { uid, records, members, live, certificates, unfinished };
   } catch (error) {
     if (!isCalicoError(error, 'datastore/unavailable')) throw error;
     // Without a quorum a member still tells who the members are.
@@ -173,7 +177,9 @@ async function remove(context: CliContext, host: string): Promise<void> {
   const signal = AbortSignal.timeout(longestMs);
   const record = await readHost(datastore, host, signal);
   if (record === undefined) {
-    throw new CalicoError('datastore/not-found', { kind: 'host of the cluster', name: host });
+    const { hosts: all } = await readClusterRecords(datastore, signal);
+    const hosts = all.map((one) => `${one.node} (${one.record.address})`).join(', ');
+    throw new CalicoError('cluster/no-such-host', { host, hosts });
   }
   if ((await liveNodes(datastore, [{ node: host }], signal)).has(host)) {
     throw new CalicoError('cluster/host-runs', { host });
@@ -186,160 +192,4 @@ async function remove(context: CliContext, host: string): Promise<void> {
     return isMember ? `removing ${host} from the members of etcd` : `deleting node ${host}`;
   });
   context.out(`host ${host} removed\n`);
-}
-
-/**
- * Waits until nothing is left to be done; reports what is, whenever that changes. Members restart meanwhile, to end the
- * connections of a removed host, and one that is lost does not even refuse a connection. Throws `cluster/takes-long`.
- */
-async function until(
-  { progress }: Pick<CliContext, 'progress'>,
-  left: () => Promise<string | undefined>,
-): Promise<void> {
-  const end = Date.now() + longestMs;
-  let last: string | undefined;
-  for (;;) {
-    const now = await left().catch((error: unknown) => {
-      if (isCalicoError(error, 'datastore/unavailable')) return 'waiting for a member of etcd';
-      throw error;
-    });
-    if (now === undefined) return;
-    if (now !== last) progress(now);
-    last = now;
-    if (Date.now() > end) throw new CalicoError('cluster/takes-long', { what: now });
-    await sleep(lookMs);
-  }
-}
-
-async function hasMember({ admin, datastore }: OpenedEtcd, node: string): Promise<boolean> {
-  const { members } = await observeMembers({ admin, datastore }, AbortSignal.timeout(longestMs));
-  return members.some(({ host }) => host?.node === node);
-}
-
-async function leave(context: CliContext): Promise<void> {
-  const settings = context.settings();
-  const paths = clusterPaths(settings);
-  const file = readClusterFile(paths);
-  if (file?.state === 'leaving') return endCluster(context, paths, file);
-  if (file?.state === 'initializing' || file?.state === 'joining') {
-    return giveUp(context, paths, { ...file, command: commandOf[file.state] });
-  }
-  const { node } = requireJoined(paths);
-  try {
-    const hosts = await hostsOf(paths);
-    if (hosts.every((host) => host.node === node)) return await dissolve(context, paths);
-    await requireNoNetworks(context, node);
-    writeClusterFile(paths, { ...requireJoined(paths), step: 'announced' });
-    await announceLeave(paths, node);
-    await using opened = await openCluster(paths);
-    await until(context, async () =>
-      (await hasMember(opened, node)) ? 'leaving the members of etcd' : undefined,
-    );
-  } catch (error) {
-    // A host whose daemon does not run is forgotten as soon as it has announced that it leaves.
-    if (!isUnknownHost(error) || requireJoined(paths).step !== 'announced') throw error;
-  }
-  await endCluster(context, paths, markLeaving(paths, 'left'));
-}
-
-/** Reports whether the cluster does not know this host any more. */
-function isUnknownHost(error: unknown): boolean {
-  if (isCalicoError(error, 'datastore/refused')) return true;
-  return isCalicoError(error, 'cluster/rejected') && error.detail.code === 'cluster/not-a-host';
-}
-
-/** Removes what an interrupted `init` or `join` has left, if the data of this host is where it was. */
-async function giveUp(
-  context: CliContext,
-  paths: ClusterPaths,
-  { node, endpoints, command }: ClusterFile & { readonly command: string },
-): Promise<void> {
-  if (fileMark(context.settings().datastoreFile) !== undefined) {
-    throw new CalicoError('cluster/data-moved', { command });
-  }
-  await removeAll(context, paths);
-  context.out(`cluster ${command} is given up; this host has its own datastore\n`);
-  // A member has admitted it.
-  if (command === 'join' && endpoints.length > 0) {
-    context.out(`run on a member: calico-cnm cluster remove ${node}\n`);
-  }
-}
-
-async function hostsOf(paths: ClusterPaths): Promise<readonly ClusterHost[]> {
-  await using opened = await openCluster(paths);
-  const { hosts } = await readClusterRecords(opened.datastore, AbortSignal.timeout(longestMs));
-  return hosts.filter(({ record }) => record.wanted !== 'gone');
-}
-
-async function requireNoNetworks(context: CliContext, node: string): Promise<void> {
-  const networks = await context.withStore(({ look }) =>
-    look((view) => [...view.list('DockerNetwork', `${node}/`).values()]),
-  );
-  const names = networks.flatMap(({ value }) =>
-    value.node === node ? [value.name ?? value.id] : [],
-  );
-  if (names.length > 0) throw new CalicoError('cluster/has-networks', { names: names.join(', ') });
-}
-
-/** A client has no right to write its record; a member does it. */
-async function announceLeave(paths: ClusterPaths, node: string): Promise<void> {
-  if (!hasAdminCredential(paths)) {
-    await askMembers({ paths }, { path: requests.leave, body: { node }, response: emptyResponse });
-    return;
-  }
-  await using opened = await openCluster(paths);
-  await markGone(opened.datastore, node, AbortSignal.timeout(longestMs));
-}
-
-/** The last host of a cluster takes its data back into a file. */
-async function dissolve(context: CliContext, paths: ClusterPaths): Promise<void> {
-  const { datastoreFile, controlSocket } = context.settings();
-  const { datastore: admin } = memberAccess(paths);
-  await requestMove(
-    controlSocket,
-    {
-      // A node may not lock the data of its cluster.
-      from: { ...admin, endpoints: [...admin.endpoints] },
-      to: { kind: 'sqlite', file: datastoreFile },
-      target: 'empty',
-    },
-    context.progress,
-  );
-  // From now on the file is the datastore, also for a daemon that starts, whatever is left of the cluster.
-  await endCluster(context, paths, markLeaving(paths));
-}
-
-/** From now on `cluster leave` goes on with `endCluster`. */
-function markLeaving(paths: ClusterPaths, step?: 'left' | 'put aside'): ClusterFile {
-  const { step: _, ...file } = readClusterFile(paths) ?? requireJoined(paths);
-  const leaving = { ...file, state: 'leaving', ...(step === undefined ? {} : { step }) } as const;
-  writeClusterFile(paths, leaving);
-  return leaving;
-}
-
-/** Removes what is left of the cluster on a host that has left it, or dissolved it; repeatable. */
-async function endCluster(
-  context: CliContext,
-  paths: ClusterPaths,
-  { node, step }: ClusterFile,
-): Promise<void> {
-  const { datastoreFile } = context.settings();
-  if (step === 'left') {
-    if (existsSync(datastoreFile)) renameSync(datastoreFile, `${datastoreFile}.before-cluster`);
-    markLeaving(paths, 'put aside');
-  }
-  await removeAll(context, paths);
-  context.out(
-    step === undefined
-      ? `the cluster is dissolved; this host uses ${datastoreFile} again\n`
-      : `node ${node} has left the cluster; its daemon restarts with a datastore of its own\n`,
-  );
-}
-
-/** Removes the member of this host and its cluster files; repeatable. */
-async function removeAll(context: CliContext, paths: ClusterPaths): Promise<void> {
-  const isManagedPlugin = context.settings().managedSocket !== undefined;
-  const units = unitsOf({ isManagedPlugin, paths }, context.progress);
-  if (isManagedPlugin || hasSystemd()) await removeMember({ paths, units });
-  removeClusterFiles(paths);
 }

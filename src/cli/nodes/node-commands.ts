@@ -1,4 +1,6 @@
 import type { Command } from 'commander';
+import { clusterPaths, joinedClusterFile } from '../../cluster/cluster-file.ts';
+import { readHost } from '../../cluster/records.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { deleteNode } from '../../host/delete-node.ts';
 import type { Liveness } from '../../host/node-liveness.ts';
@@ -8,6 +10,8 @@ import { fetchStatus, isRunning } from '../control-client.ts';
 import { formatPeers, peerRows } from './node-status.ts';
 import type { StatusReport } from '../../telemetry/status-report.ts';
 import type { Store } from '../store.ts';
+
+const readMs = 20_000;
 
 /** `node status` and `node delete`. */
 export function addNodeCommands(program: Command, context: CliContext): void {
@@ -29,8 +33,26 @@ export function addNodeCommands(program: Command, context: CliContext): void {
     .description('delete nodes whose hosts are gone, with their endpoints, addresses and networks')
     .option('--force', 'delete a node even if it runs or may run')
     .action(async (names: readonly string[], { force = false }: { readonly force?: boolean }) => {
-      await context.withStore((store) => deleteNodes(context, store, { names, isForced: force }));
+      await context.withStore(async (store) => {
+        await refuseHostsOfCluster(context, store, names);
+        await deleteNodes(context, store, { names, isForced: force });
+      });
     });
+}
+
+/** A host of a cluster also has a user and may be a member. Throws `cluster/has-host`. */
+async function refuseHostsOfCluster(
+  context: CliContext,
+  { view }: Store,
+  names: readonly string[],
+): Promise<void> {
+  const settings = context.settings();
+  const isOfCluster = joinedClusterFile(clusterPaths(settings)) !== undefined;
+  if (settings.etcdEndpoints !== undefined || !isOfCluster) return;
+  for (const node of names) {
+    const host = await readHost(view.datastore, node, AbortSignal.timeout(readMs));
+    if (host !== undefined) throw new CalicoError('cluster/has-host', { node });
+  }
 }
 
 /** Deletes nodes one after the other. Throws as `deleteNode`. */

@@ -47,6 +47,8 @@ export async function runTool(
   }
 }
 
+const errorMark = /^(?:E|Error): /;
+
 function complaint(error: unknown): string {
   if (hasErrorCode(error, 'ENOENT')) return 'not installed';
   const stderr =
@@ -56,10 +58,10 @@ function complaint(error: unknown): string {
   // The line that apt ends with does not name it.
   if (/no space left on device/i.test(stderr)) return 'no space left on device';
   const lines = stderr.split('\n').filter((line) => line.trim() !== '');
-  // apt's errors begin with this; what comes before them are its warnings.
-  const errors = lines.filter((line) => line.startsWith('E: '));
+  // Errors of apt and of etcdctl begin with this; what comes before them are warnings and progress.
+  const errors = lines.filter((line) => errorMark.test(line));
   const [line = describe(error)] = errors.length > 0 ? errors : lines;
-  return line.replace(/^E: /, '');
+  return line.replace(errorMark, '');
 }
 
 /** Reports whether systemd manages this host, and can be reached from here. Source: sd_booted(3). */

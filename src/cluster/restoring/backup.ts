@@ -1,5 +1,15 @@
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { EtcdOptions } from '../../datastore/etcd-credentials.ts';
 import { refusedMs, type DatastoreOptions } from '../../datastore/open-datastore.ts';
@@ -15,6 +25,10 @@ const checksumBytes = 32;
  */
 export async function backUp(options: DatastoreOptions, file: string): Promise<number> {
   const unfinished = `${file}.unfinished`;
+  const problem = placeProblem(file);
+  if (problem !== undefined) {
+    throw new CalicoError('cluster/backup-failed', { file, why: problem });
+  }
   try {
     const fd = openSync(unfinished, 'w', 0o600);
     try {
@@ -34,6 +48,15 @@ export async function backUp(options: DatastoreOptions, file: string): Promise<n
       { cause: error },
     );
   }
+}
+
+/** Returns why a file of this name cannot be written, if its name says so. */
+function placeProblem(file: string): string | undefined {
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) {
+    return 'it is a directory';
+  }
+  const folder = dirname(file);
+  return existsSync(folder) ? undefined : `the directory ${folder} does not exist`;
 }
 
 /** SQLite fills the empty file; its mode stays. */

@@ -7,10 +7,10 @@ import { listAll, type Datastore, type Transaction } from '../../datastore/datas
 import { openSqliteStore } from '../../datastore/sqlite-store.ts';
 import { CalicoError } from '../../errors/error.ts';
 import { parseAddress } from '../../ip/address.ts';
-import { defaultPool, nodes, signal, withIpam, type Lab } from '../../ipam/ipam-lab.fixture.ts';
-import { allocatedAddresses } from '../../ipam/records/block.ts';
+import { defaultPool, nodes, signal, withIpam } from '../../ipam/ipam-lab.fixture.ts';
 import type { ClusterInformation } from '../../model/kinds/cluster-information.ts';
 import { entryTypeOf } from '../../model/kinds/index.ts';
+import { Containers, contents, copyOf, steps } from '../containers.fixture.ts';
 import { valuesOf } from '../joining/stored-items.ts';
 import { isHeldBy, ownStateOf } from './own-state.ts';
 import { reassert } from './reassert.ts';
@@ -22,84 +22,6 @@ const open: ClusterInformation = {
   spec: { datastoreReady: true },
 };
 
-/** What a store holds: allocations with their holders, the count of each handle, and the endpoints. */
-async function contents(store: Datastore) {
-  const { items } = await listAll(store, '/calico/', signal);
-  const allocations = new Map<string, unknown>();
-  const counts = new Map<string, number>();
-  for (const [, block] of valuesOf(items, 'Block4')) {
-    for (const [address, holder] of allocatedAddresses(block)) {
-      assert.equal(allocations.has(address), false, `${address} is in two blocks`);
-      allocations.set(address, holder);
-      const { handle_id: handle = '' } = holder;
-      counts.set(handle, (counts.get(handle) ?? 0) + 1);
-    }
-  }
-  const handles = new Map<string, number>();
-  for (const [id, { block = {} }] of valuesOf(items, 'Handle')) {
-    handles.set(
-      id,
-      Object.values(block).reduce((sum, one) => sum + one, 0),
-    );
-  }
-  const endpoints = [...valuesOf(items, 'WorkloadEndpoint').keys()].toSorted();
-  return { allocations: Object.fromEntries(allocations), counts, handles, endpoints };
-}
-
-async function copyOf(store: Datastore): Promise<Datastore> {
-  const copy = await openSqliteStore(':memory:');
-  const { items } = await listAll(store, '/', signal);
-  const writes = items.map(({ key, value }) => ({ key, value }));
-  await copy.commit({ compares: [], writes }, signal);
-  return copy;
-}
-
-/** Containers of two hosts, started and removed one by one. */
-class Containers {
-  readonly #lab: Lab;
-  readonly #pools = new Map<string, string>();
-  readonly #running = new Map<string, { readonly node: string; readonly address: string }>();
-  #count = 0;
-
-  constructor(lab: Lab) {
-    this.#lab = lab;
-  }
-
-  async begin(): Promise<void> {
-    for (const node of nodes) {
-      const pool = await this.#lab.pool(node);
-      this.#pools.set(node, String(pool['PoolID']));
-      await this.#lab.adopt(node, `net-${node}`, [pool]);
-    }
-  }
-
-  async start(node: string): Promise<void> {
-    const endpointId = `endpoint-${this.#count++}`;
-    const address = await this.#lab
-      .address(node, this.#pools.get(node) ?? '')
-      .catch(() => undefined);
-    if (address === undefined) return;
-    await this.#lab.connect(node, `net-${node}`, { endpointId, address });
-    this.#running.set(endpointId, { node, address });
-  }
-
-  /** Removes the container that has run for that long. */
-  async remove(age: number): Promise<void> {
-    const all = [...this.#running];
-    const [endpointId, { node, address }] = all[age % Math.max(all.length, 1)] ?? ['', {}];
-    if (node === undefined || address === undefined) return;
-    await this.#lab.disconnect(node, endpointId);
-    await this.#lab.release(node, this.#pools.get(node) ?? '', address);
-    this.#running.delete(endpointId);
-  }
-}
-
-const step = fc.oneof(
-  fc.record({ start: fc.constantFrom(...nodes) }),
-  fc.record({ remove: fc.nat({ max: 20 }) }),
-);
-const steps = fc.array(step, { maxLength: 25 });
-
 test('after any restore, hosts put back exactly what they have, in any order', async () => {
   await fc.assert(
     fc.asyncProperty(steps, steps, fc.boolean(), async (before, since, isReversed) => {
@@ -108,15 +30,10 @@ test('after any restore, hosts put back exactly what they have, in any order', a
         async (lab) => {
           assert.ok(live !== undefined);
           const containers = new Containers(lab);
-          const run = async (all: typeof before) => {
-            for (const one of all) {
-              await ('start' in one ? containers.start(one.start) : containers.remove(one.remove));
-            }
-          };
           await containers.begin();
-          await run(before);
+          await containers.run(before);
           const restored = await copyOf(live);
-          await run(since);
+          await containers.run(since);
           const order = isReversed ? nodes.toReversed() : nodes;
           const own = order.map((node) => ownStateOf(lab.mirror, node));
           const act = { now: new Date(), releasesFormer: true, signal };

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync, renameSync, rmSync } from 'node:fs';
 import type { Datastore } from '../../datastore/datastore.ts';
-import { CalicoError } from '../../errors/error.ts';
+import { CalicoError, isCalicoError } from '../../errors/error.ts';
 import type { MoveMark } from '../../model/kinds/cluster-information.ts';
 import type { ClusterPaths } from '../cluster-file.ts';
 import {
@@ -23,10 +23,13 @@ import { freePort } from '../etcd/free-port.ts';
 
 /** How long etcd may take to read a restored database, and to restore it, in milliseconds. */
 const [readyMs, restoreMs] = [60_000, 300_000];
+/** So many folders with data of before are looked at. */
+const maxKept = 20;
 
 export interface RestoreOptions {
-  /** A snapshot of etcd. */
+  /** A snapshot of etcd, or the database of a member, which is stopped then. */
   readonly file: string;
+  readonly isOwnData?: boolean;
   readonly node: string;
   /** The address of this host for other hosts. */
   readonly address: string;
@@ -34,6 +37,8 @@ export interface RestoreOptions {
   readonly units: UnitManager;
   readonly now: () => Date;
   readonly progress: (line: string) => void;
+  /** Called before the first change. */
+  readonly begins?: () => void;
 }
 
 /**
@@ -46,7 +51,12 @@ export async function restoreMember(
   options: RestoreOptions,
   signal: AbortSignal,
 ): Promise<MoveMark | undefined> {
-  const { file, node, address, paths, units, progress } = options;
+  const { file, isOwnData = false, node, address, paths, units, progress } = options;
+  if (isOwnData) {
+    options.begins?.();
+    // It writes all that it has received.
+    await units.remove(etcdUnit);
+  }
   const id = randomUUID();
   const peerUrl = etcdUrl(address, peerPort);
   const restored = `${paths.etcd}/restored`;
@@ -62,9 +72,19 @@ export async function restoreMember(
     `--initial-cluster=${node}=${peerUrl}`,
     `--initial-advertise-peer-urls=${peerUrl}`,
     `--initial-cluster-token=${id}`,
+    // Only a snapshot has a checksum.
+    ...(isOwnData ? ['--skip-hash-check=true'] : []),
   ];
-  await runTool('etcdctl', argv, { timeoutMs: restoreMs, env: { ETCDCTL_API: '3' } });
+  const tool = { timeoutMs: restoreMs, env: { ETCDCTL_API: '3' } };
+  await runTool('etcdctl', argv, tool).catch((error: unknown) => {
+    const isDamaged =
+      isCalicoError(error, 'cluster/tool-failed') && /sha256/.test(error.detail.why);
+    if (!isDamaged) throw error;
+    const why = 'it is damaged: its checksum is wrong';
+    throw new CalicoError('cluster/not-a-backup', { file, why }, { cause: error });
+  });
   const mark = await prepareData(options, { restored, id }, signal);
+  options.begins?.();
   await units.remove(etcdUnit);
   const data = dataFolder(paths);
   if (existsSync(data)) renameSync(data, unusedName(`${data}.before-restore`));
@@ -77,6 +97,18 @@ export async function restoreMember(
   await using opened = await openEtcd(adminOptions(paths, [url]));
   await waitUntilReady(opened.admin, url, readyMs);
   return mark;
+}
+
+/** Returns the database of the member of this host; `undefined` without one. */
+export function ownDatabase(paths: ClusterPaths): string | undefined {
+  const before = `${dataFolder(paths)}.before-restore`;
+  // An interrupted restore has put the data of before aside, the last one under the highest number.
+  const kept = [
+    ...Array.from({ length: maxKept }, (_, index) => `${before}-${maxKept - index}`),
+    before,
+  ];
+  const files = [dataFolder(paths), ...kept].map((folder) => `${folder}/member/snap/db`);
+  return files.find((file) => existsSync(file));
 }
 
 /** A command that was interrupted may have kept the data of before already. */
