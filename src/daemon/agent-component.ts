@@ -8,7 +8,7 @@ import { hostRulesFile } from '../dataplane/host-rules-file.ts';
 import { Ipv6Forwarding } from '../dataplane/host-settings.ts';
 import type { ChosenBackend } from '../dataplane/iptables/backend.ts';
 import { KernelMonitor } from '../dataplane/netlink/monitor.ts';
-import { defaultMtuBytes } from '../host/networks.ts';
+import { uplinksOf } from '../host/networks.ts';
 import { createLinks, type Links } from '../workload/links.ts';
 import { UplinkMtu } from '../workload/uplink-mtu.ts';
 import type { Common } from './common.ts';
@@ -59,7 +59,7 @@ export function createAgentComponent(
     domainAddressesFile: domainAddressesFile(settings),
   });
   const links = createLinks({ sockets, log, onMade: (...made) => agent.linkMade(...made) });
-  const uplinkMtu = new UplinkMtu((own) => defaultMtuBytes(sockets.rtnetlink, own));
+  const uplinkMtu = new UplinkMtu((own) => uplinksOf(sockets.rtnetlink, own));
   const onAddresses = new Set<() => void>();
   const monitor = new KernelMonitor(sockets.libc, (events) => {
     if (events.some(({ kind }) => kind === 'address' || kind === 'overrun')) {

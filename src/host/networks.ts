@@ -6,6 +6,7 @@ import type { NetlinkSocket } from '../dataplane/netlink/socket.ts';
 import type { IpAddress } from '../ip/address.ts';
 import { cidrOf, parseCidr, splitCidr, type Cidr } from '../ip/cidr.ts';
 import { dockerDefaultRanges, type UsedRange } from '../ipam/pools/default-pools.ts';
+import type { Uplinks } from '../dataplane/uplinks.ts';
 
 /** Network properties of this host. */
 
@@ -14,24 +15,25 @@ const smallestMtu = 576;
 const usualMtu = 1500;
 
 /**
- * Returns the MTU for containers, in bytes: the smallest of the interface of the default route and of those with the
- * addresses by which other hosts reach this one; 1500 without either.
+ * Returns the uplinks: the interface of the default route, and those with the addresses by which other hosts reach this
+ * one. Their MTU is the smallest; 1500 bytes without either.
  */
-export function defaultMtuBytes(
-  rtnetlink: NetlinkSocket,
-  ownAddresses: readonly IpAddress[],
-): number {
+export function uplinksOf(rtnetlink: NetlinkSocket, ownAddresses: readonly IpAddress[]): Uplinks {
   const route = listRoutes(rtnetlink, { family: 4 }).find(
     ({ destination, table }) => destination === '0.0.0.0/0' && table === 254,
   );
   const indexes = listAddresses(rtnetlink)
     .filter(({ address }) => ownAddresses.includes(address))
     .map(({ linkIndex }) => linkIndex);
-  const uplinks = new Set([route?.linkIndex, ...indexes]);
+  const uplinks = new Set([
+    ...(route?.linkIndex === undefined ? [] : [route.linkIndex]),
+    ...indexes,
+  ]);
   const sizes = listLinks(rtnetlink)
     .filter(({ index }) => uplinks.has(index))
     .map(({ mtuBytes }) => mtuBytes);
-  return Math.max(smallestMtu, Math.min(...(sizes.length === 0 ? [usualMtu] : sizes)));
+  const least = Math.min(...(sizes.length === 0 ? [usualMtu] : sizes));
+  return { mtuBytes: Math.max(smallestMtu, least), indexes: uplinks };
 }
 
 /** Returns the ranges that a default pool must not overlap: the host's addresses and routes, and Docker's pools. */

@@ -24,11 +24,6 @@ export function temporaryInterfaceName(endpointId: string): string {
   return `temp${endpointId.slice(0, 11)}`;
 }
 
-/** Reports whether a name is that of an end of a workload's veth on the host. */
-export function hasWorkloadName(name: string): boolean {
-  return /^(?:cali|temp)[A-Za-z0-9]{11}$/.test(name);
-}
-
 /** Returns the MAC address of the workload's end: locally administered, derived from the endpoint ID. */
 export function macFor(endpointId: string): string {
   const digest = createHash('sha256').update(endpointId).digest();

@@ -3,16 +3,17 @@ import { test } from 'node:test';
 import { parseAddress } from '../ip/address.ts';
 import { parseCidr } from '../ip/cidr.ts';
 import type { KernelEvent } from '../dataplane/netlink/monitor.ts';
-import { hostInterfaceName, temporaryInterfaceName } from './interfaces.ts';
 import { UplinkMtu } from './uplink-mtu.ts';
 
-const endpoint = '0123456789abcdef';
-const link = (name: string, isGone = false): KernelEvent => ({
+/** The number of the uplink. */
+const uplinkIndex = 7;
+const own = parseAddress('192.0.2.1');
+const link = (index: number, isGone = false): KernelEvent => ({
   kind: 'link',
   isGone,
   link: {
-    index: 7,
-    name,
+    index,
+    name: `link${index}`,
     mac: '02:00:00:00:00:01',
     mtuBytes: 1400,
     isUp: true,
@@ -38,29 +39,28 @@ const route = (destination: string): KernelEvent => ({
 });
 
 for (const [name, event, isFollowed] of [
-  ['an interface of the host', link('eth0'), true],
-  ['an interface of the host that is gone', link('eth0', true), true],
-  ['an address of the host', address('192.0.2.1'), true],
+  ['the uplink', link(uplinkIndex), true],
+  ['the uplink that is gone', link(uplinkIndex, true), true],
+  ['an address of the uplink', address('192.0.2.1'), true],
   ['the default route', route('0.0.0.0/0'), true],
   ['lost events', { kind: 'overrun' }, true],
-  ["a container's interface", link(hostInterfaceName(endpoint)), false],
-  ["a container's interface before it is moved", link(temporaryInterfaceName(endpoint)), false],
-  ["a link-local address, as a container's interface gets one", address('fe80::1'), false],
+  ['the interface of a container', link(8), false],
+  ['an address of another interface', address('fe80::1'), false],
   ['the route to a container', route('10.65.0.1/32'), false],
 ] as const) {
   test(`the MTU is read ${isFollowed ? '' : 'once, not '}again after a change of ${name}`, () => {
-    let mtu = 1500;
-    const uplink = new UplinkMtu(() => mtu);
-    assert.equal(uplink.bytes([]), 1500);
-    mtu = 1400;
-    assert.equal(uplink.bytes([]), 1500);
+    let mtuBytes = 1500;
+    const uplink = new UplinkMtu(() => ({ mtuBytes, indexes: new Set([uplinkIndex]) }));
+    assert.equal(uplink.bytes([own]), 1500);
+    mtuBytes = 1400;
+    assert.equal(uplink.bytes([own]), 1500);
     uplink.onKernelEvents([{ kind: 'nftables', processId: 1 }, event]);
-    assert.equal(uplink.bytes([]), isFollowed ? 1400 : 1500);
+    assert.equal(uplink.bytes([own]), isFollowed ? 1400 : 1500);
   });
 }
 
 test('the MTU is read again when other hosts reach this one by another address', () => {
-  const uplink = new UplinkMtu((own) => 1000 + own.length);
+  const uplink = new UplinkMtu((of) => ({ mtuBytes: 1000 + of.length, indexes: new Set() }));
   assert.equal(uplink.bytes([]), 1000);
-  assert.equal(uplink.bytes([parseAddress('192.0.2.1')]), 1001);
+  assert.equal(uplink.bytes([own]), 1001);
 });

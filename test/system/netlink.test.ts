@@ -9,7 +9,7 @@ import { Ipset } from '../../src/dataplane/netlink/ipset.ts';
 import { loadLibc } from '../../src/dataplane/netlink/libc.ts';
 import { createVeth, deleteLinkOffThread, listLinks } from '../../src/dataplane/netlink/link.ts';
 import { KernelMonitor, type KernelEvent } from '../../src/dataplane/netlink/monitor.ts';
-import { defaultMtuBytes } from '../../src/host/networks.ts';
+import { uplinksOf } from '../../src/host/networks.ts';
 import { inNetworkNamespace } from '../../src/dataplane/netlink/network-namespace.ts';
 import {
   addPolicyRule,
@@ -64,7 +64,7 @@ describe('netlink against ip and ipset', () => {
       { name: 'up2', mtu: 1400, net: '10.72.0.5/24' },
     ];
     try {
-      assert.equal(defaultMtuBytes(rtnetlink, []), 1500);
+      assert.equal(uplinksOf(rtnetlink, []).mtuBytes, 1500);
       for (const { name, mtu, net } of uplinks) {
         ip('link', 'add', name, 'mtu', String(mtu), 'type', 'veth', 'peer', 'name', `${name}p`);
         ip('addr', 'add', net, 'dev', name);
@@ -72,8 +72,8 @@ describe('netlink against ip and ipset', () => {
       }
       ip('route', 'add', 'default', 'via', '10.70.0.1', 'dev', 'up0');
       const own = parseAddress('10.71.0.5');
-      assert.equal(defaultMtuBytes(rtnetlink, []), 9000);
-      assert.equal(defaultMtuBytes(rtnetlink, [own]), 1450);
+      assert.equal(uplinksOf(rtnetlink, []).mtuBytes, 9000);
+      assert.equal(uplinksOf(rtnetlink, [own]).mtuBytes, 1450);
     } finally {
       for (const { name } of uplinks) ip('link', 'del', name);
     }
