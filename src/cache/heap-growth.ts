@@ -20,7 +20,7 @@ export function growHeap(isFilling: boolean): void {
  * A small heap may multiply, a large one must not leave much of its memory unused: it is not collected again soon after
  * the listing. V8 begins to mark after about a third of the growth.
  */
-const [growthBytes, leastPercent, mostPercent] = [30 << 20, 40, 200];
+const [growthBytes, leastPercent, mostPercent] = [30 << 20, 20, 200];
 
 function growthPercent(): number {
   const percent = Math.round((100 * growthBytes) / getHeapStatistics().used_heap_size);
