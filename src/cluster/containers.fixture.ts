@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { listAll, type Datastore } from '../datastore/datastore.ts';
 import { openSqliteStore } from '../datastore/sqlite-store.ts';
-import { nodes, signal, type Lab } from '../ipam/ipam-lab.fixture.ts';
+import { nodes, signal, withIpam, type Lab } from '../ipam/ipam-lab.fixture.ts';
 import { allocatedAddresses } from '../ipam/records/block.ts';
 import { valuesOf } from './joining/stored-items.ts';
 
@@ -40,7 +40,7 @@ export async function copyOf(store: Datastore): Promise<Datastore> {
 }
 
 /** Containers of two hosts, started and removed one by one. */
-export class Containers {
+class Containers {
   readonly #lab: Lab;
   readonly #pools = new Map<string, string>();
   readonly #running = new Map<string, { readonly node: string; readonly address: string }>();
@@ -83,6 +83,26 @@ export class Containers {
     await this.#lab.release(node, this.#pools.get(node) ?? '', address);
     this.#running.delete(endpointId);
   }
+}
+
+/** Lends containers of two hosts with a network each, and the store that they are in. */
+export async function withContainers(
+  use: (given: {
+    readonly lab: Lab;
+    readonly live: Datastore;
+    readonly containers: Containers;
+  }) => Promise<void>,
+): Promise<void> {
+  let live: Datastore | undefined;
+  await withIpam(
+    async (lab) => {
+      assert.ok(live !== undefined);
+      const containers = new Containers(lab);
+      await containers.begin();
+      await use({ lab, live, containers });
+    },
+    (store) => (live = store),
+  );
 }
 
 /** A container starts on a node, or one is removed. */

@@ -3,6 +3,7 @@ import { runInDaemon } from '../moving/request.ts';
 
 /** The request to the daemon of this host to go on without its cluster, from what it knows. */
 
+/** What a host has kept that left its cluster without it. */
 const lonely = z.object({
   /** Networks and endpoints of this host, which it keeps. */
   networks: z.number(),
@@ -13,9 +14,6 @@ const lonely = z.object({
   /** When this host read the datastore last, if its daemon has started since; RFC 3339. */
   savedAt: z.exactOptional(z.string()),
 });
-
-/** What a host has kept that left its cluster without it. */
-export type LeftAlone = z.infer<typeof lonely>;
 
 const leaveResult = z.discriminatedUnion('kind', [
   lonely.extend({ kind: z.literal('left') }),

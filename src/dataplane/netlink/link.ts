@@ -218,7 +218,7 @@ export function deleteLink(socket: NetlinkSocket, name: string): void {
 /** Removes an interface (a veth with its peer). Does nothing if it does not exist. Takes the kernel some 25 ms. */
 export async function deleteLinkOffThread(socket: NetlinkSocket, name: string): Promise<void> {
   try {
-    await socket.requestOffThread(deletion(name));
+    await socket.requestsOffThread([deletion(name)]);
   } catch (error) {
     if (!isRefusal(error, 'ENODEV')) throw error;
   }

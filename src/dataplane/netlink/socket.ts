@@ -127,15 +127,9 @@ export class NetlinkSocket {
     throw changedAllTheWhile(request);
   }
 
-  /** Like `request`, but does not hold the event loop while the kernel works. One at a time. */
-  async requestOffThread(request: Request): Promise<void> {
-    await this.#sendOffThread(request, requestFlags.acknowledge);
-    this.#readAnswers(request);
-  }
-
   /**
-   * Sends requests together, so that the event loop is neither held nor entered between them; the kernel executes all of
-   * them. Throws `kernel/refused` for the first that it rejects. One call at a time.
+   * Sends requests together, and neither holds nor enters the event loop while the kernel works on them; it executes all
+   * of them. Throws `kernel/refused` for the first that it rejects. One call at a time.
    */
   async requestsOffThread(requests: readonly Request[]): Promise<void> {
     const [first] = requests;
